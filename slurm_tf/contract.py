@@ -1,0 +1,166 @@
+"""What one stage of a job leaves for the next: every variable, every file of a run, and the version of both.
+
+Written on the login node, read inside the job and inside the user's program; runs on Python 3.9. Whoever reads
+something of another version says so (`check_version`) instead of guessing.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from slurm_tf.errors import RunError
+
+VERSION = 1
+
+# --- coordinator -> agent, in the environment of the step ---
+# "host,host,...:port", the addresses to try in this order
+COORDINATOR = "SLURM_TF_COORDINATOR"
+# seconds until which an agent must have found its coordinator
+REGISTER_TIMEOUT = "SLURM_TF_REGISTER_TIMEOUT"
+# hexadecimal, 32 bytes; the agent takes it out of the program's environment
+SECRET = "SLURM_TF_SECRET"
+
+# the job file's [env], as JSON: set for the program alone, so that it cannot break the launcher's own Python
+PROGRAM_ENV = "SLURM_TF_PROGRAM_ENV"
+
+# --- agent -> program, beside TF_CONFIG ---
+CONTRACT = "SLURM_TF_CONTRACT"  # VERSION
+RUN = "SLURM_TF_RUN"  # the run's name
+RUN_FOLDER = "SLURM_TF_RUN_FOLDER"
+STRATEGY = "SLURM_TF_STRATEGY"
+TASK = "SLURM_TF_TASK"  # "worker:0", also where there is no TF_CONFIG
+RESTARTS = "SLURM_TF_RESTARTS"  # how often this task was started again in place
+CHECKPOINT_FOLDER = "SLURM_TF_CHECKPOINT_FOLDER"
+CHECKPOINT_EVERY = "SLURM_TF_CHECKPOINT_EVERY"  # seconds; absent if steps decide
+CHECKPOINT_EVERY_STEPS = "SLURM_TF_CHECKPOINT_EVERY_STEPS"
+CHECKPOINT_KEEP = "SLURM_TF_CHECKPOINT_KEEP"
+EXPORT_FOLDER = "SLURM_TF_EXPORT_FOLDER"
+# number of an inherited socket: lines of JSON between the program and its agent, see launch/agent.py
+CONTROL_FD = "SLURM_TF_CONTROL_FD"
+
+# Never in a job's [env]: what Slurm and the launcher decide.
+RESERVED_PREFIXES = ("SLURM_", "SLURMD_")
+RESERVED = ("TF_CONFIG", "CUDA_VISIBLE_DEVICES")
+
+
+def check_version(found: object, what: str) -> None:
+    """Raise RunError unless `found` is this contract's version."""
+    if str(found) != str(VERSION):
+        raise RunError(
+            f"{what} is of contract version {found}",
+            f"version {VERSION}",
+            "use one release of slurm-tf for submission and for slurm_tf.train in the job's Python",
+        )
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The name of every file of one run."""
+
+    path: str
+
+    @property
+    def name(self) -> str:
+        """The run's name, which is its folder's."""
+        return os.path.basename(self.path)
+
+    @property
+    def script(self) -> str:
+        """The rendered batch script."""
+        return os.path.join(self.path, "script.sbatch")
+
+    @property
+    def launcher(self) -> str:
+        """The zip file of slurm_tf.launch that the script runs: a requeue never runs edited launcher code."""
+        return os.path.join(self.path, "launch.pyz")
+
+    @property
+    def settings(self) -> str:
+        """LaunchSettings as JSON."""
+        return os.path.join(self.path, "launch.json")
+
+    @property
+    def manifest(self) -> str:
+        """Where this run came from, as JSON: resolved job, site, versions."""
+        return os.path.join(self.path, "manifest.json")
+
+    @property
+    def cluster(self) -> str:
+        """The cluster of the newest attempt, as JSON: task, node, address, GPUs."""
+        return os.path.join(self.path, "cluster.json")
+
+    @property
+    def lock(self) -> str:
+        """Locked by the living coordinator of the run."""
+        return os.path.join(self.path, "lock")
+
+    @property
+    def logs(self) -> str:
+        """The folder of logs, one file a task."""
+        return os.path.join(self.path, "logs")
+
+    @property
+    def checkpoints(self) -> str:
+        """The folder of checkpoints."""
+        return os.path.join(self.path, "checkpoints")
+
+    @property
+    def exports(self) -> str:
+        """The folder for SavedModels."""
+        return os.path.join(self.path, "export")
+
+    def log(self, role: str, index: int) -> str:
+        """The file that holds what one task printed, over all attempts."""
+        return os.path.join(self.logs, f"{role}-{index}.log")
+
+
+@dataclass(frozen=True)
+class RoleSettings:
+    """One role of the plan. `gpus` is how many each task is to get; None: some, as many as its node divides."""
+
+    name: str
+    count: int
+    gpus: Optional[int] = 0
+
+
+@dataclass(frozen=True)
+class LaunchSettings:
+    """What the coordinator must know about the plan; times in seconds."""
+
+    run: str
+    local: bool
+    strategy: str
+    roles: Tuple[RoleSettings, ...]
+    env: Mapping[str, str]
+    cluster_flags: bool
+    gpu_sharing: str
+    max_restarts: int
+    register_timeout: float
+    wait: float
+    kill_wait: float
+    ports: Optional[Tuple[int, int]]
+    coordinator_ports: Optional[Tuple[int, int]]
+    interface: str
+    checkpoint_every: Optional[float]
+    checkpoint_every_steps: Optional[int]
+    checkpoint_keep: int
+
+    def to_json(self) -> str:
+        """Return the text of the settings file."""
+        return json.dumps({"contract": VERSION, **asdict(self)}, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "LaunchSettings":
+        """Return the settings that `text` holds; RunError if another version wrote them."""
+        values: Dict[str, Any] = json.loads(text)
+        check_version(values.pop("contract", "none"), "launch.json")
+        values["roles"] = tuple(RoleSettings(**role) for role in values["roles"])
+        for name in ("ports", "coordinator_ports"):
+            values[name] = tuple(values[name]) if values[name] else None
+        return cls(**values)
+
+    @property
+    def tasks(self) -> List[Tuple[str, int]]:
+        """(role, index) of every task, in rank order."""
+        return [(role.name, index) for role in self.roles for index in range(role.count)]

@@ -1,0 +1,117 @@
+"""Every error that slurm-tf raises on purpose, and the exit code that it ends a command with.
+
+    SlurmTfError                1   anything below, caught at one place
+    ├── UsageError              2   what was typed cannot be done
+    ├── SpecError               2   a job file, site profile or user file says something impossible
+    ├── TemplateError           2   a template does not render
+    ├── UnitError               2   text that is no time, amount of memory or count
+    ├── HostlistError           2   text that is no Slurm node list
+    ├── TopologyError          65   the tasks that came cannot form the cluster that was asked for
+    ├── AllocationError        69   not inside a Slurm step, or its variables contradict each other
+    ├── RunError               73   a run's folder cannot be used
+    ├── CheckpointError        74   a checkpoint cannot be written or read
+    ├── RegistrationError      75   some task never reported to the coordinator
+    ├── AuthenticationError    77   the other side does not know the job's secret
+    └── StoppedError      128 + n   ended by signal n
+
+Codes from 64 on are those of sysexits.h. This room imports nothing and runs on Python 3.9.
+"""
+
+from typing import Sequence
+
+
+class SlurmTfError(Exception):
+    """What was found, what was needed, what to do about it."""
+
+    exit_code = 1
+
+    def __init__(self, found: str, needed: str = "", do: str = "", where: str = "") -> None:
+        super().__init__(found, needed, do, where)
+        self.found, self.needed, self.do, self.where = found, needed, do, where
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.found}" if self.where else self.found
+        text += f"; needed {self.needed}" if self.needed else ""
+        return text + (f"\nHINT: {self.do}" if self.do else "")
+
+
+class UsageError(SlurmTfError):
+    """What was typed cannot be done."""
+
+    exit_code = 2
+
+
+class SpecError(SlurmTfError):
+    """A job file, site profile or user file says something impossible; `where` is "file: key.path"."""
+
+    exit_code = 2
+
+
+class TemplateError(SlurmTfError):
+    """A template does not render."""
+
+    exit_code = 2
+
+
+class UnitError(SlurmTfError, ValueError):
+    """Text that is no time, amount of memory, count or range."""
+
+    exit_code = 2
+
+
+class HostlistError(SlurmTfError, ValueError):
+    """Text that is no Slurm node list; `part` is the faulty piece of it."""
+
+    exit_code = 2
+
+    def __init__(self, found: str, needed: str, part: str) -> None:
+        super().__init__(found, needed)
+        self.part = part
+
+
+class TopologyError(SlurmTfError):
+    """The tasks that came cannot form the cluster that was asked for."""
+
+    exit_code = 65
+
+
+class AllocationError(SlurmTfError):
+    """Not inside a Slurm step, or its variables contradict each other."""
+
+    exit_code = 69
+
+
+class RunError(SlurmTfError):
+    """A run's folder cannot be used."""
+
+    exit_code = 73
+
+
+class CheckpointError(SlurmTfError):
+    """A checkpoint cannot be written or read."""
+
+    exit_code = 74
+
+
+class RegistrationError(SlurmTfError):
+    """Some task never reported to the coordinator; `missing` names them."""
+
+    exit_code = 75
+
+    def __init__(self, found: str, needed: str, do: str, missing: Sequence[str]) -> None:
+        super().__init__(found, needed, do)
+        self.missing = tuple(missing)
+
+
+class AuthenticationError(SlurmTfError):
+    """The other side of a connection does not know the job's secret."""
+
+    exit_code = 77
+
+
+class StoppedError(SlurmTfError):
+    """Ended by a signal; the exit code is a shell's, 128 and the signal's number."""
+
+    def __init__(self, found: str, exit_code: int) -> None:
+        super().__init__(found)
+        self.exit_code = exit_code

@@ -1,0 +1,65 @@
+"""Files on shared storage: written whole or not at all, for their owner alone. Standard library, Python 3.9."""
+
+import os
+import stat
+import tempfile
+
+from slurm_tf.errors import RunError
+
+
+def write_whole(path: str, data: bytes, mode: int = 0o600) -> None:
+    """Put `data` at `path` so that a reader sees the old bytes or the new ones, also after a power cut.
+
+    Written aside with `mode`, fsynced, renamed; then the folder is fsynced. Raises OSError.
+    """
+    folder = os.path.dirname(path) or "."
+    handle, aside = tempfile.mkstemp(prefix=".", suffix="_temp", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, mode)
+            file.write(data)
+            file.flush()
+            os.fsync(handle)
+        os.rename(aside, path)
+    except BaseException:
+        os.unlink(aside)
+        raise
+    sync(folder)
+
+
+def sync(path: str) -> None:
+    """Flush one file's data, or one folder's entries, from this node to storage.
+
+    On NFS this covers what this node wrote and nothing else: every writer syncs its own files.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def own_folder(path: str) -> str:
+    """Make the folder `path` with mode 0700, its parents as usual, or accept one that is ours alone; return it.
+
+    Raises RunError for one that another user owns or that others can write: who can write it runs code as us.
+    """
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        check_own(path)
+    return path
+
+
+def check_own(path: str) -> None:
+    """Raise RunError if somebody other than us and root can change what `path` holds."""
+    status = os.stat(path)
+    if status.st_uid not in (os.getuid(), 0):
+        raise RunError(f"{path} belongs to user id {status.st_uid}", f"a folder or file of user id {os.getuid()}")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
+        raise RunError(
+            f"{path} has mode {stat.S_IMODE(status.st_mode):o}: others can change it",
+            "one that only its owner writes",
+            f"chmod go-w {path}",
+        )

@@ -1,0 +1,1 @@
+"""The only door to Slurm: what it prints, and what to call."""

@@ -1,0 +1,93 @@
+"""Slurm's ways of writing amounts, and their values: each parse_ and format_ are inverses. Runs on Python 3.9."""
+
+import re
+from datetime import timedelta
+from typing import NamedTuple, Optional, Tuple
+
+from slurm_tf.errors import UnitError
+
+_TIME_FORMS = '"minutes", "minutes:seconds", "hours:minutes:seconds", "days-hours[:minutes[:seconds]]" or "UNLIMITED"'
+_DAYS = re.compile(r"(?P<d>\d{1,6})-(?P<h>\d{1,6})(:(?P<m>\d{1,6})(:(?P<s>\d{1,6}))?)?", re.ASCII)
+_CLOCK = re.compile(r"(((?P<h>\d{1,6}):)?(?P<m>\d{1,9}):)?(?P<s>\d{1,9})", re.ASCII)
+_MEMORY = re.compile(r"(?P<number>\d{1,18})(?P<unit>[KMGTP]?)B?", re.ASCII | re.IGNORECASE)
+_GPUS = re.compile(r"((?P<type>[A-Za-z][\w.-]*):)?(?P<number>\d{1,6})", re.ASCII)
+_PORTS = re.compile(r"(?P<low>\d{1,5})-(?P<high>\d{1,5})", re.ASCII)
+_MIB = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2, "P": 1024**3}
+
+
+class Gpus(NamedTuple):
+    """A number of GPUs, of one type or ("") of any."""
+
+    number: int
+    type: str = ""
+
+
+def parse_time(text: str) -> Optional[timedelta]:
+    """Return the length of a time limit as sbatch's --time reads it, None for UNLIMITED.
+
+    Raises UnitError. Source: sbatch(1) of Slurm 22.05, option --time.
+    """
+    if text.upper() in ("UNLIMITED", "INFINITE"):
+        return None
+    match = _DAYS.fullmatch(text)
+    if match is None:
+        match = _CLOCK.fullmatch(text)
+        if match is None:
+            raise UnitError(f"found {text!r}", f"a time as sbatch writes it: {_TIME_FORMS}")
+        if match["m"] is None:  # one number alone is minutes
+            return timedelta(minutes=int(match["s"]))
+        return timedelta(hours=int(match["h"] or 0), minutes=int(match["m"]), seconds=int(match["s"]))
+    parts = match.groupdict(default="0")
+    return timedelta(days=int(parts["d"]), hours=int(parts["h"]), minutes=int(parts["m"]), seconds=int(parts["s"]))
+
+
+def format_time(length: Optional[timedelta]) -> str:
+    """Return `length` as [days-]hours:minutes:seconds, "UNLIMITED" for None; fractions of a second are dropped."""
+    if length is None:
+        return "UNLIMITED"
+    minutes, seconds = divmod(int(length.total_seconds()), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return (f"{days}-" if days else "") + f"{hours:02}:{minutes:02}:{seconds:02}"
+
+
+def parse_memory(text: str) -> int:
+    """Return MiB for an amount as sbatch's --mem reads it: K M G T P are powers of 1024, M if none is given.
+
+    Kibibytes round up to a whole MiB. Raises UnitError.
+    """
+    match = _MEMORY.fullmatch(text)
+    if match is None:
+        raise UnitError(f"found {text!r}", 'an amount of memory as sbatch writes it, such as "4G" or "512M"')
+    number, unit = int(match["number"]), match["unit"].upper() or "M"
+    return -(-number // 1024) if unit == "K" else number * int(_MIB[unit])
+
+
+def format_memory(mib: int) -> str:
+    """Return the shortest exact text for `mib` MiB, such as "4G"."""
+    for unit in "PTG":
+        if mib and mib % int(_MIB[unit]) == 0:
+            return f"{mib // int(_MIB[unit])}{unit}"
+    return f"{mib}M"
+
+
+def parse_gpus(text: str) -> Gpus:
+    """Return the count and type of "[type:]count", as sbatch's --gpus reads it. Raises UnitError."""
+    match = _GPUS.fullmatch(text)
+    if match is None:
+        raise UnitError(f"found {text!r}", 'a number of GPUs as sbatch writes it: "2" or "a100:2"')
+    return Gpus(int(match["number"]), match["type"] or "")
+
+
+def format_gpus(gpus: Gpus) -> str:
+    """Return "type:count", or "count" for GPUs of any type."""
+    return f"{gpus.type}:{gpus.number}" if gpus.type else str(gpus.number)
+
+
+def parse_ports(text: str) -> Tuple[int, int]:
+    """Return the first and last port of a range such as "20000-20999". Raises UnitError."""
+    match = _PORTS.fullmatch(text)
+    low, high = (int(match["low"]), int(match["high"])) if match else (0, 0)
+    if not 1024 <= low <= high <= 65535:
+        raise UnitError(f"found {text!r}", 'a range of ports from 1024 to 65535, such as "20000-20999"')
+    return low, high

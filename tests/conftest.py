@@ -1,0 +1,69 @@
+"""What several rooms' tests use."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from slurm_tf.spec import config, plan
+from slurm_tf.spec.config import Job
+from slurm_tf.spec.plan import Plan
+from slurm_tf.submit import runs
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORDED = ROOT / "tests" / "recorded"
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads the settings of whoever runs it."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    for name in list(os.environ):
+        if name.startswith(("SLURM", "SBATCH")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def job_file(tmp_path: Path) -> Callable[[str], Path]:
+    """Write a job file; return its path."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "job.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def load(job_file: Callable[[str], Path]) -> Callable[..., Job]:
+    """Return the job of a job file's text, on a site."""
+
+    def read(text: str, site: str = "generic", environ: Mapping[str, str] = {}, set: tuple[str, ...] = ()) -> Job:  # noqa: A002
+        return config.load(job_file(text), environ, site, set)
+
+    return read
+
+
+@pytest.fixture
+def fit(load: Callable[..., Job], tmp_path: Path) -> Callable[..., Plan]:
+    """Return the plan of a job file's text, on a site."""
+
+    def make(text: str, site: str = "generic", **more: object) -> Plan:
+        return plan.fit(load(text, site, **more), runs.folder(str(tmp_path / "runs"), "run-1"))
+
+    return make
+
+
+@pytest.fixture
+def venv_path(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Put the tests' own Python first, as an activated environment does."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    monkeypatch.setenv("PATH", path)
+    return path
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden/ anew from what is rendered now")

@@ -1,0 +1,55 @@
+"""Files that are whole or not there, and for their owner alone."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from slurm_tf import files
+from slurm_tf.errors import RunError
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_file_is_private_and_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a b;$(x)"
+    files.write_whole(str(path), b"one")
+    files.write_whole(str(path), b"two")
+    assert path.read_bytes() == b"two"
+    assert mode(path) == 0o600
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_nothing_is_left_of_a_write_that_failed(tmp_path: Path) -> None:
+    (tmp_path / "folder" / "x").mkdir(parents=True)
+    with pytest.raises(OSError, match="folder"):
+        files.write_whole(str(tmp_path / "folder"), b"one")
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_own_folder_is_private(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    assert files.own_folder(str(path)) == str(path)
+    assert mode(path) == 0o700
+    files.own_folder(str(path))
+
+
+@pytest.mark.parametrize("bits", [0o770, 0o702])
+def test_a_folder_that_others_write_is_refused(tmp_path: Path, bits: int) -> None:
+    path = tmp_path / "shared"
+    path.mkdir()
+    path.chmod(bits)
+    with pytest.raises(RunError, match=r"others can change it.*\n?.*HINT: chmod go-w"):
+        files.own_folder(str(path))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to somebody else")
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "theirs"
+    path.mkdir(mode=0o700)
+    os.chown(path, 12345, 12345)
+    with pytest.raises(RunError, match="user id 12345"):
+        files.own_folder(str(path))

@@ -1,0 +1,84 @@
+"""Amounts as Slurm writes them."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slurm_tf import units
+from slurm_tf.errors import UnitError
+from slurm_tf.units import Gpus
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("5", 300),
+        ("5:30", 330),
+        ("1:05:30", 3930),
+        ("12:30:00", 45000),
+        ("2-0", 172800),
+        ("2-3", 183600),
+        ("2-3:04", 183840),
+        ("2-03:04:05", 183845),
+        ("90:00", 5400),
+        ("0", 0),
+    ],
+)
+def test_times_of_the_sbatch_manual(text: str, seconds: int) -> None:
+    assert units.parse_time(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["UNLIMITED", "unlimited", "INFINITE"])
+def test_no_limit(text: str) -> None:
+    assert units.parse_time(text) is None
+
+
+@pytest.mark.parametrize("text", ["", "1h", "-5", "1-", "1:2:3:4", "5 ", "٣", "1-2-3", "1.5", "99999999999999999999"])
+def test_text_that_is_no_time(text: str) -> None:
+    with pytest.raises(UnitError, match=r"needed a time as sbatch writes it"):
+        units.parse_time(text)
+
+
+@given(st.integers(0, 10**8))
+def test_times_come_back(seconds: int) -> None:
+    length = timedelta(seconds=seconds)
+    assert units.parse_time(units.format_time(length)) == length
+    assert units.parse_time(units.format_time(None)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "mib"), [("4G", 4096), ("512", 512), ("512M", 512), ("1024K", 1), ("1025K", 2), ("1T", 1 << 20), ("0", 0)]
+)
+def test_memory(text: str, mib: int) -> None:
+    assert units.parse_memory(text) == mib
+
+
+@pytest.mark.parametrize("text", ["", "G", "4.5G", "-1", "4 G", "4X", "4GiB"])
+def test_text_that_is_no_memory(text: str) -> None:
+    with pytest.raises(UnitError):
+        units.parse_memory(text)
+
+
+@given(st.integers(0, 1 << 50))
+def test_memory_comes_back(mib: int) -> None:
+    assert units.parse_memory(units.format_memory(mib)) == mib
+
+
+@given(st.builds(Gpus, st.integers(0, 10**6 - 1), st.from_regex(r"([A-Za-z][A-Za-z0-9_.-]*)?", fullmatch=True)))
+def test_gpus_come_back(gpus: Gpus) -> None:
+    assert units.parse_gpus(units.format_gpus(gpus)) == gpus
+
+
+@pytest.mark.parametrize("text", ["", "a100", "a100:", ":2", "-1", "2:a100", "a b:2"])
+def test_text_that_is_no_number_of_gpus(text: str) -> None:
+    with pytest.raises(UnitError):
+        units.parse_gpus(text)
+
+
+def test_ports() -> None:
+    assert units.parse_ports("20000-20999") == (20000, 20999)
+    for text in ("", "20000", "20999-20000", "1-2000", "20000-70000"):
+        with pytest.raises(UnitError):
+            units.parse_ports(text)
