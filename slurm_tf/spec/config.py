@@ -1,0 +1,141 @@
+"""The layers of one job's configuration, weakest first: site profile, user file, job file, environment, command line.
+
+The built-in defaults below them are those of spec/jobs.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import tomllib
+from msgspec import Meta, field
+
+from slurm_tf import data
+from slurm_tf.errors import SpecError, UsageError
+from slurm_tf.spec import layers, sites
+from slurm_tf.spec.jobs import OWNED, Base, JobSpec
+
+# Variables that sbatch reads as options (sbatch(1) of Slurm 22.05, INPUT ENVIRONMENT VARIABLES): the job file's key.
+_SBATCH_KEYS = {
+    "SBATCH_ACCOUNT": "account",
+    "SBATCH_JOB_NAME": "name",
+    "SBATCH_PARTITION": "partition",
+    "SBATCH_QOS": "qos",
+    "SBATCH_TIMELIMIT": "time",
+}
+# Those whose option has another name than the variable.
+_SBATCH_OPTIONS = {"MEM_PER_NODE": "mem", "ARRAY_INX": "array", "REQ_SWITCH": "switches", "CLUSTERS": "clusters"}
+# Not about the job: how sbatch itself behaves.
+_SBATCH_IGNORED = ("SBATCH_DEBUG", "SBATCH_WAIT", "SBATCH_IGNORE_PBS", "SBATCH_EXPORT", "SBATCH_WAIT4SWITCH")
+
+
+class UserFile(Base, frozen=True):
+    """$XDG_CONFIG_HOME/slurm-tf/config.toml."""
+
+    site: Annotated[str, Meta(description="the site profile to use")] = ""
+    runs: Annotated[str, Meta(description="folder of runs")] = ""
+    job: Annotated[dict[str, Any], Meta(description="defaults for every key of a job file")] = field(
+        default_factory=dict
+    )
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job file with everything around it: the resolved spec, its site, where runs go."""
+
+    path: Path
+    spec: JobSpec
+    origins: Mapping[str, str]
+    site_name: str
+    site: sites.Site
+    runs: str
+
+    def where(self, key: str) -> str:
+        """Return "file: key" for an error about `key`: the origin that set it, else the job file."""
+        table = next((o for k, o in self.origins.items() if k.startswith(f"{key}.")), str(self.path))
+        return f"{self.origins.get(key, table)}: {key}"
+
+
+def load(path: Path, environ: Mapping[str, str], site: str = "", overrides: Sequence[str] = ()) -> Job:
+    """Read the job file at `path` and all layers around it; `overrides` are KEY=VALUE of the command line.
+
+    Raises SpecError or UsageError.
+    """
+    user_path = data.user_config() / "config.toml"
+    user = UserFile()
+    if user_path.is_file():
+        data.check_trusted(user_path)
+        user = layers.resolve([layers.Layer(str(user_path), layers.read_toml(user_path))], UserFile).spec
+    name = site or environ.get("SLURM_TF_SITE") or user.site or sites.recognise(environ)
+    profile = sites.load(name)
+    resolved = layers.resolve(
+        [
+            layers.Layer(f"site {name}: job", profile.job),
+            layers.Layer(f"{user_path}: job", user.job),
+            layers.Layer(str(path), layers.read_toml(path)),
+            *_from_environ(environ),
+            *_from_command_line(overrides),
+        ],
+        JobSpec,
+    )
+    runs = environ.get("SLURM_TF_RUNS") or user.runs or profile.shared or "runs"
+    return Job(path, resolved.spec, resolved.origins, name, profile, runs)
+
+
+def explain(job: Job) -> list[tuple[str, str, str]]:
+    """Return (key, value, origin) of every resolved value; values of [env] whose name speaks of a secret are masked."""
+    rows = [("site", job.site_name, "")]
+    for key, value in _leaves(msgspec.to_builtins(job.spec), ""):
+        origin = job.origins.get(key) or "built-in"
+        secret = key.startswith("env.") and any(word in key.upper() for word in ("SECRET", "TOKEN", "PASSW", "KEY"))
+        rows.append((key, "***" if secret else msgspec.json.encode(value).decode(), origin))
+    return rows
+
+
+def _leaves(value: Mapping[str, Any], path: str) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = []
+    for key, item in value.items():
+        if isinstance(item, Mapping) and item:
+            rows += _leaves(item, f"{path}{key}.")
+        elif item is not None and item != {}:
+            rows.append((f"{path}{key}", item))
+    return rows
+
+
+def _from_environ(environ: Mapping[str, str]) -> list[layers.Layer]:
+    """Return a layer for each SBATCH_ variable that is about the job."""
+    found = []
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith("SBATCH_") or variable in _SBATCH_IGNORED:
+            continue
+        option = variable[len("SBATCH_") :]
+        option = _SBATCH_OPTIONS.get(option, option.lower().replace("_", "-"))
+        key = _SBATCH_KEYS.get(variable)
+        if key is None and option in OWNED:
+            raise SpecError(f"found {text!r}", OWNED[option], f"unset {variable}", f"environment: {variable}")
+        values: dict[str, Any] = {key: text} if key else {"sbatch": {option: text or True}}
+        found.append(layers.Layer(f"environment: {variable}", values))
+    return found
+
+
+def _from_command_line(overrides: Sequence[str]) -> list[layers.Layer]:
+    found = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not key or not equals:
+            raise UsageError(f"found --set {override!r}", "KEY=VALUE, such as --set roles.worker.count=4")
+        value = _toml_value(text)
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        found.append(layers.Layer("command line: --set", value))
+    return found
+
+
+def _toml_value(text: str) -> Any:  # noqa: ANN401 - whatever TOML can say
+    """Return `text` as a TOML value, or as it is where it is none: --set partition=gpu needs no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,146 @@
+"""Job files: the keys of jobs/*.toml, what each may hold, and which roles each strategy has.
+
+Keys are sbatch's own names where sbatch has one, and mean what sbatch means by them: a role is one component of the
+job, so `mem` is for each node and `gpus` for all tasks of the role. Durations are written as sbatch's --time.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+Strategy = Literal["single", "mirrored", "multi_worker", "ps", "between_graph"]
+
+# A duration or an amount of memory may be a bare number: minutes or MiB, as for sbatch.
+Amount = str | Annotated[int, Meta(ge=0)]
+SbatchValue = str | int | bool
+
+
+class Base(Struct, forbid_unknown_fields=True, rename=lambda name: name.replace("_", "-"), frozen=True, kw_only=True):
+    """Keys are written with dashes; an unknown one is an error."""
+
+
+class Role(Base, frozen=True):
+    """What every task of one role needs."""
+
+    count: Annotated[int, Meta(ge=0, le=100_000, description="number of tasks (sbatch --ntasks)")] = 1
+    cpus_per_task: Annotated[int, Meta(ge=1)] | None = None
+    mem: Annotated[Amount, Meta(description="memory of each node; 0: all of it")] | None = None
+    mem_per_cpu: Amount | None = None
+    mem_per_gpu: Amount | None = None
+    gpus: Annotated[Amount, Meta(description="[type:]count of GPUs for all tasks of this role")] | None = None
+    gpus_per_node: Amount | None = None
+    gpus_per_task: Amount | None = None
+    ntasks_per_node: Annotated[int, Meta(ge=1)] | None = None
+    partition: str | None = None
+    constraint: str | None = None
+
+
+class Roles(Base, frozen=True):
+    """The roles of a TensorFlow cluster, in rank order."""
+
+    chief: Role | None = None
+    worker: Role | None = None
+    ps: Role | None = None
+    evaluator: Role | None = None
+
+
+class Checkpoint(Base, frozen=True):
+    """When slurm_tf.train writes a checkpoint, and how many it keeps."""
+
+    every: Annotated[Amount, Meta(description="longest time between two checkpoints")] = "00:10:00"
+    every_steps: Annotated[int, Meta(ge=1, description="steps between two checkpoints, instead of a time")] | None = (
+        None
+    )
+    keep: Annotated[int, Meta(ge=1)] = 3
+
+
+class Launch(Base, frozen=True):
+    """How the tasks are started, watched and ended."""
+
+    register_timeout: Annotated[Amount, Meta(description="how long to wait until all tasks have come")] = "00:05:00"
+    wait: Annotated[Amount, Meta(description="how long stragglers may go on after the chief (srun --wait)")] = (
+        "00:01:00"
+    )
+    kill_wait: Annotated[Amount, Meta(description="from SIGTERM to SIGKILL (slurm.conf KillWait)")] = "00:00:05"
+    max_restarts: Annotated[int, Meta(ge=0, description="restarts in place before the job fails")] = 0
+
+
+class Container(Base, frozen=True):
+    """Reserved."""
+
+    image: str | None = None
+
+
+class JobSpec(Base, frozen=True):
+    """One job file, with every layer of configuration merged into it."""
+
+    name: Annotated[str, Meta(min_length=1, description="job name (sbatch --job-name)")]
+    strategy: Annotated[Strategy, Meta(description="how TensorFlow divides the training")]
+    command: Annotated[tuple[str, ...], Meta(min_length=1, description="the program and its arguments, as they are")]
+    setup: Annotated[str, Meta(description="your own shell lines, run before the tasks start; never quoted")] = ""
+    chdir: Annotated[str, Meta(description="working directory; default: the job file's folder")] = ""
+    time: Amount | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    exclusive: Annotated[bool, Meta(description="share nodes with no other job")] | None = None
+    gpu_sharing: Annotated[
+        Literal["split", "all"],
+        Meta(description="tasks that see all GPUs of a node get a slice each, or each keeps all"),
+    ] = "split"
+    cluster_flags: (
+        Annotated[
+            bool,
+            Meta(description="add --ps_hosts, --worker_hosts, --job_name, --task_index to the command (between_graph)"),
+        ]
+        | None
+    ) = None
+    roles: Roles = Roles()
+    checkpoint: Checkpoint = Checkpoint()
+    launch: Launch = Launch()
+    env: Annotated[dict[str, str], Meta(description="environment of the program; kept out of the script")] = field(
+        default_factory=dict
+    )
+    sbatch: Annotated[dict[str, SbatchValue], Meta(description="any other option of sbatch, by its long name")] = field(
+        default_factory=dict
+    )
+    container: Annotated[Container, Meta(description="reserved for a later release")] | None = None
+
+
+# role: (fewest, most) tasks of it; a role that is not here is not of the strategy
+TOPOLOGIES: dict[str, dict[str, tuple[int, int]]] = {
+    "single": {"worker": (1, 1)},
+    "mirrored": {"worker": (1, 1)},
+    "multi_worker": {"chief": (0, 1), "worker": (1, 100_000), "evaluator": (0, 1)},
+    "ps": {"chief": (1, 1), "worker": (1, 100_000), "ps": (1, 100_000), "evaluator": (0, 1)},
+    "between_graph": {"chief": (0, 1), "worker": (1, 100_000), "ps": (1, 100_000), "evaluator": (0, 1)},
+}
+
+# sbatch options that slurm-tf writes itself: what to use instead
+OWNED: dict[str, str] = {
+    "account": "the key `account`",
+    "array": "one job file a point",
+    "chdir": "the key `chdir`",
+    "constraint": "`constraint` in a role's table",
+    "cpus-per-task": "`cpus-per-task` in a role's table",
+    "error": "the run's folder of logs, where every task has a file",
+    "exclusive": "the key `exclusive`",
+    "export": "the table [env]; the job gets the environment that it is submitted from",
+    "gpus": "`gpus` in a role's table",
+    "gpus-per-node": "`gpus-per-node` in a role's table",
+    "gpus-per-task": "`gpus-per-task` in a role's table",
+    "job-name": "the key `name`",
+    "mem": "`mem` in a role's table",
+    "mem-per-cpu": "`mem-per-cpu` in a role's table",
+    "mem-per-gpu": "`mem-per-gpu` in a role's table",
+    "nodes": "`ntasks-per-node` in a role's table: the number of nodes follows",
+    "ntasks": "`count` in a role's table",
+    "ntasks-per-node": "`ntasks-per-node` in a role's table",
+    "open-mode": "nothing: logs are appended to, so that a requeue keeps them",
+    "output": "the run's folder of logs",
+    "parsable": "nothing: slurm-tf reads sbatch's answer itself",
+    "partition": "the key `partition`, or `partition` in a role's table",
+    "qos": "the key `qos`",
+    "time": "the key `time`",
+    "wrap": "the key `command`",
+}

@@ -1,0 +1,216 @@
+"""Layers of configuration: read, checked key by key, merged, each value with where it came from.
+
+An error names one file and one key: what was found there, what was needed, the nearest known key.
+"""
+
+import difflib
+import re
+import types
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
+
+import msgspec
+import tomllib
+
+from slurm_tf.errors import SpecError, UnitError
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_AT = re.compile(r"(?P<text>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?", re.DOTALL)
+_EXPECTED = re.compile(r"Expected `(?P<types>[^`]*)`(?P<limit>[^,]*)(?:, got `(?P<got>[^`]*)`)?")
+_MISSING = re.compile(r"Object missing required field `(?P<key>[^`]*)`")
+_WORDS = {"int": "a whole number", "str": "text", "bool": "true or false", "array": "a list", "object": "a table"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The values of one source, strongest last; `origin` is what a person would call it."""
+
+    origin: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Resolved(Generic[T]):
+    """A merged spec, and the origin of each key by its dotted path; keys that no layer has are not in `origins`."""
+
+    spec: T
+    origins: Mapping[str, str]
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file says. Raises SpecError."""
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise SpecError(f"cannot be read ({error.strerror})", "a file that can be read", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"byte {error.start} is no UTF-8", "TOML, which is UTF-8 text", where=str(path)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(str(error), "TOML (https://toml.io)", where=str(path)) from error
+
+
+def resolve(layers: Sequence[Layer], spec: type[T]) -> Resolved[T]:
+    """Merge `layers`, the last one strongest, into a `spec`: tables merge, all else replaces. Raises SpecError."""
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        _check_keys(layer.values, spec, layer.origin, "")
+        _merge(merged, layer, layer.values, "", origins)
+    try:
+        return Resolved(msgspec.convert(merged, spec), origins)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error), merged, spec, origins, layers) from error
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Return a hint that names the known word most like `word`, "" if none is."""
+    found = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {found[0]!r}?" if found else ""
+
+
+def check_strings(spec: msgspec.Struct, where: str, free: Sequence[str]) -> None:
+    """Raise SpecError for a control character in any text of `spec` but the top-level fields `free`.
+
+    Nothing else is dangerous once quoted; a newline would start a line of its own in a script. In the free ones, which
+    are shell lines, newlines and tabs may stand.
+    """
+    for path, text in _texts(msgspec.to_builtins(spec, str_keys=True), ""):
+        allowed = "\n\t" if path in free else ""
+        bad = [c for c in text if c not in allowed and unicodedata.category(c) in ("Cc", "Cs")]
+        if bad:
+            raise SpecError(
+                f"found {text!r}",
+                f"text without control characters (here U+{ord(bad[0]):04X})",
+                where=f"{where}: {path}",
+            )
+
+
+def check_unit(value: str | int | None, parse: Callable[[str], object], where: str) -> None:
+    """Raise SpecError if `parse` cannot read `value`."""
+    try:
+        if value is not None:
+            parse(str(value))
+    except UnitError as error:
+        raise SpecError(error.found, error.needed, where=where) from error
+
+
+def _texts(value: object, path: str) -> list[tuple[str, str]]:
+    if isinstance(value, str):
+        return [(path, value)]
+    if isinstance(value, Mapping):
+        inside = [(f"{path}.{key}" if path else str(key), item) for key, item in value.items()]
+        keys = [(name, str(name.rpartition(".")[2])) for name, _ in inside]
+        return keys + [text for name, item in inside for text in _texts(item, name)]
+    if isinstance(value, list | tuple):
+        return [text for index, item in enumerate(value) for text in _texts(item, f"{path}[{index}]")]
+    return []
+
+
+def _struct_of(annotation: object) -> type[msgspec.Struct] | None:
+    """Return the Struct that `annotation` is, or is an alternative of."""
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return annotation
+    if get_origin(annotation) in (Annotated, Union, types.UnionType):
+        return next(filter(None, map(_struct_of, get_args(annotation))), None)
+    return None
+
+
+def _fields(spec: type[msgspec.Struct]) -> dict[str, object]:
+    return {each.encode_name: each.type for each in msgspec.structs.fields(spec)}
+
+
+def _check_keys(values: Mapping[str, Any], spec: type[msgspec.Struct], origin: str, path: str) -> None:
+    known = _fields(spec)
+    for key, value in values.items():
+        at = f"{path}{key}"
+        if key not in known:
+            raise SpecError(
+                f"found the key {key!r}", f"one of {', '.join(known)}", nearest(key, list(known)), f"{origin}: {at}"
+            )
+        inner, annotation = _struct_of(known[key]), known[key]
+        if inner and isinstance(value, Mapping):
+            _check_keys(value, inner, origin, f"{at}.")
+        each = _struct_of(get_args(annotation)[1]) if get_origin(annotation) is dict else None
+        if each and isinstance(value, Mapping):
+            for name, table in value.items():
+                if isinstance(table, Mapping):
+                    _check_keys(table, each, origin, f"{at}.{name}.")
+
+
+def _merge(merged: dict[str, Any], layer: Layer, values: Mapping[str, Any], path: str, origins: dict[str, str]) -> None:
+    for key, value in values.items():
+        at = f"{path}{key}"
+        if isinstance(value, Mapping):
+            if not isinstance(merged.get(key), dict):
+                merged[key] = {}
+            _merge(merged[key], layer, value, f"{at}.", origins)
+        else:
+            merged[key] = value
+        origins[at] = layer.origin
+
+
+def _explain(
+    text: str,
+    merged: Mapping[str, Any],
+    spec: type[msgspec.Struct],
+    origins: Mapping[str, str],
+    layers: Sequence[Layer],
+) -> SpecError:
+    """Turn msgspec's message into one error that names the file and the key."""
+    match = _AT.fullmatch(text)
+    path = (match["path"] or "").lstrip(".") if match else ""
+    message = match["text"] if match else text
+    if "[...]" in path:
+        path = _first_wrong(merged, spec, path)
+    missing = _MISSING.fullmatch(message)
+    if missing:
+        at = f"{path}.{missing['key']}" if path else missing["key"]
+        return SpecError("the key is missing", "a value", where=f"{layers[-1].origin}: {at}")
+    origin = origins.get(re.sub(r"\[\d*\]$", "", path), layers[-1].origin)
+    value, annotation = _look_up(merged, spec, path)
+    found = f"found {value!r}"
+    options = _options(annotation)
+    if options and message.startswith("Invalid enum value"):
+        return SpecError(found, f"one of {', '.join(options)}", nearest(str(value), options), f"{origin}: {path}")
+    expected = _EXPECTED.match(message)
+    if not expected:
+        return SpecError(found, message, where=f"{origin}: {path}")
+    words = [_WORDS.get(word, word) for word in expected["types"].split(" | ") if word != "null"]
+    return SpecError(found, " or ".join(words) + expected["limit"], where=f"{origin}: {path}")
+
+
+def _look_up(values: Any, spec: type[msgspec.Struct], path: str) -> tuple[object, object]:  # noqa: ANN401 - TOML
+    """Return the value at `path`, and its annotation as far as structs go."""
+    annotation: object = spec
+    for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
+        if key:
+            inner = _struct_of(annotation)
+            free = get_args(annotation)[1] if get_origin(annotation) is dict else None
+            annotation = _fields(inner).get(key) if inner else free
+            values = values.get(key) if isinstance(values, Mapping) else None
+        else:
+            values = values[int(index)] if isinstance(values, list) else None
+    return values, annotation
+
+
+def _first_wrong(merged: Mapping[str, Any], spec: type[msgspec.Struct], path: str) -> str:
+    """Put the key into `path` where msgspec only says "some key of a free table"."""
+    before, _, after = path.partition("[...]")
+    table, annotation = _look_up(merged, spec, before)
+    kinds = [get_args(each)[1] for each in (annotation, *get_args(annotation)) if get_origin(each) is dict]
+    for key, value in table.items() if isinstance(table, Mapping) else ():
+        try:
+            msgspec.convert(value, kinds[0])
+        except msgspec.ValidationError:
+            return f"{before}.{key}{after}"
+    return before
+
+
+def _options(annotation: object) -> list[str]:
+    if get_origin(annotation) is Literal:
+        return [str(option) for option in get_args(annotation)]
+    return [option for each in get_args(annotation) for option in _options(each)]

@@ -1,0 +1,223 @@
+"""A job fitted to a site: what to ask Slurm for, and what to tell the launcher."""
+
+import re
+from dataclasses import dataclass
+
+from slurm_tf import contract, units
+from slurm_tf.errors import SpecError
+from slurm_tf.spec import layers, needs
+from slurm_tf.spec.config import Job
+from slurm_tf.spec.jobs import OWNED, TOPOLOGIES, Amount, Role
+from slurm_tf.spec.needs import Needs, Option
+
+# In rank order, as far as nothing else matters.
+_ROLES = ("chief", "worker", "ps", "evaluator")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_SBATCH_NAME = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
+# Their workers do not need each other: one may go without the step being lost.
+_INDEPENDENT = ("ps", "between_graph")
+# [env] travels in one variable; see EXECVE_LIMIT in launch/cluster.py.
+_ENV_LIMIT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One component of the job, with the options of its directives and of its part of srun, in their order.
+
+    `role` is "" where it holds all roles.
+    """
+
+    role: str
+    tasks: int
+    options: tuple[Option, ...]
+    srun: tuple[Option, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that the templates and the launcher need."""
+
+    job: Job
+    run: contract.RunFolder
+    chdir: str
+    components: tuple[Component, ...]
+    settings: contract.LaunchSettings
+
+
+def fit(job: Job, run: contract.RunFolder) -> Plan:
+    """Return the plan for `job` in folder `run`. Raises SpecError."""
+    _check(job)
+    roles = {name: role for name in _ROLES if (role := getattr(job.spec.roles, name)) and role.count}
+    _check_topology(job, {name: role.count for name, role in roles.items()})
+    asked = {name: needs.read(job, name, role) for name, role in roles.items()}
+    # sbatch makes --mem of a component the next one's too, and refuses another kind of memory there (22.05.8)
+    roles = {name: roles[name] for name in sorted(roles, key=lambda name: (asked[name].mem or ("",))[0] == "mem")}
+    chdir = str((job.path.parent / job.spec.chdir).resolve())
+    if job.site.scheduler == "slurm":
+        _check_paths(job, run.path, chdir)
+    return Plan(job, run, chdir, _components(job, run, chdir, roles, asked), _settings(job, run, roles, asked))
+
+
+def _check(job: Job) -> None:
+    """Check what each value must be by itself."""
+    spec = job.spec
+    layers.check_strings(spec, str(job.path), free=("setup",))
+    if spec.container is not None:
+        raise SpecError("found a table", "none: containers are for a later release", where=job.where("container"))
+    times: dict[str, Amount | None] = {"time": spec.time, "checkpoint.every": spec.checkpoint.every}
+    for key in ("register-timeout", "wait", "kill-wait"):
+        times[f"launch.{key}"] = getattr(spec.launch, key.replace("-", "_"))
+    for key, value in times.items():
+        layers.check_unit(value, units.parse_time, job.where(key))
+    if spec.cluster_flags and spec.strategy != "between_graph":
+        raise SpecError("found true", "strategy between_graph for it", where=job.where("cluster-flags"))
+    _check_env(job)
+    for option in spec.sbatch:
+        at = job.where(f"sbatch.{option}")
+        if option in OWNED:
+            raise SpecError(f"found the option {option}", OWNED[option], where=at)
+        if not _SBATCH_NAME.fullmatch(option):
+            raise SpecError(f"found the option {option!r}", "a long option of sbatch without its dashes", where=at)
+
+
+def _check_env(job: Job) -> None:
+    for name in job.spec.env:
+        at = job.where(f"env.{name}")
+        if not _ENV_NAME.fullmatch(name):
+            raise SpecError(f"found the name {name!r}", "letters, digits and _, no digit first", where=at)
+        if name in contract.RESERVED or name.startswith(contract.RESERVED_PREFIXES):
+            raise SpecError(f"found {name}", "a variable that neither Slurm nor slurm-tf sets", where=at)
+    size = sum(len(name) + len(value.encode()) for name, value in job.spec.env.items())
+    if size > _ENV_LIMIT:
+        raise SpecError(f"found {size} bytes", f"at most {_ENV_LIMIT}", "put it into a file", job.where("env"))
+
+
+def _check_paths(job: Job, *paths: str) -> None:
+    for path in paths:
+        if "\\" in path:
+            # sbatch takes it as "no % patterns here", and loses it (22.05.8)
+            needed = "one without a backslash, which Slurm cannot hold"
+            raise SpecError(f"found the path {path!r}", needed, where=str(job.path))
+
+
+def _check_topology(job: Job, counts: dict[str, int]) -> None:
+    strategy, allowed = job.spec.strategy, TOPOLOGIES[job.spec.strategy]
+    for role in _ROLES:
+        low, high = allowed.get(role, (0, 0))
+        count = counts.get(role, 0)
+        if low <= count <= high:
+            continue
+        limits = str(low) if low == high else f"{low} or 1" if high == 1 else f"at least {low}"
+        raise SpecError(
+            f"found {count} {role} tasks",
+            f"{limits} under strategy {strategy}",
+            f"strategy {strategy} has the roles {', '.join(f'[roles.{name}]' for name in allowed)}",
+            job.where(f"roles.{role}.count" if count else f"roles.{role}"),
+        )
+
+
+def _components(
+    job: Job, run: contract.RunFolder, chdir: str, roles: dict[str, Role], asked: dict[str, Needs]
+) -> tuple[Component, ...]:
+    """Return one component for all roles where their needs are alike or there is no Slurm, else one a role."""
+    tasks = sum(role.count for role in roles.values())
+    if job.site.scheduler == "local":
+        return (Component("", tasks, (), ()),)
+    once = _once(job, run, chdir)
+    if len({need.alike for need in asked.values()}) == 1:
+        first, *others = asked.values()
+        need = first.joined(others)
+        return (Component("", tasks, (*once, *_options(job, need, tasks)), _srun(job, need)),)
+    components = []
+    for name, role in roles.items():
+        own = _options(job, asked[name], role.count)
+        components.append(Component(name, role.count, (*once, *own), _srun(job, asked[name])))
+        once = ()
+    return tuple(components)
+
+
+def _once(job: Job, run: contract.RunFolder, chdir: str) -> tuple[Option, ...]:
+    """Return what is said once, for the whole of a heterogeneous job too."""
+    # "%" starts a pattern in the name of a log file
+    output = f"{run.logs.replace('%', '%%')}/slurm-%j.out"
+    options: list[Option] = [("job-name", job.spec.name), ("chdir", chdir), ("output", output), ("open-mode", "append")]
+    if not {"requeue", "no-requeue"} & set(job.spec.sbatch):
+        options.append(("requeue" if job.site.requeue else "no-requeue", None))
+    return tuple(options)
+
+
+def _options(job: Job, need: Needs, tasks: int) -> tuple[Option, ...]:
+    """Return the options of one component."""
+    spec = job.spec
+    exclusive = job.site.exclusive if spec.exclusive is None else spec.exclusive
+    per_node = need.ntasks_per_node
+    rows: list[tuple[str, str | int | bool | None]] = [
+        ("partition", need.partition),
+        ("account", spec.account),
+        ("qos", spec.qos),
+        ("time", None if spec.time is None else units.format_time(units.parse_time(str(spec.time)))),
+        ("nodes", -(-tasks // per_node) if per_node else None),
+        ("ntasks", tasks),
+        ("ntasks-per-node", per_node),
+        ("cpus-per-task", need.cpus_per_task),
+        *([(need.mem[0], units.format_memory(need.mem[1]))] if need.mem else []),
+        *([_gpu_option(need)] if need.gpus else []),
+        ("constraint", need.constraint),
+        ("exclusive", exclusive),
+        *sorted(spec.sbatch.items()),
+    ]
+    return tuple(
+        (name, None if value is True else str(value)) for name, value in rows if value not in (None, "", False)
+    )
+
+
+def _gpu_option(need: Needs) -> tuple[str, str]:
+    option, gpus = need.gpus or ("gpus", units.Gpus(0))
+    return option, ("gpu:" if option == "gres" else "") + units.format_gpus(gpus)
+
+
+def _srun(job: Job, need: Needs) -> tuple[Option, ...]:
+    """Return srun's options of one component: always said, so that no default of a site or a shell counts.
+
+    --cpus-per-task is not taken over from sbatch from Slurm 22.05 on. KillOnBadExit=1 in slurm.conf would end a step
+    with the first dead worker. SBATCH_EXPORT=NONE would keep our variables from the tasks.
+    """
+    alone = job.spec.strategy in _INDEPENDENT
+    bad_exit = ("kill-on-bad-exit", "0" if alone else "1")
+    options: list[Option] = [("export", "ALL"), ("mpi", "none"), ("wait", "0"), bad_exit]
+    options += [("no-kill", None)] if alone else []
+    options += [("cpus-per-task", str(need.cpus_per_task))] if need.cpus_per_task else []
+    return tuple(options)
+
+
+def _settings(
+    job: Job, run: contract.RunFolder, roles: dict[str, Role], asked: dict[str, Needs]
+) -> contract.LaunchSettings:
+    spec, site = job.spec, job.site
+    by_steps = spec.checkpoint.every_steps is not None and "checkpoint.every" not in job.origins
+    return contract.LaunchSettings(
+        run=run.name,
+        local=site.scheduler == "local",
+        strategy=spec.strategy,
+        roles=tuple(contract.RoleSettings(name, role.count, asked[name].gpus_per_task) for name, role in roles.items()),
+        env=dict(spec.env),
+        cluster_flags=spec.strategy == "between_graph" if spec.cluster_flags is None else spec.cluster_flags,
+        gpu_sharing=spec.gpu_sharing,
+        max_restarts=spec.launch.max_restarts,
+        register_timeout=_seconds(job, "launch.register-timeout", spec.launch.register_timeout),
+        wait=_seconds(job, "launch.wait", spec.launch.wait),
+        kill_wait=_seconds(job, "launch.kill-wait", spec.launch.kill_wait),
+        ports=units.parse_ports(site.ports) if site.ports else None,
+        coordinator_ports=units.parse_ports(site.coordinator_ports) if site.coordinator_ports else None,
+        interface=site.interface,
+        checkpoint_every=None if by_steps else _seconds(job, "checkpoint.every", spec.checkpoint.every),
+        checkpoint_every_steps=spec.checkpoint.every_steps,
+        checkpoint_keep=spec.checkpoint.keep,
+    )
+
+
+def _seconds(job: Job, key: str, amount: Amount) -> float:
+    length = units.parse_time(str(amount))
+    if length is None:
+        raise SpecError("found UNLIMITED", "a time that ends", where=job.where(key))
+    return length.total_seconds()
