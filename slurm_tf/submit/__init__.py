@@ -1,0 +1,1 @@
+"""Before the job: a plan becomes a script and a run's folder."""

@@ -1,0 +1,121 @@
+"""A plan becomes a batch script. The only reader of templates/, and the only place that knows Jinja.
+
+A template can only print what went through a quoting filter: `{{ value }}` of a plain text is an error, so a new
+template cannot forget it. Blocks are inherited: base, then strategy, then site.
+"""
+
+import os
+import re
+import shlex
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import jinja2
+from jinja2.sandbox import SandboxedEnvironment
+
+from slurm_tf import data
+from slurm_tf.errors import TemplateError
+from slurm_tf.spec.needs import Option
+from slurm_tf.spec.plan import Plan
+
+_OPTION_NAME = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
+# sbatch reads these of a directive's value without quotes (22.05.8).
+_PLAIN = re.compile(r"[A-Za-z0-9_./:=,@%+^\[\]-]+", re.ASCII)
+
+
+class Shell(str):
+    """Text that may stand in a script as it is: quoted, or shell lines of the user's own."""
+
+    __slots__ = ()
+
+
+def script(plan: Plan) -> str:
+    """Return the batch script of `plan`; the same plan gives the same text. Raises TemplateError."""
+    job = plan.job
+    environment = SandboxedEnvironment(
+        loader=_TrustedLoader([str(folder) for folder in reversed(data.folders("templates"))]),
+        undefined=jinja2.StrictUndefined,
+        finalize=_only_quoted,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(sh=quote, directive=directive, option=option)
+    name = f"site/{job.site.template}.sbatch.j2"
+    values = {
+        "strategy": f"strategy/{job.spec.strategy}.sbatch.j2",
+        "components": plan.components,
+        "chdir": plan.chdir,
+        "command": job.spec.command,
+        "launcher": plan.run.launcher,
+        "modules": job.site.modules,
+        "node_python": job.site.node_python,
+        "prologue": Shell(job.site.prologue.strip("\n")),
+        "run_folder": plan.run.path,
+        "setup": Shell(job.spec.setup.strip("\n")),
+    }
+    try:
+        return environment.get_template(name).render(values)
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateError(
+            error.message or "syntax error", where=f"{error.filename or error.name}:{error.lineno}"
+        ) from error
+    except jinja2.TemplateNotFound as error:
+        folders = ", ".join(str(folder) for folder in data.folders("templates"))
+        raise TemplateError(f"no template {error.name}", f"one in {folders}") from error
+    except jinja2.TemplateError as error:
+        raise TemplateError(str(error), where=name) from error
+
+
+def quote(value: str | tuple[str, ...]) -> Shell:
+    """Return one word for the shell, or several."""
+    return Shell(" ".join(_checked(word, shlex.quote) for word in ([value] if isinstance(value, str) else value)))
+
+
+def directive(option: Option) -> Shell:
+    """Return an option for an #SBATCH line.
+
+    Seen on Slurm 22.05.8: in double quotes sbatch takes everything as it is but a backslash, which takes the next
+    character as it is.
+    """
+    return _option(option, _quote_directive)
+
+
+def option(option: Option) -> Shell:
+    """Return an option for the shell."""
+    return _option(option, shlex.quote)
+
+
+def _option(option: Option, how: Callable[[str], str]) -> Shell:
+    name, value = option
+    if not _OPTION_NAME.fullmatch(name):
+        raise TemplateError(f"found the option {name!r}", "letters, digits and dashes")
+    if value is None:
+        return Shell(f"--{name}")
+    return Shell(f"--{name}={_checked(value, how)}")
+
+
+def _quote_directive(text: str) -> str:
+    return text if _PLAIN.fullmatch(text) else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _checked(text: str, how: Callable[[str], str]) -> str:
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise TemplateError(f"found {text!r}", "text without control characters")
+    return how(text)
+
+
+def _only_quoted(value: object) -> object:
+    if isinstance(value, Shell | int | jinja2.Undefined):
+        return value
+    raise TemplateError(f"a template prints {value!r} as it is", "a filter that quotes it: sh, option or directive")
+
+
+class _TrustedLoader(jinja2.FileSystemLoader):
+    """Loads templates that nobody else could have written: what they hold runs as us."""
+
+    def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        source, filename, uptodate = super().get_source(environment, template)
+        data.check_trusted(Path(os.fspath(filename)))
+        return source, filename, uptodate

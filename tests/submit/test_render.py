@@ -1,0 +1,167 @@
+"""Scripts: golden ones as plain files for every site and strategy, sound shell, nothing unquoted."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from slurm_tf import contract
+from slurm_tf.errors import TemplateError
+from slurm_tf.spec import config, plan, sites
+from slurm_tf.spec.plan import Plan
+from slurm_tf.submit import render
+from tests.conftest import ROOT
+
+GOLDEN = ROOT / "tests" / "golden"
+STRATEGIES = sorted(path.name.partition(".")[0] for path in (ROOT / "templates" / "strategy").iterdir())
+SITES = sorted([path.stem for path in (ROOT / "site_configs").glob("*.toml")] + ["university"])
+
+# A cluster that uses every part of a profile that reaches a script.
+UNIVERSITY = """
+node-python = "/opt/python 3.9/bin/python3"
+modules = ["cuda/12.4", "nccl"]
+prologue = '''
+source /etc/profile.d/modules.sh
+ulimit -c 0
+'''
+gpu-spelling = "gres"
+exclusive = true
+requeue = false
+"""
+
+JOB = """
+name = "flowers"
+strategy = "{strategy}"
+command = ["python", "train.py", "--rate", "0.1", "two words"]
+chdir = "/home/ann/flowers"
+setup = "source ~/venv/bin/activate"
+time = "12:00:00"
+account = "vision"
+[env]
+API_TOKEN = "s3cret"
+[sbatch]
+comment = 'he said "go"'
+mail-type = "END"
+"""
+
+ROLES = {
+    "single": "[roles.worker]\ngpus-per-task = 1\n",
+    "mirrored": "[roles.worker]\ngpus-per-task = 'a100:4'\ncpus-per-task = 32\n",
+    "multi_worker": "[roles.worker]\ncount = 4\nntasks-per-node = 2\ngpus-per-task = 1\ncpus-per-task = 8\n",
+    "ps": (
+        "[roles.chief]\nmem = '8G'\n"
+        "[roles.worker]\ncount = 2\nntasks-per-node = 1\ngpus-per-task = 1\npartition = 'gpu'\n"
+        "[roles.ps]\ncount = 2\nmem = '32G'\n[roles.evaluator]\nmem = '8G'\n"
+    ),
+    "between_graph": "[roles.worker]\ncount = 2\n[roles.ps]\n",
+}
+
+
+def rendered(site: str, strategy: str, tmp_path: Path) -> str:
+    job = tmp_path / "job.toml"
+    job.write_text(JOB.format(strategy=strategy) + ROLES[strategy])
+    if site == "university":
+        site = str(tmp_path / "university.toml")
+        Path(site).write_text(UNIVERSITY)
+    fitted = plan.fit(config.load(job, {}, site), contract.RunFolder("/scratch/ann/runs/flowers-1"))
+    return render.script(fitted)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("site", SITES)
+def test_golden(site: str, strategy: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    golden = GOLDEN / site / f"{strategy}.sbatch"
+    text = rendered(site, strategy, tmp_path)
+    assert text == rendered(site, strategy, tmp_path)
+    if request.config.getoption("--update-golden"):
+        golden.parent.mkdir(parents=True, exist_ok=True)
+        golden.write_text(text)
+    assert text == golden.read_text(), "if it is meant: pytest --update-golden, and read the difference"
+
+
+def test_every_golden_script_is_still_rendered() -> None:
+    assert {f"{site}/{strategy}.sbatch" for site in SITES for strategy in STRATEGIES} == {
+        str(path.relative_to(GOLDEN)) for path in GOLDEN.rglob("*.sbatch")
+    }
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.rglob("*.sbatch")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_golden_scripts_are_sound_and_short(path: Path) -> None:
+    subprocess.run(["bash", "-n", path], check=True, timeout=60)
+    shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent)) or "shellcheck"
+    # SC1090, SC1091: what the user's own setup sources is not here to be read
+    subprocess.run([shellcheck, "--exclude=SC1090,SC1091", path], check=True, timeout=60)
+    text = path.read_text()
+    assert len(text.splitlines()) <= 75
+    assert max(map(len, text.splitlines())) <= 120
+    assert "s3cret" not in text
+    assert "API_TOKEN" not in text
+
+
+def test_setup_stands_as_it_is(fit: Callable[..., Plan]) -> None:
+    setup = "cat <<EOF\n a  'b\n\n\n\n{{ x }} $(y)\nEOF"
+    text = render.script(fit(f'setup = """{setup}"""\n{MINIMAL}'))
+    assert f"\n{setup}\n" in text
+
+
+MINIMAL = 'name = "a"\nstrategy = "single"\ncommand = ["x"]\n[roles.worker]\n'
+
+
+@pytest.fixture
+def templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = tmp_path / "own" / "templates" / "site"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("SLURM_TF_PATH", str(tmp_path / "own"))
+    yield folder
+
+
+def test_a_template_of_the_users_own_wins(templates: Path, fit: Callable[..., Plan]) -> None:
+    (templates / "generic.sbatch.j2").write_text(
+        "{% extends strategy %}\n{% block prologue %}\nexport OMP_NUM_THREADS=4\n{% endblock %}\n"
+    )
+    assert "\nexport OMP_NUM_THREADS=4\n" in render.script(fit(MINIMAL))
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("{{ chdir }}", "a template prints"),
+        ("{{ accout | sh }}", "'accout' is undefined"),
+        ("{% if accout %}x{% endif %}", "'accout' is undefined"),
+        ("{{ ''.__class__.__mro__ }}", "access to attribute '__class__'"),
+        ("{% if %}", "Expected an expression"),
+        ("{% include 'none.j2' %}", "no template none.j2"),
+    ],
+)
+def test_a_wrong_template(body: str, found: str, templates: Path, fit: Callable[..., Plan]) -> None:
+    (templates / "generic.sbatch.j2").write_text("{% extends strategy %}{% block about %}" + body + "{% endblock %}")
+    with pytest.raises(TemplateError, match=found):
+        render.script(fit(MINIMAL))
+
+
+def test_a_template_that_others_write_is_refused(templates: Path, fit: Callable[..., Plan]) -> None:
+    path = templates / "generic.sbatch.j2"
+    path.write_text("{% extends strategy %}")
+    path.chmod(0o666)
+    with pytest.raises(Exception, match="others can change it"):
+        render.script(fit(MINIMAL))
+
+
+def test_a_site_may_name_its_template(fit: Callable[..., Plan], tmp_path: Path) -> None:
+    site = tmp_path / "site.toml"
+    site.write_text("template = 'none'")
+    assert sites.load(str(site)).template == "none"
+    with pytest.raises(TemplateError, match=r"no template site/none.sbatch.j2"):
+        render.script(fit(MINIMAL, site=str(site)))
+
+
+def test_control_characters_are_refused_once_more() -> None:
+    with pytest.raises(TemplateError):
+        render.quote("a\nb")
+    with pytest.raises(TemplateError):
+        render.directive(("comment", "a\x7fb"))
+    with pytest.raises(TemplateError):
+        render.option(("a b", "c"))

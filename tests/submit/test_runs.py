@@ -1,0 +1,133 @@
+"""A run's folder: names, privacy, and a launcher that is the same bytes for the same sources."""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from slurm_tf import contract
+from slurm_tf.errors import RunError, UsageError
+from slurm_tf.spec.plan import Plan
+from slurm_tf.submit import render, runs
+
+JOB = 'name = "a b"\nstrategy = "single"\ncommand = ["x"]\n[roles.worker]\n[env]\nTOKEN = "s3cret"\n'
+
+
+def test_numbers_count_up(tmp_path: Path) -> None:
+    names = [runs.claim(str(tmp_path), "a b").name for _ in range(3)]
+    assert names == ["a_b-1", "a_b-2", "a_b-3"]
+    (tmp_path / "a_b-10").mkdir()
+    assert runs.claim(str(tmp_path), "a b").name == "a_b-11"
+    assert runs.first_name("a b") == "a_b-1"
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".a", "-a", "a\nb", "é" * 200])
+def test_a_name_that_is_no_folders(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="needed a name for a folder"):
+        runs.claim(str(tmp_path), "a", name)
+
+
+@pytest.mark.parametrize(
+    ("job", "slug"),
+    [("../../etc", "etc-1"), ("$(x)", "x-1"), ("-rf", "rf-1"), ("漢字", "run-1"), ("a" * 300, "a" * 200 + "-1")],
+)
+def test_a_job_name_makes_a_safe_folder(job: str, slug: str, tmp_path: Path) -> None:
+    assert runs.claim(str(tmp_path), job).name == slug
+
+
+def test_everything_is_private(tmp_path: Path, fit: Callable[..., Plan]) -> None:
+    plan = fit(JOB)
+    run = runs.claim(str(tmp_path / "runs"), "a b", "run-1")
+    runs.write(plan, render.script(plan))
+    assert run == plan.run
+    for path in (tmp_path / "runs" / "run-1").rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+    assert stat.S_IMODE(os.stat(run.path).st_mode) == 0o700
+
+
+def test_secrets_are_in_the_settings_alone(tmp_path: Path, fit: Callable[..., Plan]) -> None:
+    plan = fit(JOB)
+    runs.claim(str(tmp_path / "runs"), "a b", "run-1")
+    runs.write(plan, render.script(plan))
+    holding = [
+        path.name for path in Path(plan.run.path).rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()
+    ]
+    assert holding == ["launch.json"]
+    manifest = json.loads(Path(plan.run.manifest).read_text())
+    assert manifest["job"]["env"] == ["TOKEN"]
+    assert manifest["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_a_run_of_another_job_is_not_taken_over(tmp_path: Path, fit: Callable[..., Plan]) -> None:
+    plan = fit(JOB)
+    runs.claim(str(tmp_path / "runs"), "a b", "run-1")
+    runs.write(plan, render.script(plan))
+    assert runs.claim(str(tmp_path / "runs"), "a b", "run-1").name == "run-1"
+    with pytest.raises(
+        RunError, match=r"run run-1 is of job 'a b'; needed a run of job 'c'.*\nHINT: use another --name"
+    ):
+        runs.claim(str(tmp_path / "runs"), "c", "run-1")
+
+
+def test_a_folder_of_something_else_is_not_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir(mode=0o700)
+    (tmp_path / "thesis" / "chapter1").touch()
+    with pytest.raises(RunError, match="holds files, but no run"):
+        runs.claim(str(tmp_path), "a", "thesis")
+
+
+def test_the_launcher_is_the_same_bytes_every_time(tmp_path: Path) -> None:
+    assert runs.launcher_zip() == runs.launcher_zip()
+    path = tmp_path / "launch.pyz"
+    path.write_bytes(runs.launcher_zip())
+    names = set(zipfile.ZipFile(path).namelist())
+    assert "slurm_tf/launch/agent.py" in names
+    assert "slurm_tf/launch/agent.pyc" in names
+    assert not any(name.startswith(("slurm_tf/train", "slurm_tf/spec", "slurm_tf/cli")) for name in names)
+
+
+def pythons() -> list[str]:
+    """Return the interpreters from 3.9 on that are found, by path or by pyenv."""
+    found = [path for minor in range(9, 14) if (path := shutil.which(f"python3.{minor}"))]
+    found += map(str, Path.home().glob(".pyenv/versions/3.[0-9]*/bin/python3"))
+    working = {}
+    for path in [*found, sys.executable]:
+        version = subprocess.run([path, "-V"], capture_output=True, text=True, timeout=60, check=False).stdout.split()
+        if version and tuple(map(int, version[1].split(".")[:2])) >= (3, 9):
+            working[".".join(version[1].split(".")[:2])] = path
+    return list(working.values())
+
+
+@pytest.mark.parametrize("python", pythons())
+def test_the_launcher_runs_a_job_under_every_python_that_is_here(
+    python: str, tmp_path: Path, fit: Callable[..., Plan]
+) -> None:
+    """A smoke test: coordinator, local step, agents, all from the zip file, far from the sources."""
+    plan = fit(
+        'name = "a"\nstrategy = "multi_worker"\ncommand = ["bash", "-c", "echo $SLURM_TF_TASK $V"]\n'
+        "[roles.worker]\ncount = 2\n[env]\nV = 'é'\n",
+        site="local",
+    )
+    runs.claim(str(tmp_path / "runs"), "a", "run-1")
+    runs.write(plan, render.script(plan))
+    launch = [python, "-IS", plan.run.launcher]
+    command = [*launch, "coordinate", plan.run.path, "--", *launch, "local", "--ntasks", "2", "--"]
+    done = subprocess.run(
+        [*command, *launch, "agent", "--", *plan.job.spec.command],
+        capture_output=True, text=True, timeout=60, cwd="/", check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["[worker:0] worker:0 é", "[worker:1] worker:1 é"]
+
+
+def test_the_contract_is_versioned(fit: Callable[..., Plan]) -> None:
+    text = fit(JOB).settings.to_json().replace(f'"contract": {contract.VERSION}', '"contract": 99')
+    with pytest.raises(RunError, match=r"launch.json is of contract version 99; needed version 1"):
+        contract.LaunchSettings.from_json(text)
