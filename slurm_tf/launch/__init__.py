@@ -1,0 +1,1 @@
+"""Inside the job: from what Slurm allocated to a running TensorFlow cluster. Standard library only, Python 3.9."""

@@ -1,0 +1,23 @@
+"""launch.pyz coordinate | agent | local: what the batch script runs."""
+
+import sys
+
+
+def main() -> None:
+    """Run the part that the first argument names."""
+    part, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
+    if part == "coordinate":
+        from slurm_tf.launch.coordinator import main as run
+    elif part == "agent":
+        from slurm_tf.launch.agent import main as run
+    elif part == "local":
+        from slurm_tf.launch.local import main as run
+    else:
+        sys.exit(
+            "usage: launch.pyz coordinate RUN_FOLDER -- LAUNCHER... | agent [--role ROLE] -- COMMAND... | local ..."
+        )
+    run(arguments)
+
+
+if __name__ == "__main__":
+    main()

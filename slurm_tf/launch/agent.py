@@ -1,0 +1,222 @@
+"""Each task: finds its place through the coordinator, then keeps the user's program running until it is told to leave.
+
+The program may speak with its agent over an inherited socket, lines of JSON (contract.CONTROL_FD):
+
+    program -> agent   {"ask": number, "to": role, "message": {...}}   pass the message on to every task of that role
+    agent -> program   {"asked": number, "message": {...}}             somebody's message
+    program -> agent   {"answer": number, "error": null or text}       the answer to it
+    agent -> program   {"answers": number, "errors": {task: null or text}}
+"""
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
+
+from slurm_tf import contract
+from slurm_tf.errors import AllocationError, SlurmTfError
+from slurm_tf.launch import ports, rendezvous
+from slurm_tf.launch.allocation import Allocation
+from slurm_tf.launch.child import Child, Output
+from slurm_tf.launch.environ import Place, program_environ
+from slurm_tf.launch.signals import SignalPipe
+
+# srun and Slurm send these to every task: the agent reports them, and the coordinator says what they mean.
+_REPORTED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+# How long an agent whose coordinator is gone lets its program end by itself.
+_ORPHAN_KILL_WAIT = 5.0
+
+
+class Agent:
+    """One task's agent."""
+
+    def __init__(self, command: Sequence[str], role: str, environ: Mapping[str, str]) -> None:
+        self._command, self._role, self._environ = list(command), role, environ
+        self._job_env: Dict[str, str] = json.loads(environ.get(contract.PROGRAM_ENV, "{}"))
+        self._selector = selectors.DefaultSelector()
+        self._signals = SignalPipe(self._selector, (*_REPORTED, signal.SIGCHLD))
+        self._child: Optional[Child] = None
+        self._control: Optional[socket.socket] = None
+        self._control_rest = b""
+        self._starts = 0
+        self._exit: Optional[int] = None
+
+    def run(self) -> int:
+        """Register, run the program as often as the coordinator says; return the agent's own exit code.
+
+        What keeps this task from taking part is told to the coordinator, which ends the job and says so.
+        """
+        allocation = Allocation.from_environ(self._environ)
+        places, secret = _coordinator(self._environ)
+        deadline = time.monotonic() + float(self._environ.get(contract.REGISTER_TIMEOUT, "300"))
+        self._client = rendezvous.connect(places, secret, allocation.tasks, deadline)
+        self._client.send({"is": "hello"})
+        settings = self._client.next(deadline)
+        try:
+            # held until this process ends: the program can be started again at the same address
+            self._reserved = ports.reserve(settings["ports"], (time.monotonic() + deadline) / 2)
+            self._client.send(self._report(allocation, settings["interface"]))
+        except SlurmTfError as error:
+            self._client.send({"is": "unable", "rank": allocation.rank, "node": allocation.node, "why": str(error)})
+        place = self._client.next(deadline + float(settings["patience"]))
+        if place.get("do") == "leave":
+            return 0
+        shared = self._client.next(deadline + float(settings["patience"]))
+        self._place = Place(**{**place, **shared, "gpus": None if place["gpus"] is None else tuple(place["gpus"])})
+        self._selector.register(self._client.sock, selectors.EVENT_READ)
+        for message in self._client.early:
+            self._on_message(message)
+        while self._exit is None or self._child is not None:
+            self._turn()
+        return self._exit
+
+    def _report(self, allocation: Allocation, interface: str) -> Dict[str, Any]:
+        host = ports.interface_address(interface) if interface else self._client.sock.getsockname()[0]
+        return {
+            "is": "report",
+            "rank": allocation.rank,
+            "node": allocation.node,
+            "host": host,
+            "port": ports.port_of(self._reserved),
+            "gpus": allocation.gpus,
+            "gpus_bound": allocation.gpus_bound,
+            "role": self._role,
+        }
+
+    def _turn(self) -> None:
+        """Wait for something to happen and see to it."""
+        kill_at = self._child.kill_at if self._child else None
+        timeout = None if kill_at is None else max(0.0, kill_at - time.monotonic())
+        for key, _ in self._selector.select(timeout):
+            if isinstance(key.data, Output) and self._child:
+                self._child.pump(key.data)
+            elif key.data is self._signals:
+                self._on_signals()
+            elif key.fileobj is self._control:
+                self._on_control()
+            elif key.fileobj is self._client.sock:
+                for message in self._client.receive():
+                    self._on_message(message)
+        if self._child:
+            self._child.kill_if_due()
+
+    def _on_message(self, message: Dict[str, Any]) -> None:
+        if "lost" in message:
+            self._on_lost(message["lost"])
+        elif message["do"] == "start":
+            self._start()
+        elif message["do"] == "end" and self._child:
+            self._child.end(message["kill_wait"])
+        elif message["do"] == "leave":
+            self._exit = 0
+        elif message["do"] == "tell":
+            self._tell(message["line"])
+
+    def _on_lost(self, reason: str) -> None:
+        """The coordinator is gone: nobody will end this job but us."""
+        self._selector.unregister(self._client.sock)
+        if self._exit is None:
+            _say(f"{self._place.name}: {reason}; ending the program")
+            self._exit = 1
+        if self._child:
+            self._child.end(_ORPHAN_KILL_WAIT)
+
+    def _on_signals(self) -> None:
+        for number in self._signals.read():
+            if number == signal.SIGCHLD:
+                self._reap()
+            else:
+                self._client.send({"is": "signal", "number": number})
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        environ = program_environ(self._environ, self._job_env, self._place, self._starts)
+        environ[contract.CONTROL_FD] = str(theirs.fileno())
+        folder = contract.RunFolder(environ[contract.RUN_FOLDER])
+        log = folder.log(self._place.role, self._place.index)
+        self._starts += 1
+        try:
+            with theirs:
+                self._child = Child(
+                    self._command + self._place.flags(), environ, log, self._place.name, self._selector, theirs
+                )
+        except OSError as error:
+            ours.close()
+            _say(f"{self._place.name}: cannot start {self._command[0]!r}: {error.strerror}")
+            # a shell's codes: 127 for a command that is not there, 126 for one that cannot be run
+            self._client.send({"is": "ended", "code": 127 if isinstance(error, FileNotFoundError) else 126})
+            return
+        self._control, self._control_rest = ours, b""
+        self._selector.register(ours, selectors.EVENT_READ)
+        self._client.send({"is": "started", "pid": self._child.pid})
+
+    def _reap(self) -> None:
+        code = self._child.reap() if self._child else None
+        if code is not None:
+            self._child = None
+            self._close_control()
+            self._client.send({"is": "ended", "code": code})
+
+    def _on_control(self) -> None:
+        """Pass on each line that the program wrote."""
+        data = b""
+        if self._control:
+            with contextlib.suppress(OSError):
+                data = self._control.recv(1 << 16)
+        if not data:
+            self._close_control()
+            return
+        *lines, self._control_rest = (self._control_rest + data).split(b"\n")
+        for line in lines:
+            self._client.send({"is": "control", "line": line.decode("utf-8", "replace")})
+
+    def _tell(self, line: str) -> None:
+        if self._control:
+            with contextlib.suppress(OSError):
+                self._control.sendall(line.encode() + b"\n")
+
+    def _close_control(self) -> None:
+        if self._control:
+            self._selector.unregister(self._control)
+            self._control.close()
+            self._control = None
+
+
+def _coordinator(environ: Mapping[str, str]) -> Tuple[List[Tuple[str, int]], bytes]:
+    """Return where the coordinator may be reached, and the secret."""
+    where, secret = environ.get(contract.COORDINATOR), environ.get(contract.SECRET)
+    if not where or not secret:
+        raise AllocationError(
+            f"{contract.COORDINATOR} and {contract.SECRET} are not set",
+            "to be started by a coordinator (launch.pyz coordinate)",
+            "if srun drops the environment, pass it --export=ALL",
+        )
+    hosts, _, port = where.rpartition(":")
+    names = hosts.split(",")
+    # where srun runs, in Slurm's own words: right even if the batch host's name resolves to nothing useful here
+    launcher = environ.get("SLURM_LAUNCH_NODE_IPADDR", "")
+    extra = [launcher] if launcher and names != ["127.0.0.1"] else []
+    return [(name, int(port)) for name in dict.fromkeys([*names, *extra])], bytes.fromhex(secret)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"slurm-tf: {text}\n")
+    sys.stderr.flush()
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """agent [--role ROLE] -- COMMAND..."""
+    options, command = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
+    role = options[1] if options[:1] == ["--role"] else ""
+    try:
+        code = Agent(command, role, os.environ).run()
+    except SlurmTfError as error:
+        _say(str(error))
+        code = error.exit_code
+    sys.stdout.flush()
+    os._exit(code)

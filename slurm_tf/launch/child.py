@@ -1,0 +1,160 @@
+"""The user's program as a child of its agent: started, its output passed on line by line, ended with all it started."""
+
+import contextlib
+import ctypes
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import time
+from typing import IO, Callable, List, Mapping, Optional, Sequence
+
+_CHUNK = 1 << 16
+# A line longer than this is passed on in pieces.
+_LONGEST_LINE = 1 << 16
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Output:
+    """One stream of the program: its lines, the task's name in front of each, to `sink`; its bytes to `log`."""
+
+    def __init__(self, pipe: IO[bytes], sink: int, log: IO[bytes], prefix: bytes) -> None:
+        self.pipe, self._sink, self._log, self._prefix = pipe, sink, log, prefix
+        self._rest = b""
+        os.set_blocking(pipe.fileno(), False)
+
+    def pump(self) -> bool:
+        """Pass on what came; False if nothing can come any more."""
+        try:
+            data = os.read(self.pipe.fileno(), _CHUNK)
+        except BlockingIOError:
+            return True
+        self._pass_on(data)
+        return bool(data)
+
+    def finish(self) -> None:
+        """Pass on all that is in the pipe now, then close it: who else holds it open is not waited for."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self.pipe.fileno(), _CHUNK):
+                self._pass_on(data)
+        if self._rest:
+            self._write([self._rest])
+        self.pipe.close()
+
+    def _pass_on(self, data: bytes) -> None:
+        self._log.write(data)
+        self._log.flush()
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > _LONGEST_LINE:
+            lines, self._rest = [*lines, self._rest], b""
+        if lines:
+            self._write(lines)
+
+    def _write(self, lines: List[bytes]) -> None:
+        data = b"".join(self._prefix + line + b"\n" for line in lines)
+        # whoever reads us (srun) may be gone before the program is: its log file still gets everything
+        with contextlib.suppress(OSError):
+            while data:
+                data = data[os.write(self._sink, data) :]
+
+
+class Child:
+    """A running program, leader of its own session and process group."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        log: str,
+        name: str,
+        selector: selectors.BaseSelector,
+        inherited: socket.socket,
+    ) -> None:
+        """Start `command`; `name` goes in front of its lines, `inherited` stays open in it. Raises OSError."""
+        self.kill_at: Optional[float] = None
+        self._selector = selector
+        self._log = open(log, "ab", opener=_private)  # noqa: SIM115 - closed by `reap`
+        try:
+            self._process = subprocess.Popen(
+                list(command),
+                env=dict(environ),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                pass_fds=[inherited.fileno()],
+                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - this process has one thread
+            )
+        except BaseException:
+            self._log.close()
+            raise
+        self.pid = self._process.pid
+        prefix = f"[{name}] ".encode()
+        pipes = ((self._process.stdout, 1), (self._process.stderr, 2))
+        self._outputs = [Output(pipe, sink, self._log, prefix) for pipe, sink in pipes if pipe]
+        for output in self._outputs:
+            selector.register(output.pipe, selectors.EVENT_READ, output)
+
+    def pump(self, output: Output) -> None:
+        """Pass on what `output` holds, forget it at its end."""
+        if output in self._outputs and not output.pump():
+            self._finish(output)
+
+    def end(self, kill_wait: float) -> None:
+        """Ask the program and all it started to end (SIGTERM); `kill_at` (time.monotonic) is `kill_wait` s later.
+
+        Asked again, it only gets less time.
+        """
+        kill_at = time.monotonic() + kill_wait
+        if self.kill_at is None:
+            self._signal(signal.SIGTERM)
+        self.kill_at = kill_at if self.kill_at is None else min(kill_at, self.kill_at)
+
+    def kill_if_due(self) -> None:
+        """Kill the program if its time is over."""
+        if self.kill_at is not None and time.monotonic() >= self.kill_at:
+            self._signal(signal.SIGKILL)
+
+    def reap(self) -> Optional[int]:
+        """Return how the program ended, a negative number for a signal, or None while it runs.
+
+        At its end everything it started and left in its process group is killed: done before the program is waited
+        for, while its number cannot yet belong to anybody else.
+        """
+        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            return None
+        self._signal(signal.SIGKILL)
+        code = self._process.wait()
+        for output in list(self._outputs):
+            self._finish(output)
+        self._log.close()
+        return code
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def _finish(self, output: Output) -> None:
+        self._outputs.remove(output)
+        self._selector.unregister(output.pipe)
+        output.finish()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    """Return what the child runs before the program: an agent that is killed takes its program along.
+
+    Slurm's cgroups would see to that; without Slurm, or with proctrack/linuxproc, nothing does.
+    """
+    libc = ctypes.CDLL(None)
+
+    def before_exec() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return before_exec

@@ -1,0 +1,318 @@
+"""On the batch host: starts the step, gathers its tasks into one cluster, and sees the job through to its exit code."""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict
+from typing import Dict, List, NoReturn, Optional, Sequence
+
+from slurm_tf import contract, files
+from slurm_tf.errors import RegistrationError, RunError, SlurmTfError, StoppedError
+from slurm_tf.launch import cluster, ports, rendezvous, wire
+from slurm_tf.launch.allocation import expected_nodes
+from slurm_tf.launch.policy import Action, Outcome, Policy, describe
+from slurm_tf.launch.rendezvous import Connection
+from slurm_tf.launch.signals import SignalPipe
+from slurm_tf.launch.switchboard import Letter, Switchboard
+
+_PROGRESS_SECONDS = 10.0
+# How long srun may take to leave once every agent was told to, and again after each signal.
+_LAUNCHER_SECONDS = 10.0
+# A step gets its job's memory without being told; told of two kinds, by two components of a heterogeneous job, srun
+# ends with "SLURM_MEM_PER_CPU, SLURM_MEM_PER_GPU, and SLURM_MEM_PER_NODE are mutually exclusive" (22.05.8).
+_NOT_FOR_SRUN = ("SLURM_MEM_PER_CPU", "SLURM_MEM_PER_GPU", "SLURM_MEM_PER_NODE")
+# How many names a message lists at most.
+_NAMED = 20
+# These strategies are one process: a TF_CONFIG would make TensorFlow wait for others.
+_WITHOUT_CLUSTER = ("single", "mirrored")
+
+
+class Coordinator:
+    """The life of one attempt of a run."""
+
+    def __init__(self, folder: contract.RunFolder, settings: contract.LaunchSettings, launcher: Sequence[str]) -> None:
+        """`launcher`: the command that starts one agent a task, srun or launch/local.py."""
+        self._folder, self._settings, self._launcher_command = folder, settings, list(launcher)
+        self._planned = [f"{role}:{index}" for role, index in settings.tasks]
+        self._selector = selectors.DefaultSelector()
+        self._signals = SignalPipe(self._selector, (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD))
+        self._secret = secrets.token_bytes(32)
+        self._server = rendezvous.Server(self._selector, self._secret, _say, settings.coordinator_ports, settings.local)
+        self._reports: Dict[int, cluster.Report] = {}
+        self._connections: Dict[str, Connection] = {}
+        self._nodes: Dict[str, str] = {}
+        self._policy: Optional[Policy] = None
+        self._switchboard = Switchboard()
+        self._interruptions = 0
+
+    def run(self) -> int:
+        """Run the job; return the exit code that is the job's."""
+        self._launcher = subprocess.Popen(
+            self._launcher_command, env=self._launcher_environ(), stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        rendezvous.raise_file_limit()
+        self._register_until = time.monotonic() + self._settings.register_timeout
+        self._say_progress_at = time.monotonic() + _PROGRESS_SECONDS
+        try:
+            outcome = self._work()
+        except SlurmTfError as error:
+            outcome = Outcome(error.exit_code, str(error))
+        self._leave()
+        if outcome.reason:
+            _say(f"the job failed: {outcome.reason}")
+        return outcome.code
+
+    def _launcher_environ(self) -> Dict[str, str]:
+        settings = self._settings
+        hosts = ["127.0.0.1"] if settings.local else ports.own_addresses(settings.interface)
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_SRUN)},
+            contract.COORDINATOR: f"{','.join(hosts)}:{self._server.port}",
+            contract.SECRET: self._secret.hex(),
+            contract.REGISTER_TIMEOUT: str(settings.register_timeout),
+            contract.PROGRAM_ENV: json.dumps(dict(settings.env)),
+        }
+
+    def _work(self) -> Outcome:
+        """Go on until the job is decided and no task runs."""
+        while True:
+            for key, events in self._selector.select(self._patience()):
+                if key.data is self._server:
+                    self._server.accept()
+                elif key.data is self._signals:
+                    self._on_signals()
+                elif events & selectors.EVENT_READ:
+                    self._take(key.data, self._server.read(key.data))
+                else:
+                    self._take(key.data, self._server.flush(key.data))
+            self._server.expire()
+            now = time.monotonic()
+            if self._policy is None:
+                self._check_registration(now)
+                continue
+            self._carry_out(self._policy.tick(now))
+            self._deliver(self._switchboard.tick(now))
+            if self._policy.outcome and self._policy.over:
+                return self._policy.outcome
+
+    def _patience(self) -> float:
+        """Seconds until something is due."""
+        due = [time.monotonic() + _PROGRESS_SECONDS, self._switchboard.wakes_at]
+        due += [self._policy.wakes_at] if self._policy else [self._register_until, self._say_progress_at]
+        return max(0.0, min(when for when in due if when is not None) - time.monotonic())
+
+    def _take(self, connection: Connection, messages: List[wire.Message]) -> None:
+        for message in messages:
+            kind = "lost" if "lost" in message else message.get("is")
+            if kind == "hello":
+                self._greet(connection)
+            elif kind == "report":
+                self._on_report(connection, message)
+            elif kind == "unable":
+                raise RegistrationError(f"rank {message['rank']} on {message['node']}: {message['why']}", "", "", ())
+            elif kind == "started":
+                _say(f"{connection.name} started on {self._nodes[connection.name]} (process {message['pid']})")
+            elif kind == "ended":
+                self._on_ended(connection.name, int(message["code"]))
+            elif kind == "lost":
+                self._on_lost(connection, str(message["lost"]))
+            elif kind == "control":
+                running = list(self._connections)
+                line = str(message["line"])
+                self._deliver(self._switchboard.line(connection.name, line, running, time.monotonic()))
+            elif kind == "signal":
+                self._stop(int(message["number"]), connection.name)
+            else:
+                raise AssertionError(f"an agent said {message}")
+
+    # --- until all tasks have come ---
+
+    def _greet(self, connection: Connection) -> None:
+        settings = self._settings
+        patience = settings.register_timeout
+        self._send(connection, {"ports": settings.ports, "interface": settings.interface, "patience": patience})
+
+    def _on_report(self, connection: Connection, message: wire.Message) -> None:
+        values = {name: message[name] for name in cluster.Report.__dataclass_fields__}
+        report = cluster.Report(**{**values, "gpus": tuple(values["gpus"])})
+        if self._policy or report.rank in self._reports or not 0 <= report.rank < len(self._planned):
+            _say(f"refused a task on {report.node} that says it is rank {report.rank}: not expected")
+            self._server.close(connection)
+            return
+        connection.name = self._planned[report.rank]
+        self._reports[report.rank] = report
+        self._connections[connection.name] = connection
+        if len(self._reports) == len(self._planned):
+            self._begin()
+
+    def _begin(self) -> None:
+        """All have come: tell each its place, and start."""
+        settings = self._settings
+        formed = cluster.form(list(self._reports.values()), settings.roles, settings.gpu_sharing)
+        formed.check_size()
+        rows = [{"name": task.name, **asdict(task)} for task in formed.tasks]
+        files.write_whole(self._folder.cluster, json.dumps({"tasks": rows}, indent=1).encode())
+        self._nodes = {task.name: task.node for task in formed.tasks}
+        _say(f"all {len(self._nodes)} tasks registered, on {len(set(self._nodes.values()))} nodes")
+        arrived = [self._connections[self._planned[task.rank]] for task in formed.tasks]
+        self._connections = {task.name: connection for task, connection in zip(formed.tasks, arrived)}
+        for task, connection in zip(formed.tasks, arrived):
+            connection.name = task.name
+        tasks = [(task.role, task.index) for task in formed.tasks]
+        self._policy = Policy(settings, tasks, self._nodes)
+        shared = wire.pack(
+            {
+                "hosts": None if settings.strategy in _WITHOUT_CLUSTER else formed.hosts,
+                "variables": self._variables(),
+                "cluster_flags": settings.cluster_flags,
+            }
+        )
+        for task, connection in zip(formed.tasks, arrived):
+            self._send(connection, {"role": task.role, "index": task.index, "gpus": task.gpus})
+            self._take(connection, self._server.send_packed(connection, shared))
+        self._carry_out(self._policy.begin())
+
+    def _variables(self) -> Dict[str, str]:
+        """The contract with the program, but for what is each task's own."""
+        settings, folder = self._settings, self._folder
+        variables = {
+            contract.RUN: settings.run,
+            contract.RUN_FOLDER: folder.path,
+            contract.STRATEGY: settings.strategy,
+            contract.CHECKPOINT_FOLDER: folder.checkpoints,
+            contract.CHECKPOINT_KEEP: str(settings.checkpoint_keep),
+            contract.EXPORT_FOLDER: folder.exports,
+        }
+        if settings.checkpoint_every is not None:
+            variables[contract.CHECKPOINT_EVERY] = str(settings.checkpoint_every)
+        if settings.checkpoint_every_steps is not None:
+            variables[contract.CHECKPOINT_EVERY_STEPS] = str(settings.checkpoint_every_steps)
+        return variables
+
+    def _check_registration(self, now: float) -> None:
+        missing = [name for rank, name in enumerate(self._planned) if rank not in self._reports]
+        came = f"{len(self._reports)}/{len(self._planned)} tasks registered"
+        ended = self._launcher.poll()
+        if ended is not None or now >= self._register_until:
+            limit = f"in {self._settings.register_timeout:.0f} s"
+            when = limit if ended is None else f"when {self._launcher_command[0]} {describe(ended)}"
+            raise RegistrationError(
+                f"{came} {when}; missing: {self._where(missing)}",
+                "a registration from each task",
+                "see what its agent printed; its node must see the run folder and have the site's node-python",
+                missing,
+            )
+        if now >= self._say_progress_at:
+            self._say_progress_at = now + _PROGRESS_SECONDS
+            _say(f"{came}, waiting for {self._where(missing)}")
+
+    def _where(self, missing: Sequence[str]) -> str:
+        """Name the tasks, and the nodes where Slurm placed more tasks than have come: never which is on which."""
+        absent = Counter({} if self._settings.local else expected_nodes(os.environ))
+        absent.subtract(report.node for report in self._reports.values())
+        nodes = [node for node, count in absent.items() if count > 0]
+        text = ", ".join(missing[:_NAMED]) + (" ..." if len(missing) > _NAMED else "")
+        return text + (f" (on {', '.join(nodes[:_NAMED])})" if nodes else "")
+
+    # --- while they run ---
+
+    def _on_lost(self, connection: Connection, reason: str) -> None:
+        if self._connections.pop(connection.name, None) is None:
+            return
+        if self._policy is None:
+            raise RegistrationError(f"{connection.name} left before all had come: {reason}", "", "", [connection.name])
+        self._on_ended(connection.name, None)
+
+    def _on_ended(self, name: str, code: Optional[int]) -> None:
+        self._deliver(self._switchboard.ended(name))
+        if self._policy:
+            self._carry_out(self._policy.ended(name, code, time.monotonic()))
+
+    def _on_signals(self) -> None:
+        for number in self._signals.read() - {signal.SIGCHLD}:
+            self._interruptions += 1
+            self._stop(number, "the coordinator")
+
+    def _stop(self, number: int, who: str) -> None:
+        reason = f"{who} got {signal.Signals(number).name}"
+        if self._policy is None:
+            raise StoppedError(reason, 128 + number)
+        self._carry_out(self._policy.stop(128 + number, reason, time.monotonic()))
+
+    def _carry_out(self, actions: List[Action]) -> None:
+        if self._policy:
+            for note in self._policy.notes:
+                _say(note)
+            self._policy.notes.clear()
+        # whoever interrupts twice does not want to wait
+        kill_wait = 0.0 if self._interruptions > 1 else self._settings.kill_wait
+        for action in actions:
+            if action.task in self._connections:
+                self._send(self._connections[action.task], {"do": action.verb, "kill_wait": kill_wait})
+
+    def _deliver(self, letters: List[Letter]) -> None:
+        for name, line in letters:
+            if name in self._connections:
+                self._send(self._connections[name], {"do": "tell", "line": line})
+
+    def _send(self, connection: Connection, message: wire.Message) -> None:
+        self._take(connection, self._server.send_packed(connection, wire.pack(message)))
+
+    def _leave(self) -> None:
+        """Let the agents and the step go."""
+        for connection in list(self._connections.values()):
+            self._server.send_packed(connection, wire.pack({"do": "leave"}))
+        self._server.close_all()
+        # a step that never became a job has tasks that nobody told to leave
+        for number in (None, signal.SIGTERM, signal.SIGKILL)[self._policy is None :]:
+            if number is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._launcher.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._launcher.wait(_LAUNCHER_SECONDS)
+                return
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"slurm-tf: {text}\n")
+    sys.stderr.flush()
+
+
+def _lock(folder: contract.RunFolder) -> int:
+    """Hold the run for this process's life; raises RunError if another living coordinator holds it."""
+    handle = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(handle, 200).decode("utf-8", "replace")
+        raise RunError(
+            f"run {folder.name} is being run by {owner}",
+            "a run of which no other attempt lives",
+            "wait, or use another --name",
+        ) from None
+    os.ftruncate(handle, 0)
+    os.write(handle, f"process {os.getpid()} on {os.uname().nodename}".encode())
+    return handle
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """coordinate RUN_FOLDER -- LAUNCHER..."""
+    folder = contract.RunFolder(os.path.abspath(arguments[0]))
+    launcher = list(arguments[2:])
+    try:
+        with open(folder.settings, encoding="utf-8") as file:
+            settings = contract.LaunchSettings.from_json(file.read())
+        _lock(folder)
+        code = Coordinator(folder, settings, launcher).run()
+    except (SlurmTfError, OSError) as error:
+        _say(str(error))
+        code = error.exit_code if isinstance(error, SlurmTfError) else 1
+    sys.exit(code)

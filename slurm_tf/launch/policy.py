@@ -1,0 +1,206 @@
+"""What to do when a task ends: decided here, carried out by the coordinator. No I/O, and the time comes from outside.
+
+| a task ended     | ps                            | between_graph          | single, mirrored, multi_worker |
+|------------------|-------------------------------|------------------------|--------------------------------|
+| lead, well       | all others are ended          | stragglers have `wait` | stragglers have `wait`         |
+| lead, badly      | all start again               | all start again        | all start again                |
+| worker, well     | as badly: it only serves      | it is done             | it is done                     |
+| worker, badly    | it alone starts again         | it alone starts again  | all start again                |
+| ps, in any way   | all start again               | all start again        | -                              |
+| evaluator, badly | it alone starts again         | it alone starts again  | it alone starts again          |
+
+The lead is the chief, or worker 0 where there is none. Each start counts against one budget. With the budget spent a
+worker of the first two columns is done without as long as another lives, an evaluator always; anything else ends the
+job. A task whose agent is gone cannot be started again: it counts as one whose budget is spent.
+"""
+
+import signal
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from slurm_tf import contract
+
+# States of a task.
+RUNNING, ENDED, LOST = "running", "ended", "lost"
+
+# States of the job.
+TRAINING, RESTARTING, FINISHING, ENDING = "training", "restarting", "finishing", "ending"
+
+_INDEPENDENT_WORKERS = ("ps", "between_graph")
+# A task that was told to end and killed `kill_wait` later has this long to be gone; then it counts as lost.
+_PATIENCE_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Action:
+    """`verb` is "start" or "end"; of one task, by name."""
+
+    verb: str
+    task: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the job ends: its exit code, and the reason in words ("" for a good end)."""
+
+    code: int
+    reason: str
+
+
+def exit_code(code: int) -> int:
+    """Return a shell's exit code for a process that ended with `code`, negative for a signal."""
+    return 128 - code if code < 0 else code
+
+
+def describe(code: Optional[int]) -> str:
+    """Return how a process ended, in words; None for one whose agent is gone."""
+    if code is None:
+        return "is lost: its agent's connection ended"
+    if code < 0:
+        return f"was ended by signal {-code} ({signal.Signals(-code).name})"
+    return f"ended with exit code {code}"
+
+
+class Policy:
+    """The life of one job: feed it every end of a task; carry out the actions that it returns."""
+
+    def __init__(
+        self, settings: contract.LaunchSettings, tasks: Sequence[Tuple[str, int]], hosts: Dict[str, str]
+    ) -> None:
+        """`tasks`: (role, index) in rank order; `hosts`: node of each task by name."""
+        self.state = TRAINING
+        self.outcome: Optional[Outcome] = None
+        self.restarts = 0
+        self.notes: List[str] = []
+        self._settings = settings
+        self._independent = settings.strategy in _INDEPENDENT_WORKERS
+        self._workers_serve = settings.strategy == "ps"
+        self._role = {f"{role}:{index}": role for role, index in tasks}
+        self._tasks = dict.fromkeys(self._role, RUNNING)
+        self._lead = "chief:0" if "chief:0" in self._role else "worker:0"
+        self._hosts = hosts
+        self._stragglers_until: Optional[float] = None
+        self._gone_at: Dict[str, float] = {}
+
+    def begin(self) -> List[Action]:
+        """Start every task."""
+        return [Action("start", name) for name in self._tasks]
+
+    def ended(self, name: str, code: Optional[int], now: float) -> List[Action]:
+        """Take in that task `name` ended with `code`, negative for a signal, None if its agent is gone."""
+        if self._tasks[name] != RUNNING:
+            self._tasks[name] = LOST if code is None else self._tasks[name]
+            return []
+        self._tasks[name] = LOST if code is None else ENDED
+        self._gone_at.pop(name, None)
+        if self.state == TRAINING:
+            return self._ended_in_training(name, code, now)
+        if self.state == FINISHING:
+            return self._ended_after_lead(name, code, now)
+        if self.state == RESTARTING and not self._running():
+            return self._start_all_again(now)
+        return []
+
+    def stop(self, code: int, reason: str, now: float) -> List[Action]:
+        """End the job now, for a reason from outside."""
+        if self.outcome is None:
+            self.outcome = Outcome(code, reason)
+        self.state = ENDING
+        return self._end(self._running(), now)
+
+    def tick(self, now: float) -> List[Action]:
+        """Take in the time."""
+        actions: List[Action] = []
+        for name in [name for name, when in self._gone_at.items() if now >= when]:
+            self.notes.append(f"{self._where(name)} was told to end and did not")
+            actions += self.ended(name, None, now)
+        if self._stragglers_until is not None and now >= self._stragglers_until:
+            self._stragglers_until = None
+            late = self._running()
+            self.notes.append(f"ended stragglers {', '.join(late)} {self._settings.wait:.0f} s after {self._lead}")
+            actions += self._end(late, now)
+        return actions
+
+    @property
+    def wakes_at(self) -> Optional[float]:
+        """When `tick` has something to do."""
+        due = [*self._gone_at.values(), self._stragglers_until]
+        return min((when for when in due if when is not None), default=None)
+
+    @property
+    def over(self) -> bool:
+        """Whether the job is decided and no task runs."""
+        return self.outcome is not None and not self._running()
+
+    def _ended_in_training(self, name: str, code: Optional[int], now: float) -> List[Action]:
+        role, well = self._role[name], code == 0
+        if name == self._lead and well:
+            return self._lead_is_done(now)
+        if well and role in ("worker", "evaluator") and not (role == "worker" and self._workers_serve):
+            return []
+        if name == self._lead or role in ("chief", "ps") or not (self._independent or role == "evaluator"):
+            return self._fail(name, code, now)
+        if code is not None and self._spend(name, code, f"{name} is"):
+            self._tasks[name] = RUNNING
+            return [Action("start", name)]
+        others = [other for other in self._running() if self._role[other] == role]
+        if role == "worker" and not others:
+            return self._fail(name, code, now)
+        self.notes.append(f"{self._where(name)} {describe(code)}; training goes on without it")
+        return []
+
+    def _lead_is_done(self, now: float) -> List[Action]:
+        self.state, self.outcome = FINISHING, Outcome(0, "")
+        serving = [name for name in self._running() if self._only_serves(name)]
+        if len(serving) == len(self._running()):
+            return self._end(serving, now)
+        self._stragglers_until = now + self._settings.wait
+        # parameter servers are needed until the last straggler that uses them is done
+        return self._end([name for name in serving if self._role[name] != "ps"], now)
+
+    def _ended_after_lead(self, name: str, code: Optional[int], now: float) -> List[Action]:
+        if code not in (0, -signal.SIGTERM, -signal.SIGKILL):
+            self.notes.append(f"{self._where(name)} {describe(code)}, after {self._lead} was done")
+        running = self._running()
+        if running and all(self._only_serves(other) for other in running):
+            self._stragglers_until = None
+            return self._end(running, now)
+        return []
+
+    def _fail(self, name: str, code: Optional[int], now: float) -> List[Action]:
+        living = all(state != LOST for state in self._tasks.values())
+        if living and code is not None and self._spend(name, code, "all tasks are"):
+            self.state = RESTARTING
+            return self._end(self._running(), now) if self._running() else self._start_all_again(now)
+        return self.stop(exit_code(code or 1), f"{self._where(name)} {describe(code)}", now)
+
+    def _spend(self, name: str, code: int, who: str) -> bool:
+        if self.restarts >= self._settings.max_restarts:
+            return False
+        self.restarts += 1
+        count = f"restart {self.restarts} of {self._settings.max_restarts}"
+        self.notes.append(f"{self._where(name)} {describe(code)}; {who} started again in place ({count})")
+        return True
+
+    def _start_all_again(self, now: float) -> List[Action]:
+        lost = [task for task, state in self._tasks.items() if state == LOST]
+        if lost:
+            return self.stop(1, f"{self._where(lost[0])} {describe(None)}", now)
+        self.state = TRAINING
+        self._tasks = dict.fromkeys(self._tasks, RUNNING)
+        return self.begin()
+
+    def _only_serves(self, name: str) -> bool:
+        return self._role[name] == "ps" or (self._workers_serve and self._role[name] == "worker")
+
+    def _running(self) -> List[str]:
+        return [name for name, state in self._tasks.items() if state == RUNNING]
+
+    def _where(self, name: str) -> str:
+        return f"{name} on {self._hosts[name]}"
+
+    def _end(self, names: Sequence[str], now: float) -> List[Action]:
+        for name in names:
+            # said twice, it is counted from the first time
+            self._gone_at.setdefault(name, now + self._settings.kill_wait + _PATIENCE_SECONDS)
+        return [Action("end", name) for name in names]

@@ -1,0 +1,113 @@
+"""Ports and addresses: reserved before TensorFlow starts, held while it runs."""
+
+import errno
+import fcntl
+import random
+import socket
+import struct
+import time
+from typing import List, Optional, Tuple
+
+from slurm_tf.errors import AllocationError
+
+_SIOCGIFADDR = 0x8915  # linux/sockios.h
+_RETRY_SECONDS = 0.2
+
+
+def reserve(ports: Optional[Tuple[int, int]], deadline: float) -> socket.socket:
+    """Return a socket bound to a free TCP port, not listening, that lets TensorFlow bind and listen on the same port.
+
+    With no range the kernel chooses, and never a port that any socket has. In a range the port is claimed by a bind
+    without SO_REUSEADDR, which only one process can win; the option is set afterwards (Linux compares it at the time of
+    the next bind). Keep the socket as long as the port is to be yours. Raises AllocationError when none is free by
+    `deadline` (time.monotonic); ports of a job that just ended are busy for up to a minute (TIME_WAIT).
+    """
+    if ports is None:
+        return _kernel_port()
+    low, high = ports
+    while True:
+        # from a random start, so that the tasks of a node do not all try the same ports first
+        first = random.randint(low, high)
+        for port in (*range(first, high + 1), *range(low, first)):
+            claimed = _claim(port)
+            if claimed is not None:
+                return claimed
+        if time.monotonic() > deadline:
+            raise AllocationError(
+                f"every port from {low} to {high} is in use on {socket.gethostname()}",
+                "one free port a task",
+                "widen `ports` in the site profile",
+            )
+        time.sleep(_RETRY_SECONDS)
+
+
+def port_of(sock: socket.socket) -> int:
+    """Return the local port of `sock`."""
+    return int(sock.getsockname()[1])
+
+
+def interface_address(name: str) -> str:
+    """Return the IPv4 address of network interface `name`; raises AllocationError if it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        request = struct.pack("256s", name.encode()[:15])
+        try:
+            answer = fcntl.ioctl(probe, _SIOCGIFADDR, request)
+        except OSError as error:
+            found = ", ".join(interface for _, interface in socket.if_nameindex())
+            raise AllocationError(
+                f"interface {name!r} has no IPv4 address on {socket.gethostname()} ({error.strerror})",
+                f"one of its interfaces: {found}",
+                "correct `interface` in the site profile",
+            ) from error
+    return socket.inet_ntoa(answer[20:24])
+
+
+def own_addresses(interface: str) -> List[str]:
+    """Return the addresses at which other nodes may reach this one, likeliest first; loopback only if all else fails.
+
+    Debian maps a host's own name to 127.0.1.1, so a name is asked for its addresses and loopback ones are left out.
+    """
+    if interface:
+        return [interface_address(interface)]
+    name = socket.gethostname()
+    try:
+        found = [str(info[4][0]) for info in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
+    except socket.gaierror:
+        found = []
+    reachable = [text for text in dict.fromkeys(found) if not _is_loopback(text)]
+    return [*reachable, *_routed_address(reachable)] or ["127.0.0.1"]
+
+
+def _routed_address(known: List[str]) -> List[str]:
+    """The address that packets to elsewhere leave from; connecting a datagram socket sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1, RFC 5737
+        except OSError:
+            return []
+        address = str(probe.getsockname()[0])
+    return [] if address in known or _is_loopback(address) else [address]
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"
+
+
+def _kernel_port() -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("", 0))
+    return sock
+
+
+def _claim(port: int) -> Optional[socket.socket]:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.bind(("", port))
+    except OSError as error:
+        sock.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return None
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return sock

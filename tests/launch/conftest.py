@@ -1,0 +1,110 @@
+"""A job of real processes on this machine: coordinator, local step, agents, programs."""
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_tf.contract import LaunchSettings, RoleSettings, RunFolder
+
+LAUNCH = [sys.executable, "-m", "slurm_tf.launch"]
+
+DEFAULTS = LaunchSettings(
+    run="r", local=True, strategy="multi_worker", roles=(RoleSettings("worker", 2),), env={}, cluster_flags=False,
+    gpu_sharing="split", max_restarts=0, register_timeout=30.0, wait=10.0, kill_wait=2.0, ports=None,
+    coordinator_ports=None, interface="", checkpoint_every=600.0, checkpoint_every_steps=None, checkpoint_keep=3,
+)  # fmt: skip
+
+
+class LocalJob:
+    """A started job; what it prints goes to a file."""
+
+    def __init__(
+        self, folder: Path, settings: LaunchSettings, command: Sequence[str], step: Sequence[str] | None
+    ) -> None:
+        self.run = RunFolder(str(folder))
+        for path in (self.run.logs, self.run.checkpoints, self.run.exports):
+            os.makedirs(path, exist_ok=True)
+        Path(self.run.settings).write_text(settings.to_json())
+        tasks = len(settings.tasks)
+        launcher = step if step is not None else [*LAUNCH, "local", "--ntasks", str(tasks), "--"]
+        argv = [*LAUNCH, "coordinate", str(folder), "--", *launcher, *LAUNCH, "agent", "--", *command]
+        self.output = folder / "output"
+        with self.output.open("wb") as file:
+            self.process = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+
+    @property
+    def text(self) -> str:
+        return self.output.read_text()
+
+    def wait(self, timeout: float = 60.0) -> int:
+        return self.process.wait(timeout)
+
+    def wait_for(self, pattern: str, timeout: float = 60.0) -> "re.Match[str]":
+        """Return the first match of `pattern` in what was printed, once it is there."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            match = re.search(pattern, self.text, re.MULTILINE)
+            if match:
+                return match
+            time.sleep(0.02)
+        raise AssertionError(f"{pattern!r} did not come:\n{self.text}")
+
+    def pid(self, task: str, start: int = 1) -> int:
+        """Return the process number of a task's program, at its `start`-th start."""
+        numbers = self.wait_for(rf"(?s)(?:.*?^slurm-tf: {task} started on \S+ \(process (\d+)\)){{{start}}}")
+        return int(numbers[1])
+
+    def cluster(self) -> list[dict[str, Any]]:
+        tasks: list[dict[str, Any]] = json.loads(Path(self.run.cluster).read_text())["tasks"]
+        return tasks
+
+    def lines(self, task: str) -> list[str]:
+        """Return what the task's program printed, as it came through."""
+        return re.findall(rf"^\[{task}\] (.*)$", self.text, re.MULTILINE)
+
+
+StartJob = Callable[..., LocalJob]
+
+
+@pytest.fixture
+def start_job(tmp_path: Path) -> Iterator[StartJob]:
+    """Start a job: a shell program, and what of the settings is not the default."""
+    started: list[LocalJob] = []
+
+    def start(program: str, *, step: Sequence[str] | None = None, name: str = "", **changes: Any) -> LocalJob:
+        folder = tmp_path / (name or f"run-{len(started)}")
+        settings = dataclasses.replace(DEFAULTS, **changes)
+        started.append(LocalJob(folder, settings, ["bash", "-c", program], step))
+        return started[-1]
+
+    yield start
+    for job in started:
+        job.process.kill()
+        job.process.wait()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether process `pid` runs; one that is dead and not yet waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def gone_within(seconds: float, pids: Sequence[int]) -> bool:
+    """Whether all of `pids` are gone in that time."""
+    deadline = time.monotonic() + seconds
+    while any(map(is_alive, pids)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

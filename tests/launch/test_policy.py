@@ -1,0 +1,226 @@
+"""What becomes of a job when a task ends: the table of policy.py, row by row, and that every job ends."""
+
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slurm_tf.contract import LaunchSettings, RoleSettings
+from slurm_tf.launch.policy import Action, Policy, describe, exit_code
+
+ROLES = {
+    "single": {"worker": 1},
+    "multi_worker": {"worker": 3},
+    "chief and workers": {"chief": 1, "worker": 2, "evaluator": 1},
+    "ps": {"chief": 1, "worker": 2, "ps": 1, "evaluator": 1},
+    "between_graph": {"worker": 2, "ps": 1},
+}
+
+
+def policy(name: str, max_restarts: int = 0) -> Policy:
+    roles = tuple(RoleSettings(role, count) for role, count in ROLES[name].items())
+    settings: Any = {
+        "run": "r", "local": True, "strategy": "multi_worker" if "and" in name else name, "roles": roles, "env": {},
+        "cluster_flags": False, "gpu_sharing": "split", "max_restarts": max_restarts, "register_timeout": 1.0,
+        "wait": 60.0, "kill_wait": 5.0, "ports": None, "coordinator_ports": None, "interface": "",
+        "checkpoint_every": None, "checkpoint_every_steps": None, "checkpoint_keep": 1,
+    }  # fmt: skip
+    made = LaunchSettings(**settings)
+    return Policy(made, made.tasks, {f"{role}:{index}": f"n{index}" for role, index in made.tasks})
+
+
+def ends(actions: list[Action]) -> set[str]:
+    assert all(action.verb == "end" for action in actions)
+    return {action.task for action in actions}
+
+
+def starts(actions: list[Action]) -> set[str]:
+    assert all(action.verb == "start" for action in actions)
+    return {action.task for action in actions}
+
+
+def all_of(name: str) -> set[str]:
+    return {f"{role}:{index}" for role, count in ROLES[name].items() for index in range(count)}
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_a_job_starts_with_every_task(name: str) -> None:
+    assert starts(policy(name).begin()) == all_of(name)
+
+
+def test_ps_the_chief_is_done() -> None:
+    job = policy("ps")
+    # the evaluator may finish its last evaluation, and nobody needs workers any more
+    assert ends(job.ended("chief:0", 0, 10.0)) == {"worker:0", "worker:1"}
+    assert job.ended("worker:0", -15, 11.0) == job.ended("worker:1", -15, 11.0) == []
+    assert ends(job.ended("evaluator:0", 0, 12.0)) == {"ps:0"}
+    assert not job.over
+    job.ended("ps:0", -15, 13.0)
+    assert job.over
+    assert job.outcome is not None
+    assert job.outcome.code == 0
+
+
+def test_between_graph_ps_serve_until_the_last_worker_is_done() -> None:
+    job = policy("between_graph")
+    assert job.ended("worker:0", 0, 10.0) == []
+    assert ends(job.ended("worker:1", 0, 20.0)) == {"ps:0"}
+
+
+def test_stragglers_are_ended_after_a_grace() -> None:
+    job = policy("multi_worker")
+    assert job.ended("worker:0", 0, 10.0) == []
+    assert job.wakes_at == 70.0
+    assert job.tick(69.0) == []
+    assert ends(job.tick(70.0)) == {"worker:1", "worker:2"}
+    assert "stragglers worker:1, worker:2" in job.notes[-1]
+    job.ended("worker:1", -15, 71.0)
+    job.ended("worker:2", -9, 76.0)
+    assert job.over
+    assert job.outcome is not None
+    assert job.outcome.code == 0
+
+
+def test_a_worker_that_is_done_first_is_done() -> None:
+    job = policy("multi_worker")
+    assert job.ended("worker:2", 0, 1.0) == []
+    assert job.outcome is None
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [("multi_worker", "worker:1"), ("chief and workers", "chief:0"), ("ps", "chief:0"), ("ps", "ps:0")],
+)
+@pytest.mark.parametrize("code", [3, -9])
+def test_a_fatal_end_without_a_budget(name: str, task: str, code: int) -> None:
+    job = policy(name)
+    assert ends(job.ended(task, code, 1.0)) == all_of(name) - {task}
+    assert job.outcome is not None
+    assert job.outcome.code == exit_code(code)
+    assert job.outcome.reason.startswith(f"{task} on n{task[-1]} ")
+
+
+@pytest.mark.parametrize(("name", "task"), [("multi_worker", "worker:1"), ("ps", "chief:0"), ("ps", "ps:0")])
+def test_a_fatal_end_within_the_budget_starts_all_again(name: str, task: str) -> None:
+    job = policy(name, max_restarts=1)
+    others = all_of(name) - {task}
+    assert ends(job.ended(task, 1, 1.0)) == others
+    *first, last = sorted(others)
+    for other in first:
+        assert job.ended(other, -15, 2.0) == []
+    assert starts(job.ended(last, -9, 3.0)) == all_of(name)
+    assert "restart 1 of 1" in job.notes[-1]
+    job.ended(task, 1, 4.0)
+    assert job.outcome is not None
+    assert job.outcome.code == 1
+
+
+@pytest.mark.parametrize("name", ["ps", "between_graph"])
+def test_an_independent_worker_starts_again_alone(name: str) -> None:
+    job = policy(name, max_restarts=1)
+    assert starts(job.ended("worker:1", -9, 1.0)) == {"worker:1"}
+    # with the budget spent the others go on without it
+    assert job.ended("worker:1", -9, 2.0) == []
+    assert job.outcome is None
+    assert "training goes on without it" in job.notes[-1]
+
+
+def test_ps_a_worker_may_not_end_even_well_and_the_last_one_counts() -> None:
+    job = policy("ps")
+    assert job.ended("worker:1", 0, 1.0) == []
+    assert "goes on without it" in job.notes[-1]
+    assert "chief:0" in ends(job.ended("worker:0", -9, 2.0))
+    assert job.outcome is not None
+    assert job.outcome.code == 137
+
+
+def test_an_evaluator_is_never_fatal() -> None:
+    job = policy("chief and workers", max_restarts=1)
+    assert starts(job.ended("evaluator:0", 1, 1.0)) == {"evaluator:0"}
+    assert job.ended("evaluator:0", 1, 2.0) == []
+    assert job.outcome is None
+
+
+def test_a_lost_task_cannot_start_again() -> None:
+    job = policy("multi_worker", max_restarts=5)
+    assert ends(job.ended("worker:1", None, 1.0)) == {"worker:0", "worker:2"}
+    assert job.outcome is not None
+    assert job.outcome.reason == "worker:1 on n1 is lost: its agent's connection ended"
+    tolerant = policy("ps", max_restarts=5)
+    assert tolerant.ended("worker:1", None, 1.0) == []
+    assert tolerant.outcome is None
+
+
+def test_a_task_lost_during_a_restart_ends_the_job() -> None:
+    job = policy("multi_worker", max_restarts=5)
+    job.ended("worker:1", 1, 1.0)
+    job.ended("worker:0", None, 2.0)
+    assert job.ended("worker:2", -15, 3.0) == []
+    assert job.over
+    assert job.outcome is not None
+    assert "worker:0" in job.outcome.reason
+
+
+def test_a_task_that_does_not_end_counts_as_lost() -> None:
+    job = policy("multi_worker", max_restarts=5)
+    job.ended("worker:1", 1, 1.0)
+    job.ended("worker:0", -15, 2.0)
+    assert job.wakes_at == 21.0
+    job.tick(21.0)
+    assert job.over
+    assert job.outcome is not None
+    assert "worker:2" in job.outcome.reason
+
+
+def test_stopping_keeps_the_first_reason() -> None:
+    job = policy("multi_worker")
+    job.ended("worker:1", 7, 1.0)
+    job.stop(143, "the coordinator got SIGTERM", 2.0)
+    assert job.outcome is not None
+    assert job.outcome.code == 7
+
+
+def test_words() -> None:
+    assert describe(-9) == "was ended by signal 9 (SIGKILL)"
+    assert describe(2) == "ended with exit code 2"
+    assert exit_code(-15) == 143
+
+
+codes = st.sampled_from([0, 1, 3, -9, -15, None])
+
+
+@given(st.sampled_from(sorted(ROLES)), st.integers(0, 3), st.lists(codes, min_size=60, max_size=60), st.randoms())
+def test_every_job_ends_with_nothing_running(name: str, budget: int, order: list[int | None], random: Random) -> None:
+    """Any tasks end in any way at any time; those told to end do, or are given up."""
+    job = policy(name, budget)
+    running: set[str] = set()
+
+    def carry_out(actions: list[Action]) -> None:
+        for action in actions:
+            if action.verb == "start":
+                assert action.task not in running
+                running.add(action.task)
+
+    carry_out(job.begin())
+    now = 0.0
+    for code in order:
+        if job.over:
+            break
+        now += random.choice([0.0, 1.0, 100.0])
+        if running and random.random() < 0.8:
+            task = random.choice(sorted(running))
+            running.discard(task)
+            carry_out(job.ended(task, code, now))
+        else:
+            carry_out(job.tick(now))
+            running &= set(job._running())
+    while not job.over and running:
+        task = sorted(running)[0]
+        running.discard(task)
+        carry_out(job.ended(task, 1, now))
+    assert job.over
+    assert job.restarts <= budget
+    assert job.outcome is not None
+    assert bool(job.outcome.code) == bool(job.outcome.reason)
