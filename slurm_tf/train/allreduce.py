@@ -1,0 +1,150 @@
+"""What tasks that train alike do together: mean, sum, broadcast. And how a Keras 3 model uses it.
+
+Every task trains an ordinary model on its own device; only the optimizer knows about the others: it averages the
+gradients before it applies them. TensorFlow's strategy is used for its collectives alone, never as the scope of the
+model, so none of what fails in Keras 3 under MultiWorkerMirroredStrategy is met (keras-team/keras#20585).
+"""
+
+import functools
+from typing import Any, List, Optional, Protocol, Sequence
+
+import tensorflow as tf
+
+from slurm_tf.errors import UsageError
+
+
+class Collective(Protocol):
+    """The same call, in the same order, in every task that trains."""
+
+    rank: int
+    size: int
+
+    def mean(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
+        """Return the mean of each tensor over the tasks."""
+
+    def sum(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
+        """Return the sum of each tensor over the tasks."""
+
+
+class Alone:
+    """One task: everything is already what it would be together."""
+
+    rank, size = 0, 1
+
+    def mean(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
+        """Return `tensors`, reduced over the replicas of MirroredStrategy where called in one of them."""
+        return _in_replica("MEAN", tensors) or [tf.convert_to_tensor(tensor) for tensor in tensors]
+
+    def sum(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
+        """Return `tensors`, reduced over the replicas of MirroredStrategy where called in one of them."""
+        return _in_replica("SUM", tensors) or [tf.convert_to_tensor(tensor) for tensor in tensors]
+
+
+class Workers:
+    """The tasks of a MultiWorkerMirroredStrategy, each with one device."""
+
+    def __init__(self, strategy: tf.distribute.MultiWorkerMirroredStrategy, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+        self._strategy = strategy
+        self._device = strategy.extended.worker_devices[0]
+        self._functions = {how: tf.function(functools.partial(self._reduce, how)) for how in ("MEAN", "SUM")}
+
+    def mean(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
+        """Return the mean of each tensor over the tasks."""
+        return _in_replica("MEAN", tensors) or self._together("MEAN", tensors)
+
+    def sum(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
+        """Return the sum of each tensor over the tasks."""
+        return _in_replica("SUM", tensors) or self._together("SUM", tensors)
+
+    def _together(self, how: str, tensors: Sequence[Any]) -> List[tf.Tensor]:
+        dense = [tf.convert_to_tensor(tensor) for tensor in tensors]
+        # TensorFlow warns of every reduction outside of a graph
+        reduce = self._functions[how] if tf.executing_eagerly() else functools.partial(self._reduce, how)
+        reduced: List[tf.Tensor] = list(dense)
+        # TensorFlow packs the tensors of one reduction together, which must be of one type (2.21)
+        for dtype in sorted({tensor.dtype.name for tensor in dense}):
+            places = [place for place, tensor in enumerate(dense) if tensor.dtype.name == dtype]
+            for place, tensor in zip(places, reduce([dense[place] for place in places])):
+                reduced[place] = tensor
+        return reduced
+
+    def _reduce(self, how: str, tensors: Sequence[tf.Tensor]) -> Any:
+        def reduce(*tensors: tf.Tensor) -> Any:
+            # without the copies a graph says "destinations can not be empty" (TensorFlow 2.21)
+            with tf.device(self._device):
+                copies = [tf.identity(tensor) for tensor in tensors]
+            return tf.distribute.get_replica_context().all_reduce(how, copies)
+
+        return self._strategy.run(reduce, args=tuple(tensors))
+
+
+def _in_replica(how: str, tensors: Sequence[Any]) -> Optional[List[tf.Tensor]]:
+    """Reduce with the replica context of a strategy's own `run`, None outside of one."""
+    context = tf.distribute.get_replica_context()
+    if context is None or not tf.distribute.has_strategy():
+        return None
+    return list(context.all_reduce(how, [tf.convert_to_tensor(tensor) for tensor in tensors]))
+
+
+def broadcast(collective: Collective, variables: Sequence[Any]) -> None:
+    """Give `variables` the values that they have in the task of rank 0."""
+    values = [tf.convert_to_tensor(variable) for variable in variables]
+    # collectives know neither booleans nor every kind of integer
+    numbers = [value if value.dtype.is_floating else tf.cast(value, tf.int64) for value in values]
+    ours = [number if collective.rank == 0 else tf.zeros_like(number) for number in numbers]
+    for variable, value, total in zip(variables, values, collective.sum(ours)):
+        variable.assign(tf.cast(total, value.dtype))
+
+
+def average_floats(collective: Collective, variables: Sequence[Any]) -> None:
+    """Give the floating-point ones of `variables` their mean over the tasks: moving statistics, for one."""
+    floats = [variable for variable in variables if "float" in str(variable.dtype)]
+    for variable, value in zip(floats, collective.mean(floats)):
+        variable.assign(value)
+
+
+def averaging(optimizer: Any, collective: Collective) -> None:
+    """Make a Keras optimizer average its gradients over the tasks before it does anything else with them.
+
+    Gradients that are not dense (of embeddings) are made so: every task must bring the same shapes.
+    """
+    apply = optimizer.apply
+
+    def apply_mean(grads: Sequence[Any], trainable_variables: Optional[Sequence[Any]] = None) -> Any:
+        present = [index for index, gradient in enumerate(grads) if gradient is not None]
+        averaged: List[Any] = list(grads)
+        for index, value in zip(present, collective.mean([grads[index] for index in present])):
+            averaged[index] = value
+        return apply(averaged, trainable_variables)
+
+    optimizer.apply = apply_mean
+
+
+def synchronize(layer: Any, collective: Collective) -> None:
+    """Make BatchNormalization(synchronized=True) use the statistics of all tasks, which is what that option means.
+
+    Keras asks the current tf.distribute replica for them, and here there is none. As Keras does, the variance is
+    E(x^2) - E(x)^2; sums, squares and count travel in one reduction.
+    """
+    if not hasattr(layer, "_moments"):
+        raise UsageError("this Keras has another BatchNormalization", "Keras 3.0 to 3.15", "set synchronized=False")
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def total(tensor: tf.Tensor) -> Any:
+        return collective.sum([tensor])[0], lambda gradient: collective.sum([gradient])[0]
+
+    def moments(inputs: tf.Tensor, mask: Optional[tf.Tensor]) -> Any:
+        if mask is not None:
+            raise UsageError("BatchNormalization(synchronized=True) got a mask", "inputs without one")
+        values = tf.cast(inputs, tf.float32)
+        axes = [axis for axis in range(values.shape.rank) if axis != layer.axis % values.shape.rank]
+        sums, squares = tf.reduce_sum(values, axes), tf.reduce_sum(tf.square(values), axes)
+        width = tf.shape(sums)[0]
+        count = tf.cast(tf.size(values) // width, tf.float32)
+        all_of_it = total(tf.concat([sums, squares, [count]], 0))
+        mean = all_of_it[:width] / all_of_it[-1]
+        variance = tf.maximum(all_of_it[width : 2 * width] / all_of_it[-1] - tf.square(mean), 0.0)
+        return tf.cast(mean, inputs.dtype), tf.cast(variance, inputs.dtype)
+
+    layer._moments = moments

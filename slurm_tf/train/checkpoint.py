@@ -1,0 +1,164 @@
+"""TensorFlow's checkpoints under the protocol of commit.py: saved while training goes on, the newest restored."""
+
+import logging
+import sys
+import threading
+import time
+from typing import Any, Callable, Dict, Mapping, Optional
+
+import tensorflow as tf
+
+from slurm_tf.errors import CheckpointError
+from slurm_tf.train import bundle, commit
+
+
+class _NoRetracingWarnings(logging.Filter):
+    """TensorFlow builds a function for each save, and warns of it as if the program did (2.21)."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep everything else."""
+        return "MultiDeviceSaver.save" not in record.getMessage()
+
+
+class Checkpoints:
+    """The checkpoints of one run, as one task reads and (if it is the writer) writes them."""
+
+    def __init__(
+        self,
+        folder: str,
+        keep: int,
+        every: Optional[float] = None,
+        every_steps: Optional[int] = None,
+        flush: Callable[[str], None] = commit.flush_files,
+    ) -> None:
+        """`every`: seconds between two saves; `flush` has every node that writes flush its files of a folder."""
+        self._folder, self._keep, self._every, self._every_steps = folder, keep, every, every_steps
+        self._flush = flush
+        self._saved_step = -1
+        self._saved_at = time.monotonic()
+        self._thread: Optional[threading.Thread] = None
+        self._error: Optional[Exception] = None
+        tf.get_logger().addFilter(_NO_RETRACING_WARNINGS)
+
+    def restore(self, checkpoint: tf.train.Checkpoint) -> Optional[commit.Committed]:
+        """Read the newest good checkpoint into `checkpoint`; return it, None if there is none.
+
+        One whose contents TensorFlow finds damaged is passed over for the next older one. Raises CheckpointError if a
+        good one does not fit what the program has built.
+        """
+        for found in commit.complete(self._folder, _say):
+            try:
+                checkpoint.read(found.prefix).assert_existing_objects_matched().expect_partial()
+            except (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.NotFoundError) as error:
+                _say(f"checkpoint {found.path} is passed over: {error.message}")
+                continue
+            except (AssertionError, ValueError, tf.errors.InvalidArgumentError) as error:
+                raise CheckpointError(
+                    f"checkpoint {found.path} does not fit what the program has built: {error}",
+                    "the model and optimizer that it was written with",
+                    "use another --name for a changed program",
+                ) from error
+            self._saved_step = found.step
+            return found
+        return None
+
+    def due(self, step: int) -> bool:
+        """Whether it is time to save."""
+        if self._every_steps and step // self._every_steps > max(self._saved_step, 0) // self._every_steps:
+            return True
+        return self._every is not None and time.monotonic() - self._saved_at >= self._every
+
+    def save(self, checkpoint: tf.train.Checkpoint, step: int, meta: Mapping[str, Any]) -> None:
+        """Write `checkpoint` while training goes on: returns as soon as the values are copied.
+
+        Waits for the last save. One that fails is reported, keeps the older checkpoints, and raises at `wait`.
+        """
+        if step == self._saved_step:
+            return
+        self._join()
+        failed_before, self._error = self._error is not None, None
+        self._saved_step, self._saved_at = step, time.monotonic()
+        self._start(checkpoint, step, meta, failed_before)
+
+    def wait(self) -> None:
+        """Wait until the last save is on storage. Raises CheckpointError if it failed."""
+        self._join()
+        if self._error is not None:
+            raise CheckpointError(f"the last checkpoint was not written: {self._error}") from self._error
+
+    def sweep(self) -> None:
+        """Remove what dead writers left; for the writer, before its first save."""
+        commit.sweep(self._folder)
+
+    def _start(self, checkpoint: tf.train.Checkpoint, step: int, meta: Mapping[str, Any], failed_before: bool) -> None:
+        _mend_keras()
+        try:
+            prefix = commit.begin(self._folder, step)
+            try:
+                checkpoint.write(prefix, options=_ASYNC)
+            except tf.errors.OpError:
+                if not failed_before:
+                    raise
+                # TensorFlow raises what went wrong in its thread at the next save, before it starts that one (2.21)
+                checkpoint.write(prefix, options=_ASYNC)
+        except (OSError, tf.errors.OpError) as error:
+            self._fail(step, error)
+            return
+        self._thread = threading.Thread(target=self._commit, args=(checkpoint, prefix, step, dict(meta)))
+        self._thread.start()
+
+    def _commit(self, checkpoint: tf.train.Checkpoint, prefix: str, step: int, meta: Dict[str, Any]) -> None:
+        try:
+            checkpoint.sync()
+            commit.finish(prefix, step, bundle.checksums(prefix), meta, self._flush)
+            commit.prune(self._folder, self._keep)
+        except (OSError, tf.errors.OpError, CheckpointError) as error:
+            self._fail(step, error)
+
+    def _fail(self, step: int, error: Exception) -> None:
+        self._error = error
+        _say(f"checkpoint of step {step} was not written, older ones are kept: {error}")
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+
+_ASYNC = tf.train.CheckpointOptions(enable_async=True)
+_NO_RETRACING_WARNINGS = _NoRetracingWarnings()
+
+
+def _mend_keras() -> None:
+    """Let TensorFlow copy Keras 3 variables for a save more than once.
+
+    Keras makes a new tf.Variable for each copy, which a tf.function may do in its first call only: the second
+    asynchronous save of any model fails (Keras 3.15.1, keras/src/backend/tensorflow/core.py). The copy of the variable
+    inside does as well.
+    """
+    keras = sys.modules.get("keras")
+    if keras is None:
+        return
+
+    def copy(self: Any, object_map: Any) -> None:
+        self.value._copy_trackable_to_cpu(object_map)
+        object_map[self] = object_map[self.value]
+
+    keras.Variable._copy_trackable_to_cpu = copy
+
+
+def verify(found: commit.Committed) -> None:
+    """Read every byte of a checkpoint against TensorFlow's checksums. Raises CheckpointError."""
+    if bundle.checksums(found.prefix) != found.manifest["crc32c"]:
+        raise CheckpointError(f"the index of {found.path} is not the one that was committed")
+    reader = tf.train.load_checkpoint(found.prefix)
+    for name in reader.get_variable_to_shape_map():
+        try:
+            reader.get_tensor(name)
+        except tf.errors.OpError as error:
+            raise CheckpointError(f"{name} of {found.path} is damaged: {error.message}") from error
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"slurm_tf.train: {text}\n")
+    sys.stderr.flush()

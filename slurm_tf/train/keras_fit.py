@@ -1,0 +1,123 @@
+"""`model.fit` of Keras 3 under our strategies: one callback, and a model prepared for its tasks."""
+
+import time
+import warnings
+from typing import Any, Callable, Dict, List, Optional
+
+import keras
+import tensorflow as tf
+
+from slurm_tf.errors import UsageError
+from slurm_tf.train import allreduce
+from slurm_tf.train.batches import Batches
+from slurm_tf.train.checkpoint import Checkpoints
+
+_REPORT_SECONDS = 5.0
+
+
+def prepare(model: Any, collective: allreduce.Collective) -> None:
+    """Make a compiled and built Keras 3 model reduce over the tasks, from equal variables. Collective."""
+    if not isinstance(model, keras.Model):
+        raise UsageError(f"found a {type(model).__name__}", "a model of Keras 3")
+    if model.optimizer is None or not model.built:
+        raise UsageError(
+            "the model is not compiled, or has no variables yet",
+            "model.compile(...) and known input shapes before run.callbacks(model)",
+            "begin the model with keras.Input, or call model.build(shape)",
+        )
+    # fit shuffles arrays of its own; ours are in the order of the run already (Keras 3.15)
+    warnings.filterwarnings("ignore", message="`shuffle=True` was passed", category=UserWarning)
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    if collective.size == 1:
+        return
+    # XLA, which Keras chooses by itself on GPUs, cannot compile a reduction between processes
+    model.jit_compile = False
+    allreduce.averaging(model.optimizer, collective)
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.synchronized:
+            allreduce.synchronize(layer, collective)
+
+
+def start_equal(model: Any, collective: allreduce.Collective) -> None:
+    """Give every task rank 0's variables, but for random seeds: dropout is to differ. Collective."""
+    if collective.size > 1:
+        own = [variable for variable in model.variables if "seed_generator" not in variable.path]
+        allreduce.broadcast(collective, own + list(model.optimizer.variables))
+
+
+class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
+    """Goes on at the step of the checkpoint, saves, averages what only one task has seen, reports."""
+
+    def __init__(
+        self,
+        collective: allreduce.Collective,
+        batches: List[Batches],
+        checkpoints: Optional[Checkpoints],
+        checkpoint: tf.train.Checkpoint,
+        step: int,
+        report: Callable[..., None],
+    ) -> None:
+        """`checkpoints`: None in tasks that do not write; `step`: where training starts."""
+        super().__init__()
+        self._collective, self._batches, self._report = collective, batches, report
+        self._checkpoints, self._checkpoint = checkpoints, checkpoint
+        self._step = self._epoch_start = step
+        self._reported = time.monotonic()
+
+    def on_train_begin(self, logs: Optional[Dict[str, Any]] = None) -> None:
+        """Go on in the epoch of the first step, as keras.callbacks.BackupAndRestore does it."""
+        self.model._initial_epoch = self._step // self._steps_per_epoch
+
+    def on_epoch_begin(self, epoch: int, logs: Optional[Dict[str, Any]] = None) -> None:
+        """Start the data at the step."""
+        self._epoch_start = self._step
+        for batches in self._batches:
+            batches.step = self._step
+
+    def on_train_batch_end(self, batch: int, logs: Optional[Dict[str, Any]] = None) -> None:
+        """Count, save when due, and stop at the last step: a resumed epoch starts in the middle of one."""
+        self._step = self._epoch_start + batch + 1
+        if self._step >= self._last_step:
+            self.model.stop_training = True
+        if self._checkpoints is not None and self._checkpoints.due(self._step):
+            self._save()
+        if time.monotonic() - self._reported >= _REPORT_SECONDS:
+            self._say(logs)
+
+    def on_epoch_end(self, epoch: int, logs: Optional[Dict[str, Any]] = None) -> None:
+        """Average the epoch's metrics and what training left different: moving statistics of each task's samples."""
+        if self._collective.size > 1:
+            own = [variable for variable in self.model.non_trainable_variables if "seed_generator" not in variable.path]
+            allreduce.average_floats(self._collective, own)
+            names = sorted(logs or {})
+            for name, mean in zip(names, self._collective.mean([float((logs or {})[name]) for name in names])):
+                (logs or {})[name] = float(mean)
+        self._say(logs, epoch=f"{epoch + 1}/{self.params['epochs']}")
+
+    def on_train_end(self, logs: Optional[Dict[str, Any]] = None) -> None:
+        """Write the last checkpoint and see it on storage."""
+        if self._checkpoints is not None:
+            self._save()
+            self._checkpoints.wait()
+
+    @property
+    def _steps_per_epoch(self) -> int:
+        steps = self.params.get("steps") or (self._batches[-1].steps_per_epoch if self._batches else None)
+        if not steps:
+            raise UsageError("the length of an epoch is not known", "run.batches(...), or steps_per_epoch=... for fit")
+        return int(steps)
+
+    @property
+    def _last_step(self) -> int:
+        return self._steps_per_epoch * int(self.params["epochs"])
+
+    def _save(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.save(self._checkpoint, self._step, {})
+
+    def _say(self, logs: Optional[Dict[str, Any]], **more: Any) -> None:
+        self._reported = time.monotonic()
+        self._report(
+            self._step, self._last_step, **more, **{name: float(value) for name, value in (logs or {}).items()}
+        )

@@ -1,0 +1,61 @@
+"""Which task of which run this process is, as its agent left it in the environment. Standard library only."""
+
+import json
+from dataclasses import dataclass
+from typing import Mapping, Optional
+
+from slurm_tf import contract
+
+
+@dataclass(frozen=True)
+class Place:
+    """One task's place. `rank` of `size` counts the tasks that train: chief and workers, in this order.
+
+    `workers` and `servers`: how many tasks of these roles there are. Folders are "" outside of a run. `save_every`:
+    seconds.
+    """
+
+    strategy: str
+    role: str
+    index: int
+    rank: int
+    size: int
+    workers: int
+    servers: int
+    checkpoints: str
+    exports: str
+    keep: int
+    save_every: Optional[float]
+    save_every_steps: Optional[int]
+    control_fd: Optional[int]
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Place":
+        """Return the place of the process whose environment this is.
+
+        TF_CONFIG from somewhere else than slurm-tf is honoured as well. Raises RunError if another release of slurm-tf
+        started this process.
+        """
+        if contract.CONTRACT in environ:
+            contract.check_version(environ[contract.CONTRACT], "this job's launcher")
+        config = json.loads(environ.get("TF_CONFIG") or "{}")
+        cluster, task = config.get("cluster", {}), config.get("task", {"type": "worker", "index": 0})
+        role, index = str(task["type"]), int(task["index"])
+        chiefs = len(cluster.get("chief", ()))
+        strategy = "ps" if "ps" in cluster else "multi_worker" if cluster else "single"
+        steps, seconds = environ.get(contract.CHECKPOINT_EVERY_STEPS), environ.get(contract.CHECKPOINT_EVERY)
+        return cls(
+            strategy=environ.get(contract.STRATEGY, strategy),
+            role=role,
+            index=index,
+            rank=index + (chiefs if role == "worker" else 0),
+            size=(chiefs + len(cluster.get("worker", ()))) or 1,
+            workers=len(cluster.get("worker", ())),
+            servers=len(cluster.get("ps", ())),
+            checkpoints=environ.get(contract.CHECKPOINT_FOLDER, ""),
+            exports=environ.get(contract.EXPORT_FOLDER, ""),
+            keep=int(environ.get(contract.CHECKPOINT_KEEP, "3")),
+            save_every=float(seconds) if seconds else None,
+            save_every_steps=int(steps) if steps else None,
+            control_fd=int(environ[contract.CONTROL_FD]) if contract.CONTROL_FD in environ else None,
+        )

@@ -1,0 +1,232 @@
+"""What a user's program calls: `init`, and the `Run` that it returns."""
+
+import contextlib
+import os
+import sys
+import time
+from typing import Any, Callable, ContextManager, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import tensorflow as tf
+
+from slurm_tf.errors import UsageError
+from slurm_tf.train import allreduce, commit, loop, strategies
+from slurm_tf.train.batches import Batches
+from slurm_tf.train.checkpoint import Checkpoints
+from slurm_tf.train.control import Control
+from slurm_tf.train.place import Place
+
+_SCOPED = ("mirrored", "ps")
+_WATCH_SECONDS = 1.0
+
+
+def init() -> "Run":
+    """Return this task's run; collective. Workers and parameter servers of strategy ps serve here and never return."""
+    place = Place.from_environ(os.environ)
+    control = None if place.control_fd is None else Control(place.control_fd)
+    if place.strategy == "ps" and place.role in ("worker", "ps"):
+        strategies.serve(place, control)
+    return Run(place, control)
+
+
+class Run:
+    """One task's view of the run.
+
+    `rank` of `size`: its number among the tasks that train. `step`: where training starts, from the checkpoint.
+    `strategy`: the tf.distribute strategy, for programs that use it directly.
+    """
+
+    def __init__(self, place: Place, control: Optional[Control]) -> None:
+        self._place, self._control = place, control
+        self.role, self.index = place.role, place.index
+        self.rank, self.size = (place.rank, place.size) if place.strategy == "multi_worker" else (0, 1)
+        self.step = 0
+        self.is_chief = self.rank == 0 and self.role != "evaluator"
+        single = self.role == "evaluator"
+        self.strategy = tf.distribute.get_strategy() if single else strategies.make(place)
+        self._collective: allreduce.Collective = allreduce.Alone()
+        if place.strategy == "multi_worker" and not single:
+            self._collective = allreduce.Workers(self.strategy, self.rank, self.size)
+        self._coordinator: Any = None
+        if place.strategy == "ps" and not single:
+            self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self.strategy)
+        self._batches: List[Batches] = []
+        self._checkpoint: Optional[tf.train.Checkpoint] = None
+        self._checkpoints = self._open_checkpoints()
+        self._reported: Optional[Tuple[float, int]] = None
+
+    def scope(self) -> ContextManager[Any]:
+        """Return the scope to create the model and its optimizer in."""
+        if self._place.strategy in _SCOPED and self.role != "evaluator":
+            scope: ContextManager[Any] = self.strategy.scope()
+            return scope
+        return contextlib.nullcontext()
+
+    # --- data ---
+
+    def batches(self, arrays: Any, batch_size: int, seed: int = 0) -> Any:
+        """Return this task's part of global batches of `batch_size` samples of `arrays`, in a new order each epoch.
+
+        Under ps each worker goes through all samples in an order of its own, as it may die and others go on: the
+        result is for `loop`.
+        """
+        if self._coordinator is not None:
+            return self._per_worker(
+                lambda context: (
+                    tf.data.Dataset.from_tensor_slices(arrays)
+                    .shuffle(len(tf.nest.flatten(arrays)[0]), seed=seed + 1 + context.input_pipeline_id)
+                    .repeat()
+                    .batch(batch_size)
+                )
+            )
+        self._batches.append(Batches(arrays, batch_size, seed, self.rank, self.size))
+        return self._batches[-1].dataset
+
+    def dataset(self, make: Callable[[tf.distribute.InputContext], tf.data.Dataset]) -> Any:
+        """Return the data set that `make` makes for this task, from TensorFlow's own kind of context.
+
+        `context.num_input_pipelines` and `context.input_pipeline_id` say how to shard. The position in it is not part
+        of a checkpoint: a resumed run starts it anew.
+        """
+        if self._coordinator is not None:
+            return self._per_worker(make)
+        return make(tf.distribute.InputContext(self.size, self.rank, self.strategy.num_replicas_in_sync))
+
+    def _per_worker(self, make: Callable[[tf.distribute.InputContext], tf.data.Dataset]) -> Any:
+        def on_worker() -> tf.data.Dataset:
+            index = tf.cast(tf.distribute.coordinator.experimental_get_current_worker_index(), tf.int64)
+            return make(tf.distribute.InputContext(self._place.workers, index, 1))
+
+        return iter(self._coordinator.create_per_worker_dataset(on_worker))
+
+    # --- what tasks do together ---
+
+    def mean(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
+        """Return the mean of each tensor, dense, over the tasks and replicas that train together; collective.
+
+        For the gradients of a loop of the program's own. Under ps workers do not wait for each other: their own.
+        """
+        if self._coordinator is not None:
+            return [tf.convert_to_tensor(tensor) for tensor in tensors]
+        return self._collective.mean(tensors)
+
+    # --- checkpoints ---
+
+    def checkpoint(self, **tracked: Any) -> None:
+        """Have `loop` keep `tracked` (models, optimizers, variables) in checkpoints, and restore the newest now.
+
+        Collective: every task then has rank 0's variables. Sets `step`.
+        """
+        self._checkpoint = tf.train.Checkpoint(**tracked)
+        if self._checkpoints is None or self.role == "evaluator":
+            return
+        found = self._checkpoints.restore(self._checkpoint)
+        self.step = found.step if found else 0
+        if found and self.is_chief:
+            _say(f"resumed at step {found.step} from {found.path}")
+
+    def _open_checkpoints(self) -> Optional[Checkpoints]:
+        place, folder = self._place, self._place.checkpoints
+        if not folder:
+            return None
+        if self._coordinator is not None:
+            strategies.prove_shared(folder, place.servers)
+
+        def flush(path: str) -> None:
+            strategies.flush_everywhere(path, self._control if self._coordinator else None)
+
+        checkpoints = Checkpoints(folder, place.keep, place.save_every, place.save_every_steps, flush)
+        if self.is_chief:
+            checkpoints.sweep()
+        return checkpoints
+
+    # --- training ---
+
+    def loop(
+        self, step: Callable[[Any], Dict[str, Any]], data: Any, steps: int, every: int = 100
+    ) -> Iterator[Tuple[int, Dict[str, float]]]:
+        """Train: run `step(batch)`, which returns named scalars, from where the checkpoint was to `steps` in all.
+
+        Yields the number of steps done and the means of the scalars after each `every` steps, and saves when due. In an
+        evaluator nothing is trained: it restores each new checkpoint and yields its step, until that of the last.
+        """
+        if self.role == "evaluator":
+            yield from ((done, {}) for done in self._watch(steps))
+            return
+        runner = (
+            loop.Closures(step, data, self._coordinator)
+            if self._coordinator is not None
+            else loop.Steps(step, data, self._batches, self._collective, self.strategy)
+        )
+        while self.step < steps:
+            count = min(every, steps - self.step)
+            logs = runner.run(self.step, count)
+            self.step += count
+            self._save(last=self.step >= steps)
+            yield self.step, logs
+
+    def _save(self, last: bool) -> None:
+        checkpoints, checkpoint = self._checkpoints, self._checkpoint
+        if checkpoints is None or checkpoint is None or not self.is_chief:
+            return
+        if last or checkpoints.due(self.step):
+            checkpoints.save(checkpoint, self.step, {"last": last})
+        if last:
+            checkpoints.wait()
+
+    def _watch(self, steps: int) -> Iterator[int]:
+        """Restore each new checkpoint; yield its step; end at that of `steps`."""
+        seen = -1
+        while seen < steps:
+            newest = next(commit.complete(self._place.checkpoints), None)
+            if newest is None or newest.step == seen or self._checkpoint is None:
+                time.sleep(_WATCH_SECONDS)
+                continue
+            # it may have been pruned since: then there is a newer one
+            with contextlib.suppress(tf.errors.NotFoundError, tf.errors.DataLossError):
+                self._checkpoint.read(newest.prefix).expect_partial()
+                seen = newest.step
+                yield seen
+
+    def callbacks(self, model: Any) -> List[Any]:
+        """Return the callbacks for `model.fit`, and prepare the compiled model for it; collective.
+
+        Put them before others of your own: those then see the metrics of all tasks.
+        """
+        from slurm_tf.train import keras_fit
+
+        if self._coordinator is not None:
+            raise UsageError("model.fit under strategy ps", "run.loop", "Keras 3 cannot fit on parameter servers")
+        with self.scope():
+            keras_fit.prepare(model, self._collective)
+        self.checkpoint(model=model, optimizer=model.optimizer)
+        keras_fit.start_equal(model, self._collective)
+        writer = self._checkpoints if self.is_chief else None
+        checkpoint = self._checkpoint
+        return [keras_fit.FitCallback(self._collective, self._batches, writer, checkpoint, self.step, self.report)]
+
+    # --- telling ---
+
+    def report(self, step: int, steps: int = 0, **values: Any) -> None:
+        """Print a line of progress; only the chief and the evaluator do."""
+        if not self.is_chief and self.role != "evaluator":
+            return
+        now = time.monotonic()
+        rate = (step - self._reported[1]) / (now - self._reported[0]) if self._reported else 0.0
+        self._reported = (now, step)
+        words = [f"step {step}/{steps}" if steps else f"step {step}"]
+        words += [
+            f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+        ]
+        print("  ".join(words + ([f"{rate:.1f} steps/s"] if rate > 0 else [])), flush=True)
+
+    def export_path(self) -> str:
+        """Return a new folder's name for a SavedModel of this run: its versions are numbers, as servers want them."""
+        folder = self._place.exports or "export"
+        os.makedirs(folder, exist_ok=True)
+        versions = [int(name) for name in os.listdir(folder) if name.isdecimal()]
+        return os.path.join(folder, str(max(versions, default=0) + 1))
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"slurm_tf.train: {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,114 @@
+"""The tf.distribute strategy of each of our strategies, for the tasks that train."""
+
+import os
+import sys
+import time
+from typing import Any, Dict, NoReturn, Optional
+
+import tensorflow as tf
+
+from slurm_tf.errors import CheckpointError, UsageError
+from slurm_tf.train import commit
+from slurm_tf.train.control import Control
+from slurm_tf.train.place import Place
+
+# Gradients are packed up to this size for one reduction: on CPUs a third of the time of a reduction for each
+# (25 variables of 4 MB, 2 workers, docs/benchmarks.md).
+_PACK_BYTES = 32 << 20
+
+
+def make(place: Place) -> tf.distribute.Strategy:
+    """Return the strategy for a task that trains; collective: every such task of the job must call it."""
+    if place.strategy == "single":
+        return tf.distribute.get_strategy()
+    if place.strategy == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if place.strategy == "multi_worker":
+        gpus = tf.config.list_physical_devices("GPU")
+        if len(gpus) > 1:
+            found = f"{place.role}:{place.index} sees {len(gpus)} GPUs"
+            raise UsageError(found, "one task a GPU", "set gpus-per-task = 1 and a larger count")
+        kinds = tf.distribute.experimental.CommunicationImplementation
+        options = tf.distribute.experimental.CommunicationOptions(
+            bytes_per_pack=_PACK_BYTES, implementation=kinds.AUTO if gpus else kinds.RING
+        )
+        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    if place.strategy == "ps":
+        return tf.distribute.ParameterServerStrategy(tf.distribute.cluster_resolver.TFConfigClusterResolver())
+    raise UsageError(
+        f"found strategy {place.strategy}",
+        "single, mirrored, multi_worker or ps",
+        "a program of that strategy drives TensorFlow itself, without slurm_tf.train",
+    )
+
+
+def serve(place: Place, control: Optional[Control]) -> NoReturn:
+    """Be a worker or parameter server of strategy ps until the agent ends this process.
+
+    Python stays out of Server.join(), where it could not answer the chief's requests to flush a checkpoint.
+    """
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    server = tf.distribute.Server(
+        resolver.cluster_spec(), job_name=place.role, task_index=place.index, protocol="grpc", start=True
+    )
+    if control is None:
+        server.join()
+    else:
+        control.serve(_act)
+    # TensorFlow's threads would keep this process from ending
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _act(message: Dict[str, Any]) -> Optional[str]:
+    """Do what another task asked for; return what went wrong."""
+    try:
+        commit.flush_files(str(message["flush"]))
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def flush_everywhere(folder: str, control: Optional[Control]) -> None:
+    """Flush the files of `folder` on this node and on each parameter server's, which wrote its own part of them.
+
+    Raises CheckpointError if one cannot, OSError if the agent is gone.
+    """
+    errors = control.ask("ps", {"flush": folder}) if control else {}
+    commit.flush_files(folder)
+    failed = [f"{task}: {error}" for task, error in errors.items() if error]
+    if failed:
+        raise CheckpointError(f"not every parameter server flushed its part of {folder} ({'; '.join(failed)})")
+
+
+def prove_shared(folder: str, servers: int) -> None:
+    """Show that the chief and each parameter server see one and the same `folder`, each reading what the other wrote.
+
+    Done by TensorFlow's own operations in the servers' processes: those are what write checkpoints. Raises
+    CheckpointError.
+    """
+    for index in range(servers):
+        name = f"probe-{os.getpid()}-{time.time_ns()}-{index}"
+        chiefs, servers_own = (os.path.join(folder, f"{name}-{who}{commit.TEMP}") for who in ("chief", "ps"))
+        try:
+            with open(chiefs, "w", encoding="ascii") as file:
+                file.write(name)
+            with tf.device(f"/job:ps/task:{index}/device:CPU:0"):
+                seen = tf.io.read_file(chiefs)
+                tf.io.write_file(servers_own, name)
+            with open(servers_own, encoding="ascii") as file:
+                shared = file.read() == name and seen.numpy() == name.encode()
+        except (OSError, tf.errors.OpError) as error:
+            raise _not_shared(folder, index, str(error)) from error
+        if not shared:
+            raise _not_shared(folder, index, "other contents")
+        os.unlink(chiefs)
+        os.unlink(servers_own)
+
+
+def _not_shared(folder: str, index: int, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"the chief and ps:{index} do not see the same folder {folder} ({why.splitlines()[0]})",
+        "a folder on storage that all nodes share",
+        "set `shared` in the site profile",
+    )
