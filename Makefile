@@ -1,0 +1,42 @@
+# Everything below needs git, make and Python 3.11 or later with venv; the rest comes into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test quick lint bench clean
+
+demo: $(VENV)/.examples ## train on this machine; NAME=cancer-1 goes on with that run
+	$(BIN)/slurm-tf run jobs/cancer_ps.toml $(if $(NAME),--name $(NAME))
+
+test: lint $(VENV)/.test $(VENV)/.examples ## all tests
+	$(BIN)/pytest $(ARGS)
+
+quick: $(VENV)/.test ## a minute: no TensorFlow
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pytest -m "not tensorflow and not slow" $(ARGS)
+
+lint: $(VENV)/.test $(VENV)/.examples ## style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(VENV)/.examples ## the measurements of docs/benchmarks.md
+	$(BIN)/python benchmarks/launch.py
+
+clean: ## what these doors made, but for runs/
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "found $$($(PYTHON) --version); needed Python 3.11 or later: make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.python setup.cfg pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+$(VENV)/.examples: $(VENV)/.python setup.cfg pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[examples]'
+	@touch $@

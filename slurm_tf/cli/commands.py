@@ -1,0 +1,50 @@
+"""All verbs, and what becomes of errors: one message, one exit code, no traceback."""
+
+import os
+import sys
+
+import click
+
+from slurm_tf import __version__
+from slurm_tf.cli import jobs, run
+from slurm_tf.errors import SlurmTfError
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=_SETTINGS)
+@click.version_option(__version__, prog_name="slurm-tf")
+def cli() -> None:
+    """Distributed TensorFlow under Slurm.
+
+    A job file and a site profile become one sbatch script; inside the job every task learns its place in a TensorFlow
+    cluster.
+    """
+
+
+for command in (run.run, jobs.render, jobs.explain, jobs.schema):
+    cli.add_command(command)
+
+
+def run_commands() -> None:
+    """Run the verb on the command line and exit."""
+    try:
+        cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except SlurmTfError as error:
+        click.echo(f"slurm-tf: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # whoever read us has enough; nothing may be flushed into the closed pipe at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception as error:
+        if os.environ.get("SLURM_TF_DEBUG"):
+            raise
+        click.echo(f"slurm-tf: {type(error).__name__}: {error}\nHINT: SLURM_TF_DEBUG=1 shows where", err=True)
+        sys.exit(70)

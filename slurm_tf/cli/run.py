@@ -1,0 +1,73 @@
+"""Verbs that start a job: run."""
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from slurm_tf.cli.options import JOB, NAME, SET
+from slurm_tf.contract import RunFolder
+
+
+@click.command()
+@JOB
+@NAME
+@SET
+def run(job: Path, name: str, overrides: tuple[str, ...]) -> None:
+    """Run JOB on this machine, without Slurm.
+
+    The same script, coordinator and agents as in an allocation. The exit code is the job's: that of its chief, or of
+    its worker 0.
+    """
+    from slurm_tf.launch import local
+    from slurm_tf.spec import config
+    from slurm_tf.submit import runs
+
+    folder = runs.prepare(config.load(job, os.environ, "local", overrides), name).run
+    click.echo(f"Run {folder.name} in {_short(folder.path)}", err=True)
+    code = local.run_script(folder.script, _environ(os.environ))
+    _report(folder, job, code)
+    sys.exit(code)
+
+
+def _environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """Put the Python that slurm-tf runs on first, unless the user has activated an environment."""
+    active = any(environ.get(name) for name in ("VIRTUAL_ENV", "CONDA_PREFIX"))
+    path = environ.get("PATH", os.defpath)
+    return {**environ, "PATH": path if active else f"{Path(sys.executable).parent}:{path}"}
+
+
+def _report(folder: RunFolder, job: Path, code: int) -> None:
+    """Say where everything is, and what to type next."""
+    rows = [("logs", folder.logs), ("checkpoints", folder.checkpoints), ("models", folder.exports)]
+    click.echo(f"\nRun {folder.name} ended with exit code {code}", err=True)
+    for what, path in rows:
+        if any(os.scandir(path)):
+            click.echo(f"  {what:12} {_short(path)}", err=True)
+    me = _as_typed()
+    file = shlex.quote(str(job))
+    click.echo("Next:", err=True)
+    for command, why in (
+        (f"{me} run {file} --name {shlex.quote(folder.name)}", "go on from its last checkpoint"),
+        (f"{me} explain {file}", "each value and where it came from"),
+        (f"{me} render {file} --site generic", "the batch script for a cluster"),
+    ):
+        click.echo(f"  {command:60}  # {why}", err=True)
+
+
+def _as_typed() -> str:
+    """Return what starts this program here: its name if a shell would find it, else its path."""
+    name = click.get_current_context().find_root().info_name or "slurm-tf"
+    found = shutil.which(name)
+    by_name = found is not None and os.path.samefile(found, sys.argv[0])
+    return name if by_name or name.startswith("python") else _short(sys.argv[0])
+
+
+def _short(path: str) -> str:
+    """Return `path` as a person here would type it."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative

@@ -1,0 +1,152 @@
+"""The command line, as a person types it: what is printed, where, and the exit code."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+SLURM_TF = [sys.executable, "-m", "slurm_tf"]
+JOB = 'name = "a"\nstrategy = "single"\ncommand = ["bash", "-c", "echo hi; exit ${CODE-0}"]\n[roles.worker]\n'
+
+
+def slurm_tf(*arguments: str, cwd: Path = ROOT, **environ: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*SLURM_TF, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+        check=False,
+    )
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    path = tmp_path / "job.toml"
+    path.write_text(JOB)
+    return path
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["run", "--help"], ["render", "-h"]])
+def test_help(arguments: list[str]) -> None:
+    done = slurm_tf(*arguments)
+    assert done.returncode == 0
+    assert "Usage:" in done.stdout
+
+
+def test_version() -> None:
+    assert slurm_tf("--version").stdout == "slurm-tf, version 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rn"], "No such command 'rn'"),
+        (["run"], "Missing argument 'JOB'"),
+        (["run", "nothing.toml"], "does not exist"),
+        (
+            ["render", "jobs/cancer_ps.toml", "--site", "nope"],
+            "slurm-tf: no site profile 'nope'; needed one of generic, local",
+        ),
+        (["render", "jobs/cancer_ps.toml", "--name", "a/b"], "slurm-tf: found the run name 'a/b'"),
+        (["render", "jobs/cancer_ps.toml", "--output", "/nowhere/x"], "slurm-tf: cannot write /nowhere/x"),
+        (["run", "README.md"], "slurm-tf: README.md: "),
+        (["explain", "jobs/cancer_ps.toml", "--set", "roles.worker.cuont=2"], "HINT: did you mean 'count'?"),
+    ],
+)
+def test_wrong_input_is_one_message_and_exit_code_2(arguments: list[str], message: str) -> None:
+    done = slurm_tf(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_render_prints_or_writes_the_same_script(job: Path, tmp_path: Path) -> None:
+    printed = slurm_tf("render", str(job))
+    assert printed.returncode == 0
+    assert printed.stdout.startswith("#!/bin/bash\n#SBATCH --job-name=a\n")
+    output = tmp_path / "out.sbatch"
+    assert slurm_tf("render", str(job), "--output", str(output)).stdout == ""
+    assert output.read_text() == printed.stdout
+    assert output.stat().st_mode & 0o777 == 0o600
+
+
+def test_prepare_writes_all_that_the_script_needs_and_prints_its_path(job: Path, tmp_path: Path) -> None:
+    done = slurm_tf("render", str(job), "--site", "local", "--prepare", cwd=tmp_path)
+    assert done.stdout == f"{tmp_path}/runs/a-1/script.sbatch\n"
+    ran = subprocess.run(["bash", done.stdout.strip()], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "[worker:0] hi\n")
+    assert slurm_tf("render", str(job), "--prepare", "--set", "roles.worker.count=2", cwd=tmp_path).returncode == 2
+    assert os.listdir(tmp_path / "runs") == ["a-1"]
+
+
+def test_explain_says_where_each_value_is_from(job: Path) -> None:
+    lines = slurm_tf("explain", str(job), "--set", "roles.worker.mem=1G").stdout.splitlines()
+    rows = {line.split()[0]: line for line in lines}
+    assert rows["name"].endswith(str(job))
+    assert rows["roles.worker.mem"].endswith("command line: --set")
+    assert rows["checkpoint.keep"].split() == ["checkpoint.keep", "3", "built-in"]
+
+
+def test_schema_accepts_the_jobs_that_are_shipped() -> None:
+    schema = json.loads(slurm_tf("schema", "job").stdout)
+    assert schema["$schema"].startswith("https://json-schema.org/")
+    assert set(schema["$defs"]["JobSpec"]["required"]) == {"name", "strategy", "command"}
+    assert "ports" in json.loads(slurm_tf("schema", "site").stdout)["$defs"]["Site"]["properties"]
+
+
+def test_run_prints_the_tasks_output_and_the_next_commands(job: Path, tmp_path: Path) -> None:
+    done = slurm_tf("run", str(job), cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout == "[worker:0] hi\n"
+    assert "Run a-1 in runs/a-1\n" in done.stderr
+    command = re.search(r"^  (.*?)  +# go on from its last checkpoint$", done.stderr, re.MULTILINE)
+    assert command is not None
+    assert command[1].endswith(f"run {job} --name a-1")
+    again = slurm_tf("run", str(job), "--name", "a-1", cwd=tmp_path, CODE="7")
+    assert again.returncode == 7
+    assert "the job failed: worker:0 on " in again.stderr
+    assert os.listdir(tmp_path / "runs") == ["a-1"]
+    assert (tmp_path / "runs" / "a-1" / "logs" / "worker-0.log").read_text() == "hi\nhi\n"
+
+
+def test_run_writes_nothing_for_a_job_that_cannot_be(job: Path, tmp_path: Path) -> None:
+    done = slurm_tf("run", str(job), "--set", "roles.worker.count=2", cwd=tmp_path)
+    assert done.returncode == 2
+    assert not (tmp_path / "runs").exists()
+
+
+def test_run_inside_of_an_allocation_is_still_local(job: Path, tmp_path: Path) -> None:
+    done = slurm_tf(
+        "run", str(job), cwd=tmp_path, SLURM_JOB_ID="1", SLURM_PROCID="3", SLURM_NTASKS="9", SLURM_STEP_ID="4"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_setup_runs_first_and_in_the_working_directory(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    path = tmp_path / "job.toml"
+    path.write_text(
+        'name = "a"\nstrategy = "single"\ncommand = ["bash", "-c", "echo $FROM_SETUP; pwd"]\n'
+        'chdir = "sub"\nsetup = "export FROM_SETUP=yes"\n[roles.worker]\n'
+    )
+    done = slurm_tf("run", str(path), cwd=tmp_path)
+    assert done.stdout == f"[worker:0] yes\n[worker:0] {tmp_path / 'sub'}\n"
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    command = " ".join(SLURM_TF)
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; for i in {{1..3}}; do {command} schema job | head -c 1 >/dev/null; done"],
+        capture_output=True, text=True, timeout=60, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert done.stderr == ""

@@ -1,0 +1,76 @@
+"""Job files run as a person runs them: `slurm-tf run`, real TensorFlow processes."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+JOBS = ROOT / "jobs"
+SLURM_TF = [sys.executable, "-m", "slurm_tf"]
+
+
+class RunningJob:
+    """`slurm-tf run` in a folder of its own; what it prints goes to a file."""
+
+    def __init__(self, folder: Path, arguments: list[str], environ: dict[str, str]) -> None:
+        self.folder = folder
+        self.output = folder / f"output-{len(list(folder.glob('output-*')))}"
+        with self.output.open("wb") as file:
+            self.process = subprocess.Popen(
+                [*SLURM_TF, "run", *arguments],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def text(self) -> str:
+        return self.output.read_text()
+
+    def wait(self, timeout: float = 240.0) -> int:
+        return self.process.wait(timeout)
+
+    def wait_for(self, pattern: str, timeout: float = 120.0) -> "re.Match[str]":
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            match = re.search(pattern, self.text, re.MULTILINE)
+            if match:
+                return match
+            assert self.process.poll() is None, self.text
+            time.sleep(0.05)
+        raise AssertionError(f"{pattern!r} did not come:\n{self.text}")
+
+    def pid(self, task: str, start: int = 1) -> int:
+        return int(self.wait_for(rf"(?s)(?:.*?^slurm-tf: {task} started on \S+ \(process (\d+)\)){{{start}}}")[1])
+
+    def find(self, pattern: str) -> list[Any]:
+        """Return the groups of each match in what was printed."""
+        return re.findall(pattern, self.text, re.MULTILINE)
+
+
+RunJob = Callable[..., RunningJob]
+
+
+@pytest.fixture
+def run_job(tmp_path: Path, venv_path: str) -> Iterator[RunJob]:
+    """Start `slurm-tf run` with these arguments and variables."""
+    started: list[RunningJob] = []
+
+    def start(*arguments: str, **environ: str) -> RunningJob:
+        started.append(RunningJob(tmp_path, list(arguments), {"PATH": venv_path, **environ}))
+        return started[-1]
+
+    yield start
+    for job in started:
+        if job.process.poll() is None:
+            job.process.terminate()
+            job.process.wait(60)

@@ -1,0 +1,132 @@
+"""The demo's job and the program of 2016: parameter servers, as real processes, with real deaths."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from slurm_tf.train import commit
+from tests.jobs.conftest import JOBS, RunJob, RunningJob
+from tests.launch.conftest import gone_within
+
+pytestmark = pytest.mark.tensorflow
+
+PS = str(JOBS / "cancer_ps.toml")
+ACCURACY = r"^\[chief:0\] steps (\d+), test accuracy ([\d.]+) on 143 samples$"
+# slower steps, so that there is time to kill somebody
+MANY = ["--set", 'command=["python", "cancer_ps.py", "--steps", "2000"]', "--set", "checkpoint.every-steps=50"]
+
+
+def steps_and_accuracy(job: RunningJob) -> tuple[int, float]:
+    ((steps, accuracy),) = job.find(ACCURACY)
+    return int(steps), float(accuracy)
+
+
+def test_the_demo_trains_prints_saves_exports_and_resumes(run_job: RunJob, tmp_path: Path) -> None:
+    import numpy as np
+    import tensorflow as tf
+
+    job = run_job(PS)
+    assert job.wait() == 0, job.text
+    assert steps_and_accuracy(job)[0] == 600
+    assert steps_and_accuracy(job)[1] >= 0.93
+    progress = job.find(r"^\[chief:0\] step (\d+)/600  loss [\d.]+  accuracy [\d.]+  auc [\d.]+")
+    assert progress == [str(step) for step in range(50, 650, 50)]
+    for task in ("chief:0", "worker:0", "worker:1", "ps:0"):
+        job.pid(task)
+    # as many lines of noise as a person can read over
+    assert len(job.text.splitlines()) < 40
+    (path,) = job.find(r"^\[chief:0\] SavedModel (\S+)$")
+    scores = tf.saved_model.load(path)(tf.constant(np.zeros((3, 30), "f")))
+    assert scores.shape == (3,)
+    folder = tmp_path / "runs" / "cancer-1" / "checkpoints"
+    assert [found.step for found in commit.complete(str(folder))] == [600, 500, 400]
+
+    again = run_job(PS, "--name", "cancer-1", "--set", 'command=["python", "cancer_ps.py", "--steps", "700"]')
+    assert again.wait() == 0, again.text
+    assert again.find(r"resumed at step (\d+)") == ["600"]
+    assert again.find(r"^\[chief:0\] step (\d+)/700") == ["650", "700"]
+    assert os.listdir(tmp_path / "runs") == ["cancer-1"]
+
+
+def test_each_parameter_server_writes_and_flushes_its_own_part(run_job: RunJob, tmp_path: Path) -> None:
+    job = run_job(PS, "--set", "roles.ps.count=2", "--set", 'command=["python", "cancer_ps.py", "--steps", "100"]')
+    assert job.wait() == 0, job.text
+    (found,) = commit.complete(str(tmp_path / "runs" / "cancer-1" / "checkpoints"))
+    assert sum(name.startswith("checkpoint.data") for name in found.manifest["files"]) >= 3
+
+
+def test_a_killed_worker_comes_back_and_training_goes_on(run_job: RunJob) -> None:
+    job = run_job(PS, *MANY)
+    job.wait_for(r"step 300/2000")
+    os.kill(job.pid("worker:1"), signal.SIGKILL)
+    second = job.pid("worker:1", start=2)
+    assert second
+    assert job.wait() == 0, job.text
+    assert steps_and_accuracy(job)[0] == 2000
+    assert steps_and_accuracy(job)[1] >= 0.93
+    assert "resumed" not in job.text
+    assert job.text.count("chief:0 started") == 1
+
+
+def test_a_killed_chief_without_a_budget_ends_everything_and_the_next_run_resumes(run_job: RunJob) -> None:
+    job = run_job(PS, *MANY, "--set", "launch.max-restarts=0")
+    tasks = [job.pid(task) for task in ("chief:0", "worker:0", "worker:1", "ps:0")]
+    job.wait_for(r"step 300/2000")
+    os.kill(tasks[0], signal.SIGKILL)
+    killed = time.monotonic()
+    assert job.wait(15) == 137
+    assert gone_within(15 - (time.monotonic() - killed), tasks)
+    assert "slurm-tf: the job failed: chief:0 on " in job.text
+
+    again = run_job(PS, *MANY, "--set", "launch.max-restarts=0", "--name", "cancer-1")
+    assert again.wait() == 0, again.text
+    (resumed,) = again.find(r"resumed at step (\d+)")
+    assert 250 <= int(resumed) < 2000
+    assert steps_and_accuracy(again)[0] == 2000
+    assert steps_and_accuracy(again)[1] >= 0.93
+
+
+def test_a_killed_parameter_server_starts_all_again(run_job: RunJob) -> None:
+    job = run_job(PS, *MANY)
+    job.wait_for(r"step 300/2000")
+    os.kill(job.pid("ps:0"), signal.SIGKILL)
+    assert job.wait() == 0, job.text
+    assert "all tasks are started again in place (restart 1 of 3)" in job.text
+    assert len(job.find(r"resumed at step (\d+)")) == 1
+    assert steps_and_accuracy(job)[0] == 2000
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a process a mount of its own")
+def test_a_folder_that_the_servers_do_not_share_is_found_before_training(run_job: RunJob) -> None:
+    hide = (
+        'if [ "$SLURM_TF_TASK" = ps:0 ]; then exec unshare --mount sh -c '
+        "'mount -t tmpfs tmpfs \"$SLURM_TF_CHECKPOINT_FOLDER\" && exec python cancer_ps.py'; fi; "
+        "exec python cancer_ps.py"
+    )
+    words = ", ".join(f'"{word}"' for word in ("bash", "-c", hide.replace('"', '\\"')))
+    job = run_job(PS, "--set", f"command=[{words}]", "--set", "launch.max-restarts=0")
+    assert job.wait() == 1, job.text
+    assert "the chief and ps:0 do not see the same folder" in job.text
+    assert "step 50/600" not in job.text
+
+
+def test_an_evaluator_follows_the_checkpoints(run_job: RunJob) -> None:
+    job = run_job(PS, *MANY, "--set", "roles.evaluator.count=1")
+    assert job.wait() == 0, job.text
+    seen = [int(step) for step in job.find(r"^\[evaluator:0\] step (\d+)/2000  accuracy")]
+    assert seen == sorted(seen)
+    assert seen[-1] == 2000
+    assert len(seen) >= 2
+
+
+def test_a_program_of_2016_runs_as_it_is(run_job: RunJob, tmp_path: Path) -> None:
+    job = run_job(str(JOBS / "cancer_between_graph.toml"))
+    assert job.wait() == 0, job.text
+    ((steps, accuracy),) = job.find(r"^\[worker:0\] steps (\d+), test accuracy ([\d.]+) on 143 samples$")
+    assert int(steps) >= 599
+    assert float(accuracy) >= 0.93
+    assert "slurm_tf" not in (JOBS / "cancer_between_graph.py").read_text().replace("slurm-tf", "")
+    assert (tmp_path / "runs" / "cancer-between-graph-1" / "checkpoints" / "checkpoint").exists()

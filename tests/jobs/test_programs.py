@@ -1,0 +1,140 @@
+"""Programs of all kinds: those that know only TF_CONFIG, loops of their own, strategies of one process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slurm_tf.train import commit
+from tests.conftest import ROOT
+from tests.jobs.conftest import JOBS, RunJob
+
+pytestmark = pytest.mark.tensorflow
+
+TF_CONFIG_ONLY = """
+import tensorflow as tf
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+with strategy.scope():
+    w = tf.Variable(1.0)
+@tf.function
+def step():
+    def one():
+        context = tf.distribute.get_replica_context()
+        w.assign_add(context.all_reduce("SUM", tf.cast(context.replica_id_in_sync_group + 1, tf.float32)))
+    strategy.run(one)
+for _ in range(3):
+    step()
+print("w", w.numpy(), strategy.cluster_resolver.task_type, strategy.cluster_resolver.task_id)
+"""
+
+
+def write(tmp_path: Path, program: str, strategy: str, more: str = "") -> str:
+    (tmp_path / "program.py").write_text(program)
+    (tmp_path / "job.toml").write_text(
+        f'name = "a"\nstrategy = "{strategy}"\ncommand = ["python", "program.py"]\n[roles.worker]\n{more}\n'
+        '[env]\nTF_CPP_MIN_LOG_LEVEL = "2"\nTF_ENABLE_ONEDNN_OPTS = "0"\n'
+    )
+    return str(tmp_path / "job.toml")
+
+
+def test_a_program_that_only_reads_tf_config_runs_unchanged(run_job: RunJob, tmp_path: Path) -> None:
+    job = run_job(write(tmp_path, TF_CONFIG_ONLY, "multi_worker", "count = 2\n[roles.chief]"))
+    assert job.wait() == 0, job.text
+    # 1 + 3 x (1 + 2 + 3)
+    assert sorted(job.find(r"w (\S+ \S+ \S+)")) == ["19.0 chief 0", "19.0 worker 0", "19.0 worker 1"]
+
+
+OWN_LOOP = """
+import numpy as np, tensorflow as tf
+import slurm_tf.train as train
+run = train.init()
+x = np.random.default_rng(0).normal(size=(256, 4)).astype("f")
+y = x @ np.array([1, -2, 3, 0.5], "f")
+with run.scope():
+    w = tf.Variable(tf.zeros([4]))
+def step(batch):
+    x, y = batch
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean((tf.linalg.matvec(x, w) - y) ** 2)
+    w.assign_sub(0.1 * run.mean([tape.gradient(loss, w)])[0])
+    return {"loss": loss}
+run.checkpoint(w=w)
+for done, logs in run.loop(step, run.batches((x, y), batch_size=32), steps=60, every=20):
+    run.report(done, 60, **logs)
+print("rank", run.rank, "w", [round(float(v), 3) for v in w.numpy()])
+"""
+
+
+@pytest.mark.parametrize(("strategy", "more"), [("single", ""), ("mirrored", ""), ("multi_worker", "count = 2")])
+def test_a_loop_of_its_own_under_every_strategy(strategy: str, more: str, run_job: RunJob, tmp_path: Path) -> None:
+    job = run_job(write(tmp_path, OWN_LOOP, strategy, more))
+    assert job.wait() == 0, job.text
+    results = job.find(r"rank \d w (.*)$")
+    assert set(results) == {"[1.0, -2.0, 3.0, 0.5]"}
+    assert len(results) == (2 if more else 1)
+    assert job.find(r"step (\d+)/60") == ["20", "40", "60"]
+    (found,) = commit.complete(str(tmp_path / "runs" / "a-1" / "checkpoints"))
+    assert found.step == 60
+
+
+FIT = """
+import numpy as np, keras, tensorflow as tf
+import slurm_tf.train as train
+{devices}
+run = train.init()
+x = np.random.default_rng(0).normal(size=(256, 4)).astype("f")
+y = (x.sum(1) > 0).astype("f")
+keras.utils.set_random_seed(1)
+with run.scope():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(1, "sigmoid")])
+    model.compile(keras.optimizers.Adam(0.05), "binary_crossentropy", metrics=["accuracy"])
+model.fit(run.batches((x, y), batch_size=32), epochs=6, callbacks=run.callbacks(model), verbose=0)
+print("replicas", run.strategy.num_replicas_in_sync, "accuracy", model.evaluate(x, y, verbose=0)[1])
+"""
+TWO_DEVICES = """
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+devices = ["CPU:0", "CPU:1"]
+mirrored = tf.distribute.MirroredStrategy
+tf.distribute.MirroredStrategy = lambda: mirrored(devices)
+"""
+
+
+@pytest.mark.parametrize(("strategy", "devices", "replicas"), [("single", "", "1"), ("mirrored", TWO_DEVICES, "2")])
+def test_fit_of_keras_3(strategy: str, devices: str, replicas: str, run_job: RunJob, tmp_path: Path) -> None:
+    """mirrored: two devices of one machine, which stand for two GPUs."""
+    job = run_job(write(tmp_path, FIT.format(devices=devices.replace("\n[0]", "[0]")), strategy))
+    assert job.wait() == 0, job.text
+    ((found, accuracy),) = job.find(r"replicas (\d) accuracy ([\d.]+)")
+    assert found == replicas
+    assert float(accuracy) > 0.9
+    assert job.find(r"step (\d+)/48  epoch 6/6")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "model.build = 1; model = keras.Sequential([keras.layers.Dense(1)]); model.compile('sgd', 'mse')",
+            "no variables yet",
+        ),
+        ("x, y = x[:100], y", "arrays of \\[100, 256\\] samples"),
+    ],
+)
+def test_a_wrong_program_is_told_what_to_do(change: str, message: str, run_job: RunJob, tmp_path: Path) -> None:
+    program = FIT.format(devices="").replace("model.fit(", f"{change}\nmodel.fit(")
+    job = run_job(write(tmp_path, program, "single"))
+    assert job.wait() == 1
+    assert job.find(message), job.text
+
+
+def test_a_program_of_ours_runs_by_hand_as_well(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(JOBS / "digits.py"), "--epochs", "1"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=200,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "step 22/22  epoch 1/1" in done.stdout

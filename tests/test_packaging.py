@@ -1,0 +1,84 @@
+"""Packages: a wheel, an sdist, an editable install and a bare checkout all find templates and site profiles."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+RENDER = ["-m", "slurm_tf", "render", str(ROOT / "jobs" / "digits_single.toml"), "--name", "x"]
+
+
+def committed(*folders: str) -> set[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *folders],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    return set(listed.stdout.split())
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist of this checkout and the wheel that is built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    source = tmp_path_factory.mktemp("source")
+    for name in committed():
+        if (ROOT / name).exists():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run(
+        [sys.executable, "-m", "build", "--outdir", folder, source], check=True, timeout=280, capture_output=True
+    )
+    return folder
+
+
+def test_the_wheel_holds_what_git_holds(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info" not in name}
+    wanted = {f"slurm_tf/{name}" for name in committed("templates", "site_configs")}
+    wanted |= committed("slurm_tf")
+    assert packed == wanted
+
+
+def test_the_sdist_holds_what_the_wheel_needs(built: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    assert committed("templates", "site_configs", "slurm_tf") <= packed
+
+
+def clean(path: str) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": path}
+
+
+def rendered(python: str, path: str = "") -> str:
+    done = subprocess.run(
+        [python, *RENDER], capture_output=True, text=True, timeout=60, cwd="/", env=clean(path), check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_all_ways_of_installing_render_the_same(built: Path, tmp_path: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    libraries = next(path for path in sys.path if path.endswith("site-packages"))
+    checkout = rendered(sys.executable, f"{ROOT}{os.pathsep}{libraries}")
+    assert checkout.startswith("#!/bin/bash\n")
+    for kind, what in (("wheel", [str(wheel)]), ("editable", ["--editable", str(ROOT)])):
+        venv.create(tmp_path / kind, with_pip=True)
+        python = str(tmp_path / kind / "bin" / "python")
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", *what], check=True, timeout=280)
+        assert rendered(python, libraries) == checkout
+        where = subprocess.run(
+            [python, "-c", "import slurm_tf; print(slurm_tf.__file__)"],
+            capture_output=True, text=True, timeout=60, cwd="/", env=clean(""), check=True,
+        )  # fmt: skip
+        assert str(tmp_path if kind == "wheel" else ROOT) in where.stdout
