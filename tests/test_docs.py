@@ -1,0 +1,78 @@
+"""Documentation: links lead somewhere, every key is named, what the README types works."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from slurm_tf import contract
+from slurm_tf.spec import config, jobs, plan, sites
+from tests.conftest import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_lines_can_be_read_in_a_terminal(page: Path) -> None:
+    for line in page.read_text().splitlines():
+        assert len(line) <= 120 or line.startswith("|"), line
+
+
+def keys(spec: type[msgspec.Struct]) -> set[str]:
+    return {field.encode_name for field in msgspec.structs.fields(spec)}
+
+
+@pytest.mark.parametrize(
+    ("page", "specs"),
+    [
+        ("jobs.md", [jobs.JobSpec, jobs.Role, jobs.Roles, jobs.Checkpoint, jobs.Launch, config.UserFile]),
+        ("sites.md", [sites.Site, sites.Recognise, sites.Partition, sites.Prices]),
+    ],
+)
+def test_every_key_is_documented(page: str, specs: list[type[msgspec.Struct]]) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    missing = {key for spec in specs for key in keys(spec) if not re.search(rf"[`\[.]{key}[`\].]", text)}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("site", ["generic", "local"])
+def test_every_job_fits_every_site_and_is_documented(path: Path, site: str) -> None:
+    fitted = plan.fit(config.load(path, {}, site), contract.RunFolder("/runs/x"))
+    assert (path.parent / fitted.job.spec.command[1]).exists()
+    assert f"../jobs/{path.name}" in (ROOT / "docs" / "jobs.md").read_text()
+
+
+def test_the_quick_start_is_two_commands() -> None:
+    text = (ROOT / "README.md").read_text()
+    (block,) = re.findall(r"## Quick start\n.*?```\n(.*?)```", text, re.DOTALL)
+    assert block.split("\n") == ["make demo", "make test", ""]
+    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("\nmake test")
+
+
+def test_the_readmes_job_file_and_error_are_true(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    (job,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    path = tmp_path / "flowers.toml"
+    path.write_text(job)
+    plan.fit(config.load(path, {}, "generic"), contract.RunFolder("/runs/x"))
+    path.write_text(job.replace("gpus-per-task", "gpu-per-task"))
+    done = subprocess.run(
+        [sys.executable, "-m", "slurm_tf", "render", "flowers.toml"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, env={"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
+        check=False,
+    )  # fmt: skip
+    (shown,) = re.findall(r"\$ slurm-tf render flowers.toml\n(.*?)```", text, re.DOTALL)
+    first, hint = shown.strip().split("\n")
+    assert done.stderr.startswith(first.removesuffix("..."))
+    assert done.stderr.rstrip().endswith(hint)
