@@ -30,10 +30,18 @@ class Checkpoints:
         every: Optional[float] = None,
         every_steps: Optional[int] = None,
         flush: Callable[[str], None] = commit.flush_files,
+        asynchronous: bool = True,
     ) -> None:
-        """`every`: seconds between two saves; `flush` has every node that writes flush its files of a folder."""
+        """`every`: seconds between two saves; `flush` has every node that writes flush its files of a folder.
+
+        `asynchronous`: have training wait for the copy of the values only, instead of for TensorFlow to write them.
+        Not where workers run closures of a ClusterCoordinator: a save makes TensorFlow register a new function with
+        other processes, which moves a table that running closures read without its lock; they then name a garbage
+        device, or crash (tensorflow/core/distributed_runtime/eager/cluster_function_library_runtime.cc, Run, in 2.21).
+        """
         self._folder, self._keep, self._every, self._every_steps = folder, keep, every, every_steps
         self._flush = flush
+        self._options = tf.train.CheckpointOptions(enable_async=asynchronous)
         self._saved_step = -1
         self._saved_at = time.monotonic()
         self._thread: Optional[threading.Thread] = None
@@ -69,7 +77,7 @@ class Checkpoints:
         return self._every is not None and time.monotonic() - self._saved_at >= self._every
 
     def save(self, checkpoint: tf.train.Checkpoint, step: int, meta: Mapping[str, Any]) -> None:
-        """Write `checkpoint` while training goes on: returns as soon as the values are copied.
+        """Write `checkpoint`; its files are flushed and committed while training goes on.
 
         Waits for the last save. One that fails is reported, keeps the older checkpoints, and raises at `wait`.
         """
@@ -95,12 +103,12 @@ class Checkpoints:
         try:
             prefix = commit.begin(self._folder, step)
             try:
-                checkpoint.write(prefix, options=_ASYNC)
+                checkpoint.write(prefix, options=self._options)
             except tf.errors.OpError:
                 if not failed_before:
                     raise
                 # TensorFlow raises what went wrong in its thread at the next save, before it starts that one (2.21)
-                checkpoint.write(prefix, options=_ASYNC)
+                checkpoint.write(prefix, options=self._options)
         except (OSError, tf.errors.OpError) as error:
             self._fail(step, error)
             return
@@ -125,7 +133,6 @@ class Checkpoints:
             self._thread = None
 
 
-_ASYNC = tf.train.CheckpointOptions(enable_async=True)
 _NO_RETRACING_WARNINGS = _NoRetracingWarnings()
 
 

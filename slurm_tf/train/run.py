@@ -134,7 +134,8 @@ class Run:
         def flush(path: str) -> None:
             strategies.flush_everywhere(path, self._control if self._coordinator else None)
 
-        checkpoints = Checkpoints(folder, place.keep, place.save_every, place.save_every_steps, flush)
+        asynchronous = self._coordinator is None
+        checkpoints = Checkpoints(folder, place.keep, place.save_every, place.save_every_steps, flush, asynchronous)
         if self.is_chief:
             checkpoints.sweep()
         return checkpoints

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,25 @@ def test_a_save_holds_the_values_of_its_step_and_old_ones_are_pruned(tf: Any, tm
     assert found.manifest["meta"] == {"n": 5}
     assert set(variable.numpy()) == {5.0}
     assert sorted(os.listdir(tmp_path)) == ["latest", *(f"step-000000000{n}" for n in (3, 4, 5))]
+
+
+def test_a_synchronous_save_returns_when_tensorflow_has_written(tf: Any, tmp_path: Path) -> None:
+    """What is left for the background is to flush and to commit: nothing of TensorFlow runs there."""
+    flushing, go = threading.Event(), threading.Event()
+
+    def flush(aside: str) -> None:
+        flushing.set()
+        assert go.wait(60)
+        commit.flush_files(aside)
+
+    checkpoints = opened(tmp_path, flush=flush, asynchronous=False)
+    checkpoints.save(tf.train.Checkpoint(v=tf.Variable(tf.zeros([1_000_000]))), 1, {})
+    aside = next(tmp_path.glob("*_temp"))
+    assert sorted(os.listdir(aside)) == ["checkpoint.data-00000-of-00001", "checkpoint.index"]
+    assert flushing.wait(60)
+    go.set()
+    checkpoints.wait()
+    assert next(commit.complete(str(tmp_path))).step == 1
 
 
 def test_keras_models_and_optimizers_are_saved_again_and_again(tf: Any, tmp_path: Path) -> None:
