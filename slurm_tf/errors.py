@@ -8,6 +8,8 @@
     ├── HostlistError           2   text that is no Slurm node list
     ├── TopologyError          65   the tasks that came cannot form the cluster that was asked for
     ├── AllocationError        69   not inside a Slurm step, or its variables contradict each other
+    ├── SchedulerError          1   Slurm refused something, in its own words
+    │   └── UnreachableError   69   Slurm does not answer
     ├── RunError               73   a run's folder cannot be used
     ├── CheckpointError        74   a checkpoint cannot be written or read
     ├── RegistrationError      75   some task never reported to the coordinator
@@ -77,6 +79,18 @@ class TopologyError(SlurmTfError):
 
 class AllocationError(SlurmTfError):
     """Not inside a Slurm step, or its variables contradict each other."""
+
+    exit_code = 69
+
+
+class SchedulerError(SlurmTfError):
+    """Slurm refused something, in its own words; its commands end with 1 as well."""
+
+    exit_code = 1
+
+
+class UnreachableError(SchedulerError):
+    """Slurm does not answer, or is not there."""
 
     exit_code = 69
 

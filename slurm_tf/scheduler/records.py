@@ -1,0 +1,68 @@
+"""What Slurm says of jobs, nodes and partitions, whichever client asked it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from slurm_tf.scheduler.states import JobState
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One job, array task ("42_3") or component of a heterogeneous job ("42+1"), in its newest incarnation.
+
+    What Slurm did not say is None or "". `exit_code` is a shell's: 128 + n for signal n; None before the end. `ended`
+    of a job that runs is when its time limit ends. `nodes` is a node list.
+    """
+
+    id: str
+    state: JobState
+    reason: str = ""
+    user: str = ""
+    account: str = ""
+    partition: str = ""
+    qos: str = ""
+    nodes: str = ""
+    submitted: datetime | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    exit_code: int | None = None
+    restarts: int | None = None
+    script: str = ""
+
+    @property
+    def job(self) -> str:
+        """The id that sbatch printed: without array task or component."""
+        return self.id.partition("_")[0].partition("+")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """One node: `state` as sinfo prints it in long form, without its flags; memory in MiB."""
+
+    name: str
+    state: str
+    cpus: int
+    memory: int
+    partitions: tuple[str, ...]
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionRecord:
+    """One partition: `max_time` in minutes, None for none; `is_default`."""
+
+    name: str
+    is_up: bool
+    is_default: bool
+    nodes: int
+    max_time: int | None
+
+
+def exit_code(status: int, signal: int) -> int:
+    """Return a shell's exit code for Slurm's pair "status:signal"."""
+    return 128 + signal if signal else status
+
+
+def wait_status(status: int) -> int:
+    """Return a shell's exit code for a status as wait(2) gives it."""
+    return exit_code(status >> 8 & 0xFF, status & 0x7F)
