@@ -6,7 +6,7 @@ something of another version says so (`check_version`) instead of guessing.
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from slurm_tf.errors import RunError
@@ -91,6 +91,21 @@ class RunFolder:
         return os.path.join(self.path, "cluster.json")
 
     @property
+    def status(self) -> str:
+        """How the newest attempt is doing, as JSON: see launch/status.py."""
+        return os.path.join(self.path, "status.json")
+
+    @property
+    def jobs(self) -> str:
+        """What was submitted for the run, as JSON: see submit/submissions.py."""
+        return os.path.join(self.path, "jobs.json")
+
+    @property
+    def cancelled(self) -> str:
+        """There if the run was cancelled: no attempt may start."""
+        return os.path.join(self.path, "cancelled")
+
+    @property
     def lock(self) -> str:
         """Locked by the living coordinator of the run."""
         return os.path.join(self.path, "lock")
@@ -110,6 +125,14 @@ class RunFolder:
         """The folder for SavedModels."""
         return os.path.join(self.path, "export")
 
+    def point(self, index: int) -> "RunFolder":
+        """The folder of one task of an array, which is a run of its own."""
+        return RunFolder(os.path.join(self.path, str(index)))
+
+    def code(self, number: int) -> str:
+        """The `number`-th copy of the program's code; each submission has its own."""
+        return os.path.join(self.path, f"code-{number}")
+
     def log(self, role: str, index: int) -> str:
         """The file that holds what one task printed, over all attempts."""
         return os.path.join(self.logs, f"{role}-{index}.log")
@@ -126,7 +149,10 @@ class RoleSettings:
 
 @dataclass(frozen=True)
 class LaunchSettings:
-    """What the coordinator must know about the plan; times in seconds."""
+    """What the coordinator must know about the plan; times in seconds.
+
+    `points`: of an array, the values of each task by its index; `point`: the values of this run.
+    """
 
     run: str
     local: bool
@@ -145,6 +171,14 @@ class LaunchSettings:
     checkpoint_every: Optional[float]
     checkpoint_every_steps: Optional[int]
     checkpoint_keep: int
+    point: Mapping[str, str] = field(default_factory=dict)
+    points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def of_point(self, index: int) -> "LaunchSettings":
+        """Return the settings of one task of the array. Raises RunError."""
+        if str(index) not in self.points:
+            raise RunError(f"run {self.run} has no point {index}", f"one of {', '.join(self.points)}")
+        return replace(self, run=f"{self.run}/{index}", point=self.points[str(index)], points={})
 
     def to_json(self) -> str:
         """Return the text of the settings file."""

@@ -6,6 +6,7 @@ The program may speak with its agent over an inherited socket, lines of JSON (co
     agent -> program   {"asked": number, "message": {...}}             somebody's message
     program -> agent   {"answer": number, "error": null or text}       the answer to it
     agent -> program   {"answers": number, "errors": {task: null or text}}
+    program -> agent   {"progress": {"step": number, "steps": number, "rate": number, "values": {name: number}}}
 """
 
 import contextlib
@@ -142,9 +143,8 @@ class Agent:
         self._starts += 1
         try:
             with theirs:
-                self._child = Child(
-                    self._command + self._place.flags(), environ, log, self._place.name, self._selector, theirs
-                )
+                argv = self._place.argv(self._command)
+                self._child = Child(argv, environ, log, self._place.name, self._selector, theirs)
         except OSError as error:
             ours.close()
             _say(f"{self._place.name}: cannot start {self._command[0]!r}: {error.strerror}")

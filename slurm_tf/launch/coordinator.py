@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import asdict
-from typing import Dict, List, NoReturn, Optional, Sequence
+from typing import Dict, List, NoReturn, Optional, Sequence, Tuple
 
 from slurm_tf import contract, files
 from slurm_tf.errors import RegistrationError, RunError, SlurmTfError, StoppedError
@@ -21,6 +21,7 @@ from slurm_tf.launch.allocation import expected_nodes
 from slurm_tf.launch.policy import Action, Outcome, Policy, describe
 from slurm_tf.launch.rendezvous import Connection
 from slurm_tf.launch.signals import SignalPipe
+from slurm_tf.launch.status import Status
 from slurm_tf.launch.switchboard import Letter, Switchboard
 
 _PROGRESS_SECONDS = 10.0
@@ -49,8 +50,10 @@ class Coordinator:
         self._reports: Dict[int, cluster.Report] = {}
         self._connections: Dict[str, Connection] = {}
         self._nodes: Dict[str, str] = {}
+        self._starts: Counter[str] = Counter()
         self._policy: Optional[Policy] = None
         self._switchboard = Switchboard()
+        self._status = Status(folder.status, settings.run, self._planned, os.environ, _say)
         self._interruptions = 0
 
     def run(self) -> int:
@@ -66,6 +69,8 @@ class Coordinator:
         except SlurmTfError as error:
             outcome = Outcome(error.exit_code, str(error))
         self._leave()
+        self._status.update(state="ended", code=outcome.code, reason=outcome.reason)
+        self._status.write()
         if outcome.reason:
             _say(f"the job failed: {outcome.reason}")
         return outcome.code
@@ -95,17 +100,19 @@ class Coordinator:
                     self._take(key.data, self._server.flush(key.data))
             self._server.expire()
             now = time.monotonic()
+            self._status.tick(now)
             if self._policy is None:
                 self._check_registration(now)
                 continue
             self._carry_out(self._policy.tick(now))
             self._deliver(self._switchboard.tick(now))
+            self._status.update(state=self._policy.state, restarts=self._policy.restarts)
             if self._policy.outcome and self._policy.over:
                 return self._policy.outcome
 
     def _patience(self) -> float:
         """Seconds until something is due."""
-        due = [time.monotonic() + _PROGRESS_SECONDS, self._switchboard.wakes_at]
+        due = [time.monotonic() + _PROGRESS_SECONDS, self._switchboard.wakes_at, self._status.wakes_at]
         due += [self._policy.wakes_at] if self._policy else [self._register_until, self._say_progress_at]
         return max(0.0, min(when for when in due if when is not None) - time.monotonic())
 
@@ -119,15 +126,13 @@ class Coordinator:
             elif kind == "unable":
                 raise RegistrationError(f"rank {message['rank']} on {message['node']}: {message['why']}", "", "", ())
             elif kind == "started":
-                _say(f"{connection.name} started on {self._nodes[connection.name]} (process {message['pid']})")
+                self._on_started(connection.name, int(message["pid"]))
             elif kind == "ended":
                 self._on_ended(connection.name, int(message["code"]))
             elif kind == "lost":
                 self._on_lost(connection, str(message["lost"]))
             elif kind == "control":
-                running = list(self._connections)
-                line = str(message["line"])
-                self._deliver(self._switchboard.line(connection.name, line, running, time.monotonic()))
+                self._on_control(connection.name, str(message["line"]))
             elif kind == "signal":
                 self._stop(int(message["number"]), connection.name)
             else:
@@ -150,6 +155,7 @@ class Coordinator:
         connection.name = self._planned[report.rank]
         self._reports[report.rank] = report
         self._connections[connection.name] = connection
+        self._status.task(connection.name, state="registered", node=report.node)
         if len(self._reports) == len(self._planned):
             self._begin()
 
@@ -161,6 +167,8 @@ class Coordinator:
         rows = [{"name": task.name, **asdict(task)} for task in formed.tasks]
         files.write_whole(self._folder.cluster, json.dumps({"tasks": rows}, indent=1).encode())
         self._nodes = {task.name: task.node for task in formed.tasks}
+        for name, node in self._nodes.items():
+            self._status.task(name, state="registered", node=node)
         _say(f"all {len(self._nodes)} tasks registered, on {len(set(self._nodes.values()))} nodes")
         arrived = [self._connections[self._planned[task.rank]] for task in formed.tasks]
         self._connections = {task.name: connection for task, connection in zip(formed.tasks, arrived)}
@@ -173,6 +181,7 @@ class Coordinator:
                 "hosts": None if settings.strategy in _WITHOUT_CLUSTER else formed.hosts,
                 "variables": self._variables(),
                 "cluster_flags": settings.cluster_flags,
+                "point": settings.point,
             }
         )
         for task, connection in zip(formed.tasks, arrived):
@@ -224,6 +233,22 @@ class Coordinator:
 
     # --- while they run ---
 
+    def _on_started(self, name: str, pid: int) -> None:
+        _say(f"{name} started on {self._nodes[name]} (process {pid})")
+        self._starts[name] += 1
+        self._status.task(name, state="running", restarts=self._starts[name] - 1)
+
+    def _on_control(self, name: str, line: str) -> None:
+        """Take in a line that a program wrote."""
+        try:
+            words = json.loads(line)
+        except ValueError:
+            return
+        if isinstance(words, dict) and "progress" in words:
+            self._status.progress(name, words["progress"])
+        elif isinstance(words, dict):
+            self._deliver(self._switchboard.line(name, words, list(self._connections), time.monotonic()))
+
     def _on_lost(self, connection: Connection, reason: str) -> None:
         if self._connections.pop(connection.name, None) is None:
             return
@@ -233,6 +258,7 @@ class Coordinator:
 
     def _on_ended(self, name: str, code: Optional[int]) -> None:
         self._deliver(self._switchboard.ended(name))
+        self._status.task(name, state="lost" if code is None else "ended", code=code)
         if self._policy:
             self._carry_out(self._policy.ended(name, code, time.monotonic()))
 
@@ -303,13 +329,28 @@ def _lock(folder: contract.RunFolder) -> int:
     return handle
 
 
+def _open(path: str, point: str) -> Tuple[contract.RunFolder, contract.LaunchSettings]:
+    """Return the run, or one point of it, whose folders are made here: nobody waits for 1,000 of them at submission."""
+    group = contract.RunFolder(os.path.abspath(path))
+    with open(group.settings, encoding="utf-8") as file:
+        settings = contract.LaunchSettings.from_json(file.read())
+    folder = group
+    if point:
+        settings, folder = settings.of_point(int(point)), group.point(int(point))
+        for each in (folder.path, folder.logs, folder.checkpoints, folder.exports):
+            files.own_folder(each)
+    for marker in (group.cancelled, folder.cancelled):
+        if os.path.exists(marker):
+            raise RunError(f"run {settings.run} was cancelled", "one that is to go on", "submit it again")
+    return folder, settings
+
+
 def main(arguments: Sequence[str]) -> NoReturn:
-    """coordinate RUN_FOLDER -- LAUNCHER..."""
-    folder = contract.RunFolder(os.path.abspath(arguments[0]))
-    launcher = list(arguments[2:])
+    """coordinate RUN_FOLDER [--point INDEX] -- LAUNCHER..."""
+    end = list(arguments).index("--")
+    options, launcher = arguments[:end], list(arguments[end + 1 :])
     try:
-        with open(folder.settings, encoding="utf-8") as file:
-            settings = contract.LaunchSettings.from_json(file.read())
+        folder, settings = _open(options[0], options[2] if options[1:2] == ["--point"] else "")
         _lock(folder)
         code = Coordinator(folder, settings, launcher).run()
     except (SlurmTfError, OSError) as error:

@@ -1,7 +1,8 @@
 """The environment of the user's program: its place in the cluster, its GPUs, and nothing that is not for it."""
 
+import re
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from slurm_tf import contract
 from slurm_tf.launch import cluster
@@ -15,7 +16,7 @@ class Place:
     """What the coordinator tells one task. `hosts`: the ClusterSpec, None where the strategy has no TF_CONFIG.
 
     `gpus`: the devices to see, None for those that Slurm gave. `variables`: the contract with the program.
-    `cluster_flags`: whether the program also wants its place as arguments.
+    `cluster_flags`: whether the program also wants its place as arguments. `point`: values for {key} in its arguments.
     """
 
     role: str
@@ -24,15 +25,24 @@ class Place:
     gpus: Optional[Tuple[str, ...]]
     variables: Mapping[str, str]
     cluster_flags: bool
+    point: Mapping[str, str]
 
     @property
     def name(self) -> str:
         """Role and index, as in "worker:0"."""
         return f"{self.role}:{self.index}"
 
-    def flags(self) -> List[str]:
-        """The arguments to add to the program's own."""
-        return cluster.flags(self.hosts, self.role, self.index) if self.cluster_flags and self.hosts else []
+    def argv(self, command: Sequence[str]) -> List[str]:
+        """Return `command` with the values of the point in it, and the place as arguments if it wants them."""
+        argv = [_fill(argument, self.point) for argument in command]
+        return argv + (cluster.flags(self.hosts, self.role, self.index) if self.cluster_flags and self.hosts else [])
+
+
+def _fill(argument: str, point: Mapping[str, str]) -> str:
+    """Put values in the place of {key}, in one pass: a value that looks like a key stays as it is."""
+    if not point:
+        return argument
+    return re.sub("|".join(re.escape(f"{{{key}}}") for key in point), lambda match: point[match[0][1:-1]], argument)
 
 
 def program_environ(

@@ -32,14 +32,8 @@ class Switchboard:
         self._open: Dict[int, _Question] = {}
         self._next = 0
 
-    def line(self, task: str, text: str, running: Sequence[str], now: float) -> List[Letter]:
+    def line(self, task: str, words: Dict[str, Any], running: Sequence[str], now: float) -> List[Letter]:
         """Take in a line that `task` wrote; `running` are the tasks that run."""
-        try:
-            words = json.loads(text)
-        except ValueError:
-            return []
-        if not isinstance(words, dict):
-            return []
         if "ask" in words and "to" in words:
             return self._ask(task, words, running, now)
         return self._answer(task, words.get("answer"), words.get("error"))

@@ -53,6 +53,7 @@ class Run:
         self._checkpoint: Optional[tf.train.Checkpoint] = None
         self._checkpoints = self._open_checkpoints()
         self._reported: Optional[Tuple[float, int]] = None
+        self._rate = 0.0
 
     def scope(self) -> ContextManager[Any]:
         """Return the scope to create the model and its optimizer in."""
@@ -163,6 +164,7 @@ class Run:
             logs = runner.run(self.step, count)
             self.step += count
             self._save(last=self.step >= steps)
+            self._progress(self.step, steps, logs)
             yield self.step, logs
 
     def _save(self, last: bool) -> None:
@@ -211,14 +213,23 @@ class Run:
         """Print a line of progress; only the chief and the evaluator do."""
         if not self.is_chief and self.role != "evaluator":
             return
-        now = time.monotonic()
-        rate = (step - self._reported[1]) / (now - self._reported[0]) if self._reported else 0.0
-        self._reported = (now, step)
+        rate = self._progress(step, steps, {name: value for name, value in values.items() if isinstance(value, float)})
         words = [f"step {step}/{steps}" if steps else f"step {step}"]
         words += [
             f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
         ]
         print("  ".join(words + ([f"{rate:.1f} steps/s"] if rate > 0 else [])), flush=True)
+
+    def _progress(self, step: int, steps: int, values: Dict[str, float]) -> float:
+        """Tell `slurm-tf status`; return the steps a second since the last time."""
+        now = time.monotonic()
+        if self._reported is not None and step != self._reported[1]:
+            self._rate = (step - self._reported[1]) / (now - self._reported[0])
+        if self._reported is None or step != self._reported[1]:
+            self._reported = (now, step)
+        if self._control:
+            self._control.progress(step, steps, self._rate, values)
+        return self._rate
 
     def export_path(self) -> str:
         """Return a new folder's name for a SavedModel of this run: its versions are numbers, as servers want them."""

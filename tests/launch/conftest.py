@@ -28,15 +28,24 @@ class LocalJob:
     """A started job; what it prints goes to a file."""
 
     def __init__(
-        self, folder: Path, settings: LaunchSettings, command: Sequence[str], step: Sequence[str] | None
+        self,
+        folder: Path,
+        settings: LaunchSettings,
+        command: Sequence[str],
+        step: Sequence[str] | None,
+        point: int | None,
+        cancelled: bool,
     ) -> None:
         self.run = RunFolder(str(folder))
-        for path in (self.run.logs, self.run.checkpoints, self.run.exports):
-            os.makedirs(path, exist_ok=True)
+        for path in (self.run.path, self.run.logs, self.run.checkpoints, self.run.exports):
+            os.makedirs(path, mode=0o700, exist_ok=True)
         Path(self.run.settings).write_text(settings.to_json())
+        if cancelled:
+            Path(self.run.cancelled).touch()
         tasks = len(settings.tasks)
         launcher = step if step is not None else [*LAUNCH, "local", "--ntasks", str(tasks), "--"]
-        argv = [*LAUNCH, "coordinate", str(folder), "--", *launcher, *LAUNCH, "agent", "--", *command]
+        of_point = [] if point is None else ["--point", str(point)]
+        argv = [*LAUNCH, "coordinate", str(folder), *of_point, "--", *launcher, *LAUNCH, "agent", "--", *command]
         self.output = folder / "output"
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
@@ -80,10 +89,18 @@ def start_job(tmp_path: Path) -> Iterator[StartJob]:
     """Start a job: a shell program, and what of the settings is not the default."""
     started: list[LocalJob] = []
 
-    def start(program: str, *, step: Sequence[str] | None = None, name: str = "", **changes: Any) -> LocalJob:
+    def start(
+        program: str,
+        *arguments: str,
+        step: Sequence[str] | None = None,
+        name: str = "",
+        point: int | None = None,
+        cancelled: bool = False,
+        **changes: Any,
+    ) -> LocalJob:
         folder = tmp_path / (name or f"run-{len(started)}")
         settings = dataclasses.replace(DEFAULTS, **changes)
-        started.append(LocalJob(folder, settings, ["bash", "-c", program], step))
+        started.append(LocalJob(folder, settings, ["bash", "-c", program, *arguments], step, point, cancelled))
         return started[-1]
 
     yield start

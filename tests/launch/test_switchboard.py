@@ -8,7 +8,7 @@ RUNNING = ["chief:0", "worker:0", "ps:0", "ps:1"]
 
 
 def ask(board: Switchboard, number: int = 7, to: str = "ps", now: float = 0.0) -> list[tuple[str, str]]:
-    return board.line("chief:0", json.dumps({"ask": number, "to": to, "message": {"flush": "/x"}}), RUNNING, now)
+    return board.line("chief:0", {"ask": number, "to": to, "message": {"flush": "/x"}}, RUNNING, now)
 
 
 def test_a_question_goes_to_every_task_of_the_role_and_the_answers_come_back() -> None:
@@ -18,9 +18,9 @@ def test_a_question_goes_to_every_task_of_the_role_and_the_answers_come_back() -
     asked = json.loads(line)
     assert asked["message"] == {"flush": "/x"}
     assert line == other
-    answer = json.dumps({"answer": asked["asked"], "error": None})
+    answer = {"answer": asked["asked"], "error": None}
     assert board.line("ps:0", answer, RUNNING, 1.0) == []
-    failed = json.dumps({"answer": asked["asked"], "error": "disk full"})
+    failed = {"answer": asked["asked"], "error": "disk full"}
     ((task, reply),) = board.line("ps:1", failed, RUNNING, 2.0)
     assert task == "chief:0"
     assert json.loads(reply) == {"answers": 7, "errors": {"ps:0": None, "ps:1": "disk full"}}
@@ -65,5 +65,6 @@ def test_a_task_that_says_nothing_is_answered_for() -> None:
 
 def test_what_is_no_message_is_dropped() -> None:
     board = Switchboard()
-    for text in ("", "x", "[]", "1", '{"answer": "x"}', '{"answer": 99}', '{"ask": 1}'):
-        assert board.line("ps:0", text, RUNNING, 0.0) == []
+    nonsense: list[dict[str, object]] = [{}, {"answer": "x"}, {"answer": 99}, {"ask": 1}]
+    for words in nonsense:
+        assert board.line("ps:0", words, RUNNING, 0.0) == []
