@@ -20,13 +20,16 @@ from slurm_tf.scheduler.records import JobRecord, NodeRecord, PartitionRecord, e
 from slurm_tf.scheduler.states import JobState
 
 _SECONDS = 60.0
+# sbatch retries by itself while slurmctld is busy; ended too early, a job may have been taken all the same.
+_SUBMIT_SECONDS = 180.0
 _SEPARATOR = "\x1f"
 # So many ids go on one command line; each takes about ten bytes.
 _IDS = 2000
 # What Slurm's commands print when the daemon does not answer (22.05.8).
 _UNREACHABLE = re.compile(
     r"Unable to contact slurm controller|Connection refused|Connection timed out|Socket timed out|"
-    r"Problem talking to the database|Unable to connect|Zero Bytes were transmitted",
+    r"Could not establish a configuration source|Problem talking to the database|"
+    r"Unable to connect|Zero Bytes were transmitted",
     re.IGNORECASE,
 )
 _UNKNOWN_JOB = "Invalid job id specified"
@@ -72,28 +75,28 @@ class Submission:
     messages: str
 
 
-def submit(script: str, arguments: Sequence[str], environ: Mapping[str, str]) -> Submission:
-    """Submit a script with sbatch; not through pyslurm, which passes by cli_filter plugins and a site's own sbatch.
+def submit(script: str, options: Sequence[str], arguments: Sequence[str], environ: Mapping[str, str]) -> Submission:
+    """Submit a script with its arguments; not through pyslurm, which passes by cli_filter plugins and a site's sbatch.
 
-    Raises SchedulerError with sbatch's own words and exit code.
+    Raises SchedulerError with sbatch's own words.
     """
-    done = run(["sbatch", "--parsable", *arguments, script], environ)
+    done = run(["sbatch", "--parsable", *options, script, *arguments], environ, _SUBMIT_SECONDS)
     match = re.fullmatch(r"(\d+)(?:;(.*))?", done.stdout.strip().rpartition("\n")[2])
     if match is None:
         raise SchedulerError(f"sbatch printed {done.stdout!r}", "a job id", "look for the job with squeue --me")
     return Submission(match[1], match[2] or "", done.stderr)
 
 
-def estimate(script: str, arguments: Sequence[str], environ: Mapping[str, str]) -> str:
+def estimate(script: str, environ: Mapping[str, str]) -> str:
     """Return what `sbatch --test-only` says of a script: when and where it would start. Raises SchedulerError."""
-    return run(["sbatch", "--test-only", *arguments, script], environ).stderr.strip()
+    return run(["sbatch", "--test-only", script], environ).stderr.strip()
 
 
 def version(environ: Mapping[str, str] | None = None) -> str:
-    """Return the version of Slurm's commands here, such as "22.05.8"; "" if there are none."""
+    """Return the version of Slurm's commands here, such as "22.05.8"; "" if there are none, or none that work."""
     try:
         text = run(["sbatch", "--version"], environ).stdout
-    except UnreachableError:
+    except SchedulerError:
         return ""
     match = re.search(r"\d+\.\d+(\.\d+)?\S*", text)
     return match[0] if match else ""

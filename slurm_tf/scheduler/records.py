@@ -10,8 +10,8 @@ from slurm_tf.scheduler.states import JobState
 class JobRecord:
     """One job, array task ("42_3") or component of a heterogeneous job ("42+1"), in its newest incarnation.
 
-    What Slurm did not say is None or "". `exit_code` is a shell's: 128 + n for signal n; None before the end. `ended`
-    of a job that runs is when its time limit ends. `nodes` is a node list.
+    What Slurm did not say is None or "". `exit_code` is a shell's: 128 + n where signal n ended the job's script
+    (`signalled`); None before the end. `ended` of a job that runs is when its time limit ends. `nodes` is a node list.
     """
 
     id: str
@@ -26,6 +26,7 @@ class JobRecord:
     started: datetime | None = None
     ended: datetime | None = None
     exit_code: int | None = None
+    signalled: bool = False
     restarts: int | None = None
     script: str = ""
 

@@ -17,16 +17,19 @@ from slurm_tf.errors import SpecError, UsageError
 from slurm_tf.spec import layers, sites
 from slurm_tf.spec.jobs import OWNED, Base, JobSpec
 
-# Variables that sbatch reads as options (sbatch(1) of Slurm 22.05, INPUT ENVIRONMENT VARIABLES): the job file's key.
-_SBATCH_KEYS = {
-    "SBATCH_ACCOUNT": "account",
-    "SBATCH_JOB_NAME": "name",
-    "SBATCH_PARTITION": "partition",
-    "SBATCH_QOS": "qos",
-    "SBATCH_TIMELIMIT": "time",
+# Options of sbatch that have a key of their own.
+_OPTION_KEYS = {
+    "account": "account",
+    "array": "array",
+    "chdir": "chdir",
+    "exclusive": "exclusive",
+    "job-name": "name",
+    "partition": "partition",
+    "qos": "qos",
+    "time": "time",
 }
 # Those whose option has another name than the variable.
-_SBATCH_OPTIONS = {"MEM_PER_NODE": "mem", "ARRAY_INX": "array", "REQ_SWITCH": "switches", "CLUSTERS": "clusters"}
+_SBATCH_OPTIONS = {"ARRAY_INX": "array", "MEM_PER_NODE": "mem", "REQ_SWITCH": "switches", "TIMELIMIT": "time"}
 # Not about the job: how sbatch itself behaves.
 _SBATCH_IGNORED = ("SBATCH_DEBUG", "SBATCH_WAIT", "SBATCH_IGNORE_PBS", "SBATCH_EXPORT", "SBATCH_WAIT4SWITCH")
 
@@ -58,11 +61,19 @@ class Job:
         return f"{self.origins.get(key, table)}: {key}"
 
 
-def load(path: Path, environ: Mapping[str, str], site: str = "", overrides: Sequence[str] = ()) -> Job:
-    """Read the job file at `path` and all layers around it; `overrides` are KEY=VALUE of the command line.
+@dataclass(frozen=True)
+class Surroundings:
+    """What is configured without any job file; `runs`: the folder of runs."""
 
-    Raises SpecError or UsageError.
-    """
+    user_path: Path
+    user: UserFile
+    site_name: str
+    site: sites.Site
+    runs: str
+
+
+def surroundings(environ: Mapping[str, str], site: str = "") -> Surroundings:
+    """Read the user's file and find the site. Raises SpecError or UsageError."""
     user_path = data.user_config() / "config.toml"
     user = UserFile()
     if user_path.is_file():
@@ -70,6 +81,24 @@ def load(path: Path, environ: Mapping[str, str], site: str = "", overrides: Sequ
         user = layers.resolve([layers.Layer(str(user_path), layers.read_toml(user_path))], UserFile).spec
     name = site or environ.get("SLURM_TF_SITE") or user.site or sites.recognise(environ)
     profile = sites.load(name)
+    runs = environ.get("SLURM_TF_RUNS") or user.runs or profile.shared or "runs"
+    return Surroundings(user_path, user, name, profile, runs)
+
+
+def load(
+    path: Path,
+    environ: Mapping[str, str],
+    site: str = "",
+    overrides: Sequence[str] = (),
+    options: Mapping[str, str | bool] = {},
+) -> Job:
+    """Read the job file at `path` and all layers around it.
+
+    `overrides` are KEY=VALUE of the command line, `options` those of sbatch, by their long names. Raises SpecError or
+    UsageError.
+    """
+    around = surroundings(environ, site)
+    user_path, user, name, profile = around.user_path, around.user, around.site_name, around.site
     resolved = layers.resolve(
         [
             layers.Layer(f"site {name}: job", profile.job),
@@ -77,11 +106,11 @@ def load(path: Path, environ: Mapping[str, str], site: str = "", overrides: Sequ
             layers.Layer(str(path), layers.read_toml(path)),
             *_from_environ(environ),
             *_from_command_line(overrides),
+            *_from_options(options),
         ],
         JobSpec,
     )
-    runs = environ.get("SLURM_TF_RUNS") or user.runs or profile.shared or "runs"
-    return Job(path, resolved.spec, resolved.origins, name, profile, runs)
+    return Job(path, resolved.spec, resolved.origins, name, profile, around.runs)
 
 
 def explain(job: Job) -> list[tuple[str, str, str]]:
@@ -112,12 +141,23 @@ def _from_environ(environ: Mapping[str, str]) -> list[layers.Layer]:
             continue
         option = variable[len("SBATCH_") :]
         option = _SBATCH_OPTIONS.get(option, option.lower().replace("_", "-"))
-        key = _SBATCH_KEYS.get(variable)
-        if key is None and option in OWNED:
-            raise SpecError(f"found {text!r}", OWNED[option], f"unset {variable}", f"environment: {variable}")
-        values: dict[str, Any] = {key: text} if key else {"sbatch": {option: text or True}}
-        found.append(layers.Layer(f"environment: {variable}", values))
+        found.append(_sbatch_layer(f"environment: {variable}", option, text or True, f"unset {variable}"))
     return found
+
+
+def _from_options(options: Mapping[str, str | bool]) -> list[layers.Layer]:
+    """Return a layer for each option of sbatch on the command line."""
+    return [_sbatch_layer(f"command line: --{name}", name, value, "") for name, value in options.items()]
+
+
+def _sbatch_layer(origin: str, option: str, value: str | bool, hint: str) -> layers.Layer:
+    """Return what an option of sbatch means as a key of the job file. Raises SpecError for one that slurm-tf owns."""
+    key = _OPTION_KEYS.get(option)
+    if key is None and option in OWNED:
+        raise SpecError(f"found {value!r}", OWNED[option], hint, origin)
+    if key == "chdir":  # a job file's is relative to that file
+        value = str(Path(str(value)).absolute())
+    return layers.Layer(origin, {key: value} if key else {"sbatch": {option: value}})
 
 
 def _from_command_line(overrides: Sequence[str]) -> list[layers.Layer]:

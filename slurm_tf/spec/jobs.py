@@ -13,6 +13,7 @@ Strategy = Literal["single", "mirrored", "multi_worker", "ps", "between_graph"]
 # A duration or an amount of memory may be a bare number: minutes or MiB, as for sbatch.
 Amount = str | Annotated[int, Meta(ge=0)]
 SbatchValue = str | int | bool
+SweepValue = str | int | float | bool
 
 
 class Base(Struct, forbid_unknown_fields=True, rename=lambda name: name.replace("_", "-"), frozen=True, kw_only=True):
@@ -83,7 +84,9 @@ class JobSpec(Base, frozen=True):
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
-    exclusive: Annotated[bool, Meta(description="share nodes with no other job")] | None = None
+    exclusive: (
+        bool | Annotated[str, Meta(description='share nodes with no other job; "user": with none of others')] | None
+    ) = None
     gpu_sharing: Annotated[
         Literal["split", "all"],
         Meta(description="tasks that see all GPUs of a node get a slice each, or each keeps all"),
@@ -95,6 +98,16 @@ class JobSpec(Base, frozen=True):
         ]
         | None
     ) = None
+    snapshot: Annotated[
+        bool, Meta(description="submit: run a copy of the program's code, so that edits do not count")
+    ] = True
+    array: Annotated[
+        str | int, Meta(description="task indexes of a job array (sbatch --array), or %N: so many at once")
+    ] = ""
+    sweep: Annotated[
+        dict[str, tuple[SweepValue, ...]],
+        Meta(description="a grid: each combination is an array task, in which {key} in the command is its value"),
+    ] = field(default_factory=dict)
     roles: Roles = Roles()
     checkpoint: Checkpoint = Checkpoint()
     launch: Launch = Launch()
@@ -119,7 +132,7 @@ TOPOLOGIES: dict[str, dict[str, tuple[int, int]]] = {
 # sbatch options that slurm-tf writes itself: what to use instead
 OWNED: dict[str, str] = {
     "account": "the key `account`",
-    "array": "one job file a point",
+    "array": "the key `array`",
     "chdir": "the key `chdir`",
     "constraint": "`constraint` in a role's table",
     "cpus-per-task": "`cpus-per-task` in a role's table",

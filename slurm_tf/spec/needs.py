@@ -51,7 +51,7 @@ def read(job: Job, name: str, role: Role) -> Needs:
     if gpus and gpus[1].number == 0:
         gpus = None
     needs = Needs(
-        partition=role.partition or job.spec.partition or "",
+        partition=_partition(job, role),
         constraint=role.constraint or "",
         cpus_per_task=role.cpus_per_task,
         ntasks_per_node=role.ntasks_per_node,
@@ -63,6 +63,12 @@ def read(job: Job, name: str, role: Role) -> Needs:
     if job.site.scheduler == "local":
         return needs
     return replace(needs, mem=_spell_mem(job, name, needs, role), gpus=_spell_gpus(job, name, needs, role))
+
+
+def _partition(job: Job, role: Role) -> str:
+    """Return the role's own partition, unless the environment or the command line names one for the whole job."""
+    named = job.origins.get("partition", "").startswith(("environment: ", "command line: "))
+    return (job.spec.partition if named else None) or role.partition or job.spec.partition or ""
 
 
 def _one_of(job: Job, name: str, role: Role, keys: tuple[str, ...], parse: Callable[[str], T]) -> tuple[str, T] | None:

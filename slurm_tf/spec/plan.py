@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from slurm_tf import contract, units
 from slurm_tf.errors import SpecError
-from slurm_tf.spec import layers, needs
+from slurm_tf.spec import layers, needs, sweep
 from slurm_tf.spec.config import Job
 from slurm_tf.spec.jobs import OWNED, TOPOLOGIES, Amount, Role
 from slurm_tf.spec.needs import Needs, Option
@@ -35,27 +35,50 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that the templates and the launcher need."""
+    """All that the templates and the launcher need. `array`: its points, None for one run."""
 
     job: Job
     run: contract.RunFolder
     chdir: str
     components: tuple[Component, ...]
     settings: contract.LaunchSettings
+    array: sweep.Array | None
+
+    @property
+    def submissions(self) -> tuple[int | None, ...]:
+        """What to call sbatch with: once, or once a point, as Slurm refuses an array of heterogeneous jobs."""
+        return tuple(self.array.points) if self.array and len(self.components) > 1 else (None,)
 
 
-def fit(job: Job, run: contract.RunFolder) -> Plan:
-    """Return the plan for `job` in folder `run`. Raises SpecError."""
+def fit(job: Job, run: contract.RunFolder, chdir: str = "") -> Plan:
+    """Return the plan for `job` in folder `run`; `chdir`: where to run it, the job's own folder by default.
+
+    Raises SpecError.
+    """
     _check(job)
     roles = {name: role for name in _ROLES if (role := getattr(job.spec.roles, name)) and role.count}
     _check_topology(job, {name: role.count for name, role in roles.items()})
     asked = {name: needs.read(job, name, role) for name, role in roles.items()}
     # sbatch makes --mem of a component the next one's too, and refuses another kind of memory there (22.05.8)
     roles = {name: roles[name] for name in sorted(roles, key=lambda name: (asked[name].mem or ("",))[0] == "mem")}
-    chdir = str((job.path.parent / job.spec.chdir).resolve())
+    chdir = chdir or source_folder(job)
+    array = sweep.array(job)
     if job.site.scheduler == "slurm":
         _check_paths(job, run.path, chdir)
-    return Plan(job, run, chdir, _components(job, run, chdir, roles, asked), _settings(job, run, roles, asked))
+    elif array and len(array.points) > 1:
+        raise SpecError(
+            f"found {len(array.points)} points",
+            "one: without Slurm nothing runs an array",
+            "choose one with --set, such as --set 'sweep.KEY=[VALUE]'",
+            job.where("sweep" if job.spec.sweep else "array"),
+        )
+    components = _components(job, run, chdir, roles, asked, array)
+    return Plan(job, run, chdir, components, _settings(job, run, roles, asked, array), array)
+
+
+def source_folder(job: Job) -> str:
+    """Return the working directory that the job file names."""
+    return str((job.path.parent / job.spec.chdir).resolve())
 
 
 def _check(job: Job) -> None:
@@ -117,14 +140,20 @@ def _check_topology(job: Job, counts: dict[str, int]) -> None:
 
 
 def _components(
-    job: Job, run: contract.RunFolder, chdir: str, roles: dict[str, Role], asked: dict[str, Needs]
+    job: Job,
+    run: contract.RunFolder,
+    chdir: str,
+    roles: dict[str, Role],
+    asked: dict[str, Needs],
+    array: sweep.Array | None,
 ) -> tuple[Component, ...]:
     """Return one component for all roles where their needs are alike or there is no Slurm, else one a role."""
     tasks = sum(role.count for role in roles.values())
     if job.site.scheduler == "local":
         return (Component("", tasks, (), ()),)
-    once = _once(job, run, chdir)
-    if len({need.alike for need in asked.values()}) == 1:
+    alike = len({need.alike for need in asked.values()}) == 1
+    once = _once(job, run, chdir, array if alike else None)
+    if alike:
         first, *others = asked.values()
         need = first.joined(others)
         return (Component("", tasks, (*once, *_options(job, need, tasks)), _srun(job, need)),)
@@ -136,11 +165,12 @@ def _components(
     return tuple(components)
 
 
-def _once(job: Job, run: contract.RunFolder, chdir: str) -> tuple[Option, ...]:
+def _once(job: Job, run: contract.RunFolder, chdir: str, array: sweep.Array | None) -> tuple[Option, ...]:
     """Return what is said once, for the whole of a heterogeneous job too."""
     # "%" starts a pattern in the name of a log file
-    output = f"{run.logs.replace('%', '%%')}/slurm-%j.out"
+    output = f"{run.logs.replace('%', '%%')}/slurm-{'%A_%a' if array else '%j'}.out"
     options: list[Option] = [("job-name", job.spec.name), ("chdir", chdir), ("output", output), ("open-mode", "append")]
+    options += [("array", array.indexes)] if array else []
     if not {"requeue", "no-requeue"} & set(job.spec.sbatch):
         options.append(("requeue" if job.site.requeue else "no-requeue", None))
     return tuple(options)
@@ -191,13 +221,15 @@ def _srun(job: Job, need: Needs) -> tuple[Option, ...]:
 
 
 def _settings(
-    job: Job, run: contract.RunFolder, roles: dict[str, Role], asked: dict[str, Needs]
+    job: Job, run: contract.RunFolder, roles: dict[str, Role], asked: dict[str, Needs], array: sweep.Array | None
 ) -> contract.LaunchSettings:
     spec, site = job.spec, job.site
+    local = site.scheduler == "local"
+    points = {str(index): dict(values) for index, values in array.points.items()} if array else {}
     by_steps = spec.checkpoint.every_steps is not None and "checkpoint.every" not in job.origins
     return contract.LaunchSettings(
         run=run.name,
-        local=site.scheduler == "local",
+        local=local,
         strategy=spec.strategy,
         roles=tuple(contract.RoleSettings(name, role.count, asked[name].gpus_per_task) for name, role in roles.items()),
         env=dict(spec.env),
@@ -213,6 +245,8 @@ def _settings(
         checkpoint_every=None if by_steps else _seconds(job, "checkpoint.every", spec.checkpoint.every),
         checkpoint_every_steps=spec.checkpoint.every_steps,
         checkpoint_keep=spec.checkpoint.keep,
+        point=next(iter(points.values()), {}) if local else {},
+        points={} if local else points,
     )
 
 

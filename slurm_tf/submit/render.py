@@ -51,6 +51,7 @@ def script(plan: Plan) -> str:
         "launcher": plan.run.launcher,
         "modules": job.site.modules,
         "node_python": job.site.node_python,
+        "point": _point(plan),
         "prologue": Shell(job.site.prologue.strip("\n")),
         "run_folder": plan.run.path,
         "setup": Shell(job.spec.setup.strip("\n")),
@@ -66,6 +67,16 @@ def script(plan: Plan) -> str:
         raise TemplateError(f"no template {error.name}", f"one in {folders}") from error
     except jinja2.TemplateError as error:
         raise TemplateError(str(error), where=name) from error
+
+
+def _point(plan: Plan) -> Shell:
+    """Return the line that sets the index of the script's point.
+
+    Where Slurm has no array it is an argument, which scripts that `setup` sources may not see.
+    """
+    if plan.array is None or plan.job.site.scheduler == "local":
+        return Shell("")
+    return Shell("point=$SLURM_ARRAY_TASK_ID" if plan.submissions == (None,) else "point=$1; shift")
 
 
 def quote(value: str | tuple[str, ...]) -> Shell:

@@ -8,6 +8,7 @@ import marshal
 import os
 import platform
 import re
+import shutil
 import struct
 import zipfile
 from importlib import metadata
@@ -16,11 +17,12 @@ from pathlib import Path
 import msgspec
 
 from slurm_tf import __version__, contract, files
-from slurm_tf.errors import RunError, UsageError
+from slurm_tf.errors import RunError, SpecError, UsageError
+from slurm_tf.scheduler import client
 from slurm_tf.spec import plan
 from slurm_tf.spec.config import Job
 from slurm_tf.spec.plan import Plan
-from slurm_tf.submit import render
+from slurm_tf.submit import render, snapshot, submissions
 
 # All that runs inside the job before the user's program does; one file to open on a slow file system.
 LAUNCHER_FILES = (
@@ -62,26 +64,71 @@ def claim(runs: str, job_name: str, name: str = "") -> contract.RunFolder:
     return run
 
 
+def preview(job: Job, name: str) -> Plan:
+    """Return the plan that `prepare` would make now; nothing is made."""
+    run = folder(job.runs, name) if name else _free(job.runs, job.spec.name)
+    source = _source(job, run)
+    return plan.fit(job, run, _chdir(run, source) if source else "")
+
+
 def prepare(job: Job, name: str) -> Plan:
-    """Make the folder of a run of `job` with all that is needed to start it; nothing is made for an impossible job."""
-    plan.fit(job, folder(job.runs, name or first_name(job.spec.name)))
-    fitted = plan.fit(job, claim(job.runs, job.spec.name, name))
-    write(fitted, render.script(fitted))
+    """Make the folder of a run of `job` with all that is needed to start it; nothing is made for an impossible job.
+
+    Raises SpecError, RunError, UsageError or OSError.
+    """
+    preview(job, name)
+    known = name and os.path.exists(folder(job.runs, name).manifest)
+    run = claim(job.runs, job.spec.name, name)
+    try:
+        source = _source(job, run)
+        fitted = plan.fit(job, run, _chdir(run, source) if source else "")
+        if source:
+            snapshot.copy(source, Path(_next_code(run)))
+        write(fitted, render.script(fitted), source)
+    except BaseException:
+        if not known:
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
     return fitted
 
 
-def first_name(job_name: str) -> str:
-    """Return the name that the first run of a job gets."""
-    return f"{_slug(job_name)}-1"
+def forget(run: contract.RunFolder) -> None:
+    """Remove the folder of a run that was never submitted and has written nothing."""
+    used = any(os.scandir(run.checkpoints)) or any(os.scandir(run.logs))
+    if not submissions.read(run) and not used and not os.path.exists(run.status):
+        shutil.rmtree(run.path)
 
 
-def write(fitted: Plan, script: str) -> None:
+def _source(job: Job, run: contract.RunFolder) -> snapshot.Source | None:
+    """Return the code to copy, None where the program runs from where it is."""
+    if not job.spec.snapshot or job.site.scheduler == "local":
+        return None
+    chdir = Path(plan.source_folder(job))
+    if not chdir.is_dir():
+        raise SpecError(f"there is no folder {chdir}", "the program's working directory", where=job.where("chdir"))
+    return snapshot.find(chdir, Path(run.path).parent)
+
+
+def _chdir(run: contract.RunFolder, source: snapshot.Source) -> str:
+    return str(Path(_next_code(run)) / source.chdir.relative_to(source.root))
+
+
+def _next_code(run: contract.RunFolder) -> str:
+    number = 1
+    while os.path.lexists(run.code(number)):
+        number += 1
+    return run.code(number)
+
+
+def write(fitted: Plan, script: str, source: snapshot.Source | None = None) -> None:
     """Write the script, the launcher, its settings and the manifest into the plan's run folder."""
     run = fitted.run
     files.write_whole(run.launcher, launcher_zip())
     files.write_whole(run.settings, fitted.settings.to_json().encode())
     files.write_whole(run.script, script.encode())
-    files.write_whole(run.manifest, json.dumps(_manifest(fitted), indent=1, ensure_ascii=False).encode() + b"\n")
+    files.write_whole(
+        run.manifest, json.dumps(_manifest(fitted, source), indent=1, ensure_ascii=False).encode() + b"\n"
+    )
 
 
 def launcher_zip() -> bytes:
@@ -102,19 +149,23 @@ def launcher_zip() -> bytes:
 
 
 def _next(runs: str, job_name: str) -> contract.RunFolder:
-    root = Path(folder(runs, "x").path).parent
-    root.mkdir(parents=True, exist_ok=True)
-    slug = _slug(job_name)
-    numbered = re.compile(rf"{re.escape(slug)}-(\d{{1,9}})")
-    number = max((int(match[1]) for match in map(numbered.fullmatch, os.listdir(root)) if match), default=0)
     while True:
-        number += 1
-        run = folder(runs, f"{slug}-{number}")
+        run = _free(runs, job_name)
+        os.makedirs(os.path.dirname(run.path), exist_ok=True)
         try:
             os.mkdir(run.path, 0o700)
         except FileExistsError:  # somebody was faster
             continue
         return run
+
+
+def _free(runs: str, job_name: str) -> contract.RunFolder:
+    """Return the folder with the job's next free number."""
+    root, slug = Path(folder(runs, "x").path).parent, _slug(job_name)
+    numbered = re.compile(rf"{re.escape(slug)}-(\d{{1,9}})")
+    taken = os.listdir(root) if root.is_dir() else []
+    number = max((int(match[1]) for match in map(numbered.fullmatch, taken) if match), default=0)
+    return folder(runs, f"{slug}-{number + 1}")
 
 
 def _slug(job_name: str) -> str:
@@ -134,7 +185,7 @@ def _check_same_job(run: contract.RunFolder, job_name: str) -> None:
         raise RunError(f"run {run.name} is of job {name!r}", f"a run of job {job_name!r}", "use another --name")
 
 
-def _manifest(fitted: Plan) -> dict[str, object]:
+def _manifest(fitted: Plan, source: snapshot.Source | None) -> dict[str, object]:
     """Return where the run comes from; values of [env] stay out of it, as they may be secrets."""
     spec = msgspec.to_builtins(fitted.job.spec)
     return {
@@ -144,10 +195,13 @@ def _manifest(fitted: Plan) -> dict[str, object]:
         "job_file": str(fitted.job.path.absolute()),
         "job": {**spec, "env": sorted(spec["env"])},
         "site": fitted.job.site_name,
+        "array": {"limit": fitted.array.limit, "one_job": fitted.submissions == (None,)} if fitted.array else None,
+        "code": {"commit": source.commit, "dirty": source.dirty, "files": len(source.files)} if source else None,
         "versions": {
             "slurm-tf": __version__,
             "python": platform.python_version(),
             "tensorflow": _tensorflow_version(),
+            "slurm": "" if fitted.settings.local else client.version(),
         },
     }
 

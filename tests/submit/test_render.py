@@ -1,5 +1,6 @@
 """Scripts: golden ones as plain files for every site and strategy, sound shell, nothing unquoted."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -58,11 +59,15 @@ ROLES = {
     ),
     "between_graph": "[roles.worker]\ncount = 2\n[roles.ps]\n",
 }
+# Where a script finds the index of its point.
+SWEEP = 'command = ["python", "train.py", "--rate={rate}"]\nsweep.rate = [0.1, 0.2]\narray = "%1"\n'
+SWEEPS = {"array": "single", "jobs": "ps"}
 
 
-def rendered(site: str, strategy: str, tmp_path: Path) -> str:
+def rendered(site: str, strategy: str, tmp_path: Path, sweep: bool = False) -> str:
     job = tmp_path / "job.toml"
-    job.write_text(JOB.format(strategy=strategy) + ROLES[strategy])
+    text = JOB.format(strategy=strategy) + ROLES[strategy]
+    job.write_text(re.sub(r"^command = .*\n", lambda _: SWEEP, text, flags=re.MULTILINE) if sweep else text)
     if site == "university":
         site = str(tmp_path / "university.toml")
         Path(site).write_text(UNIVERSITY)
@@ -82,8 +87,19 @@ def test_golden(site: str, strategy: str, tmp_path: Path, request: pytest.Fixtur
     assert text == golden.read_text(), "if it is meant: pytest --update-golden, and read the difference"
 
 
+@pytest.mark.parametrize("kind", SWEEPS)
+def test_golden_sweeps(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    golden = GOLDEN / "sweep" / f"{kind}.sbatch"
+    text = rendered("generic", SWEEPS[kind], tmp_path, sweep=True)
+    if request.config.getoption("--update-golden"):
+        golden.parent.mkdir(parents=True, exist_ok=True)
+        golden.write_text(text)
+    assert text == golden.read_text(), "if it is meant: pytest --update-golden, and read the difference"
+
+
 def test_every_golden_script_is_still_rendered() -> None:
-    assert {f"{site}/{strategy}.sbatch" for site in SITES for strategy in STRATEGIES} == {
+    expected = {f"{site}/{strategy}.sbatch" for site in SITES for strategy in STRATEGIES}
+    assert expected | {f"sweep/{kind}.sbatch" for kind in SWEEPS} == {
         str(path.relative_to(GOLDEN)) for path in GOLDEN.rglob("*.sbatch")
     }
 

@@ -1,0 +1,78 @@
+"""Why a job is pending, in words. Source: squeue(1) of Slurm 22.05.8 and 25.11, JOB REASON CODES."""
+
+import re
+
+_WORDS = {
+    "AccountNotAllowed": "the partition or QOS does not allow this account",
+    "BadConstraints": "no set of nodes can meet what the job asks for",
+    "BeginTime": "it may not start before its begin time; a requeued job waits two minutes",
+    "Cleaning": "its last incarnation is still being cleaned up",
+    "Dependency": "it waits for the jobs that it depends on",
+    "DependencyNeverSatisfied": "a job that it depends on did not end as the dependency asks",
+    "InvalidAccount": "its account does not exist or is not yours",
+    "InvalidQOS": "its QOS does not exist or is not yours",
+    "JobArrayTaskLimit": "as many tasks of its array run as may run at once (%)",
+    "JobHeldAdmin": "an administrator holds it",
+    "JobHeldUser": "it is held: scontrol release lets it start",
+    "JobHoldMaxRequeue": "it was requeued too often; an administrator can release it",
+    "Licenses": "it waits for a license",
+    "NodeDown": "a node that it needs is down",
+    "PartitionDown": "its partition is down",
+    "PartitionInactive": "its partition does not start jobs now",
+    "PartitionNodeLimit": "it asks for more nodes than its partition has or allows",
+    "PartitionTimeLimit": "its time limit is longer than its partition's",
+    "Priority": "jobs of higher priority come first",
+    "QOSNotAllowed": "its partition or account does not allow its QOS",
+    "ReqNodeNotAvail": "a node that it needs is down, drained or reserved",
+    "Reservation": "it waits for its reservation to begin",
+    "Resources": "it is next, and waits for nodes to become free",
+}
+# However long one waits, these do not go away by themselves.
+_FOREVER = frozenset({
+    "AccountNotAllowed", "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS",
+    "PartitionNodeLimit", "PartitionTimeLimit", "QOSNotAllowed",
+})  # fmt: skip
+_LIMIT = re.compile(
+    r"(?P<who>Assoc|QOS)(?P<kind>Grp|Max|Min)(?P<what>[A-Za-z]*?)(?P<job>PerJob|PerNode)?"
+    r"(?P<user>PerUser|PerAccount|PerAcct)?(?P<minutes>RunMinutes|Minutes)?(?:Limit)?"
+)
+_WHAT = {
+    "Billing": "billing", "BB": "burst buffers", "Cpu": "CPUs", "CPU": "CPUs", "Energy": "energy", "GRES": "GPUs",
+    "Job": "running jobs", "Jobs": "running jobs", "License": "licenses", "Mem": "memory", "Memory": "memory",
+    "Node": "nodes", "Submit": "submitted jobs", "SubmitJobs": "submitted jobs", "Wall": "time", "WallDuration": "time",
+}  # fmt: skip
+
+
+def words(reason: str) -> str:
+    """Return `reason` in words; the code itself where they are not known."""
+    code = _code(reason)
+    limit = _LIMIT.fullmatch(code)
+    if code in _WORDS or limit is None or limit["what"] not in _WHAT:
+        return _WORDS.get(code, code)
+    who = "the QOS" if limit["who"] == "QOS" else "the account"
+    what = _WHAT[limit["what"]]
+    if limit["kind"] == "Min":
+        return f"it asks for less than {who}'s least amount of {what}"
+    if limit["job"]:
+        return f"it asks for more than {who} allows one job ({what})"
+    scope = "a user" if limit["user"] == "PerUser" else "all jobs" if limit["kind"] == "Grp" else "an account"
+    budget = " over time" if limit["minutes"] else ""
+    return (
+        f"{who}'s limit for {scope} is reached ({what}{budget}): it waits until other jobs end, "
+        "and for ever if this job alone asks for more"
+    )
+
+
+def is_for_ever(reason: str) -> bool:
+    """Whether a job that is pending for `reason` can never start as it is."""
+    limit = _LIMIT.fullmatch(_code(reason))
+    return _code(reason) in _FOREVER or bool(limit and (limit["kind"] == "Min" or limit["job"]))
+
+
+def is_limit(reason: str) -> bool:
+    """Whether `reason` is a limit of a QOS or an account, which may pass or not."""
+    return _LIMIT.fullmatch(_code(reason)) is not None
+
+
+def _code(reason: str) -> str:
+    return reason.strip("()").partition(",")[0]

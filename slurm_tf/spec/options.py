@@ -1,0 +1,67 @@
+"""sbatch's own command line: the options that a user types behind `slurm-tf submit JOB`, as sbatch reads them.
+
+Source: sbatch(1) of Slurm 22.05 and 25.11. An option that is in no list here takes a value, as new ones do.
+"""
+
+from collections.abc import Sequence
+
+from slurm_tf.errors import UsageError
+
+_SHORT = {
+    "A": "account", "a": "array", "b": "begin", "C": "constraint", "c": "cpus-per-task", "D": "chdir",
+    "d": "dependency", "e": "error", "F": "nodefile", "G": "gpus", "H": "hold", "i": "input", "J": "job-name",
+    "k": "no-kill", "L": "licenses", "M": "clusters", "m": "distribution", "N": "nodes", "n": "ntasks",
+    "O": "overcommit", "o": "output", "p": "partition", "q": "qos", "S": "core-spec", "s": "oversubscribe",
+    "t": "time", "W": "wait", "w": "nodelist", "x": "exclude",
+}  # fmt: skip
+_FLAGS = frozenset({
+    "contiguous", "hold", "no-requeue", "overcommit", "reboot", "requeue", "spread-job", "use-min-nodes", "wait",
+    "wait-all-nodes-ready",
+})  # fmt: skip
+# With a value only in the form --name=value.
+_OPTIONAL = frozenset({"exclusive", "get-user-env", "nice", "no-kill", "oversubscribe", "propagate"})
+
+
+def parse(words: Sequence[str]) -> tuple[list[str], dict[str, str | bool]]:
+    """Return the arguments that are no options, and each option's value by its long name; True for a flag.
+
+    Raises UsageError. The last of several equal options counts.
+    """
+    plain: list[str] = []
+    options: dict[str, str | bool] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            return plain + rest, options
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            options[name] = value if equals else _value(name, word, rest)
+        elif word.startswith("-") and len(word) > 1:
+            _short(word, rest, options)
+        else:
+            plain.append(word)
+    return plain, options
+
+
+def _short(word: str, rest: list[str], options: dict[str, str | bool]) -> None:
+    """Take in -p gpu, -pgpu, or flags together: -HW."""
+    letters = word[1:]
+    while letters:
+        name = _SHORT.get(letters[0])
+        if name is None:
+            raise UsageError(f"found the option -{letters[0]} in {word!r}", "an option of sbatch")
+        letters = letters[1:]
+        if name in _FLAGS or name in _OPTIONAL:
+            options[name] = True
+            continue
+        options[name] = letters or _value(name, f"-{word[1]}", rest)
+        return
+
+
+def _value(name: str, word: str, rest: list[str]) -> str | bool:
+    if name in _FLAGS or name in _OPTIONAL:
+        return True
+    if not rest:
+        raise UsageError(f"option {word} has no value", f"--{name}=VALUE")
+    return rest.pop(0)

@@ -1,0 +1,113 @@
+"""A prepared run is handed to sbatch, and what Slurm says of it at once is looked at."""
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from slurm_tf import contract
+from slurm_tf.errors import SchedulerError
+from slurm_tf.scheduler import arrays, client, reasons
+from slurm_tf.scheduler.records import JobRecord
+from slurm_tf.scheduler.states import JobState
+from slurm_tf.spec.plan import Plan
+from slurm_tf.submit import submissions
+
+# Stay: they say which Slurm. All else of an enclosing job would be taken for the new one's.
+_KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
+_ENCLOSING = ("SLURM_", "SLURMD_", "PMI_", "PMI", "PMIX_", "OMPI_", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
+              "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK", "TF_CONFIG")  # fmt: skip
+# Not about the job, but about how sbatch itself behaves; the others are in the script, where the command line outranks
+# them. SBATCH_WAIT is ours to obey.
+_FOR_SBATCH = ("SBATCH_DEBUG", "SBATCH_EXPORT", "SBATCH_IGNORE_PBS", "SBATCH_WAIT4SWITCH")
+# What a user configures slurm-tf with; other variables with this prefix are what a run tells its program.
+_OWN = ("SLURM_TF_SITE", "SLURM_TF_RUNS", "SLURM_TF_PATH", "SLURM_TF_CLIENT", "SLURM_TF_DEBUG")
+# How long to wait for Slurm to say why a job does not start.
+_REASON_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Jobs that sbatch has taken, "id" or "id;cluster" each, and what Slurm told the user."""
+
+    jobs: tuple[str, ...]
+    messages: str
+
+
+def environ_for_sbatch(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment to submit from: the user's own, without what an enclosing job or run left in it."""
+    inside = "SLURM_JOB_ID" in environ
+    return {name: value for name, value in environ.items() if _is_kept(name, inside)}
+
+
+def _is_kept(name: str, inside: bool) -> bool:
+    if name in _KEPT or name in _OWN or name in _FOR_SBATCH:
+        return True
+    return not name.startswith(("SBATCH_", "SLURM_TF_")) and not (inside and name.startswith(_ENCLOSING))
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to call sbatch for: a run's script; for `points` of it if it is an array, of which `limit` run at once.
+
+    `one_job`: the points are the tasks of one job array; else each is a job, as Slurm has no arrays of heterogeneous
+    jobs.
+    """
+
+    run: contract.RunFolder
+    points: tuple[int, ...] = ()
+    limit: int | None = None
+    one_job: bool = True
+
+    @classmethod
+    def of(cls, fitted: Plan) -> "Order":
+        """Return the order for a whole plan."""
+        if fitted.array is None:
+            return cls(fitted.run)
+        return cls(fitted.run, tuple(fitted.array.points), fitted.array.limit, fitted.submissions == (None,))
+
+
+def send(order: Order) -> Sent:
+    """Submit a run whose folder is prepared. Raises SchedulerError.
+
+    Each job is written down as soon as sbatch has taken it: an error later loses none. A cancelled run may start again.
+    """
+    run, environ = order.run, environ_for_sbatch(os.environ)
+    for folder in (run, *map(run.point, order.points)):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(folder.cancelled)
+    jobs: list[str] = []
+    messages: list[str] = []
+    for points in (order.points,) if order.one_job else tuple((point,) for point in order.points):
+        options = [f"--array={arrays.render(points, order.limit)}"] if points and order.one_job else []
+        arguments = [] if order.one_job else [str(point) for point in points]
+        try:
+            answer = client.submit(run.script, options, arguments, environ)
+        except SchedulerError as error:
+            before = f"; {', '.join(jobs)} submitted before it" if jobs else ""
+            raise type(error)(f"{error.found}{before}", error.needed, error.do) from error
+        submissions.add(run, answer.job, answer.cluster, points, array=order.one_job and bool(points))
+        jobs.append(f"{answer.job};{answer.cluster}" if answer.cluster else answer.job)
+        messages.append(answer.messages)
+    return Sent(tuple(jobs), "".join(dict.fromkeys(messages)))
+
+
+def hindrance(slurm: client.Client, job: str) -> JobRecord | None:
+    """Return the job's record if Slurm says soon after submission that it cannot start as it is, or may never."""
+    until = time.monotonic() + _REASON_SECONDS
+    while True:
+        pending = [record for record in slurm.jobs([job]) if record.state is JobState.PENDING]
+        for record in pending:
+            if reasons.is_for_ever(record.reason) or reasons.is_limit(record.reason):
+                return record
+        if not pending or all(record.reason for record in pending) or time.monotonic() > until:
+            return None
+        time.sleep(0.2)
+
+
+def shares_nodes(fitted: Plan) -> bool:
+    """Whether other users' jobs may run beside tasks that listen: TensorFlow's ports authenticate nobody."""
+    tasks = sum(component.tasks for component in fitted.components)
+    options = [dict(component.options) for component in fitted.components]
+    return tasks > 1 and not all("exclusive" in each for each in options)

@@ -1,0 +1,144 @@
+"""A copy of the program's code: what is copied, what is linked, what is too much."""
+
+import os
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from slurm_tf.errors import RunError, SpecError
+from slurm_tf.spec.config import Job
+from slurm_tf.submit import runs, snapshot
+
+JOB = 'name = "a"\nstrategy = "single"\ncommand = ["x"]\n[roles.worker]\n'
+
+
+def git(folder: Path, *arguments: str) -> None:
+    name = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *name, "-C", str(folder), *arguments], check=True, timeout=60, capture_output=True)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A work tree with code, data that git ignores, an environment and a link."""
+    top = tmp_path / "group"
+    for name, text in {
+        "lib/util.py": "u", "exp/train.py": "t", "exp/run.sh": "r", "exp/data/big.bin": "d", "exp/untracked.py": "n",
+        "exp/.venv/bin/python": "p", ".gitignore": "data/\n.venv/\nruns/\n", "exp/gone.py": "g",
+    }.items():  # fmt: skip
+        path = top / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (top / "exp" / "run.sh").chmod(0o755)
+    (top / "exp" / "link").symlink_to("data")
+    git(tmp_path, "init", "-q", "group")
+    git(top, "add", "-A", ":!exp/untracked.py")
+    git(top, "commit", "-qm", "x")
+    (top / "exp" / "gone.py").unlink()
+    return top
+
+
+def copied(folder: Path) -> dict[str, str]:
+    """Return the regular files of a copy."""
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink() and not any(parent.is_symlink() for parent in path.parents)
+    }
+
+
+def test_code_is_copied_and_all_else_is_linked(tree: Path, tmp_path: Path) -> None:
+    source = snapshot.find(tree / "exp", tmp_path / "runs")
+    assert source.root == tree
+    assert len(source.commit) == 40
+    assert source.dirty is True
+    target = tmp_path / "code-1"
+    snapshot.copy(source, target)
+    assert copied(target) == {
+        ".gitignore": "data/\n.venv/\nruns/\n", "exp/run.sh": "r", "exp/train.py": "t", "exp/untracked.py": "n",
+        "lib/util.py": "u",
+    }  # fmt: skip
+    assert (target / "exp" / "data").is_symlink()
+    assert (target / "exp" / "data" / "big.bin").read_text() == "d"
+    assert (target / "exp" / ".venv").resolve() == tree / "exp" / ".venv"
+    assert (target / "exp" / "link" / "big.bin").read_text() == "d"
+    assert os.access(target / "exp" / "run.sh", os.X_OK)
+    assert not os.access(target / "exp" / "train.py", os.X_OK)
+    for path in target.rglob("*"):
+        if not path.is_symlink() and not any(parent.is_symlink() for parent in path.parents):
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+    (tree / "exp" / "train.py").write_text("edited")
+    assert (target / "exp" / "train.py").read_text() == "t"
+
+
+def test_without_git_small_files_are_code(tmp_path: Path) -> None:
+    folder = tmp_path / "exp"
+    for name in ("train.py", "sub/a.py", "__pycache__/train.pyc", ".cache/x", "venv/pyvenv.cfg", "venv/lib/z.py"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    with (folder / "model.bin").open("wb") as file:
+        file.truncate(17 << 20)
+    runs_folder = folder / "runs"
+    (runs_folder / "a-1").mkdir(parents=True)
+    (runs_folder / "a-1" / "log").write_text("x")
+    source = snapshot.find(folder, runs_folder)
+    assert (source.commit, source.dirty) == ("", None)
+    snapshot.copy(source, tmp_path / "code-1")
+    assert copied(tmp_path / "code-1") == {"train.py": "train.py", "sub/a.py": "sub/a.py"}
+    assert (tmp_path / "code-1" / "model.bin").is_symlink()
+    assert (tmp_path / "code-1" / "runs").is_symlink()
+
+
+def test_an_empty_working_directory_inside_a_tree(tree: Path, tmp_path: Path) -> None:
+    (tree / "empty" / "deep").mkdir(parents=True)
+    source = snapshot.find(tree / "empty" / "deep", tmp_path / "runs")
+    snapshot.copy(source, tmp_path / "code-1")
+    assert (tmp_path / "code-1" / "empty" / "deep").is_dir()
+
+
+def test_too_much_to_be_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "_MOST_FILES", 3)
+    for number in range(4):
+        (tmp_path / f"{number}.py").write_text("x")
+    with pytest.raises(RunError, match=r"4 files.*at most 3 files(.|\n)*snapshot = false"):
+        snapshot.find(tmp_path, tmp_path / "runs")
+
+
+def test_a_run_has_its_own_copy_and_the_next_submission_another(
+    load: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_TF_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "train.py").write_text("1")
+    job = load(JOB, environ={"SLURM_TF_RUNS": str(tmp_path / "runs")})
+    shown = runs.preview(job, "")
+    first = runs.prepare(job, "")
+    assert (shown.chdir, shown.run) == (first.chdir, first.run)
+    (tmp_path / "train.py").write_text("2")
+    second = runs.prepare(job, first.run.name)
+    assert [Path(plan.chdir, "train.py").read_text() for plan in (first, second)] == ["1", "2"]
+    assert first.chdir != second.chdir
+
+
+def test_a_run_that_cannot_be_made_leaves_nothing(load: Callable[..., Job], tmp_path: Path) -> None:
+    job = load(JOB + "[env]\n", environ={"SLURM_TF_RUNS": str(tmp_path / "runs")})
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "secret.py").write_text("x")
+    runs.prepare(job, "")
+    real = snapshot.copy
+
+    def fail(source: snapshot.Source, target: Path) -> None:
+        real(source, target)
+        raise OSError("disk full")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot, "copy", fail)
+        with pytest.raises(OSError, match="disk full"):
+            runs.prepare(job, "")
+    assert os.listdir(tmp_path / "runs") == ["a-1"]
+
+
+def test_a_working_directory_that_is_not_there(load: Callable[..., Job]) -> None:
+    with pytest.raises(SpecError, match="chdir: there is no folder /nowhere"):
+        runs.prepare(load('chdir = "/nowhere"\n' + JOB), "")
