@@ -24,7 +24,8 @@ ROOMS = {
     "submit": {"contract", "data", "errors", "files", "units", "scheduler", "spec"},
     "launch": {"contract", "errors", "files", "units", "scheduler.hostlist"},
     "train": {"contract", "errors", "files"},
-    "cli": {"contract", "data", "errors", "files", "units", "scheduler", "spec", "submit", "launch.local"},
+    "watch": {"contract", "errors", "files", "scheduler", "submit.submissions", "submit.submit"},
+    "cli": {"contract", "data", "errors", "files", "units", "scheduler", "spec", "submit", "watch", "launch.local"},
 }
 # module: the rooms that may import it
 ONLY_IN = {
@@ -34,7 +35,8 @@ ONLY_IN = {
     "mpi4py": {"train"},
     "jinja2": {"submit.render"},
     "click": {"cli"},
-    "subprocess": {"scheduler", "launch"},
+    "rich": {"cli"},
+    "subprocess": {"scheduler", "launch", "submit.git"},
 }
 # what packs into launch.pyz, and what the user's program imports
 ON_NODES = ["contract.py", "errors.py", "files.py", "units.py", "scheduler/hostlist.py", "launch", "train"]

@@ -6,7 +6,7 @@ import sys
 import click
 
 from slurm_tf import __version__
-from slurm_tf.cli import jobs, run
+from slurm_tf.cli import jobs, run, submit, watch
 from slurm_tf.errors import SlurmTfError
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -22,7 +22,20 @@ def cli() -> None:
     """
 
 
-for command in (run.run, jobs.render, jobs.explain, jobs.schema):
+for command in (
+    run.run,
+    submit.submit,
+    submit.resubmit,
+    watch.status,
+    watch.list_runs,
+    watch.logs,
+    watch.cancel,
+    watch.wait,
+    watch.describe,
+    jobs.render,
+    jobs.explain,
+    jobs.schema,
+):
     cli.add_command(command)
 
 

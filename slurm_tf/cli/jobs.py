@@ -17,23 +17,16 @@ from slurm_tf.errors import UsageError
 @NAME
 @SET
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the script there instead of printing it.")
-@click.option("--prepare", is_flag=True, help="Write the run's folder, script included; print the script's path.")
-def render(job: Path, site: str, name: str, overrides: tuple[str, ...], output: Path | None, prepare: bool) -> None:
-    """Print the batch script for JOB.
-
-    To submit it:  sbatch "$(slurm-tf render JOB --prepare)"
-    """
-    from slurm_tf.spec import config, plan
+def render(job: Path, site: str, name: str, overrides: tuple[str, ...], output: Path | None) -> None:
+    """Print the batch script for JOB, as `submit` would write it now."""
+    from slurm_tf.spec import config
     from slurm_tf.submit import render, runs
 
     loaded = config.load(job, os.environ, site, overrides)
-    folder = runs.folder(loaded.runs, name or runs.first_name(loaded.spec.name))
-    text = render.script(plan.fit(loaded, folder))
-    if prepare:
-        click.echo(runs.prepare(loaded, name).run.script)
-    elif output is None:
+    text = render.script(runs.preview(loaded, name))
+    if output is None:
         click.echo(text, nl=False)
-    if output is not None:
+    else:
         _write(output, text)
 
 

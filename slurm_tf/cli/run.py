@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import click
 
 from slurm_tf.cli.options import JOB, NAME, SET
+from slurm_tf.cli.words import as_typed, short
 from slurm_tf.contract import RunFolder
 
 
@@ -28,7 +28,7 @@ def run(job: Path, name: str, overrides: tuple[str, ...]) -> None:
     from slurm_tf.submit import runs
 
     folder = runs.prepare(config.load(job, os.environ, "local", overrides), name).run
-    click.echo(f"Run {folder.name} in {_short(folder.path)}", err=True)
+    click.echo(f"Run {folder.name} in {short(folder.path)}", err=True)
     code = local.run_script(folder.script, _environ(os.environ))
     _report(folder, job, code)
     sys.exit(code)
@@ -47,8 +47,8 @@ def _report(folder: RunFolder, job: Path, code: int) -> None:
     click.echo(f"\nRun {folder.name} ended with exit code {code}", err=True)
     for what, path in rows:
         if any(os.scandir(path)):
-            click.echo(f"  {what:12} {_short(path)}", err=True)
-    me = _as_typed()
+            click.echo(f"  {what:12} {short(path)}", err=True)
+    me = as_typed()
     file = shlex.quote(str(job))
     click.echo("Next:", err=True)
     for command, why in (
@@ -57,17 +57,3 @@ def _report(folder: RunFolder, job: Path, code: int) -> None:
         (f"{me} render {file} --site generic", "the batch script for a cluster"),
     ):
         click.echo(f"  {command:60}  # {why}", err=True)
-
-
-def _as_typed() -> str:
-    """Return what starts this program here: its name if a shell would find it, else its path."""
-    name = click.get_current_context().find_root().info_name or "slurm-tf"
-    found = shutil.which(name)
-    by_name = found is not None and os.path.samefile(found, sys.argv[0])
-    return name if by_name or name.startswith("python") else _short(sys.argv[0])
-
-
-def _short(path: str) -> str:
-    """Return `path` as a person here would type it."""
-    relative = os.path.relpath(path)
-    return path if relative.startswith("..") else relative

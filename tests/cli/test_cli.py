@@ -79,15 +79,6 @@ def test_render_prints_or_writes_the_same_script(job: Path, tmp_path: Path) -> N
     assert output.stat().st_mode & 0o777 == 0o600
 
 
-def test_prepare_writes_all_that_the_script_needs_and_prints_its_path(job: Path, tmp_path: Path) -> None:
-    done = slurm_tf("render", str(job), "--site", "local", "--prepare", cwd=tmp_path)
-    assert done.stdout == f"{tmp_path}/runs/a-1/script.sbatch\n"
-    ran = subprocess.run(["bash", done.stdout.strip()], capture_output=True, text=True, timeout=60, check=False)
-    assert (ran.returncode, ran.stdout) == (0, "[worker:0] hi\n")
-    assert slurm_tf("render", str(job), "--prepare", "--set", "roles.worker.count=2", cwd=tmp_path).returncode == 2
-    assert os.listdir(tmp_path / "runs") == ["a-1"]
-
-
 def test_explain_says_where_each_value_is_from(job: Path) -> None:
     lines = slurm_tf("explain", str(job), "--set", "roles.worker.mem=1G").stdout.splitlines()
     rows = {line.split()[0]: line for line in lines}

@@ -1,0 +1,169 @@
+"""Verbs that hand a job to Slurm: submit, resubmit."""
+
+import os
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from slurm_tf.cli import options, watch
+from slurm_tf.cli.words import as_typed, short
+from slurm_tf.errors import SchedulerError, UnreachableError, UsageError
+
+if TYPE_CHECKING:
+    from slurm_tf.spec.plan import Plan
+    from slurm_tf.submit.submit import Sent
+
+# -h is sbatch's and may be part of an option's value, such as -phigh
+_SETTINGS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+
+
+@click.command(context_settings=_SETTINGS, options_metavar="[OPTIONS]")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="JOB [SBATCH OPTIONS]")
+@options.SITE
+@options.NAME
+@options.SET
+@click.option("--dry-run", is_flag=True, help="Print the script; ask Slurm when it would start; submit nothing.")
+@click.option("--parsable", is_flag=True, help="Print the job id alone (id;cluster).")
+@click.option("--wait", is_flag=True, help="Wait for the job to end; its exit code is ours, as with sbatch --wait.")
+def submit(
+    words: tuple[str, ...], site: str, name: str, overrides: tuple[str, ...], dry_run: bool, parsable: bool, wait: bool
+) -> None:
+    """Submit JOB to Slurm.
+
+    Options of sbatch (--partition, --dependency, --array, --hold, -t ...) may follow JOB; they outrank the job file.
+    """
+    from slurm_tf.spec import config
+    from slurm_tf.spec import options as sbatch
+    from slurm_tf.submit import runs
+
+    plain, asked = sbatch.parse(words)
+    if len(plain) != 1:
+        raise UsageError(f"found {len(plain)} job files", "one", "slurm-tf submit JOB.toml [sbatch options]")
+    if not Path(plain[0]).is_file():
+        raise UsageError(f"there is no job file {plain[0]}", "a .toml file")
+    # -W among the short options; SBATCH_WAIT as for sbatch
+    wait = bool(asked.pop("wait", False)) or wait or "SBATCH_WAIT" in os.environ
+    job = config.load(Path(plain[0]), os.environ, site, overrides, asked)
+    if job.site.scheduler == "local":
+        raise UsageError("site local has no Slurm", "another --site", f"slurm-tf run {plain[0]} runs it here")
+    if dry_run:
+        _dry_run(runs.preview(job, name))
+        return
+    _submit(runs.prepare(job, name), parsable, wait)
+
+
+@click.command()
+@watch.RUN
+@click.option("--failed", is_flag=True, help="Those points alone that did not end with exit code 0.")
+@click.option("--parsable", is_flag=True, help="Print the job ids alone.")
+@click.option("--wait", is_flag=True, help="Wait for RUN to be over, as with sbatch --wait.")
+def resubmit(run: str, failed: bool, parsable: bool, wait: bool) -> None:
+    """Submit RUN, or points of it, once more: with the code of its submission, from its last checkpoint."""
+    from slurm_tf.submit import submit as sender
+    from slurm_tf.watch import again
+
+    found = watch.target(run)
+    _print(sender.send(again.order(watch.connect(), found, failed)), parsable)
+    if wait:
+        sys.exit(watch.wait_for(found))
+
+
+def _dry_run(fitted: "Plan") -> None:
+    """Print the very bytes that would be submitted, and to stderr what Slurm and we say of them."""
+    from slurm_tf.scheduler import client
+    from slurm_tf.submit import render
+    from slurm_tf.submit import submit as sender
+
+    text = render.script(fitted)
+    click.echo(text, nl=False)
+    with tempfile.NamedTemporaryFile("w", suffix=".sbatch") as file:
+        file.write(text)
+        file.flush()
+        try:
+            said = client.estimate(file.name, sender.environ_for_sbatch(os.environ))
+        except UnreachableError as error:
+            said = f"slurm-tf: when it would start is unknown: {error}"
+    click.echo(said, err=True)
+    _tell_cost(fitted)
+
+
+def _submit(fitted: "Plan", parsable: bool, wait: bool) -> None:
+    from slurm_tf.submit import runs
+    from slurm_tf.submit import submit as sender
+    from slurm_tf.watch.find import Target
+
+    try:
+        sent = sender.send(sender.Order.of(fitted))
+    except SchedulerError as error:
+        # nothing of a refused job is left; where Slurm did not answer it may have taken the job
+        if not isinstance(error, UnreachableError):
+            runs.forget(fitted.run)
+        raise
+    _print(sent, parsable)
+    if not parsable:
+        _tell(fitted)
+    _warn(fitted, sent.jobs[0].partition(";")[0])
+    if wait:
+        sys.exit(watch.wait_for(Target(fitted.run)))
+
+
+def _print(sent: "Sent", parsable: bool) -> None:
+    if sent.messages:  # of job_submit and cli_filter plugins, as they are
+        click.echo(sent.messages, err=True, nl=False)
+    for job in sent.jobs:
+        number, _, cluster = job.partition(";")
+        on = f" on cluster {cluster}" if cluster else ""
+        click.echo(job if parsable else f"Submitted batch job {number}{on}")
+    sys.stdout.flush()
+
+
+def _tell(fitted: "Plan") -> None:
+    """Say where everything will be, and what to type next."""
+    run = fitted.run
+    name = shlex.quote(run.name)
+    click.echo(f"Run {run.name} in {short(run.path)}", err=True)
+    click.echo(f"  logs  {short(run.logs)}", err=True)
+    _tell_cost(fitted)
+    click.echo("Next:", err=True)
+    for verb, why in (
+        (f"status {name}", "where it is, and why it is pending"),
+        (f"logs {name} --follow", "what it prints"),
+        (f"cancel {name}", "end it, so that it does not come back"),
+    ):
+        click.echo(f"  {f'{as_typed()} {verb}':44}  # {why}", err=True)
+
+
+def _tell_cost(fitted: "Plan") -> None:
+    from slurm_tf.submit import hours
+
+    most, prices = hours.at_most(fitted), fitted.job.site.prices
+    amounts = [f"{_number(most.gpu)} GPU-hours", f"{_number(most.cpu)} CPU-hours"]
+    cost = most.price(prices) if prices.currency else None
+    if cost is not None:
+        amounts.append(f"{cost:.2f} {prices.currency}")
+    click.echo(f"  takes at most {', '.join(amounts)}", err=True)
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"
+
+
+def _warn(fitted: "Plan", job: str) -> None:
+    """Warn of what sbatch accepts without a word."""
+    from slurm_tf.scheduler import reasons
+    from slurm_tf.submit import submit as sender
+
+    if sender.shares_nodes(fitted):
+        click.echo(
+            "slurm-tf: warning: jobs of others may run on the same nodes, and TensorFlow's ports authenticate nobody; "
+            "exclusive = true (--exclusive) keeps them off",
+            err=True,
+        )
+    record = sender.hindrance(watch.connect(), job)
+    if record:
+        never = "will never start" if reasons.is_for_ever(record.reason) else "is pending"
+        click.echo(f"slurm-tf: warning: job {job} {never}: {reasons.words(record.reason)}", err=True)

@@ -1,0 +1,99 @@
+"""What verbs print of runs, as text for people."""
+
+import io
+import shutil
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from slurm_tf.watch import report
+from slurm_tf.watch.state import PointState
+
+# Several points are listed in one table, with the progress of each.
+_FEW = 1
+
+
+def status(points: Sequence[PointState]) -> str:
+    """Return one run in full, or the points of several in a table."""
+    if len(points) > _FEW:
+        return listing(points)
+    state = points[0]
+    lines = [*_head(state), ""]
+    rows = [
+        [
+            row["role"],
+            f"{row['registered']}/{row['tasks']}",
+            f"{row['running']}/{row['tasks']}",
+            report.amount(row["step"]),
+            report.amount(row["rate"]),
+            report.amount(row["loss"]),
+            str(row["restarts"]),
+        ]
+        for row in report.roles(state)
+    ]
+    if rows:
+        lines.append(table(["ROLE", "REGISTERED", "RUNNING", "STEP", "STEPS/S", "LOSS", "RESTARTS"], rows))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def listing(points: Sequence[PointState]) -> str:
+    """Return one line a run or point."""
+    rows = []
+    for state in points:
+        known = report.point(state)
+        rows.append(
+            [
+                state.target.name,
+                state.job or "-",
+                report.state_words(state),
+                report.elapsed(state) or "-",
+                report.amount(known["step"]),
+                report.amount((known["values"] or {}).get("loss")),
+                str(state.checkpoint.step) if state.checkpoint else "-",
+                report.nodes(state.records) or "-",
+                report.why(state),
+            ]
+        )
+    return table(["RUN", "JOB", "STATE", "TIME", "STEP", "LOSS", "CHECKPOINT", "NODES", "REASON"], rows)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table without lines; as wide as it must be where nobody looks at it on a screen."""
+    drawn = Table(box=None, pad_edge=False, header_style="")
+    for head in heads:
+        drawn.add_column(head, overflow="fold", no_wrap=head != "REASON")
+    for row in rows:
+        drawn.add_row(*(Text(_printable(cell)) for cell in row))
+    width = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 400
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(drawn)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _head(state: PointState) -> list[str]:
+    attempt = state.attempt or {}
+    rows = [("Run", state.target.name), ("Job", f"{state.job or '-'}  {report.state_words(state)}")]
+    if why := report.why(state):
+        rows.append(("Why", why))
+    if time := report.elapsed(state):
+        rows.append(("Time", time))
+    if nodes := report.nodes(state.records):
+        rows.append(("Nodes", nodes))
+    if attempt:
+        restarts = attempt.get("restarts") or 0
+        said = f"{attempt.get('state')}, {restarts} restarts in place, as of {report.ago(attempt.get('written'))}"
+        rows.append(("Attempt", said))
+    kept = state.checkpoint
+    rows.append(("Checkpoint", f"step {kept.step}, {report.ago(kept.written)}" if kept else report.UNKNOWN))
+    if state.exit_code is not None:
+        rows.append(("Exit code", str(state.exit_code)))
+    rows += [("Note", note) for note in state.notes]
+    return [f"{name:11} {_printable(value)}" for name, value in rows]
+
+
+def _printable(text: str) -> str:
+    """Return text that cannot move a terminal's cursor."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,0 +1,21 @@
+"""How things are said to whoever types."""
+
+import os
+import shutil
+import sys
+
+import click
+
+
+def as_typed() -> str:
+    """Return what starts this program here: its name if a shell would find it, else its path."""
+    name = click.get_current_context().find_root().info_name or "slurm-tf"
+    found = shutil.which(name)
+    by_name = found is not None and os.path.samefile(found, sys.argv[0])
+    return name if by_name or name.startswith("python") else short(sys.argv[0])
+
+
+def short(path: str) -> str:
+    """Return `path` as a person here would type it."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative

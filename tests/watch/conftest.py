@@ -1,0 +1,69 @@
+"""Runs as submit leaves them, and a Slurm that says what a test tells it to."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from slurm_tf import contract
+from slurm_tf.errors import SlurmTfError
+from slurm_tf.scheduler.client import CommandLineClient
+from slurm_tf.scheduler.records import JobRecord
+from slurm_tf.scheduler.states import JobState
+from slurm_tf.submit import submissions
+from slurm_tf.watch.find import Target
+
+
+class Slurm(CommandLineClient):
+    """Answers from lists: what slurmctld and slurmdbd have, or the error that each raises."""
+
+    def __init__(self) -> None:
+        self.live: list[JobRecord] | SlurmTfError = []
+        self.past: list[JobRecord] | SlurmTfError = []
+        self.asked: list[tuple[str, tuple[str, ...]]] = []
+        self.cancelled: list[str] = []
+
+    def jobs(self, ids: Sequence[str]) -> tuple[JobRecord, ...]:
+        return self._answer("squeue", self.live, ids)
+
+    def history(self, ids: Sequence[str]) -> tuple[JobRecord, ...]:
+        return self._answer("sacct", self.past, ids)
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        self.cancelled += ids
+
+    def _answer(self, who: str, records: "list[JobRecord] | SlurmTfError", ids: Sequence[str]) -> tuple[JobRecord, ...]:
+        self.asked.append((who, tuple(ids)))
+        if isinstance(records, SlurmTfError):
+            raise records
+        return tuple(record for record in records if {record.id, record.job} & set(ids))
+
+
+@pytest.fixture
+def slurm() -> Slurm:
+    return Slurm()
+
+
+MakeRun = Callable[..., Target]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """Make a run's folder with these submissions: (job, points, array)."""
+
+    def make(name: str, *jobs: tuple[str, tuple[int, ...], bool], array: object = None) -> Target:
+        run = contract.RunFolder(str(tmp_path / "runs" / name))
+        Path(run.path).mkdir(mode=0o700, parents=True)
+        Path(run.logs).mkdir()
+        manifest = {"contract": contract.VERSION, "job": {"name": name}, "array": array}
+        Path(run.manifest).write_text(json.dumps(manifest))
+        for job, points, one_job in jobs:
+            submissions.add(run, job, "", points, one_job)
+        return Target(run)
+
+    return make
+
+
+def record(job: str, state: JobState = JobState.RUNNING, **more: object) -> JobRecord:
+    return JobRecord(job, state, **more)  # type: ignore[arg-type]
