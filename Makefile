@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick lint bench clean
+.PHONY: demo test quick lint bench sandbox sandbox-shell sandbox-down clean
 
 demo: $(VENV)/.examples ## train on this machine; NAME=cancer-1 goes on with that run
 	$(BIN)/slurm-tf run jobs/cancer_ps.toml $(if $(NAME),--name $(NAME))
@@ -11,10 +11,10 @@ demo: $(VENV)/.examples ## train on this machine; NAME=cancer-1 goes on with tha
 test: lint $(VENV)/.test $(VENV)/.examples ## all tests
 	$(BIN)/pytest $(ARGS)
 
-quick: $(VENV)/.test ## a minute: no TensorFlow
+quick: $(VENV)/.test ## a minute: no TensorFlow, no Slurm
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/pytest -m "not tensorflow and not slow" $(ARGS)
+	$(BIN)/pytest -m "not tensorflow and not slurm and not slow" $(ARGS)
 
 lint: $(VENV)/.test $(VENV)/.examples ## style and types
 	$(BIN)/ruff check
@@ -23,6 +23,15 @@ lint: $(VENV)/.test $(VENV)/.examples ## style and types
 
 bench: $(VENV)/.examples ## the measurements of docs/benchmarks.md
 	$(BIN)/python benchmarks/launch.py
+
+sandbox: $(VENV)/.examples ## a Slurm cluster on this machine, as root; ARGS="--nodes 8 --gpus t4:2"
+	@$(BIN)/python -m tests.sandbox up $(ARGS)
+
+sandbox-shell: ## a user's shell on its login node
+	@$(BIN)/python -m tests.sandbox exec
+
+sandbox-down: ## end it and remove all of it
+	@$(BIN)/python -m tests.sandbox down
 
 clean: ## what these doors made, but for runs/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

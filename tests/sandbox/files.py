@@ -1,0 +1,185 @@
+"""The sandbox's configuration: slurm.conf and its like, users, hosts."""
+
+import os
+import shutil
+from pathlib import Path
+
+from tests.sandbox.shape import GROUP_ID, USER_IDS, USERS, Shape, address
+
+SLURM_CONF = """\
+ClusterName=sandbox
+SlurmctldHost=ctl
+SlurmUser=slurm
+AuthType=auth/munge
+CredType=cred/munge
+StateSaveLocation=/run/slurmctld
+SlurmdSpoolDir=/run/slurmd/%n
+SlurmctldPidFile=/run/slurmctld.pid
+SlurmdPidFile=/run/slurmd/%n.pid
+SlurmctldLogFile={log}/slurmctld.log
+SlurmdLogFile={log}/slurmd-%n.log
+SlurmctldDebug=verbose
+SlurmdDebug=verbose
+ProctrackType=proctrack/{proctrack}
+# not task/affinity: it refuses full nodes with more CPUs claimed than there are
+TaskPlugin=task/{task}
+SlurmdParameters=config_overrides
+TmpFS=/run/node
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=2
+MpiDefault=none
+ReturnToService=2
+SlurmctldTimeout=10
+SlurmdTimeout=10
+InactiveLimit=0
+KillWait=5
+MinJobAge=300
+TCPTimeout=2
+MessageTimeout=10
+SchedulerType=sched/backfill
+SchedulerParameters=bf_interval=2,sched_interval=2,sched_min_interval=20000,batch_sched_delay=1,requeue_delay=1
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=256
+PriorityType=priority/multifactor
+PriorityWeightQOS=1000
+PriorityWeightAge=10
+PreemptType=preempt/qos
+PreemptMode=REQUEUE
+JobRequeue=1
+JobSubmitPlugins=lua
+CliFilterPlugins=lua
+TaskProlog=/etc/slurm/taskprolog.sh
+PrologFlags=Alloc
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=ctl
+AccountingStorageEnforce=associations,limits,qos,safe
+AccountingStoreFlags=job_comment,job_env,job_script
+GresTypes=gpu
+AccountingStorageTRES={tres}
+NodeName=node[1-{nodes}] CPUs={cpus} RealMemory={memory} {gres} State=UNKNOWN
+"""
+
+CGROUP_CONF = """\
+CgroupPlugin=cgroup/v1
+CgroupMountpoint=/sys/fs/cgroup
+CgroupAutomount=no
+ConstrainCores=no
+ConstrainRAMSpace=yes
+ConstrainDevices=yes
+"""
+
+SLURMDBD_CONF = """\
+AuthType=auth/munge
+DbdHost=ctl
+SlurmUser=slurm
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=slurm
+StoragePass=private-network
+StorageLoc=slurm_acct_db
+LogFile={log}/slurmdbd.log
+PidFile=/run/slurmdbd.pid
+DebugLevel=verbose
+"""
+
+JOB_SUBMIT_LUA = """\
+function slurm_job_submit(job, partitions, uid)
+   if job.comment == "reject" then
+      slurm.log_user("job_submit.lua rejects this job")
+      return slurm.ERROR
+   end
+   if job.comment == "hello" then slurm.log_user("job_submit.lua says hello") end
+   return slurm.SUCCESS
+end
+function slurm_job_modify(job, record, partitions, uid) return slurm.SUCCESS end
+return slurm.SUCCESS
+"""
+
+CLI_FILTER_LUA = """\
+function slurm_cli_setup_defaults(options, early) return slurm.SUCCESS end
+function slurm_cli_pre_submit(options, offset)
+   if options["comment"] == "cli-reject" then
+      slurm.log_error("cli_filter.lua rejects this job")
+      return slurm.ERROR
+   end
+   if options["comment"] == "cli-hello" then slurm.log_info("cli_filter.lua says hello") end
+   return slurm.SUCCESS
+end
+function slurm_cli_post_submit(offset, job, step) return slurm.SUCCESS end
+"""
+
+TASK_PROLOG = """\
+#!/bin/sh
+echo "export SANDBOX_TASK_PROLOG=$(hostname)-$SLURM_PROCID"
+"""
+
+
+def slurm_conf(shape: Shape, log: Path) -> str:
+    """Return the text of slurm.conf."""
+    types = [kind for kind, _ in shape.gpu_types]
+    text = SLURM_CONF.format(
+        log=log,
+        proctrack=shape.proctrack,
+        task="cgroup" if shape.proctrack == "cgroup" else "none",
+        tres=",".join(["gres/gpu", *(f"gres/gpu:{kind}" for kind in types)]),
+        nodes=shape.nodes,
+        cpus=shape.cpus,
+        memory=shape.memory,
+        gres="Gres=" + ",".join(f"gpu:{kind}:{count}" for kind, count in shape.gpu_types) if types else "",
+    )
+    for partition in shape.partitions:
+        nodes = "" if "Nodes=" in partition else " Nodes=ALL"
+        text += f"PartitionName={partition}{nodes} State=UP\n"
+    return text + "".join(f"{line}\n" for line in shape.slurm_conf)
+
+
+def gres_conf(shape: Shape) -> str:
+    """Return the text of gres.conf: device files in the order of the types."""
+    text, first = "", 0
+    for kind, count in shape.gpu_types:
+        text += f"NodeName=node[1-{shape.nodes}] Name=gpu Type={kind} File=/dev/nvidia[{first}-{first + count - 1}]\n"
+        first += count
+    return text
+
+
+def write(folder: Path, shape: Shape) -> None:
+    """Fill etc/ in the sandbox's folder, and make the homes and the shared folder."""
+    log, etc, slurm = folder / "log", folder / "etc", folder / "etc" / "slurm"
+    for path in (log, slurm, folder / "pids", folder / "home", folder / "shared"):
+        path.mkdir(parents=True)
+    (folder / "shared").chmod(0o1777)
+    texts = {
+        "slurm.conf": slurm_conf(shape, log),
+        "gres.conf": gres_conf(shape),
+        "cgroup.conf": CGROUP_CONF,
+        # nodes have folders of their own at one path: PMIx makes the same name on each
+        "mpi.conf": "PMIxCliTmpDirBase=/run/node\n",
+        "slurmdbd.conf": SLURMDBD_CONF.format(log=log),
+        "job_submit.lua": JOB_SUBMIT_LUA,
+        "cli_filter.lua": CLI_FILTER_LUA,
+        "taskprolog.sh": TASK_PROLOG,
+    }
+    for name, text in texts.items():
+        (slurm / name).write_text(text)
+    (slurm / "taskprolog.sh").chmod(0o755)
+    (slurm / "slurmdbd.conf").chmod(0o600)
+    shutil.chown(slurm / "slurmdbd.conf", "slurm", "slurm")
+    for name in ("slurmctld.log", "slurmdbd.log"):
+        (log / name).touch()
+        shutil.chown(log / name, "slurm", "slurm")
+    _write_people(folder)
+    hosts = ["127.0.0.1 localhost", *(f"{address(host)} {host}" for host in ("ctl", *shape.names))]
+    (etc / "hosts").write_text("".join(f"{line}\n" for line in hosts))
+    shape.write(folder)
+
+
+def _write_people(folder: Path) -> None:
+    passwd = Path("/etc/passwd").read_text()
+    for user in USERS:
+        home = folder / "home" / user
+        passwd += f"{user}:x:{USER_IDS[user]}:{GROUP_ID}::{home}:/bin/bash\n"
+        home.mkdir(mode=0o700)
+        os.chown(home, USER_IDS[user], GROUP_ID)
+    (folder / "etc" / "passwd").write_text(passwd)
+    (folder / "etc" / "group").write_text(Path("/etc/group").read_text() + f"research:x:{GROUP_ID}:\n")

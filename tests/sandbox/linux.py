@@ -1,0 +1,140 @@
+"""What Python 3.11 lacks of Linux: namespaces, mounts, processes that cannot be mistaken for another."""
+
+import ctypes
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+# sched.h and mount.h, as Linux has them on every architecture
+NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWPID, NEWNET = (
+    0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x20000000, 0x40000000,
+)  # fmt: skip
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 1, 32, 4096, 8192, 16384, 1 << 18
+MNT_DETACH = 2
+PR_SET_PDEATHSIG = 1
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def call(name: str, *arguments: object) -> None:
+    """Call a function of libc that gives 0; raises OSError with its errno."""
+    plain = [value.encode() if isinstance(value, str) else value for value in arguments]
+    if getattr(libc, name)(*plain) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}{arguments}: {os.strerror(number)}")
+
+
+def unshare(flags: int) -> None:
+    """Give the calling process namespaces of its own (the process namespace: its children)."""
+    call("unshare", flags)
+    if flags & NEWNS:
+        mount("none", "/", flags=MS_REC | MS_PRIVATE)
+
+
+def mount(source: str, target: str | Path, kind: str = "", flags: int = 0, data: str = "") -> None:
+    call("mount", source, str(target), kind, ctypes.c_ulong(flags), data)
+
+
+def bind(source: str | Path, target: str | Path, writable: bool = True) -> None:
+    """Show what is at `source` at `target` as well, with the mounts below it."""
+    mount(str(source), target, flags=MS_BIND | MS_REC)
+    if not writable:
+        mount("none", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
+
+
+def tmpfs(target: str | Path, mode: int = 0o755) -> None:
+    mount("tmpfs", target, "tmpfs", data=f"mode={mode:o}")
+
+
+def die_with_parent(signum: int = signal.SIGKILL) -> None:
+    """Have the kernel send `signum` to this process when the one that started it ends."""
+    call("prctl", PR_SET_PDEATHSIG, signum)
+
+
+def wait_until(what: str, true: Callable[[], bool], timeout: float = 60.0) -> None:
+    """Return once `true()`; raises TimeoutError that names `what` after `timeout` seconds."""
+    end = time.monotonic() + timeout
+    while not true():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what}: not within {timeout:.0f} s")
+        time.sleep(0.02)
+
+
+def reap() -> None:
+    """Be pid 1: collect what ends, for ever."""
+    while True:
+        try:
+            os.wait()
+        except ChildProcessError:
+            signal.pause()
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process by its id and its start (clock ticks since boot): an id alone may be another one's by now."""
+
+    pid: int
+    start: int
+
+    @classmethod
+    def of(cls, pid: int, proc: str = "/proc") -> "Process":
+        """Return the process that has this id now; raises FileNotFoundError if none has it."""
+        return cls(pid, _start(pid, proc))
+
+    @classmethod
+    def read(cls, path: Path) -> "Process | None":
+        """Return the process that `write` left at `path`, alive or not."""
+        try:
+            pid, start = path.read_text().split()
+        except (FileNotFoundError, ValueError):
+            return None
+        return cls(int(pid), int(start))
+
+    def write(self, path: Path) -> None:
+        aside = path.with_suffix(".new")
+        aside.write_text(f"{self.pid} {self.start}\n")
+        aside.rename(path)
+
+    def open(self) -> int | None:
+        """Return a descriptor of the process (pidfd_open), or None if it has ended."""
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return None
+        try:
+            if _start(self.pid) == self.start and not select.select([descriptor], [], [], 0)[0]:
+                return descriptor
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)
+        return None
+
+    @property
+    def alive(self) -> bool:
+        descriptor = self.open()
+        if descriptor is not None:
+            os.close(descriptor)
+        return descriptor is not None
+
+    def kill(self, timeout: float = 30.0) -> None:
+        """End it and wait until it has ended: for pid 1 of a namespace, with all in it. Raises TimeoutError."""
+        descriptor = self.open()
+        if descriptor is None:
+            return
+        try:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            if not select.select([descriptor], [], [], timeout)[0]:
+                raise TimeoutError(f"process {self.pid} did not end within {timeout:.0f} s of SIGKILL")
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(descriptor)
+
+
+def _start(pid: int, proc: str = "/proc") -> int:
+    # the name, in parentheses, may hold spaces; the start is the 22nd field, the 20th after it (proc(5))
+    return int(Path(f"{proc}/{pid}/stat").read_text().rpartition(")")[2].split()[19])

@@ -1,0 +1,216 @@
+"""The login node, which runs Slurm's controller, the database and munge as well."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.sandbox import linux, reach
+from tests.sandbox.shape import ACCOUNTS, USERS, Shape, address
+
+STASH = "/run/sandbox"  # root's alone: the host's /proc, the shared folder as it is, the sandbox's folder as a link
+MYSQL = ["-S", "/run/mysqld/mysqld.sock", "-u", "root"]
+
+
+def folder() -> Path:
+    """Return the sandbox's folder, from within."""
+    return Path(STASH, "folder").readlink()
+
+
+def needed(place: Path) -> dict[Path, bool]:
+    """Return what all hosts share with the host, True where they write."""
+    ours = {place / name: True for name in ("shared", "home", "log", "pids")}
+    return dict.fromkeys(reach.python_paths(), False) | {place / "etc": False} | ours
+
+
+def start(name: str, *command: str, user: str | None = None) -> "subprocess.Popen[bytes]":
+    """Start a daemon; what it prints goes to log/NAME.out."""
+    with (folder() / "log" / f"{name}.out").open("ab") as output:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", user=user, group=user,
+            extra_groups=None if user is None else [],
+        )  # fmt: skip
+
+
+def run(*command: str, text: str | None = None) -> str:
+    """Return what a command prints; raises CalledProcessError after printing that."""
+    done = subprocess.run(
+        command, input=text, stdin=None if text else subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    if done.returncode:
+        print(*command, done.stdout, done.stderr, sep="\n", file=sys.stderr)
+        done.check_returncode()
+    return done.stdout
+
+
+def works(*command: str) -> bool:
+    return not subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+    ).returncode
+
+
+def wait_for(daemon: "subprocess.Popen[bytes]", *command: str) -> None:
+    """Return once the command works; raises ChildProcessError if the daemon ends before."""
+
+    def ready() -> bool:
+        if daemon.poll() is not None:
+            raise ChildProcessError(f"{daemon.args!r} ended with {daemon.returncode}: see {folder()}/log")
+        return works(*command)
+
+    linux.wait_until(" ".join(command), ready)
+
+
+def mount_shared(place: Path) -> None:
+    """Mount the shared folder through FUSE, with an NFS client's caches: other hosts' changes show up to 30 s late."""
+    shared = place / "shared"
+    linux.tmpfs(shared)  # FUSE wants an empty folder
+    empty = shared.stat().st_dev
+    caches = "attr_timeout=30,entry_timeout=30,negative_timeout=30"
+    daemon = start("bindfs", "bindfs", "-f", "-o", caches, f"{STASH}/shared", str(shared))
+
+    def mounted() -> bool:
+        if daemon.poll() is not None:
+            raise ChildProcessError(f"bindfs ended with {daemon.returncode}: see {folder()}/log")
+        return shared.stat().st_dev != empty
+
+    linux.wait_until("bindfs", mounted)
+
+
+def namespaces(place: Path, shape: Shape) -> None:
+    """Make the host's files, processes and network our own."""
+    os.umask(0o022)
+    linux.unshare(linux.NEWNS | linux.NEWNET | linux.NEWUTS | linux.NEWIPC)
+    socket.sethostname("ctl")
+    shared = os.open(place / "shared", os.O_PATH)
+    reach.cover(needed(place))
+    stash = Path(STASH)
+    for name in ("proc", "shared", "cgroup"):
+        (stash / name).mkdir(parents=True)
+    stash.chmod(0o700)
+    (stash / "folder").symlink_to(place)
+    linux.bind("/proc", stash / "proc")
+    linux.bind(f"/proc/self/fd/{shared}", stash / "shared")
+    os.close(shared)
+    for name in ("passwd", "group", "hosts", "slurm"):
+        linux.bind(place / "etc" / name, f"/etc/{name}")
+    for name in ("node", "slurmd", "netns", "lock", "slurmctld"):
+        Path("/run", name).mkdir()
+    Path("/run/node").chmod(0o1777)
+    shutil.chown("/run/slurmctld", "slurm", "slurm")
+    Path("/run/netns/ctl").touch()
+    linux.bind("/proc/self/ns/net", "/run/netns/ctl")
+    linux.mount("proc", "/proc", "proc")
+    reach.own_sys(stash / "cgroup")
+    network()
+    if shape.fuse:
+        mount_shared(place)
+
+
+def network() -> None:
+    """Make the bridge that the nodes connect to."""
+    here = address("ctl")
+    lines = (
+        "link set lo up",
+        "link add br0 type bridge",
+        f"address add {here}/16 dev br0",
+        "link set br0 up",
+        # slurmdbd and its clients send a message in two parts: a delayed acknowledgement costs 40 ms for each
+        f"route change local {here} dev br0 table local proto kernel scope host src {here} quickack 1",
+    )
+    run("ip", "-batch", "-", text="\n".join(lines))
+
+
+def munge() -> None:
+    for path in (Path("/run/munge"), Path("/run/munge-key")):
+        path.mkdir()
+        shutil.chown(path, "munge", "munge")
+    key = Path("/run/munge-key/munge.key")
+    key.touch(0o600)
+    key.write_bytes(secrets.token_bytes(1024))
+    shutil.chown(key, "munge", "munge")
+    Path("/run/munge-key").chmod(0o700)
+    start(
+        "munged", "munged", "--foreground", "--key-file=/run/munge-key/munge.key", "--log-file=/run/munge-key/log",
+        "--pid-file=/run/munge/munged.pid", "--seed-file=/run/munge-key/seed", user="munge",
+    )  # fmt: skip
+
+
+def database() -> None:
+    """Start MariaDB in memory, without a network, and slurmdbd on it."""
+    for path in (Path("/run/mysqld"), Path("/run/mysql")):
+        path.mkdir()
+        shutil.chown(path, "mysql", "mysql")
+    small = ["--no-defaults", "--datadir=/run/mysql", "--user=mysql", "--innodb-log-file-size=8M", "--skip-log-bin"]
+    run(
+        "mariadb-install-db", *small, "--auth-root-authentication-method=socket", "--auth-root-socket-user=root",
+        "--skip-test-db", "--skip-name-resolve",
+    )  # fmt: skip
+    server = start(
+        "mariadb", "mariadbd", *small, "--socket=/run/mysqld/mysqld.sock", "--pid-file=/run/mysqld/mysqld.pid",
+        "--skip-networking", "--skip-name-resolve", "--innodb-buffer-pool-size=64M",
+        "--innodb-flush-log-at-trx-commit=0", "--innodb-lock-wait-timeout=900", "--performance-schema=OFF",
+    )  # fmt: skip
+    # where Debian's newer client library looks
+    Path("/run/mariadbd").mkdir()
+    Path("/run/mariadbd/mysqld.sock").symlink_to("/run/mysqld/mysqld.sock")
+    wait_for(server, "mariadb-admin", "--no-defaults", *MYSQL, "ping")
+    sql = (
+        "create database slurm_acct_db; create user slurm@localhost identified by 'private-network'; "
+        "grant all on slurm_acct_db.* to slurm@localhost;"
+    )
+    run("mariadb", "--no-defaults", *MYSQL, "-e", sql)
+    wait_for(start("slurmdbd", "slurmdbd", "-D"), "sacctmgr", "-n", "list", "cluster")
+
+
+def accounting(shape: Shape) -> None:
+    """Add accounts, QOS and users; before slurmctld starts, which would have to be told each time."""
+    names = [line.split()[0] for line in shape.qos]
+    run("sacctmgr", "-i", "add", "cluster", "sandbox")
+    run("sacctmgr", "-i", "add", "account", ",".join(ACCOUNTS))
+    if names:
+        run("sacctmgr", "-i", "add", "qos", ",".join(names))
+    for user, accounts in USERS.items():
+        run(
+            "sacctmgr", "-i", "add", "user", user, f"account={','.join(accounts)}", f"defaultaccount={accounts[0]}",
+            f"qos={','.join(['normal', *names])}", "defaultqos=normal",
+        )  # fmt: skip
+
+
+def limits(shape: Shape) -> None:
+    """Set limits; after slurmctld has started, which brings the TRES that they name."""
+    for line in shape.qos:
+        name, *words = line.split()
+        if words:
+            run("sacctmgr", "-i", "modify", "qos", name, "set", *words)
+    for line in shape.limits:
+        run("sacctmgr", "-i", *line.split())
+
+
+def nodes(shape: Shape) -> None:
+    """Start all nodes; raises ChildProcessError, or TimeoutError if they do not come up."""
+    command = (sys.executable, "-ES", "-m", "tests.sandbox.node")
+    starting = {name: subprocess.Popen([*command, name], cwd=reach.ROOT) for name in shape.names}
+    for name, process in starting.items():
+        if process.wait(timeout=60):
+            raise ChildProcessError(f"{name} did not start: see {folder()}/log")
+    # sinfo knows those of partitions only
+    command = ("scontrol", "-o", "show", "nodes")
+    linux.wait_until("all nodes idle", lambda: run(*command).count(" State=IDLE ") == shape.nodes)
+
+
+def boot(place: Path) -> None:
+    """Be pid 1 of the sandbox: bring everything up, say so, and collect what ends."""
+    shape = Shape.read(place)
+    namespaces(place, shape)
+    munge()
+    database()
+    accounting(shape)
+    wait_for(start("slurmctld", "slurmctld", "-i", "-D"), "scontrol", "ping")
+    nodes(shape)
+    limits(shape)
+    (place / "pids" / "ready").touch()
+    linux.reap()

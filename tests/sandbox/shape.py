@@ -1,0 +1,81 @@
+"""What cluster to make."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from slurm_tf.errors import SlurmTfError
+from tests.sandbox import cgroups
+
+ACCOUNTS = ("vision", "nlp")
+USERS = {"alice": ("vision",), "bob": ("nlp",), "carol": ("vision", "nlp")}
+FIRST_ID = 20001  # of users; their group has the number before it
+GROUP_ID = FIRST_ID - 1
+USER_IDS = {"root": 0} | {user: FIRST_ID + number for number, user in enumerate(USERS)}
+
+PARTITIONS = ("main Default=YES MaxTime=1-0", "cpu MaxTime=1-0", "short MaxTime=00:02:00")
+QOS = (
+    "gpuq MaxTRESPerUser=gres/gpu=3 Priority=10",
+    "strict MaxTRESPerUser=gres/gpu=3 Flags=DenyOnLimit",
+    "scavenge PreemptMode=requeue GraceTime=5 Priority=1",
+    "urgent Preempt=scavenge Priority=1000",
+)
+
+
+class SandboxError(SlurmTfError):
+    """The cluster cannot be made, found or used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What cluster to make; raises SandboxError for what cannot be."""
+
+    nodes: int = 4
+    cpus: int = 8  # of a node; claimed, as the memory is
+    memory: int = 8192  # MiB of a node
+    gpus: str = "a100:4"  # of a node, "a100:2,t4:2", or "" for none
+    proctrack: Literal["cgroup", "linuxproc"] = dataclasses.field(default_factory=cgroups.proctrack)
+    fuse: bool = False  # each host sees the shared folder through a FUSE mount that caches for 30 s, as NFS does
+    partitions: tuple[str, ...] = PARTITIONS  # name and words of slurm.conf; Nodes=ALL unless it says other nodes
+    qos: tuple[str, ...] = QOS  # name and words of `sacctmgr add qos NAME set ...`; all are open to all users
+    limits: tuple[str, ...] = ()  # sacctmgr's words, e.g. "modify account nlp set GrpTRES=cpu=4"
+    slurm_conf: tuple[str, ...] = ()  # further lines
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.nodes <= 1000:
+            raise SandboxError(f"{self.nodes} nodes", "1 to 1000")
+        if self.gpus and not re.fullmatch(r"\w+:\d+(,\w+:\d+)*", self.gpus):
+            raise SandboxError(f"gpus {self.gpus!r}", "TYPE:COUNT[,TYPE:COUNT...]")
+        if self.proctrack not in ("cgroup", "linuxproc"):
+            raise SandboxError(f"proctrack {self.proctrack!r}", "cgroup or linuxproc")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The compute nodes' host names."""
+        return tuple(f"node{number}" for number in range(1, self.nodes + 1))
+
+    @property
+    def gpu_types(self) -> tuple[tuple[str, int], ...]:
+        """Each type of GPU with the number that a node has."""
+        pairs = (part.split(":") for part in self.gpus.split(",") if part)
+        return tuple((kind, int(count)) for kind, count in pairs)
+
+    def write(self, folder: Path) -> None:
+        (folder / "etc" / "shape.json").write_text(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def read(cls, folder: Path) -> "Shape":
+        """Return the shape of the sandbox in `folder`; raises FileNotFoundError if it holds none."""
+        values: dict[str, Any] = json.loads((folder / "etc" / "shape.json").read_text())
+        lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+        return cls(**(values | lists))
+
+
+def address(host: str) -> str:
+    """Return the host's address in the sandbox's own network, 10.77.0.0/16."""
+    if host == "ctl":
+        return "10.77.0.1"
+    number = int(host.removeprefix("node")) - 1
+    return f"10.77.{number // 250 + 1}.{number % 250 + 1}"
