@@ -17,6 +17,7 @@ _WORDS = {
     "JobHoldMaxRequeue": "it was requeued too often; an administrator can release it",
     "Licenses": "it waits for a license",
     "NodeDown": "a node that it needs is down",
+    "PartitionConfig": "its partition cannot hold it as it is configured now",
     "PartitionDown": "its partition is down",
     "PartitionInactive": "its partition does not start jobs now",
     "PartitionNodeLimit": "it asks for more nodes than its partition has or allows",
@@ -32,6 +33,7 @@ _FOREVER = frozenset({
     "AccountNotAllowed", "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS",
     "PartitionNodeLimit", "PartitionTimeLimit", "QOSNotAllowed",
 })  # fmt: skip
+_NOT_SETTLED = "PartitionConfig"
 _LIMIT = re.compile(
     r"(?P<who>Assoc|QOS)(?P<kind>Grp|Max|Min)(?P<what>[A-Za-z]*?)(?P<job>PerJob|PerNode)?"
     r"(?P<user>PerUser|PerAccount|PerAcct)?(?P<minutes>RunMinutes|Minutes)?(?:Limit)?"
@@ -69,9 +71,14 @@ def is_for_ever(reason: str) -> bool:
     return _code(reason) in _FOREVER or bool(limit and (limit["kind"] == "Min" or limit["job"]))
 
 
-def is_limit(reason: str) -> bool:
-    """Whether `reason` is a limit of a QOS or an account, which may pass or not."""
-    return _LIMIT.fullmatch(_code(reason)) is not None
+def may_be_for_ever(reason: str) -> bool:
+    """Whether `reason` may never pass: a limit of a QOS or an account that the job alone is over, for one."""
+    return is_for_ever(reason) or _code(reason) == _NOT_SETTLED or _LIMIT.fullmatch(_code(reason)) is not None
+
+
+def is_settled(reason: str) -> bool:
+    """Whether Slurm has looked at the job: the first reason is none, or one that a closer look replaces (22.05.8)."""
+    return _code(reason) not in ("", "None", _NOT_SETTLED)
 
 
 def _code(reason: str) -> str:

@@ -98,11 +98,8 @@ def hindrance(slurm: client.Client, job: str) -> JobRecord | None:
     until = time.monotonic() + _REASON_SECONDS
     while True:
         pending = [record for record in slurm.jobs([job]) if record.state is JobState.PENDING]
-        for record in pending:
-            if reasons.is_for_ever(record.reason) or reasons.is_limit(record.reason):
-                return record
-        if not pending or all(record.reason for record in pending) or time.monotonic() > until:
-            return None
+        if all(reasons.is_settled(record.reason) for record in pending) or time.monotonic() > until:
+            return next((record for record in pending if reasons.may_be_for_ever(record.reason)), None)
         time.sleep(0.2)
 
 

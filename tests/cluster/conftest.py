@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.group import Member
 from tests.sandbox import needs
 from tests.sandbox.cluster import Sandbox, take_down
 from tests.sandbox.shape import Shape
@@ -50,3 +51,23 @@ def sandbox() -> Iterator[Sandbox]:
     running = Sandbox.up(Path(tempfile.mkdtemp(prefix="stf-")), Shape(), bound=True)
     yield running
     running.down()
+
+
+@pytest.fixture
+def member(sandbox: Sandbox, tmp_path: Path) -> Iterator[Callable[[str], Member]]:
+    """Return a user at work in a folder of the test's own; what is in the queue at the end is cancelled."""
+    members = []
+
+    def make(user: str) -> Member:
+        members.append(Member(sandbox, user, sandbox.shared / f"{tmp_path.name}-{user}"))
+        return members[-1]
+
+    yield make
+    for each in members:
+        sandbox.run("scancel", f"--user={each.user}", user=each.user)
+
+
+@pytest.fixture
+def alice(member: Callable[[str], Member]) -> Member:
+    """Return an ordinary user."""
+    return member("alice")

@@ -36,6 +36,7 @@ def test_words(reason: str, words: str) -> None:
 def test_limits_that_may_pass_or_not(reason: str, starts: str) -> None:
     assert reasons.words(reason).startswith(starts)
     assert not reasons.is_for_ever(reason)
+    assert reasons.may_be_for_ever(reason)
 
 
 @pytest.mark.parametrize(
@@ -49,4 +50,11 @@ def test_what_never_passes(reason: str) -> None:
 
 @pytest.mark.parametrize("reason", ["Priority", "Resources", "Dependency", "BeginTime", "", "None"])
 def test_what_passes(reason: str) -> None:
-    assert not reasons.is_for_ever(reason)
+    assert not reasons.may_be_for_ever(reason)
+
+
+@pytest.mark.parametrize(
+    ("reason", "settled"), [("", False), ("None", False), ("PartitionConfig", False), ("Priority", True)]
+)
+def test_the_first_reason_may_not_be_the_last(reason: str, settled: bool) -> None:
+    assert reasons.is_settled(reason) is settled

@@ -1,0 +1,214 @@
+"""submit on a real Slurm: what it hands over, what it refuses, what it tells."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.group import Member
+
+pytestmark = pytest.mark.slurm
+
+SHELL = 'strategy = "single"\ncommand = ["bash", "-c", "{program}"]\n{more}\n[roles.worker]\n'
+
+
+def job(member: Member, program: str, name: str = "a", more: str = "", tables: str = "") -> str:
+    """Write a job file of one task; return its name."""
+    return member.write(f"{name}.toml", f'name = "{name}"\n' + SHELL.format(program=program, more=more) + tables)
+
+
+def test_it_prints_the_job_the_run_its_logs_and_what_to_type_next(alice: Member) -> None:
+    done = alice.type("submit", job(alice, "echo hi"), "--time=30", "--comment", "hello")
+    assert done.returncode == 0, done.stderr
+    word, number = done.stdout.rsplit(maxsplit=1)
+    assert (word, number.isdigit()) == ("Submitted batch job", True)
+    assert "Run a-1 in runs/a-1\n  logs  runs/a-1/logs\n  takes at most 0 GPU-hours, 0.5 CPU-hours\n" in done.stderr
+    # of the site's job_submit plugin, as it is
+    assert "sbatch: job_submit.lua says hello\n" in done.stderr
+    for verb in ("status a-1", "logs a-1 --follow", "cancel a-1"):
+        assert f"slurm_tf {verb} " in done.stderr
+    assert alice.ok("wait", "a-1") == ""
+    assert alice.sacct(number) == ["COMPLETED"]
+    assert (alice.folder / "runs" / "a-1" / "logs" / f"slurm-{number}.out").read_text().endswith("[worker:0] hi\n")
+    manifest = json.loads((alice.folder / "runs" / "a-1" / "manifest.json").read_text())
+    assert manifest["versions"]["slurm"] == "22.05.8"
+
+
+def test_a_dry_run_prints_the_very_bytes_and_leaves_nothing(alice: Member) -> None:
+    name = job(alice, "echo hi")
+    dry = alice.type("submit", name, "--dry-run", "-t", "5", "--hold")
+    assert "to start at 20" in dry.stderr
+    assert not (alice.folder / "runs").exists()
+    number = alice.submit(name, "-t", "5", "--hold")
+    assert (alice.folder / "runs" / "a-1" / "script.sbatch").read_text() == dry.stdout
+    assert alice.run("scontrol", "write", "batch_script", number, "-") == dry.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-A", "nobodys"], "Invalid account or account/partition combination specified"),
+        (["--comment=reject"], "job_submit.lua rejects this job"),
+        (["--comment=cli-reject"], "cli_filter.lua rejects this job"),
+        (["-p", "nowhere"], "invalid partition specified: nowhere"),
+    ],
+)
+def test_a_refusal_has_slurms_own_words_and_leaves_nothing(words: list[str], message: str, alice: Member) -> None:
+    done = alice.type("submit", job(alice, "true"), *words)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert list((alice.folder / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--nodes=2"], "command line: --nodes: found '2'; needed `ntasks-per-node` in a role's table"),
+        (["-o", "x"], "command line: --output: found 'x'; needed the run's folder of logs"),
+        (["--wrap=x"], "command line: --wrap: found 'x'; needed the key `command`"),
+    ],
+)
+def test_options_that_slurm_tf_owns_are_refused_with_the_key_to_use(
+    words: list[str], message: str, alice: Member
+) -> None:
+    done = alice.type("submit", job(alice, "true"), *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_the_command_line_outranks_the_environment_and_that_the_job_file(alice: Member) -> None:
+    name = job(alice, "true", more='time = "1"\npartition = "main"')
+    outside = {"SBATCH_TIMELIMIT": "3", "SBATCH_PARTITION": "cpu"}
+    number = alice.submit(name, "--hold", environ={**outside, "SBATCH_COMMENT": "from outside"})
+    shown = alice.run("scontrol", "show", "job", number)
+    assert "Partition=cpu" in shown
+    assert "TimeLimit=00:03:00" in shown
+    assert "Comment=from outside" in shown
+    number = alice.submit(name, "--hold", "-t4", environ=outside)
+    assert "TimeLimit=00:04:00" in alice.run("scontrol", "show", "job", number)
+
+
+def test_export_none_and_variables_of_the_job_file(alice: Member) -> None:
+    name = job(alice, "echo $A from $(type -p python3 | grep -c /)", tables='[env]\nA = "b c"\n')
+    alice.submit(name, environ={"SBATCH_EXPORT": "NONE"})
+    alice.ok("wait", "a-1")
+    assert "[worker:0] b c from 1\n" in alice.ok("logs", "a-1")
+
+
+def test_from_within_another_job(alice: Member) -> None:
+    """An enclosing job's size, name, memory and GPUs are not the new one's."""
+    inner = job(alice, "echo tasks $SLURM_NTASKS job $SLURM_JOB_NAME gpus [$CUDA_VISIBLE_DEVICES]", "inner")
+    job(alice, f"python -m slurm_tf submit {inner} --wait", "outer", more="[sbatch]\nmem = 500")
+    text = (alice.folder / "outer.toml").read_text().replace("[sbatch]\nmem = 500\n", "")
+    alice.write("outer.toml", text.replace("[roles.worker]\n", '[roles.worker]\nmem = "500M"\ngpus-per-task = 2\n'))
+    alice.submit("outer.toml", "--set", "snapshot=false")
+    alice.ok("wait", "outer-1")
+    assert "[worker:0] tasks 1 job inner gpus []\n" in alice.ok("logs", "inner-1"), alice.ok("logs", "outer-1")
+
+
+@pytest.mark.parametrize(("program", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -9 $PPID", 1)])
+def test_wait_has_the_exit_code_of_sbatch_wait(program: str, code: int, alice: Member) -> None:
+    done = alice.type("submit", job(alice, program), "--wait")
+    assert done.returncode == code, done.stderr
+    script = str(alice.folder / "runs" / "a-1" / "script.sbatch")
+    sbatch = alice.sandbox.run("sbatch", "-W", script, cwd=alice.folder, env=alice.environ(), check=False)
+    assert sbatch.returncode == code
+
+
+def test_an_edit_after_submission_does_not_count(alice: Member) -> None:
+    alice.write("program.sh", "echo as submitted; cat data.txt")
+    alice.write("data.txt", "data\n")
+    number = alice.submit(job(alice, "bash program.sh"), "--hold")
+    alice.write("program.sh", "echo edited")
+    alice.run("scontrol", "release", number)
+    alice.ok("wait", "a-1")
+    text = alice.ok("logs", "a-1")
+    assert "[worker:0] as submitted\n[worker:0] data\n" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "gpus", "message"),
+    [
+        (["-p", "short", "-t", "10"], 0, "will never start: its time limit is longer than its partition's"),
+        (["-q", "gpuq"], 4, "is pending: the QOS's limit for a user is reached (GPUs): it waits until other jobs end"),
+    ],
+)
+def test_what_slurm_takes_and_never_starts_is_told(words: list[str], gpus: int, message: str, alice: Member) -> None:
+    name = job(alice, "true", tables=f"gpus-per-task = {gpus}\n" if gpus else "")
+    done = alice.type("submit", name, *words)
+    assert done.returncode == 0, done.stderr
+    assert message in done.stderr
+    (point,) = alice.status("a-1")
+    assert point["state"] == "PENDING"
+    assert point["reason_words"].removesuffix(" (it will never start)") in done.stderr
+
+
+def test_a_dependency_that_is_never_satisfied_is_told(alice: Member) -> None:
+    first = alice.submit(job(alice, "exit 1", "first"))
+    assert alice.type("wait", "first-1").returncode == 1
+    alice.submit(job(alice, "true", "second"), f"--dependency=afterok:{first}")
+    point = alice.wait_for("second-1", "reason", "DependencyNeverSatisfied")
+    words = "a job that it depends on did not end as the dependency asks (it will never start)"
+    assert point["reason_words"] == words
+    assert words in alice.ok("status", "second-1")
+
+
+def test_a_qos_that_denies_says_so(alice: Member) -> None:
+    done = alice.type("submit", job(alice, "true", tables="gpus-per-task = 4\n"), "-q", "strict")
+    assert done.returncode == 1
+    assert "QOSMaxGRESPerUser" in done.stderr
+
+
+def test_a_chain_trains_and_then_evaluates(alice: Member) -> None:
+    train = alice.submit(job(alice, "sleep 1; date +%s%N > $SLURM_TF_CHECKPOINT_FOLDER/done", "train"))
+    done = alice.folder / "runs" / "train-1" / "checkpoints" / "done"
+    alice.submit(job(alice, f"cat {done}", "evaluate"), f"--dependency=afterok:{train}", "-d", f"afterok:{train}")
+    alice.ok("wait", "evaluate-1")
+    assert f"[worker:0] {done.read_text()}" in alice.ok("logs", "evaluate-1")
+
+
+def test_a_sweep_of_eight_as_one_array_with_two_points_submitted_again(alice: Member) -> None:
+    program = "echo {n} from $SLURM_TF_RUN $PWD; test -e " + str(alice.folder / "mended") + " || test $(({n} % 4)) != 3"
+    number = alice.submit(job(alice, program, more="sweep.n = [1, 2, 3, 4, 5, 6, 7, 8]"))
+    assert alice.type("wait", "a-1").returncode == 1
+    states = {point["run"]: point["state"] for point in alice.status("a-1")}
+    assert [states[f"a-1/{n - 1}"] for n in range(1, 9)] == [
+        "FAILED" if n % 4 == 3 else "COMPLETED" for n in range(1, 9)
+    ]
+    alice.wait_for_sacct(number, {f"{number}_{n}" for n in range(8)})
+    assert "[worker:0] 3 from a-1/2 " in alice.ok("logs", "a-1/2")
+    alice.write("mended", "")
+    again = alice.type("resubmit", "a-1", "--failed", "--parsable", "--wait")
+    assert again.returncode == 0, again.stderr
+    second = again.stdout.strip()
+    alice.wait_for_sacct(second, {f"{second}_2", f"{second}_6"})
+    assert {point["state"] for point in alice.status("a-1")} == {"COMPLETED"}
+    assert alice.type("resubmit", "a-1", "--failed").returncode == 2
+    assert alice.status(f"{second}_6")[0]["run"] == "a-1/6"
+
+
+def test_a_sweep_of_a_heterogeneous_job_is_a_job_a_point_under_one_run(alice: Member) -> None:
+    text = (
+        'name = "h"\nstrategy = "between_graph"\nsetup = \'echo setup sees $#\'\nsweep.n = [4, 5]\n'
+        'command = ["bash", "-c", "echo $SLURM_TF_TASK n {n}; test $SLURM_TF_TASK != ps:0 || sleep 60"]\n'
+        '[roles.worker]\ngpus-per-task = 1\n[roles.ps]\nmem = "300M"\n'
+    )
+    done = alice.type("submit", alice.write("h.toml", text))
+    numbers = [line.split()[-1] for line in done.stdout.splitlines()]
+    assert len(numbers) == 2
+    assert alice.ok("wait", "h-1") == ""
+    for point, n in ((0, 4), (1, 5)):
+        text = alice.ok("logs", f"h-1/{point}")
+        assert f"[worker:0] worker:0 n {n}\n" in text
+        assert "setup sees 0\n" in text
+        assert alice.sacct(numbers[point], 2) == ["COMPLETED", "COMPLETED"]
+
+
+def test_every_file_of_a_run_is_its_owners_alone(alice: Member, member: Callable[[str], Member]) -> None:
+    alice.submit(job(alice, "true", tables='[env]\nTOKEN = "s3cret"\n'), "--hold")
+    bob = member("bob")
+    bob.sandbox.run("chmod", "0755", str(alice.folder), user="alice")
+    assert bob.run("ls", str(alice.folder / "runs" / "a-1"), check=False) == ""
+    assert bob.run("cat", str(alice.folder / "runs" / "a-1" / "launch.json"), check=False) == ""
+    assert "s3cret" not in (Path(alice.folder) / "runs" / "a-1" / "script.sbatch").read_text()

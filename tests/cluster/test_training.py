@@ -1,0 +1,84 @@
+"""The jobs that are shipped, trained on a real Slurm by an ordinary user."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.group import Member
+from tests.sandbox.shape import address
+
+pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow]
+
+
+def cluster(member: Member, run: str) -> list[dict[str, Any]]:
+    tasks: list[dict[str, Any]] = json.loads((member.folder / "runs" / run / "cluster.json").read_text())["tasks"]
+    return tasks
+
+
+def check_places(member: Member, run: str) -> None:
+    """Each task is on the node whose address its entry in the cluster names."""
+    for task in cluster(member, run):
+        host, _, port = task["address"].rpartition(":")
+        assert host == address(task["node"]), task
+        assert port.isdigit()
+        log = (member.folder / "runs" / run / "logs" / f"{task['role']}-{task['index']}.node").read_text()
+        assert log == f"{task['node']}\n"
+
+
+# What each task says about where it is, before its program starts.
+WRAP = ["bash", "-c", 'echo $SLURMD_NODENAME > $SLURM_TF_RUN_FOLDER/logs/${SLURM_TF_TASK/:/-}.node; exec "$0" "$@"']
+
+
+def wrapped(member: Member, name: str) -> str:
+    """Change a shipped job so that each task writes down its node; return its name."""
+    text = (member.folder / name).read_text()
+    command = json.loads(re.search(r"^command = (.*)$", text, re.MULTILINE)[1])  # type: ignore[index]
+    changed = re.sub(r"^command = .*$", lambda _: f"command = {json.dumps(WRAP + command)}", text, flags=re.MULTILINE)
+    return member.write(name, changed)
+
+
+def test_chief_workers_and_ps_as_a_heterogeneous_job(alice: Member) -> None:
+    alice.take_jobs()
+    more = ["roles.worker.gpus-per-task=1", "roles.worker.ntasks-per-node=1", "roles.ps.partition=cpu"]
+    number = alice.submit(wrapped(alice, "cancer_ps.toml"), *[word for each in more for word in ("--set", each)])
+    waited = alice.type("wait", "cancer-1", timeout=300)
+    text = alice.ok("logs", "cancer-1")
+    assert waited.returncode == 0, text
+    assert alice.sacct(number, 3) == ["COMPLETED"] * 3
+    accuracy = re.search(r"test accuracy (\d\.\d+)", text)
+    assert accuracy is not None, text
+    assert float(accuracy[1]) >= 0.93
+    tasks = cluster(alice, "cancer-1")
+    assert len({task["node"] for task in tasks}) >= 3
+    assert {task["name"]: bool(task["gpus"] is None or task["gpus"]) for task in tasks} == {
+        "chief:0": False, "worker:0": True, "worker:1": True, "ps:0": False,
+    }  # fmt: skip
+    check_places(alice, "cancer-1")
+    (point,) = alice.status("cancer-1")
+    assert point["step"] == point["checkpoint"]["step"] == 600
+    assert point["values"]["accuracy"] > 0.9
+    assert "600" in alice.ok("status", "cancer-1")
+
+
+def test_four_workers_on_two_nodes_end_with_equal_variables(alice: Member) -> None:
+    alice.take_jobs()
+    more = ["roles.worker.count=4", "roles.worker.ntasks-per-node=2"]
+    number = alice.submit(
+        wrapped(alice, "digits_multi_worker.toml"), *[word for each in more for word in ("--set", each)]
+    )
+    waited = alice.type("wait", "digits-multi-worker-1", timeout=300)
+    text = alice.ok("logs", "digits-multi-worker-1")
+    assert waited.returncode == 0, text
+    assert alice.sacct(number) == ["COMPLETED"]
+    sums = re.findall(r"^\[worker:(\d)\] .*checksum (\S+)", text, re.MULTILINE)
+    assert sorted(index for index, _ in sums) == ["0", "1", "2", "3"], text
+    assert len({checksum for _, checksum in sums}) == 1
+    accuracy = re.search(r"test accuracy (\d\.\d+)", text)
+    assert accuracy is not None, text
+    assert float(accuracy[1]) >= 0.95
+    assert len({task["node"] for task in cluster(alice, "digits-multi-worker-1")}) == 2
+    check_places(alice, "digits-multi-worker-1")
+    assert Path(alice.folder, "runs", "digits-multi-worker-1", "checkpoints", "latest").exists()

@@ -1,0 +1,207 @@
+"""Living with a job on a real Slurm: status, list, logs, wait, cancel; outages, other users, requeues."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.group import SLURM_TF, Member
+from tests.sandbox.cluster import Sandbox
+
+pytestmark = pytest.mark.slurm
+
+WORKERS = (
+    'name = "{name}"\nstrategy = "multi_worker"\ncommand = ["bash", "-c", \'{program}\']\n{more}\n'
+    "[roles.worker]\ncount = {count}\nntasks-per-node = 1\n"
+)
+
+
+def job(member: Member, program: str, name: str = "a", count: int = 2, more: str = "") -> str:
+    """Write a job file of workers on a node each; return its name."""
+    return member.write(f"{name}.toml", WORKERS.format(name=name, program=program, count=count, more=more))
+
+
+def processes(sandbox: Sandbox, word: str) -> list[str]:
+    """Return the command lines on all nodes that hold `word`."""
+    found = []
+    for node in sandbox.shape.names:
+        lines = sandbox.run("ps", "-eo", "pid,args", user="root", node=node).stdout.splitlines()
+        found += [f"{node}: {line}" for line in lines if word in line and "ps -eo" not in line]
+    return found
+
+
+def gone(sandbox: Sandbox, word: str, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while processes(sandbox, word):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.3)
+    return True
+
+
+def test_status_of_a_job_that_runs(alice: Member) -> None:
+    said = json.dumps({"progress": {"step": 5, "values": {"loss": 0.25}}})
+    alice.write("said.json", f"{said}\n")
+    program = "test $SLURM_TF_TASK = worker:1 || cat said.json >&$SLURM_TF_CONTROL_FD; sleep 60"
+    alice.submit(job(alice, program))
+    point = alice.wait_for("a-1", "step", 5)
+    (row,) = point["roles"]
+    assert (row["registered"], row["tasks"], row["running"], row["loss"], row["rate"]) == (2, 2, 2, 0.25, None)
+    assert {task["node"] for task in point["tasks"].values()} == {"node1", "node2"}
+    text = alice.ok("status", "a-1")
+    assert "worker  2/2         2/2      5     unknown  0.25  0" in text
+    assert "RUNNING" in alice.ok("list")
+    assert alice.ok("status", point["job"]).splitlines()[0] == text.splitlines()[0]
+
+
+def test_status_watch_goes_on_until_the_end(alice: Member) -> None:
+    alice.submit(job(alice, "sleep 3"))
+    done = alice.type("status", "a-1", "--watch")
+    assert done.returncode == 0
+    assert "COMPLETED" in done.stdout
+
+
+def test_a_task_that_fails_ends_the_job_and_is_named(alice: Member) -> None:
+    alice.submit(job(alice, "test $SLURM_TF_TASK = worker:0 && exec sleep 1000; sleep 1; exit 9", count=3))
+    alice.wait_for("a-1", "state", "RUNNING")
+    begun = time.monotonic()
+    assert alice.type("wait", "a-1").returncode == 9
+    assert time.monotonic() - begun < 30
+    (point,) = alice.status("a-1")
+    named = [f"worker:{index} on node{index + 1} ended with exit code 9" for index in (1, 2)]
+    assert point["reason_words"] in named
+    assert point["reason_words"] in alice.ok("status", "a-1")
+    assert any(name in alice.ok("logs", "a-1", "-n", "3") for name in named)
+
+
+def test_cancel_leaves_no_process_and_the_job_does_not_come_back(alice: Member, sandbox: Sandbox) -> None:
+    mark = "31.415926"
+    number = alice.submit(job(alice, f"sleep 1000 & trap true TERM; while sleep {mark}; do true; done", count=3))
+    alice.wait_for("a-1", "state", "RUNNING")
+    deadline = time.monotonic() + 30
+    while len(processes(sandbox, f"sleep {mark}")) < 3 and time.monotonic() < deadline:
+        time.sleep(0.3)
+    assert alice.ok("cancel", "a-1") == f"cancelled {number}\n"
+    assert gone(sandbox, mark, 40), processes(sandbox, mark)
+    assert gone(sandbox, "a-1/launch.pyz", 10), processes(sandbox, "launch.pyz")
+    assert alice.wait_for("a-1", "state", "CANCELLED")["exit_code"] == 1
+    # whatever puts it back into the queue: no attempt starts
+    alice.submit(job(alice, "echo ran", "b"), "--hold")
+    assert alice.ok("cancel", "b-1").startswith("cancelled")
+    second = alice.run("sbatch", "--parsable", str(alice.folder / "runs" / "b-1" / "script.sbatch")).strip()
+    assert alice.sacct(second) == ["FAILED"]
+    assert "run b-1 was cancelled" in Path(alice.folder, "runs", "b-1", "logs", f"slurm-{second}.out").read_text()
+
+
+def test_one_point_of_a_sweep_is_cancelled(alice: Member) -> None:
+    text = job(alice, "sleep {n}", count=1, more="sweep.n = [1, 1000]")
+    number = alice.submit(text)
+    alice.wait_for("a-1/1", "state", "RUNNING")
+    assert alice.ok("cancel", "a-1/1") == f"cancelled {number}_1\n"
+    assert alice.type("wait", "a-1").returncode == 1
+    assert [point["state"] for point in alice.status("a-1")] == ["COMPLETED", "CANCELLED"]
+
+
+def test_logs_follow_from_before_the_start_across_a_requeue(alice: Member) -> None:
+    program = "echo life ${SLURM_RESTART_COUNT-0}; test ${SLURM_RESTART_COUNT-0} = 1 || sleep 1000"
+    number = alice.submit(job(alice, program, count=1), "--hold")
+    follower = alice.sandbox.popen(
+        *SLURM_TF, "logs", "a-1", "--follow", cwd=alice.folder, env=alice.environ(), stdout=subprocess.PIPE, text=True
+    )
+    alice.run("scontrol", "release", number)
+    seen = follower.stdout
+    assert seen is not None
+    for line in seen:
+        if line == "[worker:0] life 0\n":
+            break
+    alice.run("scontrol", "requeue", number)
+    alice.wait_for("a-1", "state", "PENDING")
+    alice.run("scontrol", "update", f"jobid={number}", "StartTime=now")
+    rest = seen.read()
+    assert follower.wait(60) == 0
+    assert "[worker:0] life 1\n" in rest
+    assert alice.ok("logs", "a-1", "--role", "worker", "--index", "0") == "life 0\nlife 1\n"
+    assert alice.ok("logs", "a-1", "--lines", "1").startswith(("[worker:0] life 1", "slurm-tf: "))
+    assert alice.status("a-1")[0]["requeues"] == 1
+
+
+NAMES = ["two words", "a|b", "quote\"s'", "new\nline", "tab\t", "\x1f\x1e", "$(touch x)", "é漢", "a" * 200, "-rf"]
+
+
+def test_names_of_other_users_jobs_do_not_break_list(alice: Member, member: Callable[[str], Member]) -> None:
+    bob = member("bob")
+    script = bob.write("s.sh", "#!/bin/sh\nsleep 60\n")
+    for name in NAMES:
+        bob.run("sbatch", f"--job-name={name}", f"--comment={name}", "--hold", script)
+    number = alice.submit(job(alice, "true"), "--hold")
+    assert alice.run("squeue", "--noheader", "--user=bob", "-o", "%i").count("\n") == len(NAMES)
+    (known,) = json.loads(alice.ok("list", "--json"))
+    assert (known["run"], known["job"], known["state"]) == ("a-1", number, "PENDING")
+    assert len(alice.ok("list").splitlines()) == 2
+    own = alice.write("named.toml", (alice.folder / "a.toml").read_text().replace('"a"', json.dumps("q\"|'; $(x) é")))
+    other = alice.submit(own, "--hold")
+    assert [point["job"] for point in json.loads(alice.ok("list", "--json"))] == [number, other]
+
+
+@pytest.fixture
+def without(alice: Member, sandbox: Sandbox) -> Iterator[Callable[[str], dict[str, str]]]:
+    """Return the environment in which a daemon is not there: its port is another one."""
+    conf = sandbox.run("cat", "/etc/slurm/slurm.conf").stdout
+    # a plugin's file is looked for beside slurm.conf
+    kept = [line for line in conf.splitlines() if not line.startswith(("MessageTimeout=", "CliFilterPlugins="))]
+
+    def make(line: str) -> dict[str, str]:
+        path = alice.folder / f"{line.partition('=')[0]}.conf"
+        alice.write(path.name, "\n".join([*kept, "MessageTimeout=2", line, ""]))
+        return {"SLURM_CONF": str(path)}
+
+    yield make
+
+
+def test_slurmctld_is_down(alice: Member, without: Callable[[str], dict[str, str]]) -> None:
+    number = alice.submit(job(alice, "sleep 60", count=1))
+    alice.wait_for("a-1", "state", "RUNNING")
+    down = without("SlurmctldPort=9")
+    done = alice.type("status", "a-1", environ=down)
+    assert done.returncode == 0, done.stderr
+    assert "slurmctld does not answer: " in done.stdout
+    refused = alice.type("submit", "a.toml", environ=down, timeout=200)
+    assert refused.returncode == 69, refused.stderr
+    cancelled = alice.type("cancel", number, environ=down, timeout=200)
+    assert cancelled.returncode == 69, cancelled.stderr
+    # marked all the same
+    assert "(cancelled)" in alice.ok("status", "a-1")
+
+
+def test_slurmdbd_is_down_and_a_job_that_nobody_knows(alice: Member, without: Callable[[str], dict[str, str]]) -> None:
+    alice.submit(job(alice, "true", count=1))
+    path = alice.folder / "runs" / "a-1" / "jobs.json"
+    path.write_text(path.read_text().replace(json.loads(path.read_text())["jobs"][0]["job"], "999999"))
+    shown = alice.type("status", "a-1")
+    assert "999999  unknown" in shown.stdout
+    assert "Slurm has no record of job 999999" in shown.stdout
+    waited = alice.type("wait", "a-1")
+    assert waited.returncode == 1
+    assert "Slurm knows nothing of job 999999" in waited.stderr
+    down = without("AccountingStoragePort=9")
+    assert "accounting does not answer: " in alice.ok("status", "a-1", environ=down)
+
+
+@pytest.mark.parametrize("verb", ["status", "logs", "wait", "cancel", "describe", "resubmit"])
+def test_an_unknown_run_or_job(verb: str, alice: Member) -> None:
+    for text in ("nothing-1", "999998", "999998_3"):
+        done = alice.type(verb, text)
+        assert done.returncode == 2
+        assert f"slurm-tf: no run {'of job ' if text[0] == '9' else repr(text)[:-1]}" in done.stderr
+
+
+def test_describe_is_json_and_says_where_it_came_from(alice: Member) -> None:
+    number = alice.submit(job(alice, "true", count=1))
+    alice.ok("wait", "a-1")
+    known = json.loads(alice.ok("describe", number))
+    assert known["manifest"]["job"]["name"] == "a"
+    assert known["submissions"][0]["job"] == number
+    assert known["points"][0]["state"] == "COMPLETED"
