@@ -24,6 +24,13 @@ SECRET = "SLURM_TF_SECRET"
 # the job file's [env], as JSON: set for the program alone, so that it cannot break the launcher's own Python
 PROGRAM_ENV = "SLURM_TF_PROGRAM_ENV"
 
+# --- user -> doors without a coordinator (launch/doors.py), beside REGISTER_TIMEOUT and STRATEGY ---
+ROLES = "SLURM_TF_ROLES"  # "chief=1,ps=1,worker=3", in rank order
+EXCHANGE = "SLURM_TF_EXCHANGE"  # the folder where the tasks meet
+PORTS = "SLURM_TF_PORTS"  # "20000-20999"
+INTERFACE = "SLURM_TF_INTERFACE"
+GPU_SHARING = "SLURM_TF_GPU_SHARING"  # "split" or "all"
+
 # --- agent -> program, beside TF_CONFIG ---
 CONTRACT = "SLURM_TF_CONTRACT"  # VERSION
 RUN = "SLURM_TF_RUN"  # the run's name

@@ -25,7 +25,19 @@ ROOMS = {
     "launch": {"contract", "errors", "files", "units", "scheduler.hostlist"},
     "train": {"contract", "errors", "files"},
     "watch": {"contract", "errors", "files", "scheduler", "submit.submissions", "submit.submit"},
-    "cli": {"contract", "data", "errors", "files", "units", "scheduler", "spec", "submit", "watch", "launch.local"},
+    "cli": {
+        "contract",
+        "data",
+        "errors",
+        "files",
+        "units",
+        "scheduler",
+        "spec",
+        "submit",
+        "watch",
+        "launch.local",
+        "launch.doors",
+    },
 }
 # module: the rooms that may import it
 ONLY_IN = {

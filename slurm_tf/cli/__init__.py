@@ -5,6 +5,11 @@ import sys
 
 def main() -> None:
     """Run slurm-tf."""
+    if sys.argv[1:2] == ["launch"]:
+        # in every task of a step: no click, and any Python that a node has
+        from slurm_tf.launch.doors import main as launch
+
+        launch(sys.argv[2:])
     if sys.version_info < (3, 11):
         sys.exit(
             f"slurm-tf: found Python {sys.version.split()[0]}; needed 3.11 or later for the commands "

@@ -6,7 +6,7 @@ import sys
 import click
 
 from slurm_tf import __version__
-from slurm_tf.cli import jobs, run, submit, watch
+from slurm_tf.cli import jobs, plugin, run, submit, watch
 from slurm_tf.errors import SlurmTfError
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -35,6 +35,8 @@ for command in (
     jobs.render,
     jobs.explain,
     jobs.schema,
+    plugin.launch,
+    plugin.plugin,
 ):
     cli.add_command(command)
 

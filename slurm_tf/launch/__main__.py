@@ -1,4 +1,4 @@
-"""launch.pyz coordinate | agent | local: what the batch script runs."""
+"""launch.pyz coordinate | agent | local: what the batch script runs; launch | task-prolog: ways without a script."""
 
 import sys
 
@@ -12,9 +12,14 @@ def main() -> None:
         from slurm_tf.launch.agent import main as run
     elif part == "local":
         from slurm_tf.launch.local import main as run
+    elif part == "launch":
+        from slurm_tf.launch.doors import main as run
+    elif part == "task-prolog":
+        from slurm_tf.launch.doors import task_prolog as run
     else:
         sys.exit(
-            "usage: launch.pyz coordinate RUN_FOLDER -- LAUNCHER... | agent [--role ROLE] -- COMMAND... | local ..."
+            "usage: launch.pyz coordinate RUN_FOLDER -- LAUNCHER... | agent [--role ROLE] -- COMMAND... | local ... "
+            "| launch --roles ROLES -- COMMAND... | task-prolog"
         )
     run(arguments)
 

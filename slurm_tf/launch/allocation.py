@@ -16,6 +16,10 @@ DEVICE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_
 _BOUND = re.compile(r"gres/gpu|gpu:(per_task|single|map|mask)")
 
 
+# slurm/slurm.h, SLURM_INTERACTIVE_STEP and its like: "steps" of one shell, with the job's SLURM_NTASKS (22.05.8).
+_FIRST_SPECIAL_STEP = 0xFFFFFFFA
+
+
 @dataclass(frozen=True)
 class Allocation:
     """One task of a step. `gpus`: device names it was given, in Slurm's order; they name devices on its node only.
@@ -38,11 +42,13 @@ class Allocation:
         """Return the allocation of the task whose environment this is.
 
         Raises AllocationError outside of a step: a batch script with a TaskProlog has SLURM_PROCID=0 as well, but no
-        SLURM_STEP_ID (22.05.8).
+        SLURM_STEP_ID; the shell of salloc's interactive step has both (22.05.8).
         """
-        if "SLURM_STEP_ID" not in environ or "SLURM_PROCID" not in environ:
+        outside = "SLURM_STEP_ID" not in environ or "SLURM_PROCID" not in environ
+        if outside or _number(environ, "SLURM_STEP_ID") >= _FIRST_SPECIAL_STEP:
+            why = "SLURM_STEP_ID and SLURM_PROCID are not both set" if outside else "it is the shell of the allocation"
             raise AllocationError(
-                "this process is no task of a Slurm step (SLURM_STEP_ID and SLURM_PROCID are not both set)",
+                f"this process is no task of a Slurm step ({why})",
                 "to be started by srun",
                 "put srun in front of the command; a batch script's own shell runs once, on the first node only",
             )

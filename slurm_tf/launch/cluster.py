@@ -96,16 +96,22 @@ def flags(hosts: Hosts, role: str, index: int) -> List[str]:
     return [*lists, f"--job_name={role}", f"--task_index={index}"]
 
 
-def form(reports: Sequence[Report], roles: Sequence[RoleSettings], gpu_sharing: str = "split") -> Cluster:
+def form(
+    reports: Sequence[Report],
+    roles: Sequence[RoleSettings],
+    gpu_sharing: str = "split",
+    gpus_where_found: bool = False,
+) -> Cluster:
     """Return the cluster that `reports`, one a rank, form.
 
     `gpu_sharing`: "split" gives tasks that see all GPUs of their node disjoint slices; "all" leaves every task what it
-    sees. Raises TopologyError.
+    sees. `gpus_where_found`: a task that sees no GPU needs none, whatever its role. Raises TopologyError.
     """
     ordered = sorted(reports, key=lambda report: report.rank)
     _check_reports(ordered, roles)
     places = _places(ordered, roles)
-    gpus = _assign_gpus(ordered, [role for role, _ in places], gpu_sharing)
+    wanted = [0 if gpus_where_found and not report.gpus else role.gpus for report, (role, _) in zip(ordered, places)]
+    gpus = _assign_gpus(ordered, wanted, gpu_sharing)
     tasks = (
         Task(role.name, index, report.rank, report.node, address(report.host, report.port), given)
         for report, (role, index), given in zip(ordered, places, gpus)
@@ -149,17 +155,17 @@ def _places(reports: Sequence[Report], roles: Sequence[RoleSettings]) -> List[Tu
 
 
 def _assign_gpus(
-    reports: Sequence[Report], roles: Sequence[RoleSettings], sharing: str
+    reports: Sequence[Report], wanted: Sequence[Optional[int]], sharing: str
 ) -> List[Optional[Tuple[str, ...]]]:
     given: List[Optional[Tuple[str, ...]]] = [()] * len(reports)
     groups: Dict[Tuple[str, str], List[int]] = {}
-    for position, (report, role) in enumerate(zip(reports, roles)):
-        if role.gpus != 0:
+    for position, (report, number) in enumerate(zip(reports, wanted)):
+        if number != 0:
             # two components of a heterogeneous job on one node have devices of their own
             groups.setdefault((report.node, report.role), []).append(position)
     for (node, _), positions in groups.items():
-        wanted = {position: roles[position].gpus for position in positions}
-        slices = _divide(node, {position: reports[position] for position in positions}, wanted, sharing)
+        numbers = {position: wanted[position] for position in positions}
+        slices = _divide(node, {position: reports[position] for position in positions}, numbers, sharing)
         for position in positions:
             given[position] = slices[position]
     return given

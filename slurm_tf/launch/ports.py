@@ -62,6 +62,21 @@ def interface_address(name: str) -> str:
     return socket.inet_ntoa(answer[20:24])
 
 
+def address_towards(host: str) -> str:
+    """Return the address that packets to `host`, a numeric address, leave from; "" if there is none but loopback.
+
+    Connecting a datagram socket sends nothing.
+    """
+    try:
+        family = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0][0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((host, 9))
+            address = str(probe.getsockname()[0])
+    except OSError:
+        return ""
+    return "" if _is_loopback(address) else address
+
+
 def own_addresses(interface: str) -> List[str]:
     """Return the addresses at which other nodes may reach this one, likeliest first; loopback only if all else fails.
 
@@ -75,18 +90,8 @@ def own_addresses(interface: str) -> List[str]:
     except socket.gaierror:
         found = []
     reachable = [text for text in dict.fromkeys(found) if not _is_loopback(text)]
-    return [*reachable, *_routed_address(reachable)] or ["127.0.0.1"]
-
-
-def _routed_address(known: List[str]) -> List[str]:
-    """The address that packets to elsewhere leave from; connecting a datagram socket sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # TEST-NET-1, RFC 5737
-        except OSError:
-            return []
-        address = str(probe.getsockname()[0])
-    return [] if address in known or _is_loopback(address) else [address]
+    routed = address_towards("192.0.2.1")  # TEST-NET-1, RFC 5737
+    return list(dict.fromkeys([*reachable, *([routed] if routed else [])])) or ["127.0.0.1"]
 
 
 def _is_loopback(address: str) -> bool:

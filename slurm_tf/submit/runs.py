@@ -35,6 +35,15 @@ LAUNCHER_FILES = (
     "scheduler/hostlist.py",
     "launch/*.py",
 )
+# A TaskProlog's stderr is read as its stdout is, so the word "print" shows the line there.
+_MAIN = b"""import sys
+if sys.version_info < (3, 9):
+    sys.exit("%sslurm-tf: found Python %s; needed 3.9 or later for the launcher" % (
+        "print " if "task-prolog" in sys.argv[1:2] else "", sys.version.split()[0]))
+from slurm_tf.launch.__main__ import main
+
+main()
+"""
 _PACKAGE = Path(__file__).resolve().parent.parent
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a zip file can hold
 _LONGEST_NAME = 200
@@ -139,7 +148,7 @@ def launcher_zip() -> bytes:
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        _add(archive, "__main__.py", b"from slurm_tf.launch.__main__ import main\n\nmain()\n")
+        _add(archive, "__main__.py", _MAIN)
         for pattern in LAUNCHER_FILES:
             for path in sorted(_PACKAGE.glob(pattern)):
                 name = f"slurm_tf/{path.relative_to(_PACKAGE).as_posix()}"

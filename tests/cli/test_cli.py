@@ -141,3 +141,34 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     )  # fmt: skip
     assert "Traceback" not in done.stderr
     assert done.stderr == ""
+
+
+def test_the_task_prolog_is_written_where_it_never_changes(tmp_path: Path) -> None:
+    done = slurm_tf("plugin", "task-prolog", XDG_CACHE_HOME=str(tmp_path))
+    path = Path(done.stdout.removesuffix("\n"))
+    assert path.parent == tmp_path / "slurm-tf"
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert slurm_tf("plugin", "task-prolog", XDG_CACHE_HOME=str(tmp_path)).stdout == done.stdout
+    other = slurm_tf("plugin", "task-prolog", "--python=/opt/python", XDG_CACHE_HOME=str(tmp_path))
+    assert other.stdout not in ("", done.stdout)
+    assert len(list(path.parent.iterdir())) == 2
+    head = path.read_bytes().partition(b"\n# What follows")[0]
+    shellcheck = Path(sys.executable).parent / "shellcheck"
+    checked = subprocess.run([shellcheck, "-"], input=head, capture_output=True, timeout=60, check=False)
+    assert checked.returncode == 0, checked.stdout.decode()
+
+
+def test_the_task_prolog_of_a_site(tmp_path: Path) -> None:
+    done = slurm_tf("plugin", "task-prolog", "--output", str(tmp_path / "prolog"))
+    assert done.stdout == f"{tmp_path}/prolog\n"
+    assert (tmp_path / "prolog").stat().st_mode & 0o777 == 0o755
+    done = slurm_tf("plugin", "task-prolog", "--output", str(tmp_path / "no" / "prolog"))
+    assert done.returncode == 2
+    assert "cannot write" in done.stderr
+
+
+def test_launch_is_a_verb_that_says_what_it_needs() -> None:
+    assert re.search(r"\n  launch +\S", slurm_tf("--help").stdout)
+    done = slurm_tf("launch", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: srun ... slurm-tf launch --roles ROLES")

@@ -97,6 +97,12 @@ def test_the_batch_shell_gets_one_clear_hint() -> None:
         Allocation.from_environ({})
 
 
+def test_the_shell_of_an_interactive_step_gets_the_same_hint() -> None:
+    # salloc with LaunchParameters=use_interactive_step: one shell, and the job's SLURM_NTASKS
+    with pytest.raises(AllocationError, match=r"it is the shell of the allocation.*\nHINT: put srun in front"):
+        Allocation.from_environ({**STEP, "SLURM_STEP_ID": "4294967290", "SLURM_PROCID": "0"})
+
+
 def test_a_number_that_is_none() -> None:
     with pytest.raises(AllocationError, match="SLURM_NTASKS is 'x'"):
         Allocation.from_environ({**STEP, "SLURM_NTASKS": "x"})

@@ -152,6 +152,16 @@ def test_one_task_gets_as_many_as_it_asked_for() -> None:
     assert gpus_of(cluster.form(alone, workers(1, None))) == [("0", "1", "2")]
 
 
+def test_gpus_where_there_are_some() -> None:
+    mixed = [Report(0, "cpu", "cpu", 1), Report(1, "gpu", "gpu", 2, ("0", "1")), Report(2, "gpu", "gpu", 3, ("0", "1"))]
+    formed = cluster.form(mixed, workers(3, None), gpus_where_found=True)
+    assert gpus_of(formed) == [(), ("0",), ("1",)]
+    with pytest.raises(TopologyError, match="rank 0 on cpu sees 0 GPUs"):
+        cluster.form(mixed, workers(3, None))
+    with pytest.raises(TopologyError, match="3 GPU tasks on n1 share 1 GPUs"):
+        cluster.form([Report(r, "n1", "n1", r, ("0",)) for r in range(3)], workers(3, None), gpus_where_found=True)
+
+
 # --- the spec ---
 
 

@@ -82,3 +82,11 @@ def test_addresses() -> None:
     found = ports.own_addresses("")
     assert found
     assert found == ["127.0.0.1"] or not any(address.startswith("127.") for address in found)
+
+
+def test_the_address_towards_somebody() -> None:
+    assert ports.address_towards("127.0.0.1") == ""
+    assert ports.address_towards("no-number.example.org") == ""
+    for own in ports.own_addresses(""):
+        if not own.startswith("127."):
+            assert ports.address_towards(own) == own
