@@ -27,7 +27,7 @@ PROGRAM_ENV = "SLURM_TF_PROGRAM_ENV"
 # --- user -> doors without a coordinator (launch/doors.py), beside REGISTER_TIMEOUT and STRATEGY ---
 ROLES = "SLURM_TF_ROLES"  # "chief=1,ps=1,worker=3", in rank order
 EXCHANGE = "SLURM_TF_EXCHANGE"  # the folder where the tasks meet
-PORTS = "SLURM_TF_PORTS"  # "20000-20999"
+PORTS = "SLURM_TF_PORTS"  # "20000-20999"; for an agent too, as a site's TaskProlog may give each user ports
 INTERFACE = "SLURM_TF_INTERFACE"
 GPU_SHARING = "SLURM_TF_GPU_SHARING"  # "split" or "all"
 

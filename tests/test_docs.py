@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from slurm_tf import contract
+from slurm_tf.launch import doors
 from slurm_tf.spec import config, jobs, plan, sites
 from tests.conftest import ROOT
 
@@ -43,6 +44,12 @@ def test_every_key_is_documented(page: str, specs: list[type[msgspec.Struct]]) -
     text = (ROOT / "docs" / page).read_text()
     missing = {key for spec in specs for key in keys(spec) if not re.search(rf"[`\[.]{key}[`\].]", text)}
     assert missing == set()
+
+
+def test_every_option_of_launch_is_documented_with_its_variable() -> None:
+    text = (ROOT / "docs" / "launch.md").read_text()
+    for field, variable in doors.VARIABLES.items():
+        assert f"| `--{field.replace('_', '-')}` | `{variable}` |" in text
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.toml")), ids=lambda path: path.stem)

@@ -19,7 +19,7 @@ import sys
 import time
 from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
-from slurm_tf import contract
+from slurm_tf import contract, units
 from slurm_tf.errors import AllocationError, SlurmTfError
 from slurm_tf.launch import ports, rendezvous
 from slurm_tf.launch.allocation import Allocation
@@ -60,7 +60,9 @@ class Agent:
         settings = self._client.next(deadline)
         try:
             # held until this process ends: the program can be started again at the same address
-            self._reserved = ports.reserve(settings["ports"], (time.monotonic() + deadline) / 2)
+            own = self._environ.get(contract.PORTS)
+            allowed = units.parse_ports(own) if own else settings["ports"]
+            self._reserved = ports.reserve(allowed, (time.monotonic() + deadline) / 2)
             self._client.send(self._report(allocation, settings["interface"]))
         except SlurmTfError as error:
             self._client.send({"is": "unable", "rank": allocation.rank, "node": allocation.node, "why": str(error)})

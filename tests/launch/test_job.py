@@ -51,6 +51,16 @@ def test_the_environment_of_a_program(start_job: StartJob, monkeypatch: pytest.M
     assert not {"SLURM_TF_SECRET", "SLURM_TF_COORDINATOR", "SLURM_TF_PROGRAM_ENV"} & set(seen)
 
 
+def test_ports_that_a_task_prolog_gives_go_before_the_sites(
+    start_job: StartJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    low, high = free_range(2)
+    monkeypatch.setenv("SLURM_TF_PORTS", f"{low}-{high}")
+    job = start_job("true", ports=(high + 1, high + 9))
+    assert job.wait() == 0, job.text
+    assert sorted(int(task["address"].rpartition(":")[2]) for task in job.cluster()) == [low, high]
+
+
 def test_a_strategy_of_one_process_has_no_tf_config(start_job: StartJob) -> None:
     job = start_job('echo "config: ${TF_CONFIG-none}"', strategy="single", roles=(RoleSettings("worker", 1),))
     assert job.wait() == 0, job.text
