@@ -30,6 +30,7 @@ EXCHANGE = "SLURM_TF_EXCHANGE"  # the folder where the tasks meet
 PORTS = "SLURM_TF_PORTS"  # "20000-20999"; for an agent too, as a site's TaskProlog may give each user ports
 INTERFACE = "SLURM_TF_INTERFACE"
 GPU_SHARING = "SLURM_TF_GPU_SHARING"  # "split" or "all"
+# and SLURM_TF_PYTHON, which only the shell script of a TaskProlog reads (submit/plugin.py)
 
 # --- agent -> program, beside TF_CONFIG ---
 CONTRACT = "SLURM_TF_CONTRACT"  # VERSION

@@ -31,8 +31,11 @@ _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 1.0
 # How long rank 0 may take to notice, decide and write after its own limit.
 _GRACE = 30.0
-# Readers of what an earlier exchange of this step told look about once in _LONGEST_PAUSE.
-_READERS_SECONDS = 5.0
+# How long readers of what an earlier exchange of this step told may take to see it, through caches.
+_READERS_SECONDS = 60.0
+# How long a folder that an earlier exchange removes may seem to be there.
+_REMOVAL_SECONDS = 60.0
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 _NAMED = 20
 
 
@@ -55,12 +58,13 @@ class _Table:
     """The files of one exchange."""
 
     def __init__(self, path: str) -> None:
-        self.path = files.own_folder(path)
+        self.path = path
+        os.close(self._open(0))
 
     def read(self, rank: int) -> Message:
         """Return what `rank` last wrote; {} if that is nothing, or not yet to be seen whole."""
         try:
-            handle = os.open(self._name(rank), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            handle = os.open(self._name(rank), _FLAGS, 0o600)
             with os.fdopen(handle, "rb") as file:
                 digest, _, body = file.read().partition(b"\n")
         except OSError as error:
@@ -76,9 +80,7 @@ class _Table:
         """Replace what `rank` wrote."""
         body = json.dumps(message, separators=(",", ":")).encode()
         data = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
-        files.own_folder(self.path)  # the last of an earlier exchange may just have removed it
-        handle = os.open(self._name(rank), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(handle, "r+b") as file:
+        with os.fdopen(self._open(rank), "r+b") as file:
             file.write(data)
             file.truncate()
 
@@ -96,6 +98,18 @@ class _Table:
                 for _ in left:
                     os.unlink(self._name(0))
                 os.rmdir(self.path)
+
+    def _open(self, rank: int) -> int:
+        """Open a file in a folder that is there and ours."""
+        until = time.monotonic() + _REMOVAL_SECONDS
+        while True:
+            try:
+                files.own_folder(self.path)
+                return os.open(self._name(rank), _FLAGS, 0o600)
+            except FileNotFoundError:  # the last of an earlier exchange has just removed the folder
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_FIRST_PAUSE)
 
     def _name(self, rank: int) -> str:
         return os.path.join(self.path, f"rank-{rank}.json")

@@ -211,6 +211,16 @@ def test_node_names_without_leading_zeros(request: pytest.FixtureRequest, door: 
     assert [task["node"] for task in tasks] == ["node1", *(f"node{number}" for number in range(1, 13))]
 
 
+def test_a_folder_that_each_node_sees_late(request: pytest.FixtureRequest) -> None:
+    """Names, sizes and "not there" are cached for 30 s on each node, also when a file is opened: worse than NFS."""
+    shape = pytest.importorskip("tests.sandbox.shape")
+    sandbox = request.getfixturevalue("start")(shape.Shape(nodes=2, fuse=True))
+    at = folder(sandbox)
+    command = [PYTHON, "-IS", str(at / "launch.pyz"), "launch", "--roles=ps=1,worker=3", "--"]
+    done = sandbox.run("srun", "-N2", "-n4", *command, PYTHON, str(at / "program.py"), cwd=at, timeout=180)
+    check_places(by_rank(done.stdout), "ps=1,worker=3")
+
+
 # --- what is special to these doors ---
 
 

@@ -54,7 +54,7 @@ def start(
         for rank in (range(tasks) if ranks is None else ranks)
     ]  # fmt: skip
     try:
-        texts = [process.communicate(timeout=60) for process in processes]
+        texts = [process.communicate(timeout=120) for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -64,7 +64,7 @@ def start(
     ]
 
 
-def seen(done: Done) -> list[tuple[dict[str, str], list[str]]]:
+def seen(done: Done) -> list[tuple[dict[str, str], list[Any]]]:
     """Return each program's environment and arguments."""
     assert [each.returncode for each in done] == [0] * len(done), [each.stderr for each in done]
     return [tuple(json.loads(each.stdout)) for each in done]

@@ -1,6 +1,7 @@
 """Tasks that meet in a folder: real processes, stale files, ranks that do not come."""
 
 import json
+import multiprocessing
 import os
 import threading
 import time
@@ -38,7 +39,7 @@ def meet(
 
 
 def in_processes(path: Path, ranks: Sequence[int], tasks: int, **more: Any) -> list["Future[list[exchange.Message]]"]:
-    with ProcessPoolExecutor(len(ranks)) as pool:
+    with ProcessPoolExecutor(len(ranks), multiprocessing.get_context("fork")) as pool:
         return [pool.submit(meet, path, rank, tasks, **more) for rank in ranks]
 
 
@@ -58,8 +59,8 @@ def test_all_are_told_what_all_said_and_nothing_is_left(tmp_path: Path) -> None:
 
 
 def test_a_step_may_meet_as_often_as_it_likes(tmp_path: Path) -> None:
-    told = [future.result() for future in in_processes(tmp_path / "x", range(4), 4, rounds=10)]
-    assert told == [[words(4, turn) for turn in range(10)]] * 4
+    told = [future.result() for future in in_processes(tmp_path / "x", range(4), 4, rounds=30)]
+    assert told == [[words(4, turn) for turn in range(30)]] * 4
     assert os.listdir(tmp_path) == []
 
 
