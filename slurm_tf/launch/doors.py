@@ -74,7 +74,9 @@ def parse_roles(text: str) -> Tuple[contract.RoleSettings, ...]:
     return tuple(roles.values())
 
 
-def find_place(asked: Asked, environ: Mapping[str, str]) -> Tuple[Place, List[socket.socket]]:
+def find_place(
+    asked: Asked, environ: Mapping[str, str], cluster_flags: bool = False
+) -> Tuple[Place, List[socket.socket]]:
     """Return this task's place, and what holds its port as long as it is kept.
 
     What keeps one task from taking part is told to rank 0, which says so; the others exit with its code and without a
@@ -105,7 +107,8 @@ def find_place(asked: Asked, environ: Mapping[str, str]) -> Tuple[Place, List[so
         sys.exit(int(told["failed"]))
     role, index, gpus = told["places"][allocation.rank]
     variables = {contract.STRATEGY: asked.strategy} if asked.strategy else {}
-    return Place(role, index, told["hosts"], None if gpus is None else tuple(gpus), variables, False), reserved
+    own = None if gpus is None else tuple(gpus)
+    return Place(role, index, told["hosts"], own, variables, cluster_flags, point={}), reserved
 
 
 def _folder(root: str, allocation: Allocation, environ: Mapping[str, str]) -> str:
@@ -178,8 +181,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     asked, cluster_flags, command = _read_options(list(arguments))
     try:
-        place, reserved = find_place(asked, os.environ)
-        flags = cluster.flags(place.hosts or {}, place.role, place.index) if cluster_flags else []
+        place, reserved = find_place(asked, os.environ, cluster_flags)
         environ = program_environ(os.environ, {}, place, 0)
     except (SlurmTfError, OSError) as error:
         _say(str(error))
@@ -189,7 +191,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and a program would inherit that
         signal.signal(number, signal.SIG_DFL)
     try:
-        os.execvpe(command[0], [*command, *flags], environ)  # noqa: S606
+        os.execvpe(command[0], place.argv(command), environ)  # noqa: S606
     except OSError as error:
         _say(f"{place.name}: cannot start {command[0]!r}: {error.strerror}")
         sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
