@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from slurm_tf.contract import LaunchSettings, RoleSettings, RunFolder
 from slurm_tf.launch import doors
 from slurm_tf.submit import plugin, runs
 
@@ -25,7 +26,7 @@ PYTHON = "/usr/bin/python3"  # the nodes' own, which every user can read
 
 # Prints one line: what it was told, where it is, which GPUs of the node it may open and which it would.
 PROGRAM = """
-import errno, json, os, socket
+import errno, glob, json, os, socket, time
 def may_open(number):
     try:
         os.close(os.open(f"/dev/nvidia{number}", os.O_RDWR))
@@ -40,7 +41,16 @@ print(json.dumps({
     # names are places among the devices that the task's control group allows
     "opened": [allowed[int(name)] for name in seen.split(",") if name],
     "task": os.environ["SLURM_TF_TASK"], "devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
-}))
+}), flush=True)
+if "SLURM_TF_RUN" in os.environ:
+    # a coordinator takes the end of a parameter server for a failure, and ends it when the first worker has ended
+    open("said-" + os.environ["SLURM_PROCID"], "w").close()
+    until = time.monotonic() + 600
+    while time.monotonic() < until:
+        all_have = len(glob.glob("said-*")) == int(os.environ["SLURM_NTASKS"])
+        if all_have and not os.environ["SLURM_TF_TASK"].startswith("ps"):
+            break
+        time.sleep(0.05)
 """
 
 
@@ -101,8 +111,43 @@ def task_prolog(sandbox: Sandbox, options: Options, roles: str, program: Sequenc
     return by_rank(step(sandbox, options, command, {"SLURM_TF_ROLES": roles, **host_file(options, at)}, at))
 
 
-# `submit` is to come in here
-DOORS: list[Door] = [launch, task_prolog]
+def coordinator(sandbox: Sandbox, options: Options, roles: str, program: Sequence[str]) -> Tasks:
+    """The one command that a batch script of `slurm-tf submit` ends in."""
+    at = folder(sandbox)
+    gpus = any("gpu" in option for component in options for option in component)
+    settings = LaunchSettings(
+        run="r", local=False, strategy="between_graph", env={}, cluster_flags=False, gpu_sharing="split",
+        roles=tuple(role if gpus and on_gpus(role.name, options) else RoleSettings(role.name, role.count)
+                    for role in doors.parse_roles(roles)),
+        max_restarts=0, register_timeout=30.0, wait=20.0, kill_wait=2.0, ports=None, coordinator_ports=None,
+        interface="", checkpoint_every=None, checkpoint_every_steps=None, checkpoint_keep=3,
+    )  # fmt: skip
+    run = RunFolder(str(at / "run"))
+    for path in (run.path, run.logs, run.checkpoints, run.exports):
+        sandbox.run("mkdir", "-m", "700", path)
+    (at / "settings").write_text(settings.to_json())
+    sandbox.run("cp", str(at / "settings"), run.settings)
+    launcher = [PYTHON, "-IS", str(at / "launch.pyz")]
+    spread = [option for option in options[0] if option.startswith("--distribution")]
+    groups = [f"--het-group={','.join(map(str, range(len(options))))}"] * (len(options) > 1)
+    srun = ["srun", *groups, *spread, *launcher, "agent", "--", *program]
+    lines = ["#!/bin/bash"]
+    for number, component in enumerate(options):
+        asked = " ".join(option for option in component if option not in spread)
+        lines += ["#SBATCH hetjob"] * bool(number) + [f"#SBATCH {asked}"]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in host_file(options, at).items()]
+    (at / "script").write_text("\n".join([*lines, shlex.join([*launcher, "coordinate", run.path, "--", *srun]), ""]))
+    sandbox.run("sbatch", "--wait", f"--output={at}/output", str(at / "script"), cwd=at, check=False)
+    output = (at / "output").read_text()
+    return by_rank("\n".join(line.partition("] ")[2] for line in output.splitlines() if line.startswith("[")))
+
+
+def on_gpus(role: str, options: Options) -> bool:
+    """Whether a job file would ask for GPUs for this role: a chief of a component of its own has none here."""
+    return role == "worker" or (role == "chief" and len(options) == 1)
+
+
+DOORS: list[Door] = [coordinator, launch, task_prolog]
 
 # name: (options of each component, roles, node of each rank where the case is about that)
 CASES: dict[str, tuple[Options, str, str]] = {
@@ -249,7 +294,7 @@ def test_one_step_after_another_meets_anew(sandbox: Sandbox) -> None:
     assert os.listdir(at / ".slurm-tf") == []
 
 
-@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
+@pytest.mark.parametrize("door", [launch, task_prolog], ids=lambda door: door.__name__)
 def test_a_step_with_other_tasks_than_roles_starts_nothing(sandbox: Sandbox, door: Door) -> None:
     at = folder(sandbox)
     if door is launch:
