@@ -5,6 +5,8 @@ import re
 from slurm_tf.errors import UnitError
 
 _PART = re.compile(r"(?P<low>\d{1,9})(-(?P<high>\d{1,9})(:(?P<step>\d{1,9}))?)?", re.ASCII)
+# slurm.conf(5) of 22.05: MaxArraySize is at most 4000001.
+_LARGEST = 4_000_000
 _FORM = 'indexes as sbatch --array writes them, such as "0-7", "1,3,5-9:2" or "0-199%16"'
 
 
@@ -20,8 +22,8 @@ def parse(text: str) -> tuple[tuple[int, ...], int | None]:
             raise UnitError(f"found {text!r}", _FORM)
         low, step = int(match["low"]), int(match["step"] or 1)
         high = int(match["high"] or low)
-        if high < low or not step:
-            raise UnitError(f"found {part!r} in {text!r}", _FORM)
+        if high < low or not step or high > _LARGEST:
+            raise UnitError(f"found {part!r} in {text!r}", f"{_FORM}; indexes to {_LARGEST}")
         indexes.update(range(low, high + 1, step))
     return tuple(sorted(indexes)), int(limit) if percent else None
 

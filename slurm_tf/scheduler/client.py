@@ -4,32 +4,30 @@ Every command is bounded in time and asked for the fields by name. Text that any
 never asked for: it may hold any delimiter, newlines too. pyslurm_client.py is the other implementation.
 """
 
-import functools
 import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from slurm_tf import units
 from slurm_tf.errors import SchedulerError, UnreachableError
-from slurm_tf.scheduler import arrays
-from slurm_tf.scheduler.records import JobRecord, NodeRecord, PartitionRecord, exit_code, wait_status
-from slurm_tf.scheduler.states import JobState
+from slurm_tf.scheduler import arrays, tables
+from slurm_tf.scheduler.records import JobRecord, NodeRecord, PartitionRecord, asked, whole
 
 _SECONDS = 60.0
 # sbatch retries by itself while slurmctld is busy; ended too early, a job may have been taken all the same.
 _SUBMIT_SECONDS = 180.0
-_SEPARATOR = "\x1f"
 # So many ids go on one command line; each takes about ten bytes.
 _IDS = 2000
-# What Slurm's commands print when the daemon does not answer (22.05.8).
+# What Slurm's commands print when the daemon does not answer, or without a slurm.conf (22.05.8). "Unexpected message
+# received" is what scontrol hold makes of it.
 _UNREACHABLE = re.compile(
     r"Unable to contact slurm controller|Connection refused|Connection timed out|Socket timed out|"
-    r"Could not establish a configuration source|Problem talking to the database|"
-    r"Unable to connect|Zero Bytes were transmitted",
+    r"Problem talking to the database|Unable to connect|Zero Bytes were transmitted|Unexpected message received|"
+    r"Could not establish a configuration source|Unable to process configuration file",
     re.IGNORECASE,
 )
 _UNKNOWN_JOB = "Invalid job id specified"
@@ -42,10 +40,16 @@ class Client(Protocol):
     """
 
     def jobs(self, ids: Sequence[str]) -> tuple[JobRecord, ...]:
-        """Return what slurmctld has of these jobs: one record an array task or component; ended jobs for a while."""
+        """Return what slurmctld has of these jobs: one record an array task or component; ended jobs for a while.
+
+        A job that it does not know has no record, nor has an array task that was cancelled before it started (22.05.8).
+        """
 
     def history(self, ids: Sequence[str]) -> tuple[JobRecord, ...]:
-        """Return what slurmdbd has of these jobs, their newest incarnation each."""
+        """Return what slurmdbd has of these jobs, their newest incarnation each.
+
+        sacct takes 128 off exit codes from 128 on, and so does pyslurm: 143 reads as 15 (22.05.8).
+        """
 
     def nodes(self) -> tuple[NodeRecord, ...]:
         """Return all nodes."""
@@ -54,10 +58,10 @@ class Client(Protocol):
         """Return all partitions that the user sees."""
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """Cancel jobs; those that have ended stay as they are."""
+        """Cancel jobs; those that have ended stay as they are, and one that slurmctld does not know is no error."""
 
     def requeue(self, ids: Sequence[str]) -> None:
-        """Put running jobs back into the queue."""
+        """Put jobs that run, or that slurmctld still has, back into the queue."""
 
     def hold(self, ids: Sequence[str]) -> None:
         """Keep pending jobs from starting."""
@@ -95,7 +99,7 @@ def estimate(script: str, environ: Mapping[str, str]) -> str:
 def version(environ: Mapping[str, str] | None = None) -> str:
     """Return the version of Slurm's commands here, such as "22.05.8"; "" if there are none, or none that work."""
     try:
-        text = run(["sbatch", "--version"], environ).stdout
+        text = run(["scontrol", "--version"], environ).stdout
     except SchedulerError:
         return ""
     match = re.search(r"\d+\.\d+(\.\d+)?\S*", text)
@@ -125,72 +129,107 @@ def run(
         raise UnreachableError(f"{argv[0]} did not answer in {seconds:.0f} s") from error
     if done.returncode:
         words = done.stderr.strip() or done.stdout.strip()
-        kind = UnreachableError if _UNREACHABLE.search(words) else SchedulerError
+        kind = kind_of(words)
         raise kind(f"{words or 'no message'} ({argv[0]} ended with exit code {done.returncode})")
     return done
 
 
-# squeue -O name -> field; each printed in full, whatever its length (the suffix does that, 22.05.8)
-_SQUEUE = (
-    "JobID", "ArrayJobID", "ArrayTaskID", "HetJobID", "HetJobOffset", "State", "RestartCnt", "exit_code", "Reason",
-    "UserName", "Account", "Partition", "QOS", "NodeList", "SubmitTime", "StartTime", "EndTime", "Command",
-)  # fmt: skip
-_SACCT = (
-    "JobID", "State", "ExitCode", "Reason", "User", "Account", "Partition", "QOS", "NodeList", "Submit", "Start", "End",
-)  # fmt: skip
-# Fields that some releases lack (Restarts: 22.05).
-_SACCT_NEWER = ("Restarts",)
+def kind_of(words: str) -> type[SchedulerError]:
+    """Return the error for what Slurm said: UnreachableError if that is that a daemon does not answer."""
+    return UnreachableError if _UNREACHABLE.search(words) else SchedulerError
 
 
 class CommandLineClient:
-    """Slurm's own commands: they work with every release, on login nodes of remote clusters, with a site's wrappers."""
+    """Slurm's own commands: they work with every release, on login nodes of remote clusters, with a site's wrappers.
+
+    No command takes longer than `seconds`.
+    """
+
+    def __init__(self, seconds: float = _SECONDS) -> None:
+        self.seconds = seconds
+
+    def _run(self, *argv: str) -> str:
+        return run(argv, seconds=self.seconds).stdout
 
     def jobs(self, ids: Sequence[str]) -> tuple[JobRecord, ...]:
         """Return what squeue says."""
         records: list[JobRecord] = []
-        columns = ",".join(f"{name}:{_SEPARATOR}" for name in _SQUEUE)
-        for some in _portions(ids):
-            # an array's pending tasks in a record each; jobs of partitions that are hidden as well
-            argv = ["squeue", "--noheader", "--array", "--all", "--states=all", f"--jobs={some}", f"--Format={columns}"]
+        # squeue (22.05.8) reads "42+1" as 42
+        for some in _portions([whole(each) for each in checked(ids)]):
+            # an array's waiting tasks in a row each; jobs of partitions that are hidden as well
+            argv = ["squeue", "--noheader", "--array", "--all", "--states=all", f"--jobs={some}"]
             try:
-                text = run(argv).stdout
+                text = self._run(*argv, tables.columns(tables.SQUEUE))
             except SchedulerError as error:
                 if _UNKNOWN_JOB not in error.found:
                     raise
                 continue
-            records += [_from_squeue(dict(zip(_SQUEUE, row, strict=True))) for row in _rows(text, len(_SQUEUE))]
+            rows = [dict(zip(tables.SQUEUE, row, strict=True)) for row in tables.rows(text, len(tables.SQUEUE))]
+            for row in [*rows, *self._lost(rows)]:
+                record = tables.from_squeue(row)
+                records += [record] if asked(record, row["JobID"], ids) else []
         return tuple(records)
+
+    def _lost(self, rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+        """Return rows that squeue --array does not print: of waiting tasks "6-40:2", it leaves out 40 (22.05.8).
+
+        Without --array it names them all, but merges tasks with different reasons and restarts.
+        """
+        waiting: dict[str, list[Mapping[str, str]]] = {}
+        for row in rows:
+            if row["JobID"] == row["ArrayJobID"] and row["ArrayTaskID"].isdigit():
+                waiting.setdefault(row["JobID"], []).append(row)
+        stepped = {job: group[0] for job, group in waiting.items() if tables.is_stepped(group)}
+        if not stepped:
+            return []
+        argv = ["squeue", "--noheader", "--all", "--states=all", f"--jobs={','.join(stepped)}"]
+        text = self._run(*argv, tables.columns(("ArrayJobID", "ArrayTaskID")))
+        printed = {(row["ArrayJobID"], row["ArrayTaskID"]) for row in rows}
+        return [
+            {**stepped[job], "ArrayTaskID": str(index)}
+            for job, tasks in tables.rows(text, 2)
+            for index in arrays.parse(tasks)[0]
+            if (job, str(index)) not in printed
+        ]
 
     def history(self, ids: Sequence[str]) -> tuple[JobRecord, ...]:
         """Return what sacct says."""
         records: list[JobRecord] = []
-        fields = _sacct_fields()
-        for some in _portions(ids):
-            argv = ["sacct", "--noheader", "--parsable", f"--delimiter={_SEPARATOR}", "--allocations"]
-            text = run([*argv, f"--jobs={some}", f"--format={','.join(fields)}"]).stdout
-            for row in _rows(text, len(fields)):
-                records += _from_sacct(dict(zip(fields, row, strict=True)))
+        fields = ("JobIDRaw", *self._sacct_fields)
+        # asked for "42_3", sacct (22.05.8) finds nothing as long as the task is pending
+        for some in _portions([whole(each) for each in checked(ids)]):
+            argv = ["sacct", "--noheader", "--parsable", f"--delimiter={tables.SEPARATOR}", "--allocations"]
+            text = self._run(*argv, f"--jobs={some}", f"--format={','.join(fields)}")
+            for row in tables.rows(text, len(fields)):
+                found = tables.from_sacct(dict(zip(fields, row, strict=True)))
+                records += [record for record in found if asked(record, row[0], ids)]
         return tuple(records)
+
+    @cached_property
+    def _sacct_fields(self) -> tuple[str, ...]:
+        """The fields that this release's sacct has: one that it does not know is an error."""
+        known = set(self._run("sacct", "--helpformat").split())
+        return tables.SACCT + tuple(name for name in tables.SACCT_NEWER if name in known)
 
     def nodes(self) -> tuple[NodeRecord, ...]:
         """Return what sinfo says."""
         names = ("NodeHost", "StateLong", "CPUs", "Memory", "PartitionName", "Gres")
-        columns = ",".join(f"{name}:{_SEPARATOR}" for name in names)
         nodes: dict[str, NodeRecord] = {}
-        for row in _rows(run(["sinfo", "--noheader", "--Node", "--all", f"--Format={columns}"]).stdout, len(names)):
+        for row in tables.rows(self._run("sinfo", "--noheader", "--Node", "--all", tables.columns(names)), len(names)):
             name, state, cpus, memory, partition, gres = row
             known = nodes[name].partitions if name in nodes else ()
             state = state.rstrip("*~#!%$@^+-")
             gpus = gpus_in_gres(gres)
-            nodes[name] = NodeRecord(name, state, int(cpus), int(memory), (*known, partition), gpus)
+            partitions = tuple(sorted((*known, partition)))
+            nodes[name] = NodeRecord(name, state, int(cpus), int(memory), partitions, gpus)
         return tuple(nodes.values())
 
     def partitions(self) -> tuple[PartitionRecord, ...]:
         """Return what sinfo says."""
-        columns = _SEPARATOR.join(("%R", "%a", "%P", "%D", "%l"))
-        lines = run(["sinfo", "--noheader", f"--format={columns}"]).stdout.splitlines()
+        columns = tables.SEPARATOR.join(("%R", "%a", "%P", "%D", "%l"))
+        lines = self._run("sinfo", "--noheader", f"--format={columns}").splitlines()
         found: dict[str, PartitionRecord] = {}
-        for name, up, starred, nodes, limit in (line.split(_SEPARATOR) for line in lines):
+        for name, up, starred, nodes, limit in (line.split(tables.SEPARATOR) for line in lines):
             known = found[name].nodes if name in found else 0
             time = None if limit == "infinite" else units.parse_time(limit)
             minutes = None if time is None else int(time.total_seconds()) // 60
@@ -200,7 +239,7 @@ class CommandLineClient:
     def cancel(self, ids: Sequence[str]) -> None:
         """Run scancel."""
         for some in _portions(ids, " "):
-            run(["scancel", "--", *some.split(" ")])
+            self._run("scancel", "--", *some.split(" "))
 
     def requeue(self, ids: Sequence[str]) -> None:
         """Run scontrol requeue."""
@@ -216,7 +255,12 @@ class CommandLineClient:
 
     def _scontrol(self, verb: str, ids: Sequence[str]) -> None:
         for some in _portions(ids):
-            run(["scontrol", verb, some])
+            self._run("scontrol", verb, some)
+
+
+def _portions(ids: Sequence[str], separator: str = ",") -> list[str]:
+    each = checked(ids)
+    return [separator.join(each[start : start + _IDS]) for start in range(0, len(each), _IDS)]
 
 
 def gpus_in_gres(text: str) -> int:
@@ -225,95 +269,9 @@ def gpus_in_gres(text: str) -> int:
     return sum(map(int, counts))
 
 
-def _portions(ids: Sequence[str], separator: str = ",") -> list[str]:
-    checked = list(dict.fromkeys(ids))
-    for each in checked:
-        if not re.fullmatch(r"\d+(_\d+|\+\d+)?", each):
+def checked(ids: Sequence[str]) -> list[str]:
+    """Return the ids, each once. Raises SchedulerError for text that is no id."""
+    for each in ids:
+        if not re.fullmatch(r"\d+(_\d+|\+\d+)?", each, re.ASCII):
             raise SchedulerError(f"found the job id {each!r}", "a number, as sbatch printed it, N_TASK or N+COMPONENT")
-    return [separator.join(checked[start : start + _IDS]) for start in range(0, len(checked), _IDS)]
-
-
-def _rows(text: str, fields: int) -> list[list[str]]:
-    """Return the rows of a table in which each field is followed by the separator."""
-    rows = [line.split(_SEPARATOR)[:-1] for line in text.splitlines()]
-    for row in rows:
-        if len(row) != fields:
-            raise SchedulerError(f"Slurm printed {row!r}", f"{fields} fields")
-    return rows
-
-
-def _from_squeue(row: Mapping[str, str]) -> JobRecord:
-    state = JobState.parse(row["State"])
-    return JobRecord(
-        id=_squeue_id(row),
-        state=state,
-        reason=_text(row["Reason"]),
-        user=row["UserName"],
-        account=_text(row["Account"]),
-        partition=row["Partition"],
-        qos=_text(row["QOS"]),
-        nodes=_text(row["NodeList"]),
-        submitted=_time(row["SubmitTime"]),
-        started=_time(row["StartTime"]),
-        ended=_time(row["EndTime"]),
-        exit_code=_squeue_exit(row["exit_code"]) if state.ended else None,
-        restarts=int(row["RestartCnt"]) if row["RestartCnt"].isdigit() else None,
-        script=_text(row["Command"]),
-    )
-
-
-def _squeue_id(row: Mapping[str, str]) -> str:
-    if row["ArrayTaskID"].isdigit():
-        return f"{row['ArrayJobID']}_{row['ArrayTaskID']}"
-    if row["HetJobOffset"].isdigit():
-        return f"{row['HetJobID']}+{row['HetJobOffset']}"
-    return row["JobID"]
-
-
-def _squeue_exit(text: str) -> int | None:
-    """22.05 prints a status as of wait(2); a pair "status:signal" is read as well."""
-    if re.fullmatch(r"\d+:\d+", text):
-        status, signal = map(int, text.split(":"))
-        return exit_code(status, signal)
-    return wait_status(int(text)) if text.isdigit() else None
-
-
-def _from_sacct(row: Mapping[str, str]) -> list[JobRecord]:
-    """Return one record, or one for each task of an array that has not started."""
-    state = JobState.parse(row["State"])
-    status, _, signal = row["ExitCode"].partition(":")
-    record = JobRecord(
-        id="",
-        state=state,
-        reason=_text(row["Reason"]),
-        user=row["User"],
-        account=row["Account"],
-        partition=row["Partition"],
-        qos=row["QOS"],
-        nodes=_text(row["NodeList"]),
-        submitted=_time(row["Submit"]),
-        started=_time(row["Start"]),
-        ended=_time(row["End"]),
-        exit_code=exit_code(int(status), int(signal or 0)) if state.ended and status.isdigit() else None,
-        restarts=int(row["Restarts"]) if row.get("Restarts", "").isdigit() else None,
-    )
-    return [replace(record, id=each) for each in arrays.expand(row["JobID"])]
-
-
-@functools.cache
-def _sacct_fields() -> tuple[str, ...]:
-    """The fields that this release's sacct has: one that it does not know is an error."""
-    known = set(run(["sacct", "--helpformat"]).stdout.split())
-    return _SACCT + tuple(name for name in _SACCT_NEWER if name in known)
-
-
-def _text(text: str) -> str:
-    return "" if text in ("(null)", "None", "N/A", "None assigned", "Unknown") else text
-
-
-def _time(text: str) -> datetime | None:
-    """Slurm prints the local time, without a zone."""
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except ValueError:
-        return None
+    return list(dict.fromkeys(ids))

@@ -1,5 +1,6 @@
 """What Slurm says of jobs, nodes and partitions, whichever client asked it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +12,8 @@ class JobRecord:
     """One job, array task ("42_3") or component of a heterogeneous job ("42+1"), in its newest incarnation.
 
     What Slurm did not say is None or "". `exit_code` is a shell's: 128 + n where signal n ended the job's script
-    (`signalled`); None before the end. `ended` of a job that runs is when its time limit ends. `nodes` is a node list.
+    (`signalled`); None before the end. It may be 0 for what Slurm ended by itself: `state` says how a job went. `ended`
+    of a job that runs is when its time limit ends. `nodes` is a node list.
     """
 
     id: str
@@ -33,7 +35,7 @@ class JobRecord:
     @property
     def job(self) -> str:
         """The id that sbatch printed: without array task or component."""
-        return self.id.partition("_")[0].partition("+")[0]
+        return whole(self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,21 @@ class PartitionRecord:
     is_default: bool
     nodes: int
     max_time: int | None
+
+
+def whole(job_id: str) -> str:
+    """Return the id of the array or heterogeneous job that a task or component belongs to."""
+    return job_id.partition("_")[0].partition("+")[0]
+
+
+def asked(record: JobRecord, raw: str, ids: Sequence[str]) -> bool:
+    """Return whether `ids` name the record: by its own id, by that of the whole job, or by Slurm's number of it."""
+    return not {record.id, record.job, raw}.isdisjoint(ids)
+
+
+def said(text: str | None) -> str:
+    """Return what Slurm said, "" for its several words for nothing."""
+    return "" if text in (None, "(null)", "None", "N/A", "None assigned", "Unknown") else str(text)
 
 
 def exit_code(status: int, signal: int) -> int:
