@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Literal, Protocol
 
 from slurm_tf import units
 from slurm_tf.errors import SchedulerError, UnreachableError
@@ -68,6 +68,16 @@ class Client(Protocol):
 
     def release(self, ids: Sequence[str]) -> None:
         """Let held jobs start."""
+
+
+def connect(kind: Literal["commands", "pyslurm"]) -> Client:
+    """Return the client of that kind. Raises SchedulerError if pyslurm is missing or not of Slurm's own release."""
+    if kind == "commands":
+        return CommandLineClient()
+    # pyslurm is an extra, and importing it is not harmless
+    from slurm_tf.scheduler.pyslurm_client import PyslurmClient  # noqa: PLC0415
+
+    return PyslurmClient()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ The built-in defaults below them are those of spec/jobs.py.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast, get_args
 
 import msgspec
 import tomllib
@@ -34,11 +34,17 @@ _SBATCH_OPTIONS = {"ARRAY_INX": "array", "MEM_PER_NODE": "mem", "REQ_SWITCH": "s
 _SBATCH_IGNORED = ("SBATCH_DEBUG", "SBATCH_WAIT", "SBATCH_IGNORE_PBS", "SBATCH_EXPORT", "SBATCH_WAIT4SWITCH")
 
 
+ClientKind = Literal["commands", "pyslurm"]
+
+
 class UserFile(Base, frozen=True):
     """$XDG_CONFIG_HOME/slurm-tf/config.toml."""
 
     site: Annotated[str, Meta(description="the site profile to use")] = ""
     runs: Annotated[str, Meta(description="folder of runs")] = ""
+    client: Annotated[ClientKind, Meta(description="how Slurm is asked: by its commands, or through pyslurm")] = (
+        "commands"
+    )
     job: Annotated[dict[str, Any], Meta(description="defaults for every key of a job file")] = field(
         default_factory=dict
     )
@@ -74,11 +80,7 @@ class Surroundings:
 
 def surroundings(environ: Mapping[str, str], site: str = "") -> Surroundings:
     """Read the user's file and find the site. Raises SpecError or UsageError."""
-    user_path = data.user_config() / "config.toml"
-    user = UserFile()
-    if user_path.is_file():
-        data.check_trusted(user_path)
-        user = layers.resolve([layers.Layer(str(user_path), layers.read_toml(user_path))], UserFile).spec
+    user_path, user = _user_file()
     name = site or environ.get("SLURM_TF_SITE") or user.site or sites.recognise(environ)
     profile = sites.load(name)
     runs = environ.get("SLURM_TF_RUNS") or user.runs or profile.shared or "runs"
@@ -111,6 +113,22 @@ def load(
         JobSpec,
     )
     return Job(path, resolved.spec, resolved.origins, name, profile, around.runs)
+
+
+def client(environ: Mapping[str, str]) -> ClientKind:
+    """Return how Slurm is asked: $SLURM_TF_CLIENT, else the user file's. Raises SpecError or UsageError."""
+    kind = environ.get("SLURM_TF_CLIENT") or _user_file()[1].client
+    if kind not in get_args(ClientKind):
+        raise UsageError(f"found SLURM_TF_CLIENT={kind}", "commands or pyslurm")
+    return cast(ClientKind, kind)
+
+
+def _user_file() -> tuple[Path, UserFile]:
+    path = data.user_config() / "config.toml"
+    if not path.is_file():
+        return path, UserFile()
+    data.check_trusted(path)
+    return path, layers.resolve([layers.Layer(str(path), layers.read_toml(path))], UserFile).spec
 
 
 def explain(job: Job) -> list[tuple[str, str, str]]:

@@ -92,3 +92,15 @@ def test_a_user_file_that_others_write_is_refused(load: Callable[..., Job]) -> N
 def test_where_runs_go(load: Callable[..., Job]) -> None:
     assert load(JOB.format(more="")).runs == "runs"
     assert load(JOB.format(more=""), environ={"SLURM_TF_RUNS": "/r"}).runs == "/r"
+
+
+def test_which_client_asks_slurm() -> None:
+    assert config.client({}) == "commands"
+    user_file('client = "pyslurm"\n')
+    assert config.client({}) == "pyslurm"
+    assert config.client({"SLURM_TF_CLIENT": "commands"}) == "commands"
+    with pytest.raises(UsageError, match="found SLURM_TF_CLIENT=rest; needed commands or pyslurm"):
+        config.client({"SLURM_TF_CLIENT": "rest"})
+    Path(os.environ["XDG_CONFIG_HOME"], "slurm-tf", "config.toml").write_text('client = "rest"\n')
+    with pytest.raises(SpecError, match=r"config.toml: client: "):
+        config.client({})
