@@ -14,7 +14,7 @@ test: lint $(VENV)/.test $(VENV)/.examples ## all tests
 quick: $(VENV)/.test ## a minute: no TensorFlow, no Slurm
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/pytest -m "not tensorflow and not slurm and not slow" $(ARGS)
+	$(BIN)/pytest -n auto -m "not tensorflow and not slurm and not slow" $(ARGS)
 
 lint: $(VENV)/.test $(VENV)/.examples ## style and types
 	$(BIN)/ruff check

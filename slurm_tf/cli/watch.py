@@ -24,8 +24,9 @@ _WATCH_SECONDS, _WATCH_SECONDS_MOST = 2.0, 15.0
 def connect() -> "Client":
     """Return the way to Slurm that is configured."""
     from slurm_tf.scheduler import client
+    from slurm_tf.spec import config
 
-    return client.CommandLineClient()
+    return client.connect(config.client(os.environ))
 
 
 def runs_folder() -> str:

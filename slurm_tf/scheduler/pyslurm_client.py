@@ -200,6 +200,7 @@ def _common(job: Any) -> JobRecord:
         submitted=_time(job.submit_time),
         started=_time(job.start_time),
         exit_code=exit_code(job.exit_code, job.exit_code_signal) if state.ended else None,
+        signalled=state.ended and bool(job.exit_code_signal),
     )
 
 

@@ -79,8 +79,3 @@ def said(text: str | None) -> str:
 def exit_code(status: int, signal: int) -> int:
     """Return a shell's exit code for Slurm's pair "status:signal"."""
     return 128 + signal if signal else status
-
-
-def wait_status(status: int) -> int:
-    """Return a shell's exit code for a status as wait(2) gives it."""
-    return exit_code(status >> 8 & 0xFF, status & 0x7F)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from slurm_tf.errors import SchedulerError
 from slurm_tf.scheduler import arrays
-from slurm_tf.scheduler.records import JobRecord, exit_code, said, wait_status
+from slurm_tf.scheduler.records import JobRecord, exit_code, said
 from slurm_tf.scheduler.states import JobState
 
 SEPARATOR = "\x1f"
@@ -52,6 +52,7 @@ def rows(text: str, fields: int) -> list[list[str]]:
 def from_squeue(row: Mapping[str, str]) -> JobRecord:
     """Return the record of a row with the columns of SQUEUE."""
     state = JobState.parse(row["State"])
+    code, signalled = _squeue_exit(row["exit_code"]) if state.ended else (None, False)
     return JobRecord(
         id=_squeue_id(row),
         state=state,
@@ -64,7 +65,8 @@ def from_squeue(row: Mapping[str, str]) -> JobRecord:
         submitted=_time(row["SubmitTime"]),
         started=_time(row["StartTime"]),
         ended=_time(row["EndTime"]),
-        exit_code=_squeue_exit(row["exit_code"]) if state.ended else None,
+        exit_code=code,
+        signalled=signalled,
         restarts=int(row["RestartCnt"]) if row["RestartCnt"].isdigit() else None,
         script=said(row["Command"]),
     )
@@ -78,18 +80,25 @@ def _squeue_id(row: Mapping[str, str]) -> str:
     return row["JobID"]
 
 
-def _squeue_exit(text: str) -> int | None:
-    """22.05 prints a status as of wait(2); a pair "status:signal" is read as well."""
+def _squeue_exit(text: str) -> tuple[int | None, bool]:
+    """Return the exit code, and whether a signal made it.
+
+    22.05 prints a status as of wait(2); a pair "status:signal" is read as well.
+    """
     if re.fullmatch(r"\d+:\d+", text):
         status, signal = map(int, text.split(":"))
-        return exit_code(status, signal)
-    return wait_status(int(text)) if text.isdigit() else None
+    elif text.isdigit():
+        status, signal = int(text) >> 8 & 0xFF, int(text) & 0x7F
+    else:
+        return None, False
+    return exit_code(status, signal), bool(signal)
 
 
 def from_sacct(row: Mapping[str, str]) -> list[JobRecord]:
     """Return the record of a row with the columns of SACCT, or one for each array task that it stands for."""
     state = JobState.parse(row["State"])
     status, _, signal = row["ExitCode"].partition(":")
+    known = state.ended and status.isdigit()
     record = JobRecord(
         id="",
         state=state,
@@ -102,7 +111,8 @@ def from_sacct(row: Mapping[str, str]) -> list[JobRecord]:
         submitted=_time(row["Submit"]),
         started=_time(row["Start"]),
         ended=_time(row["End"]),
-        exit_code=exit_code(int(status), int(signal or 0)) if state.ended and status.isdigit() else None,
+        exit_code=exit_code(int(status), int(signal or 0)) if known else None,
+        signalled=known and signal not in ("", "0"),
         restarts=int(row["Restarts"]) if row.get("Restarts", "").isdigit() else None,
     )
     return [replace(record, id=each) for each in arrays.expand(row["JobID"])]

@@ -276,14 +276,14 @@ def test_no_format_or_filter_of_the_users_own(
 
 def test_submit_keeps_what_sbatch_says(program: Program, tmp_path: Path) -> None:
     program("sbatch", f'#!/bin/sh\necho "$*" > {tmp_path}/asked\necho hello >&2\necho "a banner"\necho "17;tiger"\n')
-    assert client.submit("job.sh", ["--hold"], os.environ) == client.Submission("17", "tiger", "hello\n")
-    assert (tmp_path / "asked").read_text() == "--parsable --hold job.sh\n"
+    assert client.submit("job.sh", ["--hold"], ["3"], os.environ) == client.Submission("17", "tiger", "hello\n")
+    assert (tmp_path / "asked").read_text() == "--parsable --hold job.sh 3\n"
     program("sbatch", "#!/bin/sh\necho 'sbatch: error: Invalid qos specification' >&2\nexit 1\n")
     with pytest.raises(SchedulerError, match=r"Invalid qos specification \(sbatch ended with exit code 1\)"):
-        client.submit("job.sh", [], os.environ)
+        client.submit("job.sh", [], [], os.environ)
     program("sbatch", "#!/bin/sh\necho Submitted\n")
     with pytest.raises(SchedulerError, match="needed a job id"):
-        client.submit("job.sh", [], os.environ)
+        client.submit("job.sh", [], [], os.environ)
 
 
 @pytest.mark.parametrize(

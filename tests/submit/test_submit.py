@@ -52,6 +52,7 @@ def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSbatch:
     (tmp_path / "kept").mkdir()
     (tmp_path / "bin" / "sbatch").write_text(SBATCH)
     (tmp_path / "bin" / "sbatch").chmod(0o755)
+    (tmp_path / "bin" / "scontrol").symlink_to("sbatch")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("KEPT", str(tmp_path / "kept"))
     return FakeSbatch(tmp_path)
