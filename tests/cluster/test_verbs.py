@@ -87,10 +87,11 @@ def test_cancel_leaves_no_process_and_the_job_does_not_come_back(alice: Member, 
     assert alice.ok("cancel", "a-1") == f"cancelled {number}\n"
     assert gone(sandbox, mark, 40), processes(sandbox, mark)
     assert gone(sandbox, "a-1/launch.pyz", 10), processes(sandbox, "launch.pyz")
-    assert alice.wait_for("a-1", "state", "CANCELLED")["exit_code"] == 1
+    assert alice.wait_for("a-1", "state", "CANCELLED")["exit_code"] not in (None, 0)
     # whatever puts it back into the queue: no attempt starts
-    alice.submit(job(alice, "echo ran", "b"), "--hold")
-    assert alice.ok("cancel", "b-1").startswith("cancelled")
+    alice.submit(job(alice, "echo ran", "b"))
+    assert alice.ok("wait", "b-1") == ""
+    assert alice.ok("cancel", "b-1") == "run b-1 has no job that is not over\n"
     second = alice.run("sbatch", "--parsable", str(alice.folder / "runs" / "b-1" / "script.sbatch")).strip()
     assert alice.sacct(second) == ["FAILED"]
     assert "run b-1 was cancelled" in Path(alice.folder, "runs", "b-1", "logs", f"slurm-{second}.out").read_text()
@@ -101,7 +102,7 @@ def test_one_point_of_a_sweep_is_cancelled(alice: Member) -> None:
     number = alice.submit(text)
     alice.wait_for("a-1/1", "state", "RUNNING")
     assert alice.ok("cancel", "a-1/1") == f"cancelled {number}_1\n"
-    assert alice.type("wait", "a-1").returncode == 1
+    assert alice.type("wait", "a-1").returncode != 0
     assert [point["state"] for point in alice.status("a-1")] == ["COMPLETED", "CANCELLED"]
 
 
