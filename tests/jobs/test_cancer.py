@@ -1,6 +1,7 @@
 """The demo's job and the program of 2016: parameter servers, as real processes, with real deaths."""
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -125,8 +126,10 @@ def test_an_evaluator_follows_the_checkpoints(run_job: RunJob) -> None:
 def test_a_program_of_2016_runs_as_it_is(run_job: RunJob, tmp_path: Path) -> None:
     job = run_job(str(JOBS / "cancer_between_graph.toml"))
     assert job.wait() == 0, job.text
-    ((steps, accuracy),) = job.find(r"^\[worker:0\] steps (\d+), test accuracy ([\d.]+) on 143 samples$")
-    assert int(steps) >= 599
+    (accuracy,) = job.find(r"^\[worker:0\] steps \d+, test accuracy ([\d.]+) on 143 samples$")
     assert float(accuracy) >= 0.93
     assert "slurm_tf" not in (JOBS / "cancer_between_graph.py").read_text().replace("slurm-tf", "")
-    assert (tmp_path / "runs" / "cancer-between-graph-1" / "checkpoints" / "checkpoint").exists()
+    # the step that a worker fetches may be older than its own update: the checkpoint has the last one
+    newest = (tmp_path / "runs" / "cancer-between-graph-1" / "checkpoints" / "checkpoint").read_text()
+    (steps,) = re.findall(r'^model_checkpoint_path: "model.ckpt-(\d+)"', newest, re.MULTILINE)
+    assert int(steps) >= 600
