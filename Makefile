@@ -21,8 +21,9 @@ lint: $(VENV)/.test $(VENV)/.examples ## style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(VENV)/.examples ## the measurements of docs/benchmarks.md
+bench: $(VENV)/.examples $(VENV)/.bench ## the measurements of docs/benchmarks.md; those of Slurm as root
 	$(BIN)/python benchmarks/launch.py
+	$(BIN)/python benchmarks/submit.py
 
 sandbox: $(VENV)/.examples ## a Slurm cluster on this machine, as root; ARGS="--nodes 8 --gpus t4:2"
 	@$(BIN)/python -m tests.sandbox up $(ARGS)
@@ -48,4 +49,8 @@ $(VENV)/.test: $(VENV)/.python setup.cfg pyproject.toml
 
 $(VENV)/.examples: $(VENV)/.python setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[examples]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.python setup.cfg pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@

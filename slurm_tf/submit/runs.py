@@ -75,9 +75,7 @@ def claim(runs: str, job_name: str, name: str = "") -> contract.RunFolder:
 
 def preview(job: Job, name: str) -> Plan:
     """Return the plan that `prepare` would make now; nothing is made."""
-    run = folder(job.runs, name) if name else _free(job.runs, job.spec.name)
-    source = _source(job, run)
-    return plan.fit(job, run, _chdir(run, source) if source else "")
+    return _fit(job, _expected(job, name), _source(job))
 
 
 def prepare(job: Job, name: str) -> Plan:
@@ -85,12 +83,12 @@ def prepare(job: Job, name: str) -> Plan:
 
     Raises SpecError, RunError, UsageError or OSError.
     """
-    preview(job, name)
+    source = _source(job)
+    _fit(job, _expected(job, name), source)
     known = name and os.path.exists(folder(job.runs, name).manifest)
     run = claim(job.runs, job.spec.name, name)
     try:
-        source = _source(job, run)
-        fitted = plan.fit(job, run, _chdir(run, source) if source else "")
+        fitted = _fit(job, run, source)
         if source:
             snapshot.copy(source, Path(_next_code(run)))
         write(fitted, render.script(fitted), source)
@@ -108,18 +106,26 @@ def forget(run: contract.RunFolder) -> None:
         shutil.rmtree(run.path)
 
 
-def _source(job: Job, run: contract.RunFolder) -> snapshot.Source | None:
+def _expected(job: Job, name: str) -> contract.RunFolder:
+    """Return the folder that `claim` would make now."""
+    return folder(job.runs, name) if name else _free(job.runs, job.spec.name)
+
+
+def _source(job: Job) -> snapshot.Source | None:
     """Return the code to copy, None where the program runs from where it is."""
     if not job.spec.snapshot or job.site.scheduler == "local":
         return None
     chdir = Path(plan.source_folder(job))
     if not chdir.is_dir():
         raise SpecError(f"there is no folder {chdir}", "the program's working directory", where=job.where("chdir"))
-    return snapshot.find(chdir, Path(run.path).parent)
+    return snapshot.find(chdir, Path(folder(job.runs, "x").path).parent)
 
 
-def _chdir(run: contract.RunFolder, source: snapshot.Source) -> str:
-    return str(Path(_next_code(run)) / source.chdir.relative_to(source.root))
+def _fit(job: Job, run: contract.RunFolder, source: snapshot.Source | None) -> Plan:
+    """Return the plan of `job` in `run`, in the copy of its code that is to come."""
+    if source is None:
+        return plan.fit(job, run)
+    return plan.fit(job, run, str(Path(_next_code(run)) / source.chdir.relative_to(source.root)))
 
 
 def _next_code(run: contract.RunFolder) -> str:

@@ -121,6 +121,19 @@ def test_a_run_has_its_own_copy_and_the_next_submission_another(
     assert first.chdir != second.chdir
 
 
+def test_the_code_is_looked_for_once(load: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a large work tree that is the longest part of a submission."""
+    real, found = snapshot.find, []
+
+    def find(chdir: Path, folder: Path) -> snapshot.Source:
+        found.append((chdir, folder))
+        return real(chdir, folder)
+
+    monkeypatch.setattr(snapshot, "find", find)
+    runs.prepare(load(JOB, environ={"SLURM_TF_RUNS": str(tmp_path / "runs")}), "")
+    assert found == [(tmp_path, tmp_path / "runs")]
+
+
 def test_a_run_that_cannot_be_made_leaves_nothing(load: Callable[..., Job], tmp_path: Path) -> None:
     job = load(JOB + "[env]\n", environ={"SLURM_TF_RUNS": str(tmp_path / "runs")})
     os.mkfifo(tmp_path / "pipe")
