@@ -44,6 +44,7 @@ CHECKPOINT_EVERY = "SLURM_TF_CHECKPOINT_EVERY"  # seconds; absent if steps decid
 CHECKPOINT_EVERY_STEPS = "SLURM_TF_CHECKPOINT_EVERY_STEPS"
 CHECKPOINT_KEEP = "SLURM_TF_CHECKPOINT_KEEP"
 EXPORT_FOLDER = "SLURM_TF_EXPORT_FOLDER"
+TENSORBOARD_FOLDER = "SLURM_TF_TENSORBOARD_FOLDER"
 # number of an inherited socket: lines of JSON between the program and its agent, see launch/agent.py
 CONTROL_FD = "SLURM_TF_CONTROL_FD"
 
@@ -132,6 +133,16 @@ class RunFolder:
     def exports(self) -> str:
         """The folder for SavedModels."""
         return os.path.join(self.path, "export")
+
+    @property
+    def tensorboard(self) -> str:
+        """The folder for what TensorBoard shows."""
+        return os.path.join(self.path, "tensorboard")
+
+    @property
+    def folders(self) -> Tuple[str, ...]:
+        """All that a program or its agent may write to: made before anything starts."""
+        return (self.logs, self.checkpoints, self.exports, self.tensorboard)
 
     def point(self, index: int) -> "RunFolder":
         """The folder of one task of an array, which is a run of its own."""

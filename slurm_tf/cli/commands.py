@@ -6,7 +6,7 @@ import sys
 import click
 
 from slurm_tf import __version__
-from slurm_tf.cli import jobs, plugin, run, submit, watch
+from slurm_tf.cli import jobs, plugin, run, submit, tensorboard, watch
 from slurm_tf.errors import SlurmTfError
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -32,6 +32,7 @@ for command in (
     watch.cancel,
     watch.wait,
     watch.describe,
+    tensorboard.tensorboard,
     jobs.render,
     jobs.explain,
     jobs.schema,

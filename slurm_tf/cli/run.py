@@ -43,7 +43,8 @@ def _environ(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _report(folder: RunFolder, job: Path, code: int) -> None:
     """Say where everything is, and what to type next."""
-    rows = [("logs", folder.logs), ("checkpoints", folder.checkpoints), ("models", folder.exports)]
+    rows = [("logs", folder.logs), ("checkpoints", folder.checkpoints), ("models", folder.exports),
+            ("tensorboard", folder.tensorboard)]  # fmt: skip
     click.echo(f"\nRun {folder.name} ended with exit code {code}", err=True)
     for what, path in rows:
         if any(os.scandir(path)):

@@ -199,6 +199,7 @@ class Coordinator:
             contract.CHECKPOINT_FOLDER: folder.checkpoints,
             contract.CHECKPOINT_KEEP: str(settings.checkpoint_keep),
             contract.EXPORT_FOLDER: folder.exports,
+            contract.TENSORBOARD_FOLDER: folder.tensorboard,
         }
         if settings.checkpoint_every is not None:
             variables[contract.CHECKPOINT_EVERY] = str(settings.checkpoint_every)
@@ -337,7 +338,7 @@ def _open(path: str, point: str) -> Tuple[contract.RunFolder, contract.LaunchSet
     folder = group
     if point:
         settings, folder = settings.of_point(int(point)), group.point(int(point))
-        for each in (folder.path, folder.logs, folder.checkpoints, folder.exports):
+        for each in (folder.path, *folder.folders):
             files.own_folder(each)
     for marker in (group.cancelled, folder.cancelled):
         if os.path.exists(marker):

@@ -68,7 +68,7 @@ def claim(runs: str, job_name: str, name: str = "") -> contract.RunFolder:
         _check_same_job(run, job_name)
     else:
         run = _next(runs, job_name)
-    for each in (run.logs, run.checkpoints, run.exports):
+    for each in run.folders:
         files.own_folder(each)
     return run
 

@@ -37,7 +37,7 @@ class LocalJob:
         cancelled: bool,
     ) -> None:
         self.run = RunFolder(str(folder))
-        for path in (self.run.path, self.run.logs, self.run.checkpoints, self.run.exports):
+        for path in (self.run.path, *self.run.folders):
             os.makedirs(path, mode=0o700, exist_ok=True)
         Path(self.run.settings).write_text(settings.to_json())
         if cancelled:

@@ -1,0 +1,166 @@
+"""TensorBoard for a run, here or as a job of one task on a node: started, waited for, ended.
+
+It authenticates nobody, so it listens on the loopback address alone, and a person comes to it through ssh.
+"""
+
+import collections
+import contextlib
+import getpass
+import os
+import queue
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from slurm_tf import files
+from slurm_tf.errors import RunError, UnreachableError, UsageError
+from slurm_tf.watch.find import Target
+
+_LOOPBACK = "127.0.0.1"
+# as TensorBoard 2.21 says that it is up
+_URL = re.compile(rf"http://{re.escape(_LOOPBACK)}:(\d+)/")
+_NODE = "slurm-tf: tensorboard on "
+# It imports TensorFlow, from a file system that may be slow.
+_UP_SECONDS = 120.0
+# srun ends its job first; a task has Slurm's KillWait, 30 s by default.
+_END_SECONDS = 40.0
+_LAST_LINES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where it listens; `node` is "" for this machine."""
+
+    node: str
+    port: int
+
+    def ssh(self) -> str:
+        """Return what to type on one's own machine to reach it there at localhost."""
+        tunnel, user = f"ssh -L {self.port}:localhost:{self.port}", getpass.getuser()
+        login = f"{user}@{_this_host()}"
+        return f"{tunnel} -J {login} {user}@{self.node}" if self.node else f"{tunnel} {login}"
+
+
+def folder(target: Target) -> str:
+    """Return the folder that TensorBoard is to read; of a run with points, one with a link to each point's."""
+    run = target.folder
+    for each in (run.path, run.tensorboard):
+        files.own_folder(each)
+    for point in target.ids if target.point is None else ():
+        if point is not None:
+            to = os.path.relpath(run.point(point).tensorboard, run.tensorboard)
+            with contextlib.suppress(FileExistsError):
+                os.symlink(to, os.path.join(run.tensorboard, str(point)))
+    return run.tensorboard
+
+
+def command(logdir: str, port: int) -> list[str]:
+    """Return the command line of TensorBoard; port 0: any that is free. Raises UsageError if it is not installed."""
+    beside = Path(sys.executable).parent
+    program = shutil.which("tensorboard") or shutil.which("tensorboard", path=str(beside))
+    if program is None:
+        raise UsageError(f"no tensorboard in PATH or in {beside}", "it", "pip install tensorboard")
+    return [program, "--logdir", logdir, "--host", _LOOPBACK, "--port", str(port)]
+
+
+def on_node(job: Mapping[str, Any], typed: Mapping[str, str | bool], argv: Sequence[str]) -> list[str]:
+    """Return the command line that runs `argv` on a node, as a job like `job` of a manifest and as was `typed`."""
+    roles = [role for role in (job.get("roles") or {}).values() if role]
+    partition = job.get("partition") or next((role["partition"] for role in roles if role.get("partition")), None)
+    options: dict[str, str | bool | None] = {
+        "job-name": "tensorboard", "partition": partition, "account": job.get("account"), "qos": job.get("qos"),
+        "nodes": "1", "ntasks": "1", "export": "ALL", **typed,
+    }  # fmt: skip
+    words = [f"--{name}" if value is True else f"--{name}={value}" for name, value in options.items() if value]
+    # srun does not say where its task is; the shell does, and is then replaced
+    return ["srun", *words, "/bin/sh", "-c", f'echo "{_NODE}$(uname -n)" && exec "$@"', "sh", *argv]
+
+
+class Server:
+    """A TensorBoard that is starting, or up; leaving the context ends it."""
+
+    def __init__(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
+        """Raises UnreachableError where there is no srun."""
+        try:
+            # a session of its own: srun only reports the first Ctrl-C of a terminal
+            self._process = subprocess.Popen(
+                list(argv), env=dict(environ), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, start_new_session=True, text=True, errors="replace",
+            )  # fmt: skip
+        except FileNotFoundError as error:
+            raise UnreachableError(f"no {argv[0]} here", "Slurm's commands in PATH", "do it on a login node") from error
+        self._on_node = argv[0] == "srun"
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()  # "" is the end
+        self._last: collections.deque[str] = collections.deque(maxlen=_LAST_LINES)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(_END_SECONDS)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def wait_until_up(self, say: Callable[[str], None]) -> Place:
+        """Return where it listens; `say` gets srun's own words. A job may pend for as long as it likes.
+
+        Raises RunError if TensorBoard ends, or does not come up in two minutes.
+        """
+        node, until = "", None if self._on_node else time.monotonic() + _UP_SECONDS
+        while True:
+            line = self._next(until)
+            if line.startswith(_NODE):
+                node, until = line.removeprefix(_NODE), time.monotonic() + _UP_SECONDS
+            elif line.startswith("srun: "):
+                say(line)
+            elif match := _URL.search(line):
+                return Place(node, int(match[1]))
+
+    def wait(self) -> None:
+        """Wait for its end, which is an error: raises RunError."""
+        while True:
+            self._next(None)
+
+    def _read(self) -> None:
+        if self._process.stdout:
+            for line in self._process.stdout:
+                self._lines.put(line)
+        self._lines.put("")
+
+    def _next(self, until: float | None) -> str:
+        try:
+            line = self._lines.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            raise RunError(f"tensorboard is not up after {_UP_SECONDS:.0f} s{self._words()}") from None
+        if not line:
+            code = self._process.wait(_END_SECONDS)
+            raise RunError(f"tensorboard ended with exit code {code}{self._words()}")
+        if line.strip():
+            self._last.append(line.strip())
+        return line.rstrip("\n")
+
+    def _words(self) -> str:
+        return "".join(f"\n  {line}" for line in self._last)
+
+
+def _this_host() -> str:
+    """Return this machine's name as others may know it."""
+    full = socket.getfqdn()
+    return socket.gethostname() if full.startswith(("localhost", "ip6-")) else full
