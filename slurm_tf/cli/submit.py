@@ -138,6 +138,7 @@ def _tell(fitted: "Plan") -> None:
 
 
 def _tell_cost(fitted: "Plan") -> None:
+    from slurm_tf.scheduler import billing
     from slurm_tf.submit import hours
 
     most, prices = hours.at_most(fitted), fitted.job.site.prices
@@ -145,6 +146,12 @@ def _tell_cost(fitted: "Plan") -> None:
     cost = most.price(prices) if prices.currency else None
     if cost is not None:
         amounts.append(f"{cost:.2f} {prices.currency}")
+    try:
+        billed = hours.billing_at_most(fitted, billing.weights())
+    except SchedulerError:  # the job is there, or its script is printed, all the same
+        billed = None
+    if billed is not None:
+        amounts.append(f"{_number(billed)} billing-hours")
     click.echo(f"  takes at most {', '.join(amounts)}", err=True)
 
 

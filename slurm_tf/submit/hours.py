@@ -1,10 +1,19 @@
 """What a job may cost at most: its time limit times what it asks for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slurm_tf import units
+from slurm_tf.errors import UnitError
+from slurm_tf.scheduler.billing import Amounts, Weights
 from slurm_tf.spec.plan import Component, Plan
 from slurm_tf.spec.sites import Prices
+
+# With these a job gets more than its tasks times what each asks for: whole nodes or cores, of a size not known here.
+_UNKNOWN = frozenset({
+    "core-spec", "cpus-per-gpu", "exclusive", "gpus-per-socket", "hint", "mincpus", "ntasks-per-core", "thread-spec",
+    "threads-per-core", "tres-per-task",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +35,34 @@ class Hours:
 
 def at_most(fitted: Plan) -> Hours:
     """Return the hours of a job that runs until its time limit."""
-    points = len(fitted.array.points) if fitted.array else 1
-    time = fitted.job.spec.time
-    limit = units.parse_time(str(time)) if time is not None else None
-    if limit is None:
+    hours = _hours(fitted)
+    if hours is None:
         return Hours(None, None)
-    hours = points * limit.total_seconds() / 3600
     cpus = [_cpus(component) for component in fitted.components]
     gpus = [_gpus(component) for component in fitted.components]
     return Hours(_total(cpus, hours), _total(gpus, hours))
+
+
+def billing_at_most(fitted: Plan, weights: Mapping[str, Weights]) -> float | None:
+    """Return Slurm's billing times hours, over all points; None where an amount or a partition's weights are unknown.
+
+    Each component of a heterogeneous job is billed by itself.
+    """
+    hours = _hours(fitted)
+    options = [dict(component.options) for component in fitted.components]
+    if hours is None or any("clusters" in each for each in options):
+        return None
+    of_partition = [weights.get(each.get("partition") or "") for each in options]
+    pairs = zip(of_partition, fitted.components, strict=True)
+    return _total([each.billing(_amounts(component)) if each else None for each, component in pairs], hours)
+
+
+def _hours(fitted: Plan) -> float | None:
+    """Return how long all points take together."""
+    points = len(fitted.array.points) if fitted.array else 1
+    time = fitted.job.spec.time
+    limit = units.parse_time(str(time)) if time is not None else None
+    return None if limit is None else points * limit.total_seconds() / 3600
 
 
 def _total(amounts: list[int | None], hours: float) -> float | None:
@@ -44,20 +72,59 @@ def _total(amounts: list[int | None], hours: float) -> float | None:
 
 def _cpus(component: Component) -> int | None:
     options = dict(component.options)
-    # whole nodes, of a size that is not known here
-    if "exclusive" in options:
+    if _UNKNOWN & set(options):
         return None
     return component.tasks * int(options.get("cpus-per-task") or 1)
 
 
 def _gpus(component: Component) -> int | None:
     options = dict(component.options)
-    if "gpus" in options:
-        return units.parse_gpus(str(options["gpus"])).number
-    if "gpus-per-task" in options:
-        return component.tasks * units.parse_gpus(str(options["gpus-per-task"])).number
-    per_node = str(options.get("gpus-per-node") or options.get("gres") or "")
-    if not per_node.removeprefix("gpu:")[:1].isalnum():
-        return 0
-    nodes = int(options["nodes"] or 0) if "nodes" in options else 1 if component.tasks == 1 else 0
-    return nodes * units.parse_gpus(per_node.removeprefix("gpu:")).number if nodes else None
+    asked = _asked_gpus(component)
+    if asked is None:
+        return None
+    if asked.number == 0 or "gpus" in options:
+        return asked.number
+    number = component.tasks if "gpus-per-task" in options else _nodes(component)
+    return None if number is None else number * asked.number
+
+
+def _asked_gpus(component: Component) -> units.Gpus | None:
+    """Return the GPUs that the component's option names: in all, of each task, or of each node.
+
+    None for a list that names several, or a form that is not read here.
+    """
+    options = dict(component.options)
+    for name in ("gpus", "gpus-per-task", "gpus-per-node"):
+        if options.get(name):
+            return units.parse_gpus(str(options[name]))
+    gres = [each for each in (options.get("gres") or "").split(",") if each.partition(":")[0] == "gpu"]
+    if not gres:
+        return units.Gpus(0)
+    try:
+        return units.parse_gpus(gres[0].removeprefix("gpu:")) if len(gres) == 1 else None
+    except UnitError:
+        return None
+
+
+def _nodes(component: Component) -> int | None:
+    nodes = dict(component.options).get("nodes")
+    return int(nodes) if nodes else 1 if component.tasks == 1 else None
+
+
+def _memory(component: Component) -> int | None:
+    """Return MiB; None where the site's default holds, or all memory of the nodes is asked for."""
+    options = dict(component.options)
+    numbers = {"mem": _nodes(component), "mem-per-cpu": _cpus(component), "mem-per-gpu": _gpus(component)}
+    for name, number in numbers.items():
+        mib = units.parse_memory(options.get(name) or "0")
+        if mib and number is not None:
+            return mib * number
+    return None
+
+
+def _amounts(component: Component) -> Amounts:
+    """Return what a job holds while it runs, as far as it is what was asked for."""
+    if _UNKNOWN & set(dict(component.options)):
+        return Amounts(None, None, None, None)
+    gpus = _asked_gpus(component)
+    return Amounts(_cpus(component), _memory(component), _nodes(component), _gpus(component), gpus.type if gpus else "")

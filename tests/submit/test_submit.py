@@ -9,6 +9,7 @@ import pytest
 
 from slurm_tf import contract
 from slurm_tf.errors import RunError, SchedulerError
+from slurm_tf.scheduler.billing import Weights
 from slurm_tf.spec.config import Job
 from slurm_tf.spec.plan import Plan
 from slurm_tf.spec.sites import Prices
@@ -167,6 +168,54 @@ def test_hours_of_all_points_what_is_unknown_and_prices(fit: Callable[..., Plan]
     assert hours.Hours(2.0, 0.0).price(prices) == 1.0
     assert hours.Hours(2.0, 1.0).price(prices) is None
     assert hours.Hours(None, 0.0).price(prices) is None
+
+
+WEIGHTS = Weights({"cpu": 1.0, "mem": 0.25 / 1024, "gres/gpu": 2.0, "gres/gpu:a100": 3.0})
+
+
+@pytest.mark.parametrize(
+    ("role", "billed"),
+    [
+        ("", None),  # how much memory the site gives is not known
+        ('mem-per-cpu = "2G"\ncpus-per-task = 4\n', 12.0),
+        ('mem = "2G"\n', None),
+        ('mem = "2G"\nntasks-per-node = 1\n', 3.0),
+        ('mem = "0"\nntasks-per-node = 1\n', None),
+        ('mem-per-gpu = "1G"\ngpus = "a100:2"\n', 12.0),
+        ('mem-per-cpu = "3900M"\npartition = "other"\n', 24.0),
+        ('mem-per-cpu = "1G"\npartition = "without"\n', None),
+    ],
+)
+def test_billing_hours(role: str, billed: float | None, fit: Callable[..., Plan]) -> None:
+    job = 'name = "a"\nstrategy = "multi_worker"\ncommand = ["x"]\ntime = "60"\n[roles.worker]\ncount = 2\n'
+    weights = {"": WEIGHTS, "other": Weights({"cpu": 12.0})}
+    assert hours.billing_at_most(fit(job + role), weights) == billed
+
+
+@pytest.mark.parametrize(
+    "more", ["exclusive = true\n", '[sbatch]\nclusters = "b"\n', '[sbatch]\nhint = "nomultithread"\n']
+)
+def test_billing_of_what_is_not_known(more: str, fit: Callable[..., Plan]) -> None:
+    weights = {"": Weights({"cpu": 1.0})}
+    job = f'time = "30"\n{SINGLE}'
+    assert hours.billing_at_most(fit(job), weights) == 1.5
+    assert hours.billing_at_most(fit(more + job if more[0] == "e" else job + more), weights) is None
+    assert hours.billing_at_most(fit(SINGLE), weights) is None
+
+
+def test_each_component_is_billed_by_itself(fit: Callable[..., Plan]) -> None:
+    job = f'time = "120"\npartition = "p"\n{HET}mem = "2G"\npartition = "q"\n'
+    weights = {"p": Weights({"cpu": 1.9}), "q": Weights({"cpu": 1.0, "mem": 0.001})}
+    assert hours.billing_at_most(fit(job), weights) == (1 + 3) * 2 * 2
+    assert hours.billing_at_most(fit(job), {"p": weights["p"]}) is None
+
+
+@pytest.mark.parametrize(
+    ("gres", "gpus"), [("gpu:a100:2", 2.0), ("shard:1", 0.0), ("gpu:2,tmp:1", 2.0), ("gpu:t4:1,gpu:a100:1", None)]
+)
+def test_gpus_of_an_option_of_sbatch(gres: str, gpus: float | None, fit: Callable[..., Plan]) -> None:
+    job = 'time = "60"\nname = "a"\nstrategy = "single"\ncommand = ["x"]\n[roles.worker]\n'
+    assert hours.at_most(fit(f'{job}[sbatch]\ngres = "{gres}"\n')).gpu == gpus
 
 
 @pytest.mark.parametrize(
