@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -28,17 +30,35 @@ SSH = re.compile(r"ssh -L (\d+):localhost:\1 -J alice@ctl alice@(node\d)\n")
 ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=30).read().decode())"
 
 
-def test_on_a_node_until_ctrl_c(sandbox: Sandbox) -> None:
-    folder = sandbox.shared / "board"
-    sandbox.run("mkdir", str(folder))
-    for name, text in (("job.toml", JOB), ("write.py", WRITE)):
-        (folder / name).write_text(text)
-    slurm_tf, environ = [sys.executable, "-m", "slurm_tf"], {"PYTHONPATH": str(ROOT)}
-    sandbox.run(*slurm_tf, "submit", "job.toml", "--name=board", "--wait", cwd=folder, env=environ, timeout=200)
-    words = [*slurm_tf, "tensorboard", "board", "--node", "--mem=2G", "-t", "10"]
-    with sandbox.popen(
-        *words, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+SLURM_TF = [sys.executable, "-m", "slurm_tf"]
+ENVIRON = {"PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def submitted(sandbox: Sandbox) -> Callable[..., Path]:
+    """Submit the job as run `name`; return the folder that it was submitted from."""
+
+    def submit(name: str, *words: str) -> Path:
+        folder = sandbox.shared / name
+        sandbox.run("mkdir", str(folder))
+        for file, text in (("job.toml", JOB), ("write.py", WRITE)):
+            (folder / file).write_text(text)
+        command = [*SLURM_TF, "submit", "job.toml", f"--name={name}", *words]
+        sandbox.run(*command, cwd=folder, env=ENVIRON, timeout=200)
+        return folder
+
+    return submit
+
+
+def started(sandbox: Sandbox, folder: Path, *words: str) -> "subprocess.Popen[str]":
+    command = [*SLURM_TF, "tensorboard", folder.name, "--node", *words]
+    pipe = subprocess.PIPE
+    return sandbox.popen(*command, cwd=folder, env=ENVIRON, stdout=pipe, stderr=pipe, text=True)
+
+
+def test_on_a_node_until_ctrl_c(sandbox: Sandbox, submitted: Callable[..., Path]) -> None:
+    folder = submitted("board", "--wait")
+    with started(sandbox, folder, "--mem=2G", "-t", "10") as process:
         assert process.stdout
         line = process.stdout.readline()
         found = SSH.fullmatch(line)
@@ -58,14 +78,23 @@ def test_on_a_node_until_ctrl_c(sandbox: Sandbox) -> None:
     assert sandbox.run("pgrep", "-f", "tensorboard --logdir", node=node, check=False).returncode == 1
 
 
-def test_what_slurm_refuses_is_said(sandbox: Sandbox) -> None:
-    folder = sandbox.shared / "refused"
-    sandbox.run("mkdir", str(folder))
-    (folder / "job.toml").write_text(JOB)
-    slurm_tf, environ = [sys.executable, "-m", "slurm_tf"], {"PYTHONPATH": str(ROOT)}
-    sandbox.run(*slurm_tf, "submit", "job.toml", "--name=refused", "--hold", cwd=folder, env=environ)
-    words = [*slurm_tf, "tensorboard", "refused", "--node", "--partition=none-such"]
-    done = sandbox.run(*words, cwd=folder, env=environ, check=False)
-    sandbox.run(*slurm_tf, "cancel", "refused", cwd=folder, env=environ)
-    assert done.returncode == 73
-    assert "srun: error: invalid partition specified: none-such" in done.stderr
+def test_ctrl_c_while_its_job_pends_leaves_no_job(sandbox: Sandbox, submitted: Callable[..., Path]) -> None:
+    folder = submitted("pending", "--hold")
+    with started(sandbox, folder, "--begin=now+1hour") as process:
+        assert process.stderr
+        lines = iter(process.stderr.readline, "")
+        assert any("queued and waiting for resources" in line for line in lines)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    sandbox.run(*SLURM_TF, "cancel", "pending", cwd=folder, env=ENVIRON)
+    linux.wait_until("its job is gone", lambda: not sandbox.run("squeue", "--noheader").stdout)
+
+
+def test_what_slurm_refuses_is_said(sandbox: Sandbox, submitted: Callable[..., Path]) -> None:
+    folder = submitted("refused", "--hold")
+    with started(sandbox, folder, "--partition=none-such") as process:
+        _, err = process.communicate(timeout=60)
+    sandbox.run(*SLURM_TF, "cancel", "refused", cwd=folder, env=ENVIRON)
+    assert process.returncode == 73
+    assert "srun: error: invalid partition specified: none-such" in err
