@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from slurm_tf.cli.options import JOB, NAME, SET
-from slurm_tf.cli.words import as_typed, short
+from slurm_tf.cli.words import say_next, short
 from slurm_tf.contract import RunFolder
 
 
@@ -49,12 +49,9 @@ def _report(folder: RunFolder, job: Path, code: int) -> None:
     for what, path in rows:
         if any(os.scandir(path)):
             click.echo(f"  {what:12} {short(path)}", err=True)
-    me = as_typed()
     file = shlex.quote(str(job))
-    click.echo("Next:", err=True)
-    for command, why in (
-        (f"{me} run {file} --name {shlex.quote(folder.name)}", "go on from its last checkpoint"),
-        (f"{me} explain {file}", "each value and where it came from"),
-        (f"{me} render {file} --site generic", "the batch script for a cluster"),
-    ):
-        click.echo(f"  {command:60}  # {why}", err=True)
+    say_next(
+        (f"run {file} --name {shlex.quote(folder.name)}", "go on from its last checkpoint"),
+        (f"explain {file}", "each value and where it came from"),
+        (f"render {file} --site generic", "the batch script for a cluster"),
+    )

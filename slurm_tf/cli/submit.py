@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slurm_tf.cli import options, watch
-from slurm_tf.cli.words import as_typed, short
+from slurm_tf.cli.words import say_next, short
 from slurm_tf.errors import SchedulerError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -128,13 +128,11 @@ def _tell(fitted: "Plan") -> None:
     click.echo(f"Run {run.name} in {short(run.path)}", err=True)
     click.echo(f"  logs  {short(run.logs)}", err=True)
     _tell_cost(fitted)
-    click.echo("Next:", err=True)
-    for verb, why in (
+    say_next(
         (f"status {name}", "where it is, and why it is pending"),
         (f"logs {name} --follow", "what it prints"),
         (f"cancel {name}", "end it, so that it does not come back"),
-    ):
-        click.echo(f"  {f'{as_typed()} {verb}':44}  # {why}", err=True)
+    )
 
 
 def _tell_cost(fitted: "Plan") -> None:
