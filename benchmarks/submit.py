@@ -131,13 +131,11 @@ def sweep(command, **more):
 
 
 def sbatch_calls(command):
-    """Return how often `command` calls sbatch, `sbatch --version` apart."""
+    """Return how often `command` calls sbatch."""
     calls = Path("calls")
     calls.write_text("")
     sweep(command, PATH=f"{Path('bin').absolute()}:{os.environ['PATH']}", BENCH_CALLS=str(calls.absolute()))
-    lines = calls.read_text().splitlines()
-    versions = lines.count("--version")
-    return len(lines) - versions, versions
+    return len(calls.read_text().splitlines())
 
 
 def inside(pairs, points):
@@ -185,15 +183,13 @@ def tables(figures, points):
     ratios = [ours["all"] / theirs["all"] for ours, theirs in single]
     print(f"\nslurm-tf takes {spread(ratios)} times as long as sbatch by hand.")
     print(f"It takes {spread(own)} s more if Slurm's own part, which wobbles by itself, is left out of both.\n")
-    print(f"| a sweep of {points} | until its id is printed, s | until the command ends, s | sbatch | --version |")
-    print("|---|---|---|---|---|")
-    (ours, our_versions), (theirs, their_versions) = figures["counts"]
-    for side, name, calls, versions in ((0, "slurm-tf submit", ours, our_versions),
-                                        (1, "submitit, map_array", theirs, their_versions)):  # fmt: skip
+    print(f"| a sweep of {points} | until its id is printed, s | until the command ends, s | calls of sbatch |")
+    print("|---|---|---|---|")
+    for side, name in ((0, "slurm-tf submit"), (1, "submitit, map_array")):
         until = [f"{statistics.median(pair[side][column] for pair in many):.3f}" for column in (0, 1)]
-        print(f"| {name} | {' | '.join(until)} | {calls} | {versions} |")
+        print(f"| {name} | {' | '.join(until)} | {figures['counts'][side]} |")
     for column, name in ((2, "importing submitit"), (3, "map_array")):
-        print(f"| of that, {name} | {statistics.median(pair[1][column] for pair in many):.3f} | | | |")
+        print(f"| of that, {name} | {statistics.median(pair[1][column] for pair in many):.3f} | | |")
     print(f"\nslurm-tf takes {spread([a[0] / b[0] for a, b in many])} times submitit's time until the id.")
 
 

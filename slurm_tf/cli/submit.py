@@ -154,7 +154,9 @@ def _tell_cost(fitted: "Plan") -> None:
 
 
 def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4g}"
+    if value is None:
+        return "unknown"
+    return f"{value:.4g}" if value < 1000 else f"{value:.0f}"
 
 
 def _warn(fitted: "Plan", job: str) -> None:
