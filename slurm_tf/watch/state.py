@@ -60,15 +60,20 @@ class PointState:
 
     @property
     def is_over(self) -> bool:
-        """Whether every component has ended; never so where Slurm does not say."""
-        return bool(self.records) and all(record.state.ended for record in self.records)
+        """Whether every component has ended; never so where Slurm does not say.
+
+        Slurm (22.05.8) keeps no record of an array task that was cancelled before it started.
+        """
+        if not self.records:
+            return self.cancelled and bool(self.job) and not self.notes
+        return all(record.state.ended for record in self.records)
 
     @property
     def exit_code(self) -> int | None:
         """sbatch --wait's: the highest of all components, 1 for a signal or an end that is no exit; None before."""
         if not self.is_over:
             return None
-        return max(_exit_code(record) for record in self.records)
+        return max((_exit_code(record) for record in self.records), default=1)
 
 
 def ask(slurm: Client, ids: Sequence[str]) -> Answers:

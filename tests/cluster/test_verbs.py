@@ -106,6 +106,14 @@ def test_one_point_of_a_sweep_is_cancelled(alice: Member) -> None:
     assert [point["state"] for point in alice.status("a-1")] == ["COMPLETED", "CANCELLED"]
 
 
+def test_a_point_that_has_not_started_is_cancelled(alice: Member) -> None:
+    alice.submit(job(alice, "sleep {n}", count=1, more='sweep.n = [5, 1000]\narray = "%1"'))
+    alice.wait_for("a-1/0", "state", "RUNNING")
+    alice.ok("cancel", "a-1/1")
+    assert alice.type("wait", "a-1").returncode == 1
+    assert alice.status("a-1/0")[0]["state"] == "COMPLETED"
+
+
 def test_logs_follow_from_before_the_start_across_a_requeue(alice: Member) -> None:
     program = "echo life ${SLURM_RESTART_COUNT-0}; test ${SLURM_RESTART_COUNT-0} = 1 || sleep 1000"
     number = alice.submit(job(alice, program, count=1), "--hold")

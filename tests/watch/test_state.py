@@ -143,6 +143,20 @@ def test_a_cancel_that_slurm_does_not_take_is_marked_all_the_same(make_run: Make
     assert report.state_words(point) == "unknown (cancelled)"
 
 
+def test_a_point_that_was_cancelled_before_it_started_is_forgotten_by_slurm_and_over(
+    make_run: MakeRun, slurm: Slurm
+) -> None:
+    target = make_run("a-1", ("1", (0, 1), True))
+    slurm.live = [record("1_0", JobState.COMPLETED, exit_code=0)]
+    with pytest.raises(SchedulerError, match="Slurm knows nothing of job 1_1"):
+        state.wait(slurm, target)
+    os.makedirs(target.run.point(1).path)
+    Path(target.run.point(1).cancelled).touch()
+    assert [point.exit_code for point in state.wait(slurm, target)] == [0, 1]
+    slurm.past = DOWN
+    assert not state.look(slurm, [target])[1].is_over
+
+
 def test_failed_points_alone_are_submitted_again(make_run: MakeRun, slurm: Slurm) -> None:
     target = make_run("a-1", ("1", (0, 1, 2, 3), True), array={"limit": 2, "one_job": True})
     slurm.live = [
