@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -153,7 +154,9 @@ def test_the_program_holds_its_port_and_can_listen_on_it(tmp_path: Path) -> None
 
 def test_the_program_ignores_no_signal_that_python_does(tmp_path: Path) -> None:
     (done,) = start([*LAUNCHER, "--roles=worker=1", "--", "grep", "SigIgn", "/proc/self/status"], 1, tmp_path)
-    assert int(done.stdout.split()[1], 16) == 0
+    ignored = int(done.stdout.split()[1], 16)
+    # whoever started the tests may ignore signals of its own
+    assert not any(ignored >> (number - 1) & 1 for number in (signal.SIGPIPE, signal.SIGXFSZ))
 
 
 @pytest.mark.parametrize(("command", "code"), [("/no/such", 127), ("/etc/hostname", 126)])
