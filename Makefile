@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick lint bench sandbox sandbox-shell sandbox-down clean
+.PHONY: demo test quick lint bench bench-overhead sandbox sandbox-shell sandbox-down clean
 
 demo: $(VENV)/.examples ## train on this machine; NAME=cancer-1 goes on with that run
 	$(BIN)/slurm-tf run jobs/cancer_ps.toml $(if $(NAME),--name $(NAME))
@@ -24,6 +24,9 @@ lint: $(VENV)/.test $(VENV)/.examples ## style and types
 bench: $(VENV)/.examples $(VENV)/.bench ## the measurements of docs/benchmarks.md; those of Slurm as root
 	$(BIN)/python benchmarks/launch.py
 	$(BIN)/python benchmarks/submit.py
+
+bench-overhead: $(VENV)/.examples ## half an hour, so not part of bench; ARGS="--pairs 3 --seconds 60"
+	$(BIN)/python benchmarks/overhead.py $(ARGS)
 
 sandbox: $(VENV)/.examples ## a Slurm cluster on this machine, as root; ARGS="--nodes 8 --gpus t4:2"
 	@$(BIN)/python -m tests.sandbox up $(ARGS)
