@@ -110,6 +110,26 @@ class RunFolder:
         return os.path.join(self.path, "jobs.json")
 
     @property
+    def preflight(self) -> str:
+        """What the newest preflight measured, as JSON: see launch/preflight.py."""
+        return os.path.join(self.path, "preflight.json")
+
+    @property
+    def preflight_script(self) -> str:
+        """The batch script of a preflight alone."""
+        return os.path.join(self.path, "preflight.sbatch")
+
+    @property
+    def probes(self) -> str:
+        """The folder where the nodes of a preflight write and read."""
+        return os.path.join(self.path, "preflight")
+
+    @property
+    def bad_nodes(self) -> str:
+        """Nodes that the next submission leaves out, as JSON: node, reason and time of each."""
+        return os.path.join(self.path, "bad_nodes.json")
+
+    @property
     def cancelled(self) -> str:
         """There if the run was cancelled: no attempt may start."""
         return os.path.join(self.path, "cancelled")
@@ -157,6 +177,21 @@ class RunFolder:
         return os.path.join(self.logs, f"{role}-{index}.log")
 
 
+def bad_nodes(folder: RunFolder) -> Dict[str, Dict[str, Any]]:
+    """Return the nodes that earlier preflights of a run found bad; `reason` and `at` (seconds since the epoch) of each.
+
+    Raises RunError for a file of another version.
+    """
+    try:
+        with open(folder.bad_nodes, encoding="utf-8") as file:
+            text = json.load(file)
+    except FileNotFoundError:
+        return {}
+    check_version(text.get("contract"), folder.bad_nodes)
+    nodes: Dict[str, Dict[str, Any]] = text["nodes"]
+    return nodes
+
+
 @dataclass(frozen=True)
 class RoleSettings:
     """One role of the plan. `gpus` is how many each task is to get; None: some, as many as its node divides."""
@@ -170,6 +205,7 @@ class RoleSettings:
 class LaunchSettings:
     """What the coordinator must know about the plan; times in seconds.
 
+    `preflight_factor`: by what factor a node may be slower than others.
     `points`: of an array, the values of each task by its index; `point`: the values of this run.
     """
 
@@ -190,6 +226,8 @@ class LaunchSettings:
     checkpoint_every: Optional[float]
     checkpoint_every_steps: Optional[int]
     checkpoint_keep: int
+    preflight: bool = False
+    preflight_factor: float = 4.0
     point: Mapping[str, str] = field(default_factory=dict)
     points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 

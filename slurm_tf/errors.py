@@ -13,6 +13,7 @@
     ├── RunError               73   a run's folder cannot be used
     ├── CheckpointError        74   a checkpoint cannot be written or read
     ├── RegistrationError      75   some task never reported to the coordinator
+    ├── PreflightError         76   a node of the allocation is not fit for the job
     ├── AuthenticationError    77   the other side does not know the job's secret
     └── StoppedError      128 + n   ended by signal n
 
@@ -115,6 +116,12 @@ class RegistrationError(SlurmTfError):
     def __init__(self, found: str, needed: str, do: str, missing: Sequence[str]) -> None:
         super().__init__(found, needed, do)
         self.missing = tuple(missing)
+
+
+class PreflightError(SlurmTfError):
+    """A node of the allocation is slow, cut off, or lacks GPUs or storage."""
+
+    exit_code = 76
 
 
 class AuthenticationError(SlurmTfError):

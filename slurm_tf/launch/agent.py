@@ -21,7 +21,7 @@ from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from slurm_tf import contract, units
 from slurm_tf.errors import AllocationError, SlurmTfError
-from slurm_tf.launch import ports, rendezvous
+from slurm_tf.launch import ports, probe, rendezvous
 from slurm_tf.launch.allocation import Allocation
 from slurm_tf.launch.child import Child, Output
 from slurm_tf.launch.environ import Place, program_environ
@@ -58,6 +58,7 @@ class Agent:
         self._client = rendezvous.connect(places, secret, allocation.tasks, deadline)
         self._client.send({"is": "hello"})
         settings = self._client.next(deadline)
+        allowed: Optional[Tuple[int, int]] = None
         try:
             # held until this process ends: the program can be started again at the same address
             own = self._environ.get(contract.PORTS)
@@ -66,7 +67,7 @@ class Agent:
             self._client.send(self._report(allocation, settings["interface"]))
         except SlurmTfError as error:
             self._client.send({"is": "unable", "rank": allocation.rank, "node": allocation.node, "why": str(error)})
-        place = self._client.next(deadline + float(settings["patience"]))
+        place = probe.take_part(self._client, secret, allowed, deadline + float(settings["patience"]))
         if place.get("do") == "leave":
             return 0
         shared = self._client.next(deadline + float(settings["patience"]))

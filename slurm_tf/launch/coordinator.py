@@ -1,7 +1,6 @@
 """On the batch host: starts the step, gathers its tasks into one cluster, and sees the job through to its exit code."""
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -12,11 +11,11 @@ import sys
 import time
 from collections import Counter
 from dataclasses import asdict
-from typing import Dict, List, NoReturn, Optional, Sequence, Tuple
+from typing import Dict, List, NoReturn, Optional, Sequence
 
 from slurm_tf import contract, files
-from slurm_tf.errors import RegistrationError, RunError, SlurmTfError, StoppedError
-from slurm_tf.launch import cluster, ports, rendezvous, wire
+from slurm_tf.errors import RegistrationError, SlurmTfError, StoppedError
+from slurm_tf.launch import cluster, opening, ports, preflight, rendezvous, wire
 from slurm_tf.launch.allocation import expected_nodes
 from slurm_tf.launch.policy import Action, Outcome, Policy, describe
 from slurm_tf.launch.rendezvous import Connection
@@ -39,7 +38,13 @@ _WITHOUT_CLUSTER = ("single", "mirrored")
 class Coordinator:
     """The life of one attempt of a run."""
 
-    def __init__(self, folder: contract.RunFolder, settings: contract.LaunchSettings, launcher: Sequence[str]) -> None:
+    def __init__(
+        self,
+        folder: contract.RunFolder,
+        settings: contract.LaunchSettings,
+        launcher: Sequence[str],
+        preflight_only: bool = False,
+    ) -> None:
         """`launcher`: the command that starts one agent a task, srun or launch/local.py."""
         self._folder, self._settings, self._launcher_command = folder, settings, list(launcher)
         self._planned = [f"{role}:{index}" for role, index in settings.tasks]
@@ -51,6 +56,8 @@ class Coordinator:
         self._connections: Dict[str, Connection] = {}
         self._nodes: Dict[str, str] = {}
         self._starts: Counter[str] = Counter()
+        self._preflight: Optional[preflight.Preflight] = None
+        self._preflight_only = preflight_only
         self._policy: Optional[Policy] = None
         self._switchboard = Switchboard()
         self._status = Status(folder.status, settings.run, self._planned, os.environ, _say)
@@ -102,7 +109,8 @@ class Coordinator:
             now = time.monotonic()
             self._status.tick(now)
             if self._policy is None:
-                self._check_registration(now)
+                if self._is_cleared(now):
+                    return Outcome(0, "")
                 continue
             self._carry_out(self._policy.tick(now))
             self._deliver(self._switchboard.tick(now))
@@ -113,18 +121,17 @@ class Coordinator:
     def _patience(self) -> float:
         """Seconds until something is due."""
         due = [time.monotonic() + _PROGRESS_SECONDS, self._switchboard.wakes_at, self._status.wakes_at]
-        due += [self._policy.wakes_at] if self._policy else [self._register_until, self._say_progress_at]
+        if self._policy:
+            due.append(self._policy.wakes_at)
+        else:
+            due += [self._preflight.wakes_at] if self._preflight else [self._register_until, self._say_progress_at]
         return max(0.0, min(when for when in due if when is not None) - time.monotonic())
 
     def _take(self, connection: Connection, messages: List[wire.Message]) -> None:
         for message in messages:
             kind = "lost" if "lost" in message else message.get("is")
-            if kind == "hello":
-                self._greet(connection)
-            elif kind == "report":
-                self._on_report(connection, message)
-            elif kind == "unable":
-                raise RegistrationError(f"rank {message['rank']} on {message['node']}: {message['why']}", "", "", ())
+            if kind in ("hello", "report", "unable", "probed"):
+                self._take_early(connection, str(kind), message)
             elif kind == "started":
                 self._on_started(connection.name, int(message["pid"]))
             elif kind == "ended":
@@ -138,11 +145,22 @@ class Coordinator:
             else:
                 raise AssertionError(f"an agent said {message}")
 
-    # --- until all tasks have come ---
+    # --- until all tasks have come, and are found fit ---
+
+    def _take_early(self, connection: Connection, kind: str, message: wire.Message) -> None:
+        if kind == "hello":
+            self._greet(connection)
+        elif kind == "report":
+            self._on_report(connection, message)
+        elif kind == "unable":
+            raise RegistrationError(f"rank {message['rank']} on {message['node']}: {message['why']}", "", "", ())
+        elif self._preflight:
+            rank = self._planned.index(connection.name)
+            self._ask(self._preflight.answered(rank, message["answer"], time.monotonic()))
 
     def _greet(self, connection: Connection) -> None:
         settings = self._settings
-        patience = settings.register_timeout
+        patience = settings.register_timeout + preflight.PATIENCE_SECONDS
         self._send(connection, {"ports": settings.ports, "interface": settings.interface, "patience": patience})
 
     def _on_report(self, connection: Connection, message: wire.Message) -> None:
@@ -156,8 +174,34 @@ class Coordinator:
         self._reports[report.rank] = report
         self._connections[connection.name] = connection
         self._status.task(connection.name, state="registered", node=report.node)
-        if len(self._reports) == len(self._planned):
+        if len(self._reports) < len(self._planned):
+            return
+        if self._settings.preflight or self._preflight_only:
+            _say("all tasks registered; preflight before the programs start")
+            self._preflight = preflight.Preflight(self._folder, self._settings, self._reports)
+            self._ask(self._preflight.begin(time.monotonic()))
+        else:
             self._begin()
+
+    def _ask(self, letters: List[preflight.Letter]) -> None:
+        for rank, message in letters:
+            if self._planned[rank] in self._connections:
+                self._send(self._connections[self._planned[rank]], message)
+
+    def _is_cleared(self, now: float) -> bool:
+        """See to what comes before the programs; true if nothing comes after it. Raises PreflightError."""
+        if self._preflight is None:
+            self._check_registration(now)
+            return False
+        self._ask(self._preflight.tick(now))
+        if self._preflight.all_are_lost:
+            raise RegistrationError("every task left during the preflight", "", "see what its agent printed", ())
+        if not self._preflight.over:
+            return False
+        self._preflight.finish(_say)
+        if not self._preflight_only:
+            self._begin()
+        return self._preflight_only
 
     def _begin(self) -> None:
         """All have come: tell each its place, and start."""
@@ -253,6 +297,10 @@ class Coordinator:
     def _on_lost(self, connection: Connection, reason: str) -> None:
         if self._connections.pop(connection.name, None) is None:
             return
+        if self._policy is None and self._preflight:
+            node = self._reports[self._planned.index(connection.name)].node
+            self._ask(self._preflight.lost(node, time.monotonic()))
+            return
         if self._policy is None:
             raise RegistrationError(f"{connection.name} left before all had come: {reason}", "", "", [connection.name])
         self._on_ended(connection.name, None)
@@ -299,7 +347,7 @@ class Coordinator:
             self._server.send_packed(connection, wire.pack({"do": "leave"}))
         self._server.close_all()
         # a step that never became a job has tasks that nobody told to leave
-        for number in (None, signal.SIGTERM, signal.SIGKILL)[self._policy is None :]:
+        for number in (None, signal.SIGTERM, signal.SIGKILL)[not (self._policy or self._preflight) :]:
             if number is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self._launcher.pid, number)
@@ -313,47 +361,14 @@ def _say(text: str) -> None:
     sys.stderr.flush()
 
 
-def _lock(folder: contract.RunFolder) -> int:
-    """Hold the run for this process's life; raises RunError if another living coordinator holds it."""
-    handle = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.read(handle, 200).decode("utf-8", "replace")
-        raise RunError(
-            f"run {folder.name} is being run by {owner}",
-            "a run of which no other attempt lives",
-            "wait, or use another --name",
-        ) from None
-    os.ftruncate(handle, 0)
-    os.write(handle, f"process {os.getpid()} on {os.uname().nodename}".encode())
-    return handle
-
-
-def _open(path: str, point: str) -> Tuple[contract.RunFolder, contract.LaunchSettings]:
-    """Return the run, or one point of it, whose folders are made here: nobody waits for 1,000 of them at submission."""
-    group = contract.RunFolder(os.path.abspath(path))
-    with open(group.settings, encoding="utf-8") as file:
-        settings = contract.LaunchSettings.from_json(file.read())
-    folder = group
-    if point:
-        settings, folder = settings.of_point(int(point)), group.point(int(point))
-        for each in (folder.path, *folder.folders):
-            files.own_folder(each)
-    for marker in (group.cancelled, folder.cancelled):
-        if os.path.exists(marker):
-            raise RunError(f"run {settings.run} was cancelled", "one that is to go on", "submit it again")
-    return folder, settings
-
-
 def main(arguments: Sequence[str]) -> NoReturn:
-    """coordinate RUN_FOLDER [--point INDEX] -- LAUNCHER..."""
+    """coordinate RUN_FOLDER [--point INDEX] [--preflight] -- LAUNCHER..."""
     end = list(arguments).index("--")
     options, launcher = arguments[:end], list(arguments[end + 1 :])
     try:
-        folder, settings = _open(options[0], options[2] if options[1:2] == ["--point"] else "")
-        _lock(folder)
-        code = Coordinator(folder, settings, launcher).run()
+        folder, settings = opening.open_run(options[0], options[2] if options[1:2] == ["--point"] else "")
+        opening.lock(folder)
+        code = Coordinator(folder, settings, launcher, "--preflight" in options[1:]).run()
     except (SlurmTfError, OSError) as error:
         _say(str(error))
         code = error.exit_code if isinstance(error, SlurmTfError) else 1

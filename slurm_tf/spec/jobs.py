@@ -64,6 +64,7 @@ class Launch(Base, frozen=True):
     )
     kill_wait: Annotated[Amount, Meta(description="from SIGTERM to SIGKILL (slurm.conf KillWait)")] = "00:00:05"
     max_restarts: Annotated[int, Meta(ge=0, description="restarts in place before the job fails")] = 0
+    preflight_factor: Annotated[float, Meta(gt=1, description="a node so many times slower than others is bad")] = 4.0
 
 
 class Container(Base, frozen=True):
@@ -101,6 +102,7 @@ class JobSpec(Base, frozen=True):
     snapshot: Annotated[
         bool, Meta(description="submit: run a copy of the program's code, so that edits do not count")
     ] = True
+    preflight: Annotated[bool, Meta(description="probe the nodes and the ways between them before training")] = False
     array: Annotated[
         str | int, Meta(description="task indexes of a job array (sbatch --array), or %N: so many at once")
     ] = ""

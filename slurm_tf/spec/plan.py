@@ -245,6 +245,8 @@ def _settings(
         checkpoint_every=None if by_steps else _seconds(job, "checkpoint.every", spec.checkpoint.every),
         checkpoint_every_steps=spec.checkpoint.every_steps,
         checkpoint_keep=spec.checkpoint.keep,
+        preflight=spec.preflight,
+        preflight_factor=spec.launch.preflight_factor,
         point=next(iter(points.values()), {}) if local else {},
         points={} if local else points,
     )
