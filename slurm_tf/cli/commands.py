@@ -6,7 +6,7 @@ import sys
 import click
 
 from slurm_tf import __version__
-from slurm_tf.cli import jobs, plugin, run, submit, tensorboard, watch
+from slurm_tf.cli import jobs, plugin, preflight, run, submit, tensorboard, watch
 from slurm_tf.errors import SlurmTfError
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -26,6 +26,7 @@ for command in (
     run.run,
     submit.submit,
     submit.resubmit,
+    preflight.preflight,
     watch.status,
     watch.list_runs,
     watch.logs,

@@ -14,3 +14,6 @@ SET = click.option(
     metavar="KEY=VALUE",
     help="Set a key of JOB, such as roles.worker.count=4.",
 )
+FORGET_BAD_NODES = click.option(
+    "--forget-bad-nodes", is_flag=True, help="Use the nodes again that a preflight of the run found bad."
+)

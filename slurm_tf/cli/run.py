@@ -29,13 +29,13 @@ def run(job: Path, name: str, overrides: tuple[str, ...]) -> None:
 
     folder = runs.prepare(config.load(job, os.environ, "local", overrides), name).run
     click.echo(f"Run {folder.name} in {short(folder.path)}", err=True)
-    code = local.run_script(folder.script, _environ(os.environ))
+    code = local.run_script(folder.script, environ_here(os.environ))
     _report(folder, job, code)
     sys.exit(code)
 
 
-def _environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """Put the Python that slurm-tf runs on first, unless the user has activated an environment."""
+def environ_here(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return `environ` with the Python that slurm-tf runs on first, unless the user has activated an environment."""
     active = any(environ.get(name) for name in ("VIRTUAL_ENV", "CONDA_PREFIX"))
     path = environ.get("PATH", os.defpath)
     return {**environ, "PATH": path if active else f"{Path(sys.executable).parent}:{path}"}

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,16 @@ from slurm_tf.cli.words import say_next, short
 from slurm_tf.errors import SchedulerError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
+    from slurm_tf.contract import RunFolder
+    from slurm_tf.spec.config import Job
     from slurm_tf.spec.plan import Plan
     from slurm_tf.submit.submit import Sent
 
 # -h is sbatch's and may be part of an option's value, such as -phigh
-_SETTINGS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+SETTINGS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 
 
-@click.command(context_settings=_SETTINGS, options_metavar="[OPTIONS]")
+@click.command(context_settings=SETTINGS, options_metavar="[OPTIONS]")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="JOB [SBATCH OPTIONS]")
 @options.SITE
 @options.NAME
@@ -29,16 +32,38 @@ _SETTINGS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 @click.option("--dry-run", is_flag=True, help="Print the script; ask Slurm when it would start; submit nothing.")
 @click.option("--parsable", is_flag=True, help="Print the job id alone (id;cluster).")
 @click.option("--wait", is_flag=True, help="Wait for the job to end; its exit code is ours, as with sbatch --wait.")
+@options.FORGET_BAD_NODES
 def submit(
-    words: tuple[str, ...], site: str, name: str, overrides: tuple[str, ...], dry_run: bool, parsable: bool, wait: bool
+    words: tuple[str, ...],
+    site: str,
+    name: str,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    parsable: bool,
+    wait: bool,
+    forget_bad_nodes: bool,
 ) -> None:
     """Submit JOB to Slurm.
 
     Options of sbatch (--partition, --dependency, --array, --hold, -t ...) may follow JOB; they outrank the job file.
     """
+    from slurm_tf.submit import bad_nodes, runs
+
+    job, asked_to_wait = load(words, site, overrides)
+    if job.site.scheduler == "local":
+        raise UsageError("site local has no Slurm", "another --site", f"slurm-tf run {job.path} runs it here")
+    if dry_run:
+        _dry_run(runs.preview(job, name))
+        return
+    if name and forget_bad_nodes:
+        bad_nodes.forget(runs.folder(job.runs, name))
+    _submit(runs.prepare(job, name), parsable, wait or asked_to_wait)
+
+
+def load(words: tuple[str, ...], site: str, overrides: tuple[str, ...]) -> "tuple[Job, bool]":
+    """Return the job of JOB [SBATCH OPTIONS], and whether it was asked to wait for its end."""
     from slurm_tf.spec import config
     from slurm_tf.spec import options as sbatch
-    from slurm_tf.submit import runs
 
     plain, asked = sbatch.parse(words)
     if len(plain) != 1:
@@ -46,14 +71,8 @@ def submit(
     if not Path(plain[0]).is_file():
         raise UsageError(f"there is no job file {plain[0]}", "a .toml file")
     # -W among the short options; SBATCH_WAIT as for sbatch
-    wait = bool(asked.pop("wait", False)) or wait or "SBATCH_WAIT" in os.environ
-    job = config.load(Path(plain[0]), os.environ, site, overrides, asked)
-    if job.site.scheduler == "local":
-        raise UsageError("site local has no Slurm", "another --site", f"slurm-tf run {plain[0]} runs it here")
-    if dry_run:
-        _dry_run(runs.preview(job, name))
-        return
-    _submit(runs.prepare(job, name), parsable, wait)
+    wait = bool(asked.pop("wait", False)) or "SBATCH_WAIT" in os.environ
+    return config.load(Path(plain[0]), os.environ, site, overrides, asked), wait
 
 
 @click.command()
@@ -61,15 +80,34 @@ def submit(
 @click.option("--failed", is_flag=True, help="Those points alone that did not end with exit code 0.")
 @click.option("--parsable", is_flag=True, help="Print the job ids alone.")
 @click.option("--wait", is_flag=True, help="Wait for RUN to be over, as with sbatch --wait.")
-def resubmit(run: str, failed: bool, parsable: bool, wait: bool) -> None:
+@options.FORGET_BAD_NODES
+def resubmit(run: str, failed: bool, parsable: bool, wait: bool, forget_bad_nodes: bool) -> None:
     """Submit RUN, or points of it, once more: with the code of its submission, from its last checkpoint."""
+    from slurm_tf.submit import bad_nodes
     from slurm_tf.submit import submit as sender
-    from slurm_tf.watch import again
+    from slurm_tf.watch import again, find
 
     found = watch.target(run)
-    _print(sender.send(again.order(watch.connect(), found, failed)), parsable)
+    order = again.order(watch.connect(), found, failed)
+    if forget_bad_nodes:
+        bad_nodes.forget(found.run)
+    own = find.manifest(found.run)["job"]["sbatch"].get("exclude", "")
+    left_out = bad_nodes.exclude(str(own), say_left_out(found.run))
+    say_sent(sender.send(replace(order, exclude=left_out)), parsable)
     if wait:
         sys.exit(watch.wait_for(found))
+
+
+def say_left_out(run: "RunFolder") -> dict[str, str]:
+    """Say which nodes the run is not to use again, and why; return them."""
+    from slurm_tf.submit import bad_nodes
+
+    bad = bad_nodes.known(run)
+    for node, reason in sorted(bad.items()):
+        click.echo(f"slurm-tf: leaves out {node}: {reason}", err=True)
+    if bad:
+        click.echo("slurm-tf: --forget-bad-nodes uses every node again", err=True)
+    return bad
 
 
 def _dry_run(fitted: "Plan") -> None:
@@ -103,7 +141,8 @@ def _submit(fitted: "Plan", parsable: bool, wait: bool) -> None:
         if not isinstance(error, UnreachableError):
             runs.forget(fitted.run)
         raise
-    _print(sent, parsable)
+    say_sent(sent, parsable)
+    say_left_out(fitted.run)
     if not parsable:
         _tell(fitted)
     _warn(fitted, sent.jobs[0].partition(";")[0])
@@ -111,7 +150,8 @@ def _submit(fitted: "Plan", parsable: bool, wait: bool) -> None:
         sys.exit(watch.wait_for(Target(fitted.run)))
 
 
-def _print(sent: "Sent", parsable: bool) -> None:
+def say_sent(sent: "Sent", parsable: bool) -> None:
+    """Print what sbatch has taken."""
     if sent.messages:  # of job_submit and cli_filter plugins, as they are
         click.echo(sent.messages, err=True, nl=False)
     for job in sent.jobs:

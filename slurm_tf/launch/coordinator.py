@@ -177,7 +177,7 @@ class Coordinator:
         if len(self._reports) < len(self._planned):
             return
         if self._settings.preflight or self._preflight_only:
-            _say("all tasks registered; preflight before the programs start")
+            _say("all tasks registered; preflight")
             self._preflight = preflight.Preflight(self._folder, self._settings, self._reports)
             self._ask(self._preflight.begin(time.monotonic()))
         else:

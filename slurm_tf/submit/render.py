@@ -30,8 +30,11 @@ class Shell(str):
     __slots__ = ()
 
 
-def script(plan: Plan) -> str:
-    """Return the batch script of `plan`; the same plan gives the same text. Raises TemplateError."""
+def script(plan: Plan, preflight: bool = False) -> str:
+    """Return the batch script of `plan`, or of its preflight alone; the same plan gives the same text.
+
+    Raises TemplateError.
+    """
     job = plan.job
     environment = SandboxedEnvironment(
         loader=_TrustedLoader([str(folder) for folder in reversed(data.folders("templates"))]),
@@ -52,6 +55,7 @@ def script(plan: Plan) -> str:
         "modules": job.site.modules,
         "node_python": job.site.node_python,
         "point": _point(plan),
+        "preflight": preflight,
         "prologue": Shell(job.site.prologue.strip("\n")),
         "run_folder": plan.run.path,
         "setup": Shell(job.spec.setup.strip("\n")),

@@ -11,6 +11,7 @@ import re
 import shutil
 import struct
 import zipfile
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from slurm_tf.scheduler import client
 from slurm_tf.spec import plan
 from slurm_tf.spec.config import Job
 from slurm_tf.spec.plan import Plan
-from slurm_tf.submit import render, snapshot, submissions
+from slurm_tf.submit import bad_nodes, render, snapshot, submissions
 
 # All that runs inside the job before the user's program does; one file to open on a slow file system.
 LAUNCHER_FILES = (
@@ -122,7 +123,11 @@ def _source(job: Job) -> snapshot.Source | None:
 
 
 def _fit(job: Job, run: contract.RunFolder, source: snapshot.Source | None) -> Plan:
-    """Return the plan of `job` in `run`, in the copy of its code that is to come."""
+    """Return the plan of `job` in `run`, in the copy of its code that is to come and without the run's bad nodes."""
+    bad = bad_nodes.known(run)
+    if bad:
+        left_out = {"exclude": bad_nodes.exclude(str(job.spec.sbatch.get("exclude", "")), bad)}
+        job = replace(job, spec=msgspec.structs.replace(job.spec, sbatch={**job.spec.sbatch, **left_out}))
     if source is None:
         return plan.fit(job, run)
     return plan.fit(job, run, str(Path(_next_code(run)) / source.chdir.relative_to(source.root)))
@@ -144,6 +149,11 @@ def write(fitted: Plan, script: str, source: snapshot.Source | None = None) -> N
     files.write_whole(
         run.manifest, json.dumps(_manifest(fitted, source), indent=1, ensure_ascii=False).encode() + b"\n"
     )
+
+
+def write_preflight(fitted: Plan) -> None:
+    """Write the script of a preflight alone beside the run's own."""
+    files.write_whole(fitted.run.preflight_script, render.script(fitted, preflight=True).encode())
 
 
 def launcher_zip() -> bytes:

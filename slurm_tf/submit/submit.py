@@ -52,13 +52,15 @@ class Order:
     """What to call sbatch for: a run's script; for `points` of it if it is an array, of which `limit` run at once.
 
     `one_job`: the points are the tasks of one job array; else each is a job, as Slurm has no arrays of heterogeneous
-    jobs.
+    jobs. `script`: in the place of the run's own; `exclude`: nodes to leave out, where the script does not say so.
     """
 
     run: contract.RunFolder
     points: tuple[int, ...] = ()
     limit: int | None = None
     one_job: bool = True
+    script: str = ""
+    exclude: str = ""
 
     @classmethod
     def of(cls, fitted: Plan) -> "Order":
@@ -81,9 +83,10 @@ def send(order: Order) -> Sent:
     messages: list[str] = []
     for points in (order.points,) if order.one_job else tuple((point,) for point in order.points):
         options = [f"--array={arrays.render(points, order.limit)}"] if points and order.one_job else []
+        options += [f"--exclude={order.exclude}"] if order.exclude else []
         arguments = [] if order.one_job else [str(point) for point in points]
         try:
-            answer = client.submit(run.script, options, arguments, environ)
+            answer = client.submit(order.script or run.script, options, arguments, environ)
         except SchedulerError as error:
             before = f"; {', '.join(jobs)} submitted before it" if jobs else ""
             raise type(error)(f"{error.found}{before}", error.needed, error.do) from error
