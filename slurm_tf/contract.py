@@ -120,6 +120,11 @@ class RunFolder:
         return os.path.join(self.path, "preflight.sbatch")
 
     @property
+    def mpi_probe(self) -> str:
+        """The copy of train/mpi_probe.py, where the job's preflight is to measure MPI."""
+        return os.path.join(self.path, "mpi_probe.py")
+
+    @property
     def probes(self) -> str:
         """The folder where the nodes of a preflight write and read."""
         return os.path.join(self.path, "preflight")
@@ -205,7 +210,7 @@ class RoleSettings:
 class LaunchSettings:
     """What the coordinator must know about the plan; times in seconds.
 
-    `preflight_factor`: by what factor a node may be slower than others.
+    `preflight_factor`: by what factor a node may be slower than others; `preflight_mpi`: the Python of the MPI step.
     `points`: of an array, the values of each task by its index; `point`: the values of this run.
     """
 
@@ -228,6 +233,7 @@ class LaunchSettings:
     checkpoint_keep: int
     preflight: bool = False
     preflight_factor: float = 4.0
+    preflight_mpi: str = ""
     point: Mapping[str, str] = field(default_factory=dict)
     points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 

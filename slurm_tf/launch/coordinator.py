@@ -343,6 +343,8 @@ class Coordinator:
 
     def _leave(self) -> None:
         """Let the agents and the step go."""
+        if self._preflight:
+            self._preflight.close()
         for connection in list(self._connections.values()):
             self._server.send_packed(connection, wire.pack({"do": "leave"}))
         self._server.close_all()

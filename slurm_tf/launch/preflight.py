@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, Generator, List, Mapping, Optional, Sequ
 from slurm_tf import contract, files
 from slurm_tf.errors import PreflightError
 from slurm_tf.launch import cluster, verdict
+from slurm_tf.launch.mpi_step import MpiStep
 
 # How long an agent may have to wait for its place: longer than any preflight takes.
 PATIENCE_SECONDS = 1800.0
@@ -38,6 +39,7 @@ class Preflight:
         """`reports`: those of all tasks, by rank."""
         self.reasons: Dict[str, str] = {}
         self.table: List[str] = []
+        self.error = ""
         self.over = False
         self._folder, self._factor = folder, settings.preflight_factor
         self._reports = {name: _of_node(reports, name) for name in sorted({r.node for r in reports.values()}, key=str)}
@@ -52,6 +54,8 @@ class Preflight:
         self._waiting: List[str] = []
         self._answers: Answers = {}
         self._until = 0.0
+        self._python = settings.preflight_mpi
+        self._mpi: Optional[MpiStep] = None
 
     def begin(self, now: float) -> List[Letter]:
         """Return the first letters. Raises OSError if the run's folder cannot be written."""
@@ -79,7 +83,9 @@ class Preflight:
 
     def tick(self, now: float) -> List[Letter]:
         """Take in the time."""
-        if self.over or now < self._until:
+        if self._mpi and not self.over and self._mpi.is_over(now):
+            self._take_mpi(self._mpi)
+        if self.over or self._mpi or now < self._until:
             return []
         for name in self._waiting:
             self._errors.setdefault(name, "its agent does not answer")
@@ -88,14 +94,22 @@ class Preflight:
     @property
     def wakes_at(self) -> float:
         """When `tick` has something to do."""
-        return self._until
+        return self._mpi.until if self._mpi else self._until
+
+    def close(self) -> None:
+        """End what is under way."""
+        if self._mpi:
+            self._mpi.end()
 
     def _go_on(self, now: float) -> List[Letter]:
         answers, self._answers = self._answers, {}
         try:
             return self._step(*self._course.send(answers), now)
         except StopIteration:
-            self.over = True
+            if self._python and not self.reasons and len(self._reports) > 1:
+                self._mpi = MpiStep(self._folder, self._python, list(self._reports), os.environ, now)
+            else:
+                self.over = True
             return []
 
     def _step(self, messages: Dict[str, Dict[str, Any]], seconds: float, now: float) -> List[Letter]:
@@ -142,6 +156,15 @@ class Preflight:
                     known = self._figures.get((name, partners[name]))
                     self._figures[name, partners[name]] = known.better(found) if known else found
 
+    def _take_mpi(self, step: MpiStep) -> None:
+        self.over = True
+        if step.figures:
+            self.reasons = verdict.judge_mpi(step.figures, self._factor)
+            self.table += verdict.mpi_table(step.figures, self.reasons)
+        elif step.note:
+            self.table.append(step.note)
+        self.error = step.error
+
     def _note_error(self, name: str, answer: Mapping[str, Any]) -> None:
         if "error" in answer:
             self._errors.setdefault(name, str(answer["error"]))
@@ -168,6 +191,8 @@ class Preflight:
         if self.reasons:
             why = "; ".join(f"{name} {reason}" for name, reason in self.reasons.items())
             raise PreflightError(f"preflight: {why}", "", "submit the run again: these nodes are left out")
+        if self.error:
+            raise PreflightError(f"preflight: {self.error}", "", "preflight = true does without MPI")
 
     def _write(self) -> None:
         at = time.time()
@@ -178,6 +203,7 @@ class Preflight:
             "factor": self._factor,
             "nodes": [asdict(node) for node in self._nodes()],
             "pairs": [asdict(each) for each in self._figures.values()],
+            "mpi": [asdict(each) for each in self._mpi.figures] if self._mpi else [],
             "reasons": self.reasons,
             "table": self.table,
         }

@@ -8,7 +8,7 @@ be told apart: both are named where they do not reach each other, and neither is
 
 import statistics
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 # Below this a round trip is not slow, whatever the others' are: seconds.
@@ -100,8 +100,14 @@ def judge(nodes: Sequence[Node], figures: Sequence[Figures], factor: float) -> D
     for name, others in _guilty(unseen, silent).items():
         reasons.setdefault(name, []).append(f"does not share the run's folder with {_some(others)}")
     for name, why in _slow({node.name: row(node.name, figures) for node in nodes}, factor).items():
-        reasons.setdefault(name, []).extend(why)
+        reasons.setdefault(name, []).append(why)
     return {name: "; ".join(why) for name, why in reasons.items()}
+
+
+def judge_mpi(figures: Sequence[Figures], factor: float) -> Dict[str, str]:
+    """Return why, for each node that is slow by the figures of the MPI step, alike in both directions."""
+    slow = _slow({name: replace(row(name, figures), receives=None) for name in _sources(figures)}, factor)
+    return {name: f"by MPI {why.replace('sends', 'allreduces')}" for name, why in slow.items()}
 
 
 def _guilty(failed: Iterable[Pair], known: Iterable[str]) -> Dict[str, List[str]]:
@@ -121,7 +127,7 @@ def _guilty(failed: Iterable[Pair], known: Iterable[str]) -> Dict[str, List[str]
     return guilty
 
 
-def _slow(rows: Mapping[str, Row], factor: float) -> Dict[str, List[str]]:
+def _slow(rows: Mapping[str, Row], factor: float) -> Dict[str, str]:
     reasons: Dict[str, List[str]] = {}
     latencies = {name: each.latency for name, each in rows.items() if each.latency is not None}
     if latencies:
@@ -139,7 +145,7 @@ def _slow(rows: Mapping[str, Row], factor: float) -> Dict[str, List[str]]:
         for name, value in rates.items():
             if value * factor < usual:
                 reasons.setdefault(name, []).append(f"{verb} {_mb(value)} MB/s, others {_mb(usual)} MB/s")
-    return reasons
+    return {name: "; ".join(why) for name, why in reasons.items()}
 
 
 def table(nodes: Sequence[Node], figures: Sequence[Figures], reasons: Mapping[str, str]) -> List[str]:
@@ -151,8 +157,25 @@ def table(nodes: Sequence[Node], figures: Sequence[Figures], reasons: Mapping[st
         cells.append(
             (node.name, _ms(own.latency), _mb(own.sends), _mb(own.receives), gpus, reasons.get(node.name, "ok"))
         )
-    widths = [max(len(line[column]) for line in cells) for column in range(5)]
-    return ["  ".join([*(f"{cell:{width}}" for cell, width in zip(line, widths)), line[5]]).rstrip() for line in cells]
+    return _aligned(cells)
+
+
+def mpi_table(figures: Sequence[Figures], reasons: Mapping[str, str]) -> List[str]:
+    """Return lines to print of what the MPI step measured."""
+    cells = [("node", "MPI round trip, ms", "allreduce, MB/s", "")]
+    for name in _sources(figures):
+        own = row(name, figures)
+        cells.append((name, _ms(own.latency), _mb(own.sends), reasons.get(name, "ok")))
+    return _aligned(cells)
+
+
+def _sources(figures: Sequence[Figures]) -> List[str]:
+    return sorted({each.source for each in figures})
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> List[str]:
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]) - 1)]
+    return ["  ".join([*(f"{cell:{width}}" for cell, width in zip(line, widths)), line[-1]]).rstrip() for line in cells]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -102,7 +102,10 @@ class JobSpec(Base, frozen=True):
     snapshot: Annotated[
         bool, Meta(description="submit: run a copy of the program's code, so that edits do not count")
     ] = True
-    preflight: Annotated[bool, Meta(description="probe the nodes and the ways between them before training")] = False
+    preflight: Annotated[
+        bool | Literal["mpi"],
+        Meta(description='try the nodes and the ways between them before training; "mpi": by an MPI step as well'),
+    ] = False
     array: Annotated[
         str | int, Meta(description="task indexes of a job array (sbatch --array), or %N: so many at once")
     ] = ""

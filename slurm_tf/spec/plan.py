@@ -73,6 +73,9 @@ def fit(job: Job, run: contract.RunFolder, chdir: str = "") -> Plan:
             job.where("sweep" if job.spec.sweep else "array"),
         )
     components = _components(job, run, chdir, roles, asked, array)
+    if job.spec.preflight == "mpi" and len(components) > 1:
+        needed = "a job of one component for it: roles with equal needs"
+        raise SpecError("found 'mpi'", needed, "preflight = true", job.where("preflight"))
     return Plan(job, run, chdir, components, _settings(job, run, roles, asked, array), array)
 
 
@@ -245,11 +248,17 @@ def _settings(
         checkpoint_every=None if by_steps else _seconds(job, "checkpoint.every", spec.checkpoint.every),
         checkpoint_every_steps=spec.checkpoint.every_steps,
         checkpoint_keep=spec.checkpoint.keep,
-        preflight=spec.preflight,
+        preflight=bool(spec.preflight),
         preflight_factor=spec.launch.preflight_factor,
+        preflight_mpi=_python(spec.command) if spec.preflight == "mpi" and not local else "",
         point=next(iter(points.values()), {}) if local else {},
         points={} if local else points,
     )
+
+
+def _python(command: tuple[str, ...]) -> str:
+    """Return the Python that the program runs on, as far as its command says."""
+    return next((word for word in command if re.fullmatch(r"(.*/)?python[0-9.]*", word)), "python3")
 
 
 def _seconds(job: Job, key: str, amount: Amount) -> float:

@@ -146,6 +146,8 @@ def write(fitted: Plan, script: str, source: snapshot.Source | None = None) -> N
     files.write_whole(run.launcher, launcher_zip())
     files.write_whole(run.settings, fitted.settings.to_json().encode())
     files.write_whole(run.script, script.encode())
+    if fitted.settings.preflight_mpi:
+        files.write_whole(run.mpi_probe, (_PACKAGE / "train" / "mpi_probe.py").read_bytes())
     files.write_whole(
         run.manifest, json.dumps(_manifest(fitted, source), indent=1, ensure_ascii=False).encode() + b"\n"
     )

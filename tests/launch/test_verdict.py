@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from slurm_tf.launch.verdict import Figures, Node, judge, rounds, table
+from slurm_tf.launch.verdict import Figures, Node, judge, judge_mpi, mpi_table, rounds, table
 
 MS, MB = 1e-3, 1e6
 
@@ -124,3 +124,9 @@ def test_the_better_of_two_measurements_counts() -> None:
     first, second = Figures("a", "b", error="timed out"), Figures("a", "b", 2.0, 3.0)
     assert first.better(second) == second.better(first) == second
     assert Figures("a", "b", 1.0, 2.0).better(second) == Figures("a", "b", 1.0, 3.0)
+
+
+def test_a_node_that_is_slow_by_mpi_alone() -> None:
+    figures = measured(4, lambda *pair: {"bandwidth": 10 * MB} if "n4" in pair else {"bandwidth": 900 * MB})
+    assert judge_mpi(figures, 4.0) == {"n4": "by MPI allreduces 10.0 MB/s, others 900.0 MB/s"}
+    assert mpi_table(figures, {})[4] == "n4    0.100               10.0             ok"
