@@ -185,6 +185,8 @@ class Preflight:
 
     def finish(self, say: Callable[[str], None]) -> None:
         """Write down what was found, and say it. Raises PreflightError for bad nodes, and OSError."""
+        for name, error in self._errors.items():  # since the table was made: an MPI step takes its time
+            self.reasons.setdefault(name, error)
         self._write()
         for line in self.table:
             say(line)

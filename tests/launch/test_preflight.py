@@ -10,6 +10,7 @@ import pytest
 
 from slurm_tf import contract
 from slurm_tf.contract import RoleSettings
+from slurm_tf.errors import PreflightError
 from slurm_tf.launch import cluster, wire
 from slurm_tf.launch.preflight import Preflight
 from slurm_tf.launch.probe import Prober
@@ -105,6 +106,27 @@ def test_an_agent_that_never_answers_is_waited_for_once(tmp_path: Path) -> None:
     preflight.answered(1, {"unseen": []}, preflight.wakes_at)
     assert preflight.over
     assert preflight.reasons == {"n0": "its agent does not answer"}
+
+
+def test_a_node_that_is_lost_after_its_last_answer_is_named(tmp_path: Path) -> None:
+    reports = {rank: cluster.Report(rank, f"n{rank}", "127.0.0.1", 1000 + rank) for rank in range(2)}
+    run = contract.RunFolder(str(tmp_path))
+    preflight = Preflight(run, DEFAULTS, reports)
+    letters, now = preflight.begin(0.0), 0.0
+    said = {
+        "open": {"port": 5, "devices": None},
+        "look": {"unseen": []},
+        "measure": {"latency": 1e-4, "bandwidth": 1e9},
+    }
+    while letters:
+        rank, message = letters.pop(0)
+        letters += preflight.answered(rank, dict(said[message["what"]]), now)
+    assert preflight.over
+    assert preflight.reasons == {}
+    preflight.lost("n1", now)
+    with pytest.raises(PreflightError, match="n1 its agent's connection ended"):
+        preflight.finish(lambda _: None)
+    assert list(contract.bad_nodes(run)) == ["n1"]
 
 
 def test_a_prober_measures_another(capsys: pytest.CaptureFixture[str]) -> None:
