@@ -113,14 +113,14 @@ def test_a_node_that_is_lost_after_its_last_answer_is_named(tmp_path: Path) -> N
     run = contract.RunFolder(str(tmp_path))
     preflight = Preflight(run, DEFAULTS, reports)
     letters, now = preflight.begin(0.0), 0.0
-    said = {
+    said: dict[str, dict[str, Any]] = {
         "open": {"port": 5, "devices": None},
         "look": {"unseen": []},
         "measure": {"latency": 1e-4, "bandwidth": 1e9},
     }
     while letters:
         rank, message = letters.pop(0)
-        letters += preflight.answered(rank, dict(said[message["what"]]), now)
+        letters += preflight.answered(rank, said[message["what"]], now)
     assert preflight.over
     assert preflight.reasons == {}
     preflight.lost("n1", now)
