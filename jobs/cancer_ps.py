@@ -61,10 +61,10 @@ with run.scope():
 
 
 def step(batch):
-    measurements, labels = batch
+    measurements, labels, weight = batch
     with tf.GradientTape() as tape:
         losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, model(measurements))
-        loss = tf.reduce_mean(losses)
+        loss = tf.reduce_mean(weight * losses)
     gradients = run.mean(tape.gradient(loss, model.trainable_variables))
     for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
         variable.assign_sub(options.learning_rate * gradient)

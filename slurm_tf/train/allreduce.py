@@ -6,7 +6,7 @@ model, so none of what fails in Keras 3 under MultiWorkerMirroredStrategy is met
 """
 
 import functools
-from typing import Any, List, Optional, Protocol, Sequence
+from typing import Any, Callable, List, Optional, Protocol, Sequence
 
 import tensorflow as tf
 
@@ -109,7 +109,7 @@ def averaging(optimizer: Any, collective: Collective) -> None:
 
     Gradients that are not dense (of embeddings) are made so: every task must bring the same shapes.
     """
-    apply = optimizer.apply
+    apply = getattr(optimizer.apply, "alone", optimizer.apply)
 
     def apply_mean(grads: Sequence[Any], trainable_variables: Optional[Sequence[Any]] = None) -> Any:
         present = [index for index, gradient in enumerate(grads) if gradient is not None]
@@ -118,14 +118,15 @@ def averaging(optimizer: Any, collective: Collective) -> None:
             averaged[index] = value
         return apply(averaged, trainable_variables)
 
+    apply_mean.alone = apply  # type: ignore[attr-defined]
     optimizer.apply = apply_mean
 
 
-def synchronize(layer: Any, collective: Collective) -> None:
+def synchronize(layer: Any, collective: Collective, share: Callable[[], Optional[tf.Tensor]]) -> None:
     """Make BatchNormalization(synchronized=True) use the statistics of all tasks, which is what that option means.
 
     Keras asks the current tf.distribute replica for them, and here there is none. As Keras does, the variance is
-    E(x^2) - E(x)^2; sums, squares and count travel in one reduction.
+    E(x^2) - E(x)^2; sums, squares and count travel in one reduction. A task whose `share` is 0 adds nothing.
     """
     if not hasattr(layer, "_moments"):
         raise UsageError("this Keras has another BatchNormalization", "Keras 3.0 to 3.15", "set synchronized=False")
@@ -142,7 +143,8 @@ def synchronize(layer: Any, collective: Collective) -> None:
         sums, squares = tf.reduce_sum(values, axes), tf.reduce_sum(tf.square(values), axes)
         width = tf.shape(sums)[0]
         count = tf.cast(tf.size(values) // width, tf.float32)
-        all_of_it = total(tf.concat([sums, squares, [count]], 0))
+        own, part = tf.concat([sums, squares, [count]], 0), share()
+        all_of_it = total(own if part is None else own * tf.sign(part))
         mean = all_of_it[:width] / all_of_it[-1]
         variance = tf.maximum(all_of_it[width : 2 * width] / all_of_it[-1] - tf.square(mean), 0.0)
         return tf.cast(mean, inputs.dtype), tf.cast(variance, inputs.dtype)

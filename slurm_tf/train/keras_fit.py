@@ -8,15 +8,15 @@ import keras
 import tensorflow as tf
 
 from slurm_tf.errors import UsageError
-from slurm_tf.train import allreduce
+from slurm_tf.train import allreduce, padding
 from slurm_tf.train.batches import Batches
 from slurm_tf.train.checkpoint import Checkpoints
 
 _REPORT_SECONDS = 5.0
 
 
-def prepare(model: Any, collective: allreduce.Collective) -> None:
-    """Make a compiled and built Keras 3 model reduce over the tasks, from equal variables. Collective."""
+def prepare(model: Any, collective: allreduce.Collective, batches: List[Batches]) -> None:
+    """Make a compiled and built Keras 3 model reduce over the tasks, and leave out the padding of `batches`."""
     if not isinstance(model, keras.Model):
         raise UsageError(f"found a {type(model).__name__}", "a model of Keras 3")
     if model.optimizer is None or not model.built:
@@ -29,14 +29,21 @@ def prepare(model: Any, collective: allreduce.Collective) -> None:
     warnings.filterwarnings("ignore", message="`shuffle=True` was passed", category=UserWarning)
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
+    left_out = padding.Padding(batches, collective)
+    left_out.cut_off(model)
     if collective.size == 1:
         return
+    if model.steps_per_execution > 1:
+        # TensorFlow cannot run a reduction in the branch that Keras puts each further step in (2.21)
+        raise UsageError(
+            f"found steps_per_execution={model.steps_per_execution} on {collective.size} tasks", "1, the default"
+        )
     # XLA, which Keras chooses by itself on GPUs, cannot compile a reduction between processes
     model.jit_compile = False
     allreduce.averaging(model.optimizer, collective)
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization) and layer.synchronized:
-            allreduce.synchronize(layer, collective)
+            allreduce.synchronize(layer, collective, lambda: left_out.share)
 
 
 def start_equal(model: Any, collective: allreduce.Collective) -> None:
@@ -91,8 +98,10 @@ class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
             own = [variable for variable in self.model.non_trainable_variables if "seed_generator" not in variable.path]
             allreduce.average_floats(self._collective, own)
             names = sorted(logs or {})
-            for name, mean in zip(names, self._collective.mean([float((logs or {})[name]) for name in names])):
-                (logs or {})[name] = float(mean)
+            seen = padding.samples_seen(self._batches, self._epoch_start, self._step)
+            *sums, total = self._collective.sum([seen * float((logs or {})[name]) for name in names] + [seen])
+            for name, each in zip(names, sums):
+                (logs or {})[name] = float(each / total)
         self._say(logs, epoch=f"{epoch + 1}/{self.params['epochs']}")
 
     def on_train_end(self, logs: Optional[Dict[str, Any]] = None) -> None:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from slurm_tf.errors import UsageError
 from slurm_tf.train import allreduce, commit, loop, strategies
-from slurm_tf.train.batches import Batches
+from slurm_tf.train.batches import Batches, endless
 from slurm_tf.train.checkpoint import Checkpoints
 from slurm_tf.train.control import Control
 from slurm_tf.train.place import Place
@@ -67,19 +67,18 @@ class Run:
     def batches(self, arrays: Any, batch_size: int, seed: int = 0) -> Any:
         """Return this task's part of global batches of `batch_size` samples of `arrays`, in a new order each epoch.
 
+        Each batch ends with the samples' weights, whose mean over the global batch is 1: (x, y) becomes (x, y, weight),
+        where 0 marks what fills up the last batch of an epoch. They are multiplied into those of (x, y, weight).
+
         Under ps each worker goes through all samples in an order of its own, as it may die and others go on: the
         result is for `loop`.
         """
         if self._coordinator is not None:
             return self._per_worker(
-                lambda context: (
-                    tf.data.Dataset.from_tensor_slices(arrays)
-                    .shuffle(len(tf.nest.flatten(arrays)[0]), seed=seed + 1 + context.input_pipeline_id)
-                    .repeat()
-                    .batch(batch_size)
-                )
+                lambda context: endless(arrays, batch_size, seed + 1 + context.input_pipeline_id),
             )
-        self._batches.append(Batches(arrays, batch_size, seed, self.rank, self.size))
+        replicas = self.strategy.num_replicas_in_sync if self._place.strategy == "mirrored" else 1
+        self._batches.append(Batches(arrays, batch_size, seed, self.rank, self.size, replicas))
         return self._batches[-1].dataset
 
     def dataset(self, make: Callable[[tf.distribute.InputContext], tf.data.Dataset]) -> Any:
@@ -200,7 +199,7 @@ class Run:
         if self._coordinator is not None:
             raise UsageError("model.fit under strategy ps", "run.loop", "Keras 3 cannot fit on parameter servers")
         with self.scope():
-            keras_fit.prepare(model, self._collective)
+            keras_fit.prepare(model, self._collective, self._batches)
         self.checkpoint(model=model, optimizer=model.optimizer)
         keras_fit.start_equal(model, self._collective)
         writer = self._checkpoints if self.is_chief else None

@@ -99,7 +99,7 @@ import numpy as np
 import slurm_tf.train as train
 run = train.init()
 data = run.batches(np.arange(100), batch_size=10, seed=3)
-print("seen", run.rank, [int(x) for batch in data for x in batch])
+print("seen", run.rank, [int(x) for batch, weight in data for x in batch])
 """
 
 
@@ -145,13 +145,13 @@ def test_a_killed_worker_starts_all_again_from_the_last_checkpoint(run_job: RunJ
     job = run_job(
         str(JOBS / "digits_multi_worker.toml"), "--set", "launch.max-restarts=1", "--set", "checkpoint.every-steps=20"
     )
-    job.wait_for(r"step 66/220")
+    job.wait_for(r"step 69/230")
     os.kill(job.pid("worker:1"), signal.SIGKILL)
     assert job.wait() == 0, job.text
     resumed = job.find(r"resumed at step (\d+) from")
     assert len(resumed) == 1
     assert int(resumed[0]) >= 60
-    assert "step 220/220" in job.text
+    assert "step 230/230" in job.text
     ranks = job.find(RANKS)
     assert len(ranks) == 2
     assert len({checksum for _, _, checksum in ranks}) == 1

@@ -54,9 +54,9 @@ y = x @ np.array([1, -2, 3, 0.5], "f")
 with run.scope():
     w = tf.Variable(tf.zeros([4]))
 def step(batch):
-    x, y = batch
+    x, y, weight = batch
     with tf.GradientTape() as tape:
-        loss = tf.reduce_mean((tf.linalg.matvec(x, w) - y) ** 2)
+        loss = tf.reduce_mean(weight * (tf.linalg.matvec(x, w) - y) ** 2)
     w.assign_sub(0.1 * run.mean([tape.gradient(loss, w)])[0])
     return {"loss": loss}
 run.checkpoint(w=w)
@@ -137,4 +137,4 @@ def test_a_program_of_ours_runs_by_hand_as_well(tmp_path: Path) -> None:
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "step 22/22  epoch 1/1" in done.stdout
+    assert "step 23/23  epoch 1/1" in done.stdout

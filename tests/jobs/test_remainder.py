@@ -1,0 +1,140 @@
+"""The last batch of an epoch, which is padded: the result is that of one process on the samples that are there."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.jobs.conftest import RunJob
+from tests.jobs.test_programs import TWO_DEVICES, write
+
+pytestmark = pytest.mark.tensorflow
+
+# penalties on weights and activations, statistics of batches: all that weights of 0 alone would not undo
+MODEL = """
+import numpy as np, keras, tensorflow as tf
+{devices}
+random = np.random.default_rng(0)
+x = random.normal(size=({samples}, 4)).astype("f")
+y = (x.sum(1, keepdims=True) > 0).astype("f")
+own = random.integers(0, 3, len(x)).astype("f")
+arrays = (x, y, own) if {weighted} else (x, y)
+def make():
+    keras.utils.set_random_seed(1)
+    l2 = keras.regularizers.L2(0.1)
+    model = keras.Sequential([
+        keras.Input((4,)),
+        keras.layers.Dense(8, "tanh", kernel_regularizer=l2, activity_regularizer={activity}),
+        keras.layers.BatchNormalization(momentum=0.5, synchronized=True),
+        keras.layers.Dense(1, "sigmoid"),
+    ])
+    model.compile(
+        keras.optimizers.SGD(0.5, momentum=0.9), "binary_crossentropy", metrics=["accuracy", "mae"],
+        weighted_metrics=[keras.metrics.MeanSquaredError(name="wmse")],
+    )
+    return model
+def say(model, logs):
+    values = np.concatenate([np.ravel(variable) for variable in model.variables if "seed" not in variable.path])
+    names = ("accuracy", "mae") if {weighted} else ("accuracy", "mae", "wmse")
+    print("variables", [float(value) for value in values], [round(float(logs[name]), 4) for name in names])
+"""
+TOGETHER = """
+import slurm_tf.train as train
+run = train.init()
+with run.scope():
+    model = make()
+data = run.batches(arrays, batch_size=8)
+history = model.fit(data, epochs=3, callbacks=run.callbacks(model), verbose=0)
+say(model, {name: values[-1] for name, values in history.history.items()})
+"""
+# Keras alone, in the order of samples that slurm_tf has
+ALONE = """
+from slurm_tf.train.batches import Batches
+model = make()
+order = Batches(arrays, 8, 0, 0, 1).order
+for epoch in range(3):
+    fed = [array[order(epoch)] for array in arrays]
+    history = model.fit(*fed[:2], sample_weight=own[order(epoch)] if {weighted} else None, batch_size=8, shuffle=False,
+        verbose=0)
+say(model, {name: values[-1] for name, values in history.history.items()})
+"""
+
+
+def result(text: str) -> list[tuple[list[float], list[float]]]:
+    found = re.findall(r"variables \[(.*?)\] \[(.*?)\]", text)
+    return [([float(v) for v in values.split(", ")], [float(v) for v in logs.split(", ")]) for values, logs in found]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "more", "samples", "weighted"),
+    [
+        ("single", "", 21, True),
+        ("multi_worker", "count = 2", 21, False),
+        ("multi_worker", "count = 2", 21, True),
+        ("multi_worker", "count = 2", 17, True),
+        ("multi_worker", "count = 2", 24, True),
+        ("mirrored", "", 21, False),
+        ("mirrored", "", 21, True),
+    ],
+)
+def test_fit_on_a_padded_batch_is_training_on_what_is_there(
+    strategy: str, more: str, samples: int, weighted: bool, run_job: RunJob, tmp_path: Path
+) -> None:
+    """17 samples: one is left for two tasks, so that one of them has padding alone.
+
+    Under mirrored Keras 3.15 itself miscounts penalties on activations before a synchronized BatchNormalization.
+    """
+
+    def program(text: str, devices: str) -> str:
+        activity = "None" if strategy == "mirrored" else "l2"
+        values: dict[str, Any] = {"samples": samples, "weighted": weighted, "activity": activity}
+        return re.sub(r"\{(\w+)\}", lambda match: str({**values, "devices": devices}[match[1]]), MODEL + text)
+
+    many = run_job(write(tmp_path, program(TOGETHER, TWO_DEVICES if strategy == "mirrored" else ""), strategy, more))
+    assert many.wait() == 0, many.text
+    alone = run_job(write(tmp_path, program(ALONE, ""), "single"))
+    assert alone.wait() == 0, alone.text
+    ((expected, logs),) = result(alone.text)
+    found = result(many.text)
+    assert len(found) == (2 if more else 1)
+    for variables, values in found:
+        assert variables == pytest.approx(expected, abs=2e-5)
+        assert values == pytest.approx(logs, abs=2e-4)
+
+
+CUSTOM = """
+class Own(keras.Sequential):
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(y=y, y_pred=self(x, training=True))
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, self.trainable_weights), self.trainable_weights))
+        return {"loss": loss}
+keras.Sequential = Own
+"""
+
+
+@pytest.mark.parametrize(
+    ("strategy", "more", "samples", "change", "message"),
+    [
+        ("multi_worker", "count = 2", 21, CUSTOM, r"5 samples left .*a train_step that does not weigh its loss"),
+        ("mirrored", "", 17, "", r"1 samples left for the last batch of an epoch, on 2 replicas"),
+        ("multi_worker", "count = 2", 24, "executions", r"found steps_per_execution=2 on 2 tasks"),
+        ("single", "", 21, "data", r"found several run.batches\(...\) that differ"),
+    ],
+)
+def test_what_would_silently_be_another_result_is_refused(
+    strategy: str, more: str, samples: int, change: str, message: str, run_job: RunJob, tmp_path: Path
+) -> None:
+    program = MODEL + (change if "class" in change else "") + TOGETHER
+    devices = TWO_DEVICES if strategy == "mirrored" else ""
+    for key, value in {"samples": samples, "weighted": False, "activity": None, "devices": devices}.items():
+        program = program.replace(f"{{{key}}}", str(value))
+    if change == "executions":
+        program = program.replace("weighted_metrics=", "steps_per_execution=2, weighted_metrics=")
+    if change == "data":
+        program = program.replace("history =", "run.batches((x[:9], y[:9]), batch_size=8)\nhistory =")
+    job = run_job(write(tmp_path, program, strategy, more))
+    assert job.wait() == 1
+    assert job.find(message), job.text
