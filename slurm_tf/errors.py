@@ -10,6 +10,7 @@
     ├── AllocationError        69   not inside a Slurm step, or its variables contradict each other
     ├── SchedulerError          1   Slurm refused something, in its own words
     │   └── UnreachableError   69   Slurm does not answer
+    ├── ReplicaError           70   tasks that should train one model train several
     ├── RunError               73   a run's folder cannot be used
     ├── CheckpointError        74   a checkpoint cannot be written or read
     ├── RegistrationError      75   some task never reported to the coordinator
@@ -88,6 +89,12 @@ class SchedulerError(SlurmTfError):
     """Slurm refused something, in its own words; its commands end with 1 as well."""
 
     exit_code = 1
+
+
+class ReplicaError(SlurmTfError):
+    """Tasks that should train one model train several."""
+
+    exit_code = 70
 
 
 class UnreachableError(SchedulerError):

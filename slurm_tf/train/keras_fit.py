@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from slurm_tf.errors import UsageError
-from slurm_tf.train import allreduce, padding
+from slurm_tf.train import allreduce, padding, replicas
 from slurm_tf.train.batches import Batches
 from slurm_tf.train.checkpoint import Checkpoints
 
@@ -70,6 +70,7 @@ class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._collective, self._batches, self._report = collective, batches, report
         self._checkpoints, self._checkpoint = checkpoints, checkpoint
         self._step = self._epoch_start = step
+        self._check = replicas.Check(collective, lambda: self.model.trainable_variables)
         self._reported = time.monotonic()
 
     def on_train_begin(self, logs: Optional[Dict[str, Any]] = None) -> None:
@@ -85,6 +86,7 @@ class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_batch_end(self, batch: int, logs: Optional[Dict[str, Any]] = None) -> None:
         """Count, save when due, and stop at the last step: a resumed epoch starts in the middle of one."""
         self._step = self._epoch_start + batch + 1
+        self._check.step()
         if self._step >= self._last_step:
             self.model.stop_training = True
         if self._checkpoints is not None and self._checkpoints.due(self._step):

@@ -5,7 +5,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import tensorflow as tf
 
-from slurm_tf.train import allreduce
+from slurm_tf.train import allreduce, replicas
 from slurm_tf.train.batches import Batches
 
 # What one step returns: named scalars.
@@ -22,7 +22,9 @@ class Steps:
         batches: List[Batches],
         collective: allreduce.Collective,
         strategy: tf.distribute.Strategy,
+        check: replicas.Check,
     ) -> None:
+        self._check = check
         self._batches, self._collective = batches, collective
         self._data, self._step = data, tf.function(step)
         if isinstance(strategy, tf.distribute.MirroredStrategy):
@@ -32,7 +34,10 @@ class Steps:
 
     def run(self, first: int, count: int) -> Dict[str, float]:
         """Run `count` steps, of which the first is number `first`; return the mean of each log over steps and tasks."""
-        every: List[Logs] = [self._step(self._next(first + index)) for index in range(count)]
+        every: List[Logs] = []
+        for index in range(count):
+            every.append(self._step(self._next(first + index)))
+            self._check.step()
         names = sorted(every[0])
         means = [tf.reduce_mean([tf.cast(logs[name], tf.float32) for logs in every]) for name in names]
         return {name: float(mean) for name, mean in zip(names, self._collective.mean(means))}

@@ -9,7 +9,7 @@ from typing import Any, Callable, ContextManager, Dict, Iterator, List, Optional
 import tensorflow as tf
 
 from slurm_tf.errors import UsageError
-from slurm_tf.train import allreduce, commit, loop, strategies
+from slurm_tf.train import allreduce, commit, loop, replicas, strategies
 from slurm_tf.train.batches import Batches, endless
 from slurm_tf.train.checkpoint import Checkpoints
 from slurm_tf.train.control import Control
@@ -50,6 +50,7 @@ class Run:
         if place.strategy == "ps" and not single:
             self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self.strategy)
         self._batches: List[Batches] = []
+        self._tracked: Dict[str, Any] = {}
         self._checkpoint: Optional[tf.train.Checkpoint] = None
         self._checkpoints = self._open_checkpoints()
         self._reported: Optional[Tuple[float, int]] = None
@@ -109,6 +110,16 @@ class Run:
             return [tf.convert_to_tensor(tensor) for tensor in tensors]
         return self._collective.mean(tensors)
 
+    def check_replicas(self, variables: Sequence[Any]) -> None:
+        """Raise ReplicaError unless `variables` have the same bits in every task that trains; collective.
+
+        `loop` and `callbacks` do this after the first steps, with what is trained.
+        """
+        replicas.compare(self._collective, variables)
+
+    def _check(self) -> replicas.Check:
+        return replicas.Check(self._collective, lambda: replicas.trainable(list(self._tracked.values())))
+
     # --- checkpoints ---
 
     def checkpoint(self, **tracked: Any) -> None:
@@ -116,6 +127,7 @@ class Run:
 
         Collective: every task then has rank 0's variables. Sets `step`.
         """
+        self._tracked = tracked
         self._checkpoint = tf.train.Checkpoint(**tracked)
         if self._checkpoints is None or self.role == "evaluator":
             return
@@ -156,7 +168,7 @@ class Run:
         runner = (
             loop.Closures(step, data, self._coordinator)
             if self._coordinator is not None
-            else loop.Steps(step, data, self._batches, self._collective, self.strategy)
+            else loop.Steps(step, data, self._batches, self._collective, self.strategy, self._check())
         )
         while self.step < steps:
             count = min(every, steps - self.step)

@@ -1,0 +1,81 @@
+"""A program that trains each replica alone is stopped in its first steps; one that trains one model is not."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.conftest import RunJob
+from tests.jobs.test_programs import OWN_LOOP, write
+
+pytestmark = pytest.mark.tensorflow
+
+FIT = """
+import numpy as np, keras, tensorflow as tf
+import slurm_tf.train as train
+run = train.init()
+keras.utils.set_random_seed(run.rank)
+x = np.random.default_rng(0).normal(size=(84, 4)).astype("f")
+y = (x.sum(1) > 0).astype("f")
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "tanh"), {layer}, keras.layers.Dense(1, "sigmoid")])
+model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy")
+callbacks = run.callbacks(model)
+{change}
+class Count(keras.callbacks.Callback):
+    def on_train_batch_begin(self, batch, logs=None):
+        print("begins step", batch + 1)
+model.fit(run.batches((x, y), batch_size={batch_size}), epochs=1, callbacks=callbacks + [Count()], verbose=0)
+own = [float(np.sum(variable)) for variable in model.non_trainable_variables if "seed" in variable.path]
+print("trained with seeds", own)
+"""
+FOUND = r"ReplicaError: the variables of rank 1 are not those of rank 0 after 1 steps: each of them trains a model"
+
+
+@pytest.mark.parametrize(
+    "layer",
+    ["keras.layers.Dense(8)", "keras.layers.Dropout(0.5)", "keras.layers.BatchNormalization()"],
+    ids=["plain", "dropout", "statistics of each replica"],
+)
+def test_good_programs_train_to_the_end(layer: str, run_job: RunJob, tmp_path: Path) -> None:
+    """84 samples in batches of 8: more steps than are looked at, and a remainder."""
+    program = FIT.format(layer=layer, change="", batch_size=8)
+    job = run_job(write(tmp_path, program, "multi_worker", "count = 2"))
+    assert job.wait() == 0, job.text
+    seeds = job.find(r"trained with seeds (\[.*\])")
+    assert len(seeds) == 2
+    assert len(set(seeds)) == (2 if "Dropout" in layer else 1)
+    assert max(int(step) for step in job.find(r"begins step (\d+)")) == 11
+
+
+@pytest.mark.parametrize(
+    "change",
+    ['model.compile("sgd", "mse")', "model.optimizer.apply = type(model.optimizer).apply.__get__(model.optimizer)"],
+    ids=["compiled again", "an optimizer that averages nothing"],
+)
+def test_a_replica_that_trains_alone_is_found_in_its_first_step(change: str, run_job: RunJob, tmp_path: Path) -> None:
+    program = FIT.format(layer="keras.layers.Dense(8)", change=change, batch_size=12)
+    job = run_job(write(tmp_path, program, "multi_worker", "count = 2"))
+    assert job.wait() == 1
+    assert job.find(FOUND), job.text
+    assert "2" not in job.find(r"begins step (\d+)")
+    assert "trained with" not in job.text
+
+
+def test_so_is_a_loop_that_forgets_the_mean(run_job: RunJob, tmp_path: Path) -> None:
+    program = OWN_LOOP.replace("run.mean([tape.gradient(loss, w)])[0]", "tape.gradient(loss, w)")
+    job = run_job(write(tmp_path, program, "multi_worker", "count = 2"))
+    assert job.wait() == 1
+    assert job.find(FOUND), job.text
+
+
+def test_a_program_may_ask_by_itself(run_job: RunJob, tmp_path: Path) -> None:
+    program = (
+        "import tensorflow as tf\nimport slurm_tf.train as train\nrun = train.init()\n"
+        "same = [tf.Variable(tf.range(5.0)), tf.Variable(1.0)]\nrun.check_replicas(same)\nprint('same in', run.rank)\n"
+        "same[0].assign(tf.where(tf.range(5.0) == 3.0, 3.0 + 1e-6 * run.rank, tf.range(5.0)))\n"
+        "run.check_replicas(same)\nprint('not noticed')\n"
+    )
+    job = run_job(write(tmp_path, program, "multi_worker", "count = 3"))
+    assert job.wait() == 1
+    assert sorted(job.find(r"same in (\d)")) == ["0", "1", "2"]
+    assert job.find(r"ReplicaError: the variables of rank 1, 2 are not those of rank 0: each"), job.text
+    assert "not noticed" not in job.text
