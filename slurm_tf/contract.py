@@ -43,6 +43,10 @@ CHECKPOINT_FOLDER = "SLURM_TF_CHECKPOINT_FOLDER"
 CHECKPOINT_EVERY = "SLURM_TF_CHECKPOINT_EVERY"  # seconds; absent if steps decide
 CHECKPOINT_EVERY_STEPS = "SLURM_TF_CHECKPOINT_EVERY_STEPS"
 CHECKPOINT_KEEP = "SLURM_TF_CHECKPOINT_KEEP"
+ACCUMULATE = "SLURM_TF_ACCUMULATE"  # these four: the job file's [train]
+MIXED_PRECISION = "SLURM_TF_MIXED_PRECISION"
+BYTES_PER_PACK = "SLURM_TF_BYTES_PER_PACK"
+COLLECTIVE = "SLURM_TF_COLLECTIVE"
 EXPORT_FOLDER = "SLURM_TF_EXPORT_FOLDER"
 TENSORBOARD_FOLDER = "SLURM_TF_TENSORBOARD_FOLDER"
 # number of an inherited socket: lines of JSON between the program and its agent, see launch/agent.py
@@ -211,7 +215,8 @@ class LaunchSettings:
     """What the coordinator must know about the plan; times in seconds.
 
     `preflight_factor`: by what factor a node may be slower than others; `preflight_mpi`: the Python of the MPI step.
-    `points`: of an array, the values of each task by its index; `point`: the values of this run.
+    `train`: variables for slurm_tf.train. `points`: of an array, the values of each task by its index; `point`: the
+    values of this run.
     """
 
     run: str
@@ -234,6 +239,7 @@ class LaunchSettings:
     preflight: bool = False
     preflight_factor: float = 4.0
     preflight_mpi: str = ""
+    train: Mapping[str, str] = field(default_factory=dict)
     point: Mapping[str, str] = field(default_factory=dict)
     points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 

@@ -244,6 +244,7 @@ class Coordinator:
             contract.CHECKPOINT_KEEP: str(settings.checkpoint_keep),
             contract.EXPORT_FOLDER: folder.exports,
             contract.TENSORBOARD_FOLDER: folder.tensorboard,
+            **settings.train,
         }
         if settings.checkpoint_every is not None:
             variables[contract.CHECKPOINT_EVERY] = str(settings.checkpoint_every)

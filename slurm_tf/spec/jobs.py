@@ -55,6 +55,22 @@ class Checkpoint(Base, frozen=True):
     keep: Annotated[int, Meta(ge=1)] = 3
 
 
+class Train(Base, frozen=True):
+    """How slurm_tf.train trains, without a word in the program."""
+
+    accumulate: Annotated[int, Meta(ge=1, description="steps whose gradients are averaged into one update")] = 1
+    mixed_precision: Annotated[
+        Literal["float16", "bfloat16"] | None, Meta(description="what Keras computes in; variables stay float32")
+    ] = None
+    bytes_per_pack: (
+        Annotated[int, Meta(ge=0, description="gradients reduced together under multi_worker; 0: TensorFlow decides")]
+        | None
+    ) = None
+    collective: Annotated[
+        Literal["auto", "ring", "nccl"], Meta(description="how workers reduce; auto: NCCL where they have GPUs")
+    ] = "auto"
+
+
 class Launch(Base, frozen=True):
     """How the tasks are started, watched and ended."""
 
@@ -115,6 +131,7 @@ class JobSpec(Base, frozen=True):
     ] = field(default_factory=dict)
     roles: Roles = Roles()
     checkpoint: Checkpoint = Checkpoint()
+    train: Train = Train()
     launch: Launch = Launch()
     env: Annotated[dict[str, str], Meta(description="environment of the program; kept out of the script")] = field(
         default_factory=dict

@@ -7,7 +7,7 @@ from slurm_tf import contract, units
 from slurm_tf.errors import SpecError
 from slurm_tf.spec import layers, needs, sweep
 from slurm_tf.spec.config import Job
-from slurm_tf.spec.jobs import OWNED, TOPOLOGIES, Amount, Role
+from slurm_tf.spec.jobs import OWNED, TOPOLOGIES, Amount, Role, Train
 from slurm_tf.spec.needs import Needs, Option
 
 # In rank order, as far as nothing else matters.
@@ -251,6 +251,7 @@ def _settings(
         preflight=bool(spec.preflight),
         preflight_factor=spec.launch.preflight_factor,
         preflight_mpi=_python(spec.command) if spec.preflight == "mpi" and not local else "",
+        train=_train(spec.train),
         point=next(iter(points.values()), {}) if local else {},
         points={} if local else points,
     )
@@ -259,6 +260,17 @@ def _settings(
 def _python(command: tuple[str, ...]) -> str:
     """Return the Python that the program runs on, as far as its command says."""
     return next((word for word in command if re.fullmatch(r"(.*/)?python[0-9.]*", word)), "python3")
+
+
+def _train(train: Train) -> dict[str, str]:
+    """Return what the job file says of slurm_tf.train, by its variables."""
+    rows = {
+        contract.ACCUMULATE: train.accumulate,
+        contract.MIXED_PRECISION: train.mixed_precision,
+        contract.BYTES_PER_PACK: train.bytes_per_pack,
+        contract.COLLECTIVE: train.collective,
+    }
+    return {name: str(value) for name, value in rows.items() if value is not None}
 
 
 def _seconds(job: Job, key: str, amount: Amount) -> float:

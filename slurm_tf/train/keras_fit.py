@@ -46,6 +46,20 @@ def prepare(model: Any, collective: allreduce.Collective, batches: List[Batches]
             allreduce.synchronize(layer, collective, lambda: left_out.share)
 
 
+def accumulate(model: Any, steps: int) -> None:
+    """Have the optimizer of `model` apply the mean gradient of each `steps` steps. Raises UsageError."""
+    # with mixed precision Keras puts one optimizer into another, which accumulates
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if steps == 1 or optimizer is None or optimizer.gradient_accumulation_steps == steps:
+        return
+    if optimizer.gradient_accumulation_steps or optimizer.built:
+        raise UsageError(
+            f"found train.accumulate={steps} and an optimizer that is built, or accumulates by itself",
+            "one that model.compile(...) has just been given",
+        )
+    optimizer.gradient_accumulation_steps = steps
+
+
 def start_equal(model: Any, collective: allreduce.Collective) -> None:
     """Give every task rank 0's variables, but for random seeds: dropout is to differ. Collective."""
     if collective.size > 1:

@@ -12,7 +12,7 @@ class Place:
     """One task's place. `rank` of `size` counts the tasks that train: chief and workers, in this order.
 
     `workers` and `servers`: how many tasks of these roles there are. Folders are "" outside of a run. `save_every`:
-    seconds.
+    seconds. The last four are the job file's [train]; `mixed_precision` is "" for none.
     """
 
     strategy: str
@@ -28,6 +28,10 @@ class Place:
     save_every: Optional[float]
     save_every_steps: Optional[int]
     control_fd: Optional[int]
+    accumulate: int
+    mixed_precision: str
+    bytes_per_pack: Optional[int]
+    collective: str
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Place":
@@ -43,6 +47,7 @@ class Place:
         role, index = str(task["type"]), int(task["index"])
         chiefs = len(cluster.get("chief", ()))
         strategy = "ps" if "ps" in cluster else "multi_worker" if cluster else "single"
+        pack = environ.get(contract.BYTES_PER_PACK)
         steps, seconds = environ.get(contract.CHECKPOINT_EVERY_STEPS), environ.get(contract.CHECKPOINT_EVERY)
         return cls(
             strategy=environ.get(contract.STRATEGY, strategy),
@@ -58,4 +63,8 @@ class Place:
             save_every=float(seconds) if seconds else None,
             save_every_steps=int(steps) if steps else None,
             control_fd=int(environ[contract.CONTROL_FD]) if contract.CONTROL_FD in environ else None,
+            accumulate=int(environ.get(contract.ACCUMULATE, "1")),
+            mixed_precision=environ.get(contract.MIXED_PRECISION, ""),
+            bytes_per_pack=int(pack) if pack else None,
+            collective=environ.get(contract.COLLECTIVE, "auto"),
         )

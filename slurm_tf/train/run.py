@@ -25,6 +25,11 @@ def init() -> "Run":
     control = None if place.control_fd is None else Control(place.control_fd)
     if place.strategy == "ps" and place.role in ("worker", "ps"):
         strategies.serve(place, control)
+    if place.mixed_precision:
+        import keras
+
+        # layers take the policy when they are made
+        keras.mixed_precision.set_global_policy(f"mixed_{place.mixed_precision}")
     return Run(place, control)
 
 
@@ -165,6 +170,8 @@ class Run:
         if self.role == "evaluator":
             yield from ((done, {}) for done in self._watch(steps))
             return
+        if self._place.accumulate > 1:
+            raise UsageError(f"found train.accumulate={self._place.accumulate} and run.loop", "model.fit for it")
         runner = (
             loop.Closures(step, data, self._coordinator)
             if self._coordinator is not None
@@ -211,6 +218,7 @@ class Run:
         if self._coordinator is not None:
             raise UsageError("model.fit under strategy ps", "run.loop", "Keras 3 cannot fit on parameter servers")
         with self.scope():
+            keras_fit.accumulate(model, self._place.accumulate)
             keras_fit.prepare(model, self._collective, self._batches)
         self.checkpoint(model=model, optimizer=model.optimizer)
         keras_fit.start_equal(model, self._collective)

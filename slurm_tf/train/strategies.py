@@ -29,8 +29,10 @@ def make(place: Place) -> tf.distribute.Strategy:
             found = f"{place.role}:{place.index} sees {len(gpus)} GPUs"
             raise UsageError(found, "one task a GPU", "set gpus-per-task = 1 and a larger count")
         kinds = tf.distribute.experimental.CommunicationImplementation
+        named = {"auto": kinds.AUTO if gpus else kinds.RING, "ring": kinds.RING, "nccl": kinds.NCCL}
         options = tf.distribute.experimental.CommunicationOptions(
-            bytes_per_pack=_PACK_BYTES, implementation=kinds.AUTO if gpus else kinds.RING
+            bytes_per_pack=_PACK_BYTES if place.bytes_per_pack is None else place.bytes_per_pack,
+            implementation=named[place.collective],
         )
         return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     if place.strategy == "ps":
