@@ -49,7 +49,7 @@ ONLY_IN = {
     "click": {"cli"},
     "rich": {"cli"},
     "pyslurm": {"scheduler.pyslurm_client"},
-    "subprocess": {"scheduler", "launch", "submit.git", "watch.tensorboard"},
+    "subprocess": {"scheduler", "launch", "submit.git", "submit.horovod", "watch.tensorboard"},
 }
 # what packs into launch.pyz, and what the user's program imports
 ON_NODES = ["contract.py", "errors.py", "files.py", "units.py", "scheduler/hostlist.py", "launch", "train"]

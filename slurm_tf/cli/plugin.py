@@ -1,5 +1,6 @@
-"""Verbs about Slurm steps that no job file made: launch, and plugin for the files that Slurm itself runs."""
+"""Verbs about Slurm steps that no job file made: launch, and plugin for what Slurm and TensorFlow load."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -24,7 +25,7 @@ def launch(context: click.Context, arguments: tuple[str, ...]) -> None:
 
 @click.group()
 def plugin() -> None:
-    """Files that Slurm itself runs."""
+    """What Slurm and TensorFlow load: a TaskProlog, Horovod."""
 
 
 @plugin.command("task-prolog")
@@ -47,3 +48,20 @@ def task_prolog(output: Path | None, python: str) -> None:
     except OSError as error:
         raise UsageError(f"cannot write {error.filename}: {error.strerror}", "a folder that can be written") from error
     click.echo(str(output.absolute()))
+
+
+@plugin.command()
+@click.option("--python", default=sys.executable, help="A Python with TensorFlow; default: the one of slurm-tf.")
+@click.option("--mpi", is_flag=True, help="With MPI beside Gloo.")
+def horovod(python: str, mpi: bool) -> None:
+    """Build Horovod for the TensorFlow that is installed, install it, and print the wheel's path.
+
+    The wheel stays in ~/.cache/slurm-tf, or $XDG_CACHE_HOME: for the same TensorFlow it is built once.
+    """
+    from slurm_tf.submit import horovod as made
+
+    try:
+        wheel = made.install(python, mpi, lambda text: click.echo(f"slurm-tf: {text}", err=True))
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}", "a Python, and a cache that can be written") from error
+    click.echo(str(wheel))
