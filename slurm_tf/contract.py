@@ -216,7 +216,7 @@ class LaunchSettings:
 
     `preflight_factor`: by what factor a node may be slower than others; `preflight_mpi`: the Python of the MPI step.
     `train`: variables for slurm_tf.train. `points`: of an array, the values of each task by its index; `point`: the
-    values of this run.
+    values of this run. `horovod`: its controller, "" under another strategy.
     """
 
     run: str
@@ -242,6 +242,7 @@ class LaunchSettings:
     train: Mapping[str, str] = field(default_factory=dict)
     point: Mapping[str, str] = field(default_factory=dict)
     points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    horovod: str = ""
 
     def of_point(self, index: int) -> "LaunchSettings":
         """Return the settings of one task of the array. Raises RunError."""

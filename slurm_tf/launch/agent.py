@@ -21,7 +21,7 @@ from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from slurm_tf import contract, units
 from slurm_tf.errors import AllocationError, SlurmTfError
-from slurm_tf.launch import ports, probe, rendezvous
+from slurm_tf.launch import horovod, ports, probe, rendezvous
 from slurm_tf.launch.allocation import Allocation
 from slurm_tf.launch.child import Child, Output
 from slurm_tf.launch.environ import Place, program_environ
@@ -64,14 +64,15 @@ class Agent:
             own = self._environ.get(contract.PORTS)
             allowed = units.parse_ports(own) if own else settings["ports"]
             self._reserved = ports.reserve(allowed, (time.monotonic() + deadline) / 2)
-            self._client.send(self._report(allocation, settings["interface"]))
+            self._client.send(self._report(allocation, settings))
         except SlurmTfError as error:
             self._client.send({"is": "unable", "rank": allocation.rank, "node": allocation.node, "why": str(error)})
         place = probe.take_part(self._client, secret, allowed, deadline + float(settings["patience"]))
         if place.get("do") == "leave":
             return 0
         shared = self._client.next(deadline + float(settings["patience"]))
-        self._place = Place(**{**place, **shared, "gpus": None if place["gpus"] is None else tuple(place["gpus"])})
+        place["gpus"] = None if place["gpus"] is None else tuple(place["gpus"])
+        self._place = Place(**{**place, **shared, "variables": {**shared["variables"], **place["variables"]}})
         self._selector.register(self._client.sock, selectors.EVENT_READ)
         for message in self._client.early:
             self._on_message(message)
@@ -79,7 +80,8 @@ class Agent:
             self._turn()
         return self._exit
 
-    def _report(self, allocation: Allocation, interface: str) -> Dict[str, Any]:
+    def _report(self, allocation: Allocation, settings: Dict[str, Any]) -> Dict[str, Any]:
+        interface = settings["interface"]
         host = ports.interface_address(interface) if interface else self._client.sock.getsockname()[0]
         return {
             "is": "report",
@@ -90,6 +92,7 @@ class Agent:
             "gpus": allocation.gpus,
             "gpus_bound": allocation.gpus_bound,
             "role": self._role,
+            "named": horovod.named_address() if settings["named"] else "",
         }
 
     def _turn(self) -> None:
@@ -113,7 +116,7 @@ class Agent:
         if "lost" in message:
             self._on_lost(message["lost"])
         elif message["do"] == "start":
-            self._start()
+            self._start(message.get("rendezvous"))
         elif message["do"] == "end" and self._child:
             self._child.end(message["kill_wait"])
         elif message["do"] == "leave":
@@ -137,9 +140,12 @@ class Agent:
             else:
                 self._client.send({"is": "signal", "number": number})
 
-    def _start(self) -> None:
+    def _start(self, meet_at: Optional[int]) -> None:
+        """Start the program; `meet_at`: the port of Horovod's rendezvous, beside the coordinator's."""
         ours, theirs = socket.socketpair()
         environ = program_environ(self._environ, self._job_env, self._place, self._starts)
+        if meet_at is not None:
+            environ.update(horovod.program_environ(self._client.sock.getpeername()[0], meet_at))
         environ[contract.CONTROL_FD] = str(theirs.fileno())
         folder = contract.RunFolder(environ[contract.RUN_FOLDER])
         log = folder.log(self._place.role, self._place.index)

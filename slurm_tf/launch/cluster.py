@@ -24,7 +24,10 @@ _OUTSIDE = "evaluator"
 
 @dataclass(frozen=True)
 class Report:
-    """What one task says about itself; `role` only where its srun component was started for one role."""
+    """What one task says about itself; `role` only where its srun component was started for one role.
+
+    `named`: the address of its node's own name, where somebody asks for it.
+    """
 
     rank: int
     node: str
@@ -33,6 +36,7 @@ class Report:
     gpus: Tuple[str, ...] = ()
     gpus_bound: bool = False
     role: str = ""
+    named: str = ""
 
 
 @dataclass(frozen=True)

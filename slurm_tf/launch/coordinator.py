@@ -15,7 +15,7 @@ from typing import Dict, List, NoReturn, Optional, Sequence
 
 from slurm_tf import contract, files
 from slurm_tf.errors import RegistrationError, SlurmTfError, StoppedError
-from slurm_tf.launch import cluster, opening, ports, preflight, rendezvous, wire
+from slurm_tf.launch import cluster, gloo, horovod, opening, ports, preflight, rendezvous, wire
 from slurm_tf.launch.allocation import expected_nodes
 from slurm_tf.launch.policy import Action, Outcome, Policy, describe
 from slurm_tf.launch.rendezvous import Connection
@@ -31,8 +31,8 @@ _LAUNCHER_SECONDS = 10.0
 _NOT_FOR_SRUN = ("SLURM_MEM_PER_CPU", "SLURM_MEM_PER_GPU", "SLURM_MEM_PER_NODE")
 # How many names a message lists at most.
 _NAMED = 20
-# These strategies are one process: a TF_CONFIG would make TensorFlow wait for others.
-_WITHOUT_CLUSTER = ("single", "mirrored")
+# TensorFlow knows one process under these strategies: a TF_CONFIG would make it wait for others.
+_WITHOUT_CLUSTER = ("single", "mirrored", "horovod")
 
 
 class Coordinator:
@@ -60,6 +60,7 @@ class Coordinator:
         self._preflight_only = preflight_only
         self._policy: Optional[Policy] = None
         self._switchboard = Switchboard()
+        self._meeting: Optional[gloo.Rendezvous] = None
         self._status = Status(folder.status, settings.run, self._planned, os.environ, _say)
         self._interruptions = 0
 
@@ -161,7 +162,8 @@ class Coordinator:
     def _greet(self, connection: Connection) -> None:
         settings = self._settings
         patience = settings.register_timeout + preflight.PATIENCE_SECONDS
-        self._send(connection, {"ports": settings.ports, "interface": settings.interface, "patience": patience})
+        words = {"ports": settings.ports, "interface": settings.interface, "patience": patience}
+        self._send(connection, {**words, "named": settings.horovod == "gloo"})
 
     def _on_report(self, connection: Connection, message: wire.Message) -> None:
         values = {name: message[name] for name in cluster.Report.__dataclass_fields__}
@@ -208,6 +210,8 @@ class Coordinator:
         settings = self._settings
         formed = cluster.form(list(self._reports.values()), settings.roles, settings.gpu_sharing)
         formed.check_size()
+        if settings.horovod == "gloo":
+            horovod.check_names(list(self._reports.values()))
         rows = [{"name": task.name, **asdict(task)} for task in formed.tasks]
         files.write_whole(self._folder.cluster, json.dumps({"tasks": rows}, indent=1).encode())
         self._nodes = {task.name: task.node for task in formed.tasks}
@@ -228,8 +232,11 @@ class Coordinator:
                 "point": settings.point,
             }
         )
-        for task, connection in zip(formed.tasks, arrived):
-            self._send(connection, {"role": task.role, "index": task.index, "gpus": task.gpus})
+        nodes = [task.node for task in formed.tasks]
+        own = horovod.places(settings.horovod, nodes, settings.interface) if settings.horovod else [{}] * len(nodes)
+        for task, connection, variables in zip(formed.tasks, arrived, own):
+            place = {"role": task.role, "index": task.index, "gpus": task.gpus, "variables": variables}
+            self._send(connection, place)
             self._take(connection, self._server.send_packed(connection, shared))
         self._carry_out(self._policy.begin())
 
@@ -330,9 +337,23 @@ class Coordinator:
             self._policy.notes.clear()
         # whoever interrupts twice does not want to wait
         kill_wait = 0.0 if self._interruptions > 1 else self._settings.kill_wait
+        meet_at = self._meet_again() if any(action.verb == "start" for action in actions) else None
         for action in actions:
             if action.task in self._connections:
-                self._send(self._connections[action.task], {"do": action.verb, "kill_wait": kill_wait})
+                message = {"do": action.verb, "kill_wait": kill_wait, "rendezvous": meet_at}
+                self._send(self._connections[action.task], message)
+
+    def _meet_again(self) -> Optional[int]:
+        """Return the port where all that start now are to meet, if they are Horovod's: nobody meets a former start."""
+        settings = self._settings
+        if settings.horovod != "gloo":
+            return None
+        if self._meeting:
+            self._meeting.close()
+        allowed = {report.host for report in self._reports.values()}
+        allowed |= {connection.host for connection in self._connections.values()}
+        self._meeting = gloo.Rendezvous(allowed, settings.coordinator_ports, settings.local, _say)
+        return self._meeting.port
 
     def _deliver(self, letters: List[Letter]) -> None:
         for name, line in letters:

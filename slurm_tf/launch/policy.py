@@ -1,6 +1,6 @@
 """What to do when a task ends: decided here, carried out by the coordinator. No I/O, and the time comes from outside.
 
-| a task ended     | ps                            | between_graph          | single, mirrored, multi_worker |
+| a task ended     | ps                            | between_graph          | all other strategies           |
 |------------------|-------------------------------|------------------------|--------------------------------|
 | lead, well       | all others are ended          | stragglers have `wait` | stragglers have `wait`         |
 | lead, badly      | all start again               | all start again        | all start again                |

@@ -74,7 +74,7 @@ def address_towards(host: str) -> str:
             address = str(probe.getsockname()[0])
     except OSError:
         return ""
-    return "" if _is_loopback(address) else address
+    return "" if is_loopback(address) else address
 
 
 def own_addresses(interface: str) -> List[str]:
@@ -89,12 +89,13 @@ def own_addresses(interface: str) -> List[str]:
         found = [str(info[4][0]) for info in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
     except socket.gaierror:
         found = []
-    reachable = [text for text in dict.fromkeys(found) if not _is_loopback(text)]
+    reachable = [text for text in dict.fromkeys(found) if not is_loopback(text)]
     routed = address_towards("192.0.2.1")  # TEST-NET-1, RFC 5737
     return list(dict.fromkeys([*reachable, *([routed] if routed else [])])) or ["127.0.0.1"]
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether a numeric address is this node's own to itself."""
     return address.startswith("127.") or address == "::1"
 
 

@@ -23,10 +23,11 @@ _JITTER_SECONDS = 1.0
 
 
 class Connection:
-    """The coordinator's end of one connection. `name` is for messages; `peer` is the other side's address."""
+    """The coordinator's end of one connection. `name` is for messages; `peer` is the other side's address and port."""
 
     def __init__(self, sock: socket.socket, peer: str, secret: bytes) -> None:
         self.sock, self.peer, self.name = sock, peer, peer
+        self.host = peer.rpartition(":")[0]
         self.talk = wire.Conversation(secret, wire.COORDINATOR)
         self.opened = time.monotonic()
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-Strategy = Literal["single", "mirrored", "multi_worker", "ps", "between_graph"]
+Strategy = Literal["single", "mirrored", "multi_worker", "ps", "between_graph", "horovod"]
 
 # A duration or an amount of memory may be a bare number: minutes or MiB, as for sbatch.
 Amount = str | Annotated[int, Meta(ge=0)]
@@ -83,6 +83,14 @@ class Launch(Base, frozen=True):
     preflight_factor: Annotated[float, Meta(gt=1, description="a node so many times slower than others is bad")] = 4.0
 
 
+class Horovod(Base, frozen=True):
+    """How Horovod's processes find each other and speak."""
+
+    controller: Annotated[
+        Literal["gloo", "mpi"], Meta(description="gloo: over TCP, needs nothing; mpi: under srun --mpi=pmix")
+    ] = "gloo"
+
+
 class Container(Base, frozen=True):
     """Reserved."""
 
@@ -133,6 +141,7 @@ class JobSpec(Base, frozen=True):
     checkpoint: Checkpoint = Checkpoint()
     train: Train = Train()
     launch: Launch = Launch()
+    horovod: Horovod = Horovod()
     env: Annotated[dict[str, str], Meta(description="environment of the program; kept out of the script")] = field(
         default_factory=dict
     )
@@ -147,6 +156,7 @@ TOPOLOGIES: dict[str, dict[str, tuple[int, int]]] = {
     "single": {"worker": (1, 1)},
     "mirrored": {"worker": (1, 1)},
     "multi_worker": {"chief": (0, 1), "worker": (1, 100_000), "evaluator": (0, 1)},
+    "horovod": {"worker": (1, 100_000)},
     "ps": {"chief": (1, 1), "worker": (1, 100_000), "ps": (1, 100_000), "evaluator": (0, 1)},
     "between_graph": {"chief": (0, 1), "worker": (1, 100_000), "ps": (1, 100_000), "evaluator": (0, 1)},
 }

@@ -7,7 +7,7 @@ from slurm_tf import contract, units
 from slurm_tf.errors import SpecError
 from slurm_tf.spec import layers, needs, sweep
 from slurm_tf.spec.config import Job
-from slurm_tf.spec.jobs import OWNED, TOPOLOGIES, Amount, Role, Train
+from slurm_tf.spec.jobs import OWNED, TOPOLOGIES, Amount, Horovod, Role, Train
 from slurm_tf.spec.needs import Needs, Option
 
 # In rank order, as far as nothing else matters.
@@ -97,6 +97,11 @@ def _check(job: Job) -> None:
         layers.check_unit(value, units.parse_time, job.where(key))
     if spec.cluster_flags and spec.strategy != "between_graph":
         raise SpecError("found true", "strategy between_graph for it", where=job.where("cluster-flags"))
+    if spec.horovod != Horovod() and spec.strategy != "horovod":
+        raise SpecError(f"found controller {spec.horovod.controller}", "strategy horovod", where=job.where("horovod"))
+    if spec.horovod.controller == "mpi" and job.site.scheduler == "local":
+        at = job.where("horovod.controller")
+        raise SpecError("found mpi", "gloo: without Slurm nothing starts MPI's processes", where=at)
     _check_env(job)
     for option in spec.sbatch:
         at = job.where(f"sbatch.{option}")
@@ -217,7 +222,8 @@ def _srun(job: Job, need: Needs) -> tuple[Option, ...]:
     """
     alone = job.spec.strategy in _INDEPENDENT
     bad_exit = ("kill-on-bad-exit", "0" if alone else "1")
-    options: list[Option] = [("export", "ALL"), ("mpi", "none"), ("wait", "0"), bad_exit]
+    mpi = job.site.mpi if job.spec.horovod.controller == "mpi" else "none"
+    options: list[Option] = [("export", "ALL"), ("mpi", mpi), ("wait", "0"), bad_exit]
     options += [("no-kill", None)] if alone else []
     options += [("cpus-per-task", str(need.cpus_per_task))] if need.cpus_per_task else []
     return tuple(options)
@@ -254,6 +260,7 @@ def _settings(
         train=_train(spec.train),
         point=next(iter(points.values()), {}) if local else {},
         points={} if local else points,
+        horovod=spec.horovod.controller if spec.strategy == "horovod" else "",
     )
 
 

@@ -70,6 +70,9 @@ class Site(Base, frozen=True):
     interface: Annotated[
         str, Meta(description='network interface to use, such as "ib0"; "": the route to the others')
     ] = ""
+    mpi: Annotated[str, Meta(description='srun --mpi for horovod.controller = "mpi"; `srun --mpi=list` shows all')] = (
+        "pmix"
+    )
     shared: Annotated[str, Meta(description='folder that all nodes see, for runs; "": runs/ where you are')] = ""
     scratch: Annotated[str, Meta(description="fast folder of each node")] = "/tmp"  # noqa: S108
     requeue: Annotated[bool, Meta(description="Slurm may start a job again after a preemption or a node failure")] = (

@@ -30,14 +30,19 @@ _BUILD_NEEDS = ("setuptools<81", "wheel", "packaging", "pyyaml", "cloudpickle", 
 _BUILD_SECONDS, _INSTALL_SECONDS, _CHECK_SECONDS = 3600.0, 600.0, 180.0
 
 _PROBE = """
-import json, os, platform, sys, sysconfig
+import importlib.metadata, json, os, platform, sys, sysconfig
 try:
     import tensorflow
 except ImportError as error:
     sys.exit(f"no TensorFlow ({error})")
+try:
+    installed = json.loads(importlib.metadata.distribution("horovod").read_text("direct_url.json") or "{}").get("url")
+except importlib.metadata.PackageNotFoundError:
+    installed = None
 print(json.dumps({
     "tensorflow": tensorflow.__version__, "tag": sys.implementation.cache_tag, "machine": platform.machine(),
     "headers": os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")),
+    "installed": installed,
 }))
 """
 
@@ -66,13 +71,17 @@ os._exit(max(map(abs, codes)))
 
 @dataclass(frozen=True)
 class Target:
-    """What a wheel is bound to. `tag`: the Python's, such as "cpython-311"; `mpi`: built with MPI beside Gloo."""
+    """What a wheel is bound to. `tag`: the Python's, such as "cpython-311"; `mpi`: built with MPI beside Gloo.
+
+    `installed`: where the Horovod came from that the Python has.
+    """
 
     python: str
     tensorflow: str
     tag: str
     machine: str
     mpi: bool
+    installed: str | None = None
 
     @property
     def name(self) -> str:
@@ -93,13 +102,23 @@ def install(python: str, mpi: bool, say: Callable[[str], None]) -> Path:
     files.own_folder(str(folder))
     with _locked(folder / "lock", say):
         wheel = next(folder.glob("*.whl"), None) or _build(target, folder, say)
-    log = folder / "install.log"
-    pip = [python, "-m", "pip", "install", "--disable-pip-version-check"]
-    # of the same version is what another TensorFlow had
-    _run([*pip, "--force-reinstall", "--no-deps", str(wheel)], log, _INSTALL_SECONDS, "pip cannot install the wheel")
-    _run([*pip, str(wheel)], log, _INSTALL_SECONDS, "pip cannot install what Horovod needs")
-    _run([python, "-c", _CHECK, _CHECK], log, _CHECK_SECONDS, "two processes cannot add numbers with Horovod")
+    if target.installed != wheel.as_uri():
+        _install(python, wheel, folder / "install.log")
     return wheel
+
+
+def _install(python: str, wheel: Path, log: Path) -> None:
+    """Install the wheel, and see two processes add numbers with it: one that cannot is not left installed."""
+    pip = [python, "-m", "pip", "--disable-pip-version-check"]
+    # of the same version is what another TensorFlow had
+    again = [*pip, "install", "--force-reinstall", "--no-deps", str(wheel)]
+    _run(again, log, _INSTALL_SECONDS, "pip cannot install the wheel")
+    _run([*pip, "install", str(wheel)], log, _INSTALL_SECONDS, "pip cannot install what Horovod needs")
+    try:
+        _run([python, "-c", _CHECK, _CHECK], log, _CHECK_SECONDS, "two processes cannot add numbers with Horovod")
+    except UsageError:
+        _run([*pip, "uninstall", "--yes", "horovod"], log, _INSTALL_SECONDS, "pip cannot uninstall Horovod again")
+        raise
 
 
 def _target(python: str, mpi: bool) -> Target:
@@ -114,7 +133,7 @@ def _target(python: str, mpi: bool) -> Target:
     found = json.loads(done.stdout.splitlines()[-1])
     if not found.pop("headers"):
         raise UsageError(f"{python} has no Python.h", "its headers", "apt-get install python3-dev, or its like")
-    return Target(python, found["tensorflow"], found["tag"], found["machine"], mpi)
+    return Target(python, found["tensorflow"], found["tag"], found["machine"], mpi, found["installed"])
 
 
 def _build(target: Target, folder: Path, say: Callable[[str], None]) -> Path:

@@ -1,7 +1,8 @@
 """What tasks that train alike do together: mean, sum, broadcast. And how a Keras 3 model uses it.
 
 Every task trains an ordinary model on its own device; only the optimizer knows about the others: it averages the
-gradients before it applies them. TensorFlow's strategy is used for its collectives alone, never as the scope of the
+gradients before it applies them. The collectives are TensorFlow's (`Workers`) or Horovod's (train/horovod.py).
+TensorFlow's strategy is used for its collectives alone, never as the scope of the
 model, so none of what fails in Keras 3 under MultiWorkerMirroredStrategy is met (keras-team/keras#20585).
 """
 
@@ -58,16 +59,9 @@ class Workers:
         return _in_replica("SUM", tensors) or self._together("SUM", tensors)
 
     def _together(self, how: str, tensors: Sequence[Any]) -> List[tf.Tensor]:
-        dense = [tf.convert_to_tensor(tensor) for tensor in tensors]
         # TensorFlow warns of every reduction outside of a graph
         reduce = self._functions[how] if tf.executing_eagerly() else functools.partial(self._reduce, how)
-        reduced: List[tf.Tensor] = list(dense)
-        # TensorFlow packs the tensors of one reduction together, which must be of one type (2.21)
-        for dtype in sorted({tensor.dtype.name for tensor in dense}):
-            places = [place for place, tensor in enumerate(dense) if tensor.dtype.name == dtype]
-            for place, tensor in zip(places, reduce([dense[place] for place in places])):
-                reduced[place] = tensor
-        return reduced
+        return by_type([tf.convert_to_tensor(tensor) for tensor in tensors], reduce)
 
     def _reduce(self, how: str, tensors: Sequence[tf.Tensor]) -> Any:
         def reduce(*tensors: tf.Tensor) -> Any:
@@ -77,6 +71,16 @@ class Workers:
             return tf.distribute.get_replica_context().all_reduce(how, copies)
 
         return self._strategy.run(reduce, args=tuple(tensors))
+
+
+def by_type(tensors: Sequence[tf.Tensor], reduce: Callable[[List[tf.Tensor]], Any]) -> List[tf.Tensor]:
+    """Return `tensors` after one call of `reduce` for each type: what travels packed together must be of one."""
+    reduced: List[tf.Tensor] = list(tensors)
+    for dtype in sorted({tensor.dtype.name for tensor in tensors}):
+        places = [place for place, tensor in enumerate(tensors) if tensor.dtype.name == dtype]
+        for place, tensor in zip(places, reduce([tensors[place] for place in places])):
+            reduced[place] = tensor
+    return reduced
 
 
 def _in_replica(how: str, tensors: Sequence[Any]) -> Optional[List[tf.Tensor]]:

@@ -37,8 +37,8 @@ class Place:
     def from_environ(cls, environ: Mapping[str, str]) -> "Place":
         """Return the place of the process whose environment this is.
 
-        TF_CONFIG from somewhere else than slurm-tf is honoured as well. Raises RunError if another release of slurm-tf
-        started this process.
+        TF_CONFIG and Horovod's variables from somewhere else than slurm-tf are honoured as well. Raises RunError if
+        another release of slurm-tf started this process.
         """
         if contract.CONTRACT in environ:
             contract.check_version(environ[contract.CONTRACT], "this job's launcher")
@@ -47,14 +47,19 @@ class Place:
         role, index = str(task["type"]), int(task["index"])
         chiefs = len(cluster.get("chief", ()))
         strategy = "ps" if "ps" in cluster else "multi_worker" if cluster else "single"
+        strategy = environ.get(contract.STRATEGY, "horovod" if "HOROVOD_RANK" in environ else strategy)
+        rank, size = index + (chiefs if role == "worker" else 0), chiefs + len(cluster.get("worker", ()))
+        if strategy == "horovod":
+            index = rank = int(environ["HOROVOD_RANK"])
+            size = int(environ["HOROVOD_SIZE"])
         pack = environ.get(contract.BYTES_PER_PACK)
         steps, seconds = environ.get(contract.CHECKPOINT_EVERY_STEPS), environ.get(contract.CHECKPOINT_EVERY)
         return cls(
-            strategy=environ.get(contract.STRATEGY, strategy),
+            strategy=strategy,
             role=role,
             index=index,
-            rank=index + (chiefs if role == "worker" else 0),
-            size=(chiefs + len(cluster.get("worker", ()))) or 1,
+            rank=rank,
+            size=size or 1,
             workers=len(cluster.get("worker", ())),
             servers=len(cluster.get("ps", ())),
             checkpoints=environ.get(contract.CHECKPOINT_FOLDER, ""),

@@ -15,6 +15,8 @@ from slurm_tf.train.checkpoint import Checkpoints
 from slurm_tf.train.control import Control
 from slurm_tf.train.place import Place
 
+# every task trains the same model, on its own part of each batch
+_ALIKE = ("multi_worker", "horovod")
 _SCOPED = ("mirrored", "ps")
 _WATCH_SECONDS = 1.0
 
@@ -43,14 +45,12 @@ class Run:
     def __init__(self, place: Place, control: Optional[Control]) -> None:
         self._place, self._control = place, control
         self.role, self.index = place.role, place.index
-        self.rank, self.size = (place.rank, place.size) if place.strategy == "multi_worker" else (0, 1)
+        self.rank, self.size = (place.rank, place.size) if place.strategy in _ALIKE else (0, 1)
         self.step = 0
         self.is_chief = self.rank == 0 and self.role != "evaluator"
         single = self.role == "evaluator"
         self.strategy = tf.distribute.get_strategy() if single else strategies.make(place)
-        self._collective: allreduce.Collective = allreduce.Alone()
-        if place.strategy == "multi_worker" and not single:
-            self._collective = allreduce.Workers(self.strategy, self.rank, self.size)
+        self._collective = allreduce.Alone() if single else strategies.collective(place, self.strategy)
         self._coordinator: Any = None
         if place.strategy == "ps" and not single:
             self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self.strategy)

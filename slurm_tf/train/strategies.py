@@ -8,7 +8,7 @@ from typing import Any, Dict, NoReturn, Optional
 import tensorflow as tf
 
 from slurm_tf.errors import CheckpointError, UsageError
-from slurm_tf.train import commit
+from slurm_tf.train import allreduce, commit
 from slurm_tf.train.control import Control
 from slurm_tf.train.place import Place
 
@@ -23,11 +23,11 @@ def make(place: Place) -> tf.distribute.Strategy:
         return tf.distribute.get_strategy()
     if place.strategy == "mirrored":
         return tf.distribute.MirroredStrategy()
+    if place.strategy == "horovod":
+        _check_one_device(place)
+        return tf.distribute.get_strategy()
     if place.strategy == "multi_worker":
-        gpus = tf.config.list_physical_devices("GPU")
-        if len(gpus) > 1:
-            found = f"{place.role}:{place.index} sees {len(gpus)} GPUs"
-            raise UsageError(found, "one task a GPU", "set gpus-per-task = 1 and a larger count")
+        gpus = _check_one_device(place)
         kinds = tf.distribute.experimental.CommunicationImplementation
         named = {"auto": kinds.AUTO if gpus else kinds.RING, "ring": kinds.RING, "nccl": kinds.NCCL}
         options = tf.distribute.experimental.CommunicationOptions(
@@ -39,9 +39,29 @@ def make(place: Place) -> tf.distribute.Strategy:
         return tf.distribute.ParameterServerStrategy(tf.distribute.cluster_resolver.TFConfigClusterResolver())
     raise UsageError(
         f"found strategy {place.strategy}",
-        "single, mirrored, multi_worker or ps",
+        "single, mirrored, multi_worker, horovod or ps",
         "a program of that strategy drives TensorFlow itself, without slurm_tf.train",
     )
+
+
+def _check_one_device(place: Place) -> int:
+    """Return the number of GPUs, 0 or 1. Raises UsageError."""
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    if gpus > 1:
+        found = f"{place.role}:{place.index} sees {gpus} GPUs"
+        raise UsageError(found, "one task a GPU", "set gpus-per-task = 1 and a larger count")
+    return gpus
+
+
+def collective(place: Place, strategy: tf.distribute.Strategy) -> allreduce.Collective:
+    """Return what the task does together with others that train alike; collective."""
+    if place.strategy == "multi_worker":
+        return allreduce.Workers(strategy, place.rank, place.size)
+    if place.strategy == "horovod":
+        from slurm_tf.train import horovod
+
+        return horovod.Ranks(place.rank, place.size)
+    return allreduce.Alone()
 
 
 def serve(place: Place, control: Optional[Control]) -> NoReturn:

@@ -13,6 +13,7 @@ from slurm_tf.launch.policy import Action, Policy, describe, exit_code
 ROLES = {
     "single": {"worker": 1},
     "multi_worker": {"worker": 3},
+    "horovod": {"worker": 3},
     "chief and workers": {"chief": 1, "worker": 2, "evaluator": 1},
     "ps": {"chief": 1, "worker": 2, "ps": 1, "evaluator": 1},
     "between_graph": {"worker": 2, "ps": 1},
@@ -91,7 +92,13 @@ def test_a_worker_that_is_done_first_is_done() -> None:
 
 @pytest.mark.parametrize(
     ("name", "task"),
-    [("multi_worker", "worker:1"), ("chief and workers", "chief:0"), ("ps", "chief:0"), ("ps", "ps:0")],
+    [
+        ("multi_worker", "worker:1"),
+        ("horovod", "worker:1"),
+        ("chief and workers", "chief:0"),
+        ("ps", "chief:0"),
+        ("ps", "ps:0"),
+    ],
 )
 @pytest.mark.parametrize("code", [3, -9])
 def test_a_fatal_end_without_a_budget(name: str, task: str, code: int) -> None:
@@ -102,7 +109,9 @@ def test_a_fatal_end_without_a_budget(name: str, task: str, code: int) -> None:
     assert job.outcome.reason.startswith(f"{task} on n{task[-1]} ")
 
 
-@pytest.mark.parametrize(("name", "task"), [("multi_worker", "worker:1"), ("ps", "chief:0"), ("ps", "ps:0")])
+@pytest.mark.parametrize(
+    ("name", "task"), [("multi_worker", "worker:1"), ("horovod", "worker:1"), ("ps", "chief:0"), ("ps", "ps:0")]
+)
 def test_a_fatal_end_within_the_budget_starts_all_again(name: str, task: str) -> None:
     job = policy(name, max_restarts=1)
     others = all_of(name) - {task}

@@ -74,6 +74,14 @@ WRONG = {
         "",
         "",
     ),
+    "horovod's table elsewhere": (SINGLE + "[horovod]\ncontroller = 'mpi'", "horovod", "mpi", "strategy horovod", ""),
+    "a controller that is none": (
+        SINGLE + "[horovod]\ncontroller = 'nccl'",
+        "horovod.controller",
+        "'nccl'",
+        "gloo",
+        "",
+    ),
     "zero workers": (SINGLE + "count = 0", "roles.worker", "0 worker", "1 under", "[roles.worker]"),
     "two workers, single": (SINGLE + "count = 2", "roles.worker.count", "2 worker", "1 under", ""),
     "two chiefs": (

@@ -159,6 +159,23 @@ def test_sruns_options_are_always_said(strategy: str, bad_exit: str, fit: Callab
     assert ("no-kill" in srun) == (bad_exit == "0")
 
 
+HOROVOD = HEAD + 'strategy = "horovod"\n[roles.worker]\ncount = 3\n'
+
+
+def test_horovods_controller_says_how_srun_starts_it(fit: Callable[..., Plan], tmp_path: Path) -> None:
+    def found(text: str, site: str = "generic") -> tuple[str | None, str]:
+        made = fit(text, site=site)
+        return dict(made.components[0].srun)["mpi"], made.settings.horovod
+
+    over_mpi = HOROVOD + "[horovod]\ncontroller = 'mpi'\n"
+    assert found(HOROVOD) == ("none", "gloo")
+    assert found(over_mpi) == ("pmix", "mpi")
+    assert found(over_mpi, site(tmp_path, "mpi = 'pmix_v4'")) == ("pmix_v4", "mpi")
+    assert found(WORKERS) == ("none", "")
+    with pytest.raises(SpecError, match=r"horovod\.controller: found mpi; needed gloo"):
+        fit(over_mpi, site="local")
+
+
 def test_settings_come_back_from_json(fit: Callable[..., Plan], tmp_path: Path) -> None:
     text = (
         WORKERS + "[env]\nA = 'é'\n[checkpoint]\nevery-steps = 5\nkeep = 2\n[launch]\nwait = '0:30'\nmax-restarts = 2"

@@ -17,11 +17,11 @@ PYTHON = """#!/bin/sh
 # a Python whose TensorFlow is of version $TENSORFLOW, and whose pip does what $PIP says
 echo "$@" >> "$CALLS"
 case "$*" in
-*--target*) exit 0 ;;
-*"pip wheel"*) eval "$PIP" ;;
-*"pip install"*) exit 0 ;;
-*"import tensorflow; "*|*"import json"*)
-    echo '{"tensorflow": "2.21.0", "tag": "cpython-311", "machine": "x86_64", "headers": '"$HEADERS"'}' ;;
+*allreduce*) exit $ADDS ;;
+*"import tensorflow"*)
+    echo '{"tensorflow": "2.21.0", "tag": "cpython-311", "machine": "x86_64",' \
+        '"headers": '"$HEADERS"', "installed": '"$INSTALLED"'}' ;;
+*--wheel-dir*) eval "$PIP" ;;
 esac
 """
 WHEEL = 'while [ "$1" != --wheel-dir ]; do shift; done; mkdir "$2"; echo "$CXXFLAGS" > "$2/horovod-0.28.1-x.whl"'
@@ -39,7 +39,8 @@ def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     for name in ("cmake", "python"):
         (tools / name).chmod(0o755)
     for name, value in {
-        "HEADERS": "true", "PIP": WHEEL, "CMAKE": "3.25.1", "CALLS": str(tmp_path / "calls"),
+        "HEADERS": "true", "INSTALLED": "null", "ADDS": "0",
+        "PIP": WHEEL, "CMAKE": "3.25.1", "CALLS": str(tmp_path / "calls"),
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
@@ -62,8 +63,26 @@ def test_a_wheel_is_built_once_and_installed_each_time(python: str, tmp_path: Pa
     assert sum("pip wheel" in call for call in calls) == 1
     assert sum(f"--force-reinstall --no-deps {first}" in call for call in calls) == 2
     # each time two processes show that it works
-    assert sum("hvd.allreduce" in call for call in calls) >= 2
+    assert sum("hvd.allreduce" in call for call in calls) == 4
+    assert not any("uninstall" in call for call in calls)
     assert horovod.install(python, True, said.append).parent.name.endswith("-mpi")
+
+
+def test_what_is_installed_already_is_left_alone(python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = horovod.install(python, False, lambda _: None)
+    (tmp_path / "calls").unlink()
+    monkeypatch.setenv("INSTALLED", f'"file://{wheel}"')
+    assert horovod.install(python, False, lambda _: None) == wheel
+    assert "install " not in (tmp_path / "calls").read_text()
+
+
+def test_a_wheel_that_cannot_add_is_not_left_installed(
+    python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADDS", "1")
+    with pytest.raises(UsageError, match="two processes cannot add numbers with Horovod"):
+        horovod.install(python, False, lambda _: None)
+    assert "pip --disable-pip-version-check uninstall --yes horovod" in (tmp_path / "calls").read_text()
 
 
 def test_other_settings_of_the_build_make_another_wheel(python: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,7 @@ ROLES = {
     "single": "[roles.worker]\ngpus-per-task = 1\n",
     "mirrored": "[roles.worker]\ngpus-per-task = 'a100:4'\ncpus-per-task = 32\n",
     "multi_worker": "[roles.worker]\ncount = 4\nntasks-per-node = 2\ngpus-per-task = 1\ncpus-per-task = 8\n",
+    "horovod": "[roles.worker]\ncount = 4\nntasks-per-node = 2\ngpus-per-task = 1\ncpus-per-task = 8\n",
     "ps": (
         "[roles.chief]\nmem = '8G'\n"
         "[roles.worker]\ncount = 2\nntasks-per-node = 1\ngpus-per-task = 1\npartition = 'gpu'\n"
