@@ -118,3 +118,19 @@ def test_a_python_without_horovod_is_told_how_to_get_it(run_job: RunJob, tmp_pat
     assert job.wait() == 1
     assert "found no Horovod for TensorFlow" in job.text
     assert "slurm-tf plugin horovod --python" in job.text
+
+
+def test_a_loop_of_the_programs_own_ends_as_one_process_does(run_job: RunJob, tmp_path: Path) -> None:
+    job = (
+        f'name = "a"\nstrategy = "horovod"\nchdir = "{JOBS}"\n'
+        'command = ["python", "cancer_ps.py", "--steps", "100"]\n[roles.worker]\ncount = 2\n'
+    )
+    (tmp_path / "job.toml").write_text(job)
+    many = run_job("job.toml")
+    assert many.wait() == 0, many.text
+    assert len(many.find(r"steps 100, test accuracy")) == 2
+    together = variables(many)
+    (tmp_path / "runs").rename(tmp_path / "runs-of-two")
+    alone = run_job("job.toml", "--set", "strategy=single", "--set", "roles.worker.count=1")
+    assert alone.wait() == 0, alone.text
+    assert largest_difference(together, variables(alone)) <= 1e-4

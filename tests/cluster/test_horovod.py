@@ -1,0 +1,198 @@
+"""Horovod on a real Slurm, over Gloo and MPI: uneven nodes, equal ranks, deaths, names and strangers."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_tf.train import commit
+from tests.cluster.group import JOBS, Member
+from tests.conftest import ROOT
+from tests.horovod import require
+from tests.jobs.test_digits import BROKEN, largest_difference
+
+pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow]
+
+RANKS = r"^\[worker:\d\] rank (\d): \d+ variables, checksum (\w+)$"
+# a global batch for 3 tasks and for 4
+SHORT = ["python", "digits.py", "--epochs", "2", "--batch-size", "48"]
+# ranks that wait for each other would keep a processor that others need
+FEW_CPUS = ['env.OMPI_MCA_mpi_yield_when_idle="1"']
+
+
+@pytest.fixture(autouse=True)
+def _horovod(request: pytest.FixtureRequest) -> None:
+    require(mpi="mpi" in request.node.name)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the variables of one process with the same global batches."""
+    folder = tmp_path_factory.mktemp("alone")
+    command = f"command={json.dumps(SHORT)}"
+    subprocess.run(
+        [sys.executable, "-m", "slurm_tf", "run", str(JOBS / "digits_single.toml"), "--set", command],
+        cwd=folder, check=True, timeout=240,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    return variables(folder / "runs" / "digits-single-1")
+
+
+def variables(run: Path) -> dict[str, Any]:
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(next(commit.complete(str(run / "checkpoints"))).prefix)
+    names = [name for name in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name]
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def submit(member: Member, controller: str, tasks: int, per_node: int, *more: str, command: list[str] = SHORT) -> str:
+    """Submit the digits; return the job's id. The run is digits-horovod-1."""
+    member.take_jobs()
+    words = [
+        f"roles.worker.count={tasks}", f"roles.worker.ntasks-per-node={per_node}", f"horovod.controller={controller}",
+        f"command={json.dumps(command)}", *FEW_CPUS, *more,
+    ]  # fmt: skip
+    return member.submit("digits_horovod.toml", *[word for each in words for word in ("--set", each)])
+
+
+def nodes(member: Member) -> list[str]:
+    tasks = json.loads((member.folder / "runs" / "digits-horovod-1" / "cluster.json").read_text())["tasks"]
+    return [task["node"] for task in tasks]
+
+
+def wait_for_output(member: Member, pattern: str, count: int = 1) -> "re.Match[str]":
+    """Wait until the job has printed `pattern` so often; return the last."""
+    deadline = time.monotonic() + 120
+    while True:
+        text = "".join(path.read_text() for path in (member.folder / "runs").glob("*/logs/slurm-*.out"))
+        found = list(re.finditer(pattern, text, re.MULTILINE))
+        if len(found) >= count:
+            return found[count - 1]
+        assert time.monotonic() < deadline, text
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("controller", ["gloo", "mpi"])
+@pytest.mark.parametrize(("tasks", "per_node", "on"), [(3, 2, 2), (4, 1, 4)], ids=["2+1", "4"])
+def test_ranks_end_bit_equal_and_as_one_process_does(
+    controller: str, tasks: int, per_node: int, on: int, alice: Member, alone: dict[str, Any]
+) -> None:
+    number = submit(alice, controller, tasks, per_node)
+    waited = alice.type("wait", "digits-horovod-1", timeout=240)
+    text = alice.ok("logs", "digits-horovod-1")
+    assert waited.returncode == 0, text
+    assert alice.sacct(number) == ["COMPLETED"]
+    sums = re.findall(RANKS, text, re.MULTILINE)
+    assert sorted(rank for rank, _ in sums) == [str(rank) for rank in range(tasks)], text
+    assert len({checksum for _, checksum in sums}) == 1
+    assert len(set(nodes(alice))) == on
+    assert largest_difference(variables(alice.folder / "runs" / "digits-horovod-1"), alone) <= 1e-4
+
+
+@pytest.mark.parametrize("controller", ["gloo", "mpi"])
+def test_without_the_reduction_ranks_differ(controller: str, alice: Member) -> None:
+    broken = "from slurm_tf.train import horovod; horovod.Ranks.mean = lambda self, tensors: list(tensors)"
+    alice.write("broken.py", BROKEN.format(broken=broken))
+    submit(alice, controller, 3, 2, command=["python", "broken.py", *SHORT[1:]])
+    waited = alice.type("wait", "digits-horovod-1", timeout=240)
+    text = alice.ok("logs", "digits-horovod-1")
+    assert waited.returncode == 0, text
+    assert len({checksum for _, checksum in re.findall(RANKS, text, re.MULTILINE)}) == 3
+
+
+def kill_one(member: Member) -> float:
+    """Kill the rank that is alone on its node once it trains; return when."""
+    wait_for_output(member, r"step \d+/\d+  epoch 1/")
+    task = wait_for_output(member, r"^slurm-tf: worker:2 started on (\S+) \(process (\d+)\)")
+    member.sandbox.run("kill", "-9", task[2], user=member.user, node=task[1])
+    return time.monotonic()
+
+
+LONG = [*SHORT[:3], "8", *SHORT[4:]]
+
+
+@pytest.mark.parametrize("controller", ["gloo", "mpi"])
+def test_a_killed_rank_ends_the_others_and_is_named(controller: str, alice: Member) -> None:
+    number = submit(alice, controller, 3, 2, command=LONG)
+    killed = kill_one(alice)
+    waited = alice.type("wait", "digits-horovod-1", timeout=60)
+    assert time.monotonic() - killed <= 30
+    assert waited.returncode == 128 + 9
+    assert "worker:2 on" in alice.ok("status", "digits-horovod-1")
+    wait_for_output(alice, r"the job failed: worker:2 on \S+ was ended by signal 9 \(SIGKILL\)")
+    assert alice.sacct(number) == ["FAILED"]
+
+
+def test_with_a_budget_all_start_again_in_place(alice: Member) -> None:
+    number = submit(alice, "gloo", 3, 2, "launch.max-restarts=1", "checkpoint.every-steps=5", command=LONG)
+    kill_one(alice)
+    waited = alice.type("wait", "digits-horovod-1", timeout=240)
+    text = alice.ok("logs", "digits-horovod-1")
+    assert waited.returncode == 0, text
+    assert alice.sacct(number) == ["COMPLETED"]
+    assert len(re.findall(r"resumed at step \d+", text)) == 1, text
+    sums = re.findall(RANKS, text, re.MULTILINE)
+    assert len(sums) == 3
+    assert len({checksum for _, checksum in sums}) == 1
+
+
+def test_a_node_whose_name_leads_nowhere_is_named(alice: Member) -> None:
+    """Debian's 127.0.1.1: here the node is told another name, of the loopback address."""
+    sandbox = alice.sandbox
+    sandbox.run("hostname", "localhost", user="root", node="node2")
+    try:
+        submit(alice, "gloo", 2, 1, 'sbatch.nodelist="node1,node2"')
+        waited = alice.type("wait", "digits-horovod-1", timeout=120)
+    finally:
+        sandbox.run("hostname", "node2", user="root", node="node2")
+    assert waited.returncode == 65
+    wait_for_output(alice, r"the job failed: on node2 the node's own name resolves to 127\.0\.0\.1; needed an address")
+
+
+PUT = """
+import http.client, sys
+link = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), 10)
+try:
+    link.request("PUT", "/global/9", b"x")
+    print("status", link.getresponse().status)
+except (ConnectionError, http.client.BadStatusLine) as error:
+    print("refused")
+"""
+SHOW = "echo meet $HOROVOD_GLOO_RENDEZVOUS_ADDR $HOROVOD_GLOO_RENDEZVOUS_PORT; exec sleep 300"
+
+
+def test_a_stranger_is_refused_at_the_rendezvous(alice: Member) -> None:
+    submit(alice, "gloo", 2, 1, command=["bash", "-c", SHOW])
+    where = wait_for_output(alice, r"meet (\S+) (\d+)$")
+    put = (sys.executable, "-c", PUT, where[1], where[2])
+    # from the login node, which is none of the job's, as somebody else
+    assert alice.sandbox.run(*put, user="bob").stdout == "refused\n"
+    wait_for_output(alice, r"refused \S+ at Horovod's rendezvous: no node of this job")
+    assert alice.sandbox.run(*put, user="alice", node=nodes(alice)[1]).stdout == "status 200\n"
+
+
+MPI4PY = """
+import slurm_tf.train as train
+run = train.init()
+from mpi4py import MPI
+world = MPI.COMM_WORLD
+print("mpi4py", run.rank, world.rank, world.size, world.allreduce(run.rank + 1), flush=True)
+"""
+
+
+def test_mpi4py_speaks_beside_horovod_over_mpi(alice: Member) -> None:
+    pytest.importorskip("mpi4py")
+    alice.write("both.py", MPI4PY)
+    submit(alice, "mpi", 3, 2, command=["python", "both.py"])
+    waited = alice.type("wait", "digits-horovod-1", timeout=120)
+    text = alice.ok("logs", "digits-horovod-1")
+    assert waited.returncode == 0, text
+    found = re.findall(r"^\[worker:\d\] mpi4py (\d) (\d) (\d) (\d)$", text, re.MULTILINE)
+    assert sorted(found) == [(str(rank), str(rank), "3", "6") for rank in range(3)], text
