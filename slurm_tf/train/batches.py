@@ -81,11 +81,14 @@ class Batches:
         )
 
     def _parts(self) -> Iterator[Tuple[_Indices, _Weights]]:
-        """Yield the indices and weights of this task's part of each batch from `step` to the end of its epoch."""
-        epoch, batch = divmod(self.step, self.steps_per_epoch)
-        order = self.order(epoch)
+        """Yield the indices and weights of this task's part of as many batches as an epoch has, from `step` on."""
         ones = np.ones(self._part, np.float32)
-        for start in range(batch * self.batch_size, self.samples, self.batch_size):
+        known, order = -1, np.empty(0, np.int64)
+        for step in range(self.step, self.step + self.steps_per_epoch):
+            epoch, batch = divmod(step, self.steps_per_epoch)
+            if epoch != known:
+                known, order = epoch, self.order(epoch)
+            start = batch * self.batch_size
             if start + self.batch_size <= self.samples:
                 first = start + self._rank * self._part
                 yield order[first : first + self._part], ones

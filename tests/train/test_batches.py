@@ -71,7 +71,8 @@ def test_a_resumed_run_goes_on_in_the_middle_of_an_epoch(numbers: Any, data: som
         step = data.draw(some.integers(0, epochs * steps))
         whole = parts(task, step - step % steps)[step % steps :]
         resumed = parts(task, step)
-        assert [index.tolist() for index, _ in resumed] == [index.tolist() for index, _ in whole]
+        assert len(resumed) == steps
+        assert [index.tolist() for index, _ in resumed[: len(whole)]] == [index.tolist() for index, _ in whole]
         last = data.draw(some.integers(step, step - step % steps + steps))
         seen = resumed[: last - step]
         assert task.real(step, last) == sum((weight > 0).sum() for _, weight in seen)
