@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick lint bench bench-overhead horovod sandbox sandbox-shell sandbox-down clean
+.PHONY: demo test test-long quick lint bench bench-overhead horovod sandbox sandbox-shell sandbox-down clean
 
 demo: $(VENV)/.examples ## train on this machine; NAME=cancer-1 goes on with that run
 	$(BIN)/slurm-tf run jobs/cancer_ps.toml $(if $(NAME),--name $(NAME))
 
-test: lint $(VENV)/.test $(VENV)/.examples $(VENV)/.horovod ## all tests
+test: lint $(VENV)/.test $(VENV)/.examples $(VENV)/.horovod ## all tests but the long ones
+	$(BIN)/pytest -m "not mpi" $(ARGS)
+
+test-long: $(VENV)/.test $(VENV)/.examples $(VENV)/.horovod ## all tests, those of MPI too
 	$(BIN)/pytest $(ARGS)
 
 quick: $(VENV)/.test ## a minute: no TensorFlow, no Slurm

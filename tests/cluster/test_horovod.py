@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow]
 RANKS = r"^\[worker:\d\] rank (\d): \d+ variables, checksum (\w+)$"
 # a global batch for 3 tasks and for 4
 SHORT = ["python", "digits.py", "--epochs", "2", "--batch-size", "48"]
+CONTROLLERS = ["gloo", pytest.param("mpi", marks=pytest.mark.mpi)]
 # ranks that wait for each other would keep a processor that others need
 FEW_CPUS = ['env.OMPI_MCA_mpi_yield_when_idle="1"']
 
@@ -79,7 +80,7 @@ def wait_for_output(member: Member, pattern: str, count: int = 1) -> "re.Match[s
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("controller", ["gloo", "mpi"])
+@pytest.mark.parametrize("controller", CONTROLLERS)
 @pytest.mark.parametrize(("tasks", "per_node", "on"), [(3, 2, 2), (4, 1, 4)], ids=["2+1", "4"])
 def test_ranks_end_bit_equal_and_as_one_process_does(
     controller: str, tasks: int, per_node: int, on: int, alice: Member, alone: dict[str, Any]
@@ -96,7 +97,7 @@ def test_ranks_end_bit_equal_and_as_one_process_does(
     assert largest_difference(variables(alice.folder / "runs" / "digits-horovod-1"), alone) <= 1e-4
 
 
-@pytest.mark.parametrize("controller", ["gloo", "mpi"])
+@pytest.mark.parametrize("controller", CONTROLLERS)
 def test_without_the_reduction_ranks_differ(controller: str, alice: Member) -> None:
     broken = "from slurm_tf.train import horovod; horovod.Ranks.mean = lambda self, tensors: list(tensors)"
     alice.write("broken.py", BROKEN.format(broken=broken))
@@ -118,7 +119,7 @@ def kill_one(member: Member) -> float:
 LONG = [*SHORT[:3], "8", *SHORT[4:]]
 
 
-@pytest.mark.parametrize("controller", ["gloo", "mpi"])
+@pytest.mark.parametrize("controller", CONTROLLERS)
 def test_a_killed_rank_ends_the_others_and_is_named(controller: str, alice: Member) -> None:
     number = submit(alice, controller, 3, 2, command=LONG)
     killed = kill_one(alice)
@@ -187,6 +188,7 @@ print("mpi4py", run.rank, world.rank, world.size, world.allreduce(run.rank + 1),
 """
 
 
+@pytest.mark.mpi
 def test_mpi4py_speaks_beside_horovod_over_mpi(alice: Member) -> None:
     pytest.importorskip("mpi4py")
     alice.write("both.py", MPI4PY)
