@@ -81,7 +81,7 @@ def main() -> int:
         while not all_done.Test():
             time.sleep(_SLEEP_SECONDS)
     gathered = world.gather(found)
-    if rank == 0:
+    if gathered is not None:  # in rank 0 alone
         with open(sys.argv[1], "w", encoding="utf-8") as file:
             json.dump([each for part in gathered for each in part], file)
     return 0

@@ -15,6 +15,7 @@ from tests.sandbox.cluster import Sandbox
 _FOUND = importlib.util.find_spec("mpi4py")
 pytestmark = [
     pytest.mark.slurm,
+    pytest.mark.mpi,
     pytest.mark.skipif(_FOUND is None and os.environ.get("CI") != "true", reason="mpi4py is not installed"),
 ]
 _JOB = """\
