@@ -90,7 +90,7 @@ def test_ranks_read_disjoint_parts_of_the_same_batches(run_job: RunJob, tmp_path
 
 def test_a_killed_rank_ends_the_job_and_is_named(run_job: RunJob) -> None:
     job = run_job(HOROVOD)
-    job.wait_for(r"step 44/220")
+    job.wait_for(r"step 46/230")
     os.kill(job.pid("worker:1"), signal.SIGKILL)
     killed = time.monotonic()
     assert job.wait(60) == 128 + signal.SIGKILL
@@ -100,12 +100,12 @@ def test_a_killed_rank_ends_the_job_and_is_named(run_job: RunJob) -> None:
 
 def test_a_killed_rank_starts_all_again_from_the_last_checkpoint(run_job: RunJob) -> None:
     job = run_job(HOROVOD, "--set", "launch.max-restarts=1", "--set", "checkpoint.every-steps=20")
-    job.wait_for(r"step 66/220")
+    job.wait_for(r"step 69/230")
     os.kill(job.pid("worker:1"), signal.SIGKILL)
     assert job.wait() == 0, job.text
     (resumed,) = job.find(r"resumed at step (\d+) from")
     assert int(resumed) >= 60
-    assert "step 220/220" in job.text
+    assert "step 230/230" in job.text
     ranks = job.find(RANKS)
     assert len(ranks) == 2
     assert len({checksum for _, _, checksum in ranks}) == 1
