@@ -210,7 +210,11 @@ def _warn(fitted: "Plan", job: str) -> None:
             "exclusive = true (--exclusive) keeps them off",
             err=True,
         )
-    record = sender.hindrance(watch.connect(), job)
+    try:
+        record = sender.hindrance(watch.connect(), job)
+    except SchedulerError as error:  # the job is there all the same
+        click.echo(f"slurm-tf: warning: whether job {job} can start is unknown: {error.found}", err=True)
+        return
     if record:
         never = "will never start" if reasons.is_for_ever(record.reason) else "is pending"
         click.echo(f"slurm-tf: warning: job {job} {never}: {reasons.words(record.reason)}", err=True)

@@ -172,3 +172,15 @@ def test_launch_is_a_verb_that_says_what_it_needs() -> None:
     done = slurm_tf("launch", "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: srun ... slurm-tf launch --roles ROLES")
+
+
+def test_a_job_that_was_submitted_stays_so_where_slurm_then_says_nothing(job: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    down = "echo Unable to contact slurm controller >&2; exit 1"
+    for name, lines in (("sbatch", "echo 7"), ("squeue", down), ("scontrol", down)):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    done = slurm_tf("submit", str(job), "--site", "generic", "--parsable", cwd=tmp_path, PATH=path)
+    assert (done.returncode, done.stdout) == (0, "7\n"), done.stderr
+    assert "whether job 7 can start is unknown: Unable to contact slurm controller" in done.stderr
