@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from slurm_tf.contract import LaunchSettings, RoleSettings, RunFolder
-from slurm_tf.errors import TopologyError
+from slurm_tf.errors import SlurmTfError, TopologyError
 from slurm_tf.launch import cluster, ports, rendezvous
 from slurm_tf.launch.cluster import Report
 from slurm_tf.submit import runs
@@ -186,7 +186,7 @@ def as_agents(count, part, result):
             client.send({"is": "ended", "code": 0})
             while client.next(deadline).get("do") != "leave":
                 pass
-        except Exception as error:
+        except (SlurmTfError, OSError) as error:
             errors.append(repr(error))
 
     threading.stack_size(256 << 10)

@@ -12,13 +12,10 @@ from rich.text import Text
 from slurm_tf.watch import report
 from slurm_tf.watch.state import PointState
 
-# Several points are listed in one table, with the progress of each.
-_FEW = 1
-
 
 def status(points: Sequence[PointState]) -> str:
     """Return one run in full, or the points of several in a table."""
-    if len(points) > _FEW:
+    if len(points) > 1:
         return listing(points)
     state = points[0]
     lines = [*_head(state), ""]

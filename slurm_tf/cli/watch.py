@@ -52,11 +52,10 @@ def status(run: str, as_json: bool, watch: bool) -> None:
     from slurm_tf.watch import state
 
     slurm, found = connect(), target(run)
-    points = state.look(slurm, [found])
     if watch and not as_json:
         _watch(slurm, found)
-        return
-    _print(points, as_json)
+    else:
+        _print(state.look(slurm, [found]), as_json)
 
 
 @click.command("list")

@@ -45,9 +45,9 @@ class Plan:
     array: sweep.Array | None
 
     @property
-    def submissions(self) -> tuple[int | None, ...]:
-        """What to call sbatch with: once, or once a point, as Slurm refuses an array of heterogeneous jobs."""
-        return tuple(self.array.points) if self.array and len(self.components) > 1 else (None,)
+    def one_job(self) -> bool:
+        """Whether all points are one job: Slurm refuses an array of heterogeneous jobs, so those are a job each."""
+        return self.array is None or len(self.components) == 1
 
 
 def fit(job: Job, run: contract.RunFolder, chdir: str = "") -> Plan:

@@ -3,7 +3,7 @@
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -150,8 +150,3 @@ def _check(site: Site, where: str) -> None:
             raise SpecError(
                 f"found {pattern!r} ({error})", "a regular expression", where=f"{where}: recognise.hostnames"
             ) from error
-
-
-def names() -> Sequence[str]:
-    """Return the names of all profiles."""
-    return sorted(_profiles())

@@ -80,7 +80,7 @@ def _point(plan: Plan) -> Shell:
     """
     if plan.array is None or plan.job.site.scheduler == "local":
         return Shell("")
-    return Shell("point=$SLURM_ARRAY_TASK_ID" if plan.submissions == (None,) else "point=$1; shift")
+    return Shell("point=$SLURM_ARRAY_TASK_ID" if plan.one_job else "point=$1; shift")
 
 
 def quote(value: str | tuple[str, ...]) -> Shell:

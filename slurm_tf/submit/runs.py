@@ -222,7 +222,7 @@ def _manifest(fitted: Plan, source: snapshot.Source | None) -> dict[str, object]
         "job_file": str(fitted.job.path.absolute()),
         "job": {**spec, "env": sorted(spec["env"])},
         "site": fitted.job.site_name,
-        "array": {"limit": fitted.array.limit, "one_job": fitted.submissions == (None,)} if fitted.array else None,
+        "array": {"limit": fitted.array.limit, "one_job": fitted.one_job} if fitted.array else None,
         "code": {"commit": source.commit, "dirty": source.dirty, "files": len(source.files)} if source else None,
         "versions": {
             "slurm-tf": __version__,

@@ -67,7 +67,7 @@ class Order:
         """Return the order for a whole plan."""
         if fitted.array is None:
             return cls(fitted.run)
-        return cls(fitted.run, tuple(fitted.array.points), fitted.array.limit, fitted.submissions == (None,))
+        return cls(fitted.run, tuple(fitted.array.points), fitted.array.limit, fitted.one_job)
 
 
 def send(order: Order) -> Sent:

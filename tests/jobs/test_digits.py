@@ -30,9 +30,8 @@ def largest_difference(one: dict[str, Any], other: dict[str, Any]) -> float:
     return max(float(abs(one[name].astype("float64") - other[name]).max()) for name in one)
 
 
-def test_two_workers_end_bit_equal_and_as_one_process_does(run_job: RunJob, tmp_path: Path) -> None:
-    many = run_job(str(JOBS / "digits_multi_worker.toml"))
-    assert many.wait() == 0, many.text
+def check_as_one_process(run_job: RunJob, folder: Path, many: RunningJob) -> None:
+    """Two ranks have ended with the same bits, and as one process does with the same global batches."""
     ranks = many.find(RANKS)
     assert sorted(rank for rank, _, _ in ranks) == ["0", "1"]
     # weights, statistics of BatchNormalization, optimizer: bit for bit
@@ -43,7 +42,7 @@ def test_two_workers_end_bit_equal_and_as_one_process_does(run_job: RunJob, tmp_
     assert losses["0"][1] >= 0.95
     together = variables(many)
 
-    (tmp_path / "runs").rename(tmp_path / "runs-of-two")
+    (folder / "runs").rename(folder / "runs-of-two")
     alone = run_job(str(JOBS / "digits_single.toml"))
     assert alone.wait() == 0, alone.text
     ((_, loss, accuracy),) = alone.find(TESTED)
@@ -55,6 +54,12 @@ def test_two_workers_end_bit_equal_and_as_one_process_does(run_job: RunJob, tmp_
     for (epoch, *one), (other_epoch, *other) in zip(epochs.findall(many.text), epochs.findall(alone.text), strict=True):
         assert epoch == other_epoch
         assert [float(value) for value in one] == pytest.approx([float(value) for value in other], abs=1e-3)
+
+
+def test_two_workers_end_bit_equal_and_as_one_process_does(run_job: RunJob, tmp_path: Path) -> None:
+    many = run_job(str(JOBS / "digits_multi_worker.toml"))
+    assert many.wait() == 0, many.text
+    check_as_one_process(run_job, tmp_path, many)
 
 
 # the same program, with a mean that returns what it is given, and nobody who looks at the first steps

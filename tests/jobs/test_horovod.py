@@ -10,7 +10,7 @@ import pytest
 
 from tests.horovod import require
 from tests.jobs.conftest import JOBS, RunJob
-from tests.jobs.test_digits import BROKEN, RANKS, SHARDS, TESTED, largest_difference, variables
+from tests.jobs.test_digits import BROKEN, RANKS, SHARDS, check_as_one_process, largest_difference, variables
 
 pytestmark = pytest.mark.tensorflow
 
@@ -32,27 +32,9 @@ def test_the_job_differs_from_its_neighbour_in_name_and_strategy_alone() -> None
 def test_two_ranks_end_bit_equal_and_as_one_process_does(run_job: RunJob, tmp_path: Path) -> None:
     many = run_job(HOROVOD)
     assert many.wait() == 0, many.text
-    ranks = many.find(RANKS)
-    assert sorted(rank for rank, _, _ in ranks) == ["0", "1"]
-    assert len({(count, checksum) for _, count, checksum in ranks}) == 1
-    losses = {rank: (float(loss), float(accuracy)) for rank, loss, accuracy in many.find(TESTED)}
-    assert losses["0"] == losses["1"]
-    assert losses["0"][1] >= 0.95
-    together = variables(many)
     # from one rank each
     assert len(many.find(r"SavedModel (\S+)")) == 1
-
-    (tmp_path / "runs").rename(tmp_path / "runs-of-two")
-    alone = run_job(str(JOBS / "digits_single.toml"))
-    assert alone.wait() == 0, alone.text
-    ((_, loss, accuracy),) = alone.find(TESTED)
-    assert abs(float(loss) - losses["0"][0]) <= 1e-4
-    assert float(accuracy) == losses["0"][1]
-    assert largest_difference(together, variables(alone)) <= 1e-4
-    epochs = re.compile(r"epoch (\d+)/10  accuracy ([\d.]+)  loss ([\d.]+)")
-    for (epoch, *one), (other_epoch, *other) in zip(epochs.findall(many.text), epochs.findall(alone.text), strict=True):
-        assert epoch == other_epoch
-        assert [float(value) for value in one] == pytest.approx([float(value) for value in other], abs=1e-3)
+    check_as_one_process(run_job, tmp_path, many)
 
 
 @pytest.mark.parametrize(

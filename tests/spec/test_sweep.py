@@ -59,13 +59,14 @@ def test_what_is_no_sweep(text: str, message: str, fit: Callable[..., Plan]) -> 
 
 def test_one_job_array_where_slurm_can_and_a_job_a_point_where_it_cannot(fit: Callable[..., Plan]) -> None:
     one = fit('array = "%2"\n' + GRID + ONE)
-    assert one.submissions == (None,)
+    assert one.one_job
     assert ("array", "0-5%2") in one.components[0].options
     assert ("output", f"{one.run.logs}/slurm-%A_%a.out") in one.components[0].options
     assert one.settings.points["4"] == {"lr": "0.001", "n": "true"}
     each = fit(HET)
     assert len(each.components) == 2
-    assert each.submissions == (0, 1)
+    assert not each.one_job
+    assert tuple(each.settings.points) == ("0", "1")
     assert not any(name == "array" for component in each.components for name, _ in component.options)
 
 
