@@ -1,12 +1,10 @@
 """On the batch host: starts the step, gathers its tasks into one cluster, and sees the job through to its exit code."""
 
-import contextlib
 import json
 import os
 import secrets
 import selectors
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -15,24 +13,17 @@ from typing import Dict, List, NoReturn, Optional, Sequence
 
 from slurm_tf import contract, files
 from slurm_tf.errors import RegistrationError, SlurmTfError, StoppedError
-from slurm_tf.launch import cluster, gloo, horovod, opening, ports, preflight, rendezvous, wire
-from slurm_tf.launch.allocation import expected_nodes
-from slurm_tf.launch.policy import Action, Outcome, Policy, describe
+from slurm_tf.launch import briefing, gloo, opening, preflight, rendezvous, wire
+from slurm_tf.launch.policy import Action, Outcome, Policy
+from slurm_tf.launch.registration import Registration
 from slurm_tf.launch.rendezvous import Connection
 from slurm_tf.launch.signals import SignalPipe
 from slurm_tf.launch.status import Status
+from slurm_tf.launch.step import Step
 from slurm_tf.launch.switchboard import Letter, Switchboard
 
-_PROGRESS_SECONDS = 10.0
-# How long srun may take to leave once every agent was told to, and again after each signal.
-_LAUNCHER_SECONDS = 10.0
-# A step gets its job's memory without being told; told of two kinds, by two components of a heterogeneous job, srun
-# ends with "SLURM_MEM_PER_CPU, SLURM_MEM_PER_GPU, and SLURM_MEM_PER_NODE are mutually exclusive" (22.05.8).
-_NOT_FOR_SRUN = ("SLURM_MEM_PER_CPU", "SLURM_MEM_PER_GPU", "SLURM_MEM_PER_NODE")
-# How many names a message lists at most.
-_NAMED = 20
-# TensorFlow knows one process under these strategies: a TF_CONFIG would make it wait for others.
-_WITHOUT_CLUSTER = ("single", "mirrored", "horovod")
+# Connections that never prove themselves end without a wake-up of their own.
+_LOOK_SECONDS = 10.0
 
 
 class Coordinator:
@@ -46,13 +37,12 @@ class Coordinator:
         preflight_only: bool = False,
     ) -> None:
         """`launcher`: the command that starts one agent a task, srun or launch/local.py."""
-        self._folder, self._settings, self._launcher_command = folder, settings, list(launcher)
+        self._folder, self._settings, self._launcher = folder, settings, list(launcher)
         self._planned = [f"{role}:{index}" for role, index in settings.tasks]
         self._selector = selectors.DefaultSelector()
         self._signals = SignalPipe(self._selector, (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD))
         self._secret = secrets.token_bytes(32)
         self._server = rendezvous.Server(self._selector, self._secret, _say, settings.coordinator_ports, settings.local)
-        self._reports: Dict[int, cluster.Report] = {}
         self._connections: Dict[str, Connection] = {}
         self._nodes: Dict[str, str] = {}
         self._starts: Counter[str] = Counter()
@@ -66,12 +56,9 @@ class Coordinator:
 
     def run(self) -> int:
         """Run the job; return the exit code that is the job's."""
-        self._launcher = subprocess.Popen(
-            self._launcher_command, env=self._launcher_environ(), stdin=subprocess.DEVNULL, start_new_session=True
-        )
         rendezvous.raise_file_limit()
-        self._register_until = time.monotonic() + self._settings.register_timeout
-        self._say_progress_at = time.monotonic() + _PROGRESS_SECONDS
+        self._step = Step(self._launcher, self._settings, self._server.port, self._secret)
+        self._registration = Registration(self._settings, os.environ, time.monotonic())
         try:
             outcome = self._work()
         except SlurmTfError as error:
@@ -82,17 +69,6 @@ class Coordinator:
         if outcome.reason:
             _say(f"the job failed: {outcome.reason}")
         return outcome.code
-
-    def _launcher_environ(self) -> Dict[str, str]:
-        settings = self._settings
-        hosts = ["127.0.0.1"] if settings.local else ports.own_addresses(settings.interface)
-        return {
-            **{name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_SRUN)},
-            contract.COORDINATOR: f"{','.join(hosts)}:{self._server.port}",
-            contract.SECRET: self._secret.hex(),
-            contract.REGISTER_TIMEOUT: str(settings.register_timeout),
-            contract.PROGRAM_ENV: json.dumps(dict(settings.env)),
-        }
 
     def _work(self) -> Outcome:
         """Go on until the job is decided and no task runs."""
@@ -121,11 +97,11 @@ class Coordinator:
 
     def _patience(self) -> float:
         """Seconds until something is due."""
-        due = [time.monotonic() + _PROGRESS_SECONDS, self._switchboard.wakes_at, self._status.wakes_at]
+        due = [time.monotonic() + _LOOK_SECONDS, self._switchboard.wakes_at, self._status.wakes_at]
         if self._policy:
             due.append(self._policy.wakes_at)
         else:
-            due += [self._preflight.wakes_at] if self._preflight else [self._register_until, self._say_progress_at]
+            due.append((self._preflight or self._registration).wakes_at)
         return max(0.0, min(when for when in due if when is not None) - time.monotonic())
 
     def _take(self, connection: Connection, messages: List[wire.Message]) -> None:
@@ -166,21 +142,20 @@ class Coordinator:
         self._send(connection, {**words, "named": settings.horovod == "gloo"})
 
     def _on_report(self, connection: Connection, message: wire.Message) -> None:
-        values = {name: message[name] for name in cluster.Report.__dataclass_fields__}
-        report = cluster.Report(**{**values, "gpus": tuple(values["gpus"])})
-        if self._policy or report.rank in self._reports or not 0 <= report.rank < len(self._planned):
-            _say(f"refused a task on {report.node} that says it is rank {report.rank}: not expected")
+        try:
+            report = self._registration.take(message)
+        except RegistrationError as error:
+            _say(f"refused {error}")
             self._server.close(connection)
             return
         connection.name = self._planned[report.rank]
-        self._reports[report.rank] = report
         self._connections[connection.name] = connection
         self._status.task(connection.name, state="registered", node=report.node)
-        if len(self._reports) < len(self._planned):
+        if not self._registration.complete:
             return
         if self._settings.preflight or self._preflight_only:
             _say("all tasks registered; preflight")
-            self._preflight = preflight.Preflight(self._folder, self._settings, self._reports)
+            self._preflight = preflight.Preflight(self._folder, self._settings, self._registration.reports)
             self._ask(self._preflight.begin(time.monotonic()))
         else:
             self._begin()
@@ -193,7 +168,10 @@ class Coordinator:
     def _is_cleared(self, now: float) -> bool:
         """See to what comes before the programs; true if nothing comes after it. Raises PreflightError."""
         if self._preflight is None:
-            self._check_registration(now)
+            self._registration.check(now, self._step.end_in_words)
+            line = self._registration.progress(now)
+            if line:
+                _say(line)
             return False
         self._ask(self._preflight.tick(now))
         if self._preflight.all_are_lost:
@@ -207,11 +185,7 @@ class Coordinator:
 
     def _begin(self) -> None:
         """All have come: tell each its place, and start."""
-        settings = self._settings
-        formed = cluster.form(list(self._reports.values()), settings.roles, settings.gpu_sharing)
-        formed.check_size()
-        if settings.horovod == "gloo":
-            horovod.check_names(list(self._reports.values()))
+        formed = self._registration.form()
         rows = [{"name": task.name, **asdict(task)} for task in formed.tasks]
         files.write_whole(self._folder.cluster, json.dumps({"tasks": rows}, indent=1).encode())
         self._nodes = {task.name: task.node for task in formed.tasks}
@@ -220,69 +194,14 @@ class Coordinator:
         _say(f"all {len(self._nodes)} tasks registered, on {len(set(self._nodes.values()))} nodes")
         arrived = [self._connections[self._planned[task.rank]] for task in formed.tasks]
         self._connections = {task.name: connection for task, connection in zip(formed.tasks, arrived)}
-        for task, connection in zip(formed.tasks, arrived):
-            connection.name = task.name
-        tasks = [(task.role, task.index) for task in formed.tasks]
-        self._policy = Policy(settings, tasks, self._nodes)
-        shared = wire.pack(
-            {
-                "hosts": None if settings.strategy in _WITHOUT_CLUSTER else formed.hosts,
-                "variables": self._variables(),
-                "cluster_flags": settings.cluster_flags,
-                "point": settings.point,
-            }
-        )
-        nodes = [task.node for task in formed.tasks]
-        own = horovod.places(settings.horovod, nodes, settings.interface) if settings.horovod else [{}] * len(nodes)
-        for task, connection, variables in zip(formed.tasks, arrived, own):
-            place = {"role": task.role, "index": task.index, "gpus": task.gpus, "variables": variables}
-            self._send(connection, place)
+        for name, connection in self._connections.items():
+            connection.name = name
+        self._policy = Policy(self._settings, [(task.role, task.index) for task in formed.tasks], self._nodes)
+        shared = wire.pack(briefing.shared(self._settings, self._folder, formed))
+        for connection, own in zip(arrived, briefing.own(self._settings, formed)):
+            self._send(connection, own)
             self._take(connection, self._server.send_packed(connection, shared))
         self._carry_out(self._policy.begin())
-
-    def _variables(self) -> Dict[str, str]:
-        """The contract with the program, but for what is each task's own."""
-        settings, folder = self._settings, self._folder
-        variables = {
-            contract.RUN: settings.run,
-            contract.RUN_FOLDER: folder.path,
-            contract.STRATEGY: settings.strategy,
-            contract.CHECKPOINT_FOLDER: folder.checkpoints,
-            contract.CHECKPOINT_KEEP: str(settings.checkpoint_keep),
-            contract.EXPORT_FOLDER: folder.exports,
-            contract.TENSORBOARD_FOLDER: folder.tensorboard,
-            **settings.train,
-        }
-        if settings.checkpoint_every is not None:
-            variables[contract.CHECKPOINT_EVERY] = str(settings.checkpoint_every)
-        if settings.checkpoint_every_steps is not None:
-            variables[contract.CHECKPOINT_EVERY_STEPS] = str(settings.checkpoint_every_steps)
-        return variables
-
-    def _check_registration(self, now: float) -> None:
-        missing = [name for rank, name in enumerate(self._planned) if rank not in self._reports]
-        came = f"{len(self._reports)}/{len(self._planned)} tasks registered"
-        ended = self._launcher.poll()
-        if ended is not None or now >= self._register_until:
-            limit = f"in {self._settings.register_timeout:.0f} s"
-            when = limit if ended is None else f"when {self._launcher_command[0]} {describe(ended)}"
-            raise RegistrationError(
-                f"{came} {when}; missing: {self._where(missing)}",
-                "a registration from each task",
-                "see what its agent printed; its node must see the run folder and have the site's node-python",
-                missing,
-            )
-        if now >= self._say_progress_at:
-            self._say_progress_at = now + _PROGRESS_SECONDS
-            _say(f"{came}, waiting for {self._where(missing)}")
-
-    def _where(self, missing: Sequence[str]) -> str:
-        """Name the tasks, and the nodes where Slurm placed more tasks than have come: never which is on which."""
-        absent = Counter({} if self._settings.local else expected_nodes(os.environ))
-        absent.subtract(report.node for report in self._reports.values())
-        nodes = [node for node, count in absent.items() if count > 0]
-        text = ", ".join(missing[:_NAMED]) + (" ..." if len(missing) > _NAMED else "")
-        return text + (f" (on {', '.join(nodes[:_NAMED])})" if nodes else "")
 
     # --- while they run ---
 
@@ -306,7 +225,7 @@ class Coordinator:
         if self._connections.pop(connection.name, None) is None:
             return
         if self._policy is None and self._preflight:
-            node = self._reports[self._planned.index(connection.name)].node
+            node = self._registration.reports[self._planned.index(connection.name)].node
             self._ask(self._preflight.lost(node, time.monotonic()))
             return
         if self._policy is None:
@@ -350,7 +269,7 @@ class Coordinator:
             return None
         if self._meeting:
             self._meeting.close()
-        allowed = {report.host for report in self._reports.values()}
+        allowed = {report.host for report in self._registration.reports.values()}
         allowed |= {connection.host for connection in self._connections.values()}
         self._meeting = gloo.Rendezvous(allowed, settings.coordinator_ports, settings.local, _say)
         return self._meeting.port
@@ -371,13 +290,8 @@ class Coordinator:
             self._server.send_packed(connection, wire.pack({"do": "leave"}))
         self._server.close_all()
         # a step that never became a job has tasks that nobody told to leave
-        for number in (None, signal.SIGTERM, signal.SIGKILL)[not (self._policy or self._preflight) :]:
-            if number is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._launcher.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._launcher.wait(_LAUNCHER_SECONDS)
-                return
+        self._step.end(time.monotonic(), told=bool(self._policy or self._preflight))
+        self._step.wait()
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,49 @@
+"""What the coordinator tells each task when all have come: launch/environ.py's Place, in two messages."""
+
+from typing import Any, Dict, List
+
+from slurm_tf import contract
+from slurm_tf.launch import horovod
+from slurm_tf.launch.cluster import Cluster
+
+# TensorFlow knows one process under these strategies: a TF_CONFIG would make it wait for others.
+_WITHOUT_CLUSTER = ("single", "mirrored", "horovod")
+
+
+def shared(settings: contract.LaunchSettings, folder: contract.RunFolder, formed: Cluster) -> Dict[str, Any]:
+    """Return what is the same for all."""
+    return {
+        "hosts": None if settings.strategy in _WITHOUT_CLUSTER else formed.hosts,
+        "variables": _variables(settings, folder),
+        "cluster_flags": settings.cluster_flags,
+        "point": settings.point,
+    }
+
+
+def own(settings: contract.LaunchSettings, formed: Cluster) -> List[Dict[str, Any]]:
+    """Return what is each task's own, in the order of the cluster."""
+    nodes = [task.node for task in formed.tasks]
+    every = horovod.places(settings.horovod, nodes, settings.interface) if settings.horovod else [{}] * len(nodes)
+    return [
+        {"role": task.role, "index": task.index, "gpus": task.gpus, "variables": variables}
+        for task, variables in zip(formed.tasks, every)
+    ]
+
+
+def _variables(settings: contract.LaunchSettings, folder: contract.RunFolder) -> Dict[str, str]:
+    """Return the contract with the program, but for what is each task's own."""
+    variables = {
+        contract.RUN: settings.run,
+        contract.RUN_FOLDER: folder.path,
+        contract.STRATEGY: settings.strategy,
+        contract.CHECKPOINT_FOLDER: folder.checkpoints,
+        contract.CHECKPOINT_KEEP: str(settings.checkpoint_keep),
+        contract.EXPORT_FOLDER: folder.exports,
+        contract.TENSORBOARD_FOLDER: folder.tensorboard,
+        **settings.train,
+    }
+    if settings.checkpoint_every is not None:
+        variables[contract.CHECKPOINT_EVERY] = str(settings.checkpoint_every)
+    if settings.checkpoint_every_steps is not None:
+        variables[contract.CHECKPOINT_EVERY_STEPS] = str(settings.checkpoint_every_steps)
+    return variables

@@ -1,0 +1,77 @@
+"""One step of the job: its launcher, srun or launch/local.py, from its start to its end."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from typing import Dict, Optional, Sequence
+
+from slurm_tf import contract
+from slurm_tf.launch import ports
+from slurm_tf.launch.policy import describe
+
+# How long the launcher may take to leave once every agent was told to, and again after each signal.
+_SECONDS = 10.0
+# A step gets its job's memory without being told; told of two kinds, by two components of a heterogeneous job, srun
+# ends with "SLURM_MEM_PER_CPU, SLURM_MEM_PER_GPU, and SLURM_MEM_PER_NODE are mutually exclusive" (22.05.8).
+_NOT_FOR_SRUN = ("SLURM_MEM_PER_CPU", "SLURM_MEM_PER_GPU", "SLURM_MEM_PER_NODE")
+
+
+class Step:
+    """A launcher that runs, leader of its own session and process group."""
+
+    def __init__(self, command: Sequence[str], settings: contract.LaunchSettings, port: int, secret: bytes) -> None:
+        """Start `command`, whose agents reach the coordinator at `port`. Raises OSError."""
+        self._command = list(command)
+        self._signals = [signal.SIGTERM, signal.SIGKILL]
+        self._next_at: Optional[float] = None
+        self._process = subprocess.Popen(
+            self._command, env=_environ(settings, port, secret), stdin=subprocess.DEVNULL, start_new_session=True
+        )
+
+    @property
+    def end_in_words(self) -> str:
+        """How the launcher ended; "" while it runs."""
+        code = self._process.poll()
+        return "" if code is None else f"{self._command[0]} {describe(code)}"
+
+    def end(self, now: float, told: bool) -> None:
+        """Begin its end: it is waited for, then SIGTERM, then SIGKILL; `told`: all agents were told to leave."""
+        self._next_at = now + _SECONDS if told else now
+
+    def tick(self, now: float) -> bool:
+        """Go on with its end; return whether it is over."""
+        if self._process.poll() is not None:
+            return True
+        if self._next_at is None or now < self._next_at:
+            return False
+        self._next_at = now + _SECONDS
+        if not self._signals:
+            return True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, self._signals.pop(0))
+        return False
+
+    @property
+    def wakes_at(self) -> Optional[float]:
+        """When `tick` has something to do."""
+        return self._next_at
+
+    def wait(self) -> None:
+        """Wait for its end, which has begun."""
+        while not self.tick(time.monotonic()):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(max(0.0, (self._next_at or 0.0) - time.monotonic()))
+
+
+def _environ(settings: contract.LaunchSettings, port: int, secret: bytes) -> Dict[str, str]:
+    hosts = ["127.0.0.1"] if settings.local else ports.own_addresses(settings.interface)
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_SRUN)},
+        contract.COORDINATOR: f"{','.join(hosts)}:{port}",
+        contract.SECRET: secret.hex(),
+        contract.REGISTER_TIMEOUT: str(settings.register_timeout),
+        contract.PROGRAM_ENV: json.dumps(dict(settings.env)),
+    }
