@@ -1,0 +1,160 @@
+"""Slurm as the job itself asks it: what is to become of this job, of a former one, and a future for it.
+
+Commands run beside the coordinator's loop (`Question`), by absolute path, bounded in time. Standard library, Python 3.9.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Optional, Sequence
+
+_SECONDS = 15.0
+# Of squeue's fields these tell a preemption from a cancel: a job that is cancelled, requeued or preempted is COMPLETING
+# in all three cases, and only one that is preempted has a PreemptTime (22.05.8).
+_FIELDS = "State:30,PreemptTime:30,EndTime:30"
+_UNKNOWN_JOB = "Invalid job id specified"
+_WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
+_ENDED = (
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
+    "TIMEOUT",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said. `code`: its exit code, None if it did not end in time or could not be started."""
+
+    code: Optional[int]
+    output: str
+    errors: str
+
+    @property
+    def words(self) -> str:
+        """Why it failed, in its own words."""
+        last = (self.errors.strip() or self.output.strip()).splitlines()[-1:]
+        return "no answer in time" if self.code is None and not last else (last or [f"exit code {self.code}"])[0]
+
+
+class Question:
+    """A command of Slurm's that runs while others are seen to."""
+
+    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], seconds: float = _SECONDS) -> None:
+        self._until = time.monotonic() + seconds
+        self._output, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - `_close`
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        self._answer: Optional[Answer] = None
+        program = shutil.which(argv[0], path=environ.get("PATH", os.defpath))
+        if program is None:
+            self._close(None, f"no {argv[0]} in PATH on {os.uname().nodename}")
+            return
+        self._process = subprocess.Popen(
+            [program, *argv[1:]], env=_environ(environ), stdin=subprocess.DEVNULL, stdout=self._output,
+            stderr=self._errors, start_new_session=True,
+        )  # fmt: skip
+
+    def answer(self) -> Optional[Answer]:
+        """Return what it said, None while it runs; it is ended when its time is over."""
+        if self._answer is None and self._process is not None:
+            code = self._process.poll()
+            if code is not None:
+                self._close(code)
+            elif time.monotonic() >= self._until:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+                self._close(None)
+        return self._answer
+
+    @property
+    def until(self) -> float:
+        """When it is ended at the latest (time.monotonic)."""
+        return self._until
+
+    def wait(self) -> Answer:
+        """Return what it said, when it has."""
+        while True:
+            answer = self.answer()
+            if answer is not None:
+                return answer
+            time.sleep(0.02)
+
+    def _close(self, code: Optional[int], problem: str = "") -> None:
+        texts = []
+        for file in (self._output, self._errors):
+            file.seek(0)
+            texts.append(file.read().decode("utf-8", "replace"))
+            file.close()
+        self._answer = Answer(code, texts[0], problem or texts[1])
+
+
+def _environ(environ: Mapping[str, str]) -> Dict[str, str]:
+    """Return the environment for a command: no formats of the user's or the site's; times in seconds of the epoch."""
+    kept = {name: value for name, value in environ.items() if not name.startswith(("SQUEUE_", "SBATCH_"))}
+    return {**kept, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C.UTF-8"}
+
+
+def own_id(environ: Mapping[str, str]) -> str:
+    """Return the job's id as Slurm's commands take it: of an array, that of this task; "" outside of a job."""
+    array, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
+    if array and task:
+        return f"{array}_{task}"
+    return environ.get("SLURM_HET_JOB_ID") or environ.get("SLURM_JOB_ID", "")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What squeue says of a job. `state`: "" if it did not say; "gone" if slurmctld knows no such job.
+
+    `preempted`: Slurm has decided to preempt it. `ends`: its time limit, seconds of the epoch.
+    """
+
+    state: str
+    preempted: bool = False
+    ends: Optional[float] = None
+    problem: str = ""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether Slurm answered."""
+        return bool(self.state)
+
+    @property
+    def lives(self) -> bool:
+        """Whether tasks of the job may run; true of a state that nobody has told us about."""
+        return self.state not in (*_WAITING, *_ENDED, "gone")
+
+
+def standing_command(job: str) -> List[str]:
+    """Return what asks for the standing of a job."""
+    return ["squeue", "--noheader", f"--jobs={job}", "--states=all", f"--Format={_FIELDS}"]
+
+
+def standing(answer: Answer) -> Standing:
+    """Return what squeue's answer says; of a heterogeneous job, of all its components together."""
+    if answer.code != 0:
+        return Standing("gone") if _UNKNOWN_JOB in answer.errors else Standing("", problem=answer.words)
+    rows = [line.split() for line in answer.output.splitlines() if len(line.split()) == 3]
+    if not rows:
+        return Standing("gone")
+    states = [state for state, _, _ in rows]
+    ends = [float(end) for _, _, end in rows if re.fullmatch(r"\d+", end)]
+    living = [state for state in states if Standing(state).lives]
+    preempted = any(re.fullmatch(r"\d+", when) for _, when, _ in rows)
+    return Standing((living or states)[0], preempted, min(ends, default=None))
+
+
+def requeue_command(job: str) -> List[str]:
+    """Return what puts a job back into the queue; its owner may, unless it was submitted with --no-requeue."""
+    return ["scontrol", "requeue", job]
+
+
+def successor_command(script: str, environ: Mapping[str, str]) -> List[str]:
+    """Return what submits another job for the same run: of an array, for this task of it."""
+    task = environ.get("SLURM_ARRAY_TASK_ID")
+    return ["sbatch", "--parsable", *([f"--array={task}"] if task else []), script]
