@@ -4,7 +4,8 @@ import logging
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, Mapping, Optional
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping, Optional
 
 import tensorflow as tf
 
@@ -20,6 +21,22 @@ class _NoRetracingWarnings(logging.Filter):
         return "MultiDeviceSaver.save" not in record.getMessage()
 
 
+@dataclass(frozen=True)
+class _Save:
+    """A checkpoint that TensorFlow writes. `called`: when (time.monotonic); `blocked`: seconds that training waited."""
+
+    checkpoint: tf.train.Checkpoint
+    prefix: str
+    step: int
+    meta: Mapping[str, Any]
+    extras: Mapping[str, bytes]
+    called: float
+    blocked: float
+
+
+OnCommit = Callable[[int, float, float, int], object]
+
+
 class Checkpoints:
     """The checkpoints of one run, as one task reads and (if it is the writer) writes them."""
 
@@ -31,8 +48,12 @@ class Checkpoints:
         every_steps: Optional[int] = None,
         flush: Callable[[str], None] = commit.flush_files,
         asynchronous: bool = True,
+        on_commit: OnCommit = lambda *_: None,
     ) -> None:
         """`every`: seconds between two saves; `flush` has every node that writes flush its files of a folder.
+
+        `on_commit(step, seconds, blocked, bytes)` is called in the committing thread for each checkpoint that is on
+        storage: seconds since `save` was called, and of these how many training waited.
 
         `asynchronous`: have training wait for the copy of the values only, instead of for TensorFlow to write them.
         Not where workers run closures of a ClusterCoordinator: a save makes TensorFlow register a new function with
@@ -40,7 +61,7 @@ class Checkpoints:
         device, or crash (tensorflow/core/distributed_runtime/eager/cluster_function_library_runtime.cc, Run, in 2.21).
         """
         self._folder, self._keep, self._every, self._every_steps = folder, keep, every, every_steps
-        self._flush = flush
+        self._flush, self._on_commit = flush, on_commit
         self._options = tf.train.CheckpointOptions(enable_async=asynchronous)
         self._saved_step = -1
         self._saved_at = time.monotonic()
@@ -56,7 +77,11 @@ class Checkpoints:
         """
         for found in commit.complete(self._folder, _say):
             try:
+                found.check_extras()
                 checkpoint.read(found.prefix).assert_existing_objects_matched().expect_partial()
+            except (CheckpointError, OSError) as error:
+                _say(f"checkpoint {found.path} is passed over: {error}")
+                continue
             except (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.NotFoundError) as error:
                 _say(f"checkpoint {found.path} is passed over: {error.message}")
                 continue
@@ -76,17 +101,24 @@ class Checkpoints:
             return True
         return self._every is not None and time.monotonic() - self._saved_at >= self._every
 
-    def save(self, checkpoint: tf.train.Checkpoint, step: int, meta: Mapping[str, Any]) -> None:
-        """Write `checkpoint`; its files are flushed and committed while training goes on.
+    def save(
+        self, checkpoint: tf.train.Checkpoint, step: int, meta: Mapping[str, Any], extras: Mapping[str, bytes] = {}
+    ) -> None:
+        """Write `checkpoint`, and each of `extras` as a file beside it; flushed and committed while training goes on.
 
         Waits for the last save. One that fails is reported, keeps the older checkpoints, and raises at `wait`.
         """
         if step == self._saved_step:
             return
+        called = time.monotonic()
         self._join()
         failed_before, self._error = self._error is not None, None
         self._saved_step, self._saved_at = step, time.monotonic()
-        self._start(checkpoint, step, meta, failed_before)
+        prefix = self._write(checkpoint, step, failed_before)
+        if prefix:
+            save = _Save(checkpoint, prefix, step, dict(meta), dict(extras), called, time.monotonic() - called)
+            self._thread = threading.Thread(target=self._commit, args=(save,))
+            self._thread.start()
 
     def wait(self) -> None:
         """Wait until the last save is on storage. Raises CheckpointError if it failed."""
@@ -98,7 +130,8 @@ class Checkpoints:
         """Remove what dead writers left; for the writer, before its first save."""
         commit.sweep(self._folder)
 
-    def _start(self, checkpoint: tf.train.Checkpoint, step: int, meta: Mapping[str, Any], failed_before: bool) -> None:
+    def _write(self, checkpoint: tf.train.Checkpoint, step: int, failed_before: bool) -> str:
+        """Have TensorFlow copy the values and begin to write; return the prefix, "" if it cannot."""
         _mend_keras()
         try:
             prefix = commit.begin(self._folder, step)
@@ -111,17 +144,18 @@ class Checkpoints:
                 checkpoint.write(prefix, options=self._options)
         except (OSError, tf.errors.OpError) as error:
             self._fail(step, error)
-            return
-        self._thread = threading.Thread(target=self._commit, args=(checkpoint, prefix, step, dict(meta)))
-        self._thread.start()
+            return ""
+        return prefix
 
-    def _commit(self, checkpoint: tf.train.Checkpoint, prefix: str, step: int, meta: Dict[str, Any]) -> None:
+    def _commit(self, save: _Save) -> None:
         try:
-            checkpoint.sync()
-            commit.finish(prefix, step, bundle.checksums(prefix), meta, self._flush)
+            save.checkpoint.sync()
+            tensors = bundle.checksums(save.prefix)
+            found = commit.finish(save.prefix, save.step, tensors, save.meta, self._flush, save.extras)
+            self._on_commit(save.step, time.monotonic() - save.called, save.blocked, found.bytes)
             commit.prune(self._folder, self._keep)
         except (OSError, tf.errors.OpError, CheckpointError) as error:
-            self._fail(step, error)
+            self._fail(save.step, error)
 
     def _fail(self, step: int, error: Exception) -> None:
         self._error = error

@@ -3,7 +3,8 @@
     checkpoints/
       step-0000000400/            a committed checkpoint
         data-00000-of-00001, ...  as TensorFlow wrote them
-        MANIFEST.json             their names and sizes, and TensorFlow's checksum of each tensor
+        data-position, ...        what else the program wants to keep: `extras`
+        MANIFEST.json             their names and sizes, and a checksum of each tensor and of each extra file
       latest                      the name of the newest; a hint for people and tools
       step-0000000500.17_temp/    being written, or left by a writer that died
 
@@ -18,10 +19,12 @@ import os
 import re
 import shutil
 import time
+import zlib
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Mapping
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
 
 from slurm_tf import files
+from slurm_tf.errors import CheckpointError
 
 MANIFEST = "MANIFEST.json"
 POINTER = "latest"
@@ -43,6 +46,30 @@ class Committed:
         """TensorFlow's name for the checkpoint."""
         return os.path.join(self.path, "checkpoint")
 
+    def read(self, name: str) -> Optional[bytes]:
+        """Return the bytes of an extra file, None if the checkpoint has none of that name.
+
+        Raises CheckpointError if they are not those that were written, OSError if they cannot be read.
+        """
+        checksum = self.manifest.get("extras", {}).get(name)
+        if checksum is None:
+            return None
+        with open(os.path.join(self.path, name), "rb") as file:
+            data = file.read()
+        if zlib.crc32(data) != checksum:
+            raise CheckpointError(f"{name} of {self.path} is damaged")
+        return data
+
+    def check_extras(self) -> None:
+        """Raise CheckpointError or OSError unless every extra file is as it was written."""
+        for name in self.manifest.get("extras", {}):
+            self.read(name)
+
+    @property
+    def bytes(self) -> int:
+        """How much storage its files take."""
+        return sum(self.manifest["files"].values())
+
 
 def begin(folder: str, step: int) -> str:
     """Make the folder to write the checkpoint of `step` into, beside the committed ones; return TensorFlow's prefix."""
@@ -52,15 +79,23 @@ def begin(folder: str, step: int) -> str:
 
 
 def finish(
-    prefix: str, step: int, tensors: Mapping[str, int], meta: Mapping[str, Any], flush: Callable[[str], None]
-) -> str:
-    """Commit what was written at `prefix`; return the checkpoint's folder.
+    prefix: str,
+    step: int,
+    tensors: Mapping[str, int],
+    meta: Mapping[str, Any],
+    flush: Callable[[str], None],
+    extras: Mapping[str, bytes] = {},
+) -> Committed:
+    """Commit what was written at `prefix`, and `extras` as files beside it; return the checkpoint.
 
     `tensors`: checksum of each tensor; `meta`: what else to remember; `flush` has every node flush its own files of the
     folder that it is given. Raises OSError, and leaves the older checkpoints as they are.
     """
     aside = os.path.dirname(prefix)
     folder = os.path.dirname(aside)
+    for name, data in extras.items():
+        with open(os.path.join(aside, name), "xb") as file:
+            file.write(data)
     flush(aside)
     sizes = {name: os.path.getsize(os.path.join(aside, name)) for name in sorted(os.listdir(aside))}
     manifest = {
@@ -69,6 +104,7 @@ def finish(
         "written": time.time(),
         "files": sizes,
         "crc32c": dict(tensors),
+        "extras": {name: zlib.crc32(data) for name, data in extras.items()},
         "meta": dict(meta),
     }
     files.write_whole(os.path.join(aside, MANIFEST), json.dumps(manifest, indent=1).encode())
@@ -78,7 +114,7 @@ def finish(
     os.rename(aside, final)
     files.sync(folder)
     files.write_whole(os.path.join(folder, POINTER), f"{os.path.basename(final)}\n".encode())
-    return final
+    return Committed(final, step, manifest)
 
 
 def complete(folder: str, report: Callable[[str], None] = lambda _: None) -> Iterator[Committed]:

@@ -55,6 +55,43 @@ def test_a_save_holds_the_values_of_its_step_and_old_ones_are_pruned(tf: Any, tm
     assert sorted(os.listdir(tmp_path)) == ["latest", *(f"step-000000000{n}" for n in (3, 4, 5))]
 
 
+def test_extra_files_come_back_and_a_checkpoint_with_a_damaged_one_is_passed_over(tf: Any, tmp_path: Path) -> None:
+    checkpoint, checkpoints = tf.train.Checkpoint(v=tf.Variable(1.0)), opened(tmp_path)
+    for step in (1, 2):
+        checkpoints.save(checkpoint, step, {}, {"position": b"%d" % step})
+    checkpoints.wait()
+    assert opened(tmp_path).restore(checkpoint).read("position") == b"2"
+    (tmp_path / "step-0000000002" / "position").write_bytes(b"3")
+    found = opened(tmp_path).restore(checkpoint)
+    assert (found.step, found.read("position"), found.read("other")) == (1, b"1", None)
+
+
+def test_what_a_save_took_is_told_when_it_is_on_storage(tf: Any, tmp_path: Path) -> None:
+    told: list[tuple[int, float, float, int]] = []
+
+    def on_commit(step: int, seconds: float, blocked: float, size: int) -> None:
+        assert next(commit.complete(str(tmp_path))).step == step
+        assert threading.current_thread() is not threading.main_thread()
+        told.append((step, seconds, blocked, size))
+
+    go = threading.Event()
+
+    def flush(aside: str) -> None:
+        assert go.wait(60)
+        commit.flush_files(aside)
+
+    checkpoints = opened(tmp_path, flush=flush, on_commit=on_commit)
+    checkpoints.save(tf.train.Checkpoint(v=tf.Variable(tf.zeros([1000]))), 7, {}, {"position": b"x" * 5})
+    assert told == []
+    go.set()
+    checkpoints.wait()
+    ((step, seconds, blocked, size),) = told
+    assert step == 7
+    assert 0 < blocked < seconds
+    assert size == sum(path.stat().st_size for path in tmp_path.glob("step-*/*") if path.name != commit.MANIFEST)
+    assert size > 4005
+
+
 def test_a_synchronous_save_returns_when_tensorflow_has_written(tf: Any, tmp_path: Path) -> None:
     """What is left for the background is to flush and to commit: nothing of TensorFlow runs there."""
     flushing, go = threading.Event(), threading.Event()

@@ -12,16 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from slurm_tf.errors import CheckpointError
 from slurm_tf.train import commit
 from tests.conftest import ROOT
 
 
-def write(folder: Path, step: int, data: bytes = b"x" * 1000) -> Path:
-    """Commit a checkpoint of one data file."""
+def write(folder: Path, step: int, data: bytes = b"x" * 1000, **extras: bytes) -> Path:
+    """Commit a checkpoint of one data file, and of others."""
     prefix = commit.begin(str(folder), step)
     Path(f"{prefix}.data-00000-of-00001").write_bytes(data)
     Path(f"{prefix}.index").write_bytes(b"index")
-    return Path(commit.finish(prefix, step, {"v": 7}, {"epoch": 1}, commit.flush_files))
+    return Path(commit.finish(prefix, step, {"v": 7}, {"epoch": 1}, commit.flush_files, extras).path)
 
 
 def steps(folder: Path) -> list[int]:
@@ -46,6 +47,27 @@ def test_a_stale_pointer_changes_nothing(tmp_path: Path) -> None:
     assert steps(tmp_path) == [2, 1]
     (tmp_path / "latest").unlink()
     assert steps(tmp_path) == [2, 1]
+
+
+def test_extra_files_are_part_of_the_checkpoint(tmp_path: Path) -> None:
+    path = write(tmp_path, 1, position=b"7 of 9", nothing=b"")
+    found = next(commit.complete(str(tmp_path)))
+    assert (found.read("position"), found.read("nothing"), found.read("checkpoint.index")) == (b"7 of 9", b"", None)
+    assert found.manifest["files"] == {
+        "checkpoint.data-00000-of-00001": 1000, "checkpoint.index": 5, "nothing": 0, "position": 6,
+    }  # fmt: skip
+    assert found.bytes == 1011
+    (path / "position").write_bytes(b"8 of 9")
+    with pytest.raises(CheckpointError, match=r"position of .*step-0000000001 is damaged"):
+        found.check_extras()
+    (path / "position").unlink()
+    assert steps(tmp_path) == []
+
+
+def test_an_extra_file_may_not_replace_one_of_tensorflow(tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError):
+        write(tmp_path, 1, **{"checkpoint.index": b"mine"})
+    assert steps(tmp_path) == []
 
 
 TEARS: dict[str, Callable[[Path], object]] = {
@@ -135,12 +157,11 @@ def test_every_file_is_flushed_before_the_rename(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "open", spy_open)
     monkeypatch.setattr(os, "fsync", spy_fsync)
     monkeypatch.setattr(os, "rename", spy_rename)
-    write(tmp_path, 3)
+    write(tmp_path, 3, position=b"7")
     done = calls.index("rename step-0000000003")
     before, after = calls[:done], calls[done + 1 :]
-    assert {"fsync checkpoint.data-00000-of-00001", "fsync checkpoint.index", f"rename {commit.MANIFEST}"} <= set(
-        before
-    )
+    names_flushed = ("checkpoint.data-00000-of-00001", "checkpoint.index", "position")
+    assert {*(f"fsync {name}" for name in names_flushed), f"rename {commit.MANIFEST}"} <= set(before)
     assert before.index("fsync checkpoint.index") < before.index(f"rename {commit.MANIFEST}")
     assert after[0] == f"fsync {tmp_path.name}"
     assert "rename latest" in after
