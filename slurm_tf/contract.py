@@ -38,6 +38,7 @@ RUN = "SLURM_TF_RUN"  # the run's name
 RUN_FOLDER = "SLURM_TF_RUN_FOLDER"
 STRATEGY = "SLURM_TF_STRATEGY"
 TASK = "SLURM_TF_TASK"  # "worker:0", also where there is no TF_CONFIG
+ATTEMPT = "SLURM_TF_ATTEMPT"  # as in the run's lease: "12_3.0" is the first incarnation of job 12_3
 RESTARTS = "SLURM_TF_RESTARTS"  # how often this task was started again in place
 CHECKPOINT_FOLDER = "SLURM_TF_CHECKPOINT_FOLDER"
 CHECKPOINT_EVERY = "SLURM_TF_CHECKPOINT_EVERY"  # seconds; absent if steps decide
@@ -144,9 +145,9 @@ class RunFolder:
         return os.path.join(self.path, "cancelled")
 
     @property
-    def lock(self) -> str:
-        """Locked by the living coordinator of the run."""
-        return os.path.join(self.path, "lock")
+    def lease(self) -> str:
+        """Whose the run is, as JSON: see Lease."""
+        return os.path.join(self.path, "lease.json")
 
     @property
     def logs(self) -> str:
@@ -199,6 +200,40 @@ def bad_nodes(folder: RunFolder) -> Dict[str, Dict[str, Any]]:
     check_version(text.get("contract"), folder.bad_nodes)
     nodes: Dict[str, Dict[str, Any]] = text["nodes"]
     return nodes
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The attempt that may write to a run: one incarnation of one job.
+
+    `attempt`: the job's id, a dot, how often Slurm restarted it. `job`: its id as Slurm's commands take it, "" without
+    Slurm. `process`: of the coordinator on `host`, its id, a dash, its
+    start (field 22 of /proc/PID/stat). `at`: when it was taken, seconds since the epoch.
+    """
+
+    attempt: str
+    job: str
+    host: str
+    process: str
+    at: float
+
+    def to_json(self) -> str:
+        """Return the text of the file."""
+        return json.dumps({"contract": VERSION, **asdict(self)}, indent=1) + "\n"
+
+
+def read_lease(folder: RunFolder) -> Optional[Lease]:
+    """Return whose the run is, None if nobody has taken it. Raises RunError or OSError."""
+    try:
+        with open(folder.lease, encoding="utf-8") as file:
+            values = json.load(file)
+        check_version(values.pop("contract", "none"), folder.lease)
+        return Lease(**values)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, AttributeError) as error:
+        needed, do = "the file that an attempt wrote", "remove it if no attempt lives"
+        raise RunError(f"{folder.lease} is no lease ({error})", needed, do) from error
 
 
 @dataclass(frozen=True)

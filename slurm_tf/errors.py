@@ -12,7 +12,9 @@
     │   └── UnreachableError   69   Slurm does not answer
     ├── ReplicaError           70   tasks that should train one model train several
     ├── RunError               73   a run's folder cannot be used
+    │   └── LeaseError         75   Slurm does not say whether the run's last attempt lives
     ├── CheckpointError        74   a checkpoint cannot be written or read
+    │   └── FencedError        74   another attempt has taken over the run
     ├── RegistrationError      75   some task never reported to the coordinator
     ├── PreflightError         76   a node of the allocation is not fit for the job
     ├── AuthenticationError    77   the other side does not know the job's secret
@@ -109,10 +111,20 @@ class RunError(SlurmTfError):
     exit_code = 73
 
 
+class LeaseError(RunError):
+    """Slurm does not say whether the run's last attempt lives; it may, when asked again."""
+
+    exit_code = 75
+
+
 class CheckpointError(SlurmTfError):
     """A checkpoint cannot be written or read."""
 
     exit_code = 74
+
+
+class FencedError(CheckpointError):
+    """Another attempt has taken over the run: this one may write nothing more."""
 
 
 class RegistrationError(SlurmTfError):

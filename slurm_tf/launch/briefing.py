@@ -1,9 +1,10 @@
 """What the coordinator tells each task when all have come: launch/environ.py's Place, in two messages."""
 
+import os
 from typing import Any, Dict, List
 
 from slurm_tf import contract
-from slurm_tf.launch import horovod
+from slurm_tf.launch import horovod, lease
 from slurm_tf.launch.cluster import Cluster
 
 # TensorFlow knows one process under these strategies: a TF_CONFIG would make it wait for others.
@@ -35,6 +36,7 @@ def _variables(settings: contract.LaunchSettings, folder: contract.RunFolder) ->
     variables = {
         contract.RUN: settings.run,
         contract.RUN_FOLDER: folder.path,
+        contract.ATTEMPT: lease.attempt(os.environ),
         contract.STRATEGY: settings.strategy,
         contract.CHECKPOINT_FOLDER: folder.checkpoints,
         contract.CHECKPOINT_KEEP: str(settings.checkpoint_keep),

@@ -13,7 +13,7 @@ from typing import Dict, List, NoReturn, Optional, Sequence
 
 from slurm_tf import contract, files
 from slurm_tf.errors import RegistrationError, SlurmTfError, StoppedError
-from slurm_tf.launch import briefing, gloo, opening, preflight, rendezvous, wire
+from slurm_tf.launch import briefing, gloo, lease, opening, preflight, rendezvous, wire
 from slurm_tf.launch.policy import Action, Outcome, Policy
 from slurm_tf.launch.registration import Registration
 from slurm_tf.launch.rendezvous import Connection
@@ -185,6 +185,7 @@ class Coordinator:
 
     def _begin(self) -> None:
         """All have come: tell each its place, and start."""
+        lease.check(self._folder, lease.attempt(os.environ))
         formed = self._registration.form()
         rows = [{"name": task.name, **asdict(task)} for task in formed.tasks]
         files.write_whole(self._folder.cluster, json.dumps({"tasks": rows}, indent=1).encode())
@@ -305,7 +306,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     options, launcher = arguments[:end], list(arguments[end + 1 :])
     try:
         folder, settings = opening.open_run(options[0], options[2] if options[1:2] == ["--point"] else "")
-        opening.lock(folder)
+        lease.take(folder, os.environ, _say)
         code = Coordinator(folder, settings, launcher, "--preflight" in options[1:]).run()
     except (SlurmTfError, OSError) as error:
         _say(str(error))

@@ -47,6 +47,7 @@ def test_the_environment_of_a_program(start_job: StartJob, monkeypatch: pytest.M
     assert seen["GRPC_FAIL_FAST"] == "use_caller"
     assert seen["SLURM_TF_TASK"] == "chief:0"
     assert seen["SLURM_TF_RUN_FOLDER"] == job.run.path
+    assert seen["SLURM_TF_ATTEMPT"] == json.loads(Path(job.run.lease).read_text())["attempt"]
     assert json.loads(seen["TF_CONFIG"])["task"] == {"type": "chief", "index": 0}
     assert not {"SLURM_TF_SECRET", "SLURM_TF_COORDINATOR", "SLURM_TF_PROGRAM_ENV"} & set(seen)
 
