@@ -207,8 +207,8 @@ class Lease:
     """The attempt that may write to a run: one incarnation of one job.
 
     `attempt`: the job's id, a dot, how often Slurm restarted it. `job`: its id as Slurm's commands take it, "" without
-    Slurm. `process`: of the coordinator on `host`, its id, a dash, its
-    start (field 22 of /proc/PID/stat). `at`: when it was taken, seconds since the epoch.
+    Slurm. `process`: of the coordinator on `host`, its id, a dash, its start (field 22 of /proc/PID/stat). `at`: when,
+    seconds since the epoch.
     """
 
     attempt: str

@@ -1,16 +1,19 @@
 """Files on shared storage: written whole or not at all, for their owner alone. Standard library, Python 3.9."""
 
+import contextlib
 import os
 import stat
 import tempfile
+from typing import Callable
 
 from slurm_tf.errors import RunError
 
 
-def write_whole(path: str, data: bytes, mode: int = 0o600) -> None:
+def write_whole(path: str, data: bytes, mode: int = 0o600, check: Callable[[], None] = lambda: None) -> None:
     """Put `data` at `path` so that a reader sees the old bytes or the new ones, also after a power cut.
 
-    Written aside with `mode`, fsynced, renamed; then the folder is fsynced. Raises OSError.
+    Written aside with `mode`, fsynced, renamed; then the folder is fsynced. `check` is called before the rename, and
+    keeps the old bytes by an error. Raises OSError.
     """
     folder = os.path.dirname(path) or "."
     handle, aside = tempfile.mkstemp(prefix=".", suffix="_temp", dir=folder)
@@ -20,9 +23,11 @@ def write_whole(path: str, data: bytes, mode: int = 0o600) -> None:
             file.write(data)
             file.flush()
             os.fsync(handle)
+        check()
         os.rename(aside, path)
     except BaseException:
-        os.unlink(aside)
+        with contextlib.suppress(OSError):
+            os.unlink(aside)
         raise
     sync(folder)
 

@@ -30,6 +30,20 @@ def test_nothing_is_left_of_a_write_that_failed(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["folder"]
 
 
+def test_a_check_before_the_rename_keeps_the_old_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    files.write_whole(str(path), b"one")
+
+    def check() -> None:
+        assert len(list(tmp_path.iterdir())) == 2, "the new bytes are not there yet"
+        raise RunError("no")
+
+    with pytest.raises(RunError, match="no"):
+        files.write_whole(str(path), b"two", check=check)
+    assert path.read_bytes() == b"one"
+    assert os.listdir(tmp_path) == ["a"]
+
+
 def test_own_folder_is_private(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b"
     assert files.own_folder(str(path)) == str(path)

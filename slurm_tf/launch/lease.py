@@ -12,8 +12,8 @@ from slurm_tf import contract, files
 from slurm_tf.errors import LeaseError, RunError
 from slurm_tf.launch import slurm
 
-# How long slurmctld may be away (a restart), and how long a job that has ended may take to leave its nodes: KillWait and
-# UnkillableStepTimeout of slurm.conf are 30 s and 60 s.
+# How long slurmctld may be away (a restart), and how long a job that has ended may take to leave its nodes: KillWait
+# and UnkillableStepTimeout of slurm.conf are 30 s and 60 s.
 _ANSWER_SECONDS = 60.0
 _LEAVING_SECONDS = 120.0
 _PAUSE_SECONDS = 2.0

@@ -9,8 +9,11 @@ from typing import Any, Callable, Mapping, Optional
 
 import tensorflow as tf
 
-from slurm_tf.errors import CheckpointError
+from slurm_tf.errors import CheckpointError, FencedError
 from slurm_tf.train import bundle, commit
+
+# After a save that failed: the disk may have space again, and until then nothing new is safe.
+_RETRY_SECONDS = 60.0
 
 
 class _NoRetracingWarnings(logging.Filter):
@@ -49,6 +52,7 @@ class Checkpoints:
         flush: Callable[[str], None] = commit.flush_files,
         asynchronous: bool = True,
         on_commit: OnCommit = lambda *_: None,
+        fence: commit.Fence = commit.no_fence,
     ) -> None:
         """`every`: seconds between two saves; `flush` has every node that writes flush its files of a folder.
 
@@ -61,7 +65,7 @@ class Checkpoints:
         device, or crash (tensorflow/core/distributed_runtime/eager/cluster_function_library_runtime.cc, Run, in 2.21).
         """
         self._folder, self._keep, self._every, self._every_steps = folder, keep, every, every_steps
-        self._flush, self._on_commit = flush, on_commit
+        self._flush, self._on_commit, self._fence = flush, on_commit, fence
         self._options = tf.train.CheckpointOptions(enable_async=asynchronous)
         self._saved_step = -1
         self._saved_at = time.monotonic()
@@ -96,22 +100,30 @@ class Checkpoints:
         return None
 
     def due(self, step: int) -> bool:
-        """Whether it is time to save."""
+        """Whether it is time to save; sooner than that once a save has failed."""
+        if isinstance(self._error, FencedError):
+            return True
         if self._every_steps and step // self._every_steps > max(self._saved_step, 0) // self._every_steps:
             return True
-        return self._every is not None and time.monotonic() - self._saved_at >= self._every
+        if self._every is None:
+            return False
+        every = self._every if self._error is None else min(self._every, _RETRY_SECONDS)
+        return time.monotonic() - self._saved_at >= every
 
     def save(
         self, checkpoint: tf.train.Checkpoint, step: int, meta: Mapping[str, Any], extras: Mapping[str, bytes] = {}
     ) -> None:
         """Write `checkpoint`, and each of `extras` as a file beside it; flushed and committed while training goes on.
 
-        Waits for the last save. One that fails is reported, keeps the older checkpoints, and raises at `wait`.
+        Waits for the last save. One that fails is reported, keeps the older checkpoints, and raises at `wait`. Raises
+        FencedError once another attempt has taken over the run.
         """
-        if step == self._saved_step:
-            return
         called = time.monotonic()
         self._join()
+        if step == self._saved_step and self._error is None:
+            return
+        if isinstance(self._error, FencedError):
+            raise self._error
         failed_before, self._error = self._error is not None, None
         self._saved_step, self._saved_at = step, time.monotonic()
         prefix = self._write(checkpoint, step, failed_before)
@@ -123,18 +135,21 @@ class Checkpoints:
     def wait(self) -> None:
         """Wait until the last save is on storage. Raises CheckpointError if it failed."""
         self._join()
+        if isinstance(self._error, FencedError):
+            raise self._error
         if self._error is not None:
             raise CheckpointError(f"the last checkpoint was not written: {self._error}") from self._error
 
     def sweep(self) -> None:
         """Remove what dead writers left; for the writer, before its first save."""
-        commit.sweep(self._folder)
+        commit.sweep(self._folder, self._fence)
 
     def _write(self, checkpoint: tf.train.Checkpoint, step: int, failed_before: bool) -> str:
         """Have TensorFlow copy the values and begin to write; return the prefix, "" if it cannot."""
         _mend_keras()
+        prefix = ""
         try:
-            prefix = commit.begin(self._folder, step)
+            prefix = commit.begin(self._folder, step, self._fence)
             try:
                 checkpoint.write(prefix, options=self._options)
             except tf.errors.OpError:
@@ -143,7 +158,7 @@ class Checkpoints:
                 # TensorFlow raises what went wrong in its thread at the next save, before it starts that one (2.21)
                 checkpoint.write(prefix, options=self._options)
         except (OSError, tf.errors.OpError) as error:
-            self._fail(step, error)
+            self._fail(step, prefix, error)
             return ""
         return prefix
 
@@ -151,13 +166,21 @@ class Checkpoints:
         try:
             save.checkpoint.sync()
             tensors = bundle.checksums(save.prefix)
-            found = commit.finish(save.prefix, save.step, tensors, save.meta, self._flush, save.extras)
-            self._on_commit(save.step, time.monotonic() - save.called, save.blocked, found.bytes)
-            commit.prune(self._folder, self._keep)
+            found = commit.finish(save.prefix, save.step, tensors, save.meta, self._flush, save.extras, self._fence)
         except (OSError, tf.errors.OpError, CheckpointError) as error:
-            self._fail(save.step, error)
+            self._fail(save.step, save.prefix, error)
+            return
+        self._on_commit(save.step, time.monotonic() - save.called, save.blocked, found.size)
+        try:
+            commit.prune(self._folder, self._keep, self._fence)
+        except FencedError as error:
+            self._error = error
+        except OSError as error:
+            _say(f"older checkpoints cannot be removed: {error}")
 
-    def _fail(self, step: int, error: Exception) -> None:
+    def _fail(self, step: int, prefix: str, error: Exception) -> None:
+        if prefix:
+            commit.abandon(prefix)
         self._error = error
         _say(f"checkpoint of step {step} was not written, older ones are kept: {error}")
 

@@ -6,31 +6,40 @@
         data-position, ...        what else the program wants to keep: `extras`
         MANIFEST.json             their names and sizes, and a checksum of each tensor and of each extra file
       latest                      the name of the newest; a hint for people and tools
-      step-0000000500.17_temp/    being written, or left by a writer that died
+      step-0000000500-x7_temp/    being written, or left by a writer that died
 
 A checkpoint is written aside, every file flushed by the node that wrote it, the manifest last; then the folder is
 renamed to its final name, and `latest` replaced by another rename. Readers trust manifests alone: the newest whole one
-is found when `latest` is stale, and also when the newest is torn. One writer at a time.
+is found when `latest` is stale, and also when the newest is torn.
+
+One writer at a time: that of the attempt that has the run's lease. A writer reads the lease again before all that
+others see (`fence`). Should it be stopped between that and a rename, the next attempt has removed what it was about to rename
+(`sweep`), whose name is never used again: the rename fails.
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
 import shutil
+import stat
+import tempfile
 import time
 import zlib
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from slurm_tf import files
-from slurm_tf.errors import CheckpointError
+from slurm_tf import contract, files
+from slurm_tf.errors import CheckpointError, FencedError
 
 MANIFEST = "MANIFEST.json"
 POINTER = "latest"
 TEMP = "_temp"
 _VERSION = 1
 _NAME = re.compile(r"step-(\d{10,})", re.ASCII)
+
+Fence = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,11 @@ class Committed:
     def prefix(self) -> str:
         """TensorFlow's name for the checkpoint."""
         return os.path.join(self.path, "checkpoint")
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(self.manifest["files"].values())
 
     def read(self, name: str) -> Optional[bytes]:
         """Return the bytes of an extra file, None if the checkpoint has none of that name.
@@ -65,17 +79,44 @@ class Committed:
         for name in self.manifest.get("extras", {}):
             self.read(name)
 
-    @property
-    def bytes(self) -> int:
-        """How much storage its files take."""
-        return sum(self.manifest["files"].values())
+
+# --- writing ---
 
 
-def begin(folder: str, step: int) -> str:
-    """Make the folder to write the checkpoint of `step` into, beside the committed ones; return TensorFlow's prefix."""
-    aside = f"{_final(folder, step)}.{os.getpid()}{TEMP}"
-    os.mkdir(aside, 0o700)
-    return os.path.join(aside, "checkpoint")
+def no_fence() -> None:
+    """Let everything through: outside of a run nobody else writes."""
+
+
+def fence(run_folder: str, attempt: str) -> Fence:
+    """Return what raises FencedError once the run's lease is not the attempt's, OSError if it cannot be read."""
+    if not (run_folder and attempt):
+        return no_fence
+    path = contract.RunFolder(run_folder).lease
+
+    def check() -> None:
+        # opened anew each time, which has an NFS client ask its server
+        try:
+            with open(path, encoding="utf-8") as file:
+                holder = json.load(file)["attempt"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            holder = "nobody that can be read"
+        if holder != attempt:
+            raise FencedError(
+                f"another attempt has taken over: {path} names {holder}, this is {attempt}",
+                "the lease of the run, to write a checkpoint",
+                "nothing: the other attempt goes on from the last checkpoint",
+            )
+
+    return check
+
+
+def begin(folder: str, step: int, fence: Fence = no_fence) -> str:
+    """Make the folder to write the checkpoint of `step` into, beside the committed ones; return TensorFlow's prefix.
+
+    Raises OSError or FencedError.
+    """
+    fence()
+    return os.path.join(tempfile.mkdtemp(TEMP, f"{_name(step)}-", folder), "checkpoint")
 
 
 def finish(
@@ -85,36 +126,114 @@ def finish(
     meta: Mapping[str, Any],
     flush: Callable[[str], None],
     extras: Mapping[str, bytes] = {},
+    fence: Fence = no_fence,
 ) -> Committed:
     """Commit what was written at `prefix`, and `extras` as files beside it; return the checkpoint.
 
     `tensors`: checksum of each tensor; `meta`: what else to remember; `flush` has every node flush its own files of the
-    folder that it is given. Raises OSError, and leaves the older checkpoints as they are.
+    folder that it is given. Raises OSError or FencedError, and leaves the older checkpoints as they are.
     """
     aside = os.path.dirname(prefix)
     folder = os.path.dirname(aside)
     for name, data in extras.items():
         with open(os.path.join(aside, name), "xb") as file:
             file.write(data)
+    file_mode, folder_mode = _modes(folder)
+    names = sorted(os.listdir(aside))
+    for name in names:
+        os.chmod(os.path.join(aside, name), file_mode)
     flush(aside)
-    sizes = {name: os.path.getsize(os.path.join(aside, name)) for name in sorted(os.listdir(aside))}
     manifest = {
         "version": _VERSION,
         "step": step,
         "written": time.time(),
-        "files": sizes,
+        "files": {name: os.path.getsize(os.path.join(aside, name)) for name in names},
         "crc32c": dict(tensors),
         "extras": {name: zlib.crc32(data) for name, data in extras.items()},
         "meta": dict(meta),
     }
-    files.write_whole(os.path.join(aside, MANIFEST), json.dumps(manifest, indent=1).encode())
-    final = _final(folder, step)
-    if os.path.isdir(final):  # torn, or readers would have it and nobody would write it again
-        os.rename(final, f"{final}.torn{TEMP}")
-    os.rename(aside, final)
+    files.write_whole(os.path.join(aside, MANIFEST), json.dumps(manifest, indent=1).encode(), file_mode)
+    os.chmod(aside, folder_mode)
+    final = os.path.join(folder, _name(step))
+    fence()
+    _put(aside, final)
     files.sync(folder)
-    files.write_whole(os.path.join(folder, POINTER), f"{os.path.basename(final)}\n".encode())
+    files.write_whole(os.path.join(folder, POINTER), f"{os.path.basename(final)}\n".encode(), file_mode, fence)
     return Committed(final, step, manifest)
+
+
+def abandon(prefix: str) -> None:
+    """Remove what was written at `prefix`: on a full disk it would be in the way of the next one."""
+    shutil.rmtree(os.path.dirname(prefix), ignore_errors=True)
+
+
+def prune(folder: str, keep: int, fence: Fence = no_fence) -> None:
+    """Remove all but the newest `keep` whole checkpoints, and torn ones older than those.
+
+    Raises OSError or FencedError.
+    """
+    names = _names(folder)
+    kept = [checkpoint.step for _, checkpoint in zip(range(keep), complete(folder))]
+    fence()
+    for step, name in names:
+        if len(kept) == keep and step < kept[-1]:
+            _remove(os.path.join(folder, name))
+
+
+def sweep(folder: str, fence: Fence = no_fence) -> None:
+    """Remove what writers that died have left, or that were stopped. Raises OSError or FencedError."""
+    names = [name for name in os.listdir(folder) if name.endswith(TEMP)]
+    fence()  # what is there by now was not written under a later lease
+    for name in names:
+        _remove(os.path.join(folder, name))
+
+
+def flush_files(folder: str) -> None:
+    """Flush every file of `folder`, and its entries, from this node. Raises OSError."""
+    for name in os.listdir(folder):
+        files.sync(os.path.join(folder, name))
+    files.sync(folder)
+
+
+def _modes(folder: str) -> Tuple[int, int]:
+    """Return the modes of files and folders in `folder`: those of its group, if its group's bit is set."""
+    mode = os.stat(folder).st_mode
+    shared = mode & stat.S_ISGID and mode & stat.S_IRGRP
+    return (0o640, 0o2750) if shared else (0o600, 0o700)
+
+
+def _put(aside: str, final: str) -> None:
+    """Give a folder its final name, in the place of a damaged one: nobody would write that again."""
+    try:
+        os.rename(aside, final)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    else:
+        return
+    damaged = _unused(final)
+    os.rename(final, damaged)
+    try:
+        os.rename(aside, final)
+    except OSError:
+        # another attempt has removed ours since, so this may be its own
+        os.rename(damaged, final)
+        raise
+
+
+def _remove(path: str) -> None:
+    """Remove a file or a folder at once, as others see it: no reader may see half of it, and no writer rename it."""
+    doomed = _unused(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, doomed)
+        shutil.rmtree(doomed) if os.path.isdir(doomed) else os.unlink(doomed)
+
+
+def _unused(path: str) -> str:
+    return f"{path}.{os.urandom(4).hex()}{TEMP}"
+
+
+# --- reading ---
 
 
 def complete(folder: str, report: Callable[[str], None] = lambda _: None) -> Iterator[Committed]:
@@ -135,37 +254,10 @@ def complete(folder: str, report: Callable[[str], None] = lambda _: None) -> Ite
         yield Committed(path, step, manifest)
 
 
-def prune(folder: str, keep: int) -> None:
-    """Remove all but the newest `keep` whole checkpoints, and torn ones older than those."""
-    kept = [checkpoint.step for _, checkpoint in zip(range(keep), complete(folder))]
-    for step, name in _names(folder):
-        if len(kept) == keep and step < kept[-1]:
-            path = os.path.join(folder, name)
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(path, path + TEMP)  # no reader may see half of it
-                shutil.rmtree(path + TEMP)
+def _name(step: int) -> str:
+    return f"step-{step:010}"
 
 
-def sweep(folder: str) -> None:
-    """Remove what writers that died have left; only the one living writer may."""
-    for name in os.listdir(folder):
-        path = os.path.join(folder, name)
-        if name.endswith(TEMP):
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
-
-
-def flush_files(folder: str) -> None:
-    """Flush every file of `folder`, and its entries, from this node. Raises OSError."""
-    for name in os.listdir(folder):
-        files.sync(os.path.join(folder, name))
-    files.sync(folder)
-
-
-def _final(folder: str, step: int) -> str:
-    return os.path.join(folder, f"step-{step:010}")
-
-
-def _names(folder: str) -> List[Any]:
+def _names(folder: str) -> List[Tuple[int, str]]:
     matches = [_NAME.fullmatch(name) for name in os.listdir(folder)]
     return [(int(match[1]), match[0]) for match in matches if match]

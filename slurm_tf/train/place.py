@@ -11,8 +11,9 @@ from slurm_tf import contract
 class Place:
     """One task's place. `rank` of `size` counts the tasks that train: chief and workers, in this order.
 
-    `workers` and `servers`: how many tasks of these roles there are. Folders are "" outside of a run. `save_every`:
-    seconds. The last four are the job file's [train]; `mixed_precision` is "" for none.
+    `run` is the run's folder, `attempt` which attempt of it this is. `workers` and `servers`: how many tasks of these
+    roles there are. Folders are "" outside of a run. `save_every`: seconds. The last four are the job file's [train];
+    `mixed_precision` is "" for none.
     """
 
     strategy: str
@@ -22,6 +23,8 @@ class Place:
     size: int
     workers: int
     servers: int
+    run: str
+    attempt: str
     checkpoints: str
     exports: str
     keep: int
@@ -62,6 +65,8 @@ class Place:
             size=size or 1,
             workers=len(cluster.get("worker", ())),
             servers=len(cluster.get("ps", ())),
+            run=environ.get(contract.RUN_FOLDER, ""),
+            attempt=environ.get(contract.ATTEMPT, ""),
             checkpoints=environ.get(contract.CHECKPOINT_FOLDER, ""),
             exports=environ.get(contract.EXPORT_FOLDER, ""),
             keep=int(environ.get(contract.CHECKPOINT_KEEP, "3")),

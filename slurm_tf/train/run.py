@@ -152,7 +152,10 @@ class Run:
             strategies.flush_everywhere(path, self._control if self._coordinator else None)
 
         asynchronous = self._coordinator is None
-        checkpoints = Checkpoints(folder, place.keep, place.save_every, place.save_every_steps, flush, asynchronous)
+        fence = commit.fence(place.run, place.attempt)
+        checkpoints = Checkpoints(
+            folder, place.keep, place.save_every, place.save_every_steps, flush, asynchronous, fence=fence
+        )
         if self.is_chief:
             checkpoints.sweep()
         return checkpoints

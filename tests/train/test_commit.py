@@ -56,7 +56,7 @@ def test_extra_files_are_part_of_the_checkpoint(tmp_path: Path) -> None:
     assert found.manifest["files"] == {
         "checkpoint.data-00000-of-00001": 1000, "checkpoint.index": 5, "nothing": 0, "position": 6,
     }  # fmt: skip
-    assert found.bytes == 1011
+    assert found.size == 1011
     (path / "position").write_bytes(b"8 of 9")
     with pytest.raises(CheckpointError, match=r"position of .*step-0000000001 is damaged"):
         found.check_extras()
