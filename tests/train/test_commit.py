@@ -182,8 +182,8 @@ import sys
 from pathlib import Path
 from slurm_tf.train import commit
 step = 0
-print("ready", flush=True)
 while True:
+    print(step, flush=True)
     step += 1
     prefix = commit.begin(sys.argv[1], step)
     for part in range(3):
@@ -200,8 +200,10 @@ def test_a_writer_killed_at_any_time_leaves_whole_checkpoints(tmp_path: Path) ->
         folder.mkdir()
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, cwd=ROOT)
         assert writer.stdout is not None
-        writer.stdout.readline()
-        time.sleep(0.05 + 0.013 * attempt)
+        for line in writer.stdout:
+            if int(line) >= attempt % 5:
+                break
+        time.sleep(0.007 * attempt)
         writer.send_signal(signal.SIGKILL)
         writer.wait()
         writer.stdout.close()
