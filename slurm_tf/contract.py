@@ -39,7 +39,7 @@ RUN_FOLDER = "SLURM_TF_RUN_FOLDER"
 STRATEGY = "SLURM_TF_STRATEGY"
 TASK = "SLURM_TF_TASK"  # "worker:0", also where there is no TF_CONFIG
 ATTEMPT = "SLURM_TF_ATTEMPT"  # as in the run's lease: "12_3.0" is the first incarnation of job 12_3
-RESTARTS = "SLURM_TF_RESTARTS"  # how often this task was started again in place
+RESTARTS = "SLURM_TF_RESTARTS"  # how often this task was started again in its allocation
 CHECKPOINT_FOLDER = "SLURM_TF_CHECKPOINT_FOLDER"
 CHECKPOINT_EVERY = "SLURM_TF_CHECKPOINT_EVERY"  # seconds; absent if steps decide
 CHECKPOINT_EVERY_STEPS = "SLURM_TF_CHECKPOINT_EVERY_STEPS"
@@ -52,6 +52,8 @@ EXPORT_FOLDER = "SLURM_TF_EXPORT_FOLDER"
 TENSORBOARD_FOLDER = "SLURM_TF_TENSORBOARD_FOLDER"
 # number of an inherited socket: lines of JSON between the program and its agent, see launch/agent.py
 CONTROL_FD = "SLURM_TF_CONTROL_FD"
+# exit code of a program that was told to save and to end: EX_TEMPFAIL of sysexits.h
+INTERRUPTED = 75
 
 # Never in a job's [env]: what Slurm and the launcher decide.
 RESERVED_PREFIXES = ("SLURM_", "SLURMD_")

@@ -81,7 +81,7 @@ def _head(state: PointState) -> list[str]:
         rows.append(("Nodes", nodes))
     if attempt:
         restarts = attempt.get("restarts") or 0
-        said = f"{attempt.get('state')}, {restarts} restarts in place, as of {report.ago(attempt.get('written'))}"
+        said = f"{attempt.get('state')}, {restarts} restarts, as of {report.ago(attempt.get('written'))}"
         rows.append(("Attempt", said))
     kept = state.checkpoint
     rows.append(("Checkpoint", f"step {kept.step}, {report.ago(kept.written)}" if kept else report.UNKNOWN))

@@ -44,7 +44,6 @@ class Agent:
         self._child: Optional[Child] = None
         self._control: Optional[socket.socket] = None
         self._control_rest = b""
-        self._starts = 0
         self._exit: Optional[int] = None
 
     def run(self) -> int:
@@ -116,7 +115,7 @@ class Agent:
         if "lost" in message:
             self._on_lost(message["lost"])
         elif message["do"] == "start":
-            self._start(message.get("rendezvous"))
+            self._start(message["restarts"], message["rendezvous"])
         elif message["do"] == "end" and self._child:
             self._child.end(message["kill_wait"])
         elif message["do"] == "leave":
@@ -140,16 +139,18 @@ class Agent:
             else:
                 self._client.send({"is": "signal", "number": number})
 
-    def _start(self, meet_at: Optional[int]) -> None:
-        """Start the program; `meet_at`: the port of Horovod's rendezvous, beside the coordinator's."""
+    def _start(self, restarts: int, meet_at: Optional[int]) -> None:
+        """Start the program, which was started again `restarts` times before or now.
+
+        `meet_at`: the port of Horovod's rendezvous, beside the coordinator's.
+        """
         ours, theirs = socket.socketpair()
-        environ = program_environ(self._environ, self._job_env, self._place, self._starts)
+        environ = program_environ(self._environ, self._job_env, self._place, restarts)
         if meet_at is not None:
             environ.update(horovod.program_environ(self._client.sock.getpeername()[0], meet_at))
         environ[contract.CONTROL_FD] = str(theirs.fileno())
         folder = contract.RunFolder(environ[contract.RUN_FOLDER])
         log = folder.log(self._place.role, self._place.index)
-        self._starts += 1
         try:
             with theirs:
                 argv = self._place.argv(self._command)

@@ -84,7 +84,7 @@ class Child:
                 stderr=subprocess.PIPE,
                 start_new_session=True,
                 pass_fds=[inherited.fileno()],
-                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - this process has one thread
+                preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 - this process has one thread
             )
         except BaseException:
             self._log.close()
@@ -145,8 +145,8 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _die_with(parent: int) -> Callable[[], None]:
-    """Return what the child runs before the program: an agent that is killed takes its program along.
+def die_with(parent: int) -> Callable[[], None]:
+    """Return what a child of `parent` runs before its program: an agent that is killed takes its program along.
 
     Slurm's cgroups would see to that; without Slurm, or with proctrack/linuxproc, nothing does.
     """

@@ -14,7 +14,7 @@ from typing import Dict, List, NoReturn, Optional, Sequence
 from slurm_tf import contract, files
 from slurm_tf.errors import RegistrationError, SlurmTfError, StoppedError
 from slurm_tf.launch import briefing, gloo, lease, opening, preflight, rendezvous, wire
-from slurm_tf.launch.policy import Action, Outcome, Policy
+from slurm_tf.launch.policy import REGISTERING, RENEWING, Action, Outcome, Policy
 from slurm_tf.launch.registration import Registration
 from slurm_tf.launch.rendezvous import Connection
 from slurm_tf.launch.signals import SignalPipe
@@ -48,7 +48,7 @@ class Coordinator:
         self._starts: Counter[str] = Counter()
         self._preflight: Optional[preflight.Preflight] = None
         self._preflight_only = preflight_only
-        self._policy: Optional[Policy] = None
+        self._policy = Policy(settings)
         self._switchboard = Switchboard()
         self._meeting: Optional[gloo.Rendezvous] = None
         self._status = Status(folder.status, settings.run, self._planned, os.environ, _say)
@@ -57,8 +57,7 @@ class Coordinator:
     def run(self) -> int:
         """Run the job; return the exit code that is the job's."""
         rendezvous.raise_file_limit()
-        self._step = Step(self._launcher, self._settings, self._server.port, self._secret)
-        self._registration = Registration(self._settings, os.environ, time.monotonic())
+        self._start_step()
         try:
             outcome = self._work()
         except SlurmTfError as error:
@@ -69,6 +68,10 @@ class Coordinator:
         if outcome.reason:
             _say(f"the job failed: {outcome.reason}")
         return outcome.code
+
+    def _start_step(self) -> None:
+        self._step = Step(self._launcher, self._settings, self._server.port, self._secret)
+        self._registration = Registration(self._settings, os.environ, time.monotonic())
 
     def _work(self) -> Outcome:
         """Go on until the job is decided and no task runs."""
@@ -85,23 +88,47 @@ class Coordinator:
             self._server.expire()
             now = time.monotonic()
             self._status.tick(now)
-            if self._policy is None:
-                if self._is_cleared(now):
-                    return Outcome(0, "")
-                continue
-            self._carry_out(self._policy.tick(now))
-            self._deliver(self._switchboard.tick(now))
-            self._status.update(state=self._policy.state, restarts=self._policy.restarts)
-            if self._policy.outcome and self._policy.over:
-                return self._policy.outcome
+            outcome = self._go_on(now)
+            if outcome:
+                return outcome
+
+    def _go_on(self, now: float) -> Optional[Outcome]:
+        """See to what is due; return the job's outcome once it is over."""
+        if self._policy.state == REGISTERING:
+            return Outcome(0, "") if self._is_cleared(now) else None
+        self._carry_out(self._policy.tick(now))
+        self._deliver(self._switchboard.tick(now))
+        if self._policy.state == RENEWING:
+            self._renew(now)
+        self._status.update(state=self._policy.state, restarts=self._policy.restarts)
+        return self._policy.outcome if self._policy.over else None
+
+    def _renew(self, now: float) -> None:
+        """End what is left of the step, then start the next one.
+
+        Slurm gives its processors to the next step only when it is over, even if srun had to be killed.
+        """
+        if not self._step.is_ending:
+            self._say_leave()
+            # an agent of the former step that comes late does not know the new one's
+            self._secret = secrets.token_bytes(32)
+            self._server.renew(self._secret)
+            self._step.end(now, told=True)
+        if self._step.tick(now):
+            self._policy.renewed()
+            for name in self._planned:
+                self._status.task(name, state="missing")
+            self._start_step()
 
     def _patience(self) -> float:
         """Seconds until something is due."""
         due = [time.monotonic() + _LOOK_SECONDS, self._switchboard.wakes_at, self._status.wakes_at]
-        if self._policy:
-            due.append(self._policy.wakes_at)
-        else:
+        if self._policy.state == REGISTERING:
             due.append((self._preflight or self._registration).wakes_at)
+        else:
+            due.append(self._policy.wakes_at)
+        if self._policy.state == RENEWING:
+            due.append(self._step.wakes_at or 0.0)
         return max(0.0, min(when for when in due if when is not None) - time.monotonic())
 
     def _take(self, connection: Connection, messages: List[wire.Message]) -> None:
@@ -118,7 +145,7 @@ class Coordinator:
             elif kind == "control":
                 self._on_control(connection.name, str(message["line"]))
             elif kind == "signal":
-                self._stop(int(message["number"]), connection.name)
+                self._on_task_signal(connection.name, int(message["number"]))
             else:
                 raise AssertionError(f"an agent said {message}")
 
@@ -153,7 +180,7 @@ class Coordinator:
         self._status.task(connection.name, state="registered", node=report.node)
         if not self._registration.complete:
             return
-        if self._settings.preflight or self._preflight_only:
+        if (self._settings.preflight or self._preflight_only) and not self._policy.restarts:
             _say("all tasks registered; preflight")
             self._preflight = preflight.Preflight(self._folder, self._settings, self._registration.reports)
             self._ask(self._preflight.begin(time.monotonic()))
@@ -197,18 +224,17 @@ class Coordinator:
         self._connections = {task.name: connection for task, connection in zip(formed.tasks, arrived)}
         for name, connection in self._connections.items():
             connection.name = name
-        self._policy = Policy(self._settings, [(task.role, task.index) for task in formed.tasks], self._nodes)
+        self._preflight = None
         shared = wire.pack(briefing.shared(self._settings, self._folder, formed))
         for connection, own in zip(arrived, briefing.own(self._settings, formed)):
             self._send(connection, own)
             self._take(connection, self._server.send_packed(connection, shared))
-        self._carry_out(self._policy.begin())
+        self._carry_out(self._policy.begin(self._nodes))
 
     # --- while they run ---
 
     def _on_started(self, name: str, pid: int) -> None:
         _say(f"{name} started on {self._nodes[name]} (process {pid})")
-        self._starts[name] += 1
         self._status.task(name, state="running", restarts=self._starts[name] - 1)
 
     def _on_control(self, name: str, line: str) -> None:
@@ -225,19 +251,25 @@ class Coordinator:
     def _on_lost(self, connection: Connection, reason: str) -> None:
         if self._connections.pop(connection.name, None) is None:
             return
-        if self._policy is None and self._preflight:
+        if self._preflight:
             node = self._registration.reports[self._planned.index(connection.name)].node
             self._ask(self._preflight.lost(node, time.monotonic()))
             return
-        if self._policy is None:
-            raise RegistrationError(f"{connection.name} left before all had come: {reason}", "", "", [connection.name])
+        if self._policy.state == REGISTERING:
+            raise RegistrationError(
+                f"{connection.name} left before the programs started: {reason}", "", "", [connection.name]
+            )
         self._on_ended(connection.name, None)
 
     def _on_ended(self, name: str, code: Optional[int]) -> None:
         self._deliver(self._switchboard.ended(name))
         self._status.task(name, state="lost" if code is None else "ended", code=code)
-        if self._policy:
-            self._carry_out(self._policy.ended(name, code, time.monotonic()))
+        self._carry_out(self._policy.ended(name, code, time.monotonic()))
+
+    def _on_task_signal(self, name: str, number: int) -> None:
+        # srun ends a step that has lost an agent with SIGTERM to the others
+        if not self._policy.step_is_lost:
+            self._stop(number, name)
 
     def _on_signals(self) -> None:
         for number in self._signals.read() - {signal.SIGCHLD}:
@@ -246,21 +278,23 @@ class Coordinator:
 
     def _stop(self, number: int, who: str) -> None:
         reason = f"{who} got {signal.Signals(number).name}"
-        if self._policy is None:
+        if self._policy.state in (REGISTERING, RENEWING):
             raise StoppedError(reason, 128 + number)
         self._carry_out(self._policy.stop(128 + number, reason, time.monotonic()))
 
     def _carry_out(self, actions: List[Action]) -> None:
-        if self._policy:
-            for note in self._policy.notes:
-                _say(note)
-            self._policy.notes.clear()
+        for note in self._policy.notes:
+            _say(note)
+        self._policy.notes.clear()
         # whoever interrupts twice does not want to wait
         kill_wait = 0.0 if self._interruptions > 1 else self._settings.kill_wait
         meet_at = self._meet_again() if any(action.verb == "start" for action in actions) else None
         for action in actions:
             if action.task in self._connections:
                 message = {"do": action.verb, "kill_wait": kill_wait, "rendezvous": meet_at}
+                if action.verb == "start":
+                    message["restarts"] = self._starts[action.task]
+                    self._starts[action.task] += 1
                 self._send(self._connections[action.task], message)
 
     def _meet_again(self) -> Optional[int]:
@@ -287,12 +321,17 @@ class Coordinator:
         """Let the agents and the step go."""
         if self._preflight:
             self._preflight.close()
-        for connection in list(self._connections.values()):
-            self._server.send_packed(connection, wire.pack({"do": "leave"}))
+        self._say_leave()
         self._server.close_all()
         # a step that never became a job has tasks that nobody told to leave
-        self._step.end(time.monotonic(), told=bool(self._policy or self._preflight))
+        told = self._policy.state != REGISTERING or self._preflight is not None
+        self._step.end(time.monotonic(), told)
         self._step.wait()
+
+    def _say_leave(self) -> None:
+        for connection in self._connections.values():
+            self._server.send_packed(connection, wire.pack({"do": "leave"}))
+        self._connections = {}
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,7 @@ import sys
 from typing import Dict, List, Mapping, NoReturn, Sequence
 
 from slurm_tf.launch.allocation import DEVICE_VARIABLES
+from slurm_tf.launch.child import die_with
 
 _GPU_DEVICE = re.compile(r"nvidia(\d+)")
 
@@ -44,13 +45,19 @@ def main(arguments: Sequence[str]) -> NoReturn:
 def _start(command: Sequence[str], tasks: int, environ: Mapping[str, str]) -> List["subprocess.Popen[bytes]"]:
     """Start `command` `tasks` times, each with the variables by which srun tells a task its place.
 
-    Each is a session of its own, so that a Ctrl-C at the terminal reaches the coordinator alone.
+    Each is a session of its own, so that a Ctrl-C at the terminal reaches the coordinator alone. Each dies with this
+    process, and takes its program along.
     """
     base = {name: value for name, value in environ.items() if not name.startswith(("SLURM_", "SLURMD_"))}
     base.update({name: value for name, value in environ.items() if name.startswith("SLURM_TF_")})
     base.update(_gpus(environ))
     return [
-        subprocess.Popen(list(command), env={**base, **_place(rank, tasks)}, start_new_session=True)
+        subprocess.Popen(
+            list(command),
+            env={**base, **_place(rank, tasks)},
+            start_new_session=True,
+            preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 - this process has one thread
+        )
         for rank in range(tasks)
     ]
 

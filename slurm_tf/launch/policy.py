@@ -11,24 +11,30 @@
 
 The lead is the chief, or worker 0 where there is none. Each start counts against one budget. With the budget spent a
 worker of the first two columns is done without as long as another lives, an evaluator always; anything else ends the
-job. A task whose agent is gone cannot be started again: it counts as one whose budget is spent.
+job. "All start again" is in place, under the same agents. Where these are gone it is in a new step of the allocation:
+when an agent is lost, and whenever MPI's processes start again, whose step Slurm's PMIx plugin ends with the first that
+dies (_errhandler in pmixp_client_v2.c, 22.05.8). A task that would start again alone and whose agent is gone counts as
+one whose budget is spent; but srun ends the steps of the last column with their first agent (spec/plan.py).
 """
 
 import signal
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence
 
 from slurm_tf import contract
 
 # States of a task.
 RUNNING, ENDED, LOST = "running", "ended", "lost"
 
-# States of the job.
-TRAINING, RESTARTING, FINISHING, ENDING = "training", "restarting", "finishing", "ending"
+# States of the job. While REGISTERING, at first and in each new step, tasks have no places yet; while RENEWING none is
+# left, and the step is to end.
+REGISTERING, TRAINING, RESTARTING, RENEWING = "registering", "training", "restarting", "renewing"
+FINISHING, ENDING = "finishing", "ending"
 
 _INDEPENDENT_WORKERS = ("ps", "between_graph")
 # A task that was told to end and killed `kill_wait` later has this long to be gone; then it counts as lost.
 _PATIENCE_SECONDS = 15.0
+_NEW_STEP = "a new step is started"
 
 
 @dataclass(frozen=True)
@@ -64,27 +70,31 @@ def describe(code: Optional[int]) -> str:
 class Policy:
     """The life of one job: feed it every end of a task; carry out the actions that it returns."""
 
-    def __init__(
-        self, settings: contract.LaunchSettings, tasks: Sequence[Tuple[str, int]], hosts: Dict[str, str]
-    ) -> None:
-        """`tasks`: (role, index) in rank order; `hosts`: node of each task by name."""
-        self.state = TRAINING
+    def __init__(self, settings: contract.LaunchSettings) -> None:
+        self.state = REGISTERING
         self.outcome: Optional[Outcome] = None
         self.restarts = 0
         self.notes: List[str] = []
+        # whether the step is given up: what its end does to the tasks says nothing
+        self.step_is_lost = False
         self._settings = settings
         self._independent = settings.strategy in _INDEPENDENT_WORKERS
         self._workers_serve = settings.strategy == "ps"
-        self._role = {f"{role}:{index}": role for role, index in tasks}
+        self._role = {f"{role}:{index}": role for role, index in settings.tasks}
         self._tasks = dict.fromkeys(self._role, RUNNING)
         self._lead = "chief:0" if "chief:0" in self._role else "worker:0"
-        self._hosts = hosts
+        self._hosts: Dict[str, str] = {}
         self._stragglers_until: Optional[float] = None
         self._gone_at: Dict[str, float] = {}
 
-    def begin(self) -> List[Action]:
-        """Start every task."""
-        return [Action("start", name) for name in self._tasks]
+    def begin(self, hosts: Dict[str, str]) -> List[Action]:
+        """Start every task: all of a step have registered; `hosts`: node of each by name."""
+        self._hosts = hosts
+        return self._start_all()
+
+    def renewed(self) -> None:
+        """Take in that a new step has been started."""
+        self.state, self.step_is_lost = REGISTERING, False
 
     def ended(self, name: str, code: Optional[int], now: float) -> List[Action]:
         """Take in that task `name` ended with `code`, negative for a signal, None if its agent is gone."""
@@ -97,8 +107,8 @@ class Policy:
             return self._ended_in_training(name, code, now)
         if self.state == FINISHING:
             return self._ended_after_lead(name, code, now)
-        if self.state == RESTARTING and not self._running():
-            return self._start_all_again(now)
+        if self.state == RESTARTING:
+            return self._ended_in_restart(name, code)
         return []
 
     def stop(self, code: int, reason: str, now: float) -> List[Action]:
@@ -138,9 +148,10 @@ class Policy:
             return self._lead_is_done(now)
         if well and role in ("worker", "evaluator") and not (role == "worker" and self._workers_serve):
             return []
-        if name == self._lead or role in ("chief", "ps") or not (self._independent or role == "evaluator"):
+        alone = self._independent or (role == "evaluator" and code is not None)
+        if name == self._lead or role in ("chief", "ps") or not alone:
             return self._fail(name, code, now)
-        if code is not None and self._spend(name, code, f"{name} is"):
+        if code is not None and self._spend(name, code, f"{name} is started again in place"):
             self._tasks[name] = RUNNING
             return [Action("start", name)]
         others = [other for other in self._running() if self._role[other] == role]
@@ -168,27 +179,40 @@ class Policy:
         return []
 
     def _fail(self, name: str, code: Optional[int], now: float) -> List[Action]:
-        living = all(state != LOST for state in self._tasks.values())
-        if living and code is not None and self._spend(name, code, "all tasks are"):
+        self.step_is_lost = self._settings.horovod == "mpi" or LOST in self._tasks.values()
+        how = _NEW_STEP if self.step_is_lost else "all tasks are started again in place"
+        if self._spend(name, code, how):
             self.state = RESTARTING
-            return self._end(self._running(), now) if self._running() else self._start_all_again(now)
+            return self._end(self._running(), now) if self._running() else self._start_all_again()
         return self.stop(exit_code(code or 1), f"{self._where(name)} {describe(code)}", now)
 
-    def _spend(self, name: str, code: int, who: str) -> bool:
+    def _ended_in_restart(self, name: str, code: Optional[int]) -> List[Action]:
+        if code is None and not self.step_is_lost:
+            self.step_is_lost = True
+            self._note_restart(name, code, _NEW_STEP)
+        return [] if self._running() else self._start_all_again()
+
+    def _spend(self, name: str, code: Optional[int], how: str) -> bool:
         if self.restarts >= self._settings.max_restarts:
             return False
         self.restarts += 1
-        count = f"restart {self.restarts} of {self._settings.max_restarts}"
-        self.notes.append(f"{self._where(name)} {describe(code)}; {who} started again in place ({count})")
+        self._note_restart(name, code, how)
         return True
 
-    def _start_all_again(self, now: float) -> List[Action]:
-        lost = [task for task, state in self._tasks.items() if state == LOST]
-        if lost:
-            return self.stop(1, f"{self._where(lost[0])} {describe(None)}", now)
+    def _note_restart(self, name: str, code: Optional[int], how: str) -> None:
+        count = f"restart {self.restarts} of {self._settings.max_restarts}"
+        self.notes.append(f"{self._where(name)} {describe(code)}; {how} ({count})")
+
+    def _start_all_again(self) -> List[Action]:
+        if self.step_is_lost:
+            self.state = RENEWING
+            return []
+        return self._start_all()
+
+    def _start_all(self) -> List[Action]:
         self.state = TRAINING
         self._tasks = dict.fromkeys(self._tasks, RUNNING)
-        return self.begin()
+        return [Action("start", name) for name in self._tasks]
 
     def _only_serves(self, name: str) -> bool:
         return self._role[name] == "ps" or (self._workers_serve and self._role[name] == "worker")

@@ -50,6 +50,12 @@ class Server:
         self._selector.register(self._listener, selectors.EVENT_READ, self)
         self.port = ports.port_of(self._listener)
 
+    def renew(self, secret: bytes) -> None:
+        """Close every connection; from now on `secret` is what to prove."""
+        self._secret = secret
+        for connection in list(self._connections):
+            self.close(connection)
+
     def accept(self) -> None:
         """Take in every connection that waits."""
         while True:

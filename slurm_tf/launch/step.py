@@ -38,8 +38,17 @@ class Step:
         return "" if code is None else f"{self._command[0]} {describe(code)}"
 
     def end(self, now: float, told: bool) -> None:
-        """Begin its end: it is waited for, then SIGTERM, then SIGKILL; `told`: all agents were told to leave."""
-        self._next_at = now + _SECONDS if told else now
+        """Begin its end: it is waited for, then SIGTERM, then SIGKILL; `told`: all agents were told to leave.
+
+        Said again, it changes nothing.
+        """
+        if self._next_at is None:
+            self._next_at = now + _SECONDS if told else now
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether `end` was called."""
+        return self._next_at is not None
 
     def tick(self, now: float) -> bool:
         """Go on with its end; return whether it is over."""

@@ -79,7 +79,7 @@ class Launch(Base, frozen=True):
         "00:01:00"
     )
     kill_wait: Annotated[Amount, Meta(description="from SIGTERM to SIGKILL (slurm.conf KillWait)")] = "00:00:05"
-    max_restarts: Annotated[int, Meta(ge=0, description="restarts in place before the job fails")] = 0
+    max_restarts: Annotated[int, Meta(ge=0, description="restarts in the same allocation before the job fails")] = 0
     preflight_factor: Annotated[float, Meta(gt=1, description="a node so many times slower than others is bad")] = 4.0
 
 

@@ -111,18 +111,8 @@ def _check_horovod(job: Job) -> None:
     spec, at = job.spec, job.where("horovod.controller")
     if spec.horovod != Horovod() and spec.strategy != "horovod":
         raise SpecError(f"found controller {spec.horovod.controller}", "strategy horovod", where=at)
-    if spec.horovod.controller != "mpi":
-        return
-    if job.site.scheduler == "local":
+    if spec.horovod.controller == "mpi" and job.site.scheduler == "local":
         raise SpecError("found mpi", "gloo: without Slurm nothing starts MPI's processes", where=at)
-    if spec.launch.max_restarts:
-        # mpi/pmix ends a step in which a process that called MPI_Init dies (_errhandler in pmixp_client_v2.c, 22.05.8)
-        raise SpecError(
-            f"found {spec.launch.max_restarts}",
-            "0 under horovod.controller mpi: Slurm ends the step when one of MPI's processes dies",
-            "gloo can start again in place; a requeue goes on from the last checkpoint under both",
-            job.where("launch.max-restarts"),
-        )
 
 
 def _check_env(job: Job) -> None:

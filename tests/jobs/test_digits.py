@@ -8,6 +8,7 @@ import pytest
 
 from slurm_tf.train import commit
 from tests.jobs.conftest import JOBS, RunJob, RunningJob
+from tests.launch.conftest import parent
 
 pytestmark = pytest.mark.tensorflow
 
@@ -144,7 +145,8 @@ def test_a_dead_proxy_does_not_stop_the_workers(run_job: RunJob) -> None:
     assert len({checksum for _, _, checksum in job.find(RANKS)}) == 1
 
 
-def test_a_killed_worker_starts_all_again_from_the_last_checkpoint(run_job: RunJob) -> None:
+@pytest.mark.parametrize("whom", ["the worker", "its agent"])
+def test_a_killed_worker_starts_all_again_from_the_last_checkpoint(whom: str, run_job: RunJob) -> None:
     import os
     import signal
 
@@ -152,8 +154,10 @@ def test_a_killed_worker_starts_all_again_from_the_last_checkpoint(run_job: RunJ
         str(JOBS / "digits_multi_worker.toml"), "--set", "launch.max-restarts=1", "--set", "checkpoint.every-steps=20"
     )
     job.wait_for(r"step 69/230")
-    os.kill(job.pid("worker:1"), signal.SIGKILL)
+    pid = job.pid("worker:1")
+    os.kill(pid if whom == "the worker" else parent(pid), signal.SIGKILL)
     assert job.wait() == 0, job.text
+    assert ("a new step is started (restart 1 of 1)" in job.text) == (whom == "its agent")
     resumed = job.find(r"resumed at step (\d+) from")
     assert len(resumed) == 1
     assert int(resumed[0]) >= 60

@@ -72,6 +72,10 @@ class LocalJob:
         numbers = self.wait_for(rf"(?s)(?:.*?^slurm-tf: {task} started on \S+ \(process (\d+)\)){{{start}}}")
         return int(numbers[1])
 
+    def agent(self, task: str, start: int = 1) -> int:
+        """Return the process number of the agent that made a task's `start`-th start; its program must live."""
+        return parent(self.pid(task, start))
+
     def cluster(self) -> list[dict[str, Any]]:
         tasks: list[dict[str, Any]] = json.loads(Path(self.run.cluster).read_text())["tasks"]
         return tasks
@@ -107,6 +111,11 @@ def start_job(tmp_path: Path) -> Iterator[StartJob]:
     for job in started:
         job.process.kill()
         job.process.wait()
+
+
+def parent(pid: int) -> int:
+    """Return the parent of process `pid`, which lives."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def is_alive(pid: int) -> bool:

@@ -256,8 +256,7 @@ def test_nothing_survives_a_coordinator_that_is_killed(start_job: StartJob) -> N
 def test_no_program_survives_an_agent_that_is_killed(start_job: StartJob) -> None:
     job = start_job("sleep 60")
     pid = job.pid("worker:1")
-    agent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(agent, signal.SIGKILL)
+    os.kill(job.agent("worker:1"), signal.SIGKILL)
     assert gone_within(2, [pid])
     assert job.wait(20) == 1
     assert "worker:1 on " in job.text

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_tf.contract import LaunchSettings, RoleSettings
-from slurm_tf.launch.policy import Action, Policy, describe, exit_code
+from slurm_tf.launch.policy import RENEWING, Action, Policy, describe, exit_code
 
 ROLES = {
     "single": {"worker": 1},
@@ -20,16 +20,27 @@ ROLES = {
 }
 
 
-def policy(name: str, max_restarts: int = 0) -> Policy:
+def hosts(name: str) -> dict[str, str]:
+    return {task: f"n{task[-1]}" for task in sorted(all_of(name))}
+
+
+def policy(name: str, max_restarts: int = 0, controller: str = "gloo") -> Policy:
+    """Return one whose tasks run."""
+    job = Policy(settings(name, max_restarts, controller))
+    assert starts(job.begin(hosts(name))) == all_of(name)
+    return job
+
+
+def settings(name: str, max_restarts: int, controller: str = "gloo") -> LaunchSettings:
     roles = tuple(RoleSettings(role, count) for role, count in ROLES[name].items())
-    settings: Any = {
+    values: Any = {
         "run": "r", "local": True, "strategy": "multi_worker" if "and" in name else name, "roles": roles, "env": {},
         "cluster_flags": False, "gpu_sharing": "split", "max_restarts": max_restarts, "register_timeout": 1.0,
         "wait": 60.0, "kill_wait": 5.0, "ports": None, "coordinator_ports": None, "interface": "",
         "checkpoint_every": None, "checkpoint_every_steps": None, "checkpoint_keep": 1,
+        "horovod": controller if name == "horovod" else "",
     }  # fmt: skip
-    made = LaunchSettings(**settings)
-    return Policy(made, made.tasks, {f"{role}:{index}": f"n{index}" for role, index in made.tasks})
+    return LaunchSettings(**values)
 
 
 def ends(actions: list[Action]) -> set[str]:
@@ -44,11 +55,6 @@ def starts(actions: list[Action]) -> set[str]:
 
 def all_of(name: str) -> set[str]:
     return {f"{role}:{index}" for role, count in ROLES[name].items() for index in range(count)}
-
-
-@pytest.mark.parametrize("name", ROLES)
-def test_a_job_starts_with_every_task(name: str) -> None:
-    assert starts(policy(name).begin()) == all_of(name)
 
 
 def test_ps_the_chief_is_done() -> None:
@@ -152,24 +158,100 @@ def test_an_evaluator_is_never_fatal() -> None:
     assert job.outcome is None
 
 
-def test_a_lost_task_cannot_start_again() -> None:
-    job = policy("multi_worker", max_restarts=5)
+LOST = "worker:1 on n1 is lost: its agent's connection ended"
+
+
+@pytest.mark.parametrize("name", ["multi_worker", "horovod"])
+def test_a_lost_task_without_a_budget(name: str) -> None:
+    job = policy(name)
     assert ends(job.ended("worker:1", None, 1.0)) == {"worker:0", "worker:2"}
     assert job.outcome is not None
-    assert job.outcome.reason == "worker:1 on n1 is lost: its agent's connection ended"
-    tolerant = policy("ps", max_restarts=5)
-    assert tolerant.ended("worker:1", None, 1.0) == []
-    assert tolerant.outcome is None
+    assert (job.outcome.code, job.outcome.reason) == (1, LOST)
 
 
-def test_a_task_lost_during_a_restart_ends_the_job() -> None:
-    job = policy("multi_worker", max_restarts=5)
-    job.ended("worker:1", 1, 1.0)
+@pytest.mark.parametrize("name", ["multi_worker", "horovod"])
+def test_a_lost_task_within_the_budget_takes_a_new_step(name: str) -> None:
+    job = policy(name, max_restarts=2)
+    assert ends(job.ended("worker:1", None, 1.0)) == {"worker:0", "worker:2"}
+    assert job.notes == [f"{LOST}; a new step is started (restart 1 of 2)"]
+    assert job.step_is_lost
+    assert job.ended("worker:0", -15, 2.0) == []
+    assert job.state == "restarting"
+    assert job.ended("worker:2", None, 3.0) == []
+    assert job.state == RENEWING
+    job.renewed()
+    assert job.state == "registering"
+    assert not job.step_is_lost
+    # the tasks may be elsewhere now
+    assert starts(job.begin({**hosts(name), "worker:1": "n7"})) == all_of(name)
+    # in the new step all can start again in place
+    job.ended("worker:1", 1, 4.0)
+    job.ended("worker:0", -15, 5.0)
+    assert starts(job.ended("worker:2", -15, 5.0)) == all_of(name)
+    assert job.notes[1:] == [
+        "worker:1 on n7 ended with exit code 1; all tasks are started again in place (restart 2 of 2)"
+    ]
+    job.ended("worker:1", None, 6.0)
+    assert job.outcome is not None
+    assert job.outcome.reason == LOST.replace("n1", "n7")
+
+
+def test_over_mpi_every_start_again_takes_a_new_step() -> None:
+    job = policy("horovod", max_restarts=1, controller="mpi")
+    assert ends(job.ended("worker:1", -9, 1.0)) == {"worker:0", "worker:2"}
+    killed = "worker:1 on n1 was ended by signal 9 (SIGKILL)"
+    # Slurm kills the others' agents with the step: nothing is said of them, and nobody else is to blame
+    job.ended("worker:0", None, 1.0)
+    job.ended("worker:2", None, 1.0)
+    assert job.notes == [f"{killed}; a new step is started (restart 1 of 1)"]
+    assert job.state == RENEWING
+    job.renewed()
+    assert starts(job.begin(hosts("horovod"))) == all_of("horovod")
+    job.ended("worker:1", -9, 2.0)
     job.ended("worker:0", None, 2.0)
-    assert job.ended("worker:2", -15, 3.0) == []
+    job.ended("worker:2", None, 2.0)
     assert job.over
     assert job.outcome is not None
-    assert "worker:0" in job.outcome.reason
+    assert (job.outcome.code, job.outcome.reason) == (137, killed)
+
+
+def test_who_would_start_again_alone_is_not_worth_a_new_step() -> None:
+    job = policy("ps", max_restarts=5)
+    assert job.ended("worker:1", None, 1.0) == job.ended("evaluator:0", None, 1.0) == []
+    assert (job.state, job.restarts) == ("training", 0)
+    assert all("training goes on without it" in note for note in job.notes)
+    # but the last worker is, and brings all back
+    assert ends(job.ended("worker:0", None, 2.0)) == {"chief:0", "ps:0"}
+    job.ended("chief:0", -15, 3.0)
+    job.ended("ps:0", -15, 3.0)
+    assert job.state == RENEWING
+    assert starts(job.begin(hosts("ps"))) == all_of("ps")
+
+
+def test_a_task_that_is_missing_since_long_takes_a_new_step_with_the_next_restart_of_all() -> None:
+    job = policy("ps", max_restarts=1)
+    job.ended("worker:1", None, 1.0)
+    job.ended("chief:0", 1, 2.0)
+    assert "a new step is started" in job.notes[-1]
+
+
+def test_srun_ends_an_allreduce_step_with_its_evaluator() -> None:
+    job = policy("chief and workers", max_restarts=1)
+    assert ends(job.ended("evaluator:0", None, 1.0)) == {"chief:0", "worker:0", "worker:1"}
+    assert "a new step is started" in job.notes[-1]
+
+
+def test_a_task_lost_during_a_restart_makes_it_one_in_a_new_step() -> None:
+    job = policy("multi_worker", max_restarts=5)
+    job.ended("worker:1", 1, 1.0)
+    assert not job.step_is_lost
+    job.ended("worker:0", None, 2.0)
+    assert job.step_is_lost
+    assert job.ended("worker:2", -15, 3.0) == []
+    assert job.state == RENEWING
+    assert job.restarts == 1
+    lost = "worker:0 on n0 is lost: its agent's connection ended"
+    assert job.notes[1:] == [f"{lost}; a new step is started (restart 1 of 5)"]
 
 
 def test_a_task_that_does_not_end_counts_as_lost() -> None:
@@ -177,10 +259,10 @@ def test_a_task_that_does_not_end_counts_as_lost() -> None:
     job.ended("worker:1", 1, 1.0)
     job.ended("worker:0", -15, 2.0)
     assert job.wakes_at == 21.0
-    job.tick(21.0)
-    assert job.over
-    assert job.outcome is not None
-    assert "worker:2" in job.outcome.reason
+    assert job.tick(21.0) == []
+    assert job.state == RENEWING
+    assert "worker:2 on n2 is lost" in job.notes[-1]
+    assert job.wakes_at is None
 
 
 def test_stopping_keeps_the_first_reason() -> None:
@@ -200,10 +282,18 @@ def test_words() -> None:
 codes = st.sampled_from([0, 1, 3, -9, -15, None])
 
 
-@given(st.sampled_from(sorted(ROLES)), st.integers(0, 3), st.lists(codes, min_size=60, max_size=60), st.randoms())
-def test_every_job_ends_with_nothing_running(name: str, budget: int, order: list[int | None], random: Random) -> None:
+@given(
+    st.sampled_from(sorted(ROLES)),
+    st.sampled_from(["gloo", "mpi"]),
+    st.integers(0, 3),
+    st.lists(codes, min_size=60, max_size=60),
+    st.randoms(),
+)
+def test_every_job_ends_with_nothing_running(
+    name: str, controller: str, budget: int, order: list[int | None], random: Random
+) -> None:
     """Any tasks end in any way at any time; those told to end do, or are given up."""
-    job = policy(name, budget)
+    job = Policy(settings(name, budget, controller))
     running: set[str] = set()
 
     def carry_out(actions: list[Action]) -> None:
@@ -211,8 +301,14 @@ def test_every_job_ends_with_nothing_running(name: str, budget: int, order: list
             if action.verb == "start":
                 assert action.task not in running
                 running.add(action.task)
+        if job.state == RENEWING:
+            # who was given up ends with its step
+            running.clear()
+            job.renewed()
+            carry_out(job.begin(hosts(name)))
+            assert running == all_of(name)
 
-    carry_out(job.begin())
+    carry_out(job.begin(hosts(name)))
     now = 0.0
     for code in order:
         if job.over:

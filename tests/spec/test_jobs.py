@@ -88,13 +88,6 @@ WRONG = {
         "gloo",
         "",
     ),
-    "restarts that MPI cannot": (
-        SINGLE.replace('"single"', '"horovod"') + "[horovod]\ncontroller = 'mpi'\n[launch]\nmax-restarts = 1",
-        "launch.max-restarts",
-        "1",
-        "0 under",
-        "gloo",
-    ),
     "zero workers": (SINGLE + "count = 0", "roles.worker", "0 worker", "1 under", "[roles.worker]"),
     "two workers, single": (SINGLE + "count = 2", "roles.worker.count", "2 worker", "1 under", ""),
     "two chiefs": (
