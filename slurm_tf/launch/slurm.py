@@ -1,6 +1,6 @@
 """Slurm as the job itself asks it: what is to become of this job, of a former one, and a future for it.
 
-Commands run beside the coordinator's loop (`Question`), by absolute path, bounded in time. Standard library, Python 3.9.
+Commands run beside the coordinator's loop (`Question`), by absolute path, bounded in time.
 """
 
 import contextlib

@@ -73,13 +73,15 @@ class Checkpoints:
         self._error: Optional[Exception] = None
         tf.get_logger().addFilter(_NO_RETRACING_WARNINGS)
 
-    def restore(self, checkpoint: tf.train.Checkpoint) -> Optional[commit.Committed]:
-        """Read the newest good checkpoint into `checkpoint`; return it, None if there is none.
+    def restore(self, checkpoint: tf.train.Checkpoint, step: Optional[int] = None) -> Optional[commit.Committed]:
+        """Read the newest good checkpoint into `checkpoint`, or that of `step`; return it, None if there is none.
 
         One whose contents TensorFlow finds damaged is passed over for the next older one. Raises CheckpointError if a
-        good one does not fit what the program has built.
+        good one does not fit what the program has built, or if that of `step` is not there.
         """
         for found in commit.complete(self._folder, _say):
+            if step not in (None, found.step):
+                continue
             try:
                 found.check_extras()
                 checkpoint.read(found.prefix).assert_existing_objects_matched().expect_partial()
@@ -97,6 +99,12 @@ class Checkpoints:
                 ) from error
             self._saved_step = found.step
             return found
+        if step is not None:
+            raise CheckpointError(
+                f"the checkpoint of step {step}, which rank 0 has read, cannot be read in {self._folder} here",
+                "a folder on storage that all nodes share",
+                "set `shared` in the site profile",
+            )
         return None
 
     def due(self, step: int) -> bool:

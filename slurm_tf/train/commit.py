@@ -13,8 +13,8 @@ renamed to its final name, and `latest` replaced by another rename. Readers trus
 is found when `latest` is stale, and also when the newest is torn.
 
 One writer at a time: that of the attempt that has the run's lease. A writer reads the lease again before all that
-others see (`fence`). Should it be stopped between that and a rename, the next attempt has removed what it was about to rename
-(`sweep`), whose name is never used again: the rename fails.
+others see (`fence`). Should it be stopped between that and a rename, the next attempt has removed what it was about to
+rename (`sweep`), whose name is never used again: the rename fails.
 """
 
 import contextlib

@@ -1,16 +1,16 @@
 """`model.fit` of Keras 3 under our strategies: one callback, and a model prepared for its tasks."""
 
+import contextlib
 import time
 import warnings
 from typing import Any, Callable, Dict, List, Optional
 
 import keras
-import tensorflow as tf
 
 from slurm_tf.errors import UsageError
-from slurm_tf.train import allreduce, padding, replicas
+from slurm_tf.train import allreduce, own, padding, replicas
 from slurm_tf.train.batches import Batches
-from slurm_tf.train.checkpoint import Checkpoints
+from slurm_tf.train.boundary import Boundary
 
 _REPORT_SECONDS = 5.0
 
@@ -60,61 +60,67 @@ def accumulate(model: Any, steps: int) -> None:
     optimizer.gradient_accumulation_steps = steps
 
 
-def start_equal(model: Any, collective: allreduce.Collective) -> None:
-    """Give every task rank 0's variables, but for random seeds: dropout is to differ. Collective."""
-    if collective.size > 1:
-        own = [variable for variable in model.variables if "seed_generator" not in variable.path]
-        allreduce.broadcast(collective, own + list(model.optimizer.variables))
-
-
 class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
-    """Goes on at the step of the checkpoint, saves, averages what only one task has seen, reports."""
+    """Goes on at the step of the checkpoint, has it saved, averages what only one task has seen, reports."""
 
     def __init__(
         self,
         collective: allreduce.Collective,
         batches: List[Batches],
-        checkpoints: Optional[Checkpoints],
-        checkpoint: tf.train.Checkpoint,
-        step: int,
+        boundary: Boundary,
         report: Callable[..., None],
     ) -> None:
-        """`checkpoints`: None in tasks that do not write; `step`: where training starts."""
         super().__init__()
-        self._collective, self._batches, self._report = collective, batches, report
-        self._checkpoints, self._checkpoint = checkpoints, checkpoint
-        self._step = self._epoch_start = step
+        self._collective, self._batches, self._boundary, self._report = collective, batches, boundary, report
+        self._epoch_start = boundary.step
         self._check = replicas.Check(collective, lambda: self.model.trainable_variables)
         self._reported = time.monotonic()
+        self._pause = contextlib.ExitStack()
+        self._trains = False
 
     def on_train_begin(self, logs: Optional[Dict[str, Any]] = None) -> None:
         """Go on in the epoch of the first step, as keras.callbacks.BackupAndRestore does it."""
-        self.model._initial_epoch = self._step // self._steps_per_epoch
+        self.model._initial_epoch = self._boundary.step // self._steps_per_epoch
+        self._trains = True
+        self._boundary.phase("compile")
 
     def on_epoch_begin(self, epoch: int, logs: Optional[Dict[str, Any]] = None) -> None:
         """Start the data at the step."""
-        self._epoch_start = self._step
+        self._epoch_start = self._boundary.step
         for batches in self._batches:
-            batches.step = self._step
+            batches.step = self._boundary.step
 
     def on_train_batch_end(self, batch: int, logs: Optional[Dict[str, Any]] = None) -> None:
         """Count, save when due, and stop at the last step: a resumed epoch starts in the middle of one."""
-        self._step = self._epoch_start + batch + 1
+        step = self._epoch_start + batch + 1
         self._check.step()
-        if self._step >= self._last_step:
+        if step % self._steps_per_epoch == 0 and self._collective.size > 1:
+            # what training left different: moving statistics of each task's samples
+            allreduce.average_floats(self._collective, own.variables([self.model], self._collective.size))
+        if step >= self._last_step:
             self.model.stop_training = True
-        if self._checkpoints is not None and self._checkpoints.due(self._step):
-            self._save()
+        self._boundary.reached(step)
         if time.monotonic() - self._reported >= _REPORT_SECONDS:
             self._say(logs)
 
+    def on_test_begin(self, logs: Optional[Dict[str, Any]] = None) -> None:
+        """Pause training for its validation."""
+        if self._trains:
+            self._pause.enter_context(self._boundary.pause())
+
+    def on_test_batch_end(self, batch: int, logs: Optional[Dict[str, Any]] = None) -> None:
+        """End if training has been saved and is to end."""
+        self._boundary.end_if_told()
+
+    def on_test_end(self, logs: Optional[Dict[str, Any]] = None) -> None:
+        """Go on."""
+        self._pause.close()
+
     def on_epoch_end(self, epoch: int, logs: Optional[Dict[str, Any]] = None) -> None:
-        """Average the epoch's metrics and what training left different: moving statistics of each task's samples."""
+        """Average the epoch's metrics."""
         if self._collective.size > 1:
-            own = [variable for variable in self.model.non_trainable_variables if "seed_generator" not in variable.path]
-            allreduce.average_floats(self._collective, own)
             names = sorted(logs or {})
-            seen = padding.samples_seen(self._batches, self._epoch_start, self._step)
+            seen = padding.samples_seen(self._batches, self._epoch_start, self._boundary.step)
             *sums, total = self._collective.sum([seen * float((logs or {})[name]) for name in names] + [seen])
             for name, each in zip(names, sums):
                 (logs or {})[name] = float(each / total)
@@ -122,9 +128,8 @@ class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_end(self, logs: Optional[Dict[str, Any]] = None) -> None:
         """Write the last checkpoint and see it on storage."""
-        if self._checkpoints is not None:
-            self._save()
-            self._checkpoints.wait()
+        self._trains = False
+        self._boundary.reached(self._boundary.step, last=True)
 
     @property
     def _steps_per_epoch(self) -> int:
@@ -137,12 +142,11 @@ class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def _last_step(self) -> int:
         return self._steps_per_epoch * int(self.params["epochs"])
 
-    def _save(self) -> None:
-        if self._checkpoints is not None:
-            self._checkpoints.save(self._checkpoint, self._step, {})
-
     def _say(self, logs: Optional[Dict[str, Any]], **more: Any) -> None:
         self._reported = time.monotonic()
         self._report(
-            self._step, self._last_step, **more, **{name: float(value) for name, value in (logs or {}).items()}
+            self._boundary.step,
+            self._last_step,
+            **more,
+            **{name: float(value) for name, value in (logs or {}).items()},
         )

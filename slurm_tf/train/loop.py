@@ -1,15 +1,18 @@
 """A training loop of the program's own, under any strategy: a chunk of steps at a time."""
 
 import functools
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from collections import deque
+from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Tuple
 
 import tensorflow as tf
 
 from slurm_tf.train import allreduce, replicas
 from slurm_tf.train.batches import Batches
+from slurm_tf.train.boundary import Boundary
 
 # What one step returns: named scalars.
 Logs = Dict[str, Any]
+_CLOSURES = 4
 
 
 class Steps:
@@ -23,8 +26,9 @@ class Steps:
         collective: allreduce.Collective,
         strategy: tf.distribute.Strategy,
         check: replicas.Check,
+        boundary: Boundary,
     ) -> None:
-        self._check = check
+        self._check, self._boundary = check, boundary
         self._batches, self._collective = batches, collective
         self._data, self._step = data, tf.function(step)
         if isinstance(strategy, tf.distribute.MirroredStrategy):
@@ -32,15 +36,16 @@ class Steps:
             self._step = tf.function(functools.partial(_mirrored, strategy, step))
         self._iterator: Optional[Iterator[Any]] = None
 
-    def run(self, first: int, count: int) -> Dict[str, float]:
-        """Run `count` steps, of which the first is number `first`; return the mean of each log over steps and tasks."""
+    def run(self, done: int, until: int, last: int) -> Tuple[int, Dict[str, float]]:
+        """Run the steps from `done` to `until`, of `last` in all; return `until`, and the mean of each log."""
         every: List[Logs] = []
-        for index in range(count):
-            every.append(self._step(self._next(first + index)))
+        for step in range(done, until):
+            every.append(self._step(self._next(step)))
             self._check.step()
+            self._boundary.reached(step + 1, step + 1 == last)
         names = sorted(every[0])
         means = [tf.reduce_mean([tf.cast(logs[name], tf.float32) for logs in every]) for name in names]
-        return {name: float(mean) for name, mean in zip(names, self._collective.mean(means))}
+        return until, {name: float(mean) for name, mean in zip(names, self._collective.mean(means))}
 
     def _next(self, step: int) -> Any:
         """Return the batch of `step`; data that ends is begun again."""
@@ -61,8 +66,12 @@ def _mirrored(strategy: tf.distribute.Strategy, step: Callable[[Any], Logs], bat
 class Closures:
     """Has workers run steps: strategy ps. A step whose worker dies is run again by another."""
 
-    def __init__(self, step: Callable[[Any], Logs], data: Any, coordinator: Any) -> None:
-        self._coordinator, self._data = coordinator, data
+    def __init__(
+        self, step: Callable[[Any], Logs], data: Any, coordinator: Any, workers: int, boundary: Boundary
+    ) -> None:
+        self._coordinator, self._data, self._boundary = coordinator, data, boundary
+        # enough for every worker to have its next one at hand, few enough to be done soon after an interruption
+        self._at_once = _CLOSURES * workers
 
         def one(iterator: Any) -> Logs:
             logs: Logs = coordinator.strategy.run(step, args=(next(iterator),))
@@ -70,9 +79,20 @@ class Closures:
 
         self._step = tf.function(one)
 
-    def run(self, first: int, count: int) -> Dict[str, float]:  # noqa: ARG002 - as Steps
-        """Have `count` steps run, in no order; return the mean of each log."""
-        results = [self._coordinator.schedule(self._step, args=(self._data,)) for _ in range(count)]
+    def run(self, done: int, until: int, last: int) -> Tuple[int, Dict[str, float]]:
+        """Have the steps from `done` to `until` run, in no order; return how many are done, and the mean of each log.
+
+        Fewer after an interruption, which is seen to here: it does not return then.
+        """
+        waiting: Deque[Any] = deque()
+        every: List[Logs] = []
+        while done + len(waiting) < until and not self._boundary.is_interrupted:
+            waiting.append(self._coordinator.schedule(self._step, args=(self._data,)))
+            if len(waiting) == self._at_once:
+                every.append(waiting.popleft().fetch())
+                done += 1
         self._coordinator.join()
-        every = [result.fetch() for result in results]
-        return {name: sum(float(logs[name]) for logs in every) / count for name in sorted(every[0])}
+        every += [result.fetch() for result in waiting]
+        done += len(waiting)
+        self._boundary.reached(done, done == last)
+        return done, {name: sum(float(logs[name]) for logs in every) / len(every) for name in sorted(every[0])}

@@ -9,16 +9,18 @@ from typing import Any, Callable, ContextManager, Dict, Iterator, List, Optional
 import tensorflow as tf
 
 from slurm_tf.errors import UsageError
-from slurm_tf.train import allreduce, commit, loop, replicas, strategies
+from slurm_tf.train import allreduce, commit, loop, own, replicas, strategies
 from slurm_tf.train.batches import Batches, endless
+from slurm_tf.train.boundary import Boundary
 from slurm_tf.train.checkpoint import Checkpoints
-from slurm_tf.train.control import Control
+from slurm_tf.train.control import Control, shield
 from slurm_tf.train.place import Place
 
 # every task trains the same model, on its own part of each batch
 _ALIKE = ("multi_worker", "horovod")
 _SCOPED = ("mirrored", "ps")
 _WATCH_SECONDS = 1.0
+_POSITION_LOST = "position not saved: this data set is not of run.batches, and starts anew"
 
 
 def init() -> "Run":
@@ -48,12 +50,18 @@ class Run:
         self.rank, self.size = (place.rank, place.size) if place.strategy in _ALIKE else (0, 1)
         self.step = 0
         self.is_chief = self.rank == 0 and self.role != "evaluator"
+        alike = place.strategy in _ALIKE and self.size > 1
+        self._boundary = Boundary(control, self.is_chief, alike, pauses=place.strategy != "ps")
+        if control:
+            control.begin(self.is_chief, self._boundary.agree, self._boundary.interrupt)
         single = self.role == "evaluator"
         self.strategy = tf.distribute.get_strategy() if single else strategies.make(place)
         self._collective = allreduce.Alone() if single else strategies.collective(place, self.strategy)
         self._coordinator: Any = None
         if place.strategy == "ps" and not single:
             self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self.strategy)
+        if control:
+            shield()
         self._batches: List[Batches] = []
         self._tracked: Dict[str, Any] = {}
         self._checkpoint: Optional[tf.train.Checkpoint] = None
@@ -134,12 +142,33 @@ class Run:
         """
         self._tracked = tracked
         self._checkpoint = tf.train.Checkpoint(**tracked)
-        if self._checkpoints is None or self.role == "evaluator":
+        if self.role == "evaluator":
             return
-        found = self._checkpoints.restore(self._checkpoint)
+        kept = own.variables(list(tracked.values()), self.size)
+        found = self._restore(kept)
         self.step = found.step if found else 0
+        if found is None and self.size > 1:
+            allreduce.broadcast(self._collective, own.common(list(tracked.values())))
         if found and self.is_chief:
             _say(f"resumed at step {found.step} from {found.path}")
+        self._boundary.begin(self.step, self._collective, self._checkpoints, self._checkpoint, kept)
+
+    def _restore(self, kept: Sequence[Any]) -> Optional[commit.Committed]:
+        """Read the newest checkpoint that rank 0 can, with the values that this task alone had; collective."""
+        if self._checkpoints is None or self._checkpoint is None:
+            return None
+        before = [tf.identity(variable) for variable in kept]
+        found = self._checkpoints.restore(self._checkpoint) if self.is_chief else None
+        if self.size > 1:
+            (step,) = self._collective.sum([tf.constant(found.step if found else -1 * self.is_chief, tf.int64)])
+            if step >= 0 and found is None:
+                found = self._checkpoints.restore(self._checkpoint, int(step))
+        if found and not own.restore(found.read(own.FILE), self.rank, self.size, kept):
+            # of another number of tasks: random states as they were, not rank 0's in every task
+            for variable, value in zip(kept, before):
+                if own.is_random(variable):
+                    variable.assign(value)
+        return found
 
     def _open_checkpoints(self) -> Optional[Checkpoints]:
         place, folder = self._place, self._place.checkpoints
@@ -154,11 +183,17 @@ class Run:
         asynchronous = self._coordinator is None
         fence = commit.fence(place.run, place.attempt)
         checkpoints = Checkpoints(
-            folder, place.keep, place.save_every, place.save_every_steps, flush, asynchronous, fence=fence
+            folder, place.keep, place.save_every, place.save_every_steps, flush, asynchronous, self._committed, fence
         )
         if self.is_chief:
             checkpoints.sweep()
         return checkpoints
+
+    def _committed(self, step: int, seconds: float, blocked: float, size: int) -> None:
+        if self._control:
+            self._control.tell(
+                {"committed": {"step": step, "seconds": seconds, "blocked": blocked, "bytes": size}},
+            )
 
     # --- training ---
 
@@ -175,27 +210,20 @@ class Run:
             return
         if self._place.accumulate > 1:
             raise UsageError(f"found train.accumulate={self._place.accumulate} and run.loop", "model.fit for it")
+        if self.step and not self._batches and self.is_chief:
+            _say(_POSITION_LOST)
         runner = (
-            loop.Closures(step, data, self._coordinator)
+            loop.Closures(step, data, self._coordinator, self._place.workers, self._boundary)
             if self._coordinator is not None
-            else loop.Steps(step, data, self._batches, self._collective, self.strategy, self._check())
+            else loop.Steps(step, data, self._batches, self._collective, self.strategy, self._check(), self._boundary)
         )
+        self._boundary.phase("compile")
         while self.step < steps:
-            count = min(every, steps - self.step)
-            logs = runner.run(self.step, count)
-            self.step += count
-            self._save(last=self.step >= steps)
+            # at the same steps after a resume as without it
+            self.step, logs = runner.run(self.step, min(self.step - self.step % every + every, steps), steps)
             self._progress(self.step, steps, logs)
-            yield self.step, logs
-
-    def _save(self, last: bool) -> None:
-        checkpoints, checkpoint = self._checkpoints, self._checkpoint
-        if checkpoints is None or checkpoint is None or not self.is_chief:
-            return
-        if last or checkpoints.due(self.step):
-            checkpoints.save(checkpoint, self.step, {"last": last})
-        if last:
-            checkpoints.wait()
+            with self._boundary.pause():
+                yield self.step, logs
 
     def _watch(self, steps: int) -> Iterator[int]:
         """Restore each new checkpoint; yield its step; end at that of `steps`."""
@@ -224,10 +252,9 @@ class Run:
             keras_fit.accumulate(model, self._place.accumulate)
             keras_fit.prepare(model, self._collective, self._batches)
         self.checkpoint(model=model, optimizer=model.optimizer)
-        keras_fit.start_equal(model, self._collective)
-        writer = self._checkpoints if self.is_chief else None
-        checkpoint = self._checkpoint
-        return [keras_fit.FitCallback(self._collective, self._batches, writer, checkpoint, self.step, self.report)]
+        if self.step and not self._batches and self.is_chief:
+            _say(_POSITION_LOST)
+        return [keras_fit.FitCallback(self._collective, self._batches, self._boundary, self.report)]
 
     # --- telling ---
 

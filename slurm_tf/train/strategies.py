@@ -1,5 +1,6 @@
 """The tf.distribute strategy of each of our strategies, for the tasks that train."""
 
+import contextlib
 import os
 import sys
 import time
@@ -76,7 +77,9 @@ def serve(place: Place, control: Optional[Control]) -> NoReturn:
     if control is None:
         server.join()
     else:
-        control.serve(_act)
+        control.begin(False, _act)
+        with contextlib.suppress(SystemExit):
+            control.leave()
     # TensorFlow's threads would keep this process from ending
     sys.stdout.flush()
     os._exit(0)

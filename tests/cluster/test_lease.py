@@ -12,7 +12,11 @@ from tests.sandbox.cluster import Sandbox
 
 pytestmark = pytest.mark.slurm
 
-JOB = 'name = "a"\nstrategy = "single"\ncommand = ["bash", "-c", "echo up $SLURM_TF_ATTEMPT; sleep 1000"]\n[roles.worker]\n'
+JOB = """name = "a"
+strategy = "single"
+command = ["bash", "-c", "echo up $SLURM_TF_ATTEMPT; sleep 1000"]
+[roles.worker]
+"""
 
 
 def wait_for(what: str, seen: Callable[[], object], wanted: object) -> None:

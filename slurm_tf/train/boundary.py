@@ -1,0 +1,196 @@
+"""Between two steps, and in the pauses of training: where it may be saved, and ended after an interruption.
+
+An interruption (a preemption, a time limit, a cancel) comes as a line from the agent, in the thread that reads it; its
+answer is {"saved": ...}, after which the agent ends this program. Who answers, and when:
+
+- Training is where the newest checkpoint is: before its first step is done (it reads data, or compiles), or just saved.
+  There is nothing to do, and that is said at once.
+- It is in a pause: an evaluation, or code of the program's own between two yields of `run.loop`. The reading thread
+  saves.
+- It is in a step. The main thread saves at the end of it.
+
+Tasks that train alike end at the same step. The writer asks the others to stop after the next one; none of them can be
+further, as each step needs all of them, and all have heard it when the writer goes on into that step.
+"""
+
+import contextlib
+import sys
+import threading
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
+
+from slurm_tf.errors import CheckpointError
+from slurm_tf.train import allreduce, own
+from slurm_tf.train.checkpoint import Checkpoints
+from slurm_tf.train.control import Control
+
+
+class Boundary:
+    """One task's steps. `step`: how many are done."""
+
+    def __init__(self, control: Optional[Control], writes: bool, alike: bool, pauses: bool) -> None:
+        """`writes`: this task commits checkpoints. `alike`: tasks must agree where they stop.
+
+        `pauses`: another thread may save while the program evaluates; not under ps, where closures may run then.
+        """
+        self.step = 0
+        self._control, self._writes, self._alike, self._pauses = control, writes, alike, pauses
+        self._lock = threading.RLock()
+        self._checkpoints: Optional[Checkpoints] = None
+        self._checkpoint: Any = None
+        self._collective: allreduce.Collective = allreduce.Alone()
+        self._own: Sequence[Any] = ()
+        self._gathered: Dict[str, bytes] = {}
+        self._saved = 0
+        self._paused = False
+        self._reason = ""
+        self._agreed: Optional[Tuple[int, bool]] = None
+        self._answered = False
+        self._phase = ""
+
+    # --- in the reading thread ---
+
+    def interrupt(self, reason: str) -> None:
+        """Take in that training is to be saved and ended."""
+        if not self._writes:
+            return
+        with self._lock:
+            self._reason = self._reason or reason
+            if self.step == self._saved:
+                self._answer()
+            elif self._paused and self._pauses:
+                self._write(last=False)
+                self._answer()
+
+    def agree(self, message: Dict[str, Any]) -> Optional[str]:
+        """Answer the writer, which wants all to come together after a step."""
+        self._agreed = (int(message["meet"]), bool(message["stop"]))
+        return None
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether training is to be saved and ended."""
+        return bool(self._reason)
+
+    # --- in the main thread ---
+
+    def begin(
+        self,
+        step: int,
+        collective: allreduce.Collective,
+        checkpoints: Optional[Checkpoints],
+        checkpoint: Any,
+        own_variables: Sequence[Any],
+    ) -> None:
+        """Take in what is trained, at `step`, which is that of the newest checkpoint or 0."""
+        with self._lock:
+            self.step = self._saved = step
+            self._collective, self._checkpoints, self._checkpoint = collective, checkpoints, checkpoint
+            self._own = own_variables
+
+    def phase(self, name: str) -> None:
+        """Say what training does, for whoever waits for it to go on: each phase takes its own time."""
+        if self._control and name != self._phase:
+            self._phase = name
+            self._control.tell({"phase": name, "step": self.step})
+
+    def reached(self, step: int, last: bool = False) -> None:
+        """Take in that `step` steps are done; save if it is time. Collective at times.
+
+        After an interruption it raises SystemExit. `last`: of all; it is saved and on storage then. Raises
+        CheckpointError if it is not.
+        """
+        self.phase("train")
+        with self._lock:
+            self.step, reason = step, self._reason
+        agreed = self._agreed
+        if last or (agreed and step >= agreed[0]):
+            self._meet(stop=bool(agreed and agreed[1]) or bool(reason), last=last)
+        elif not agreed and self._writes and (reason or self._is_due(step)):
+            if not self._alike or self._control is None or not (reason or self._own):
+                self._meet(stop=bool(reason), last=False)
+            else:
+                self._ask_to_meet(self._control, step + 1, bool(reason))
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Be in a pause of training: no variable of it changes here. Collective."""
+        gathered = {own.FILE: own.gather(self._collective, self._own)} if self._own else {}
+        with self._lock:
+            self._gathered, self._paused = gathered, True
+            if self._reason and self._writes and self._pauses:
+                self._save_and_answer()
+        self.phase("evaluate")
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._paused = False
+            self.end_if_told()
+
+    def end_if_told(self) -> None:
+        """Raise SystemExit if the agent has said that this program is to end."""
+        if self._control and self._control.is_leaving():
+            self._control.leave()
+
+    def _is_due(self, step: int) -> bool:
+        return self._checkpoints is not None and self._checkpoints.due(step)
+
+    def _ask_to_meet(self, control: Control, step: int, stop: bool) -> None:
+        errors = control.ask("*", {"meet": step, "stop": stop})
+        failed = [f"{task}: {error}" for task, error in errors.items() if error]
+        if not failed:
+            self._agreed = (step, stop)
+            return
+        _say(f"cannot meet the others after step {step}: {'; '.join(failed)}")
+        if stop:  # they are gone, or cannot be reached: what they alone have is lost, and nothing else
+            self._close(stop, last=False)
+
+    def _meet(self, stop: bool, last: bool) -> None:
+        gathered = {own.FILE: own.gather(self._collective, self._own)} if self._own else {}
+        self._gathered, self._agreed = gathered, None
+        self._close(stop, last)
+
+    def _close(self, stop: bool, last: bool) -> None:
+        """Save, as far as it is this task's affair; end if it is to `stop`."""
+        with self._lock:
+            self._write(last)
+            if last and not stop and self._checkpoints is not None and self._writes:
+                self._checkpoints.wait()
+            if not stop:
+                return
+            if self._writes:
+                self._answer()
+        if self._control:
+            self._control.leave()
+
+    def _save_and_answer(self) -> None:
+        if self.step != self._saved:
+            self._write(last=False)
+        self._answer()
+
+    def _write(self, last: bool) -> None:
+        if self._writes and self._checkpoints is not None and self._checkpoint is not None:
+            self._checkpoints.save(self._checkpoint, self.step, {"last": last}, self._gathered)
+            self._saved = self.step
+
+    def _answer(self) -> None:
+        """Say that all up to the newest checkpoint is on storage, or why it is not."""
+        if self._answered or self._control is None:
+            return
+        self._answered, error = True, None
+        if self._checkpoint is None:  # before there is anything to train
+            pass
+        elif self._checkpoints is None:
+            error = "the program keeps no checkpoints"
+        else:
+            try:
+                self._checkpoints.wait()
+            except CheckpointError as problem:
+                error = str(problem)
+        _say(f"{self._reason}: " + (error or f"all of step {self._saved} is saved"))
+        self._control.tell({"saved": {"step": self._saved, "error": error}})
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"slurm_tf.train: {text}\n")
+    sys.stderr.flush()
