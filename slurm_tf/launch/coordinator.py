@@ -71,7 +71,7 @@ class Coordinator:
 
     def _start_step(self) -> None:
         self._step = Step(self._launcher, self._settings, self._server.port, self._secret)
-        self._registration = Registration(self._settings, os.environ, time.monotonic())
+        self._registration = Registration(self._settings, os.environ, time.monotonic(), self._policy.cause)
 
     def _work(self) -> Outcome:
         """Go on until the job is decided and no task runs."""

@@ -77,6 +77,8 @@ class Policy:
         self.notes: List[str] = []
         # whether the step is given up: what its end does to the tasks says nothing
         self.step_is_lost = False
+        # why all start again, in words
+        self.cause = ""
         self._settings = settings
         self._independent = settings.strategy in _INDEPENDENT_WORKERS
         self._workers_serve = settings.strategy == "ps"
@@ -201,7 +203,8 @@ class Policy:
 
     def _note_restart(self, name: str, code: Optional[int], how: str) -> None:
         count = f"restart {self.restarts} of {self._settings.max_restarts}"
-        self.notes.append(f"{self._where(name)} {describe(code)}; {how} ({count})")
+        self.cause = f"{self._where(name)} {describe(code)}"
+        self.notes.append(f"{self.cause}; {how} ({count})")
 
     def _start_all_again(self) -> List[Action]:
         if self.step_is_lost:

@@ -19,10 +19,12 @@ _NAMED = 20
 class Registration:
     """Who has come of a step. `reports`: what each task said of itself, by rank."""
 
-    def __init__(self, settings: contract.LaunchSettings, environ: Mapping[str, str], now: float) -> None:
-        """`environ`: the batch script's."""
+    def __init__(
+        self, settings: contract.LaunchSettings, environ: Mapping[str, str], now: float, cause: str = ""
+    ) -> None:
+        """`environ`: the batch script's; `cause`: why this is not the first step, in words."""
         self.reports: Dict[int, cluster.Report] = {}
-        self._settings, self._environ = settings, environ
+        self._settings, self._environ, self._cause = settings, environ, cause
         self._planned = [f"{role}:{index}" for role, index in settings.tasks]
         self._until = now + settings.register_timeout
         self._progress_at = now + _PROGRESS_SECONDS
@@ -57,7 +59,7 @@ class Registration:
             return
         raise RegistrationError(
             f"{self._came()} {f'when {end}' if end else f'in {self._settings.register_timeout:.0f} s'}; "
-            f"missing: {self._where()}",
+            f"missing: {self._where()}" + (f"; a new step was started as {self._cause}" if self._cause else ""),
             "a registration from each task",
             "see what its agent printed; its node must see the run folder and have the site's node-python",
             self._missing(),

@@ -101,7 +101,8 @@ def test_a_new_step_that_lacks_a_task_names_it(start_job: StartJob, tmp_path: Pa
     job = start_job("sleep 60", max_restarts=3, register_timeout=5.0, step=launcher)
     os.kill(job.agent("worker:1"), signal.SIGKILL)
     assert job.wait(40) == 75
-    assert "the job failed: 1/2 tasks registered in 5 s; missing: worker:1" in job.text
+    cause = r"a new step was started as worker:1 on \S+ is lost: its agent's connection ended"
+    assert re.search(f"the job failed: 1/2 tasks registered in 5 s; missing: worker:1; {cause}; ", job.text), job.text
 
 
 def test_a_new_step_that_cannot_start_at_all(start_job: StartJob, tmp_path: Path) -> None:
