@@ -8,6 +8,9 @@ from typing import Callable
 
 from slurm_tf.errors import RunError
 
+# The modes of what a group may read: a folder hands its group on.
+SHARED_FOLDER, SHARED_FILE = 0o2750, 0o640
+
 
 def write_whole(path: str, data: bytes, mode: int = 0o600, check: Callable[[], None] = lambda: None) -> None:
     """Put `data` at `path` so that a reader sees the old bytes or the new ones, also after a power cut.
@@ -57,14 +60,49 @@ def own_folder(path: str) -> str:
     return path
 
 
-def check_own(path: str) -> None:
-    """Raise RunError if somebody other than us and root can change what `path` holds."""
+def check_own(path: str, sticky: bool = True) -> None:
+    """Raise RunError if somebody other than us and root can change what `path` holds.
+
+    `sticky`: accept a folder such as /tmp, to which others may add what is theirs.
+    """
     status = os.stat(path)
     if status.st_uid not in (os.getuid(), 0):
         raise RunError(f"{path} belongs to user id {status.st_uid}", f"a folder or file of user id {os.getuid()}")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not (sticky and status.st_mode & stat.S_ISVTX):
         raise RunError(
             f"{path} has mode {stat.S_IMODE(status.st_mode):o}: others can change it",
             "one that only its owner writes",
             f"chmod go-w {path}",
         )
+
+
+def share(path: str, group: int = -1) -> None:
+    """Let the members of a group read a folder of ours; what is made in it is the group's too. Raises RunError.
+
+    `group`: its number; -1: the one that the folder has.
+    """
+    try:
+        os.chown(path, -1, group)
+        os.chmod(path, SHARED_FOLDER)
+    except PermissionError:
+        shared = False
+    else:
+        shared = is_shared(path)  # chmod of who is not in the group leaves the bit out, without an error
+    if not shared:
+        raise RunError(f"{path} cannot be given to group {group}", "a group that you are in, and a folder of yours")
+
+
+def is_shared(path: str) -> bool:
+    """Whether `share` has opened a folder."""
+    mode = os.stat(path).st_mode
+    return bool(mode & stat.S_ISGID and mode & stat.S_IRGRP)
+
+
+def all_can_read(path: str) -> bool:
+    """Whether every user of the machine can read a folder: the ways to it count as well."""
+    full = os.path.realpath(path)
+    ways = []
+    while os.path.dirname(full) != full:
+        full = os.path.dirname(full)
+        ways.append(full)
+    return bool(os.stat(path).st_mode & stat.S_IROTH) and all(os.stat(way).st_mode & stat.S_IXOTH for way in ways)

@@ -60,6 +60,46 @@ def test_a_folder_that_others_write_is_refused(tmp_path: Path, bits: int) -> Non
         files.own_folder(str(path))
 
 
+def test_a_folder_to_which_others_may_add_is_refused_where_that_counts(tmp_path: Path) -> None:
+    path = tmp_path / "shared"
+    path.mkdir()
+    path.chmod(0o1777)
+    files.check_own(str(path))
+    with pytest.raises(RunError, match="mode 1777: others can change it"):
+        files.check_own(str(path), sticky=False)
+
+
+def test_who_can_read_a_folder_depends_on_the_way_there(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    path.chmod(0o755)
+    tmp_path.chmod(0o700)
+    assert not files.all_can_read(str(path))
+    assert files.all_can_read("/usr/lib")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can choose any group")
+def test_a_shared_folder_hands_its_group_on(tmp_path: Path) -> None:
+    path = tmp_path / "shared"
+    path.mkdir(mode=0o700)
+    assert not files.is_shared(str(path))
+    files.share(str(path), 12345)
+    assert files.is_shared(str(path))
+    assert mode(path) == 0o2750
+    (path / "below").mkdir(mode=0o700)
+    assert (path / "below").stat().st_gid == 12345
+    assert not files.is_shared(str(path / "below"))
+    files.share(str(path / "below"))
+    assert files.is_shared(str(path / "below"))
+    files.check_own(str(path), sticky=False)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may give a folder to any group")
+def test_a_group_of_others_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="a group that you are in"):
+        files.share(str(tmp_path), 12345)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to somebody else")
 def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "theirs"

@@ -17,6 +17,9 @@ def open_run(path: str, point: str) -> Tuple[contract.RunFolder, contract.Launch
         settings, folder = settings.of_point(int(point)), group.point(int(point))
         for each in (folder.path, *folder.folders):
             files.own_folder(each)
+        if files.is_shared(group.path):
+            for each in (folder.path, folder.checkpoints):
+                files.share(each)
     for marker in (group.cancelled, folder.cancelled):
         if os.path.exists(marker):
             raise RunError(f"run {settings.run} was cancelled", "one that is to go on", "submit it again")

@@ -126,6 +126,7 @@ class JobSpec(Base, frozen=True):
     snapshot: Annotated[
         bool, Meta(description="submit: run a copy of the program's code, so that edits do not count")
     ] = True
+    group: Annotated[str, Meta(description="Unix group whose members may read the run's folder and checkpoints")] = ""
     preflight: Annotated[
         bool | Literal["mpi"],
         Meta(description='try the nodes and the ways between them before training; "mpi": by an MPI step as well'),

@@ -1,6 +1,7 @@
 """A run's folder: named, made, filled with all that its job needs, so that later edits change nothing of it."""
 
 import datetime
+import grp
 import importlib.util
 import io
 import json
@@ -84,11 +85,13 @@ def prepare(job: Job, name: str) -> Plan:
 
     Raises SpecError, RunError, UsageError or OSError.
     """
-    source = _source(job)
+    source, group = _source(job), _group(job)
     _fit(job, _expected(job, name), source)
     known = name and os.path.exists(folder(job.runs, name).manifest)
     run = claim(job.runs, job.spec.name, name)
     try:
+        for each in (run.path, run.checkpoints) if group is not None else ():
+            files.share(each, group)
         fitted = _fit(job, run, source)
         if source:
             snapshot.copy(source, Path(_next_code(run)))
@@ -120,6 +123,27 @@ def _source(job: Job) -> snapshot.Source | None:
     if not chdir.is_dir():
         raise SpecError(f"there is no folder {chdir}", "the program's working directory", where=job.where("chdir"))
     return snapshot.find(chdir, Path(folder(job.runs, "x").path).parent)
+
+
+def _group(job: Job) -> int | None:
+    """Return the number of the group that may read the run. Raises SpecError."""
+    if not job.spec.group:
+        return None
+    try:
+        number = grp.getgrnam(job.spec.group).gr_gid
+    except KeyError:
+        number = None
+    if number is None or (os.geteuid() != 0 and number not in (os.getegid(), *os.getgroups())):
+        mine = ", ".join(sorted(_group_name(each) for each in {os.getegid(), *os.getgroups()}))
+        raise SpecError(f"found {job.spec.group!r}", f"a group that you are in: {mine}", where=job.where("group"))
+    return number
+
+
+def _group_name(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
 
 
 def _fit(job: Job, run: contract.RunFolder, source: snapshot.Source | None) -> Plan:

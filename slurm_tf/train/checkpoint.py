@@ -9,11 +9,16 @@ from typing import Any, Callable, Mapping, Optional
 
 import tensorflow as tf
 
+from slurm_tf import files
 from slurm_tf.errors import CheckpointError, FencedError
 from slurm_tf.train import bundle, commit
 
 # After a save that failed: the disk may have space again, and until then nothing new is safe.
 _RETRY_SECONDS = 60.0
+# Between two attempts at reading.
+_PAUSES = (0.5, 2.0)
+# What TensorFlow says of a damaged file, of one that is gone, and of one that the disk does not give (2.21).
+_UNREADABLE = (tf.errors.DATA_LOSS, tf.errors.OUT_OF_RANGE, tf.errors.NOT_FOUND, tf.errors.UNKNOWN)
 
 
 class _NoRetracingWarnings(logging.Filter):
@@ -54,7 +59,9 @@ class Checkpoints:
         on_commit: OnCommit = lambda *_: None,
         fence: commit.Fence = commit.no_fence,
     ) -> None:
-        """`every`: seconds between two saves; `flush` has every node that writes flush its files of a folder.
+        """Open a folder. Raises RunError if others can write it: who puts a checkpoint there decides what is trained.
+
+        `every`: seconds between two saves; `flush` has every node that writes flush its files of a folder.
 
         `on_commit(step, seconds, blocked, bytes)` is called in the committing thread for each checkpoint that is on
         storage: seconds since `save` was called, and of these how many training waited.
@@ -64,6 +71,7 @@ class Checkpoints:
         other processes, which moves a table that running closures read without its lock; they then name a garbage
         device, or crash (tensorflow/core/distributed_runtime/eager/cluster_function_library_runtime.cc, Run, in 2.21).
         """
+        files.check_own(folder, sticky=False)
         self._folder, self._keep, self._every, self._every_steps = folder, keep, every, every_steps
         self._flush, self._on_commit, self._fence = flush, on_commit, fence
         self._options = tf.train.CheckpointOptions(enable_async=asynchronous)
@@ -83,13 +91,9 @@ class Checkpoints:
             if step not in (None, found.step):
                 continue
             try:
-                found.check_extras()
-                checkpoint.read(found.prefix).assert_existing_objects_matched().expect_partial()
+                _read(checkpoint, found)
             except (CheckpointError, OSError) as error:
                 _say(f"checkpoint {found.path} is passed over: {error}")
-                continue
-            except (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.NotFoundError) as error:
-                _say(f"checkpoint {found.path} is passed over: {error.message}")
                 continue
             except (AssertionError, ValueError, tf.errors.InvalidArgumentError) as error:
                 raise CheckpointError(
@@ -97,6 +101,11 @@ class Checkpoints:
                     "the model and optimizer that it was written with",
                     "use another --name for a changed program",
                 ) from error
+            except tf.errors.OpError as error:
+                if error.error_code not in _UNREADABLE:
+                    raise
+                _say(f"checkpoint {found.path} is passed over: {error.message}")
+                continue
             self._saved_step = found.step
             return found
         if step is not None:
@@ -149,8 +158,14 @@ class Checkpoints:
             raise CheckpointError(f"the last checkpoint was not written: {self._error}") from self._error
 
     def sweep(self) -> None:
-        """Remove what dead writers left; for the writer, before its first save."""
-        commit.sweep(self._folder, self._fence)
+        """Remove what dead writers left; for the writer, before its first save. Raises CheckpointError."""
+        if files.all_can_read(self._folder):
+            _say(f"everybody here can read the checkpoints; `chmod o-rwx {self._folder}` makes them yours alone")
+        try:
+            commit.sweep(self._folder, self._fence)
+        except OSError as error:
+            needed = "a folder of checkpoints that can be written"
+            raise CheckpointError(f"what was not finished in {self._folder} stays ({error})", needed) from error
 
     def _write(self, checkpoint: tf.train.Checkpoint, step: int, failed_before: bool) -> str:
         """Have TensorFlow copy the values and begin to write; return the prefix, "" if it cannot."""
@@ -217,6 +232,22 @@ def _mend_keras() -> None:
         object_map[self] = object_map[self.value]
 
     keras.Variable._copy_trackable_to_cpu = copy
+
+
+def _read(checkpoint: tf.train.Checkpoint, found: commit.Committed) -> None:
+    """Read a checkpoint; again if that was an I/O error, which may be over: an older one costs training."""
+    for pause in (*_PAUSES, None):
+        try:
+            found.check_extras()
+            checkpoint.read(found.prefix).assert_existing_objects_matched().expect_partial()
+        except (OSError, tf.errors.OpError) as error:
+            io_error = isinstance(error, OSError) or error.error_code == tf.errors.UNKNOWN
+            if pause is None or not io_error:
+                raise
+            _say(f"checkpoint {found.path} cannot be read, trying again: {error}")
+            time.sleep(pause)
+        else:
+            return
 
 
 def verify(found: commit.Committed) -> None:

@@ -23,7 +23,6 @@ import json
 import os
 import re
 import shutil
-import stat
 import tempfile
 import time
 import zlib
@@ -196,10 +195,8 @@ def flush_files(folder: str) -> None:
 
 
 def _modes(folder: str) -> Tuple[int, int]:
-    """Return the modes of files and folders in `folder`: those of its group, if its group's bit is set."""
-    mode = os.stat(folder).st_mode
-    shared = mode & stat.S_ISGID and mode & stat.S_IRGRP
-    return (0o640, 0o2750) if shared else (0o600, 0o700)
+    """Return the modes of the files and folders in `folder`."""
+    return (files.SHARED_FILE, files.SHARED_FOLDER) if files.is_shared(folder) else (0o600, 0o700)
 
 
 def _put(aside: str, final: str) -> None:

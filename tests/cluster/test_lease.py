@@ -12,7 +12,8 @@ from tests.sandbox.cluster import Sandbox
 
 pytestmark = pytest.mark.slurm
 
-JOB = """name = "a"
+JOB = """
+name = "a"
 strategy = "single"
 command = ["bash", "-c", "echo up $SLURM_TF_ATTEMPT; sleep 1000"]
 [roles.worker]

@@ -1,15 +1,19 @@
 """The status file that a coordinator writes while its job lives."""
 
+import dataclasses
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from slurm_tf.contract import RoleSettings
+from slurm_tf import files
+from slurm_tf.contract import RoleSettings, RunFolder
+from slurm_tf.launch import opening
 from slurm_tf.launch.status import Status
-from tests.launch.conftest import StartJob
+from tests.launch.conftest import DEFAULTS, StartJob
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -76,6 +80,19 @@ def test_the_life_of_a_job(start_job: StartJob) -> None:
     assert status["tasks"]["worker:1"]["code"] == 3
     assert status["tasks"]["worker:1"]["restarts"] == 1
     assert status["tasks"]["worker:0"]["progress"]["values"] == {"loss": 0.5}
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_point_of_a_shared_run_is_shared(shared: bool, tmp_path: Path) -> None:
+    run = RunFolder(str(tmp_path / "r"))
+    os.mkdir(run.path, 0o700)
+    Path(run.settings).write_text(dataclasses.replace(DEFAULTS, points={"3": {}}).to_json())
+    if shared:
+        files.share(run.path)
+    folder, _ = opening.open_run(run.path, "3")
+    assert [files.is_shared(each) for each in (folder.path, folder.checkpoints)] == [shared] * 2
+    for each in (folder.logs, folder.exports, folder.tensorboard):
+        assert os.stat(each).st_mode & 0o77 == 0
 
 
 def test_a_point_has_a_folder_of_its_own_and_its_values(start_job: StartJob) -> None:

@@ -1,5 +1,6 @@
 """A run's folder: names, privacy, and a launcher that is the same bytes for the same sources."""
 
+import grp
 import json
 import os
 import shutil
@@ -13,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from slurm_tf import contract
-from slurm_tf.errors import RunError, UsageError
+from slurm_tf.errors import RunError, SpecError, UsageError
+from slurm_tf.spec.config import Job
 from slurm_tf.spec.plan import Plan
 from slurm_tf.submit import render, runs
+from slurm_tf.train import commit
 
 JOB = 'name = "a b"\nstrategy = "single"\ncommand = ["x"]\n[roles.worker]\n[env]\nTOKEN = "s3cret"\n'
 
@@ -49,6 +52,32 @@ def test_everything_is_private(tmp_path: Path, fit: Callable[..., Plan]) -> None
     for path in (tmp_path / "runs" / "run-1").rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
     assert stat.S_IMODE(os.stat(run.path).st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can choose any group")
+def test_a_group_reads_the_run_and_its_checkpoints_alone(tmp_path: Path, load: Callable[..., Job]) -> None:
+    theirs = next(each for each in grp.getgrall() if each.gr_gid != os.getegid())
+    job = load(f'group = "{theirs.gr_name}"\n{JOB}', environ={"SLURM_TF_RUNS": str(tmp_path / "runs")})
+    run = runs.prepare(job, "").run
+    prefix = commit.begin(run.checkpoints, 1)
+    Path(f"{prefix}.index").touch(0o644)
+    assert os.stat(os.path.dirname(prefix)).st_mode & 0o77 == 0, "not before it is whole"
+    commit.finish(prefix, 1, {}, {}, commit.flush_files)
+    for path in [Path(run.path), *Path(run.path).rglob("*")]:
+        status = path.lstat()
+        if path.is_symlink():
+            continue
+        opened = path == Path(run.path) or path.is_relative_to(run.checkpoints)
+        modes = (0o2750, 0o640) if opened else (0o700, 0o600)
+        assert stat.S_IMODE(status.st_mode) & (0o2777 if opened else 0o777) == modes[not path.is_dir()], path
+        assert not opened or status.st_gid == theirs.gr_gid, path
+
+
+def test_a_group_that_there_is_not(tmp_path: Path, load: Callable[..., Job]) -> None:
+    job = load(f'group = "no such"\n{JOB}', environ={"SLURM_TF_RUNS": str(tmp_path / "runs")})
+    with pytest.raises(SpecError, match=r"job.toml: group: found 'no such'; needed a group that you are in: "):
+        runs.prepare(job, "")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_secrets_are_in_the_settings_alone(tmp_path: Path, fit: Callable[..., Plan]) -> None:

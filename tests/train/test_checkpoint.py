@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -192,6 +193,33 @@ def test_a_program_that_has_changed_is_told_so(tf: Any, tmp_path: Path) -> None:
             CheckpointError, match=r"does not fit what the program has built(.|\n)*HINT: use another --name"
         ):
             opened(tmp_path).restore(tf.train.Checkpoint(**changed))
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o1777])
+def test_a_folder_that_others_can_write_is_refused(mode: int, tmp_path: Path) -> None:
+    from slurm_tf.errors import RunError
+
+    tmp_path.chmod(mode)
+    with pytest.raises(RunError, match=f"has mode {mode:o}: others can change it"):
+        opened(tmp_path)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to somebody else")
+def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    from slurm_tf.errors import RunError
+
+    os.chown(tmp_path, 12345, -1)
+    with pytest.raises(RunError, match="belongs to user id 12345"):
+        opened(tmp_path)
+
+
+def test_the_writer_is_told_if_everybody_can_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    opened(tmp_path).sweep()
+    assert capsys.readouterr().err == ""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        os.chmod(folder, 0o755)
+        opened(Path(folder)).sweep()
+        assert f"everybody here can read the checkpoints; `chmod o-rwx {folder}`" in capsys.readouterr().err
 
 
 def test_when_a_save_is_due(tmp_path: Path) -> None:
