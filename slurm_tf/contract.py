@@ -41,7 +41,8 @@ TASK = "SLURM_TF_TASK"  # "worker:0", also where there is no TF_CONFIG
 ATTEMPT = "SLURM_TF_ATTEMPT"  # as in the run's lease: "12_3.0" is the first incarnation of job 12_3
 RESTARTS = "SLURM_TF_RESTARTS"  # how often this task was started again in its allocation
 CHECKPOINT_FOLDER = "SLURM_TF_CHECKPOINT_FOLDER"
-CHECKPOINT_EVERY = "SLURM_TF_CHECKPOINT_EVERY"  # seconds; absent if steps decide
+CHECKPOINT_EVERY = "SLURM_TF_CHECKPOINT_EVERY"  # seconds; absent if steps or costs decide
+CHECKPOINT_MTBF = "SLURM_TF_CHECKPOINT_MTBF"  # mean seconds between interruptions, where the interval is chosen by it
 CHECKPOINT_EVERY_STEPS = "SLURM_TF_CHECKPOINT_EVERY_STEPS"
 CHECKPOINT_KEEP = "SLURM_TF_CHECKPOINT_KEEP"
 ACCUMULATE = "SLURM_TF_ACCUMULATE"  # these four: the job file's [train]
@@ -253,7 +254,8 @@ class LaunchSettings:
 
     `preflight_factor`: by what factor a node may be slower than others; `preflight_mpi`: the Python of the MPI step.
     `train`: variables for slurm_tf.train. `points`: of an array, the values of each task by its index; `point`: the
-    values of this run. `horovod`: its controller, "" under another strategy.
+    values of this run. `horovod`: its controller, "" under another strategy. `checkpoint_mtbf`: mean time between
+    failures of one node, where the interval between checkpoints is chosen by it.
     """
 
     run: str
@@ -280,6 +282,7 @@ class LaunchSettings:
     point: Mapping[str, str] = field(default_factory=dict)
     points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     horovod: str = ""
+    checkpoint_mtbf: Optional[float] = None
 
     def of_point(self, index: int) -> "LaunchSettings":
         """Return the settings of one task of the array. Raises RunError."""

@@ -15,7 +15,7 @@ def shared(settings: contract.LaunchSettings, folder: contract.RunFolder, formed
     """Return what is the same for all."""
     return {
         "hosts": None if settings.strategy in _WITHOUT_CLUSTER else formed.hosts,
-        "variables": _variables(settings, folder),
+        "variables": _variables(settings, folder, len({task.node for task in formed.tasks})),
         "cluster_flags": settings.cluster_flags,
         "point": settings.point,
     }
@@ -31,7 +31,7 @@ def own(settings: contract.LaunchSettings, formed: Cluster) -> List[Dict[str, An
     ]
 
 
-def _variables(settings: contract.LaunchSettings, folder: contract.RunFolder) -> Dict[str, str]:
+def _variables(settings: contract.LaunchSettings, folder: contract.RunFolder, nodes: int) -> Dict[str, str]:
     """Return the contract with the program, but for what is each task's own."""
     variables = {
         contract.RUN: settings.run,
@@ -46,6 +46,8 @@ def _variables(settings: contract.LaunchSettings, folder: contract.RunFolder) ->
     }
     if settings.checkpoint_every is not None:
         variables[contract.CHECKPOINT_EVERY] = str(settings.checkpoint_every)
+    if settings.checkpoint_mtbf is not None:
+        variables[contract.CHECKPOINT_MTBF] = str(settings.checkpoint_mtbf / nodes)
     if settings.checkpoint_every_steps is not None:
         variables[contract.CHECKPOINT_EVERY_STEPS] = str(settings.checkpoint_every_steps)
     return variables

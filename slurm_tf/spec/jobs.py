@@ -16,6 +16,10 @@ SbatchValue = str | int | bool
 SweepValue = str | int | float | bool
 
 
+# checkpoint.every
+AUTO = "auto"
+
+
 class Base(Struct, forbid_unknown_fields=True, rename=lambda name: name.replace("_", "-"), frozen=True, kw_only=True):
     """Keys are written with dashes; an unknown one is an error."""
 
@@ -48,7 +52,9 @@ class Roles(Base, frozen=True):
 class Checkpoint(Base, frozen=True):
     """When slurm_tf.train writes a checkpoint, and how many it keeps."""
 
-    every: Annotated[Amount, Meta(description="longest time between two checkpoints")] = "00:10:00"
+    every: Annotated[
+        Amount, Meta(description='longest time between two checkpoints; "auto": by what one costs, and node-mtbf')
+    ] = AUTO
     every_steps: Annotated[int, Meta(ge=1, description="steps between two checkpoints, instead of a time")] | None = (
         None
     )

@@ -7,7 +7,7 @@ from slurm_tf import contract, units
 from slurm_tf.errors import SpecError
 from slurm_tf.spec import layers, needs, sweep
 from slurm_tf.spec.config import Job
-from slurm_tf.spec.jobs import OWNED, TOPOLOGIES, Amount, Horovod, Role, Train
+from slurm_tf.spec.jobs import AUTO, OWNED, TOPOLOGIES, Amount, Horovod, Role, Train
 from slurm_tf.spec.needs import Needs, Option
 
 # In rank order, as far as nothing else matters.
@@ -18,6 +18,8 @@ _SBATCH_NAME = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
 _INDEPENDENT = ("ps", "between_graph")
 # [env] travels in one variable; see EXECVE_LIMIT in launch/cluster.py.
 _ENV_LIMIT = 100_000
+# Where the site does not say: not of hardware (a month or more), but with the preemptions that it does not say either.
+_NODE_MTBF = "1-00:00:00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ def _check(job: Job) -> None:
     layers.check_strings(spec, str(job.path), free=("setup",))
     if spec.container is not None:
         raise SpecError("found a table", "none: containers are for a later release", where=job.where("container"))
-    times: dict[str, Amount | None] = {"time": spec.time, "checkpoint.every": spec.checkpoint.every}
+    every = spec.checkpoint.every
+    times: dict[str, Amount | None] = {"time": spec.time, "checkpoint.every": None if every == AUTO else every}
     for key in ("register-timeout", "wait", "kill-wait"):
         times[f"launch.{key}"] = getattr(spec.launch, key.replace("-", "_"))
     for key, value in times.items():
@@ -239,7 +242,9 @@ def _settings(
     spec, site = job.spec, job.site
     local = site.scheduler == "local"
     points = {str(index): dict(values) for index, values in array.points.items()} if array else {}
-    by_steps = spec.checkpoint.every_steps is not None and "checkpoint.every" not in job.origins
+    every: Amount | None = spec.checkpoint.every
+    if spec.checkpoint.every_steps is not None and "checkpoint.every" not in job.origins:
+        every = None
     return contract.LaunchSettings(
         run=run.name,
         local=local,
@@ -255,7 +260,7 @@ def _settings(
         ports=units.parse_ports(site.ports) if site.ports else None,
         coordinator_ports=units.parse_ports(site.coordinator_ports) if site.coordinator_ports else None,
         interface=site.interface,
-        checkpoint_every=None if by_steps else _seconds(job, "checkpoint.every", spec.checkpoint.every),
+        checkpoint_every=None if every in (None, AUTO) else _seconds(job, "checkpoint.every", every),
         checkpoint_every_steps=spec.checkpoint.every_steps,
         checkpoint_keep=spec.checkpoint.keep,
         preflight=bool(spec.preflight),
@@ -265,7 +270,14 @@ def _settings(
         point=next(iter(points.values()), {}) if local else {},
         points={} if local else points,
         horovod=spec.horovod.controller if spec.strategy == "horovod" else "",
+        checkpoint_mtbf=_mtbf(job) if every == AUTO else None,
     )
+
+
+def _mtbf(job: Job) -> float:
+    """Return the mean seconds between failures of one node."""
+    length = units.parse_time(str(job.site.node_mtbf or _NODE_MTBF))
+    return float("inf") if length is None else length.total_seconds()
 
 
 def _python(command: tuple[str, ...]) -> str:

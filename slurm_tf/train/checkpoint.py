@@ -12,6 +12,7 @@ import tensorflow as tf
 from slurm_tf import files
 from slurm_tf.errors import CheckpointError, FencedError
 from slurm_tf.train import bundle, commit
+from slurm_tf.train.interval import Interval
 
 # After a save that failed: the disk may have space again, and until then nothing new is safe.
 _RETRY_SECONDS = 60.0
@@ -58,10 +59,12 @@ class Checkpoints:
         asynchronous: bool = True,
         on_commit: OnCommit = lambda *_: None,
         fence: commit.Fence = commit.no_fence,
+        mtbf: Optional[float] = None,
     ) -> None:
         """Open a folder. Raises RunError if others can write it: who puts a checkpoint there decides what is trained.
 
-        `every`: seconds between two saves; `flush` has every node that writes flush its files of a folder.
+        `every`: seconds between two saves; `mtbf`: mean seconds between two interruptions, where the interval follows
+        from it and from what saves cost; `flush` has every node that writes flush its files of a folder.
 
         `on_commit(step, seconds, blocked, bytes)` is called in the committing thread for each checkpoint that is on
         storage: seconds since `save` was called, and of these how many training waited.
@@ -74,6 +77,7 @@ class Checkpoints:
         files.check_own(folder, sticky=False)
         self._folder, self._keep, self._every, self._every_steps = folder, keep, every, every_steps
         self._flush, self._on_commit, self._fence = flush, on_commit, fence
+        self._interval = None if mtbf is None else Interval(mtbf)
         self._options = tf.train.CheckpointOptions(enable_async=asynchronous)
         self._saved_step = -1
         self._saved_at = time.monotonic()
@@ -122,9 +126,11 @@ class Checkpoints:
             return True
         if self._every_steps and step // self._every_steps > max(self._saved_step, 0) // self._every_steps:
             return True
-        if self._every is None:
+        every = self._interval.seconds if self._interval else self._every
+        if every is None:
             return False
-        every = self._every if self._error is None else min(self._every, _RETRY_SECONDS)
+        if self._error is not None:
+            every = min(every, _RETRY_SECONDS)
         return time.monotonic() - self._saved_at >= every
 
     def save(
@@ -193,7 +199,11 @@ class Checkpoints:
         except (OSError, tf.errors.OpError, CheckpointError) as error:
             self._fail(save.step, save.prefix, error)
             return
-        self._on_commit(save.step, time.monotonic() - save.called, save.blocked, found.size)
+        seconds = time.monotonic() - save.called
+        self._on_commit(save.step, seconds, save.blocked, found.size)
+        told = self._interval.took(seconds, save.blocked, found.size) if self._interval else ""
+        if told:
+            _say(told)
         try:
             commit.prune(self._folder, self._keep, self._fence)
         except FencedError as error:

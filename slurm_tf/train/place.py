@@ -12,8 +12,9 @@ class Place:
     """One task's place. `rank` of `size` counts the tasks that train: chief and workers, in this order.
 
     `run` is the run's folder, `attempt` which attempt of it this is. `workers` and `servers`: how many tasks of these
-    roles there are. Folders are "" outside of a run. `save_every`: seconds. The last four are the job file's [train];
-    `mixed_precision` is "" for none.
+    roles there are. Folders are "" outside of a run. `save_every`: seconds; `mtbf`: mean seconds between
+    interruptions, where the interval follows from it. The last four are the job file's [train]; `mixed_precision` is
+    "" for none.
     """
 
     strategy: str
@@ -30,6 +31,7 @@ class Place:
     keep: int
     save_every: Optional[float]
     save_every_steps: Optional[int]
+    mtbf: Optional[float]
     control_fd: Optional[int]
     accumulate: int
     mixed_precision: str
@@ -56,6 +58,7 @@ class Place:
             index = rank = int(environ["HOROVOD_RANK"])
             size = int(environ["HOROVOD_SIZE"])
         pack = environ.get(contract.BYTES_PER_PACK)
+        mtbf = environ.get(contract.CHECKPOINT_MTBF)
         steps, seconds = environ.get(contract.CHECKPOINT_EVERY_STEPS), environ.get(contract.CHECKPOINT_EVERY)
         return cls(
             strategy=strategy,
@@ -72,6 +75,7 @@ class Place:
             keep=int(environ.get(contract.CHECKPOINT_KEEP, "3")),
             save_every=float(seconds) if seconds else None,
             save_every_steps=int(steps) if steps else None,
+            mtbf=float(mtbf) if mtbf else None,
             control_fd=int(environ[contract.CONTROL_FD]) if contract.CONTROL_FD in environ else None,
             accumulate=int(environ.get(contract.ACCUMULATE, "1")),
             mixed_precision=environ.get(contract.MIXED_PRECISION, ""),

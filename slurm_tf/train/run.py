@@ -183,7 +183,15 @@ class Run:
         asynchronous = self._coordinator is None
         fence = commit.fence(place.run, place.attempt)
         checkpoints = Checkpoints(
-            folder, place.keep, place.save_every, place.save_every_steps, flush, asynchronous, self._committed, fence
+            folder,
+            place.keep,
+            place.save_every,
+            place.save_every_steps,
+            flush,
+            asynchronous,
+            self._committed,
+            fence,
+            place.mtbf,
         )
         if self.is_chief:
             checkpoints.sweep()

@@ -8,6 +8,8 @@ import pytest
 from slurm_tf import contract
 from slurm_tf.contract import RoleSettings
 from slurm_tf.errors import SpecError
+from slurm_tf.spec import config
+from slurm_tf.spec.config import Job
 from slurm_tf.spec.plan import Plan
 
 HEAD = 'name = "a"\ncommand = ["x"]\n'
@@ -191,7 +193,22 @@ def test_settings_come_back_from_json(fit: Callable[..., Plan], tmp_path: Path) 
 def test_time_and_steps_may_both_decide(fit: Callable[..., Plan]) -> None:
     settings = fit(WORKERS + "[checkpoint]\nevery = 5\nevery-steps = 7").settings
     assert (settings.checkpoint_every, settings.checkpoint_every_steps) == (300.0, 7)
-    assert fit(WORKERS).settings.checkpoint_every == 600.0
+    assert settings.checkpoint_mtbf is None
+
+
+def test_the_interval_between_checkpoints_follows_the_nodes_failures(fit: Callable[..., Plan], tmp_path: Path) -> None:
+    settings = fit(WORKERS).settings
+    assert (settings.checkpoint_every, settings.checkpoint_every_steps) == (None, None)
+    assert settings.checkpoint_mtbf == 86400.0
+    mine = site(tmp_path, 'node-mtbf = "30-00:00:00"\n')
+    assert fit(WORKERS, site=mine).settings.checkpoint_mtbf == 30 * 86400.0
+    assert fit(WORKERS + '[checkpoint]\nevery = "auto"\nevery-steps = 9\n').settings.checkpoint_mtbf == 86400.0
+    with pytest.raises(SpecError, match=r"checkpoint.every: found 'automatic'; needed a time"):
+        fit(WORKERS + '[checkpoint]\nevery = "automatic"\n')
+
+
+def test_explain_shows_that_the_interval_is_chosen(load: Callable[..., Job]) -> None:
+    assert ("checkpoint.every", '"auto"', "built-in") in config.explain(load(WORKERS))
 
 
 def test_a_path_that_slurm_cannot_hold(fit: Callable[..., Plan]) -> None:

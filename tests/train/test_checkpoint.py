@@ -1,6 +1,7 @@
 """TensorFlow's checkpoints under the commit protocol: whole, checked, asynchronous."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -232,6 +233,38 @@ def test_when_a_save_is_due(tmp_path: Path) -> None:
     time.sleep(0.25)
     assert by_time.due(1)
     assert not opened(tmp_path).due(10**9)
+
+
+def test_the_interval_follows_from_what_saves_cost(
+    tf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from slurm_tf.train import interval
+
+    checkpoints, now, ahead = opened(tmp_path, mtbf=86400.0), time.monotonic(), [interval.FIRST - 1]
+    with monkeypatch.context() as later:
+        later.setattr(time, "monotonic", lambda: now + ahead[0])
+        assert not checkpoints.due(1)
+        ahead[0] += 2
+        assert checkpoints.due(1)
+    checkpoints.save(tf.train.Checkpoint(v=tf.Variable(1.0)), 1, {})
+    checkpoints.wait()
+    said = capsys.readouterr().err
+    match = re.search(r"slurm_tf.train: a checkpoint every (\d+) s: one of 0 MB costs [\d.]+ s of training", said)
+    assert match is not None, said
+    assert round(checkpoints._interval.seconds) == int(match[1]) >= interval.LEAST
+    assert not checkpoints.due(2)
+
+
+def test_a_save_that_failed_is_tried_again_soon(tf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = opened(tmp_path, every=3600.0, flush=lambda _: os.stat("/no/such/file"))
+    checkpoints.save(tf.train.Checkpoint(v=tf.Variable(1.0)), 1, {})
+    checkpoints._join()
+    assert os.listdir(tmp_path) == []
+    untouched = opened(tmp_path, every=3600.0)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 61)
+    assert checkpoints.due(2)
+    assert not untouched.due(2)
 
 
 SAVER = """
