@@ -1,6 +1,7 @@
 """The house: imports go one way, each heavy or dangerous thing has one room, launch runs on Python 3.9."""
 
 import ast
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from slurm_tf import contract
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "slurm_tf"
@@ -24,7 +26,16 @@ ROOMS = {
     "submit": {"contract", "data", "errors", "files", "units", "scheduler", "spec"},
     "launch": {"contract", "errors", "files", "units", "scheduler.hostlist"},
     "train": {"contract", "errors", "files"},
-    "watch": {"contract", "errors", "files", "scheduler", "submit.submissions", "submit.submit"},
+    "watch": {
+        "contract",
+        "errors",
+        "files",
+        "scheduler",
+        "submit.submissions",
+        "submit.submit",
+        "train.commit",
+        "train.verify",
+    },
     "cli": {
         "contract",
         "data",
@@ -37,6 +48,8 @@ ROOMS = {
         "watch",
         "launch.local",
         "launch.doors",
+        "launch.lease",
+        "train.commit",
     },
 }
 # module: the rooms that may import it
@@ -49,7 +62,7 @@ ONLY_IN = {
     "click": {"cli"},
     "rich": {"cli"},
     "pyslurm": {"scheduler.pyslurm_client"},
-    "subprocess": {"scheduler", "launch", "submit.git", "submit.horovod", "watch.tensorboard"},
+    "subprocess": {"scheduler", "launch", "submit.git", "submit.horovod", "watch.checkpoints", "watch.tensorboard"},
 }
 # what packs into launch.pyz, and what the user's program imports
 ON_NODES = ["contract.py", "errors.py", "files.py", "units.py", "scheduler/hostlist.py", "launch", "train"]
@@ -111,8 +124,8 @@ def test_only_the_command_line_prints_and_exits(module: str) -> None:
     calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     if within(module, {"cli"}):
         return
-    ending = {"launch", "train.strategies", "train.control", "train.mpi_probe"}
-    allowed = {"sys.exit", "os._exit"} if within(module, ending) else set()
+    ends = {"launch", "train.strategies", "train.control", "train.mpi_probe", "train.verify"}
+    allowed = {"sys.exit", "os._exit"} if within(module, ends) else set()
     allowed |= {"print"} if module == "train.run" else set()
     assert calls & {"print", "sys.exit", "exit", "os._exit", "quit"} <= allowed
 
@@ -165,6 +178,16 @@ def test_help_imports_no_tensorflow_and_nothing_heavy() -> None:
     loaded = loaded_by("--help")
     assert "slurm_tf.cli.commands" in loaded
     assert not loaded & {"tensorflow", "numpy", "keras", "jinja2", "msgspec", "rich"}
+
+
+def test_listing_checkpoints_imports_no_tensorflow(tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    run.mkdir(mode=0o700)
+    (run / "manifest.json").write_text(json.dumps({"contract": contract.VERSION, "job": {"name": "r"}}))
+    (run / "checkpoints").mkdir()
+    loaded = loaded_by("checkpoints", str(run))
+    assert "slurm_tf.train.commit" in loaded
+    assert not loaded & {"tensorflow", "numpy", "keras"}
 
 
 def test_rendering_imports_no_tensorflow() -> None:

@@ -6,7 +6,7 @@ import sys
 import click
 
 from slurm_tf import __version__
-from slurm_tf.cli import jobs, plugin, preflight, run, submit, tensorboard, watch
+from slurm_tf.cli import checkpoints, jobs, plugin, preflight, run, submit, tensorboard, watch
 from slurm_tf.errors import SlurmTfError
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -33,6 +33,7 @@ for command in (
     watch.cancel,
     watch.wait,
     watch.describe,
+    checkpoints.checkpoints,
     tensorboard.tensorboard,
     jobs.render,
     jobs.explain,

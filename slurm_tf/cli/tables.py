@@ -3,7 +3,8 @@
 import io
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -55,6 +56,12 @@ def listing(points: Sequence[PointState]) -> str:
             ]
         )
     return table(["RUN", "JOB", "STATE", "TIME", "STEP", "LOSS", "CHECKPOINT", "NODES", "REASON"], rows)
+
+
+def checkpoint(row: Mapping[str, Any]) -> list[str]:
+    """Return the cells of one checkpoint: step, when it was written, its size, whether it is whole."""
+    size = "-" if row["size"] is None else f"{row['size'] / 1e6:.1f} MB"
+    return [str(row["step"]), report.ago(row["written"]), size, row["problem"] or "whole"]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

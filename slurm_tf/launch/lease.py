@@ -6,7 +6,7 @@ The writer of checkpoints reads it again before all that it cannot take back: tr
 import errno
 import os
 import time
-from typing import Callable, Mapping
+from typing import Callable, Mapping, Optional
 
 from slurm_tf import contract, files
 from slurm_tf.errors import LeaseError, RunError
@@ -40,6 +40,21 @@ def take(folder: contract.RunFolder, environ: Mapping[str, str], say: Callable[[
     files.write_whole(folder.lease, own.to_json().encode())
     check(folder, own.attempt)
     return own
+
+
+def over(
+    folder: contract.RunFolder, environ: Mapping[str, str], say: Callable[[str], None]
+) -> Optional[contract.Lease]:
+    """Return the lease of the run's last attempt, which is over; None if there was none.
+
+    Raises RunError if it lives, LeaseError if Slurm does not say.
+    """
+    held = contract.read_lease(folder)
+    if held is not None and held.job:
+        _check_job(folder, held, environ, say)
+    elif held is not None:
+        _check_process(folder, held)
+    return held
 
 
 def check(folder: contract.RunFolder, mine: str) -> None:

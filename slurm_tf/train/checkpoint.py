@@ -261,7 +261,8 @@ def _read(checkpoint: tf.train.Checkpoint, found: commit.Committed) -> None:
 
 
 def verify(found: commit.Committed) -> None:
-    """Read every byte of a checkpoint against TensorFlow's checksums. Raises CheckpointError."""
+    """Read every byte of a checkpoint against the checksums. Raises CheckpointError or OSError."""
+    found.check_extras()
     if bundle.checksums(found.prefix) != found.manifest["crc32c"]:
         raise CheckpointError(f"the index of {found.path} is not the one that was committed")
     reader = tf.train.load_checkpoint(found.prefix)

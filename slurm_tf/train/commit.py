@@ -27,7 +27,7 @@ import tempfile
 import time
 import zlib
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from slurm_tf import contract, files
 from slurm_tf.errors import CheckpointError, FencedError
@@ -235,6 +235,18 @@ def _unused(path: str) -> str:
 
 def complete(folder: str, report: Callable[[str], None] = lambda _: None) -> Iterator[Committed]:
     """Yield the whole checkpoints of `folder`, newest first; `report` gets a line about each that is not."""
+    for _, path, found in listed(folder):
+        if isinstance(found, Committed):
+            yield found
+        else:
+            report(f"checkpoint {path} is left out: {found}")
+
+
+def listed(folder: str) -> Iterator[Tuple[int, str, Union[Committed, str]]]:
+    """Yield step and path of each checkpoint of `folder`, newest first, with it, or with why it is not whole.
+
+    Opens one file a checkpoint.
+    """
     for step, name in sorted(_names(folder), reverse=True):
         path = os.path.join(folder, name)
         try:
@@ -243,12 +255,12 @@ def complete(folder: str, report: Callable[[str], None] = lambda _: None) -> Ite
             sizes: Dict[str, int] = manifest["files"]
             wrong = [each for each, size in sizes.items() if os.path.getsize(os.path.join(path, each)) != size]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            report(f"checkpoint {path} is left out: {error}")
+            yield step, path, str(error)
             continue
         if wrong or manifest.get("version") != _VERSION or manifest.get("step") != step:
-            report(f"checkpoint {path} is left out: {', '.join(wrong) or MANIFEST} is not what was written")
-            continue
-        yield Committed(path, step, manifest)
+            yield step, path, f"{', '.join(wrong) or MANIFEST} is not what was written"
+        else:
+            yield step, path, Committed(path, step, manifest)
 
 
 def _name(step: int) -> str:

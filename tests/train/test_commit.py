@@ -167,14 +167,34 @@ def test_every_file_is_flushed_before_the_rename(tmp_path: Path, monkeypatch: py
     assert "rename latest" in after
 
 
-def test_a_thousand_are_listed_in_no_time(tmp_path: Path) -> None:
+LISTER = """
+import sys
+from slurm_tf.train import commit
+opened = 0
+
+def count(event, arguments):
+    global opened
+    opened += event in ("open", "os.listdir", "os.scandir")
+
+sys.addaudithook(count)
+print(len(list(commit.listed(sys.argv[1]))), opened)
+opened = 0
+print(next(commit.complete(sys.argv[1])).step, opened)
+"""
+
+
+def test_a_thousand_are_listed_with_one_file_opened_for_each(tmp_path: Path) -> None:
+    """The newest is found with one."""
     first = write(tmp_path, 1, b"x")
     manifest = (first / commit.MANIFEST).read_text()
     for step in range(2, 1001):
         other = tmp_path / f"step-{step:010}"
         shutil.copytree(first, other)
         (other / commit.MANIFEST).write_text(manifest.replace('"step": 1,', f'"step": {step},'))
-    assert len(steps(tmp_path)) == 1000
+    done = subprocess.run(
+        [sys.executable, "-c", LISTER, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+    )
+    assert done.stdout == "1000 1001\n1000 2\n"
 
 
 WRITER = """
