@@ -90,8 +90,9 @@ def prepare(job: Job, name: str) -> Plan:
     known = name and os.path.exists(folder(job.runs, name).manifest)
     run = claim(job.runs, job.spec.name, name)
     try:
-        for each in (run.path, run.checkpoints) if group is not None else ():
-            files.share(each, group)
+        if group is not None:
+            for each in (run.path, run.checkpoints):
+                files.share(each, group)
         fitted = _fit(job, run, source)
         if source:
             snapshot.copy(source, Path(_next_code(run)))

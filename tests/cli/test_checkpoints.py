@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from slurm_tf import contract
+from slurm_tf.errors import FencedError
 from slurm_tf.launch import lease
 from slurm_tf.train import commit
 from tests.conftest import ROOT
@@ -135,7 +136,7 @@ def test_an_attempt_that_starts_while_a_run_is_pruned_is_not_disturbed(run: cont
     held = lease.take(run, {"SLURM_JOB_ID": "7"}, print)
     fence = commit.fence(run.path, held.attempt)
     lease.take(run, {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"}, print)
-    with pytest.raises(commit.FencedError):
+    with pytest.raises(FencedError):
         commit.prune(run.checkpoints, 1, fence)
     assert steps(run) == [5, 4, 3, 2, 1]
 

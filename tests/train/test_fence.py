@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,39 @@ def test_a_lease_that_cannot_be_read_stops_the_writer(run: contract.RunFolder) -
 def test_outside_of_a_run_there_is_no_fence() -> None:
     commit.fence("", "12.0")()
     commit.fence("/nowhere", "")()
+
+
+TRAINS = """
+import tensorflow as tf
+import slurm_tf.train as train
+run = train.init()
+value = tf.Variable(0.0)
+run.checkpoint(value=value)
+for _ in run.loop(lambda batch: {"value": value.assign_add(1.0)}, tf.data.Dataset.range(100), 10**9, every=1):
+    pass
+"""
+
+
+@pytest.mark.tensorflow
+def test_training_ends_once_another_attempt_has_taken_over(run: contract.RunFolder) -> None:
+    first = take(run, 0)
+    environ = {
+        **os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1",
+        contract.RUN_FOLDER: run.path, contract.ATTEMPT: first, contract.CHECKPOINT_FOLDER: run.checkpoints,
+        contract.CHECKPOINT_EVERY_STEPS: "1",
+    }  # fmt: skip
+    with subprocess.Popen([sys.executable, "-c", TRAINS], stderr=subprocess.PIPE, text=True, env=environ) as program:
+        deadline = time.monotonic() + 120
+        while not list(commit.complete(run.checkpoints)):
+            assert program.poll() is None, program.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        second = take(run, 1)
+        commit.sweep(run.checkpoints, commit.fence(run.path, second))
+        newest = next(commit.complete(run.checkpoints)).step
+        _, errors = program.communicate(timeout=120)
+    assert program.returncode != 0
+    assert f"another attempt has taken over: {run.lease} names {second}, this is {first}" in errors
+    assert next(commit.complete(run.checkpoints)).step == newest
+    commit.sweep(run.checkpoints, commit.fence(run.path, second))
+    assert not [name for name in os.listdir(run.checkpoints) if name.endswith(commit.TEMP)]
