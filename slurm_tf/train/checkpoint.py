@@ -89,7 +89,7 @@ class Checkpoints:
         """Read the newest good checkpoint into `checkpoint`, or that of `step`; return it, None if there is none.
 
         One whose contents TensorFlow finds damaged is passed over for the next older one. Raises CheckpointError if a
-        good one does not fit what the program has built, or if that of `step` is not there.
+        good one does not fit what the program has built.
         """
         for found in commit.complete(self._folder, _say):
             if step not in (None, found.step):
@@ -112,12 +112,6 @@ class Checkpoints:
                 continue
             self._saved_step = found.step
             return found
-        if step is not None:
-            raise CheckpointError(
-                f"the checkpoint of step {step}, which rank 0 has read, cannot be read in {self._folder} here",
-                "a folder on storage that all nodes share",
-                "set `shared` in the site profile",
-            )
         return None
 
     def due(self, step: int) -> bool:

@@ -28,19 +28,10 @@ def variables(tracked: Sequence[Any], size: int) -> List[Any]:
             found.append(each.state)
         elif not hasattr(each, "apply_gradients"):
             found += getattr(each, "non_trainable_variables", ())
-    return [variable for variable in found if size > 1 or is_random(variable)]
+    return [variable for variable in found if size > 1 or _is_random(variable)]
 
 
-def common(tracked: Sequence[Any]) -> List[Any]:
-    """Return the variables in `tracked` that all tasks are to start with the same values of."""
-    found: List[Any] = []
-    for each in tracked:
-        every = getattr(each, "variables", [each] if isinstance(each, tf.Variable) else [])
-        found += [variable for variable in (every() if callable(every) else every) if not is_random(variable)]
-    return found
-
-
-def is_random(variable: Any) -> bool:
+def _is_random(variable: Any) -> bool:
     """Whether `variable` is the state of a Keras random generator, which is to differ between tasks."""
     return "seed_generator" in getattr(variable, "path", "")
 
@@ -49,8 +40,7 @@ def gather(collective: allreduce.Collective, own: Sequence[Any]) -> bytes:
     """Return the values of all tasks as a file. Collective."""
     rows = []
     for variable in own:
-        value = tf.convert_to_tensor(variable)
-        bits = tf.cast(value if value.dtype == tf.bool else tf.bitcast(value, _BITS[value.dtype.size]), tf.int64)
+        bits = _bits(variable)
         place = tf.reshape(tf.one_hot(collective.rank, collective.size, dtype=tf.int64), [-1] + [1] * bits.shape.rank)
         rows.append(place * bits[tf.newaxis])
     file = io.BytesIO()
@@ -58,18 +48,30 @@ def gather(collective: allreduce.Collective, own: Sequence[Any]) -> bytes:
     return file.getvalue()
 
 
-def restore(data: Optional[bytes], rank: int, size: int, own: Sequence[Any]) -> bool:
-    """Set `own` to what `gather` kept for task `rank` of `size`; False if it was for others, or other variables."""
-    if data is None:
-        return False
-    with np.load(io.BytesIO(data)) as file:
-        arrays = [file[f"arr_{number}"] for number in range(len(file.files))]
-    shapes = [(size, *tf.convert_to_tensor(variable).shape) for variable in own]
-    if [array.shape for array in arrays] != shapes:
-        return False
-    for variable, array in zip(own, arrays):
-        dtype = tf.convert_to_tensor(variable).dtype
-        row = tf.convert_to_tensor(array[rank])
-        wide = row if dtype == tf.bool else tf.cast(row, _BITS[dtype.size])
-        variable.assign(tf.cast(wide, dtype) if dtype == tf.bool else tf.bitcast(wide, dtype))
-    return True
+def restore(collective: allreduce.Collective, data: Optional[bytes], own: Sequence[Any]) -> None:
+    """Set `own` to what `gather` kept, as rank 0 has read it: `data`, None in other tasks and where there is none.
+
+    What was kept for another number of tasks, or for other variables, is left. Collective.
+    """
+    shapes = [(collective.size, *_bits(variable).shape) for variable in own]
+    arrays = [np.zeros(shape, np.int64) for shape in shapes]
+    usable = False
+    if data is not None and collective.rank == 0:
+        with np.load(io.BytesIO(data)) as file:
+            kept = [file[f"arr_{number}"] for number in range(len(file.files))]
+        usable = [array.shape for array in kept] == shapes
+        arrays = kept if usable else arrays
+    if not own or not int(collective.sum([tf.constant(int(usable), tf.int64)])[0]):
+        return
+    for variable, array in zip(own, collective.sum([tf.convert_to_tensor(array) for array in arrays])):
+        variable.assign(_value(array[collective.rank], tf.as_dtype(variable.dtype)))
+
+
+def _bits(variable: Any) -> tf.Tensor:
+    """Return the bits of a value as integers of 64."""
+    value = tf.convert_to_tensor(variable)
+    return tf.cast(value if value.dtype == tf.bool else tf.bitcast(value, _BITS[value.dtype.size]), tf.int64)
+
+
+def _value(bits: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    return tf.cast(bits, dtype) if dtype == tf.bool else tf.bitcast(tf.cast(bits, _BITS[dtype.size]), dtype)

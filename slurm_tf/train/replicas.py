@@ -52,6 +52,20 @@ def compare(collective: allreduce.Collective, variables: Sequence[Any], when: st
     )
 
 
+def shared(tracked: Sequence[Any]) -> List[Any]:
+    """Return the numbers in models, optimizers, modules and variables that all tasks are to begin with alike.
+
+    Random seeds are not: dropout is to differ.
+    """
+    found: List[Any] = []
+    for each in tracked:
+        variables = [each] if isinstance(each, tf.Variable) else getattr(each, "variables", ())
+        # a method in Keras 2's older optimizers
+        found += variables() if callable(variables) else variables
+    alike = [variable for variable in found if "seed_generator" not in getattr(variable, "path", "")]
+    return [variable for variable in alike if _is_number(variable)]
+
+
 def trainable(tracked: Sequence[Any]) -> List[Any]:
     """Return the variables that training changes in models, modules and variables; those of optimizers left out."""
     found: List[Any] = []
@@ -60,7 +74,12 @@ def trainable(tracked: Sequence[Any]) -> List[Any]:
             found += [each] if each.trainable else []
         elif not hasattr(each, "apply_gradients"):
             found += getattr(each, "trainable_variables", ())
-    return found
+    return [variable for variable in found if _is_number(variable)]
+
+
+def _is_number(variable: Any) -> bool:
+    dtype = tf.as_dtype(variable.dtype)
+    return bool(dtype.is_floating or dtype.is_integer or dtype.is_bool)
 
 
 @tf.function  # type: ignore[untyped-decorator]
@@ -74,4 +93,5 @@ def _digests(tensors: List[tf.Tensor]) -> tf.Tensor:
 
 
 def _digest(variables: Sequence[Any]) -> tf.Tensor:
-    return _digests([tf.convert_to_tensor(variable) for variable in variables])
+    tensors = [tf.convert_to_tensor(variable) for variable in variables]
+    return _digests([tf.cast(tensor, tf.int8) if tensor.dtype.is_bool else tensor for tensor in tensors])

@@ -63,7 +63,7 @@ class Run:
         if control:
             shield()
         self._batches: List[Batches] = []
-        self._tracked: Dict[str, Any] = {}
+        self._tracked: List[Any] = []
         self._checkpoint: Optional[tf.train.Checkpoint] = None
         self._checkpoints = self._open_checkpoints()
         self._reported: Optional[Tuple[float, int]] = None
@@ -131,7 +131,7 @@ class Run:
         replicas.compare(self._collective, variables)
 
     def _check(self) -> replicas.Check:
-        return replicas.Check(self._collective, lambda: replicas.trainable(list(self._tracked.values())))
+        return replicas.Check(self._collective, lambda: replicas.trainable(self._tracked))
 
     # --- checkpoints ---
 
@@ -140,34 +140,29 @@ class Run:
 
         Collective: every task then has rank 0's variables. Sets `step`.
         """
-        self._tracked = tracked
+        self._tracked = tf.nest.flatten(tracked)
         self._checkpoint = tf.train.Checkpoint(**tracked)
         if self.role == "evaluator":
             return
-        kept = own.variables(list(tracked.values()), self.size)
+        kept = own.variables(self._tracked, self.size)
         found = self._restore(kept)
-        self.step = found.step if found else 0
-        if found is None and self.size > 1:
-            allreduce.broadcast(self._collective, own.common(list(tracked.values())))
         if found and self.is_chief:
             _say(f"resumed at step {found.step} from {found.path}")
         self._boundary.begin(self.step, self._collective, self._checkpoints, self._checkpoint, kept)
 
     def _restore(self, kept: Sequence[Any]) -> Optional[commit.Committed]:
-        """Read the newest checkpoint that rank 0 can, with the values that this task alone had; collective."""
-        if self._checkpoints is None or self._checkpoint is None:
-            return None
-        before = [tf.identity(variable) for variable in kept]
-        found = self._checkpoints.restore(self._checkpoint) if self.is_chief else None
+        """Begin at the newest checkpoint that rank 0 can read, with the values that this task alone had; collective."""
+        checkpoints, checkpoint = self._checkpoints, self._checkpoint
+        found = checkpoints.restore(checkpoint) if checkpoints and checkpoint and self.is_chief else None
+        self.step = found.step if found else 0
         if self.size > 1:
             (step,) = self._collective.sum([tf.constant(found.step if found else -1 * self.is_chief, tf.int64)])
-            if step >= 0 and found is None:
-                found = self._checkpoints.restore(self._checkpoint, int(step))
-        if found and not own.restore(found.read(own.FILE), self.rank, self.size, kept):
-            # of another number of tasks: random states as they were, not rank 0's in every task
-            for variable, value in zip(kept, before):
-                if own.is_random(variable):
-                    variable.assign(value)
+            if checkpoints and checkpoint and step >= 0 and not self.is_chief:
+                # for variables that are made later; an NFS client may not see yet what rank 0 has just written
+                checkpoints.restore(checkpoint, int(step))
+            self.step = max(int(step), 0)
+            allreduce.broadcast(self._collective, replicas.shared(self._tracked))
+        own.restore(self._collective, found.read(own.FILE) if found else None, kept)
         return found
 
     def _open_checkpoints(self) -> Optional[Checkpoints]:

@@ -79,3 +79,31 @@ def test_a_program_may_ask_by_itself(run_job: RunJob, tmp_path: Path) -> None:
     assert sorted(job.find(r"same in (\d)")) == ["0", "1", "2"]
     assert job.find(r"ReplicaError: the variables of rank 1, 2 are not those of rank 0: each"), job.text
     assert "not noticed" not in job.text
+
+
+LATE = """
+import os, tempfile, sys
+import tensorflow as tf
+if os.environ["SLURM_TF_TASK"] == "worker:1":
+    os.environ["SLURM_TF_CHECKPOINT_FOLDER"] = tempfile.mkdtemp(dir=os.environ["SLURM_TF_RUN_FOLDER"])
+import slurm_tf.train as train
+run = train.init()
+w = [tf.Variable(10.0 * run.rank), tf.Variable(run.rank == 0)]
+run.checkpoint(w=w)
+print("rank", run.rank, "begins at", run.step, w[0].numpy(), w[1].numpy())
+def step(batch):
+    w[0].assign_add(1.0)
+    return {"w": w[0]}
+for done, logs in run.loop(step, run.dataset(lambda context: tf.data.Dataset.range(10)), steps=run.step + 5):
+    pass
+"""
+
+
+def test_a_task_that_does_not_see_the_checkpoint_begins_where_rank_0_does(run_job: RunJob, tmp_path: Path) -> None:
+    """As an NFS client that has not heard of it yet."""
+    path = write(tmp_path, LATE, "multi_worker", "count = 2")
+    for begin in ("0 0.0", "5 5.0"):
+        job = run_job(path, "--name", "a-1")
+        assert job.wait() == 0, job.text
+        found = job.find(r"rank \d begins at (\S+ \S+) True")
+        assert found == [begin, begin], job.text
