@@ -9,9 +9,9 @@ demo: $(VENV)/.examples ## train on this machine; NAME=cancer-1 goes on with tha
 	$(BIN)/slurm-tf run jobs/cancer_ps.toml $(if $(NAME),--name $(NAME))
 
 test: lint $(VENV)/.test $(VENV)/.examples $(VENV)/.horovod ## all tests but the long ones
-	$(BIN)/pytest -m "not mpi" $(ARGS)
+	$(BIN)/pytest -m "not mpi and not long" $(ARGS)
 
-test-long: $(VENV)/.test $(VENV)/.examples $(VENV)/.horovod ## all tests, those of MPI too
+test-long: $(VENV)/.test $(VENV)/.examples $(VENV)/.horovod ## all tests, an hour
 	$(BIN)/pytest $(ARGS)
 
 quick: $(VENV)/.test ## a minute: no TensorFlow, no Slurm

@@ -1,21 +1,14 @@
-"""Horovod on a real Slurm, over Gloo and MPI: uneven nodes, equal ranks, deaths, names and strangers."""
+"""Horovod on a real Slurm, over Gloo and MPI: deaths, names and strangers. Its results: test_oracle.py."""
 
 import json
-import os
 import re
-import subprocess
 import sys
 import time
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from slurm_tf.train import commit
-from tests.cluster.group import JOBS, Member
-from tests.conftest import ROOT
+from tests.cluster.group import Member
 from tests.horovod import require
-from tests.jobs.test_digits import BROKEN, largest_difference
 
 pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow]
 
@@ -30,27 +23,6 @@ FEW_CPUS = ['env.OMPI_MCA_mpi_yield_when_idle="1"']
 @pytest.fixture(autouse=True)
 def _horovod(request: pytest.FixtureRequest) -> None:
     require(mpi="mpi" in request.node.name)
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Return the variables of one process with the same global batches."""
-    folder = tmp_path_factory.mktemp("alone")
-    command = f"command={json.dumps(SHORT)}"
-    subprocess.run(
-        [sys.executable, "-m", "slurm_tf", "run", str(JOBS / "digits_single.toml"), "--set", command],
-        cwd=folder, check=True, timeout=240,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    return variables(folder / "runs" / "digits-single-1")
-
-
-def variables(run: Path) -> dict[str, Any]:
-    import tensorflow as tf
-
-    reader = tf.train.load_checkpoint(next(commit.complete(str(run / "checkpoints"))).prefix)
-    names = [name for name in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name]
-    return {name: reader.get_tensor(name) for name in names}
 
 
 def submit(member: Member, controller: str, tasks: int, per_node: int, *more: str, command: list[str] = SHORT) -> str:
@@ -78,34 +50,6 @@ def wait_for_output(member: Member, pattern: str) -> "re.Match[str]":
             return found[-1]
         assert time.monotonic() < deadline, text
         time.sleep(0.2)
-
-
-@pytest.mark.parametrize("controller", CONTROLLERS)
-@pytest.mark.parametrize(("tasks", "per_node", "on"), [(3, 2, 2), (4, 1, 4)], ids=["2+1", "4"])
-def test_ranks_end_bit_equal_and_as_one_process_does(
-    controller: str, tasks: int, per_node: int, on: int, alice: Member, alone: dict[str, Any]
-) -> None:
-    number = submit(alice, controller, tasks, per_node)
-    waited = alice.type("wait", "digits-horovod-1", timeout=240)
-    text = alice.ok("logs", "digits-horovod-1")
-    assert waited.returncode == 0, text
-    assert alice.sacct(number) == ["COMPLETED"]
-    sums = re.findall(RANKS, text, re.MULTILINE)
-    assert sorted(rank for rank, _ in sums) == [str(rank) for rank in range(tasks)], text
-    assert len({checksum for _, checksum in sums}) == 1
-    assert len(set(nodes(alice))) == on
-    assert largest_difference(variables(alice.folder / "runs" / "digits-horovod-1"), alone) <= 1e-4
-
-
-@pytest.mark.parametrize("controller", CONTROLLERS)
-def test_without_the_reduction_ranks_differ(controller: str, alice: Member) -> None:
-    broken = "from slurm_tf.train import horovod; horovod.Ranks.mean = lambda self, tensors: list(tensors)"
-    alice.write("broken.py", BROKEN.format(broken=broken))
-    submit(alice, controller, 3, 2, command=["python", "broken.py", *SHORT[1:]])
-    waited = alice.type("wait", "digits-horovod-1", timeout=240)
-    text = alice.ok("logs", "digits-horovod-1")
-    assert waited.returncode == 0, text
-    assert len({checksum for _, checksum in re.findall(RANKS, text, re.MULTILINE)}) == 3
 
 
 def kill_one(member: Member) -> float:

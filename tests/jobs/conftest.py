@@ -52,6 +52,12 @@ class RunningJob:
     def pid(self, task: str, start: int = 1) -> int:
         return int(self.wait_for(rf"(?s)(?:.*?^slurm-tf: {task} started on \S+ \(process (\d+)\)){{{start}}}")[1])
 
+    def stop(self) -> None:
+        """End it, if it still runs."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(60)
+
     def find(self, pattern: str) -> list[Any]:
         """Return the groups of each match in what was printed."""
         return re.findall(pattern, self.text, re.MULTILINE)
@@ -71,6 +77,4 @@ def run_job(tmp_path: Path, venv_path: str) -> Iterator[RunJob]:
 
     yield start
     for job in started:
-        if job.process.poll() is None:
-            job.process.terminate()
-            job.process.wait(60)
+        job.stop()

@@ -1,14 +1,20 @@
-"""One Keras 3 program, one process or two: the same global batches, the same result; and not without the reduction."""
+"""One Keras 3 program, any strategy: the same samples, the same result; and not without the reduction."""
 
-import re
+import functools
+import os
+import signal
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+import tomllib
 
-from slurm_tf.train import commit
+from tests.horovod import require
 from tests.jobs.conftest import JOBS, RunJob, RunningJob
+from tests.jobs.test_programs import TWO_DEVICES
 from tests.launch.conftest import parent
+from tests.oracle import CHANGED, NO_REDUCTION, checkpointed, largest_difference
 
 pytestmark = pytest.mark.tensorflow
 
@@ -16,68 +22,93 @@ RANKS = r"^\[worker:\d\] rank (\d): (\d+) variables, checksum (\w+)$"
 TESTED = r"^\[worker:\d\] rank (\d): test loss ([\d.]+), test accuracy ([\d.]+)$"
 
 
-def variables(job: RunningJob) -> dict[str, Any]:
-    """Return every value of the job's newest checkpoint, by its name."""
-    import tensorflow as tf
-
-    (folder,) = (job.folder / "runs").glob("*/checkpoints")
-    reader = tf.train.load_checkpoint(next(commit.complete(str(folder))).prefix)
-    names = [name for name in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name]
-    return {name: reader.get_tensor(name) for name in names}
-
-
-def largest_difference(one: dict[str, Any], other: dict[str, Any]) -> float:
-    assert set(one) == set(other)
-    return max(float(abs(one[name].astype("float64") - other[name]).max()) for name in one)
+def test_the_jobs_differ_in_nothing_but_the_strategy() -> None:
+    jobs = {path.stem: tomllib.loads(path.read_text()) for path in JOBS.glob("digits_*.toml")}
+    for stem, job in jobs.items():
+        assert stem == f"digits_{job.pop('strategy')}"
+        assert job.pop("name") == stem.replace("_", "-")
+        # the others take one task
+        assert job["roles"]["worker"].pop("count", 1) == (2 if stem in ("digits_multi_worker", "digits_horovod") else 1)
+    assert len(jobs) == 4
+    assert all(job == jobs["digits_single"] for job in jobs.values())
 
 
-def check_as_one_process(run_job: RunJob, folder: Path, many: RunningJob) -> None:
-    """Two ranks have ended with the same bits, and as one process does with the same global batches."""
-    ranks = many.find(RANKS)
-    assert sorted(rank for rank, _, _ in ranks) == ["0", "1"]
+# counts the samples that the loss of a training step is of
+COUNT = """
+import os, keras, tensorflow as tf
+compute_loss = keras.Model.compute_loss
+def counted(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    if training:
+        tf.print(tf.shape(y)[0], output_stream="file://" + os.environ["SLURM_TF_RUN_FOLDER"] + "/counted")
+    return compute_loss(self, x, y, y_pred, sample_weight, training)
+keras.Model.compute_loss = counted
+"""
+
+
+class Trained(NamedTuple):
+    """What a job of the digits came to. `tested`: loss and accuracy, as each rank says."""
+
+    tested: list[tuple[float, float]]
+    epochs: list[tuple[float, float]]
+    samples: int
+    variables: dict[str, Any]
+
+
+def trained(folder: Path, strategy: str, change: str, path: str) -> Trained:
+    """Run the job of the strategy in `folder`, with a program that counts."""
+    (folder / "counting.py").write_text(CHANGED.format(change=COUNT + change))
+    command = f'command=["python", "{folder}/counting.py", "digits.py"]'
+    job = RunningJob(folder, [str(JOBS / f"digits_{strategy}.toml"), "--set", command], {"PATH": path})
+    try:
+        assert job.wait() == 0, job.text
+    finally:
+        job.stop()
+    ranks = job.find(RANKS)
     # weights, statistics of BatchNormalization, optimizer: bit for bit
     assert len({(count, checksum) for _, count, checksum in ranks}) == 1
-    assert int(ranks[0][1]) == 22
-    losses = {rank: (float(loss), float(accuracy)) for rank, loss, accuracy in many.find(TESTED)}
-    assert losses["0"] == losses["1"]
-    assert losses["0"][1] >= 0.95
-    together = variables(many)
+    assert len(ranks) == (2 if strategy in ("multi_worker", "horovod") else 1)
+    assert len(job.find(r"SavedModel (\S+)")) == 1
+    (run,) = (folder / "runs").iterdir()
+    return Trained(
+        [(float(loss), float(accuracy)) for _, loss, accuracy in job.find(TESTED)],
+        [
+            (float(accuracy), float(loss))
+            for accuracy, loss in job.find(r"epoch \d+/10  accuracy ([\d.]+)  loss ([\d.]+)")
+        ],
+        sum(int(line) for line in (run / "counted").read_text().split()),
+        checkpointed(run),
+    )
 
-    (folder / "runs").rename(folder / "runs-of-two")
-    alone = run_job(str(JOBS / "digits_single.toml"))
-    assert alone.wait() == 0, alone.text
-    ((_, loss, accuracy),) = alone.find(TESTED)
-    assert abs(float(loss) - losses["0"][0]) <= 1e-4
-    assert float(accuracy) == losses["0"][1]
-    assert largest_difference(together, variables(alone)) <= 1e-4
+
+@functools.cache
+def single(path: str) -> Trained:
+    with tempfile.TemporaryDirectory() as folder:
+        return trained(Path(folder), "single", "", path)
+
+
+@pytest.mark.parametrize("strategy", ["multi_worker", "horovod", "mirrored"])
+def test_one_program_does_the_same_under_any_strategy(strategy: str, tmp_path: Path, venv_path: str) -> None:
+    """mirrored: two devices of one machine, which stand for two GPUs."""
+    if strategy == "horovod":
+        require()
+    many = trained(tmp_path, strategy, TWO_DEVICES if strategy == "mirrored" else "", venv_path)
+    alone = single(venv_path)
+    assert alone.samples == many.samples == 10 * 1437
+    assert len({*many.tested}) == 1
+    (loss, accuracy), ((expected, same),) = many.tested[0], alone.tested
+    assert accuracy == same >= 0.95
+    assert abs(loss - expected) <= 1e-4
+    assert largest_difference(many.variables, alone.variables) <= 1e-4
     # the same order of samples, step by step: the epochs' metrics agree as well
-    epochs = re.compile(r"epoch (\d+)/10  accuracy ([\d.]+)  loss ([\d.]+)")
-    for (epoch, *one), (other_epoch, *other) in zip(epochs.findall(many.text), epochs.findall(alone.text), strict=True):
-        assert epoch == other_epoch
-        assert [float(value) for value in one] == pytest.approx([float(value) for value in other], abs=1e-3)
-
-
-def test_two_workers_end_bit_equal_and_as_one_process_does(run_job: RunJob, tmp_path: Path) -> None:
-    many = run_job(str(JOBS / "digits_multi_worker.toml"))
-    assert many.wait() == 0, many.text
-    check_as_one_process(run_job, tmp_path, many)
-
-
-# the same program, with a mean that returns what it is given, and nobody who looks at the first steps
-BROKEN = """
-import runpy, sys
-from slurm_tf.train import allreduce, replicas
-replicas.Check.step = lambda self: None
-{broken}
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+    assert len(many.epochs) == 10
+    for one, other in zip(many.epochs, alone.epochs, strict=True):
+        assert one == pytest.approx(other, abs=1e-3)
 
 
 @pytest.mark.parametrize(
     "broken",
     [
-        "allreduce.Workers.mean = lambda self, tensors: list(tensors)",
+        NO_REDUCTION["multi_worker"],
         "allreduce.averaging = lambda optimizer, collective: None",
         "allreduce.synchronize = lambda layer, collective, share: None",
         "allreduce.broadcast = lambda collective, variables: None",
@@ -87,46 +118,17 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_without_any_part_of_the_reduction_the_result_is_another(broken: str, run_job: RunJob, tmp_path: Path) -> None:
     """What the test above would say: workers differ, or the result is not that of one process."""
     program = tmp_path / "broken.py"
-    program.write_text(BROKEN.format(broken=broken))
+    program.write_text(CHANGED.format(change=broken))
     command = f'command=["python", "{program}", "digits.py", "--epochs", "2"]'
     many = run_job(str(JOBS / "digits_multi_worker.toml"), "--set", command)
     assert many.wait() == 0, many.text
     checksums = {checksum for _, _, checksum in many.find(RANKS)}
     if len(checksums) > 1:
         return
-    together = variables(many)
-    (tmp_path / "runs").rename(tmp_path / "runs-of-two")
+    together = checkpointed(tmp_path / "runs" / "digits-multi-worker-1")
     alone = run_job(str(JOBS / "digits_single.toml"), "--set", 'command=["python", "digits.py", "--epochs", "2"]')
     assert alone.wait() == 0, alone.text
-    assert largest_difference(together, variables(alone)) > 1e-4
-
-
-SHARDS = """
-import numpy as np
-import slurm_tf.train as train
-run = train.init()
-data = run.batches(np.arange(100), batch_size=10, seed=3)
-print("seen", run.rank, [int(x) for batch, weight in data for x in batch])
-"""
-
-
-def test_workers_read_disjoint_parts_of_the_same_batches(run_job: RunJob, tmp_path: Path) -> None:
-    (tmp_path / "shards.py").write_text(SHARDS)
-    (tmp_path / "job.toml").write_text(
-        'name = "a"\nstrategy = "multi_worker"\ncommand = ["python", "shards.py"]\n[roles.worker]\ncount = 2\n'
-    )
-    job = run_job("job.toml")
-    assert job.wait() == 0, job.text
-    seen = {rank: [int(x) for x in values.split(", ")] for rank, values in job.find(r"seen (\d) \[(.*)\]")}
-    assert set(seen["0"]) | set(seen["1"]) == set(range(100))
-    assert not set(seen["0"]) & set(seen["1"])
-    single = run_job("job.toml", "--set", "strategy=single", "--set", "roles.worker.count=1")
-    assert single.wait() == 0, single.text
-    ((_, values),) = single.find(r"seen (\d) \[(.*)\]")
-    alone = [int(x) for x in values.split(", ")]
-    for batch in range(10):
-        both = seen["0"][batch * 5 : batch * 5 + 5] + seen["1"][batch * 5 : batch * 5 + 5]
-        assert both == alone[batch * 10 : batch * 10 + 10]
+    assert largest_difference(together, checkpointed(tmp_path / "runs" / "digits-single-1")) > 1e-4
 
 
 def test_a_dead_proxy_does_not_stop_the_workers(run_job: RunJob) -> None:
@@ -147,9 +149,6 @@ def test_a_dead_proxy_does_not_stop_the_workers(run_job: RunJob) -> None:
 
 @pytest.mark.parametrize("whom", ["the worker", "its agent"])
 def test_a_killed_worker_starts_all_again_from_the_last_checkpoint(whom: str, run_job: RunJob) -> None:
-    import os
-    import signal
-
     job = run_job(
         str(JOBS / "digits_multi_worker.toml"), "--set", "launch.max-restarts=1", "--set", "checkpoint.every-steps=20"
     )

@@ -95,9 +95,8 @@ print("replicas", run.strategy.num_replicas_in_sync, "accuracy", model.evaluate(
 TWO_DEVICES = """
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-devices = ["CPU:0", "CPU:1"]
-mirrored = tf.distribute.MirroredStrategy
-tf.distribute.MirroredStrategy = lambda: mirrored(devices)
+make_mirrored = tf.distribute.MirroredStrategy.__init__
+tf.distribute.MirroredStrategy.__init__ = lambda self: make_mirrored(self, ["CPU:0", "CPU:1"])
 """
 
 

@@ -1,0 +1,120 @@
+"""Tasks on several nodes train one model, on every sample once an epoch, as one process does: also when one dies."""
+
+import re
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests import oracle
+from tests.cluster.group import Member
+from tests.cluster.test_training import cluster
+from tests.horovod import require
+from tests.oracle import Training
+
+pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow]
+
+RUN = "oracle-1"
+WAYS = {
+    "gloo": ("horovod", ["horovod.controller=gloo"]),
+    "mpi": ("horovod", ["horovod.controller=mpi"]),
+    "multi_worker": ("multi_worker", []),
+}
+ON_NODES = {3: [1, 2], 4: [1, 1, 1, 1]}
+# what `make test` shows; `make test-long` has the others
+SHORT = {("gloo", "fit", 3), ("multi_worker", "fit", 3), ("multi_worker", "own", 3)}
+
+
+@pytest.fixture(autouse=True)
+def _horovod(request: pytest.FixtureRequest) -> None:
+    way = request.node.callspec.params["way"]
+    if way != "multi_worker":
+        require(mpi=way == "mpi")
+
+
+def case(way: str, loop: str, *more: Any, long: bool) -> Any:
+    marks = [pytest.mark.mpi] if way == "mpi" else [pytest.mark.long] if long else []
+    return pytest.param(way, loop, *more, marks=marks)
+
+
+def submit(member: Member, way: str, loop: str, tasks: int, *options: str, budget: int = 0, change: str = "") -> str:
+    """Submit the oracle's program; return the job's id."""
+    strategy, more = WAYS[way]
+    member.write("recorded.py", oracle.PROGRAM.read_text())
+    changed = member.write("changed.py", oracle.CHANGED.format(change=change)) if change else ""
+    words = ["--loop", loop, *options]
+    member.write("oracle.toml", oracle.job(strategy, tasks, *words, changed=changed, program="recorded.py"))
+    sets = [f"roles.worker.ntasks-per-node={max(ON_NODES[tasks])}", f"launch.max-restarts={budget}", *more]
+    return member.submit("oracle.toml", *[word for each in sets for word in ("--set", each)])
+
+
+def train(
+    member: Member, way: str, loop: str, tasks: int, *options: str, budget: int = 0, change: str = ""
+) -> Training:
+    """Train to the end; return what the ranks did."""
+    number = submit(member, way, loop, tasks, *options, budget=budget, change=change)
+    waited = member.type("wait", RUN, timeout=240)
+    assert waited.returncode == 0, member.ok("logs", RUN)
+    assert member.sacct(number) == ["COMPLETED"]
+    nodes = Counter(task["node"] for task in cluster(member, RUN))
+    assert sorted(nodes.values()) == ON_NODES[tasks]
+    return oracle.read(member.folder / "runs" / RUN)
+
+
+@pytest.mark.parametrize(
+    ("way", "loop", "tasks"),
+    [
+        case(way, loop, tasks, long=(way, loop, tasks) not in SHORT)
+        for way in WAYS for loop in ("fit", "own") for tasks in ON_NODES
+    ],
+)  # fmt: skip
+def test_ranks_train_one_model_as_one_process_does(way: str, loop: str, tasks: int, alice: Member) -> None:
+    """3 ranks: two on one node, one on another, and none of them has an equal part of the last batch."""
+    oracle.check(train(alice, way, loop, tasks), oracle.alone("--loop", loop), tasks)
+
+
+@pytest.mark.parametrize(
+    ("way", "loop"),
+    [
+        case(way, loop, long=(way, loop) not in (("gloo", "fit"), ("multi_worker", "own")))
+        for way in WAYS for loop in ("fit", "own")
+    ],
+)  # fmt: skip
+def test_without_the_reduction_that_is_found_out(way: str, loop: str, alice: Member) -> None:
+    training = train(alice, way, loop, 3, change=oracle.NO_REDUCTION[WAYS[way][0]])
+    oracle.check_starts(training, 3)
+    oracle.check_samples(training)
+    with pytest.raises(AssertionError, match="rank 1 has not rank 0's bits in"):
+        oracle.check_equal(training, 3)
+    with pytest.raises(AssertionError, match=r"^step \d+: loss"):
+        oracle.check_curve(training, oracle.alone("--loop", loop))
+
+
+@pytest.mark.parametrize("way", ["multi_worker"])
+def test_a_killed_worker_ends_the_others_and_is_named(way: str, alice: Member) -> None:
+    """Horovod's ranks: tests/cluster/test_horovod.py."""
+    number = submit(alice, way, "fit", 3, "--die", "2", "20")
+    waited = alice.type("wait", RUN, timeout=240)
+    ended = time.time()
+    killed = float((alice.folder / "runs" / RUN / "oracle" / "killed").read_text())
+    assert ended - killed <= 30
+    text = alice.ok("logs", RUN)
+    assert waited.returncode == 128 + 9, text
+    assert "worker:2 on" in alice.ok("status", RUN)
+    assert re.search(r"the job failed: worker:2 on \S+ was ended by signal 9 \(SIGKILL\)", text), text
+    assert alice.sacct(number) == ["FAILED"]
+
+
+@pytest.mark.parametrize(
+    ("way", "loop"),
+    [case("multi_worker", "fit", long=False), case("multi_worker", "own", long=True), case("gloo", "fit", long=True)],
+)
+def test_with_a_budget_all_start_again_and_no_sample_is_lost_or_seen_twice(way: str, loop: str, alice: Member) -> None:
+    """What was done after the checkpoint is done again, so it counts once."""
+    training = train(alice, way, loop, 3, "--die", "2", "27", budget=1)
+    firsts = [life.first for life in training.lives]
+    assert sorted(firsts)[:3] == [0, 0, 0]
+    assert 0 < min(firsts[3:]) == max(firsts[3:]) <= 33
+    assert len(firsts) == 6
+    oracle.check(training, oracle.alone("--loop", loop), 3)

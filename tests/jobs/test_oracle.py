@@ -1,0 +1,62 @@
+"""A loop of a program's own under every strategy: the samples that it sees and what comes of them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import oracle
+from tests.horovod import require
+from tests.jobs.conftest import RunJob
+from tests.jobs.test_programs import TWO_DEVICES
+
+pytestmark = pytest.mark.tensorflow
+
+# no padding, of which there is none under ps
+EVEN = ("--loop", "own", "--samples", "480", "--epochs", "20")
+TASKS = {"mirrored": 1, "multi_worker": 2, "horovod": 2}
+PS = '[roles.chief]\ncpus-per-task = 1\nmem-per-cpu = "2G"\n[roles.ps]\ncpus-per-task = 1\nmem-per-cpu = "2G"\n'
+
+
+def start(run_job: RunJob, folder: Path, text: str) -> Path:
+    """Run a job to its end; return its run's folder."""
+    (folder / "job.toml").write_text(text)
+    job = run_job("job.toml")
+    assert job.wait() == 0, job.text
+    return folder / "runs" / "oracle-1"
+
+
+@pytest.mark.parametrize("strategy", TASKS)
+def test_it_does_what_one_process_does(strategy: str, run_job: RunJob, tmp_path: Path) -> None:
+    """mirrored: two devices of one machine, which stand for two GPUs."""
+    if strategy == "horovod":
+        require()
+    changed = tmp_path / "changed.py"
+    changed.write_text(oracle.CHANGED.format(change="import tensorflow as tf" + TWO_DEVICES))
+    job = oracle.job(strategy, TASKS[strategy], *EVEN, changed=str(changed) if strategy == "mirrored" else "")
+    training, single = oracle.read(start(run_job, tmp_path, job)), oracle.alone(*EVEN)
+    oracle.check_starts(training, TASKS[strategy])
+    oracle.check_equal(training, TASKS[strategy])
+    oracle.check_samples(training, 480, 20)
+    oracle.check_curve(training, single)
+    assert training.accuracy[0] == single.accuracy[0] >= 0.85
+
+
+def test_parameter_servers_train_on_as_many_samples(run_job: RunJob, tmp_path: Path) -> None:
+    """Workers do not wait for each other, so which samples they are is chance, and the result another one."""
+    training = oracle.read(start(run_job, tmp_path, oracle.job("ps", 2, *EVEN) + PS))
+    assert sum(len(oracle.real(step)) for step in training.steps) == 20 * 480
+    assert training.accuracy[0] >= oracle.alone(*EVEN).accuracy[0] - 0.05
+
+
+def test_shards_that_are_not_disjoint_are_found_out(run_job: RunJob, tmp_path: Path) -> None:
+    """Both tasks train one model, on the samples of the first."""
+    changed = tmp_path / "changed.py"
+    changed.write_text(oracle.CHANGED.format(change=oracle.NO_SHARDS))
+    job = oracle.job("multi_worker", 2, "--loop", "own", changed=str(changed))
+    training = oracle.read(start(run_job, tmp_path, job))
+    oracle.check_starts(training, 2)
+    oracle.check_equal(training, 2)
+    with pytest.raises(AssertionError, match="how often samples were seen that should be once"):
+        oracle.check_samples(training)
+    with pytest.raises(AssertionError, match=r"^step 0"):
+        oracle.check_curve(training, oracle.alone("--loop", "own"))

@@ -1,0 +1,246 @@
+"""Whether several tasks trained one model, on every sample once an epoch, as one process does.
+
+tests/programs/recorded.py writes down what it trains on, this counts and compares: each check raises AssertionError.
+"""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from slurm_tf.train import commit
+from tests.conftest import ROOT
+
+PROGRAM = ROOT / "tests" / "programs" / "recorded.py"
+SAMPLES, BATCH_SIZE, EPOCHS = 482, 48, 4  # the program's defaults: two samples left, fewer than there are ranks
+JOB = """
+name = "oracle"
+strategy = "{strategy}"
+command = {command}
+time = "00:10:00"
+[roles.worker]
+count = {tasks}
+cpus-per-task = 1
+mem-per-cpu = "2G"
+[checkpoint]
+every-steps = 5
+[env]
+TF_CPP_MIN_LOG_LEVEL = "2"
+TF_ENABLE_ONEDNN_OPTS = "0"
+# ranks that wait for each other would keep a processor that others need
+OMPI_MCA_mpi_yield_when_idle = "1"
+"""
+# a program, changed from outside; nobody looks at the first steps, whose difference would end it
+CHANGED = """
+import runpy, sys
+from slurm_tf.train import allreduce, replicas
+replicas.Check.step = lambda self: None
+{change}
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+NO_REDUCTION = {
+    "horovod": "from slurm_tf.train import horovod; horovod.Ranks.mean = lambda self, tensors: list(tensors)",
+    "multi_worker": "allreduce.Workers.mean = lambda self, tensors: list(tensors)",
+}
+# every rank trains on the samples of rank 0
+NO_SHARDS = """
+from slurm_tf.train import batches
+make = batches.Batches.__init__
+def first_shard(self, arrays, batch_size, seed, rank, size, *more):
+    make(self, arrays, batch_size, seed, 0, size, *more)
+batches.Batches.__init__ = first_shard
+"""
+
+
+class Sample(NamedTuple):
+    """One sample in one step. Padding has the weight 0."""
+
+    number: int
+    weight: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Life:
+    """One process of one rank, from its first step to its end or death. `steps`: the samples of each."""
+
+    rank: int
+    size: int
+    first: int
+    untrained: str
+    steps: list[list[Sample]]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What all ranks did. `steps`: the samples of each rank in each step that counted."""
+
+    lives: list[Life]
+    steps: list[dict[int, list[Sample]]]
+    variables: dict[int, dict[str, Any]]
+    losses: dict[int, dict[str, float]]  # of each epoch, as each rank was told
+    accuracy: dict[int, float]
+
+
+def read(run: Path) -> Training:
+    """Return what the program wrote down in a run's folder, that of killed processes too."""
+    folder = run / "oracle"
+    begun = sorted(folder.glob("*.begin"))
+    lives = [_life(path) for path in begun]
+    ended = {life.rank: path for life, path in zip(lives, begun, strict=True) if path.with_suffix(".end").exists()}
+    ends = {rank: json.loads(path.with_suffix(".end").read_text()) for rank, path in ended.items()}
+    return Training(
+        lives,
+        _steps(lives),
+        {rank: dict(np.load(path.with_suffix(".npz"))) for rank, path in ended.items()},
+        {rank: end["losses"] for rank, end in ends.items()},
+        {rank: end["accuracy"] for rank, end in ends.items()},
+    )
+
+
+def _life(path: Path) -> Life:
+    place = json.loads(path.read_text())
+    lines = [line.split(" ") for line in path.with_suffix(".steps").read_text().splitlines()]
+    each = [list(_samples(lines, replica)) for replica in sorted({replica for _, replica, *_ in lines})]
+    # replicas wait for each other in each step; a killed one may have done less of the last
+    steps = [[sample for part in parts for sample in part] for parts in zip(*each, strict=False)]
+    return Life(place["rank"], place["size"], place["first"], place["variables"], steps)
+
+
+def _samples(lines: list[list[str]], one: str) -> Iterator[list[Sample]]:
+    """Yield the samples of each step of one replica."""
+    numbers, weights, losses = (
+        [values for what, replica, *values in lines if (what, replica) == (kind, one)]
+        for kind in ("samples", "weights", "losses")
+    )
+    for step in zip(numbers, weights, losses, strict=False):
+        # model.fit has no loss for the padding, but where a part is padding alone
+        missing = len(step[0]) - len(step[2])
+        every = zip(step[0], step[1], step[2] + ["nan"] * missing, strict=True)
+        yield [Sample(int(float(number)), float(weight), float(loss)) for number, weight, loss in every]
+
+
+def _steps(lives: list[Life]) -> list[dict[int, list[Sample]]]:
+    """Join the lives of each rank: what came after the checkpoint that the next one began with does not count."""
+    joined: dict[int, list[list[Sample]]] = {}
+    for life in lives:
+        before = joined.get(life.rank, [])[: life.first]
+        assert len(before) == life.first, f"rank {life.rank} goes on at step {life.first} after {len(before)}"
+        joined[life.rank] = before + life.steps
+    lengths = {rank: len(steps) for rank, steps in joined.items()}
+    assert len(set(lengths.values())) == 1, f"steps of each rank: {lengths}"
+    return [dict(zip(joined, parts, strict=True)) for parts in zip(*joined.values(), strict=True)]
+
+
+@functools.cache
+def alone(*options: str) -> Training:
+    """Return what one process on this machine does with the program's `options`."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "job.toml").write_text(job("single", 1, *options))
+        subprocess.run(
+            [sys.executable, "-m", "slurm_tf", "run", "job.toml"],
+            cwd=folder, check=True, timeout=240, env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        return read(Path(folder, "runs", "oracle-1"))
+
+
+def job(strategy: str, tasks: int, *options: str, changed: str = "", program: str = str(PROGRAM)) -> str:
+    """Return a job file for the program; `changed`: the path of one made with CHANGED."""
+    command = json.dumps(["python", *([changed] if changed else []), program, *options])
+    return JOB.format(strategy=strategy, command=command, tasks=tasks)
+
+
+def check(training: Training, single: Training, size: int) -> None:
+    """`size` tasks did together what one did by itself."""
+    check_starts(training, size)
+    check_equal(training, size)
+    check_samples(training)
+    check_curve(training, single)
+
+
+def check_starts(training: Training, size: int) -> None:
+    """The ranks began with variables of their own, which only the training made one."""
+    assert {life.size for life in training.lives} == {size}
+    starts = {life.rank: life.untrained for life in training.lives}
+    assert sorted(starts) == list(range(size))
+    assert len(set(starts.values())) == size, f"ranks that started alike: {starts}"
+
+
+def check_equal(training: Training, size: int) -> None:
+    """All ranks ended with the same bits and were told the same losses."""
+    assert sorted(training.variables) == list(range(size)), f"only ranks {sorted(training.variables)} ended"
+    for rank, variables in sorted(training.variables.items()):
+        assert list(variables) == list(training.variables[0])
+        differing = [name for name in variables if variables[name].tobytes() != training.variables[0][name].tobytes()]
+        assert not differing, f"rank {rank} has not rank 0's bits in {differing}"
+    assert len({str(losses) for losses in training.losses.values()}) == 1
+    assert len(set(training.accuracy.values())) == 1
+
+
+def check_samples(training: Training, samples: int = SAMPLES, epochs: int = EPOCHS) -> None:
+    """Every sample was trained on once an epoch, in equal parts, and what fills up the last batch weighs nothing."""
+    length = -(-samples // BATCH_SIZE)
+    assert len(training.steps) == epochs * length, f"{len(training.steps)} steps"
+    for epoch in range(epochs):
+        steps = training.steps[epoch * length : (epoch + 1) * length]
+        seen = Counter(sample.number for step in steps for sample in real(step))
+        wrong = {number: seen[number] for number in {*range(samples), *seen} if seen[number] != (number < samples)}
+        assert not wrong, f"epoch {epoch}: how often samples were seen that should be once: {wrong}"
+    for number, step in enumerate(training.steps):
+        assert {len(part) for part in step.values()} == {BATCH_SIZE // len(step)}
+        padding = BATCH_SIZE * length - samples if (number + 1) % length == 0 else 0
+        assert len(real(step)) == BATCH_SIZE - padding
+        weights = sum(sample.weight for part in step.values() for sample in part)
+        assert abs(weights - BATCH_SIZE) <= 1e-3, f"step {number}: weights of {weights}"
+
+
+def check_curve(training: Training, single: Training, tolerance: float = 1e-4) -> None:
+    """Each step had the samples and the loss of one process, each epoch its metric, the end its variables."""
+    assert len(training.steps) == len(single.steps)
+    for number, (step, other) in enumerate(zip(training.steps, single.steps, strict=True)):
+        assert {sample.number for sample in real(step)} == {sample.number for sample in real(other)}, f"step {number}"
+        assert abs(loss(step) - loss(other)) <= tolerance, f"step {number}: loss {loss(step)}, not {loss(other)}"
+    length = len(single.steps) // len(single.losses[0])
+    begun = max(life.first for life in training.lives)
+    # after a resume within an epoch, Keras' epochs are no longer those of the data
+    for epoch in [epoch for epoch in training.losses[0] if begun % length == 0 and int(epoch) * length >= begun]:
+        told, expected = training.losses[0][epoch], single.losses[0][epoch]
+        assert abs(told - expected) <= tolerance, f"epoch {epoch}: loss {told}, not {expected}"
+    assert largest_difference(training.variables[0], single.variables[0]) <= tolerance
+
+
+def real(step: dict[int, list[Sample]]) -> list[Sample]:
+    """Return the samples of a step without the padding."""
+    return [sample for part in step.values() for sample in part if sample.weight]
+
+
+def loss(step: dict[int, list[Sample]]) -> float:
+    """Return the mean loss of the samples of a step."""
+    losses = [sample.loss for sample in real(step)]
+    return sum(losses) / len(losses)
+
+
+def checkpointed(run: Path) -> dict[str, Any]:
+    """Return every value of a run's newest checkpoint, by its name."""
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(next(commit.complete(str(run / "checkpoints"))).prefix)
+    names = [name for name in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name]
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def largest_difference(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """Return the largest difference between any two values of the same name."""
+    assert set(one) == set(other)
+    return max(float(np.max(np.abs(one[name].astype("float64") - other[name]))) for name in one)

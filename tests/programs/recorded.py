@@ -1,0 +1,164 @@
+"""The digits under any strategy, by model.fit or a loop of its own, with a record of every sample that is trained on.
+
+The record lies in the run's folder: `samples`, `weights` and `losses` of each step, in the order in which TensorFlow
+ran them, and what this process had at its start and end. tests/oracle.py reads it.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from sklearn.datasets import load_digits
+
+import slurm_tf.train as train
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--loop", choices=("fit", "own"), default="fit")
+parser.add_argument("--samples", type=int, default=482)
+parser.add_argument("--batch-size", type=int, default=48, help="samples in a global batch")
+parser.add_argument("--epochs", type=int, default=4)
+parser.add_argument("--die", type=int, nargs=2, default=(-1, 0), help="rank and step at which it is killed, once")
+options = parser.parse_args()
+steps_per_epoch = -(-options.samples // options.batch_size)
+
+run = train.init()
+keras.utils.set_random_seed(100 + run.rank)
+
+digits = load_digits()
+images = (digits.images / 16.0).astype("float32")[..., np.newaxis]
+x, x_test = images[: options.samples], images[-360:]
+# each label beside the number of its sample
+y = np.stack([digits.target, np.arange(len(images))], axis=1)[: options.samples]
+y_test = digits.target[-360:]
+
+folder = Path(os.environ["SLURM_TF_RUN_FOLDER"], "oracle")
+folder.mkdir(exist_ok=True)
+life = f"{time.time_ns()}-{run.rank}"
+
+
+def record(what: str, values: Any) -> None:
+    """Add a line to the record when the step runs, in whichever process and replica that is."""
+    replica = tf.strings.as_string(tf.distribute.get_replica_context().replica_id_in_sync_group)
+    texts = tf.strings.as_string(values, precision=9 if values.dtype.is_floating else -1)
+    line = tf.strings.join([what, replica, tf.strings.reduce_join(texts, separator=" ")], separator=" ")
+    tf.print(line, output_stream=f"file://{folder}/{life}.steps")
+
+
+def losses_of(marked: Any, predicted: Any) -> Any:
+    losses = keras.losses.sparse_categorical_crossentropy(tf.cast(marked[:, 0], tf.int64), predicted)
+    record("losses", losses)
+    return losses
+
+
+def accuracy(marked: Any, predicted: Any) -> Any:
+    return keras.metrics.sparse_categorical_accuracy(marked[:, 0], predicted)
+
+
+def recorded(marked: Any, weight: Any) -> None:
+    record("samples", marked[:, 1])
+    record("weights", weight)
+
+
+def die_once(step: int) -> None:
+    """Be killed, as by the kernel for memory, in the first life."""
+    rank, at = options.die
+    killed = folder / "killed"
+    if rank == run.rank and step >= at and not killed.exists():
+        killed.write_text(str(time.time()))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def begin() -> None:
+    """Write down where training starts."""
+    place = {"rank": run.rank, "size": run.size, "first": run.step, "variables": untrained}
+    (folder / f"{life}.begin").write_text(json.dumps(place))
+
+
+class Dying(keras.callbacks.Callback):  # type: ignore[misc]
+    def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it
+        self.step = run.step
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it
+        die_once(self.step)
+        self.step += 1
+
+
+def fit(model: Any, data: Any) -> dict[int, float]:
+    """Train by model.fit; return the loss of each epoch."""
+    with run.scope():
+        model.compile(keras.optimizers.SGD(0.02, momentum=0.9), losses_of, metrics=[accuracy], jit_compile=False)
+    callbacks = run.callbacks(model)
+    begin()
+    train_step = model.train_step
+
+    # around ours, which leaves the padding out
+    def with_record(batch: Any) -> Any:
+        _, marked, weight = batch
+        recorded(marked, weight)
+        return train_step(batch)
+
+    model.train_step = with_record
+    history = model.fit(data, epochs=options.epochs, callbacks=[*callbacks, Dying()], verbose=0)
+    return dict(zip(history.epoch, history.history["loss"], strict=True))
+
+
+def own_loop(model: Any, data: Any) -> dict[int, float]:
+    """Train by a loop of the program's own; return the loss of each epoch."""
+    variables = [variable.value for variable in model.trainable_variables]
+
+    def step(batch: Any) -> dict[str, Any]:
+        images, marked, weight = batch
+        recorded(marked, weight)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(weight * losses_of(marked, model(images, training=True)))
+        # in place, as parameter servers need it
+        for variable, gradient in zip(variables, run.mean(tape.gradient(loss, variables)), strict=True):
+            variable.assign_sub(0.1 * gradient)
+        return {"loss": loss}
+
+    run.checkpoint(model=model)
+    begin()
+    losses = {}
+    steps = options.epochs * steps_per_epoch
+    for done, logs in run.loop(step, data, steps=steps, every=steps_per_epoch):
+        run.report(done, steps, **logs)
+        losses[done // steps_per_epoch - 1] = logs["loss"]
+        die_once(done)
+    return losses
+
+
+def values_of(model: Any) -> dict[str, Any]:
+    variables = [*model.variables, *(model.optimizer.variables if model.compiled else ())]
+    tensors = {f"{number} {variable.path}": tf.convert_to_tensor(variable) for number, variable in enumerate(variables)}
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+# a loop of its own has statistics of each task's samples, which one process would not have
+norm = [keras.layers.BatchNormalization(momentum=0.9, synchronized=True)] if options.loop == "fit" else []
+with run.scope():
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Conv2D(16, 3, padding="same"),
+            *norm,
+            keras.layers.Activation("gelu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+untrained = hashlib.sha256(b"".join(value.tobytes() for value in values_of(model).values())).hexdigest()
+data = run.batches((x, y), batch_size=options.batch_size)
+losses = (fit if options.loop == "fit" else own_loop)(model, data)
+
+predicted = np.argmax(np.asarray(model(x_test, training=False)), axis=1)
+np.savez(folder / f"{life}.npz", **values_of(model))
+end = {"losses": losses, "accuracy": float(np.mean(predicted == y_test))}
+(folder / f"{life}.end").write_text(json.dumps(end))
