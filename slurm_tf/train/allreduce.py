@@ -44,19 +44,20 @@ class Alone:
 class Workers:
     """The tasks of a MultiWorkerMirroredStrategy, each with one device."""
 
-    def __init__(self, strategy: tf.distribute.MultiWorkerMirroredStrategy, rank: int, size: int) -> None:
+    def __init__(self, strategy: tf.distribute.MultiWorkerMirroredStrategy, rank: int, size: int, largest: int) -> None:
+        """`largest`: the bytes above which a tensor is cut and its parts reduced one after the other; 0: none is."""
         self.rank, self.size = rank, size
-        self._strategy = strategy
+        self._strategy, self._largest = strategy, largest
         self._device = strategy.extended.worker_devices[0]
         self._functions = {how: tf.function(functools.partial(self._reduce, how)) for how in ("MEAN", "SUM")}
 
     def mean(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
         """Return the mean of each tensor over the tasks."""
-        return _in_replica("MEAN", tensors) or self._together("MEAN", tensors)
+        return _in_replica("MEAN", tensors, self._largest) or self._together("MEAN", tensors)
 
     def sum(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
         """Return the sum of each tensor over the tasks."""
-        return _in_replica("SUM", tensors) or self._together("SUM", tensors)
+        return _in_replica("SUM", tensors, self._largest) or self._together("SUM", tensors)
 
     def _together(self, how: str, tensors: Sequence[Any]) -> List[tf.Tensor]:
         # TensorFlow warns of every reduction outside of a graph
@@ -68,7 +69,7 @@ class Workers:
             # without the copies a graph says "destinations can not be empty" (TensorFlow 2.21)
             with tf.device(self._device):
                 copies = [tf.identity(tensor) for tensor in tensors]
-            return tf.distribute.get_replica_context().all_reduce(how, copies)
+            return _all_reduce(how, self._largest, copies)
 
         return self._strategy.run(reduce, args=tuple(tensors))
 
@@ -83,12 +84,34 @@ def by_type(tensors: Sequence[tf.Tensor], reduce: Callable[[List[tf.Tensor]], An
     return reduced
 
 
-def _in_replica(how: str, tensors: Sequence[Any]) -> Optional[List[tf.Tensor]]:
+def _all_reduce(how: str, largest: int, tensors: Sequence[tf.Tensor]) -> List[tf.Tensor]:
+    """Reduce in a replica; TensorFlow packs small tensors together, and large ones are cut here."""
+    parts = [_cut(tensor, largest) for tensor in tensors]
+    reduced = iter(tf.distribute.get_replica_context().all_reduce(how, [part for own in parts for part in own]))
+    whole = []
+    for tensor, own in zip(tensors, parts):
+        each = [next(reduced) for _ in own]
+        whole.append(tf.reshape(tf.concat(each, 0), tensor.shape) if len(each) > 1 else each[0])
+    return whole
+
+
+def _cut(tensor: tf.Tensor, largest: int) -> List[tf.Tensor]:
+    """Return `tensor`, or parts of it, flat, of `largest` bytes at most."""
+    size = tensor.shape.num_elements()
+    if not largest or not size or size * tensor.dtype.size <= largest:
+        return [tensor]
+    each = max(1, largest // tensor.dtype.size)
+    flat = tf.reshape(tensor, [-1])
+    return [flat[start : start + each] for start in range(0, size, each)]
+
+
+def _in_replica(how: str, tensors: Sequence[Any], largest: int = 0) -> Optional[List[tf.Tensor]]:
     """Reduce with the replica context of a strategy's own `run`, None outside of one."""
     context = tf.distribute.get_replica_context()
     if context is None or not tf.distribute.has_strategy():
         return None
-    return list(context.all_reduce(how, [tf.convert_to_tensor(tensor) for tensor in tensors]))
+    reduce = functools.partial(_all_reduce, how, largest)
+    return by_type([tf.convert_to_tensor(tensor) for tensor in tensors], reduce)
 
 
 def broadcast(collective: Collective, variables: Sequence[Any]) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import time
-from typing import Any, Dict, NoReturn, Optional
+from typing import Any, Dict, NoReturn, Optional, Tuple
 
 import tensorflow as tf
 
@@ -13,9 +13,13 @@ from slurm_tf.train import allreduce, commit
 from slurm_tf.train.control import Control
 from slurm_tf.train.place import Place
 
-# Gradients are packed up to this size for one reduction: on CPUs a third of the time of a reduction for each
-# (25 variables of 4 MB, 2 workers, docs/benchmarks.md).
-_PACK_BYTES = 32 << 20
+# A ring of n workers sends each pack in n pieces, which TensorFlow copies several times on their way: pieces of this
+# size stay in the caches, and their memory is used again (docs/train.md, docs/benchmarks.md).
+_PIECE_BYTES = 1 << 20
+# NCCL copies nothing and wants few launches; not measured.
+_NCCL_PACK_BYTES = 32 << 20
+# What is larger than so many packs is cut.
+_LARGEST_PACKS = 4
 
 
 def make(place: Place) -> tf.distribute.Strategy:
@@ -28,13 +32,9 @@ def make(place: Place) -> tf.distribute.Strategy:
         _check_one_device(place)
         return tf.distribute.get_strategy()
     if place.strategy == "multi_worker":
-        gpus = _check_one_device(place)
-        kinds = tf.distribute.experimental.CommunicationImplementation
-        named = {"auto": kinds.AUTO if gpus else kinds.RING, "ring": kinds.RING, "nccl": kinds.NCCL}
-        options = tf.distribute.experimental.CommunicationOptions(
-            bytes_per_pack=_PACK_BYTES if place.bytes_per_pack is None else place.bytes_per_pack,
-            implementation=named[place.collective],
-        )
+        _check_one_device(place)
+        kind, pack = _reduction(place)
+        options = tf.distribute.experimental.CommunicationOptions(bytes_per_pack=pack, implementation=kind)
         return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     if place.strategy == "ps":
         return tf.distribute.ParameterServerStrategy(tf.distribute.cluster_resolver.TFConfigClusterResolver())
@@ -45,19 +45,30 @@ def make(place: Place) -> tf.distribute.Strategy:
     )
 
 
-def _check_one_device(place: Place) -> int:
-    """Return the number of GPUs, 0 or 1. Raises UsageError."""
+def _reduction(place: Place) -> Tuple[Any, int]:
+    """Return how workers reduce, and the bytes of a pack; 0: all in one."""
+    kinds = tf.distribute.experimental.CommunicationImplementation
+    # TensorFlow's own AUTO takes the ring on GPUs as well (AssignCollectiveType, collective_param_resolver_local.cc)
+    automatic = "nccl" if tf.config.list_physical_devices("GPU") else "ring"
+    nccl = (automatic if place.collective == "auto" else place.collective) == "nccl"
+    measured = _NCCL_PACK_BYTES if nccl else _PIECE_BYTES * place.size
+    return kinds.NCCL if nccl else kinds.RING, measured if place.bytes_per_pack is None else place.bytes_per_pack
+
+
+def _check_one_device(place: Place) -> None:
+    """Raise UsageError where there is more than one GPU."""
     gpus = len(tf.config.list_physical_devices("GPU"))
     if gpus > 1:
         found = f"{place.role}:{place.index} sees {gpus} GPUs"
         raise UsageError(found, "one task a GPU", "set gpus-per-task = 1 and a larger count")
-    return gpus
 
 
 def collective(place: Place, strategy: tf.distribute.Strategy) -> allreduce.Collective:
     """Return what the task does together with others that train alike; collective."""
     if place.strategy == "multi_worker":
-        return allreduce.Workers(strategy, place.rank, place.size)
+        kind, pack = _reduction(place)
+        ring = kind == tf.distribute.experimental.CommunicationImplementation.RING
+        return allreduce.Workers(strategy, place.rank, place.size, _LARGEST_PACKS * pack if ring else 0)
     if place.strategy == "horovod":
         from slurm_tf.train import horovod
 

@@ -43,7 +43,7 @@ def trained(run_job: RunJob, tmp_path: Path, batch_size: int, *options: str) -> 
 
 def test_two_half_batches_accumulated_are_one_batch(run_job: RunJob, tmp_path: Path) -> None:
     whole, text = trained(run_job, tmp_path, 16)
-    assert len(re.findall(r"reduces by 33554432 RING", text)) == 2
+    assert len(re.findall(r"reduces by 2097152 RING", text)) == 2
     halves, _ = trained(run_job, tmp_path, 8, "train.accumulate=2")
     assert halves == pytest.approx(whole, abs=1e-6)
     small, _ = trained(run_job, tmp_path, 8)
@@ -58,6 +58,46 @@ def test_mixed_precision_with_accumulation_and_another_reduction(
     _, text = trained(run_job, tmp_path, 8, *options, "train.collective=ring")
     assert len(re.findall(rf"computes in {precision} {optimizer} float32", text)) == 2
     assert len(re.findall(r"reduces by 0 RING", text)) == 2
+
+
+CUT = """
+import numpy as np, tensorflow as tf
+all_reduce = tf.distribute.ReplicaContext.all_reduce
+def told(context, how, tensors, *rest, **more):
+    print("reduces", how, max(tensor.dtype.size * tensor.shape.num_elements() for tensor in tensors), len(tensors))
+    return all_reduce(context, how, tensors, *rest, **more)
+tf.distribute.ReplicaContext.all_reduce = told
+import slurm_tf.train as train
+run = train.init()
+shapes = [(), (0,), (64,), (65,), (7, 11, 13), (1,)]
+def ours(rank):
+    rng = np.random.default_rng(rank)
+    return [rng.integers(-99, 99, shape).astype(kind) for shape in shapes for kind in ("float32", "float64")]
+means = [np.mean([ours(rank)[index] for rank in range(run.size)], 0) for index in range(2 * len(shapes))]
+where = {
+    "a graph": tf.function(lambda: run.mean(ours(run.rank))),
+    "eager mode": lambda: run.mean(ours(run.rank)),
+    "a replica": tf.function(lambda: run.strategy.run(lambda: run.mean(ours(run.rank)))),
+}
+for name, mean in where.items():
+    found = mean()
+    assert [each.shape for each in found] == [each.shape for each in means]
+    np.testing.assert_allclose(np.concatenate([np.ravel(each) for each in found]),
+                               np.concatenate([np.ravel(each) for each in means]), rtol=1e-6)
+    print("equal in", name)
+"""
+
+
+@pytest.mark.parametrize(("pack", "largest"), [(64, 256), (0, 8008)])
+def test_a_tensor_of_many_packs_is_cut_and_put_together(
+    pack: int, largest: int, run_job: RunJob, tmp_path: Path
+) -> None:
+    path = write(tmp_path, CUT, "multi_worker", "count = 3")
+    job = run_job(path, "--set", f"train.bytes-per-pack={pack}")
+    assert job.wait() == 0, job.text
+    for where in ("a graph", "eager mode", "a replica"):
+        assert len(job.find(rf"equal in {where}$")) == 3, job.text
+    assert max(int(size) for size, _ in job.find(r"reduces MEAN (\d+) (\d+)$")) == largest
 
 
 def test_a_loop_of_its_own_is_told_that_it_must_accumulate_itself(run_job: RunJob, tmp_path: Path) -> None:
