@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long quick lint bench bench-overhead bench-checkpoint horovod sandbox sandbox-shell sandbox-down clean
+.PHONY: demo test test-long quick lint bench bench-allreduce bench-overhead bench-checkpoint bench-goodput horovod sandbox sandbox-shell sandbox-down clean
 
 demo: $(VENV)/.examples ## train on this machine; NAME=cancer-1 goes on with that run
 	$(BIN)/slurm-tf run jobs/cancer_ps.toml $(if $(NAME),--name $(NAME))
@@ -28,11 +28,17 @@ bench: $(VENV)/.examples $(VENV)/.bench ## the measurements of docs/benchmarks.m
 	$(BIN)/python benchmarks/launch.py
 	$(BIN)/python benchmarks/submit.py
 
+bench-allreduce: $(VENV)/.examples $(VENV)/.bench $(VENV)/.horovod ## half an hour; ARGS="--rounds 3 --rounds-of-four 0"
+	$(BIN)/python benchmarks/allreduce.py $(ARGS)
+
 bench-overhead: $(VENV)/.examples ## half an hour, so not part of bench; ARGS="--pairs 3 --seconds 60"
 	$(BIN)/python benchmarks/overhead.py $(ARGS)
 
 bench-checkpoint: $(VENV)/.examples ## minutes; ARGS="--rounds 3 --folder /shared" for the storage that counts
 	$(BIN)/python benchmarks/checkpoint.py $(ARGS)
+
+bench-goodput: $(VENV)/.examples ## what preemptions leave of the allocated time; as root with ten real ones
+	$(BIN)/python benchmarks/goodput.py $(ARGS)
 
 horovod: $(VENV)/.examples ## Horovod for the TensorFlow in .venv, built once; MPI=1: with MPI beside Gloo
 	@rm -f $(VENV)/.horovod
