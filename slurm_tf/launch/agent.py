@@ -21,7 +21,7 @@ from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from slurm_tf import contract, units
 from slurm_tf.errors import AllocationError, SlurmTfError
-from slurm_tf.launch import horovod, ports, probe, rendezvous
+from slurm_tf.launch import horovod, ports, probe, rendezvous, unreduced
 from slurm_tf.launch.allocation import Allocation
 from slurm_tf.launch.child import Child, Output
 from slurm_tf.launch.environ import Place, program_environ
@@ -151,9 +151,10 @@ class Agent:
         environ[contract.CONTROL_FD] = str(theirs.fileno())
         folder = contract.RunFolder(environ[contract.RUN_FOLDER])
         log = folder.log(self._place.role, self._place.index)
+        argv = self._place.argv(self._command)
+        self._warn(argv, environ)
         try:
             with theirs:
-                argv = self._place.argv(self._command)
                 self._child = Child(argv, environ, log, self._place.name, self._selector, theirs)
         except OSError as error:
             ours.close()
@@ -164,6 +165,13 @@ class Agent:
         self._control, self._control_rest = ours, b""
         self._selector.register(ours, selectors.EVENT_READ)
         self._client.send({"is": "started", "pid": self._child.pid})
+
+    def _warn(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
+        """Say, once a job, what is known to go wrong with such a program."""
+        if environ[contract.RESTARTS] == "0" and self._place.variables.get("HOROVOD_RANK") == "0":
+            warning = unreduced.warning(argv, environ)
+            if warning:
+                _say(warning)
 
     def _reap(self) -> None:
         code = self._child.reap() if self._child else None

@@ -1,0 +1,179 @@
+"""A program that may train a model in each rank: Horovod's DistributedOptimizer with Keras 3, seen in its source.
+
+Horovod 0.28.1 reduces in `compute_gradients` (horovod/_keras/__init__.py), which Keras 3 never calls: nothing is
+averaged and nothing is said. Nothing of the program is run to find out, and what cannot be known is not guessed.
+"""
+
+import ast
+import os
+import re
+import subprocess
+from dataclasses import dataclass, field
+from typing import Dict, Iterator, List, Mapping, Sequence, Set, Tuple
+
+from slurm_tf.errors import SlurmTfError
+
+_LEGACY = "TF_USE_LEGACY_KERAS"
+_OPTIMIZERS = {f"horovod.{room}.DistributedOptimizer" for room in ("keras", "tensorflow", "tensorflow.keras")}
+_KERAS = ("keras", "tensorflow.keras", "tf_keras")
+# the program's own files are few: these bounds are for folders that are not what they seem
+_MOST_FILES, _MOST_BYTES = 100, 1 << 20
+_VERSION = "import importlib.metadata; print(importlib.metadata.version('keras'))"
+_VERSION_SECONDS = 10.0
+
+
+@dataclass
+class _Seen:
+    """What a program's files have in common. `used`: "file:line" of each use of DistributedOptimizer, by its name."""
+
+    used: Dict[str, str] = field(default_factory=dict)
+    keras: Set[str] = field(default_factory=set)
+    legacy: bool = False
+    checked: bool = False
+
+
+def warning(argv: Sequence[str], environ: Mapping[str, str]) -> str:
+    """Return what to tell the user of a program that is about to start with `environ` in this folder; "" for nothing.
+
+    Takes 10 s at the most, and raises nothing.
+    """
+    seen = _look(argv)
+    if seen.checked or not seen.used or not _with_keras_3(seen, environ):
+        return ""
+    version = _keras_version(argv, environ)
+    if version and int(version.partition(".")[0]) < 3:
+        return ""
+    where = next(iter(seen.used.values()))
+    has = f"its Python has Keras {version}" if version else "which Keras its Python has is not known"
+    return "warning: " + str(
+        SlurmTfError(
+            f"{where} uses Horovod's DistributedOptimizer, and {has}: with Keras 3 it may average nothing and say "
+            "nothing, so each rank trains a model of its own while its loss falls",
+            "slurm_tf.train, which averages and checks",
+            f"or hvd.DistributedGradientTape in a train_step, or {_LEGACY}=1 with tf_keras; docs/horovod.md says why",
+        )
+    )
+
+
+def _with_keras_3(seen: _Seen, environ: Mapping[str, str]) -> bool:
+    """Whether some Keras in use is not that of tf_keras; its own version is not known yet."""
+    if "keras" in seen.keras:
+        return True
+    # as tensorflow/python/util/lazy_loader.py reads it
+    if seen.legacy or environ.get(_LEGACY) in ("true", "True", "1"):
+        return False
+    # horovod.tensorflow has one for optimizers of tf.compat.v1 too
+    return "tensorflow.keras" in seen.keras or (not seen.keras and any("keras" in name for name in seen.used))
+
+
+def _look(argv: Sequence[str]) -> _Seen:
+    """Read the program that `argv` names, and the modules beside it that it imports."""
+    seen = _Seen()
+    roots, waiting = _program(argv)
+    known = set(waiting)
+    while waiting and not seen.checked:
+        path = waiting.pop(0)
+        try:
+            with open(path, "rb") as file:
+                tree = ast.parse(file.read(_MOST_BYTES))
+        except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
+            continue  # of a newer Python than this one, or none at all
+        for module in _read(tree, path, seen):
+            for found in _files(roots, module, path):
+                if found not in known and len(known) < _MOST_FILES:
+                    known.add(found)
+                    waiting.append(found)
+    return seen
+
+
+def _program(argv: Sequence[str]) -> Tuple[str, List[str]]:
+    """Return the folder that the program imports from, and its file: that of `python -m`, or the first *.py."""
+    for before, argument in zip(["", *argv], argv):
+        if before == "-m":
+            return os.curdir, list(_files(os.curdir, argument, ""))
+        if argument.endswith(".py") and os.path.isfile(argument):
+            return os.path.dirname(argument) or os.curdir, [argument]
+    return os.curdir, []
+
+
+def _files(root: str, module: str, importer: str) -> Iterator[str]:
+    """Yield the files of `module` that are there: itself, and `a/b.py` of `from a import b`."""
+    dots = len(module) - len(module.lstrip("."))
+    folder = importer if dots else root
+    for _ in range(dots):
+        folder = os.path.dirname(folder)
+    stem = os.path.join(folder, *module[dots:].split("."))
+    for path in (f"{stem}.py", os.path.join(stem, "__main__.py"), os.path.join(stem, "__init__.py")):
+        if os.path.isfile(path):
+            yield os.path.normpath(path)
+
+
+def _read(tree: ast.AST, path: str, seen: _Seen) -> List[str]:
+    """Add what one file shows to `seen`; return the modules that it imports."""
+    names, modules = _imports(tree)
+    seen.checked |= any(f"{module}.".startswith("slurm_tf.train.") for module in modules)
+    dotted = [
+        (_dotted(node, names), node.lineno) for node in ast.walk(tree) if isinstance(node, (ast.Attribute, ast.Name))
+    ]
+    for name, line in sorted(dotted, key=lambda each: each[1]):
+        if name in _OPTIMIZERS:
+            seen.used.setdefault(name, f"{os.path.basename(path)}:{line}")
+    for name in [*modules, *(name for name, _ in dotted)]:
+        seen.keras |= {keras for keras in _KERAS if f"{name}.".startswith(f"{keras}.")}
+    constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    seen.legacy |= any(value == _LEGACY for value in constants)
+    return modules
+
+
+def _imports(tree: ast.AST) -> Tuple[Dict[str, str], List[str]]:
+    """Return what each imported name stands for, and every module that may be meant."""
+    names: Dict[str, str] = {}
+    modules: List[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                first = alias.name.partition(".")[0]
+                names[alias.asname or first] = alias.name if alias.asname else first
+                modules.append(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            parent = "." * node.level + (node.module or "")
+            modules.append(parent)
+            for alias in node.names:
+                whole = f"{parent}{'' if parent.endswith('.') else '.'}{alias.name}"
+                names[alias.asname or alias.name] = whole
+                modules.append(whole)
+    return names, modules
+
+
+def _dotted(node: ast.AST, names: Mapping[str, str]) -> str:
+    """Return the whole name of `hvd.DistributedOptimizer`; "" where it does not begin with something imported."""
+    parts: List[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name) or node.id not in names:
+        return ""
+    return ".".join([names[node.id], *reversed(parts)])
+
+
+def _keras_version(argv: Sequence[str], environ: Mapping[str, str]) -> str:
+    """Return the version of the Keras that the program's Python has, "" where nobody can tell.
+
+    Only a Python that is named as such is asked: starting a container or a profiler again may do more than answer.
+    """
+    if not re.fullmatch(r"python[\d.]*", os.path.basename(argv[0])):
+        return ""
+    try:
+        done = subprocess.run(
+            [argv[0], "-c", _VERSION],
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_VERSION_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = re.match(rb"\d+\.\S+", done.stdout)
+    return found[0].decode("ascii", "replace") if found and done.returncode == 0 else ""
