@@ -23,7 +23,7 @@ ROOMS = {
     "data": {"errors", "files"},
     "scheduler": {"errors", "units"},
     "spec": {"contract", "data", "errors", "units", "scheduler"},
-    "submit": {"contract", "data", "errors", "files", "units", "scheduler", "spec"},
+    "submit": {"contract", "data", "errors", "files", "units", "scheduler", "spec", "launch.slurm"},
     "launch": {"contract", "errors", "files", "units", "scheduler.hostlist"},
     "train": {"contract", "errors", "files"},
     "watch": {
@@ -50,6 +50,7 @@ ROOMS = {
         "launch.doors",
         "launch.lease",
         "train.commit",
+        "launch.slurm",
     },
 }
 # module: the rooms that may import it

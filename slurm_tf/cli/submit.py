@@ -112,9 +112,9 @@ def say_left_out(run: "RunFolder") -> dict[str, str]:
 
 def _dry_run(fitted: "Plan") -> None:
     """Print the very bytes that would be submitted, and to stderr what Slurm and we say of them."""
+    from slurm_tf.launch import slurm
     from slurm_tf.scheduler import client
     from slurm_tf.submit import render
-    from slurm_tf.submit import submit as sender
 
     text = render.script(fitted)
     click.echo(text, nl=False)
@@ -122,7 +122,7 @@ def _dry_run(fitted: "Plan") -> None:
         file.write(text)
         file.flush()
         try:
-            said = client.estimate(file.name, sender.environ_for_sbatch(os.environ))
+            said = client.estimate(file.name, slurm.environ_for_sbatch(os.environ))
         except UnreachableError as error:
             said = f"slurm-tf: when it would start is unknown: {error}"
     click.echo(said, err=True)

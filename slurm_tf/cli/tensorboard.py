@@ -15,8 +15,8 @@ from slurm_tf.errors import StoppedError, UsageError
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port to listen on; any that is free.")
 def tensorboard(words: tuple[str, ...], node: bool, port: int) -> None:
     """Start TensorBoard for RUN, and print the ssh command that leads to it, until Ctrl-C."""
+    from slurm_tf.launch.slurm import environ_for_sbatch
     from slurm_tf.spec import options
-    from slurm_tf.submit.submit import environ_for_sbatch
     from slurm_tf.watch import find
     from slurm_tf.watch import tensorboard as board
 

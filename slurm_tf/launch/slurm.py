@@ -14,10 +14,22 @@ import time
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Sequence
 
+from slurm_tf import units
+from slurm_tf.errors import UnitError
+
 _SECONDS = 15.0
+# Stay: they say which Slurm. All else of an enclosing job would be taken for the new one's.
+_KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
+_ENCLOSING = ("SLURM_", "SLURMD_", "PMI_", "PMI", "PMIX_", "OMPI_", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
+              "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK", "TF_CONFIG")  # fmt: skip
+# Not about the job, but about how sbatch itself behaves; the others are in the script, where the command line outranks
+# them. SBATCH_WAIT is slurm-tf's to obey.
+_FOR_SBATCH = ("SBATCH_DEBUG", "SBATCH_EXPORT", "SBATCH_IGNORE_PBS", "SBATCH_WAIT4SWITCH")
+# What a user configures slurm-tf with; other variables with this prefix are what a run tells its program.
+_OWN = ("SLURM_TF_SITE", "SLURM_TF_RUNS", "SLURM_TF_PATH", "SLURM_TF_CLIENT", "SLURM_TF_DEBUG")
 # Of squeue's fields these tell a preemption from a cancel: a job that is cancelled, requeued or preempted is COMPLETING
 # in all three cases, and only one that is preempted has a PreemptTime (22.05.8).
-_FIELDS = "State:30,PreemptTime:30,EndTime:30"
+_FIELDS = ("State", "PreemptTime", "EndTime", "StartTime", "TimeLimit")
 _UNKNOWN_JOB = "Invalid job id specified"
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
 _ENDED = (
@@ -45,6 +57,7 @@ class Question:
     """A command of Slurm's that runs while others are seen to."""
 
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str], seconds: float = _SECONDS) -> None:
+        """Start the command with what belongs to it of `environ`."""
         self._until = time.monotonic() + seconds
         self._output, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - `_close`
         self._process: Optional[subprocess.Popen[bytes]] = None
@@ -54,7 +67,7 @@ class Question:
             self._close(None, f"no {argv[0]} in PATH on {os.uname().nodename}")
             return
         self._process = subprocess.Popen(
-            [program, *argv[1:]], env=_environ(environ), stdin=subprocess.DEVNULL, stdout=self._output,
+            [program, *argv[1:]], env=_environ(argv[0], environ), stdin=subprocess.DEVNULL, stdout=self._output,
             stderr=self._errors, start_new_session=True,
         )  # fmt: skip
 
@@ -93,8 +106,22 @@ class Question:
         self._answer = Answer(code, texts[0], problem or texts[1])
 
 
-def _environ(environ: Mapping[str, str]) -> Dict[str, str]:
-    """Return the environment for a command: no formats of the user's or the site's; times in seconds of the epoch."""
+def environ_for_sbatch(environ: Mapping[str, str]) -> Dict[str, str]:
+    """Return the environment to submit from: the user's own, without what an enclosing job or run left in it."""
+    inside = "SLURM_JOB_ID" in environ
+    return {name: value for name, value in environ.items() if _is_kept(name, inside)}
+
+
+def _is_kept(name: str, inside: bool) -> bool:
+    if name in _KEPT or name in _OWN or name in _FOR_SBATCH:
+        return True
+    return not name.startswith(("SBATCH_", "SLURM_TF_")) and not (inside and name.startswith(_ENCLOSING))
+
+
+def _environ(command: str, environ: Mapping[str, str]) -> Dict[str, str]:
+    """Return the environment for a command; to one that asks, times are seconds of the epoch, in no other format."""
+    if command == "sbatch":
+        return environ_for_sbatch(environ)
     kept = {name: value for name, value in environ.items() if not name.startswith(("SQUEUE_", "SBATCH_"))}
     return {**kept, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C.UTF-8"}
 
@@ -111,7 +138,8 @@ def own_id(environ: Mapping[str, str]) -> str:
 class Standing:
     """What squeue says of a job. `state`: "" if it did not say; "gone" if slurmctld knows no such job.
 
-    `preempted`: Slurm has decided to preempt it. `ends`: its time limit, seconds of the epoch.
+    `preempted`: Slurm has decided to preempt it. `ends`: when its time is over, by its limit or by
+    the grace time of its preemption, seconds of the epoch.
     """
 
     state: str
@@ -132,21 +160,43 @@ class Standing:
 
 def standing_command(job: str) -> List[str]:
     """Return what asks for the standing of a job."""
-    return ["squeue", "--noheader", f"--jobs={job}", "--states=all", f"--Format={_FIELDS}"]
+    return [
+        "squeue",
+        "--noheader",
+        f"--jobs={job}",
+        "--states=all",
+        "--Format=" + ",".join(f"{name}:30" for name in _FIELDS),
+    ]
 
 
 def standing(answer: Answer) -> Standing:
     """Return what squeue's answer says; of a heterogeneous job, of all its components together."""
     if answer.code != 0:
         return Standing("gone") if _UNKNOWN_JOB in answer.errors else Standing("", problem=answer.words)
-    rows = [line.split() for line in answer.output.splitlines() if len(line.split()) == 3]
+    rows = [line.split() for line in answer.output.splitlines() if len(line.split()) == len(_FIELDS)]
     if not rows:
         return Standing("gone")
-    states = [state for state, _, _ in rows]
-    ends = [float(end) for _, _, end in rows if re.fullmatch(r"\d+", end)]
+    states = [row[0] for row in rows]
+    ends = [end for end in map(_ends, rows) if end is not None]
     living = [state for state in states if Standing(state).lives]
-    preempted = any(re.fullmatch(r"\d+", when) for _, when, _ in rows)
-    return Standing((living or states)[0], preempted, min(ends, default=None))
+    return Standing((living or states)[0], any(_number(row[1]) for row in rows), min(ends, default=None))
+
+
+def _ends(row: Sequence[str]) -> Optional[float]:
+    """Return when a job's time is over. Once it is being ended, whoever did that, its EndTime is that moment."""
+    state, _, end, start, limit = row
+    if state != "COMPLETING":
+        return _number(end)
+    begun = _number(start)
+    try:
+        length = units.parse_time(limit)
+    except UnitError:
+        return None
+    return None if begun is None or length is None else begun + length.total_seconds()
+
+
+def _number(text: str) -> Optional[float]:
+    return float(text) if re.fullmatch(r"\d+", text) else None
 
 
 def requeue_command(job: str) -> List[str]:
@@ -154,7 +204,19 @@ def requeue_command(job: str) -> List[str]:
     return ["scontrol", "requeue", job]
 
 
-def successor_command(script: str, environ: Mapping[str, str]) -> List[str]:
-    """Return what submits another job for the same run: of an array, for this task of it."""
-    task = environ.get("SLURM_ARRAY_TASK_ID")
-    return ["sbatch", "--parsable", *([f"--array={task}"] if task else []), script]
+def delay_command(job: str, seconds: float) -> List[str]:
+    """Return what has a job that waits start no sooner than in `seconds`; its owner may."""
+    return ["scontrol", "update", f"JobId={job}", f"StartTime=now+{seconds:.0f}"]
+
+
+def successor_command(script: str, output: str, environ: Mapping[str, str], point: Optional[int]) -> List[str]:
+    """Return what submits another job for the same run, or for `point` of it, which may be the task of an array.
+
+    `output`: the file of this job's output, which the other goes on with.
+    """
+    command = ["sbatch", "--parsable", "--output=" + output.replace("%", "%%")]
+    if point is None:
+        return [*command, script]
+    if environ.get("SLURM_ARRAY_TASK_ID"):
+        return [*command, f"--array={point}", script]
+    return [*command, script, str(point)]

@@ -11,13 +11,17 @@ from slurm_tf import contract, files
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """One call of sbatch. `points`: the indexes it was for; `array`: they are the tasks of one job array."""
+    """One call of sbatch. `points`: the indexes it was for; `array`: they are the tasks of one job array.
+
+    `after`: the id of the job that called it, to go on with its run.
+    """
 
     job: str
     cluster: str
     at: str
     points: tuple[int, ...] = ()
     array: bool = False
+    after: str = ""
 
     def ids(self) -> dict[int | None, str]:
         """Return the job id of each point; of None where the run has no points."""
@@ -44,9 +48,23 @@ def read(run: contract.RunFolder) -> tuple[Submitted, ...]:
     return tuple(Submitted(**{**row, "points": tuple(row["points"])}) for row in values["jobs"])
 
 
-def newest(run: contract.RunFolder) -> dict[int | None, str]:
-    """Return the job id of each point's newest submission."""
-    ids: dict[int | None, str] = {}
+def lines(run: contract.RunFolder) -> dict[int | None, tuple[str, ...]]:
+    """Return the job id of each point's newest submission, and after it those of the jobs that follow it."""
+    found: dict[int | None, tuple[str, ...]] = {}
     for each in read(run):
-        ids.update(each.ids())
-    return ids
+        for point, job in each.ids().items():
+            found[point] = (*found[point], job) if each.after else (job,)
+    # jobs that follow a point's write that down in the point's folder
+    return {point: line if point is None else _follow(run.point(point), point, line) for point, line in found.items()}
+
+
+def newest(run: contract.RunFolder) -> dict[int | None, str]:
+    """Return the job id of each point's newest submission, or of the last job that follows it."""
+    return {point: line[-1] for point, line in lines(run).items()}
+
+
+def _follow(folder: contract.RunFolder, point: int, line: tuple[str, ...]) -> tuple[str, ...]:
+    after = {each.after: each.ids()[point] for each in read(folder)}
+    while line[-1] in after:
+        line = (*line, after.pop(line[-1]))
+    return line

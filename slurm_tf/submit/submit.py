@@ -3,26 +3,17 @@
 import contextlib
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slurm_tf import contract
 from slurm_tf.errors import SchedulerError
+from slurm_tf.launch import slurm
 from slurm_tf.scheduler import arrays, client, reasons
 from slurm_tf.scheduler.records import JobRecord
 from slurm_tf.scheduler.states import JobState
 from slurm_tf.spec.plan import Plan
 from slurm_tf.submit import submissions
 
-# Stay: they say which Slurm. All else of an enclosing job would be taken for the new one's.
-_KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
-_ENCLOSING = ("SLURM_", "SLURMD_", "PMI_", "PMI", "PMIX_", "OMPI_", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
-              "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK", "TF_CONFIG")  # fmt: skip
-# Not about the job, but about how sbatch itself behaves; the others are in the script, where the command line outranks
-# them. SBATCH_WAIT is ours to obey.
-_FOR_SBATCH = ("SBATCH_DEBUG", "SBATCH_EXPORT", "SBATCH_IGNORE_PBS", "SBATCH_WAIT4SWITCH")
-# What a user configures slurm-tf with; other variables with this prefix are what a run tells its program.
-_OWN = ("SLURM_TF_SITE", "SLURM_TF_RUNS", "SLURM_TF_PATH", "SLURM_TF_CLIENT", "SLURM_TF_DEBUG")
 # How long to wait for Slurm to say why a job does not start.
 _REASON_SECONDS = 2.0
 
@@ -33,18 +24,6 @@ class Sent:
 
     jobs: tuple[str, ...]
     messages: str
-
-
-def environ_for_sbatch(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment to submit from: the user's own, without what an enclosing job or run left in it."""
-    inside = "SLURM_JOB_ID" in environ
-    return {name: value for name, value in environ.items() if _is_kept(name, inside)}
-
-
-def _is_kept(name: str, inside: bool) -> bool:
-    if name in _KEPT or name in _OWN or name in _FOR_SBATCH:
-        return True
-    return not name.startswith(("SBATCH_", "SLURM_TF_")) and not (inside and name.startswith(_ENCLOSING))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +54,7 @@ def send(order: Order) -> Sent:
 
     Each job is written down as soon as sbatch has taken it: an error later loses none. A cancelled run may start again.
     """
-    run, environ = order.run, environ_for_sbatch(os.environ)
+    run, environ = order.run, slurm.environ_for_sbatch(os.environ)
     for folder in (run, *map(run.point, order.points)):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(folder.cancelled)

@@ -95,14 +95,16 @@ def _new(paths: dict[str, str], positions: dict[str, int]) -> Iterator[Chunk]:
 
 
 def _output(target: Target) -> str:
-    """Return the file of the newest job's output; `local` runs print to the terminal only."""
-    ids = submissions.newest(target.run)
-    job = ids.get(target.point, "")
-    if not job:
+    """Return the file of the newest submission's output, which the jobs that follow it go on with.
+
+    `local` runs print to the terminal only.
+    """
+    line = submissions.lines(target.run).get(target.point)
+    if not line:
         raise UsageError(
             f"run {target.name} has no job output: it was not submitted", "--role", "its tasks' logs are there"
         )
-    return os.path.join(target.run.logs, f"slurm-{job}.out")
+    return os.path.join(target.run.logs, f"slurm-{line[0]}.out")
 
 
 def _indexes(target: Target, role: str, index: int | None) -> Sequence[int]:

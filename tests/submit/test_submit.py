@@ -9,6 +9,7 @@ import pytest
 
 from slurm_tf import contract
 from slurm_tf.errors import RunError, SchedulerError
+from slurm_tf.launch import slurm
 from slurm_tf.scheduler.billing import Weights
 from slurm_tf.spec.config import Job
 from slurm_tf.spec.plan import Plan
@@ -71,11 +72,11 @@ def test_the_environment_of_an_enclosing_job_goes() -> None:
         "PMI_RANK": "0", "PMIX_ID": "0", "OMPI_COMM": "0", "CUDA_VISIBLE_DEVICES": "3", "TF_CONFIG": "{}",
         "SLURMD_NODENAME": "n",
     }  # fmt: skip
-    assert set(submit.environ_for_sbatch(environ)) == {
+    assert set(slurm.environ_for_sbatch(environ)) == {
         "SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT", "SBATCH_EXPORT", "SLURM_TF_SITE", "HOME",
     }  # fmt: skip
     del environ["SLURM_JOB_ID"]
-    kept = submit.environ_for_sbatch(environ)
+    kept = slurm.environ_for_sbatch(environ)
     assert kept["CUDA_VISIBLE_DEVICES"] == "3"
     assert kept["SLURM_NTASKS"] == "4"
     assert not {"SBATCH_PARTITION", "SLURM_TF_SECRET"} & set(kept)
