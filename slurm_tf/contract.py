@@ -113,8 +113,13 @@ class RunFolder:
         return os.path.join(self.path, "status.json")
 
     @property
+    def attempts(self) -> str:
+        """How each attempt of the run went, as JSON: see launch/attempts.py."""
+        return os.path.join(self.path, "attempts.json")
+
+    @property
     def jobs(self) -> str:
-        """What was submitted for the run, as JSON: see submit/submissions.py."""
+        """What was submitted for the run, as JSON: see submit/submissions.py; of a point, the jobs that followed."""
         return os.path.join(self.path, "jobs.json")
 
     @property
@@ -249,6 +254,20 @@ class RoleSettings:
 
 
 @dataclass(frozen=True)
+class RetrySettings:
+    """When a run goes on after a bad end, by exit code; codes in neither list are retried `unknown` times.
+
+    `fruitless`: so many attempts in a row without a new checkpoint end the run. `wait`: seconds before the first retry.
+    """
+
+    permanent: Tuple[int, ...] = ()
+    retryable: Tuple[int, ...] = (INTERRUPTED,)
+    unknown: int = 0
+    fruitless: int = 3
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
 class LaunchSettings:
     """What the coordinator must know about the plan; times in seconds.
 
@@ -256,6 +275,9 @@ class LaunchSettings:
     `train`: variables for slurm_tf.train. `points`: of an array, the values of each task by its index; `point`: the
     values of this run. `horovod`: its controller, "" under another strategy. `checkpoint_mtbf`: mean time between
     failures of one node, where the interval between checkpoints is chosen by it.
+
+    `warning`: the signal of the job's --signal, "USR1", and how long before the limit it comes. `checkpoint_signal`:
+    what a program that does not use slurm_tf.train saves at, "" for none. `goes_on`: whether what is interrupted does.
     """
 
     run: str
@@ -283,6 +305,10 @@ class LaunchSettings:
     points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     horovod: str = ""
     checkpoint_mtbf: Optional[float] = None
+    warning: Tuple[str, float] = ("", 0.0)
+    checkpoint_signal: str = ""
+    goes_on: bool = True
+    retry: RetrySettings = RetrySettings()
 
     def of_point(self, index: int) -> "LaunchSettings":
         """Return the settings of one task of the array. Raises RunError."""
@@ -302,6 +328,10 @@ class LaunchSettings:
         values["roles"] = tuple(RoleSettings(**role) for role in values["roles"])
         for name in ("ports", "coordinator_ports"):
             values[name] = tuple(values[name]) if values[name] else None
+        values["warning"] = tuple(values["warning"])
+        retry = values["retry"]
+        lists = {name: tuple(retry[name]) for name in ("permanent", "retryable")}
+        values["retry"] = RetrySettings(**{**retry, **lists})
         return cls(**values)
 
     @property

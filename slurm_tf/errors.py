@@ -18,6 +18,7 @@
     ├── RegistrationError      75   some task never reported to the coordinator
     ├── PreflightError         76   a node of the allocation is not fit for the job
     ├── AuthenticationError    77   the other side does not know the job's secret
+    ├── ProgressError          78   attempts in a row committed no new checkpoint
     └── StoppedError      128 + n   ended by signal n
 
 Codes from 64 on are those of sysexits.h. This room imports nothing and runs on Python 3.9.
@@ -147,6 +148,12 @@ class AuthenticationError(SlurmTfError):
     """The other side of a connection does not know the job's secret."""
 
     exit_code = 77
+
+
+class ProgressError(SlurmTfError):
+    """Attempts in a row committed no new checkpoint."""
+
+    exit_code = 78
 
 
 class StoppedError(SlurmTfError):

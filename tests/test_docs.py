@@ -36,7 +36,19 @@ def keys(spec: type[msgspec.Struct]) -> set[str]:
 @pytest.mark.parametrize(
     ("page", "specs"),
     [
-        ("jobs.md", [jobs.JobSpec, jobs.Role, jobs.Roles, jobs.Checkpoint, jobs.Launch, jobs.Horovod, config.UserFile]),
+        (
+            "jobs.md",
+            [
+                jobs.JobSpec,
+                jobs.Role,
+                jobs.Roles,
+                jobs.Checkpoint,
+                jobs.Launch,
+                jobs.Retry,
+                jobs.Horovod,
+                config.UserFile,
+            ],
+        ),
         ("sites.md", [sites.Site, sites.Recognise, sites.Partition, sites.Prices]),
     ],
 )

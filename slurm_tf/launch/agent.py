@@ -2,11 +2,20 @@
 
 The program may speak with its agent over an inherited socket, lines of JSON (contract.CONTROL_FD):
 
-    program -> agent   {"ask": number, "to": role, "message": {...}}   pass the message on to every task of that role
+    program -> agent   {"ask": number, "to": role, "message": {...}}   pass the message on to every task of that role,
+                                                                       or, to "*", to all others that said hello
     agent -> program   {"asked": number, "message": {...}}             somebody's message
     program -> agent   {"answer": number, "error": null or text}       the answer to it
     agent -> program   {"answers": number, "errors": {task: null or text}}
     program -> agent   {"progress": {"step": number, "steps": number, "rate": number, "values": {name: number}}}
+    program -> agent   {"hello": {"writes": bool}}       it listens; writes: it is the one that commits checkpoints
+    program -> agent   {"committed": {"step": number, ...}}    a checkpoint is on storage
+    program -> agent   {"phase": name}
+    agent -> program   {"interrupt": reason}             save at the next step boundary, then say so
+    program -> agent   {"saved": {"step": number, "error": null or text}}    by the one that writes
+    agent -> program   {"leave": code}                   end now, with this exit code
+
+A program that has said hello is never ended by a signal before its `kill-wait` is over.
 """
 
 import contextlib
@@ -25,11 +34,10 @@ from slurm_tf.launch import horovod, ports, probe, rendezvous, unreduced
 from slurm_tf.launch.allocation import Allocation
 from slurm_tf.launch.child import Child, Output
 from slurm_tf.launch.environ import Place, program_environ
-from slurm_tf.launch.signals import SignalPipe
+from slurm_tf.launch.signals import REPORTED, SignalPipe
 
-# srun and Slurm send these to every task: the agent reports them, and the coordinator says what they mean.
-_REPORTED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
-# How long an agent whose coordinator is gone lets its program end by itself.
+# How long an agent whose coordinator is gone lets its program save, and end by itself.
+_ORPHAN_SAVE_WAIT = 60.0
 _ORPHAN_KILL_WAIT = 5.0
 
 
@@ -40,10 +48,13 @@ class Agent:
         self._command, self._role, self._environ = list(command), role, environ
         self._job_env: Dict[str, str] = json.loads(environ.get(contract.PROGRAM_ENV, "{}"))
         self._selector = selectors.DefaultSelector()
-        self._signals = SignalPipe(self._selector, (*_REPORTED, signal.SIGCHLD))
+        # the agent reports what srun and Slurm send to every task, and the coordinator says what it means
+        self._signals = SignalPipe(self._selector, (*REPORTED, signal.SIGCHLD))
         self._child: Optional[Child] = None
         self._control: Optional[socket.socket] = None
         self._control_rest = b""
+        self._listens = self._writes = False
+        self._interrupted = ""
         self._exit: Optional[int] = None
 
     def run(self) -> int:
@@ -116,8 +127,10 @@ class Agent:
             self._on_lost(message["lost"])
         elif message["do"] == "start":
             self._start(message["restarts"], message["rendezvous"])
-        elif message["do"] == "end" and self._child:
-            self._child.end(message["kill_wait"])
+        elif message["do"] == "end":
+            self._end(message["kill_wait"], message["code"])
+        elif message["do"] == "interrupt":
+            self._interrupt(message["reason"], message["signal"])
         elif message["do"] == "leave":
             self._exit = 0
         elif message["do"] == "tell":
@@ -129,8 +142,27 @@ class Agent:
         if self._exit is None:
             _say(f"{self._place.name}: {reason}; ending the program")
             self._exit = 1
-        if self._child:
-            self._child.end(_ORPHAN_KILL_WAIT)
+        if self._writes:
+            self._interrupt(reason, "")
+            if self._child:
+                self._child.kill_in(_ORPHAN_SAVE_WAIT)
+        else:
+            self._end(_ORPHAN_KILL_WAIT, contract.INTERRUPTED)
+
+    def _interrupt(self, reason: str, number: str) -> None:
+        """Have the program save: one that listens, or that will; any other by the signal of that name, if one is."""
+        self._interrupted = reason
+        if self._listens:
+            self._tell(json.dumps({"interrupt": reason}))
+        elif number and self._child:
+            self._child.signal(signal.Signals[f"SIG{number}"])
+
+    def _end(self, kill_wait: float, code: int) -> None:
+        if self._child and self._listens:
+            self._tell(json.dumps({"leave": code}))
+            self._child.kill_in(kill_wait)
+        elif self._child:
+            self._child.end(kill_wait)
 
     def _on_signals(self) -> None:
         for number in self._signals.read():
@@ -163,6 +195,8 @@ class Agent:
             self._client.send({"is": "ended", "code": 127 if isinstance(error, FileNotFoundError) else 126})
             return
         self._control, self._control_rest = ours, b""
+        self._listens = self._writes = False
+        self._interrupted = ""
         self._selector.register(ours, selectors.EVENT_READ)
         self._client.send({"is": "started", "pid": self._child.pid})
 
@@ -191,7 +225,26 @@ class Agent:
             return
         *lines, self._control_rest = (self._control_rest + data).split(b"\n")
         for line in lines:
-            self._client.send({"is": "control", "line": line.decode("utf-8", "replace")})
+            text = line.decode("utf-8", "replace")
+            self._heed(text)
+            self._client.send({"is": "control", "line": text})
+
+    def _heed(self, line: str) -> None:
+        """Take in what of the program's words is for its agent."""
+        try:
+            words = json.loads(line)
+        except ValueError:
+            return
+        if isinstance(words, dict) and isinstance(words.get("hello"), dict):
+            self._listens, self._writes = True, bool(words["hello"].get("writes"))
+            if self._interrupted:
+                self._interrupt(self._interrupted, "")
+        elif self._exit is None or not isinstance(words, dict):
+            return
+        elif "saved" in words:
+            self._end(_ORPHAN_KILL_WAIT, contract.INTERRUPTED)
+        elif "ask" in words:
+            self._tell(json.dumps({"answers": words["ask"], "errors": {"*": "the coordinator is gone"}}))
 
     def _tell(self, line: str) -> None:
         if self._control:

@@ -106,9 +106,18 @@ class Child:
 
         Asked again, it only gets less time.
         """
-        kill_at = time.monotonic() + kill_wait
         if self.kill_at is None:
             self._signal(signal.SIGTERM)
+        self.kill_in(kill_wait)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the program alone, as Slurm does with proctrack/cgroup."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def kill_in(self, seconds: float) -> None:
+        """Kill the program and all it started so much later, or sooner if that was said before."""
+        kill_at = time.monotonic() + seconds
         self.kill_at = kill_at if self.kill_at is None else min(kill_at, self.kill_at)
 
     def kill_if_due(self) -> None:

@@ -14,45 +14,53 @@ from typing import Dict, List, NoReturn, Optional, Sequence
 from slurm_tf import contract, files
 from slurm_tf.errors import RegistrationError, SlurmTfError, StoppedError
 from slurm_tf.launch import briefing, gloo, lease, opening, preflight, rendezvous, wire
-from slurm_tf.launch.policy import REGISTERING, RENEWING, Action, Outcome, Policy
+from slurm_tf.launch.alarm import Alarm
+from slurm_tf.launch.attempts import Record
+from slurm_tf.launch.ending import Ending
+from slurm_tf.launch.future import Place
+from slurm_tf.launch.interruption import SAVE
+from slurm_tf.launch.policy import INTERRUPTED, REGISTERING, RENEWING, TRAINING, Action, Outcome, Policy
 from slurm_tf.launch.registration import Registration
 from slurm_tf.launch.rendezvous import Connection
-from slurm_tf.launch.signals import SignalPipe
+from slurm_tf.launch.signals import REPORTED, SignalPipe
 from slurm_tf.launch.status import Status
 from slurm_tf.launch.step import Step
 from slurm_tf.launch.switchboard import Letter, Switchboard
 
 # Connections that never prove themselves end without a wake-up of their own.
 _LOOK_SECONDS = 10.0
+# So much later than its program's end an agent's own signal may be told.
+_SUSPECT_SECONDS = 2.0
 
 
 class Coordinator:
     """The life of one attempt of a run."""
 
     def __init__(
-        self,
-        folder: contract.RunFolder,
-        settings: contract.LaunchSettings,
-        launcher: Sequence[str],
-        preflight_only: bool = False,
+        self, place: Place, settings: contract.LaunchSettings, launcher: Sequence[str], record: Optional[Record]
     ) -> None:
-        """`launcher`: the command that starts one agent a task, srun or launch/local.py."""
-        self._folder, self._settings, self._launcher = folder, settings, list(launcher)
+        """`launcher`: the command that starts one agent a task, srun or launch/local.py.
+
+        `record`: None for a preflight alone.
+        """
+        self._place, self._folder, self._settings, self._launcher = place, place.folder, settings, list(launcher)
         self._planned = [f"{role}:{index}" for role, index in settings.tasks]
         self._selector = selectors.DefaultSelector()
-        self._signals = SignalPipe(self._selector, (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD))
+        self._signals = SignalPipe(self._selector, (*REPORTED, signal.SIGCHLD))
         self._secret = secrets.token_bytes(32)
         self._server = rendezvous.Server(self._selector, self._secret, _say, settings.coordinator_ports, settings.local)
         self._connections: Dict[str, Connection] = {}
         self._nodes: Dict[str, str] = {}
         self._starts: Counter[str] = Counter()
         self._preflight: Optional[preflight.Preflight] = None
-        self._preflight_only = preflight_only
+        self._record = record
         self._policy = Policy(settings)
         self._switchboard = Switchboard()
         self._meeting: Optional[gloo.Rendezvous] = None
-        self._status = Status(folder.status, settings.run, self._planned, os.environ, _say)
-        self._interruptions = 0
+        self._status = Status(self._folder.status, settings.run, self._planned, os.environ, _say)
+        self._alarm = Alarm(place, settings, record, _say)
+        self._interruption = self._alarm.interruption
+        self._suspects: Dict[str, float] = {}
 
     def run(self) -> int:
         """Run the job; return the exit code that is the job's."""
@@ -60,13 +68,18 @@ class Coordinator:
         self._start_step()
         try:
             outcome = self._work()
+        except StoppedError as error:
+            outcome = Outcome(error.exit_code, str(error), INTERRUPTED)
         except SlurmTfError as error:
             outcome = Outcome(error.exit_code, str(error))
         self._leave()
+        if self._record:
+            ending = Ending(self._place, self._settings, self._record, self._signals, _say)
+            outcome = ending.conclude(outcome, self._interruption, self._status)
         self._status.update(state="ended", code=outcome.code, reason=outcome.reason)
         self._status.write()
         if outcome.reason:
-            _say(f"the job failed: {outcome.reason}")
+            _say(f"the job {'ends' if outcome.cause == INTERRUPTED else 'failed'}: {outcome.reason}")
         return outcome.code
 
     def _start_step(self) -> None:
@@ -94,6 +107,10 @@ class Coordinator:
 
     def _go_on(self, now: float) -> Optional[Outcome]:
         """See to what is due; return the job's outcome once it is over."""
+        while word := self._alarm.due(now):
+            self._save() if word == SAVE else self._stop(now)
+        for name in [name for name, until in self._suspects.items() if self._interruption.begun or now >= until]:
+            self._on_ended(name, -signal.SIGTERM)
         if self._policy.state == REGISTERING:
             return Outcome(0, "") if self._is_cleared(now) else None
         self._carry_out(self._policy.tick(now))
@@ -123,6 +140,7 @@ class Coordinator:
     def _patience(self) -> float:
         """Seconds until something is due."""
         due = [time.monotonic() + _LOOK_SECONDS, self._switchboard.wakes_at, self._status.wakes_at]
+        due += [self._alarm.wakes_at, *self._suspects.values()]
         if self._policy.state == REGISTERING:
             due.append((self._preflight or self._registration).wakes_at)
         else:
@@ -138,6 +156,8 @@ class Coordinator:
                 self._take_early(connection, str(kind), message)
             elif kind == "started":
                 self._on_started(connection.name, int(message["pid"]))
+            elif kind == "ended" and self._is_suspect(int(message["code"])):
+                self._suspects[connection.name] = time.monotonic() + _SUSPECT_SECONDS
             elif kind == "ended":
                 self._on_ended(connection.name, int(message["code"]))
             elif kind == "lost":
@@ -178,9 +198,9 @@ class Coordinator:
         connection.name = self._planned[report.rank]
         self._connections[connection.name] = connection
         self._status.task(connection.name, state="registered", node=report.node)
-        if not self._registration.complete:
+        if not self._registration.complete or self._interruption.begun:
             return
-        if (self._settings.preflight or self._preflight_only) and not self._policy.restarts:
+        if (self._settings.preflight or not self._record) and not self._policy.restarts:
             _say("all tasks registered; preflight")
             self._preflight = preflight.Preflight(self._folder, self._settings, self._registration.reports)
             self._ask(self._preflight.begin(time.monotonic()))
@@ -206,9 +226,9 @@ class Coordinator:
         if not self._preflight.over:
             return False
         self._preflight.finish(_say)
-        if not self._preflight_only:
+        if self._record and not self._interruption.begun:
             self._begin()
-        return self._preflight_only
+        return not self._record
 
     def _begin(self) -> None:
         """All have come: tell each its place, and start."""
@@ -236,6 +256,7 @@ class Coordinator:
     def _on_started(self, name: str, pid: int) -> None:
         _say(f"{name} started on {self._nodes[name]} (process {pid})")
         self._status.task(name, state="running", restarts=self._starts[name] - 1)
+        self._interruption.started(name)
 
     def _on_control(self, name: str, line: str) -> None:
         """Take in a line that a program wrote."""
@@ -245,8 +266,9 @@ class Coordinator:
             return
         if isinstance(words, dict) and "progress" in words:
             self._status.progress(name, words["progress"])
-        elif isinstance(words, dict):
-            self._deliver(self._switchboard.line(name, words, list(self._connections), time.monotonic()))
+        elif isinstance(words, dict) and not self._alarm.line(name, words):
+            running, listeners = list(self._connections), self._interruption.listeners
+            self._deliver(self._switchboard.line(name, words, running, listeners, time.monotonic()))
 
     def _on_lost(self, connection: Connection, reason: str) -> None:
         if self._connections.pop(connection.name, None) is None:
@@ -259,9 +281,22 @@ class Coordinator:
             raise RegistrationError(
                 f"{connection.name} left before the programs started: {reason}", "", "", [connection.name]
             )
+        if self._interruption.withdraw():
+            _say(f"{connection.name} is gone: its step was being ended")
+            self._policy.resume()
         self._on_ended(connection.name, None)
 
+    def _is_suspect(self, code: int) -> bool:
+        """Whether a program's end may be the first sign of a preemption.
+
+        With proctrack/linuxproc the signal reaches the program as well as its agent.
+        """
+        unasked = self._policy.state == TRAINING and not self._interruption.begun
+        return code == -signal.SIGTERM and unasked and not self._settings.local
+
     def _on_ended(self, name: str, code: Optional[int]) -> None:
+        self._interruption.ended(name)
+        self._suspects.pop(name, None)
         self._deliver(self._switchboard.ended(name))
         self._status.task(name, state="lost" if code is None else "ended", code=code)
         self._carry_out(self._policy.ended(name, code, time.monotonic()))
@@ -269,29 +304,37 @@ class Coordinator:
     def _on_task_signal(self, name: str, number: int) -> None:
         # srun ends a step that has lost an agent with SIGTERM to the others
         if not self._policy.step_is_lost:
-            self._stop(number, name)
+            self._alarm.signal(number, name, direct=False)
 
     def _on_signals(self) -> None:
         for number in self._signals.read() - {signal.SIGCHLD}:
-            self._interruptions += 1
-            self._stop(number, "the coordinator")
+            self._alarm.signal(number, "the coordinator", direct=True)
 
-    def _stop(self, number: int, who: str) -> None:
-        reason = f"{who} got {signal.Signals(number).name}"
+    def _save(self) -> None:
+        """Have all programs save that can."""
+        heeding = [name for name in self._connections if self._interruption.heeds_a_signal(name)]
+        self._policy.save(heeding)
+        order = {"do": "interrupt", "reason": self._interruption.reason, "signal": self._settings.checkpoint_signal}
+        for connection in list(self._connections.values()):
+            self._send(connection, order)
+
+    def _stop(self, now: float) -> None:
+        """End all programs: they have saved, or cannot."""
+        code, reason = self._interruption.code, self._interruption.reason
         if self._policy.state in (REGISTERING, RENEWING):
-            raise StoppedError(reason, 128 + number)
-        self._carry_out(self._policy.stop(128 + number, reason, time.monotonic()))
+            raise StoppedError(reason, code)
+        self._carry_out(self._policy.stop(code, reason, now))
 
     def _carry_out(self, actions: List[Action]) -> None:
         for note in self._policy.notes:
             _say(note)
         self._policy.notes.clear()
-        # whoever interrupts twice does not want to wait
-        kill_wait = 0.0 if self._interruptions > 1 else self._settings.kill_wait
+        kill_wait = 0.0 if self._interruption.at_once else self._settings.kill_wait
+        code = contract.INTERRUPTED if self._interruption.begun else 0
         meet_at = self._meet_again() if any(action.verb == "start" for action in actions) else None
         for action in actions:
             if action.task in self._connections:
-                message = {"do": action.verb, "kill_wait": kill_wait, "rendezvous": meet_at}
+                message = {"do": action.verb, "kill_wait": kill_wait, "code": code, "rendezvous": meet_at}
                 if action.verb == "start":
                     message["restarts"] = self._starts[action.task]
                     self._starts[action.task] += 1
@@ -343,10 +386,11 @@ def main(arguments: Sequence[str]) -> NoReturn:
     """coordinate RUN_FOLDER [--point INDEX] [--preflight] -- LAUNCHER..."""
     end = list(arguments).index("--")
     options, launcher = arguments[:end], list(arguments[end + 1 :])
+    point = int(options[2]) if options[1:2] == ["--point"] else None
     try:
-        folder, settings = opening.open_run(options[0], options[2] if options[1:2] == ["--point"] else "")
-        lease.take(folder, os.environ, _say)
-        code = Coordinator(folder, settings, launcher, "--preflight" in options[1:]).run()
+        place, settings = opening.open_run(options[0], point, os.environ)
+        record = opening.take(place, settings, "--preflight" in options[1:], _say)
+        code = Coordinator(place, settings, launcher, record).run()
     except (SlurmTfError, OSError) as error:
         _say(str(error))
         code = error.exit_code if isinstance(error, SlurmTfError) else 1

@@ -1,26 +1,52 @@
-"""An attempt opens its run: settings and folders."""
+"""An attempt opens its run, and takes it: settings and folders, the lease, the record of all attempts."""
 
 import os
-from typing import Tuple
+from typing import Callable, Mapping, Optional, Tuple
 
 from slurm_tf import contract, files
-from slurm_tf.errors import RunError
+from slurm_tf.errors import LeaseError, RunError
+from slurm_tf.launch import attempts, future, lease
+from slurm_tf.launch.future import Place
 
 
-def open_run(path: str, point: str) -> Tuple[contract.RunFolder, contract.LaunchSettings]:
-    """Return the run, or one point of it, whose folders are made here: nobody waits for 1,000 of them at submission."""
+def open_run(path: str, point: Optional[int], environ: Mapping[str, str]) -> Tuple[Place, contract.LaunchSettings]:
+    """Return the run, or one point of it, whose folders are made here: nobody waits for 1,000 of them at submission.
+
+    `environ`: the batch script's. Raises RunError or OSError.
+    """
     group = contract.RunFolder(os.path.abspath(path))
     with open(group.settings, encoding="utf-8") as file:
         settings = contract.LaunchSettings.from_json(file.read())
     folder = group
-    if point:
-        settings, folder = settings.of_point(int(point)), group.point(int(point))
+    if point is not None:
+        settings, folder = settings.of_point(point), group.point(point)
         for each in (folder.path, *folder.folders):
             files.own_folder(each)
         if files.is_shared(group.path):
             for each in (folder.path, folder.checkpoints):
                 files.share(each)
-    for marker in (group.cancelled, folder.cancelled):
-        if os.path.exists(marker):
-            raise RunError(f"run {settings.run} was cancelled", "one that is to go on", "submit it again")
-    return folder, settings
+    place = Place(folder, group, point, environ)
+    if place.is_cancelled:
+        raise RunError(f"run {settings.run} was cancelled", "one that is to go on", "submit it again")
+    return place, settings
+
+
+def take(
+    place: Place, settings: contract.LaunchSettings, preflight_only: bool, say: Callable[[str], None]
+) -> Optional[attempts.Record]:
+    """Take the run's lease; return the record of its attempts, None for a preflight alone.
+
+    Raises ProgressError if the last attempts were in vain, RunError or OSError.
+    """
+    try:
+        own = lease.take(place.folder, place.environ, say)
+    except LeaseError as error:
+        if settings.goes_on and not preflight_only:
+            after = future.arrange(place, None, settings.retry.wait, lambda: False)
+            raise LeaseError(f"{error.found}; {after.words}", error.needed, error.do) from error
+        raise
+    if preflight_only:
+        return None
+    former = [each for each in attempts.read(place.folder) if each.id != own.attempt]
+    attempts.check(former, set(place.line), settings.retry.fruitless)
+    return attempts.Record(place.folder, own.attempt, place.job, say)

@@ -27,9 +27,12 @@ from slurm_tf import contract
 RUNNING, ENDED, LOST = "running", "ended", "lost"
 
 # States of the job. While REGISTERING, at first and in each new step, tasks have no places yet; while RENEWING none is
-# left, and the step is to end.
+# left, and the step is to end. While SAVING an interruption is on: whoever ends now is not started again.
 REGISTERING, TRAINING, RESTARTING, RENEWING = "registering", "training", "restarting", "renewing"
-FINISHING, ENDING = "finishing", "ending"
+SAVING, FINISHING, ENDING = "saving", "finishing", "ending"
+
+# Why a job ends, where that is no program's doing; the other one is LOST.
+INTERRUPTED = "interrupted"
 
 _INDEPENDENT_WORKERS = ("ps", "between_graph")
 # A task that was told to end and killed `kill_wait` later has this long to be gone; then it counts as lost.
@@ -47,10 +50,11 @@ class Action:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the job ends: its exit code, and the reason in words ("" for a good end)."""
+    """How the job ends: its exit code, and the reason in words ("" for a good end); `cause`: INTERRUPTED or LOST."""
 
     code: int
     reason: str
+    cause: str = ""
 
 
 def exit_code(code: int) -> int:
@@ -86,6 +90,7 @@ class Policy:
         self._tasks = dict.fromkeys(self._role, RUNNING)
         self._lead = "chief:0" if "chief:0" in self._role else "worker:0"
         self._hosts: Dict[str, str] = {}
+        self._save_at_signal: Sequence[str] = ()
         self._stragglers_until: Optional[float] = None
         self._gone_at: Dict[str, float] = {}
 
@@ -111,12 +116,24 @@ class Policy:
             return self._ended_after_lead(name, code, now)
         if self.state == RESTARTING:
             return self._ended_in_restart(name, code)
+        if self.state == SAVING and name == self._lead and code == 0 and name not in self._save_at_signal:
+            return self._lead_is_done(now)
         return []
 
-    def stop(self, code: int, reason: str, now: float) -> List[Action]:
+    def save(self, at_signal: Sequence[str]) -> None:
+        """Take in that the programs save, to be ended then; the end of those that do `at_signal` is no good one."""
+        if self.state in (TRAINING, RESTARTING):
+            self.state, self._save_at_signal = SAVING, at_signal
+
+    def resume(self) -> None:
+        """Take in that nothing was to be saved."""
+        if self.state == SAVING:
+            self.state = TRAINING
+
+    def stop(self, code: int, reason: str, now: float, cause: str = INTERRUPTED) -> List[Action]:
         """End the job now, for a reason from outside."""
         if self.outcome is None:
-            self.outcome = Outcome(code, reason)
+            self.outcome = Outcome(code, reason, cause)
         self.state = ENDING
         return self._end(self._running(), now)
 
@@ -186,7 +203,8 @@ class Policy:
         if self._spend(name, code, how):
             self.state = RESTARTING
             return self._end(self._running(), now) if self._running() else self._start_all_again()
-        return self.stop(exit_code(code or 1), f"{self._where(name)} {describe(code)}", now)
+        cause = LOST if code is None else ""
+        return self.stop(exit_code(code or 1), f"{self._where(name)} {describe(code)}", now, cause)
 
     def _ended_in_restart(self, name: str, code: Optional[int]) -> List[Action]:
         if code is None and not self.step_is_lost:

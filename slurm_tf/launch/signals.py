@@ -5,6 +5,9 @@ import signal
 import socket
 from typing import Sequence, Set
 
+# What srun, Slurm and people send to end a job, or to warn it.
+REPORTED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+
 
 class SignalPipe:
     """Signals of `numbers` as bytes on a socket that `selector` watches; this object is the key's data."""

@@ -32,10 +32,12 @@ class Switchboard:
         self._open: Dict[int, _Question] = {}
         self._next = 0
 
-    def line(self, task: str, words: Dict[str, Any], running: Sequence[str], now: float) -> List[Letter]:
-        """Take in a line that `task` wrote; `running` are the tasks that run."""
+    def line(
+        self, task: str, words: Dict[str, Any], running: Sequence[str], listeners: Sequence[str], now: float
+    ) -> List[Letter]:
+        """Take in a line that `task` wrote; `running` are the tasks that run, `listeners` those that said hello."""
         if "ask" in words and "to" in words:
-            return self._ask(task, words, running, now)
+            return self._ask(task, words, listeners if words["to"] == "*" else running, now)
         return self._answer(task, words.get("answer"), words.get("error"))
 
     def ended(self, task: str) -> List[Letter]:
@@ -62,8 +64,8 @@ class Switchboard:
         """When `tick` has something to do."""
         return min((question.until for question in self._open.values()), default=None)
 
-    def _ask(self, asker: str, words: Dict[str, Any], running: Sequence[str], now: float) -> List[Letter]:
-        to = [task for task in running if task.partition(":")[0] == words["to"] and task != asker]
+    def _ask(self, asker: str, words: Dict[str, Any], tasks: Sequence[str], now: float) -> List[Letter]:
+        to = [task for task in tasks if words["to"] in ("*", task.partition(":")[0]) and task != asker]
         question = _Question(asker, words["ask"], now + ANSWER_SECONDS, set(to))
         number, self._next = self._next, self._next + 1
         self._open[number] = question

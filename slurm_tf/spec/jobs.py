@@ -50,7 +50,7 @@ class Roles(Base, frozen=True):
 
 
 class Checkpoint(Base, frozen=True):
-    """When slurm_tf.train writes a checkpoint, and how many it keeps."""
+    """When a checkpoint is written, and how many slurm_tf.train keeps."""
 
     every: Annotated[
         Amount, Meta(description='longest time between two checkpoints; "auto": by what one costs, and node-mtbf')
@@ -59,6 +59,16 @@ class Checkpoint(Base, frozen=True):
         None
     )
     keep: Annotated[int, Meta(ge=1)] = 3
+    warning: (
+        Annotated[Amount, Meta(description="from the last checkpoint to the time limit (sbatch --signal)")] | None
+    ) = None
+    signal: (
+        Annotated[
+            Literal["HUP", "INT", "TERM", "USR1", "USR2"],
+            Meta(description="at which a program that does not use slurm_tf.train saves"),
+        ]
+        | None
+    ) = None
 
 
 class Train(Base, frozen=True):
@@ -87,6 +97,22 @@ class Launch(Base, frozen=True):
     kill_wait: Annotated[Amount, Meta(description="from SIGTERM to SIGKILL (slurm.conf KillWait)")] = "00:00:05"
     max_restarts: Annotated[int, Meta(ge=0, description="restarts in the same allocation before the job fails")] = 0
     preflight_factor: Annotated[float, Meta(gt=1, description="a node so many times slower than others is bad")] = 4.0
+
+
+class Retry(Base, frozen=True):
+    """When a run goes on after a bad end; an interruption is none."""
+
+    permanent: Annotated[tuple[int, ...], Meta(description="exit codes after which it never does")] = (
+        2, 64, 65, 69, 70, 73, 76, 77, 78, 126, 127, 130
+    )  # fmt: skip
+    retryable: Annotated[tuple[int, ...], Meta(description="exit codes after which it always does")] = (75,)
+    unknown: Annotated[
+        int, Meta(ge=0, description="how often it does after others, each time with a new checkpoint")
+    ] = 3
+    fruitless: Annotated[int, Meta(ge=1, description="attempts in a row without a new checkpoint that end the run")] = 3
+    wait: Annotated[Amount, Meta(description="before the first retry, twice as long before each further one")] = (
+        "00:02:00"
+    )
 
 
 class Horovod(Base, frozen=True):
@@ -148,6 +174,7 @@ class JobSpec(Base, frozen=True):
     checkpoint: Checkpoint = Checkpoint()
     train: Train = Train()
     launch: Launch = Launch()
+    retry: Retry = Retry()
     horovod: Horovod = Horovod()
     env: Annotated[dict[str, str], Meta(description="environment of the program; kept out of the script")] = field(
         default_factory=dict

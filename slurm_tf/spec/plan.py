@@ -1,6 +1,7 @@
 """A job fitted to a site: what to ask Slurm for, and what to tell the launcher."""
 
 import re
+import signal
 from dataclasses import dataclass
 
 from slurm_tf import contract, units
@@ -16,6 +17,10 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _SBATCH_NAME = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
 # Their workers do not need each other: one may go without the step being lost.
 _INDEPENDENT = ("ps", "between_graph")
+# What sbatch --signal may send us: a signal that can be caught, with which a user does not mean "end now".
+_WARNINGS = ("HUP", "TERM", "USR1", "USR2")
+_WARNING_SECONDS = 120
+_SIGNAL = re.compile(r"([RB]{1,2}:)?(SIG)?(?P<signal>\w+)(@(?P<seconds>\d+))?", re.ASCII)
 # [env] travels in one variable; see EXECVE_LIMIT in launch/cluster.py.
 _ENV_LIMIT = 100_000
 # Where the site does not say: not of hardware (a month or more), but with the preemptions that it does not say either.
@@ -93,7 +98,12 @@ def _check(job: Job) -> None:
     if spec.container is not None:
         raise SpecError("found a table", "none: containers are for a later release", where=job.where("container"))
     every = spec.checkpoint.every
-    times: dict[str, Amount | None] = {"time": spec.time, "checkpoint.every": None if every == AUTO else every}
+    times: dict[str, Amount | None] = {
+        "time": spec.time,
+        "checkpoint.every": None if every == AUTO else every,
+        "checkpoint.warning": spec.checkpoint.warning,
+        "retry.wait": spec.retry.wait,
+    }
     for key in ("register-timeout", "wait", "kill-wait"):
         times[f"launch.{key}"] = getattr(spec.launch, key.replace("-", "_"))
     for key, value in times.items():
@@ -102,6 +112,7 @@ def _check(job: Job) -> None:
         raise SpecError("found true", "strategy between_graph for it", where=job.where("cluster-flags"))
     _check_horovod(job)
     _check_env(job)
+    _warning(job)
     for option in spec.sbatch:
         at = job.where(f"sbatch.{option}")
         if option in OWNED:
@@ -188,7 +199,36 @@ def _once(job: Job, run: contract.RunFolder, chdir: str, array: sweep.Array | No
     options += [("array", array.indexes)] if array else []
     if not {"requeue", "no-requeue"} & set(job.spec.sbatch):
         options.append(("requeue" if job.site.requeue else "no-requeue", None))
+    name, seconds = _warning(job)
+    if name and "signal" not in job.spec.sbatch:
+        options.append(("signal", f"B:{name}@{seconds}"))
     return tuple(options)
+
+
+def _warning(job: Job) -> tuple[str, int]:
+    """Return the signal of the job's --signal and its seconds before the time limit; ("", 0) where nobody would save.
+
+    A program under between_graph does not use slurm_tf.train's checkpoints. Raises SpecError.
+    """
+    spec = job.spec
+    if "signal" in spec.sbatch:
+        return _own_warning(str(spec.sbatch["signal"]), job.where("sbatch.signal"))
+    if job.site.scheduler == "local" or (spec.strategy == "between_graph" and not spec.checkpoint.signal):
+        return "", 0
+    if spec.checkpoint.warning is not None:
+        return "USR1", round(_seconds(job, "checkpoint.warning", spec.checkpoint.warning))
+    limit = units.parse_time(str(spec.time)) if spec.time is not None else None
+    return "USR1", min(_WARNING_SECONDS, int(limit.total_seconds() / 5)) if limit else _WARNING_SECONDS
+
+
+def _own_warning(text: str, where: str) -> tuple[str, int]:
+    """Return what the user's own --signal says."""
+    match = _SIGNAL.fullmatch(text)
+    word = match["signal"].upper() if match else ""
+    for name in _WARNINGS:
+        if match and word in (name, str(int(signal.Signals[f"SIG{name}"]))):
+            return name, int(match["seconds"] or 60)
+    raise SpecError(f"found {text!r}", f"[B:]SIGNAL[@SECONDS], SIGNAL one of {', '.join(_WARNINGS)}", where=where)
 
 
 def _options(job: Job, need: Needs, tasks: int) -> tuple[Option, ...]:
@@ -271,6 +311,16 @@ def _settings(
         points={} if local else points,
         horovod=spec.horovod.controller if spec.strategy == "horovod" else "",
         checkpoint_mtbf=_mtbf(job) if every == AUTO else None,
+        warning=_warning(job),
+        checkpoint_signal=spec.checkpoint.signal or "",
+        goes_on=not local and not spec.sbatch.get("no-requeue"),
+        retry=contract.RetrySettings(
+            permanent=spec.retry.permanent,
+            retryable=spec.retry.retryable,
+            unknown=spec.retry.unknown,
+            fruitless=spec.retry.fruitless,
+            wait=_seconds(job, "retry.wait", spec.retry.wait),
+        ),
     )
 
 

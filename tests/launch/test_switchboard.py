@@ -8,7 +8,7 @@ RUNNING = ["chief:0", "worker:0", "ps:0", "ps:1"]
 
 
 def ask(board: Switchboard, number: int = 7, to: str = "ps", now: float = 0.0) -> list[tuple[str, str]]:
-    return board.line("chief:0", {"ask": number, "to": to, "message": {"flush": "/x"}}, RUNNING, now)
+    return board.line("chief:0", {"ask": number, "to": to, "message": {"flush": "/x"}}, RUNNING, RUNNING[:2], now)
 
 
 def test_a_question_goes_to_every_task_of_the_role_and_the_answers_come_back() -> None:
@@ -19,12 +19,12 @@ def test_a_question_goes_to_every_task_of_the_role_and_the_answers_come_back() -
     assert asked["message"] == {"flush": "/x"}
     assert line == other
     answer = {"answer": asked["asked"], "error": None}
-    assert board.line("ps:0", answer, RUNNING, 1.0) == []
+    assert board.line("ps:0", answer, RUNNING, RUNNING[:2], 1.0) == []
     failed = {"answer": asked["asked"], "error": "disk full"}
-    ((task, reply),) = board.line("ps:1", failed, RUNNING, 2.0)
+    ((task, reply),) = board.line("ps:1", failed, RUNNING, RUNNING[:2], 2.0)
     assert task == "chief:0"
     assert json.loads(reply) == {"answers": 7, "errors": {"ps:0": None, "ps:1": "disk full"}}
-    assert board.line("ps:1", failed, RUNNING, 3.0) == []
+    assert board.line("ps:1", failed, RUNNING, RUNNING[:2], 3.0) == []
 
 
 def test_two_questions_of_the_same_number_are_two() -> None:
@@ -67,4 +67,9 @@ def test_what_is_no_message_is_dropped() -> None:
     board = Switchboard()
     nonsense: list[dict[str, object]] = [{}, {"answer": "x"}, {"answer": 99}, {"ask": 1}]
     for words in nonsense:
-        assert board.line("ps:0", words, RUNNING, 0.0) == []
+        assert board.line("ps:0", words, RUNNING, RUNNING[:2], 0.0) == []
+
+
+def test_a_question_to_all_goes_to_those_that_listen() -> None:
+    ((task, _),) = ask(Switchboard(), to="*")
+    assert task == "worker:0"

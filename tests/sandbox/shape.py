@@ -20,7 +20,8 @@ QOS = (
     "gpuq MaxTRESPerUser=gres/gpu=3 Priority=10",
     "strict MaxTRESPerUser=gres/gpu=3 Flags=DenyOnLimit",
     "scavenge PreemptMode=requeue GraceTime=5 Priority=1",
-    "urgent Preempt=scavenge Priority=1000",
+    "evictable PreemptMode=cancel GraceTime=5 Priority=1",
+    "urgent Preempt=scavenge,evictable Priority=1000",
 )
 
 

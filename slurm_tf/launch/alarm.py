@@ -1,0 +1,70 @@
+"""The signals of an attempt, and squeue's word on them: what surrounds launch/interruption.py."""
+
+import os
+import time
+from typing import Any, Callable, Dict, Optional
+
+from slurm_tf import contract
+from slurm_tf.launch import slurm
+from slurm_tf.launch.attempts import Record
+from slurm_tf.launch.future import Place
+from slurm_tf.launch.interruption import Interruption
+
+# How often a question is looked at.
+_POLL_SECONDS = 0.05
+
+
+class Alarm:
+    """Takes in signals, and what programs say of their checkpoints; has `interruption` learn what it means."""
+
+    def __init__(
+        self, place: Place, settings: contract.LaunchSettings, record: Optional[Record], say: Callable[[str], None]
+    ) -> None:
+        """`say`: prints the notes."""
+        self.interruption = Interruption(settings)
+        self._record = record
+        self._place, self._say = place, say
+        self._question: Optional[slurm.Question] = None
+
+    def signal(self, number: int, who: str, direct: bool) -> None:
+        """Take in that `who` got signal `number`; `direct`: the coordinator itself."""
+        self.interruption.signal(number, who, direct, time.monotonic(), self._place.is_cancelled)
+
+    def line(self, name: str, words: Dict[str, Any]) -> bool:
+        """Take in what the program of `name` said; return whether it was about checkpoints. It may say anything."""
+        said = {key: words[key] for key in ("hello", "saved", "committed") if isinstance(words.get(key), dict)}
+        if "hello" in said:
+            writes = bool(said["hello"].get("writes"))
+            self.interruption.hello(name, writes, time.monotonic())
+            if writes and self._record:
+                self._record.heard()
+        elif "saved" in said:
+            error = said["saved"].get("error")
+            self.interruption.saved(name, None if error is None else str(error))
+        elif "committed" in said and isinstance(said["committed"].get("step"), int) and self._record:
+            self._record.committed(said["committed"]["step"])
+        return bool(said) or "phase" in words
+
+    def due(self, now: float) -> Optional[str]:
+        """Return what is to be done now, as Interruption.due does."""
+        self._ask(now)
+        word = self.interruption.due(now)
+        for note in self.interruption.notes:
+            self._say(note)
+        self.interruption.notes.clear()
+        return word
+
+    @property
+    def wakes_at(self) -> Optional[float]:
+        """When `due` has something new to say."""
+        return time.monotonic() + _POLL_SECONDS if self._question else self.interruption.wakes_at
+
+    def _ask(self, now: float) -> None:
+        if self.interruption.asks and self._question is None:
+            self.interruption.asks = False
+            self._question = slurm.Question(slurm.standing_command(self._place.job), os.environ)
+        answer = self._question.answer() if self._question else None
+        if answer is not None:
+            self._question = None
+            standing = slurm.standing(answer)
+            self.interruption.learn(standing, None if standing.ends is None else standing.ends - time.time(), now)

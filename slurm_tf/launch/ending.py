@@ -1,0 +1,104 @@
+"""What becomes of a run when its job's programs have ended: it is over, or it goes on in another attempt."""
+
+import signal
+import time
+from dataclasses import replace
+from typing import Callable, Optional
+
+from slurm_tf import contract
+from slurm_tf.errors import ProgressError, RunError
+from slurm_tf.launch import attempts, future, retry
+from slurm_tf.launch.attempts import Record
+from slurm_tf.launch.future import Place
+from slurm_tf.launch.interruption import AT_THE_LIMIT, CANCEL, PREEMPTION, UNKNOWN, Interruption
+from slurm_tf.launch.policy import INTERRUPTED, LOST, Outcome
+from slurm_tf.launch.signals import SignalPipe
+from slurm_tf.launch.status import Status
+
+# How long Slurm may take to end a job that is put back into the queue, or that it preempts.
+_END_SECONDS = 120.0
+
+
+class Ending:
+    """The end of one attempt."""
+
+    def __init__(
+        self,
+        place: Place,
+        settings: contract.LaunchSettings,
+        record: Record,
+        signals: SignalPipe,
+        say: Callable[[str], None],
+    ) -> None:
+        self._place, self._settings, self._record = place, settings, record
+        self._signals, self._say = signals, say
+
+    def conclude(self, outcome: Outcome, interruption: Interruption, status: Status) -> Outcome:
+        """Return how the job ends, after all has been done so that the run can go on."""
+        try:
+            next_one = self._next(outcome, interruption)
+        except ProgressError as error:
+            next_one, outcome = retry.Retry(), Outcome(error.exit_code, str(error))
+        except (RunError, OSError) as error:
+            next_one, outcome = retry.Retry(), replace(outcome, reason=f"{outcome.reason}; {error}")
+        cancelled = interruption.meaning == CANCEL or self._place.is_cancelled
+        meaning = next_one.meaning or (CANCEL if cancelled else "")
+        self._record.ended(meaning, outcome.code, outcome.reason)
+        if meaning == UNKNOWN:
+            self._wait_for_the_end(status, outcome, "waits for Slurm")
+        elif next_one.meaning:
+            return self._go_on(outcome, interruption, status, next_one.wait)
+        return outcome
+
+    def _next(self, outcome: Outcome, interruption: Interruption) -> retry.Retry:
+        """Return why the run goes on. Raises ProgressError, RunError or OSError."""
+        settings = self._settings
+        if outcome.code == 0 or not settings.goes_on or not self._place.job or self._place.is_cancelled:
+            return retry.Retry()
+        if interruption.meaning == CANCEL:
+            return retry.Retry()
+        jobs = set(self._place.line)
+        if outcome.cause != INTERRUPTED:
+            return retry.decide(settings.retry, outcome.code, outcome.cause == LOST, self._record, jobs)
+        meaning = interruption.meaning or UNKNOWN
+        if meaning not in (PREEMPTION, UNKNOWN) and not (interruption.can_save or self._record.speaks):
+            return retry.Retry()
+        own = replace(self._record.own, meaning=meaning, ended=time.time(), reason=outcome.reason)
+        attempts.check([*self._record.former, own], jobs, settings.retry.fruitless)
+        return retry.Retry(meaning)
+
+    def _go_on(self, outcome: Outcome, interruption: Interruption, status: Status, wait: float) -> Outcome:
+        is_stopped = _Stopped(self._signals, interruption.ends_at)
+        try:
+            after = future.arrange(self._place, interruption.ends_at, wait, is_stopped)
+        except (RunError, OSError) as error:
+            after = future.Future(False, str(error))
+        reason = f"{outcome.reason}; {after.words}"
+        if after.is_arranged:
+            self._say(reason)
+            self._wait_for_the_end(status, replace(outcome, reason=reason), "requeued")
+            return Outcome(contract.INTERRUPTED, "")
+        if is_stopped():
+            self._record.ended(CANCEL, outcome.code, reason)
+        elif outcome.cause == INTERRUPTED:
+            # Slurm may put the job back by itself, unless its script ends first
+            self._wait_for_the_end(status, replace(outcome, reason=reason), "waits for Slurm")
+        return replace(outcome, reason=reason)
+
+    def _wait_for_the_end(self, status: Status, outcome: Outcome, state: str) -> None:
+        status.update(state=state, code=outcome.code, reason=outcome.reason)
+        status.write()
+        future.wait_for_the_end(_END_SECONDS, _Stopped(self._signals, None))
+
+
+class _Stopped:
+    """Whether a signal has come that says: end now. Of a SIGTERM at the job's time limit nobody is to blame."""
+
+    def __init__(self, signals: SignalPipe, ends_at: Optional[float]) -> None:
+        self._signals, self._ends_at, self._stopped = signals, ends_at, False
+
+    def __call__(self) -> bool:
+        came = self._signals.read() & {signal.SIGTERM, signal.SIGINT}
+        expected = self._ends_at is not None and time.monotonic() >= self._ends_at - AT_THE_LIMIT
+        self._stopped = self._stopped or bool(came and not (expected and signal.SIGINT not in came))
+        return self._stopped

@@ -1,0 +1,64 @@
+"""Counts steps as slurm_tf.train does, says so over the control line, and nothing else: speaks.py TOTAL PAUSE EVERY.
+
+Its first attempt never ends by itself if TOTAL is 0; the next ones take 20 steps more.
+"""
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+
+total, pause, every = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+attempt, task = os.environ["SLURM_TF_ATTEMPT"], os.environ["SLURM_TF_TASK"]
+path = os.path.join(os.environ["SLURM_TF_CHECKPOINT_FOLDER"], "step")
+writes = task == "worker:0"
+for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, lambda *_: None)
+control = socket.socket(fileno=int(os.environ["SLURM_TF_CONTROL_FD"]))
+step, saved, rest = 0, -1, b""
+if os.path.exists(path):
+    with open(path) as file:
+        step = saved = int(file.read())
+if not total:
+    total = step + 20 if step else sys.maxsize
+
+
+def tell(**words: object) -> None:
+    control.sendall(json.dumps(words).encode() + b"\n")
+
+
+def commit(saved: int) -> int:
+    if writes and step != saved:
+        with open(f"{path}_temp", "w") as file:
+            file.write(str(step))
+        os.rename(f"{path}_temp", path)
+        tell(committed={"step": step, "seconds": 0.0, "blocked": 0.0, "bytes": 1})
+    return step
+
+
+print(f"begins at {step} in {attempt}", flush=True)
+tell(hello={"writes": writes})
+reason = ""
+while step < total or reason:
+    lines = []
+    if select.select([control], [], [], pause)[0]:
+        *lines, rest = (rest + control.recv(4096)).split(b"\n")
+    for line in lines:
+        words = json.loads(line)
+        if "leave" in words:
+            print(f"leaves with {words['leave']} at {step}", flush=True)
+            sys.exit(words["leave"])
+        if "interrupt" in words and not reason:
+            reason = words["interrupt"]
+            print(f"interrupted at {step}: {reason}", flush=True)
+            saved = commit(saved)
+            if writes:
+                tell(saved={"step": step, "error": None})
+    if not reason:
+        step += 1
+        if step % every == 0:
+            saved = commit(saved)
+commit(saved)
+print(f"ends at {step}", flush=True)

@@ -1,0 +1,153 @@
+"""Preemption, time limits and cancels on a real Slurm: each signal has one meaning, nothing saved is lost."""
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.group import Member
+from tests.cluster.test_verbs import gone
+from tests.sandbox.cluster import Sandbox
+
+pytestmark = pytest.mark.slurm
+
+SPEAKS = Path(__file__).parent / "programs" / "speaks.py"
+JOB = """name = "a"
+strategy = "multi_worker"
+command = ["python3", "{program}", "{total}", "0.1", "1000000"]
+exclusive = true
+{more}
+[roles.worker]
+count = 2
+ntasks-per-node = 1
+{tables}
+"""
+
+
+class Run:
+    """A run of a program that counts its steps."""
+
+    def __init__(
+        self, member: Member, *words: str, total: int = 0, more: str = "", tables: str = "", program: str = str(SPEAKS)
+    ) -> None:
+        text = JOB.format(program=program, total=total, more=more, tables=tables)
+        self.member = member
+        self.job = member.submit(member.write("a.toml", text), *words)
+        self.folder = member.folder / "runs" / "a-1"
+
+    @property
+    def output(self) -> str:
+        return self.member.ok("logs", "a-1")
+
+    def attempts(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = json.loads((self.folder / "attempts.json").read_text())["attempts"]
+        return rows
+
+    def wait_for(self, pattern: str, count: int = 1, timeout: float = 60.0) -> None:
+        """Wait until the job's output has `pattern` so many times."""
+        deadline = time.monotonic() + timeout
+        while len(re.findall(pattern, self.output if any(self.folder.glob("logs/slurm-*")) else "")) < count:
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.3)
+
+    def wait_for_state(self, state: str, timeout: float = 60.0) -> None:
+        deadline = time.monotonic() + timeout
+        command = ("squeue", "--noheader", "--states=all", f"--jobs={self.job}", "--Format=State:30")
+        while self.member.run(*command).split()[:1] != [state]:
+            assert time.monotonic() < deadline, (self.member.run(*command), self.output)
+            time.sleep(0.3)
+
+    def start_again(self) -> None:
+        """Cut the two minutes that Slurm lets a job wait, once it has left its nodes."""
+        self.wait_for_state("PENDING")
+        # started again at once, slurmctld (22.05.8) takes the end of the first life for the second's
+        assert gone(self.member.sandbox, "a-1/launch.pyz", 20)
+        time.sleep(2)
+        self.member.run("scontrol", "update", f"JobId={self.job}", "StartTime=now")
+
+    def steps(self, pattern: str) -> list[int]:
+        """Return the steps that the writer told, where it printed `pattern`."""
+        return [int(step) for step in re.findall(rf"\[worker:0\] {pattern} (\d+)", self.output)]
+
+
+def preempt(sandbox: Sandbox) -> None:
+    """Have somebody else take all nodes for a moment."""
+    sandbox.run("srun", "--qos=urgent", "-N4", "--exclusive", "true", user="bob", timeout=120)
+
+
+def test_three_preemptions_in_a_row_lose_nothing(alice: Member, sandbox: Sandbox) -> None:
+    run = Run(alice, "--qos=scavenge", total=250)
+    for number in range(3):
+        run.wait_for(r"\[worker:0\] begins at", number + 1)
+        preempt(sandbox)
+        run.start_again()
+    assert alice.type("wait", "a-1", timeout=120).returncode == 0, run.output
+    assert run.steps("begins at") == [0, *run.steps("interrupted at")]
+    assert run.steps("ends at") == [250]
+    rows = run.attempts()
+    assert [row["id"] for row in rows] == [f"{run.job}.{number}" for number in range(4)]
+    assert [(row["meaning"], row["code"]) for row in rows] == [("preemption", 75)] * 3 + [("", 0)]
+    assert [row["last"] for row in rows] == [*run.steps("interrupted at"), 250]
+    (point,) = alice.status("a-1")
+    assert (point["job"], point["state"], point["requeues"]) == (run.job, "COMPLETED", 3)
+
+
+def test_where_preemption_cancels_the_job_goes_on_all_the_same(alice: Member, sandbox: Sandbox) -> None:
+    run = Run(alice, "--qos=evictable")
+    run.wait_for(r"\[worker:0\] begins at")
+    preempt(sandbox)
+    run.start_again()
+    assert alice.type("wait", "a-1", timeout=120).returncode == 0, run.output
+    assert run.steps("begins at") == [0, *run.steps("interrupted at")]
+    assert [row["meaning"] for row in run.attempts()] == ["preemption", ""]
+
+
+def test_a_time_limit_makes_a_chain_of_two(alice: Member) -> None:
+    run = Run(alice, "--time=1", tables='[checkpoint]\nwarning = "0:05"')
+    run.wait_for(r"\[worker:0\] interrupted at", timeout=100)
+    run.start_again()
+    assert alice.type("wait", "a-1", timeout=120).returncode == 0, run.output
+    assert run.steps("begins at") == [0, *run.steps("interrupted at")]
+    assert [(row["meaning"], row["code"]) for row in run.attempts()] == [("timeout", 75), ("", 0)]
+    assert "timeout: the coordinator got SIGUSR1" in run.output
+
+
+def test_what_cannot_be_put_back_is_followed_by_another_job(alice: Member, sandbox: Sandbox) -> None:
+    run = Run(alice, "--qos=scavenge")
+    run.wait_for(r"\[worker:0\] begins at")
+    alice.run("scontrol", "update", f"JobId={run.job}", "Requeue=0")
+    preempt(sandbox)
+    run.wait_for(r"\[worker:0\] ends at")
+    assert alice.type("wait", "a-1", timeout=120).returncode == 0, run.output
+    rows = json.loads((run.folder / "jobs.json").read_text())["jobs"]
+    assert [row["after"] for row in rows] == ["", run.job]
+    (point,) = alice.status("a-1")
+    assert (point["job"], point["state"]) == (rows[1]["job"], "COMPLETED")
+    assert run.steps("begins at") == [0, *run.steps("interrupted at")]
+    assert [row["meaning"] for row in run.attempts()] == ["preemption", ""]
+    assert f"job {rows[1]['job']} follows job {run.job}" in run.output
+
+
+@pytest.mark.parametrize("how", ["scancel", "scancel a signal", "slurm-tf", "the batch script alone"])
+def test_what_is_cancelled_saves_and_never_comes_back(how: str, alice: Member, sandbox: Sandbox) -> None:
+    run = Run(alice)
+    run.wait_for(r"\[worker:0\] begins at")
+    if how == "slurm-tf":
+        alice.ok("cancel", "a-1")
+    elif how == "the batch script alone":
+        sandbox.run("pkill", "-TERM", "-f", "launch.pyz coordinate", user="alice", node="node1")
+    else:
+        alice.run("scancel", *(["--signal=TERM"] if "signal" in how else []), run.job)
+    run.wait_for(r"\[worker:0\] leaves with")
+    assert alice.type("wait", "a-1").returncode != 0
+    assert gone(sandbox, "a-1/launch.pyz", 20)
+    time.sleep(5)
+    (point,) = alice.status("a-1")
+    assert point["state"] in ("CANCELLED", "FAILED")
+    assert point["requeues"] == 0
+    (row,) = run.attempts()
+    assert (row["meaning"], row["code"]) == ("cancel", 143)
+    assert [row["last"]] == run.steps("interrupted at")
