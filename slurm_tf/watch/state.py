@@ -100,9 +100,9 @@ def ask(slurm: Client, ids: Sequence[str]) -> Answers:
 
 def look(slurm: Client, targets: Sequence[Target]) -> list[PointState]:
     """Return the state of every target, points apart; one question to Slurm for all of them."""
-    single = [(each, job) for target in targets for each, job in _with_jobs(target)]
+    single = _jobs(targets)
     answers = ask(slurm, [job for _, job in single if job])
-    return [
+    points = [
         PointState(
             target=target,
             job=job,
@@ -114,6 +114,9 @@ def look(slurm: Client, targets: Sequence[Target]) -> list[PointState]:
         )
         for target, job in single
     ]
+    # a job that has ended in the meantime may have submitted the one that follows it
+    over = any(point.is_over for point in points)
+    return look(slurm, targets) if over and _jobs(targets) != single else points
 
 
 def read_attempt(folder: contract.RunFolder) -> Mapping[str, Any] | None:
@@ -157,11 +160,13 @@ def wait(slurm: Client, target: Target, patience: float = 30.0) -> list[PointSta
         pause = min(pause * 1.5, patience)
 
 
-def _with_jobs(target: Target) -> list[tuple[Target, str]]:
-    ids = target.ids
-    if not ids:
-        return [(target, "")]
-    return [(Target(target.run, point), job) for point, job in ids.items()]
+def _jobs(targets: Sequence[Target]) -> list[tuple[Target, str]]:
+    """Return every point with its job, "" if it has none."""
+    return [
+        (Target(target.run, point) if target.ids else target, job)
+        for target in targets
+        for point, job in (target.ids or {None: ""}).items()
+    ]
 
 
 def _exit_code(record: JobRecord) -> int:

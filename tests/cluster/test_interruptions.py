@@ -3,18 +3,18 @@
 import json
 import re
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster.group import Member
 from tests.cluster.test_verbs import gone
+from tests.conftest import ROOT
 from tests.sandbox.cluster import Sandbox
 
 pytestmark = pytest.mark.slurm
 
-SPEAKS = Path(__file__).parent / "programs" / "speaks.py"
+SPEAKS = ROOT / "tests" / "launch" / "programs" / "speaks.py"
 JOB = """name = "a"
 strategy = "multi_worker"
 command = ["python3", "{program}", "{total}", "0.1", "1000000"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_tf.contract import LaunchSettings, RoleSettings
-from slurm_tf.launch.policy import RENEWING, Action, Policy, describe, exit_code
+from slurm_tf.launch.policy import INTERRUPTED, RENEWING, SAVING, Action, Outcome, Policy, describe, exit_code
 
 ROLES = {
     "single": {"worker": 1},
@@ -329,3 +329,60 @@ def test_every_job_ends_with_nothing_running(
     assert job.restarts <= budget
     assert job.outcome is not None
     assert bool(job.outcome.code) == bool(job.outcome.reason)
+
+
+def interrupted(name: str, at_signal: tuple[str, ...] = ()) -> Policy:
+    job = policy(name)
+    job.save(at_signal)
+    assert job.state == SAVING
+    return job
+
+
+def test_what_ends_while_programs_save_is_not_started_again() -> None:
+    job = policy("multi_worker", max_restarts=3)
+    job.save(())
+    assert job.ended("worker:1", -15, 1.0) == job.ended("worker:0", 75, 1.0) == []
+    assert not job.over
+    assert ends(job.stop(75, "preemption", 2.0)) == {"worker:2"}
+    job.ended("worker:2", 75, 3.0)
+    assert job.over
+    assert job.outcome == Outcome(75, "preemption", INTERRUPTED)
+
+
+def test_a_restart_that_is_interrupted_does_not_begin() -> None:
+    job = policy("multi_worker", max_restarts=1)
+    job.ended("worker:1", 1, 1.0)
+    job.save(())
+    assert job.ended("worker:0", -15, 2.0) == job.ended("worker:2", -15, 2.0) == []
+    assert job.stop(75, "preemption", 3.0) == []
+    assert job.over
+
+
+def test_a_lead_that_is_done_while_others_save_is_done() -> None:
+    job = interrupted("multi_worker")
+    job.ended("worker:0", 0, 1.0)
+    assert job.state == "finishing"
+    assert ends(job.stop(75, "preemption", 2.0)) == {"worker:1", "worker:2"}
+    assert job.outcome == Outcome(0, "")
+
+
+def test_a_lead_that_saves_at_a_signal_is_not_done() -> None:
+    job = interrupted("multi_worker", ("worker:0", "worker:1", "worker:2"))
+    job.ended("worker:0", 0, 1.0)
+    assert job.outcome is None
+
+
+def test_what_was_no_interruption_goes_on() -> None:
+    job = policy("multi_worker", max_restarts=1)
+    job.save(())
+    job.resume()
+    assert ends(job.ended("worker:1", None, 1.0)) == {"worker:0", "worker:2"}
+    assert job.state == "restarting"
+
+
+@pytest.mark.parametrize(("code", "cause"), [(None, "lost"), (1, ""), (-9, "")])
+def test_a_job_that_lost_a_task_says_so(code: int | None, cause: str) -> None:
+    job = policy("multi_worker")
+    job.ended("worker:1", code, 1.0)
+    assert job.outcome is not None
+    assert job.outcome.cause == cause

@@ -215,3 +215,75 @@ def test_a_path_that_slurm_cannot_hold(fit: Callable[..., Plan]) -> None:
     with pytest.raises(SpecError, match="backslash"):
         fit("chdir = 'a\\b'\n" + WORKERS)
     fit("chdir = 'a\\b'\n" + WORKERS, site="local")
+
+
+@pytest.mark.parametrize(
+    ("text", "signal"),
+    [
+        ("", "B:USR1@120"),
+        ("time = 60", "B:USR1@120"),
+        ("time = 10", "B:USR1@120"),
+        ("time = 1", "B:USR1@12"),
+        ("time = 'UNLIMITED'", "B:USR1@120"),
+        ("time = 60\n[checkpoint]\nwarning = '5:00'", "B:USR1@300"),
+    ],
+)
+def test_a_job_is_warned_before_its_time_limit(text: str, signal: str, fit: Callable[..., Plan]) -> None:
+    plan = fit(HEAD + f'strategy = "multi_worker"\n{text}\n[roles.worker]\n')
+    assert options(plan)["signal"] == signal
+    assert plan.settings.warning == ("USR1", float(signal.partition("@")[2]))
+
+
+def test_who_would_not_save_is_not_warned(fit: Callable[..., Plan]) -> None:
+    text = HEAD + 'strategy = "between_graph"\n{}\n[roles.worker]\n[roles.ps]\nmem = "1G"\n'
+    plan = fit(text.format(""))
+    assert not any("signal" in options(plan, number) for number in range(2))
+    assert plan.settings.warning == ("", 0.0)
+    plan = fit(text.format('[checkpoint]\nsignal = "USR2"'))
+    assert ["signal" in options(plan, number) for number in range(2)] == [True, False]
+    assert plan.settings.checkpoint_signal == "USR2"
+    plan = fit(WORKERS, site="local")
+    assert (plan.settings.warning, plan.settings.goes_on) == (("", 0.0), False)
+
+
+@pytest.mark.parametrize(
+    ("own", "warning"),
+    [
+        ("USR2", ("USR2", 60.0)),
+        ("SIGTERM@30", ("TERM", 30.0)),
+        ("B:10@300", ("USR1", 300.0)),
+        ("R:usr1@5", ("USR1", 5.0)),
+        ("RB:HUP@7", ("HUP", 7.0)),
+    ],
+)
+def test_a_signal_of_the_users_own_wins_and_is_understood(
+    own: str, warning: tuple[str, float], fit: Callable[..., Plan]
+) -> None:
+    plan = fit(WORKERS + f"[sbatch]\nsignal = '{own}'\n")
+    assert options(plan)["signal"] == own
+    assert plan.settings.warning == warning
+
+
+@pytest.mark.parametrize("own", ["KILL@60", "INT", "B:", "B:USR1@", "64", "USR1@60 ", ""])
+def test_a_signal_that_says_something_else_is_refused(own: str, fit: Callable[..., Plan]) -> None:
+    with pytest.raises(SpecError, match=r"sbatch\.signal: found .*one of HUP, TERM, USR1, USR2"):
+        fit(WORKERS + f"[sbatch]\nsignal = '{own}'\n")
+
+
+def test_retries_are_the_job_files(fit: Callable[..., Plan]) -> None:
+    assert fit(WORKERS).settings.retry == contract.RetrySettings(
+        permanent=(2, 64, 65, 69, 70, 73, 76, 77, 78, 126, 127, 130),
+        retryable=(75,),
+        unknown=3,
+        fruitless=3,
+        wait=120.0,
+    )
+    plan = fit(WORKERS + "[retry]\npermanent = []\nretryable = [9]\nunknown = 0\nfruitless = 5\nwait = '0:01'\n")
+    assert plan.settings.retry == contract.RetrySettings((), (9,), 0, 5, 1.0)
+    assert contract.LaunchSettings.from_json(plan.settings.to_json()) == plan.settings
+
+
+def test_a_job_that_is_not_to_be_put_back_is_not(fit: Callable[..., Plan]) -> None:
+    assert fit(WORKERS).settings.goes_on
+    assert fit(WORKERS + "[sbatch]\nrequeue = true\n").settings.goes_on
+    assert not fit(WORKERS + "[sbatch]\nno-requeue = true\n").settings.goes_on

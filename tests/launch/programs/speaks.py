@@ -1,6 +1,6 @@
-"""Counts steps as slurm_tf.train does, says so over the control line, and nothing else: speaks.py TOTAL PAUSE EVERY.
+"""Speaks with its agent as slurm_tf.train does, and counts steps: speaks.py TOTAL PAUSE EVERY [WRITER].
 
-Its first attempt never ends by itself if TOTAL is 0; the next ones take 20 steps more.
+Its first attempt never ends by itself if TOTAL is 0; the next ones take 20 steps more. WRITER: the task that writes.
 """
 
 import json
@@ -13,7 +13,7 @@ import sys
 total, pause, every = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 attempt, task = os.environ["SLURM_TF_ATTEMPT"], os.environ["SLURM_TF_TASK"]
 path = os.path.join(os.environ["SLURM_TF_CHECKPOINT_FOLDER"], "step")
-writes = task == "worker:0"
+writes = task == (sys.argv[4] if sys.argv[4:] else "worker:0")
 for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
     signal.signal(number, lambda *_: None)
 control = socket.socket(fileno=int(os.environ["SLURM_TF_CONTROL_FD"]))
@@ -58,6 +58,8 @@ while step < total or reason:
                 tell(saved={"step": step, "error": None})
     if not reason:
         step += 1
+        if step == 3:
+            print("trains", flush=True)
         if step % every == 0:
             saved = commit(saved)
 commit(saved)

@@ -1,0 +1,125 @@
+"""Signals to jobs of real processes on this machine, whose programs speak as slurm_tf.train does."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_tf.contract import RoleSettings
+from tests.launch.conftest import LocalJob, StartJob, gone_within, is_alive
+
+SPEAKS = Path(__file__).parent / "programs" / "speaks.py"
+
+
+def speak(total: int = 0, writer: str = "worker:0") -> str:
+    """Return the command of a program that never ends by itself, or after `total` steps."""
+    return f"exec {sys.executable} {SPEAKS} {total} 0.05 100000 {writer}"
+
+
+def attempts(job: LocalJob) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(Path(job.run.attempts).read_text())["attempts"]
+    return rows
+
+
+def saved(job: LocalJob) -> int:
+    return int(Path(job.run.checkpoints, "step").read_text())
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+def test_a_job_on_this_machine_saves_and_ends(number: int, code: int, start_job: StartJob) -> None:
+    job = start_job(speak())
+    for task in ("worker:0", "worker:1"):
+        job.wait_for(rf"^\[{task}\] trains")
+    job.process.send_signal(number)
+    assert job.wait(20) == code
+    step = int(job.wait_for(r"^\[worker:0\] interrupted at (\d+): (unknown|cancel): the coordinator got ")[1])
+    assert saved(job) == step
+    assert "leaves with 75" in job.text
+    (row,) = attempts(job)
+    assert (row["meaning"], row["code"], row["first"], row["last"], row["speaks"]) == ("cancel", code, step, step, True)
+    assert f"the job ends: cancel: the coordinator got {signal.Signals(number).name}" in job.text
+
+
+def test_what_reaches_the_programs_or_comes_again_changes_nothing(start_job: StartJob) -> None:
+    job = start_job(speak())
+    pids = [job.pid("worker:0"), job.pid("worker:1")]
+    for task in ("worker:0", "worker:1"):
+        job.wait_for(rf"^\[{task}\] trains")
+    for pid in pids:
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(pid, number)
+    time.sleep(0.5)
+    assert all(map(is_alive, pids))
+    for _ in range(5):
+        job.process.send_signal(signal.SIGTERM)
+    assert job.wait(20) == 143
+    assert job.text.count("[worker:0] interrupted at") == 1
+    assert saved(job) > 0
+
+
+def test_a_signal_of_the_job_file_lets_any_program_save(start_job: StartJob) -> None:
+    program = "trap 'echo saves; exit 0' USR1; echo up; while true; do sleep 0.05; done"
+    job = start_job(program, checkpoint_signal="USR1")
+    for task in ("worker:0", "worker:1"):
+        job.wait_for(rf"^\[{task}\] up")
+    job.process.send_signal(signal.SIGTERM)
+    # not 0: what is interrupted is not done
+    assert job.wait(20) == 143
+    assert job.lines("worker:0") == job.lines("worker:1") == ["up", "saves"]
+
+
+def test_a_second_interrupt_does_not_wait_for_a_save(start_job: StartJob) -> None:
+    deaf = f"""exec {sys.executable} -c '
+import os, signal, socket, time
+signal.signal(signal.SIGTERM, lambda *_: None)
+line = socket.socket(fileno=int(os.environ["SLURM_TF_CONTROL_FD"]))
+line.sendall(b"{{\\"hello\\": {{\\"writes\\": true}}}}\\n")
+print("up", flush=True)
+while True: time.sleep(1)
+'"""
+    job = start_job(deaf, kill_wait=60.0)
+    for task in ("worker:0", "worker:1"):
+        job.wait_for(rf"^\[{task}\] up")
+    pids = [job.pid("worker:0"), job.pid("worker:1")]
+    job.process.send_signal(signal.SIGINT)
+    job.wait_for("cancel: the coordinator got SIGINT")
+    assert all(map(is_alive, pids))
+    job.process.send_signal(signal.SIGINT)
+    assert job.wait(20) == 130
+    assert gone_within(1, pids)
+
+
+def test_servers_that_listen_are_told_to_leave_when_the_chief_is_done(start_job: StartJob) -> None:
+    roles = (RoleSettings("chief", 1), RoleSettings("worker", 1), RoleSettings("ps", 1))
+    program = f"case $SLURM_TF_TASK in chief*) {speak(5, 'chief:0')};; *) {speak(0, 'chief:0')};; esac"
+    begun = time.monotonic()
+    job = start_job(program, strategy="ps", roles=roles, kill_wait=60.0)
+    assert job.wait(40) == 0, job.text
+    assert time.monotonic() - begun < 40
+    for task in ("worker:0", "ps:0"):
+        assert any(line.startswith("leaves with 0") for line in job.lines(task)), job.text
+
+
+def test_a_restart_in_place_has_those_leave_that_listen(start_job: StartJob) -> None:
+    job = start_job(speak(), max_restarts=1, kill_wait=60.0)
+    for task in ("worker:0", "worker:1"):
+        job.wait_for(rf"^\[{task}\] begins at 0")
+    os.kill(job.pid("worker:1"), signal.SIGKILL)
+    job.wait_for(r"(?s)(.*^\[worker:0\] begins at){2}", timeout=20)
+    job.process.send_signal(signal.SIGTERM)
+    assert job.wait(20) == 143
+
+
+def test_an_agent_whose_coordinator_is_gone_has_its_program_save(start_job: StartJob) -> None:
+    job = start_job(speak())
+    pids = [job.pid("worker:0"), job.pid("worker:1")]
+    for task in ("worker:0", "worker:1"):
+        job.wait_for(rf"^\[{task}\] trains")
+    os.kill(job.process.pid, signal.SIGKILL)
+    assert gone_within(20, pids)
+    assert saved(job) > 0
