@@ -55,12 +55,12 @@ class Ending:
         settings = self._settings
         if outcome.code == 0 or not settings.goes_on or not self._place.job or self._place.is_cancelled:
             return retry.Retry()
-        if interruption.meaning == CANCEL:
+        if interruption.meaning == CANCEL or (interruption.begun and interruption.meaning is None):
             return retry.Retry()
         jobs = set(self._place.line)
         if outcome.cause != INTERRUPTED:
             return retry.decide(settings.retry, outcome.code, outcome.cause == LOST, self._record, jobs)
-        meaning = interruption.meaning or UNKNOWN
+        meaning = interruption.meaning or ""
         if meaning not in (PREEMPTION, UNKNOWN) and not (interruption.can_save or self._record.speaks):
             return retry.Retry()
         own = replace(self._record.own, meaning=meaning, ended=time.time(), reason=outcome.reason)

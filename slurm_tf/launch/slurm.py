@@ -66,10 +66,13 @@ class Question:
         if program is None:
             self._close(None, f"no {argv[0]} in PATH on {os.uname().nodename}")
             return
-        self._process = subprocess.Popen(
-            [program, *argv[1:]], env=_environ(argv[0], environ), stdin=subprocess.DEVNULL, stdout=self._output,
-            stderr=self._errors, start_new_session=True,
-        )  # fmt: skip
+        try:
+            self._process = subprocess.Popen(
+                [program, *argv[1:]], env=_environ(argv[0], environ), stdin=subprocess.DEVNULL, stdout=self._output,
+                stderr=self._errors, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            self._close(None, f"cannot start {program}: {error.strerror}")
 
     def answer(self) -> Optional[Answer]:
         """Return what it said, None while it runs; it is ended when its time is over."""
