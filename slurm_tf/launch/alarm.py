@@ -1,8 +1,9 @@
 """The signals of an attempt, and squeue's word on them: what surrounds launch/interruption.py."""
 
 import os
+import signal
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from slurm_tf import contract
 from slurm_tf.launch import slurm
@@ -12,6 +13,8 @@ from slurm_tf.launch.interruption import Interruption
 
 # How often a question is looked at.
 _POLL_SECONDS = 0.05
+# So much later than its program's end an agent's own signal may be told.
+_SUSPECT_SECONDS = 2.0
 
 
 class Alarm:
@@ -22,9 +25,10 @@ class Alarm:
     ) -> None:
         """`say`: prints the notes."""
         self.interruption = Interruption(settings)
-        self._record = record
+        self._record, self._local = record, settings.local
         self._place, self._say = place, say
         self._question: Optional[slurm.Question] = None
+        self._suspects: Dict[str, float] = {}
 
     def signal(self, number: int, who: str, direct: bool) -> None:
         """Take in that `who` got signal `number`; `direct`: the coordinator itself."""
@@ -45,6 +49,25 @@ class Alarm:
             self._record.committed(said["committed"]["step"])
         return bool(said) or "phase" in words
 
+    def suspects(self, name: str, code: int, now: float) -> bool:
+        """Take in that the program of `name` ended with `code`, unasked; return whether that may begin a preemption.
+
+        With proctrack/linuxproc the signal reaches the program as well as its agent. Its end is told by `ended` then.
+        """
+        if code != -signal.SIGTERM or self._local or self.interruption.begun:
+            return False
+        self._suspects[name] = now + _SUSPECT_SECONDS
+        return True
+
+    def ended(self, now: float) -> List[str]:
+        """Return whose ends are to be taken in now."""
+        return [name for name, until in self._suspects.items() if self.interruption.begun or now >= until]
+
+    def gone(self, name: str) -> None:
+        """Take in that `name` does not run any more."""
+        self.interruption.ended(name)
+        self._suspects.pop(name, None)
+
     def due(self, now: float) -> Optional[str]:
         """Return what is to be done now, as Interruption.due does."""
         self._ask(now)
@@ -56,8 +79,9 @@ class Alarm:
 
     @property
     def wakes_at(self) -> Optional[float]:
-        """When `due` has something new to say."""
-        return time.monotonic() + _POLL_SECONDS if self._question else self.interruption.wakes_at
+        """When `due` or `ended` has something new to say."""
+        asked = time.monotonic() + _POLL_SECONDS if self._question else self.interruption.wakes_at
+        return min((when for when in (asked, *self._suspects.values()) if when is not None), default=None)
 
     def _ask(self, now: float) -> None:
         if self.interruption.asks and self._question is None:

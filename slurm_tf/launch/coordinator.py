@@ -8,18 +8,18 @@ import signal
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict
-from typing import Dict, List, NoReturn, Optional, Sequence
+from dataclasses import asdict, replace
+from typing import Dict, List, NoReturn, Optional, Sequence, Set
 
 from slurm_tf import contract, files
 from slurm_tf.errors import RegistrationError, SlurmTfError, StoppedError
-from slurm_tf.launch import briefing, gloo, lease, opening, preflight, rendezvous, wire
+from slurm_tf.launch import briefing, gloo, lease, opening, ports, preflight, rendezvous, wire
 from slurm_tf.launch.alarm import Alarm
 from slurm_tf.launch.attempts import Record
 from slurm_tf.launch.ending import Ending
 from slurm_tf.launch.future import Place
 from slurm_tf.launch.interruption import SAVE
-from slurm_tf.launch.policy import INTERRUPTED, REGISTERING, RENEWING, TRAINING, Action, Outcome, Policy
+from slurm_tf.launch.policy import INTERRUPTED, LOST, REGISTERING, RENEWING, TRAINING, Action, Outcome, Policy
 from slurm_tf.launch.registration import Registration
 from slurm_tf.launch.rendezvous import Connection
 from slurm_tf.launch.signals import REPORTED, SignalPipe
@@ -29,8 +29,8 @@ from slurm_tf.launch.switchboard import Letter, Switchboard
 
 # Connections that never prove themselves end without a wake-up of their own.
 _LOOK_SECONDS = 10.0
-# So much later than its program's end an agent's own signal may be told.
-_SUSPECT_SECONDS = 2.0
+# How long the machine of a lost agent may take to answer.
+_THERE_SECONDS = 3.0
 
 
 class Coordinator:
@@ -60,7 +60,7 @@ class Coordinator:
         self._status = Status(self._folder.status, settings.run, self._planned, os.environ, _say)
         self._alarm = Alarm(place, settings, record, _say)
         self._interruption = self._alarm.interruption
-        self._suspects: Dict[str, float] = {}
+        self._lost_hosts: Set[str] = set()
 
     def run(self) -> int:
         """Run the job; return the exit code that is the job's."""
@@ -73,6 +73,9 @@ class Coordinator:
         except SlurmTfError as error:
             outcome = Outcome(error.exit_code, str(error))
         self._leave()
+        # a program may kill its agent, and would again
+        if outcome.cause == LOST and all(ports.is_there(host, _THERE_SECONDS) for host in self._lost_hosts):
+            outcome = replace(outcome, cause="")
         if self._record:
             ending = Ending(self._place, self._settings, self._record, self._signals, _say)
             outcome = ending.conclude(outcome, self._interruption, self._status)
@@ -109,7 +112,7 @@ class Coordinator:
         """See to what is due; return the job's outcome once it is over."""
         while word := self._alarm.due(now):
             self._save() if word == SAVE else self._stop(now)
-        for name in [name for name, until in self._suspects.items() if self._interruption.begun or now >= until]:
+        for name in self._alarm.ended(now):
             self._on_ended(name, -signal.SIGTERM)
         if self._policy.state == REGISTERING:
             return Outcome(0, "") if self._is_cleared(now) else None
@@ -140,7 +143,7 @@ class Coordinator:
     def _patience(self) -> float:
         """Seconds until something is due."""
         due = [time.monotonic() + _LOOK_SECONDS, self._switchboard.wakes_at, self._status.wakes_at]
-        due += [self._alarm.wakes_at, *self._suspects.values()]
+        due.append(self._alarm.wakes_at)
         if self._policy.state == REGISTERING:
             due.append((self._preflight or self._registration).wakes_at)
         else:
@@ -156,10 +159,10 @@ class Coordinator:
                 self._take_early(connection, str(kind), message)
             elif kind == "started":
                 self._on_started(connection.name, int(message["pid"]))
-            elif kind == "ended" and self._is_suspect(int(message["code"])):
-                self._suspects[connection.name] = time.monotonic() + _SUSPECT_SECONDS
             elif kind == "ended":
-                self._on_ended(connection.name, int(message["code"]))
+                code, unasked = int(message["code"]), self._policy.state == TRAINING
+                if not (unasked and self._alarm.suspects(connection.name, code, time.monotonic())):
+                    self._on_ended(connection.name, code)
             elif kind == "lost":
                 self._on_lost(connection, str(message["lost"]))
             elif kind == "control":
@@ -284,19 +287,11 @@ class Coordinator:
         if self._interruption.withdraw():
             _say(f"{connection.name} is gone: its step was being ended")
             self._policy.resume()
+        self._lost_hosts.add(connection.host)
         self._on_ended(connection.name, None)
 
-    def _is_suspect(self, code: int) -> bool:
-        """Whether a program's end may be the first sign of a preemption.
-
-        With proctrack/linuxproc the signal reaches the program as well as its agent.
-        """
-        unasked = self._policy.state == TRAINING and not self._interruption.begun
-        return code == -signal.SIGTERM and unasked and not self._settings.local
-
     def _on_ended(self, name: str, code: Optional[int]) -> None:
-        self._interruption.ended(name)
-        self._suspects.pop(name, None)
+        self._alarm.gone(name)
         self._deliver(self._switchboard.ended(name))
         self._status.task(name, state="lost" if code is None else "ended", code=code)
         self._carry_out(self._policy.ended(name, code, time.monotonic()))

@@ -183,8 +183,8 @@ class Interruption:
 
     @property
     def reason(self) -> str:
-        """What happened, in words."""
-        return f"{self.meaning or UNKNOWN}: {self._reason}"
+        """What happened, in words, as far as it is known."""
+        return f"{self.meaning}: {self._reason}" if self.meaning else self._reason
 
     @property
     def at_once(self) -> bool:

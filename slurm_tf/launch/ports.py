@@ -13,6 +13,9 @@ from slurm_tf.errors import AllocationError
 _SIOCGIFADDR = 0x8915  # linux/sockios.h
 _RETRY_SECONDS = 0.2
 
+# Whoever is there says so, at a port where nobody listens: discard (RFC 863).
+_DISCARD = 9
+
 
 def reserve(ports: Optional[Tuple[int, int]], deadline: float) -> socket.socket:
     """Return a socket bound to a free TCP port, not listening, that lets TensorFlow bind and listen on the same port.
@@ -92,6 +95,15 @@ def own_addresses(interface: str) -> List[str]:
     reachable = [text for text in dict.fromkeys(found) if not is_loopback(text)]
     routed = address_towards("192.0.2.1")  # TEST-NET-1, RFC 5737
     return list(dict.fromkeys([*reachable, *([routed] if routed else [])])) or ["127.0.0.1"]
+
+
+def is_there(host: str, seconds: float) -> bool:
+    """Whether the machine at `host` answers in that time: it refuses a connection, or takes it."""
+    try:
+        socket.create_connection((host, _DISCARD), seconds).close()
+    except OSError as error:
+        return isinstance(error, ConnectionRefusedError)
+    return True
 
 
 def is_loopback(address: str) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import time
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 from tests.cluster.group import Member
 from tests.cluster.test_verbs import gone
 from tests.conftest import ROOT
+from tests.sandbox import linux
 from tests.sandbox.cluster import Sandbox
 
 pytestmark = pytest.mark.slurm
 
 SPEAKS = ROOT / "tests" / "launch" / "programs" / "speaks.py"
+QUIET: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 JOB = """name = "a"
 strategy = "multi_worker"
 command = ["python3", "{program}", "{total}", "0.1", "1000000"]
@@ -78,6 +81,12 @@ def preempt(sandbox: Sandbox) -> None:
     sandbox.run("srun", "--qos=urgent", "-N4", "--exclusive", "true", user="bob", timeout=120)
 
 
+def kill_coordinator(sandbox: Sandbox) -> None:
+    """Send SIGTERM to the batch script, which is the coordinator, and to nothing else."""
+    argv = ("pkill", "-TERM", "-f", "launch.pyz coordinate")
+    assert any(sandbox.run(*argv, user="alice", node=node, check=False).returncode == 0 for node in sandbox.shape.names)
+
+
 def test_three_preemptions_in_a_row_lose_nothing(alice: Member, sandbox: Sandbox) -> None:
     run = Run(alice, "--qos=scavenge", total=250)
     for number in range(3):
@@ -138,7 +147,7 @@ def test_what_is_cancelled_saves_and_never_comes_back(how: str, alice: Member, s
     if how == "slurm-tf":
         alice.ok("cancel", "a-1")
     elif how == "the batch script alone":
-        sandbox.run("pkill", "-TERM", "-f", "launch.pyz coordinate", user="alice", node="node1")
+        kill_coordinator(sandbox)
     else:
         alice.run("scancel", *(["--signal=TERM"] if "signal" in how else []), run.job)
     run.wait_for(r"\[worker:0\] leaves with")
@@ -151,3 +160,117 @@ def test_what_is_cancelled_saves_and_never_comes_back(how: str, alice: Member, s
     (row,) = run.attempts()
     assert (row["meaning"], row["code"]) == ("cancel", 143)
     assert [row["last"]] == run.steps("interrupted at")
+
+
+def test_a_scancel_in_the_grace_time_is_a_cancel(alice: Member, sandbox: Sandbox) -> None:
+    # a program that does not save in time: its job is still there when the user has had enough
+    deaf = "import json,os,socket,time; s=socket.socket(fileno=int(os.environ['SLURM_TF_CONTROL_FD'])); "
+    deaf += 's.sendall(json.dumps({"hello":{"writes":True}}).encode()+b"\\n"); print("up",flush=True); time.sleep(1000)'
+    name = alice.write("deaf.py", deaf)
+    run = Run(alice, "--qos=slow-scavenge", program=name)
+    run.wait_for(r"\[worker:0\] up")
+    urgent = sandbox.popen("srun", "--qos=urgent", "-N4", "--exclusive", "true", user="bob", **QUIET)
+    try:
+        run.wait_for("slurm-tf: preemption: ")
+        alice.run("scancel", run.job)
+        assert alice.type("wait", "a-1", timeout=60).returncode != 0
+    finally:
+        urgent.kill()
+        urgent.wait(20)
+    time.sleep(5)
+    (point,) = alice.status("a-1")
+    assert (point["state"], point["requeues"]) == ("CANCELLED", 0), run.output
+
+
+def test_where_slurmctld_does_not_say_nothing_is_put_back(alice: Member, sandbox: Sandbox) -> None:
+    run = Run(alice)
+    run.wait_for(r"\[worker:0\] trains")
+    controller = sandbox.run("cat", "/run/slurmctld.pid", user="root").stdout.strip()
+    sandbox.run("kill", "-STOP", controller, user="root")
+    try:
+        kill_coordinator(sandbox)
+        deadline = time.monotonic() + 60
+        log = run.folder / "logs" / f"slurm-{run.job}.out"
+        while "slurm-tf: unknown: the coordinator got SIGTERM" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.3)
+    finally:
+        sandbox.run("kill", "-CONT", controller, user="root")
+    run.wait_for(r"\[worker:0\] leaves with")
+    assert run.attempts()[0]["last"] == run.steps("interrupted at")[0]
+    # it waits for what Slurm makes of it; nobody makes anything
+    kill_coordinator(sandbox)
+    assert alice.type("wait", "a-1", timeout=60).returncode == 143
+    assert alice.sacct(run.job) == ["FAILED"]
+    assert run.attempts()[0]["meaning"] == "unknown"
+
+
+ENDS = 'name = "a"\nstrategy = "single"\ncommand = ["bash", "-c", \'{program}\']\n[roles.worker]\n[retry]\nwait = 0\n'
+SAYS = 'say() { echo "$1" >&$SLURM_TF_CONTROL_FD; }; '
+
+
+class Ends(Run):
+    """A run of a shell program of one task."""
+
+    def __init__(self, member: Member, program: str) -> None:
+        self.member = member
+        self.job = member.submit(member.write("a.toml", ENDS.format(program=SAYS + program)))
+        self.folder = member.folder / "runs" / "a-1"
+
+
+def test_a_program_that_fails_after_a_new_checkpoint_is_tried_again(alice: Member) -> None:
+    commit = 'say "{\\"committed\\": {\\"step\\": 5}}"; sleep 0.5'
+    run = Ends(alice, f"echo life; case $SLURM_RESTART_COUNT in 1) exit 0;; *) {commit}; exit 9;; esac")
+    run.wait_for("life")
+    run.start_again()
+    assert alice.type("wait", "a-1", timeout=60).returncode == 0, run.output
+    assert [(row["meaning"], row["code"], row["last"]) for row in run.attempts()] == [("failure", 9, 5), ("", 0, None)]
+
+
+def test_three_attempts_in_vain_end_the_run(alice: Member) -> None:
+    run = Ends(alice, "echo life; exit 75")
+    for number in range(2):
+        run.wait_for("life", number + 1)
+        run.start_again()
+    done = alice.type("wait", "a-1", timeout=60)
+    assert done.returncode == 78, run.output
+    assert "3 attempts in a row committed no new checkpoint" in run.output
+    assert "3 attempts in a row" in alice.ok("status", "a-1")
+    assert [row["meaning"] for row in run.attempts()] == ["retry", "retry", ""]
+
+
+def test_a_point_of_an_array_goes_on_alone(alice: Member, sandbox: Sandbox) -> None:
+    text = JOB.format(program=SPEAKS, total=0, more="sweep.n = [1, 2]", tables="").replace('"0.1"', '"0.{n}"')
+    number = alice.submit(alice.write("a.toml", text), "--qos=scavenge")
+    for point in range(2):
+        alice.wait_for(f"a-1/{point}", "state", "RUNNING")
+    log = [alice.folder / "runs" / "a-1" / "logs" / f"slurm-{number}_{point}.out" for point in range(2)]
+    linux.wait_until("both train", lambda: all("[worker:0] trains" in path.read_text() for path in log), 60)
+    sandbox.run("srun", "--qos=urgent", "-N4", "--exclusive", "true", user="bob", timeout=120)
+    for point in range(2):
+        alice.wait_for(f"a-1/{point}", "state", "PENDING")
+    assert gone(sandbox, "a-1/launch.pyz", 20)
+    time.sleep(2)
+    for point in range(2):
+        alice.run("scontrol", "update", f"JobId={number}_{point}", "StartTime=now")
+    assert alice.type("wait", "a-1", timeout=120).returncode == 0, log[0].read_text() + log[1].read_text()
+    for point in range(2):
+        path = alice.folder / "runs" / "a-1" / str(point) / "attempts.json"
+        rows = json.loads(path.read_text())["attempts"]
+        assert [(row["id"], row["meaning"]) for row in rows] == [
+            (f"{number}_{point}.0", "preemption"), (f"{number}_{point}.1", ""),
+        ]  # fmt: skip
+
+
+def test_a_program_of_any_kind_saves_at_the_job_files_signal(alice: Member, sandbox: Sandbox) -> None:
+    trap = 'trap "echo saves; exit 0" USR1; echo up; test $SLURM_RESTART_COUNT || while true; do sleep 0.1; done'
+    text = ENDS.format(program=trap).replace("[retry]\nwait = 0", '[checkpoint]\nsignal = "USR1"')
+    run = Ends.__new__(Ends)
+    run.member, run.folder = alice, alice.folder / "runs" / "a-1"
+    run.job = alice.submit(alice.write("a.toml", text), "--qos=scavenge")
+    run.wait_for(r"\[worker:0\] up")
+    preempt(sandbox)
+    run.start_again()
+    assert alice.type("wait", "a-1", timeout=60).returncode == 0, run.output
+    assert run.output.count("[worker:0] saves\n") == 1
+    assert [row["meaning"] for row in run.attempts()] == ["preemption", ""]

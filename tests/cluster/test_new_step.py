@@ -76,7 +76,7 @@ def test_a_killed_agent_without_a_budget(strategy: str, alice: Member) -> None:
 
 
 def test_a_new_step_without_one_of_its_nodes_names_the_node(alice: Member) -> None:
-    number = submit(alice, "multi_worker", 3, "[sbatch]\nno-kill = true\n")
+    number = submit(alice, "multi_worker", 3, "[sbatch]\nno-kill = true\nno-requeue = true\n")
     node, _ = started(alice, "worker:2")
     alice.sandbox.stop_node(node)
     try:

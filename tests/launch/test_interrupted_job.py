@@ -37,7 +37,7 @@ def test_a_job_on_this_machine_saves_and_ends(number: int, code: int, start_job:
         job.wait_for(rf"^\[{task}\] trains")
     job.process.send_signal(number)
     assert job.wait(20) == code
-    step = int(job.wait_for(r"^\[worker:0\] interrupted at (\d+): (unknown|cancel): the coordinator got ")[1])
+    step = int(job.wait_for(r"^\[worker:0\] interrupted at (\d+): cancel: the coordinator got ")[1])
     assert saved(job) == step
     assert "leaves with 75" in job.text
     (row,) = attempts(job)

@@ -90,3 +90,15 @@ def test_the_address_towards_somebody() -> None:
     for own in ports.own_addresses(""):
         if not own.startswith("127."):
             assert ports.address_towards(own) == own
+
+
+@pytest.mark.parametrize(
+    ("error", "there"), [(ConnectionRefusedError(), True), (TimeoutError(), False), (OSError(113, "No route"), False)]
+)
+def test_a_machine_that_says_no_is_there(error: OSError, there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(*_: object) -> None:
+        raise error
+
+    assert ports.is_there("127.0.0.1", 3.0)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    assert ports.is_there("10.0.0.1", 3.0) == there

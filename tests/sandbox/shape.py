@@ -21,7 +21,8 @@ QOS = (
     "strict MaxTRESPerUser=gres/gpu=3 Flags=DenyOnLimit",
     "scavenge PreemptMode=requeue GraceTime=5 Priority=1",
     "evictable PreemptMode=cancel GraceTime=5 Priority=1",
-    "urgent Preempt=scavenge,evictable Priority=1000",
+    "slow-scavenge PreemptMode=requeue GraceTime=60 Priority=1",
+    "urgent Preempt=scavenge,evictable,slow-scavenge Priority=1000",
 )
 
 
