@@ -89,7 +89,8 @@ def test_a_point_of_a_shared_run_is_shared(shared: bool, tmp_path: Path) -> None
     Path(run.settings).write_text(dataclasses.replace(DEFAULTS, points={"3": {}}).to_json())
     if shared:
         files.share(run.path)
-    folder, _ = opening.open_run(run.path, "3")
+    place, _ = opening.open_run(run.path, 3, {})
+    folder = place.folder
     assert [files.is_shared(each) for each in (folder.path, folder.checkpoints)] == [shared] * 2
     for each in (folder.logs, folder.exports, folder.tensorboard):
         assert os.stat(each).st_mode & 0o77 == 0
