@@ -2,17 +2,30 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TENSORFLOW := 2.21
+# what `make test-matrix` runs on, each in an environment of its own
+MATRIX := 2.18 2.21
 
-.PHONY: demo test test-long quick lint bench bench-allreduce bench-overhead bench-checkpoint bench-goodput horovod sandbox sandbox-shell sandbox-down clean
+.PHONY: demo test test-long test-matrix matrix quick lint bench bench-allreduce bench-overhead bench-checkpoint \
+	bench-goodput horovod sandbox sandbox-shell sandbox-down clean
 
 demo: $(VENV)/.examples ## train on this machine; NAME=cancer-1 goes on with that run
 	$(BIN)/slurm-tf run jobs/cancer_ps.toml $(if $(NAME),--name $(NAME))
 
-test: lint $(VENV)/.test $(VENV)/.examples $(VENV)/.horovod ## all tests but the long ones
+test: lint $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod ## all tests but the long ones
 	$(BIN)/pytest -m "not mpi and not long" $(ARGS)
 
-test-long: $(VENV)/.test $(VENV)/.examples $(VENV)/.horovod ## all tests, an hour
+test-long: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod ## all tests, an hour
 	$(BIN)/pytest $(ARGS)
+
+test-matrix: $(MATRIX:%=test-matrix-%) ## the tests of marker matrix on each TensorFlow of MATRIX
+
+test-matrix-%: # one of them
+	$(MAKE) matrix VENV=.venv-tf$* TENSORFLOW=$*
+
+matrix: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras
+	$(BIN)/slurm-tf plugin horovod
+	$(BIN)/pytest -m matrix $(ARGS)
 
 quick: $(VENV)/.test ## a minute: no TensorFlow, no Slurm
 	$(BIN)/ruff check
@@ -54,7 +67,7 @@ sandbox-down: ## end it and remove all of it
 	@$(BIN)/python -m tests.sandbox down
 
 clean: ## what these doors made, but for runs/
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(MATRIX:%=.venv-tf%) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -67,7 +80,12 @@ $(VENV)/.test: $(VENV)/.python setup.cfg pyproject.toml
 	@touch $@
 
 $(VENV)/.examples: $(VENV)/.python setup.cfg pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[examples]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[examples]' 'tensorflow-cpu==$(TENSORFLOW).*'
+	@touch $@
+
+# alone: what it depends on is the package `tensorflow`, whose files are those of tensorflow-cpu
+$(VENV)/.tf_keras: $(VENV)/.examples
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'tf_keras==$(TENSORFLOW).*'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.python setup.cfg pyproject.toml

@@ -57,6 +57,7 @@ ROOMS = {
 ONLY_IN = {
     "tensorflow": {"train"},
     "keras": {"train"},
+    "tf_keras": {"train"},
     "horovod": {"train"},
     "mpi4py": {"train"},
     "jinja2": {"submit.render"},

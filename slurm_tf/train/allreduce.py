@@ -7,7 +7,7 @@ model, so none of what fails in Keras 3 under MultiWorkerMirroredStrategy is met
 """
 
 import functools
-from typing import Any, Callable, List, Optional, Protocol, Sequence
+from typing import Any, Callable, List, Optional, Protocol, Sequence, Tuple
 
 import tensorflow as tf
 
@@ -124,6 +124,11 @@ def broadcast(collective: Collective, variables: Sequence[Any]) -> None:
         variable.assign(tf.cast(total, value.dtype))
 
 
+def inner(variable: Any) -> tf.Variable:
+    """Return TensorFlow's variable, which Keras 3 puts into one of its own."""
+    return variable if isinstance(variable, tf.Variable) else variable.value
+
+
 def average_floats(collective: Collective, variables: Sequence[Any]) -> None:
     """Give the floating-point ones of `variables` their mean over the tasks: moving statistics, for one."""
     floats = [variable for variable in variables if "float" in str(variable.dtype)]
@@ -152,28 +157,39 @@ def averaging(optimizer: Any, collective: Collective) -> None:
 def synchronize(layer: Any, collective: Collective, share: Callable[[], Optional[tf.Tensor]]) -> None:
     """Make BatchNormalization(synchronized=True) use the statistics of all tasks, which is what that option means.
 
-    Keras asks the current tf.distribute replica for them, and here there is none. As Keras does, the variance is
-    E(x^2) - E(x)^2; sums, squares and count travel in one reduction. A task whose `share` is 0 adds nothing.
+    Keras asks the current tf.distribute replica for them, and here there is none. `share`: see `moments`.
     """
     if not hasattr(layer, "_moments"):
         raise UsageError("this Keras has another BatchNormalization", "Keras 3.0 to 3.15", "set synchronized=False")
+
+    def moments_of(inputs: tf.Tensor, mask: Optional[tf.Tensor]) -> Any:
+        axes = [axis for axis in range(inputs.shape.rank) if axis != layer.axis % inputs.shape.rank]
+        return moments(collective, inputs, axes, mask, share())
+
+    layer._moments = moments_of
+
+
+def moments(
+    collective: Collective, inputs: tf.Tensor, axes: Sequence[int], mask: Any, part: Any, keepdims: bool = False
+) -> Tuple[tf.Tensor, tf.Tensor]:
+    """Return the mean and the variance of `inputs` over `axes` and all tasks; a task whose `part` is 0 adds nothing.
+
+    As Keras does, the variance is E(x^2) - E(x)^2; sums, squares and count travel in one reduction.
+    """
+    if mask is not None:
+        raise UsageError("BatchNormalization(synchronized=True) got a mask", "inputs without one")
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def total(tensor: tf.Tensor) -> Any:
         return collective.sum([tensor])[0], lambda gradient: collective.sum([gradient])[0]
 
-    def moments(inputs: tf.Tensor, mask: Optional[tf.Tensor]) -> Any:
-        if mask is not None:
-            raise UsageError("BatchNormalization(synchronized=True) got a mask", "inputs without one")
-        values = tf.cast(inputs, tf.float32)
-        axes = [axis for axis in range(values.shape.rank) if axis != layer.axis % values.shape.rank]
-        sums, squares = tf.reduce_sum(values, axes), tf.reduce_sum(tf.square(values), axes)
-        width = tf.shape(sums)[0]
-        count = tf.cast(tf.size(values) // width, tf.float32)
-        own, part = tf.concat([sums, squares, [count]], 0), share()
-        all_of_it = total(own if part is None else own * tf.sign(part))
-        mean = all_of_it[:width] / all_of_it[-1]
-        variance = tf.maximum(all_of_it[width : 2 * width] / all_of_it[-1] - tf.square(mean), 0.0)
-        return tf.cast(mean, inputs.dtype), tf.cast(variance, inputs.dtype)
-
-    layer._moments = moments
+    values = tf.cast(inputs, tf.float32)
+    sums, squares = (tf.reduce_sum(each, axes, keepdims) for each in (values, tf.square(values)))
+    width = tf.size(sums)
+    count = tf.cast(tf.size(values) // width, tf.float32)
+    own = tf.concat([tf.reshape(sums, [-1]), tf.reshape(squares, [-1]), [count]], 0)
+    all_of_it = total(own if part is None else own * tf.sign(part))
+    mean = all_of_it[:width] / all_of_it[-1]
+    variance = tf.maximum(all_of_it[width : 2 * width] / all_of_it[-1] - tf.square(mean), 0.0)
+    mean, variance = (tf.cast(tf.reshape(each, sums.shape), inputs.dtype) for each in (mean, variance))
+    return mean, variance

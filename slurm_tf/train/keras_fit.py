@@ -1,76 +1,87 @@
-"""`model.fit` of Keras 3 under our strategies: one callback, and a model prepared for its tasks."""
+"""`model.fit` under our strategies: one callback, and a model prepared for its tasks. Keras 3, or tf_keras."""
 
 import contextlib
+import sys
 import time
 import warnings
 from typing import Any, Callable, Dict, List, Optional
 
-import keras
-
 from slurm_tf.errors import UsageError
-from slurm_tf.train import allreduce, own, padding, replicas
+from slurm_tf.train import allreduce, keras_2, keras_3, own, padding, replicas
 from slurm_tf.train.batches import Batches
 from slurm_tf.train.boundary import Boundary
 
 _REPORT_SECONDS = 5.0
 
 
-def prepare(model: Any, collective: allreduce.Collective, batches: List[Batches]) -> None:
-    """Make a compiled and built Keras 3 model reduce over the tasks, and leave out the padding of `batches`."""
-    if not isinstance(model, keras.Model):
-        raise UsageError(f"found a {type(model).__name__}", "a model of Keras 3")
-    if model.optimizer is None or not model.built:
+def prepare(model: Any, collective: allreduce.Collective, batches: List[Batches], accumulate: int) -> None:
+    """Make a compiled and built model reduce over the tasks, and leave out the padding of `batches`.
+
+    Its optimizer applies the mean gradient of each `accumulate` steps. Raises UsageError.
+    """
+    keras = _keras(model)
+    kind = _kind(keras)
+    if getattr(model, "optimizer", None) is None or not model.built:
         raise UsageError(
             "the model is not compiled, or has no variables yet",
             "model.compile(...) and known input shapes before run.callbacks(model)",
             "begin the model with keras.Input, or call model.build(shape)",
         )
+    kind.accumulate(model.optimizer, accumulate)
     # fit shuffles arrays of its own; ours are in the order of the run already (Keras 3.15)
     warnings.filterwarnings("ignore", message="`shuffle=True` was passed", category=UserWarning)
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+    kind.build(model)
     left_out = padding.Padding(batches, collective)
-    left_out.cut_off(model)
+    left_out.cut_off(model, kind)
+    kind.average(model, collective, left_out)
     if collective.size == 1:
         return
-    if model.steps_per_execution > 1:
+    steps = kind.steps_per_execution(model)
+    if steps != 1:
         # TensorFlow cannot run a reduction in the branch that Keras puts each further step in (2.21)
-        raise UsageError(
-            f"found steps_per_execution={model.steps_per_execution} on {collective.size} tasks", "1, the default"
-        )
+        raise UsageError(f"found steps_per_execution={steps} on {collective.size} tasks", "1, the default")
     # XLA, which Keras chooses by itself on GPUs, cannot compile a reduction between processes
     model.jit_compile = False
-    allreduce.averaging(model.optimizer, collective)
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization) and layer.synchronized:
-            allreduce.synchronize(layer, collective, lambda: left_out.share)
+            kind.synchronize(layer, collective, left_out)
 
 
-def accumulate(model: Any, steps: int) -> None:
-    """Have the optimizer of `model` apply the mean gradient of each `steps` steps. Raises UsageError."""
-    # with mixed precision Keras puts one optimizer into another, which accumulates
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    if steps == 1 or optimizer is None or optimizer.gradient_accumulation_steps == steps:
-        return
-    if optimizer.gradient_accumulation_steps or optimizer.built:
-        raise UsageError(
-            f"found train.accumulate={steps} and an optimizer that is built, or accumulates by itself",
-            "one that model.compile(...) has just been given",
-        )
-    optimizer.gradient_accumulation_steps = steps
+def _keras(model: Any) -> Any:
+    """Return the library that `model` is of; none is imported for it. Raises UsageError."""
+    for name in ("keras", "tf_keras"):
+        library = sys.modules.get(name)
+        if library is not None and isinstance(model, library.Model):
+            return library
+    raise UsageError(f"found a {type(model).__name__}", "a model of Keras 3 or tf_keras")
 
 
-class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
+def _kind(keras: Any) -> Any:
+    return keras_3 if int(keras.__version__.partition(".")[0]) >= 3 else keras_2
+
+
+def callback(model: Any, *arguments: Any) -> Any:
+    """Return a `FitCallback` for `model`, with these arguments."""
+    keras = _keras(model)
+    return type("FitCallback", (FitCallback, keras.callbacks.Callback), {})(_kind(keras), *arguments)
+
+
+class FitCallback:
     """Goes on at the step of the checkpoint, has it saved, averages what only one task has seen, reports."""
+
+    params: Dict[str, Any]
+    model: Any
 
     def __init__(
         self,
+        kind: Any,
         collective: allreduce.Collective,
         batches: List[Batches],
         boundary: Boundary,
         report: Callable[..., None],
     ) -> None:
         super().__init__()
+        self._kind = kind
         self._collective, self._batches, self._boundary, self._report = collective, batches, boundary, report
         self._epoch_start = boundary.step
         self._check = replicas.Check(collective, lambda: self.model.trainable_variables)
@@ -79,16 +90,16 @@ class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._trains = False
 
     def on_train_begin(self, logs: Optional[Dict[str, Any]] = None) -> None:
-        """Go on in the epoch of the first step, as keras.callbacks.BackupAndRestore does it."""
-        self.model._initial_epoch = self._boundary.step // self._steps_per_epoch
+        """Go on in the epoch of the first step."""
+        self._kind.begin(self.model, self._boundary.step // self._steps_per_epoch)
+        self._place_data()
         self._trains = True
         self._boundary.phase("compile")
 
     def on_epoch_begin(self, epoch: int, logs: Optional[Dict[str, Any]] = None) -> None:
         """Start the data at the step."""
         self._epoch_start = self._boundary.step
-        for batches in self._batches:
-            batches.step = self._boundary.step
+        self._place_data()
 
     def on_train_batch_end(self, batch: int, logs: Optional[Dict[str, Any]] = None) -> None:
         """Count, save when due, and stop at the last step: a resumed epoch starts in the middle of one."""
@@ -125,11 +136,17 @@ class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
             for name, each in zip(names, sums):
                 (logs or {})[name] = float(each / total)
         self._say(logs, epoch=f"{epoch + 1}/{self.params['epochs']}")
+        # tf_keras takes the next epoch's iterator before it says that the epoch begins
+        self._place_data()
 
     def on_train_end(self, logs: Optional[Dict[str, Any]] = None) -> None:
         """Write the last checkpoint and see it on storage."""
         self._trains = False
         self._boundary.reached(self._boundary.step, last=True)
+
+    def _place_data(self) -> None:
+        for batches in self._batches:
+            batches.step = self._boundary.step
 
     @property
     def _steps_per_epoch(self) -> int:

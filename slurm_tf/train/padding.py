@@ -33,8 +33,16 @@ class Padding:
         """Return this part's share in the gradients of the step."""
         return getattr(self._step, "share", None)
 
-    def cut_off(self, model: Any) -> None:
-        """Have the train_step of `model` see neither padding nor the weights that mark it. Raises UsageError."""
+    def weigh(self, loss: tf.Tensor) -> tf.Tensor:
+        """Return the loss of this part of the step that is being traced, times its share."""
+        self._step.weighed = True
+        return loss if self.share is None else loss * tf.cast(self.share, loss.dtype)
+
+    def cut_off(self, model: Any, kind: Any) -> None:
+        """Have the train_step of `model` see neither padding nor the weights that mark it. Raises UsageError.
+
+        `kind`: keras_2 or keras_3. `kind.WEIGHS` is what a train_step must do so that `weigh` is called.
+        """
         train_step = getattr(model.train_step, "with_padding", model.train_step)
 
         def without_padding(data: Any) -> Any:
@@ -42,6 +50,8 @@ class Padding:
             if batches is None:
                 return train_step(data)
             *values, weight = data
+            if not batches.weighted:
+                kind.look_at(weight)
             if batches.remainder:
                 values, weight = self._cut(batches, values, weight)
             values += [weight] if batches.weighted else []
@@ -55,19 +65,11 @@ class Padding:
                 raise UsageError(
                     f"found {batches.remainder} samples left for the last batch of an epoch, and a train_step that "
                     "does not weigh its loss",
-                    "loss = self.optimizer.scale_loss(loss) in it, as Keras' own has it",
+                    f"{kind.WEIGHS} in it, as Keras' own has it",
                     f"or {batches.batch_size} x N samples",
                 )
             return logs
 
-        scale_loss = getattr(model.optimizer.scale_loss, "with_padding", model.optimizer.scale_loss)
-
-        def weighed(loss: tf.Tensor) -> tf.Tensor:
-            self._step.weighed = True
-            return scale_loss(loss if self.share is None else loss * tf.cast(self.share, loss.dtype))
-
-        weighed.with_padding = scale_loss  # type: ignore[attr-defined]
-        model.optimizer.scale_loss = weighed
         without_padding.with_padding = train_step  # type: ignore[attr-defined]
         model.train_step, model.train_function = without_padding, None
         if self._all and self._all[-1].remainder:
@@ -110,7 +112,10 @@ class Padding:
 
     def _uncounted_if_empty(self, model: Any, step: Any) -> Any:
         """Run a step that may be on padding alone, which then leaves the metrics as they are."""
-        variables = [variable.value for metric in model.metrics for variable in metric.variables]
+        if not getattr(getattr(model, "compiled_loss", None), "built", True):
+            # tf_keras makes its metrics in the first step, of which this is a trace
+            tf.function(step).get_concrete_function()
+        variables = [allreduce.inner(variable) for metric in model.metrics for variable in metric.variables]
         before = [tf.identity(variable) for variable in variables]
         logs = step()
         for variable, value in zip(variables, before):

@@ -30,10 +30,9 @@ def init() -> "Run":
     if place.strategy == "ps" and place.role in ("worker", "ps"):
         strategies.serve(place, control)
     if place.mixed_precision:
-        import keras
-
-        # layers take the policy when they are made
-        keras.mixed_precision.set_global_policy(f"mixed_{place.mixed_precision}")
+        # layers take the policy when they are made; tf.keras is that of Keras 3 or, as the user says, of tf_keras
+        for keras in {tf.keras, sys.modules.get("tf_keras", tf.keras)}:
+            keras.mixed_precision.set_global_policy(f"mixed_{place.mixed_precision}")
     return Run(place, control)
 
 
@@ -252,12 +251,11 @@ class Run:
         if self._coordinator is not None:
             raise UsageError("model.fit under strategy ps", "run.loop", "Keras 3 cannot fit on parameter servers")
         with self.scope():
-            keras_fit.accumulate(model, self._place.accumulate)
-            keras_fit.prepare(model, self._collective, self._batches)
+            keras_fit.prepare(model, self._collective, self._batches, self._place.accumulate)
         self.checkpoint(model=model, optimizer=model.optimizer)
         if self.step and not self._batches and self.is_chief:
             _say(_POSITION_LOST)
-        return [keras_fit.FitCallback(self._collective, self._batches, self._boundary, self.report)]
+        return [keras_fit.callback(model, self._collective, self._batches, self._boundary, self.report)]
 
     # --- telling ---
 

@@ -25,6 +25,7 @@ def steps_and_accuracy(job: RunningJob) -> tuple[int, float]:
     return int(steps), float(accuracy)
 
 
+@pytest.mark.matrix
 def test_the_demo_trains_prints_saves_exports_and_resumes(run_job: RunJob, tmp_path: Path) -> None:
     import numpy as np
     import tensorflow as tf

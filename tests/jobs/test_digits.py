@@ -86,6 +86,7 @@ def single(path: str) -> Trained:
         return trained(Path(folder), "single", "", path)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("strategy", ["multi_worker", "horovod", "mirrored"])
 def test_one_program_does_the_same_under_any_strategy(strategy: str, tmp_path: Path, venv_path: str) -> None:
     """mirrored: two devices of one machine, which stand for two GPUs."""
@@ -147,6 +148,7 @@ def test_a_dead_proxy_does_not_stop_the_workers(run_job: RunJob) -> None:
     assert len({checksum for _, _, checksum in job.find(RANKS)}) == 1
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("whom", ["the worker", "its agent"])
 def test_a_killed_worker_starts_all_again_from_the_last_checkpoint(whom: str, run_job: RunJob) -> None:
     job = run_job(

@@ -66,6 +66,7 @@ print("rank", run.rank, "w", [round(float(v), 3) for v in w.numpy()])
 """
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("strategy", "more"), [("single", ""), ("mirrored", ""), ("multi_worker", "count = 2")])
 def test_a_loop_of_its_own_under_every_strategy(strategy: str, more: str, run_job: RunJob, tmp_path: Path) -> None:
     job = run_job(write(tmp_path, OWN_LOOP, strategy, more))
@@ -100,6 +101,7 @@ tf.distribute.MirroredStrategy.__init__ = lambda self: make_mirrored(self, ["CPU
 """
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("strategy", "devices", "replicas"), [("single", "", "1"), ("mirrored", TWO_DEVICES, "2")])
 def test_fit_of_keras_3(strategy: str, devices: str, replicas: str, run_job: RunJob, tmp_path: Path) -> None:
     """mirrored: two devices of one machine, which stand for two GPUs."""

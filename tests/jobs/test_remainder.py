@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests import horovod, tf_keras
 from tests.jobs.conftest import RunJob
 from tests.jobs.test_programs import TWO_DEVICES, write
 
@@ -13,7 +14,8 @@ pytestmark = pytest.mark.tensorflow
 
 # penalties on weights and activations, statistics of batches: all that weights of 0 alone would not undo
 MODEL = """
-import numpy as np, keras, tensorflow as tf
+import numpy as np, tensorflow as tf
+import {keras} as keras
 {devices}
 random = np.random.default_rng(0)
 x = random.normal(size=({samples}, 4)).astype("f")
@@ -35,7 +37,8 @@ def make():
     )
     return model
 def say(model, logs):
-    values = np.concatenate([np.ravel(variable) for variable in model.variables if "seed" not in variable.path])
+    own = [variable for variable in model.variables if "seed" not in getattr(variable, "path", "")]
+    values = np.concatenate([np.ravel(variable) for variable in own])
     names = ("accuracy", "mae") if {weighted} else ("accuracy", "mae", "wmse")
     print("variables", [float(value) for value in values], [round(float(logs[name]), 4) for name in names])
 """
@@ -67,28 +70,36 @@ def result(text: str) -> list[tuple[list[float], list[float]]]:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "more", "samples", "weighted"),
+    ("keras", "strategy", "more", "samples", "weighted"),
     [
-        ("single", "", 21, True),
-        ("multi_worker", "count = 2", 21, False),
-        ("multi_worker", "count = 2", 21, True),
-        ("multi_worker", "count = 2", 17, True),
-        ("multi_worker", "count = 2", 24, True),
-        ("mirrored", "", 21, False),
-        ("mirrored", "", 21, True),
+        ("keras", "single", "", 21, True),
+        ("keras", "multi_worker", "count = 2", 21, False),
+        ("keras", "multi_worker", "count = 2", 21, True),
+        pytest.param(*("keras", "multi_worker", "count = 2", 17, True), marks=pytest.mark.matrix),
+        ("keras", "multi_worker", "count = 2", 24, True),
+        ("keras", "mirrored", "", 21, False),
+        ("keras", "mirrored", "", 21, True),
+        pytest.param(*("tf_keras", "multi_worker", "count = 2", 17, True), marks=pytest.mark.matrix),
+        pytest.param(*("tf_keras", "multi_worker", "count = 2", 24, False), marks=pytest.mark.matrix),
+        pytest.param(*("tf_keras", "horovod", "count = 2", 21, False), marks=pytest.mark.matrix),
+        pytest.param(*("tf_keras", "mirrored", "", 21, False), marks=pytest.mark.matrix),
     ],
 )
 def test_fit_on_a_padded_batch_is_training_on_what_is_there(
-    strategy: str, more: str, samples: int, weighted: bool, run_job: RunJob, tmp_path: Path
+    keras: str, strategy: str, more: str, samples: int, weighted: bool, run_job: RunJob, tmp_path: Path
 ) -> None:
     """17 samples: one is left for two tasks, so that one of them has padding alone.
 
     Under mirrored Keras 3.15 itself miscounts penalties on activations before a synchronized BatchNormalization.
     """
+    if keras == "tf_keras":
+        tf_keras.require()
+    if strategy == "horovod":
+        horovod.require()
 
     def program(text: str, devices: str) -> str:
         activity = "None" if strategy == "mirrored" else "l2"
-        values: dict[str, Any] = {"samples": samples, "weighted": weighted, "activity": activity}
+        values: dict[str, Any] = {"keras": keras, "samples": samples, "weighted": weighted, "activity": activity}
         return re.sub(r"\{(\w+)\}", lambda match: str({**values, "devices": devices}[match[1]]), MODEL + text)
 
     many = run_job(write(tmp_path, program(TOGETHER, TWO_DEVICES if strategy == "mirrored" else ""), strategy, more))
@@ -129,7 +140,8 @@ def test_what_would_silently_be_another_result_is_refused(
 ) -> None:
     program = MODEL + (change if "class" in change else "") + TOGETHER
     devices = TWO_DEVICES if strategy == "mirrored" else ""
-    for key, value in {"samples": samples, "weighted": False, "activity": None, "devices": devices}.items():
+    values = {"keras": "keras", "samples": samples, "weighted": False, "activity": None, "devices": devices}
+    for key, value in values.items():
         program = program.replace(f"{{{key}}}", str(value))
     if change == "executions":
         program = program.replace("weighted_metrics=", "steps_per_execution=2, weighted_metrics=")

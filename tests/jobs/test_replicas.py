@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import horovod, tf_keras
 from tests.jobs.conftest import RunJob
 from tests.jobs.test_programs import OWN_LOOP, write
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.matrix]
 
 FIT = """
 import numpy as np, keras, tensorflow as tf
@@ -30,15 +31,18 @@ print("trained with seeds", own)
 FOUND = r"ReplicaError: the variables of rank 1 are not those of rank 0 after 1 steps: each of them trains a model"
 
 
+@pytest.mark.parametrize("strategy", ["multi_worker", "horovod"])
 @pytest.mark.parametrize(
     "layer",
     ["keras.layers.Dense(8)", "keras.layers.Dropout(0.5)", "keras.layers.BatchNormalization()"],
     ids=["plain", "dropout", "statistics of each replica"],
 )
-def test_good_programs_train_to_the_end(layer: str, run_job: RunJob, tmp_path: Path) -> None:
+def test_good_programs_train_to_the_end(layer: str, strategy: str, run_job: RunJob, tmp_path: Path) -> None:
     """84 samples in batches of 8: more steps than are looked at, and a remainder."""
+    if strategy == "horovod":
+        horovod.require()
     program = FIT.format(layer=layer, change="", batch_size=8)
-    job = run_job(write(tmp_path, program, "multi_worker", "count = 2"))
+    job = run_job(write(tmp_path, program, strategy, "count = 2"))
     assert job.wait() == 0, job.text
     seeds = job.find(r"trained with seeds (\[.*\])")
     assert len(seeds) == 2
@@ -107,3 +111,56 @@ def test_a_task_that_does_not_see_the_checkpoint_begins_where_rank_0_does(run_jo
         assert job.wait() == 0, job.text
         found = job.find(r"rank \d begins at (\S+ \S+) True")
         assert found == [begin, begin], job.text
+
+
+# as Horovod's own examples have it, for Keras 2; each rank has its own part of the samples
+HOROVODS_OWN = """
+import os, hashlib
+import numpy as np, tensorflow as tf
+import horovod.tensorflow.keras as hvd
+{begin}
+keras = tf.keras
+keras.utils.set_random_seed(1)
+x = np.random.default_rng(hvd.rank()).normal(size=(64, 4)).astype("f")
+y = x.sum(1, keepdims=True)
+model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(1)])
+model.compile(hvd.DistributedOptimizer(keras.optimizers.SGD(0.05)), "mse")
+class Check(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        print("done step", batch + 1)
+        {check}
+history = model.fit(x, y, batch_size=8, epochs=4, verbose=0, callbacks=[Check()])
+assert history.history["loss"][-1] < 0.5 * history.history["loss"][0]
+digest = hashlib.sha256(b"".join(weights.tobytes() for weights in model.get_weights())).hexdigest()
+print("Keras", 2 if keras.Model.__module__.startswith("tf_keras") else 3, "ends with", digest)
+"""
+WARNING = r"warning: program.py:\d+ uses Horovod's DistributedOptimizer, and its Python has Keras 3\.\d+\.\d+: "
+
+
+@pytest.mark.parametrize(("keras", "models"), [("3", 2), ("2", 1)])
+def test_horovods_optimizer_trains_a_model_in_each_rank_with_keras_3_and_the_agent_warns(
+    keras: str, models: int, run_job: RunJob, tmp_path: Path
+) -> None:
+    """Losses fall and the job succeeds all the same; with tf_keras, which the warning names, it trains one model."""
+    horovod.require()
+    if keras == "2":
+        tf_keras.require()
+    program = HOROVODS_OWN.format(begin="hvd.init()", check="")
+    legacy = str(keras == "2")
+    job = run_job(write(tmp_path, program, "horovod", "count = 2"), TF_USE_LEGACY_KERAS=legacy)
+    assert job.wait() == 0, job.text
+    ends = job.find(rf"Keras {keras} ends with (\w+)")
+    assert len(ends) == 2
+    assert len(set(ends)) == models
+    assert len(job.find(WARNING)) == models - 1, job.text
+
+
+def test_the_check_finds_it(run_job: RunJob, tmp_path: Path) -> None:
+    horovod.require()
+    begin, check = "import slurm_tf.train as train\nrun = train.init()", "run.check_replicas(model.trainable_variables)"
+    job = run_job(write(tmp_path, HOROVODS_OWN.format(begin=begin, check=check), "horovod", "count = 2"))
+    assert job.wait() == 1
+    assert job.find(r"ReplicaError: the variables of rank 1 are not those of rank 0: each of them trains a model")
+    assert set(job.find(r"done step (\d+)")) == {"1"}
+    assert "ends with" not in job.text
+    assert not job.find(WARNING)

@@ -16,7 +16,7 @@ import pytest
 from slurm_tf.train import commit
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.matrix]
 
 ENVIRON = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 
