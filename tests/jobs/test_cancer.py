@@ -38,8 +38,8 @@ def test_the_demo_trains_prints_saves_exports_and_resumes(run_job: RunJob, tmp_p
     assert progress == [str(step) for step in range(50, 650, 50)]
     for task in ("chief:0", "worker:0", "worker:1", "ps:0"):
         job.pid(task)
-    # as many lines of noise as a person can read over
-    assert len(job.text.splitlines()) < 40
+    # as many lines of noise as a person can read over; TensorFlow 2.18 prints the definition of each server as well
+    assert len(job.text.splitlines()) < (120 if tf.__version__.startswith("2.18.") else 40)
     (path,) = job.find(r"^\[chief:0\] SavedModel (\S+)$")
     scores = tf.saved_model.load(path)(tf.constant(np.zeros((3, 30), "f")))
     assert scores.shape == (3,)
