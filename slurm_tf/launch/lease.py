@@ -77,7 +77,8 @@ def _break(
     elif held.job == own.job:
         # its node may be cut off, and its processes alive: it finds our lease before it writes
         if _restarts(held) > _restarts(own):
-            raise _refusal(folder, f"attempt {held.attempt} on {held.host}, a later one of this job")
+            later = f"attempt {held.attempt} on {held.host}, a later one of this job"
+            raise _refusal(folder, later, f"if there is none, remove {folder.lease}")
     else:
         _check_job(folder, held, environ, say)
 
@@ -116,9 +117,8 @@ def _check_job(
         time.sleep(_PAUSE_SECONDS)
 
 
-def _refusal(folder: contract.RunFolder, who: str) -> RunError:
-    needed = "a run of which no other attempt lives"
-    return RunError(f"run {folder.name} is being run by {who}", needed, "wait, or use another --name")
+def _refusal(folder: contract.RunFolder, who: str, do: str = "wait, or use another --name") -> RunError:
+    return RunError(f"run {folder.name} is being run by {who}", "a run of which no other attempt lives", do)
 
 
 def _restarts(held: contract.Lease) -> int:
