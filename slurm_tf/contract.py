@@ -158,6 +158,11 @@ class RunFolder:
         return os.path.join(self.path, "lease.json")
 
     @property
+    def rehearsal(self) -> str:
+        """What `slurm-tf interrupt` asks the living attempt for, as JSON: see launch/rehearsal.py."""
+        return os.path.join(self.path, "rehearsal.json")
+
+    @property
     def logs(self) -> str:
         """The folder of logs, one file a task."""
         return os.path.join(self.path, "logs")

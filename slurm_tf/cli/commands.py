@@ -6,7 +6,7 @@ import sys
 import click
 
 from slurm_tf import __version__
-from slurm_tf.cli import checkpoints, jobs, plugin, preflight, run, submit, tensorboard, watch
+from slurm_tf.cli import checkpoints, interrupt, jobs, plugin, preflight, run, submit, tensorboard, watch
 from slurm_tf.errors import SlurmTfError
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -31,6 +31,7 @@ for command in (
     watch.list_runs,
     watch.logs,
     watch.cancel,
+    interrupt.interrupt,
     watch.wait,
     watch.describe,
     checkpoints.checkpoints,

@@ -133,6 +133,11 @@ class Agent:
             self._interrupt(message["reason"], message["signal"])
         elif message["do"] == "leave":
             self._exit = 0
+        elif message["do"] == "kill" and self._child:
+            self._child.kill()
+        elif message["do"] == "vanish":
+            # the program goes as well: it is told to by the kernel
+            os._exit(1)
         elif message["do"] == "tell":
             self._tell(message["line"])
 

@@ -115,6 +115,10 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
+    def kill(self) -> None:
+        """Kill the program and all it started."""
+        self._signal(signal.SIGKILL)
+
     def kill_in(self, seconds: float) -> None:
         """Kill the program and all it started so much later, or sooner if that was said before."""
         kill_at = time.monotonic() + seconds

@@ -21,6 +21,7 @@ from slurm_tf.launch.future import Place
 from slurm_tf.launch.interruption import SAVE
 from slurm_tf.launch.policy import INTERRUPTED, LOST, REGISTERING, RENEWING, TRAINING, Action, Outcome, Policy
 from slurm_tf.launch.registration import Registration
+from slurm_tf.launch.rehearsal import Rehearsal
 from slurm_tf.launch.rendezvous import Connection
 from slurm_tf.launch.signals import REPORTED, SignalPipe
 from slurm_tf.launch.status import Status
@@ -60,6 +61,7 @@ class Coordinator:
         self._status = Status(self._folder.status, settings.run, self._planned, os.environ, _say)
         self._alarm = Alarm(place, settings, record, _say)
         self._interruption = self._alarm.interruption
+        self._rehearsal = Rehearsal(self._folder, lease.attempt(os.environ), self._interruption, _say)
         self._lost_hosts: Set[str] = set()
 
     def run(self) -> int:
@@ -74,7 +76,8 @@ class Coordinator:
             outcome = Outcome(error.exit_code, str(error))
         self._leave()
         # a program may kill its agent, and would again
-        if outcome.cause == LOST and all(ports.is_there(host, _THERE_SECONDS) for host in self._lost_hosts):
+        there = self._lost_hosts if not self._rehearsal.failed else ()
+        if outcome.cause == LOST and there and all(ports.is_there(host, _THERE_SECONDS) for host in there):
             outcome = replace(outcome, cause="")
         if self._record:
             ending = Ending(self._place, self._settings, self._record, self._signals, _say)
@@ -116,6 +119,9 @@ class Coordinator:
             self._on_ended(name, -signal.SIGTERM)
         if self._policy.state == REGISTERING:
             return Outcome(0, "") if self._is_cleared(now) else None
+        for name, verb in self._rehearsal.due(now, self._nodes):
+            if name in self._connections:
+                self._send(self._connections[name], {"do": verb})
         self._carry_out(self._policy.tick(now))
         self._deliver(self._switchboard.tick(now))
         if self._policy.state == RENEWING:
@@ -147,7 +153,7 @@ class Coordinator:
         if self._policy.state == REGISTERING:
             due.append((self._preflight or self._registration).wakes_at)
         else:
-            due.append(self._policy.wakes_at)
+            due += [self._policy.wakes_at, self._rehearsal.wakes_at]
         if self._policy.state == RENEWING:
             due.append(self._step.wakes_at or 0.0)
         return max(0.0, min(when for when in due if when is not None) - time.monotonic())

@@ -162,6 +162,13 @@ class Interruption:
             else:
                 self._decide_at = now + _STEP_SECONDS
 
+    def rehearse(self, meaning: str, now: float) -> None:
+        """Take in that an interruption of that meaning is rehearsed: all is done that is done at a real one."""
+        if not self.begun:
+            self._number, self._reason = signal.SIGTERM, "a rehearsal"
+            self._until = now + _SAVE_SECONDS
+            self._decide(meaning, now)
+
     def withdraw(self) -> bool:
         """Take in that an agent is lost: return whether that explains the signals, which then were no interruption."""
         if not self.begun or self.meaning is not None or self._direct:

@@ -1,0 +1,64 @@
+"""The verb interrupt."""
+
+import contextlib
+import json
+import os
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from slurm_tf import contract, files
+from slurm_tf.cli import watch
+from slurm_tf.errors import UsageError
+
+if TYPE_CHECKING:
+    from slurm_tf.watch.find import Target
+
+_KINDS = ("preemption", "timeout", "kill", "node-failure")
+_TAKEN_SECONDS = 30.0
+
+
+@click.command()
+@watch.RUN
+@click.option("--as", "kind", type=click.Choice(_KINDS), default="preemption", show_default=True)
+@click.option("--role", help="kill, node-failure: of which task; default: the first one.")
+@click.option("--index", type=click.IntRange(min=0), default=0, show_default=True)
+def interrupt(run: str, kind: str, role: str | None, index: int) -> None:
+    """Rehearse on RUN, which runs, what a cluster may do to it.
+
+    preemption, timeout: save and go on in another attempt, as if Slurm had warned the job. kill: SIGKILL to one task's
+    program. node-failure: one task's node is gone, with all agents and programs on it.
+    """
+    targets = watch.target(run).each()
+    if len(targets) > 1:
+        raise UsageError(f"run {run} has {len(targets)} points", f"one: {targets[0].name}")
+    found = targets[0]
+    attempt, tasks = _running(found)
+    task = tasks[0] if role is None else f"{role}:{index}"
+    if task not in tasks:
+        raise UsageError(f"run {found.name} has no task {task}", f"one of {', '.join(tasks[:20])}")
+    words = {"contract": contract.VERSION, "attempt": attempt, "as": kind, "task": task}
+    path = found.folder.rehearsal
+    files.write_whole(path, json.dumps(words).encode())
+    until = time.monotonic() + _TAKEN_SECONDS
+    while os.path.exists(path):
+        if time.monotonic() > until:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            raise UsageError(f"attempt {attempt} of run {found.name} did not look", "one that lives", "slurm-tf status")
+        time.sleep(0.1)
+    of = f" of {task}" if kind in ("kill", "node-failure") else ""
+    click.echo(f"{kind}{of} in attempt {attempt}: slurm-tf logs {found.name} --follow shows what it does")
+
+
+def _running(found: "Target") -> tuple[str, list[str]]:
+    """Return the attempt that runs, and its tasks. Raises UsageError."""
+    from slurm_tf.watch import state
+
+    values = state.read_attempt(found.folder)
+    held = contract.read_lease(found.folder)
+    word = values.get("state", "unknown") if values else "unknown"
+    if values is None or held is None or word in ("ended", "registering", "requeued"):
+        raise UsageError(f"run {found.name} is {word}", "one whose tasks run", f"slurm-tf status {found.name}")
+    return held.attempt, list(values.get("tasks", {}))
