@@ -273,6 +273,16 @@ class RetrySettings:
 
 
 @dataclass(frozen=True)
+class WatchSettings:
+    """How long a program may make no progress, in seconds; 0: for ever. See launch/watchdog.py."""
+
+    step: float = 0.0
+    compile: float = 0.0
+    evaluate: float = 0.0
+    output: float = 0.0
+
+
+@dataclass(frozen=True)
 class LaunchSettings:
     """What the coordinator must know about the plan; times in seconds.
 
@@ -314,6 +324,7 @@ class LaunchSettings:
     checkpoint_signal: str = ""
     goes_on: bool = True
     retry: RetrySettings = RetrySettings()
+    watch: WatchSettings = WatchSettings()
 
     def of_point(self, index: int) -> "LaunchSettings":
         """Return the settings of one task of the array. Raises RunError."""
@@ -337,6 +348,7 @@ class LaunchSettings:
         retry = values["retry"]
         lists = {name: tuple(retry[name]) for name in ("permanent", "retryable")}
         values["retry"] = RetrySettings(**{**retry, **lists})
+        values["watch"] = WatchSettings(**values["watch"])
         return cls(**values)
 
     @property

@@ -10,7 +10,8 @@ The program may speak with its agent over an inherited socket, lines of JSON (co
     program -> agent   {"progress": {"step": number, "steps": number, "rate": number, "values": {name: number}}}
     program -> agent   {"hello": {"writes": bool}}       it listens; writes: it is the one that commits checkpoints
     program -> agent   {"committed": {"step": number, ...}}    a checkpoint is on storage
-    program -> agent   {"phase": name}
+    program -> agent   {"phase": name} {"at": step}      it makes progress, see launch/watchdog.py
+    agent -> coordinator {"output": true}                so does one that prints and says nothing else
     agent -> program   {"interrupt": reason}             save at the next step boundary, then say so
     program -> agent   {"saved": {"step": number, "error": null or text}}    by the one that writes
     agent -> program   {"leave": code}                   end now, with this exit code
@@ -39,6 +40,8 @@ from slurm_tf.launch.signals import REPORTED, SignalPipe
 # How long an agent whose coordinator is gone lets its program save, and end by itself.
 _ORPHAN_SAVE_WAIT = 60.0
 _ORPHAN_KILL_WAIT = 5.0
+# How often it is told that a program prints.
+_OUTPUT_SECONDS = 5.0
 
 
 class Agent:
@@ -55,6 +58,7 @@ class Agent:
         self._control_rest = b""
         self._listens = self._writes = False
         self._interrupted = ""
+        self._output_told = 0.0
         self._exit: Optional[int] = None
 
     def run(self) -> int:
@@ -112,6 +116,7 @@ class Agent:
         for key, _ in self._selector.select(timeout):
             if isinstance(key.data, Output) and self._child:
                 self._child.pump(key.data)
+                self._on_output()
             elif key.data is self._signals:
                 self._on_signals()
             elif key.fileobj is self._control:
@@ -133,6 +138,8 @@ class Agent:
             self._interrupt(message["reason"], message["signal"])
         elif message["do"] == "leave":
             self._exit = 0
+        elif message["do"] == "dump" and self._child and self._listens:
+            self._child.signal(signal.SIGQUIT)
         elif message["do"] == "kill" and self._child:
             self._child.kill()
         elif message["do"] == "vanish":
@@ -168,6 +175,12 @@ class Agent:
             self._child.kill_in(kill_wait)
         elif self._child:
             self._child.end(kill_wait)
+
+    def _on_output(self) -> None:
+        """Let it be known that the program lives, which says nothing else."""
+        if not self._listens and time.monotonic() - self._output_told >= _OUTPUT_SECONDS:
+            self._output_told = time.monotonic()
+            self._client.send({"is": "control", "line": json.dumps({"output": True})})
 
     def _on_signals(self) -> None:
         for number in self._signals.read():

@@ -3,13 +3,15 @@
 import os
 import signal
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from slurm_tf import contract
-from slurm_tf.launch import slurm
+from slurm_tf.launch import lease, slurm
 from slurm_tf.launch.attempts import Record
 from slurm_tf.launch.future import Place
 from slurm_tf.launch.interruption import Interruption
+from slurm_tf.launch.rehearsal import Rehearsal
+from slurm_tf.launch.watchdog import Watchdog
 
 # How often a question is looked at.
 _POLL_SECONDS = 0.05
@@ -25,6 +27,8 @@ class Alarm:
     ) -> None:
         """`say`: prints the notes."""
         self.interruption = Interruption(settings)
+        self._watchdog = Watchdog(settings.watch)
+        self._rehearsal = Rehearsal(place.folder, lease.attempt(place.environ), self.interruption, say)
         self._record, self._local = record, settings.local
         self._place, self._say = place, say
         self._question: Optional[slurm.Question] = None
@@ -34,8 +38,15 @@ class Alarm:
         """Take in that `who` got signal `number`; `direct`: the coordinator itself."""
         self.interruption.signal(number, who, direct, time.monotonic(), self._place.is_cancelled)
 
+    def started(self, name: str) -> None:
+        """Take in that task `name` runs."""
+        self.interruption.started(name)
+        self._watchdog.started(name, time.monotonic())
+
     def line(self, name: str, words: Dict[str, Any]) -> bool:
-        """Take in what the program of `name` said; return whether it was about checkpoints. It may say anything."""
+        """Take in what the program of `name` said; return whether that was all. It may say anything."""
+        if self._watchdog.line(name, words, time.monotonic()):
+            return True
         said = {key: words[key] for key in ("hello", "saved", "committed") if isinstance(words.get(key), dict)}
         if "hello" in said:
             writes = bool(said["hello"].get("writes"))
@@ -47,7 +58,26 @@ class Alarm:
             self.interruption.saved(name, None if error is None else str(error))
         elif "committed" in said and isinstance(said["committed"].get("step"), int) and self._record:
             self._record.committed(said["committed"]["step"])
-        return bool(said) or "phase" in words
+        return bool(said)
+
+    def orders(self, now: float, nodes: Mapping[str, str], trains: bool) -> List[Tuple[str, str]]:
+        """Return (task, what its agent is to do): of what is rehearsed, and of what is hung where all `trains`."""
+        orders = self._rehearsal.due(now, nodes) + (self._watchdog.due(now) if trains else [])
+        for note in self._watchdog.notes:
+            self._say(note)
+        self._watchdog.notes.clear()
+        return orders
+
+    @property
+    def orders_at(self) -> float:
+        """When `orders` has something new to say."""
+        watched = self._watchdog.wakes_at
+        return self._rehearsal.wakes_at if watched is None else min(self._rehearsal.wakes_at, watched)
+
+    @property
+    def rehearses_a_dead_node(self) -> bool:
+        """Whether a node counts as dead that is there."""
+        return bool(self._rehearsal.failed)
 
     def suspects(self, name: str, code: int, now: float) -> bool:
         """Take in that the program of `name` ended with `code`, unasked; return whether that may begin a preemption.
@@ -66,6 +96,7 @@ class Alarm:
     def gone(self, name: str) -> None:
         """Take in that `name` does not run any more."""
         self.interruption.ended(name)
+        self._watchdog.ended(name)
         self._suspects.pop(name, None)
 
     def due(self, now: float) -> Optional[str]:

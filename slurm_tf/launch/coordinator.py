@@ -21,7 +21,6 @@ from slurm_tf.launch.future import Place
 from slurm_tf.launch.interruption import SAVE
 from slurm_tf.launch.policy import INTERRUPTED, LOST, REGISTERING, RENEWING, TRAINING, Action, Outcome, Policy
 from slurm_tf.launch.registration import Registration
-from slurm_tf.launch.rehearsal import Rehearsal
 from slurm_tf.launch.rendezvous import Connection
 from slurm_tf.launch.signals import REPORTED, SignalPipe
 from slurm_tf.launch.status import Status
@@ -61,7 +60,6 @@ class Coordinator:
         self._status = Status(self._folder.status, settings.run, self._planned, os.environ, _say)
         self._alarm = Alarm(place, settings, record, _say)
         self._interruption = self._alarm.interruption
-        self._rehearsal = Rehearsal(self._folder, lease.attempt(os.environ), self._interruption, _say)
         self._lost_hosts: Set[str] = set()
 
     def run(self) -> int:
@@ -76,7 +74,7 @@ class Coordinator:
             outcome = Outcome(error.exit_code, str(error))
         self._leave()
         # a program may kill its agent, and would again
-        there = self._lost_hosts if not self._rehearsal.failed else ()
+        there = () if self._alarm.rehearses_a_dead_node else self._lost_hosts
         if outcome.cause == LOST and there and all(ports.is_there(host, _THERE_SECONDS) for host in there):
             outcome = replace(outcome, cause="")
         if self._record:
@@ -119,7 +117,7 @@ class Coordinator:
             self._on_ended(name, -signal.SIGTERM)
         if self._policy.state == REGISTERING:
             return Outcome(0, "") if self._is_cleared(now) else None
-        for name, verb in self._rehearsal.due(now, self._nodes):
+        for name, verb in self._alarm.orders(now, self._nodes, self._policy.state == TRAINING):
             if name in self._connections:
                 self._send(self._connections[name], {"do": verb})
         self._carry_out(self._policy.tick(now))
@@ -153,7 +151,7 @@ class Coordinator:
         if self._policy.state == REGISTERING:
             due.append((self._preflight or self._registration).wakes_at)
         else:
-            due += [self._policy.wakes_at, self._rehearsal.wakes_at]
+            due += [self._policy.wakes_at, self._alarm.orders_at]
         if self._policy.state == RENEWING:
             due.append(self._step.wakes_at or 0.0)
         return max(0.0, min(when for when in due if when is not None) - time.monotonic())
@@ -265,7 +263,7 @@ class Coordinator:
     def _on_started(self, name: str, pid: int) -> None:
         _say(f"{name} started on {self._nodes[name]} (process {pid})")
         self._status.task(name, state="running", restarts=self._starts[name] - 1)
-        self._interruption.started(name)
+        self._alarm.started(name)
 
     def _on_control(self, name: str, line: str) -> None:
         """Take in a line that a program wrote."""

@@ -115,6 +115,17 @@ class Retry(Base, frozen=True):
     )
 
 
+class Watch(Base, frozen=True):
+    """How long a program may make no progress before it counts as hung; 0: for ever."""
+
+    step: Annotated[Amount, Meta(description="without a step that is done")] = "00:30:00"
+    compile: Annotated[Amount, Meta(description="before its first step is done")] = "01:00:00"
+    evaluate: Annotated[Amount, Meta(description="in an evaluation, or code between two yields of run.loop")] = (
+        "02:00:00"
+    )
+    output: Annotated[Amount, Meta(description="a program without slurm_tf.train, without a line of output")] = 0
+
+
 class Horovod(Base, frozen=True):
     """How Horovod's processes find each other and speak."""
 
@@ -175,6 +186,7 @@ class JobSpec(Base, frozen=True):
     train: Train = Train()
     launch: Launch = Launch()
     retry: Retry = Retry()
+    watch: Watch = Watch()
     horovod: Horovod = Horovod()
     env: Annotated[dict[str, str], Meta(description="environment of the program; kept out of the script")] = field(
         default_factory=dict

@@ -21,6 +21,8 @@ _INDEPENDENT = ("ps", "between_graph")
 _WARNINGS = ("HUP", "TERM", "USR1", "USR2")
 _WARNING_SECONDS = 120
 _SIGNAL = re.compile(r"([RB]{1,2}:)?(SIG)?(?P<signal>\w+)(@(?P<seconds>\d+))?", re.ASCII)
+# Keys of [watch], each a time.
+_WATCHED = ("step", "compile", "evaluate", "output")
 # [env] travels in one variable; see EXECVE_LIMIT in launch/cluster.py.
 _ENV_LIMIT = 100_000
 # Where the site does not say: not of hardware (a month or more), but with the preemptions that it does not say either.
@@ -103,6 +105,7 @@ def _check(job: Job) -> None:
         "checkpoint.every": None if every == AUTO else every,
         "checkpoint.warning": spec.checkpoint.warning,
         "retry.wait": spec.retry.wait,
+        **{f"watch.{key}": getattr(spec.watch, key) for key in _WATCHED},
     }
     for key in ("register-timeout", "wait", "kill-wait"):
         times[f"launch.{key}"] = getattr(spec.launch, key.replace("-", "_"))
@@ -314,6 +317,9 @@ def _settings(
         warning=_warning(job),
         checkpoint_signal=spec.checkpoint.signal or "",
         goes_on=not local and not spec.sbatch.get("no-requeue"),
+        watch=contract.WatchSettings(
+            **{key: _seconds(job, f"watch.{key}", getattr(spec.watch, key)) for key in _WATCHED}
+        ),
         retry=contract.RetrySettings(
             permanent=spec.retry.permanent,
             retryable=spec.retry.retryable,

@@ -16,12 +16,15 @@ further, as each step needs all of them, and all have heard it when the writer g
 import contextlib
 import sys
 import threading
+import time
 from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
 from slurm_tf.errors import CheckpointError
 from slurm_tf.train import allreduce, own
 from slurm_tf.train.checkpoint import Checkpoints
 from slurm_tf.train.control import Control
+
+_BEAT_SECONDS = 5.0
 
 
 class Boundary:
@@ -46,6 +49,7 @@ class Boundary:
         self._agreed: Optional[Tuple[int, bool]] = None
         self._answered = False
         self._phase = ""
+        self._beaten = 0.0
 
     # --- in the reading thread ---
 
@@ -93,6 +97,12 @@ class Boundary:
             self._phase = name
             self._control.tell({"phase": name, "step": self.step})
 
+    def beat(self, step: int) -> None:
+        """Say now and then how far training is, for whoever waits for it to go on."""
+        if self._control and time.monotonic() - self._beaten >= _BEAT_SECONDS:
+            self._beaten = time.monotonic()
+            self._control.tell({"at": step})
+
     def reached(self, step: int, last: bool = False) -> None:
         """Take in that `step` steps are done; save if it is time. Collective at times.
 
@@ -102,6 +112,7 @@ class Boundary:
         self.phase("train")
         with self._lock:
             self.step, reason = step, self._reason
+        self.beat(step)
         agreed = self._agreed
         if last or (agreed and step >= agreed[0]):
             self._meet(stop=bool(agreed and agreed[1]) or bool(reason), last=last)
@@ -156,6 +167,8 @@ class Boundary:
             self._write(last)
             if last and not stop and self._checkpoints is not None and self._writes:
                 self._checkpoints.wait()
+            if last:
+                self.phase("done")
             if not stop:
                 return
             if self._writes:

@@ -1,6 +1,7 @@
 """The line to this task's agent, and through it to the other tasks: see launch/agent.py for what is said on it."""
 
 import contextlib
+import faulthandler
 import functools
 import json
 import os
@@ -45,6 +46,8 @@ class Control:
         could not, in the reading thread. `interrupt`: called with the reason when training is to be saved, in another.
         """
         shield()
+        # the agent's, where this program is hung: Python may not run any more
+        faulthandler.register(signal.SIGQUIT, all_threads=True)
         self._act, self._interrupt = act, interrupt
         self.tell({"hello": {"writes": writes}})
         threading.Thread(target=self._read_all, name="slurm_tf control", daemon=True).start()

@@ -91,6 +91,7 @@ class Closures:
             if len(waiting) == self._at_once:
                 every.append(waiting.popleft().fetch())
                 done += 1
+                self._boundary.beat(done)
         self._coordinator.join()
         every += [result.fetch() for result in waiting]
         done += len(waiting)

@@ -119,6 +119,9 @@ def test_signals_that_reach_the_program_itself_change_nothing(trainings: Any) ->
         programs[0].wait_for(r"^step \d+")
         for each in programs:
             os.kill(each.process.pid, number)
+    # but for the agent's question where it stands
+    os.kill(programs[0].process.pid, signal.SIGQUIT)
+    programs[0].wait_for(r"most recent call first")
     for each in programs:
         assert each.process.wait(60) == 0, each.text
     assert all("saved" not in words for words in programs[0].said)

@@ -1,0 +1,98 @@
+"""Programs that have stopped to make progress. No I/O; the time comes from outside.
+
+| a program                                  | is hung when                                              |
+|--------------------------------------------|-----------------------------------------------------------|
+| with slurm_tf.train, before its first step | that takes longer than `watch.compile`                    |
+| with slurm_tf.train, in training           | no step was done for `watch.step`                         |
+| with slurm_tf.train, in an evaluation      | it takes longer than `watch.evaluate`                     |
+| any other                                  | it has printed nothing for `watch.output`, if that is set |
+
+Under allreduce one that hangs makes all wait, and nobody knows which: all that make no progress print their stacks, and
+are killed a moment later. What then happens is what happens after any bad end.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from slurm_tf import contract
+
+DUMP, KILL = "dump", "kill"
+COMPILE, TRAIN, EVALUATE = "compile", "train", "evaluate"
+# How long a program may take to print its stacks.
+_DUMP_SECONDS = 5.0
+
+
+@dataclass
+class _Program:
+    """`phase`: what it last said, "" if it never did; `since`: when it last made progress."""
+
+    since: float
+    phase: str = ""
+    step: Optional[int] = None
+    kill_at: Optional[float] = None
+
+
+class Watchdog:
+    """All programs of one attempt. `notes`: lines to print."""
+
+    def __init__(self, settings: contract.WatchSettings) -> None:
+        self.notes: List[str] = []
+        self._settings = settings
+        self._programs: Dict[str, _Program] = {}
+
+    def started(self, name: str, now: float) -> None:
+        """Take in that task `name` runs."""
+        self._programs[name] = _Program(now)
+
+    def line(self, name: str, words: Mapping[str, Any], now: float) -> bool:
+        """Take in what the program of `name`, or its agent, said; return whether it was for nobody else."""
+        program = self._programs.get(name)
+        if program is None:
+            return False
+        if isinstance(words.get("phase"), str):
+            program.phase, program.since = words["phase"], now
+            return True
+        if isinstance(words.get("at"), int):
+            program.step, program.since = words["at"], now
+            return True
+        if "output" in words:
+            program.since = now if not program.phase else program.since
+            return True
+        return False
+
+    def ended(self, name: str) -> None:
+        """Take in that `name` does not run any more."""
+        self._programs.pop(name, None)
+
+    def due(self, now: float) -> List[Tuple[str, str]]:
+        """Return (task, DUMP or KILL) of those that are hung."""
+        orders = []
+        for name, program in self._programs.items():
+            budget = self._budget(program.phase)
+            if program.kill_at is None and budget and now >= program.since + budget:
+                program.kill_at = now + _DUMP_SECONDS
+                what = f"in phase {program.phase}" if program.phase else "and has printed nothing"
+                last = "" if program.step is None else f", after step {program.step}"
+                self.notes.append(f"{name} makes no progress for {budget:.0f} s {what}{last}: it is killed")
+                if program.phase:
+                    orders.append((name, DUMP))
+            elif program.kill_at is not None and now >= program.kill_at:
+                program.kill_at = float("inf")
+                orders.append((name, KILL))
+        return orders
+
+    @property
+    def wakes_at(self) -> Optional[float]:
+        """When `due` has something to say."""
+        times = [
+            program.since + self._budget(program.phase) if program.kill_at is None else program.kill_at
+            for program in self._programs.values()
+            if self._budget(program.phase) and program.kill_at != float("inf")
+        ]
+        return min(times, default=None)
+
+    def _budget(self, phase: str) -> float:
+        """Return the seconds that a program may take in `phase`, 0 for as long as it likes."""
+        settings = self._settings
+        budgets = {"": settings.output, COMPILE: settings.compile, TRAIN: settings.step, EVALUATE: settings.evaluate}
+        return budgets.get(phase, 0.0)
