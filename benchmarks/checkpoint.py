@@ -193,7 +193,7 @@ def show(rows, megabytes):
     seconds = chosen.seconds
     print(
         f'\nWith an interruption a day, `checkpoint.every = "auto"` chooses {seconds:.0f} s: training waits for '
-        f"{waits / seconds:.2%} of the time, and loses {loses / seconds:.2%} in all; the most that it chooses is "
+        f"{waits / seconds:.4%} of the time, and loses {loses / seconds:.2%} in all; the most that it chooses is "
         f"{interval.MOST_OVERHEAD:.1%}."
     )
 

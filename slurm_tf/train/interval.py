@@ -14,8 +14,9 @@ MOST_OVERHEAD = 0.035
 LEAST, MOST = 10.0, 3600.0
 # Before the first save its cost is not known, and on preemptible partitions a tenth of the runs ends in half a minute.
 FIRST = 30.0
-# How much slower training is while a checkpoint is written beside it: 400 steps instead of 455 (docs/benchmarks.md).
-_BESIDE = 0.12
+# How much slower training is while a checkpoint is written beside it: on two cores half (docs/benchmarks.md), with GPUs
+# less, which changes little: a cost that is four times too high makes the interval twice as long.
+_BESIDE = 0.5
 _REMEMBERED = 5
 # What is told: an interval so many times longer or shorter than the one that was told last.
 _MUCH = 1.5

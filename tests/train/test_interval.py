@@ -51,15 +51,15 @@ def test_an_interval_follows_what_saves_cost() -> None:
     every = Interval(DAY)
     assert every.seconds == interval.FIRST
     said = every.took(seconds=5.0, blocked=4.0, size=400_000_000)
-    cost = 4.0 + 0.12
+    cost = 4.0 + 0.5
     assert every.seconds == pytest.approx(math.sqrt(2 * cost * DAY))
     assert said == (
-        f"a checkpoint every {every.seconds:.0f} s: one of 400 MB costs 4.12 s of training and is on storage after "
+        f"a checkpoint every {every.seconds:.0f} s: one of 400 MB costs 4.50 s of training and is on storage after "
         "5.0 s, an interruption is expected every 24.0 h"
     )
-    assert every.took(5.0, 4.1, 400_000_000) == ""
+    assert every.took(5.0, 4.2, 400_000_000) == ""
     words = [every.took(1.0, 0.05, 400_000_000) for _ in range(6)]
-    assert every.seconds == pytest.approx(math.sqrt(2 * (0.05 + 0.95 * 0.12) * DAY))
+    assert every.seconds == pytest.approx(math.sqrt(2 * (0.05 + 0.95 * 0.5) * DAY))
     assert sum(map(bool, words)) == 1, "it is told once that it has changed"
 
 
