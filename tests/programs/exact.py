@@ -1,4 +1,7 @@
-"""Trains a small model that has all that is hard to resume: dropout, moving statistics, momentum, a decaying rate."""
+"""Trains a small model that has all that is hard to resume: dropout, moving statistics, momentum, a decaying rate.
+
+exact.py "fit|loop [compile|evaluate]" PAUSE [EPOCHS]: an epoch has 6 steps.
+"""
 
 import hashlib
 import sys
@@ -12,6 +15,7 @@ import tensorflow as tf
 import slurm_tf.train as train
 
 how, pause = sys.argv[1], float(sys.argv[2])
+epochs = int(sys.argv[3]) if sys.argv[3:] else 4
 tf.config.experimental.enable_op_determinism()
 run = train.init()
 keras.utils.set_random_seed(10 + run.rank)
@@ -54,7 +58,7 @@ class Slow(keras.callbacks.Callback):  # type: ignore[misc]
 if "fit" in how:
     model.compile(optimizer, "binary_crossentropy")
     validation = {"validation_data": (x, y), "validation_batch_size": 1} if "evaluate" in how else {}
-    model.fit(data, epochs=4, callbacks=[*run.callbacks(model), Slow()], verbose=0, **validation)
+    model.fit(data, epochs=epochs, callbacks=[*run.callbacks(model), Slow()], verbose=0, **validation)
 else:
     optimizer.build(model.trainable_variables)
     run.checkpoint(model=model, optimizer=optimizer)
@@ -73,7 +77,7 @@ else:
         tf.py_function(lambda: slowly(int(optimizer.iterations)), [], [])
         return update(batch)
 
-    for done, _ in run.loop(step, data, steps=24, every=5):
+    for done, _ in run.loop(step, data, steps=6 * epochs, every=5):
         if "evaluate" in how and done == 10:
             print("evaluating")
             time.sleep(60)

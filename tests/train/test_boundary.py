@@ -33,7 +33,7 @@ class Trainings:
         programs = self.start(how, tasks=tasks)
         for each in programs:
             assert each.process.wait(120) == 0, each.text
-        return [each.wait_for(r"^bits (\w+)")[1] for each in programs]
+        return [each.wait_for(r"\bbits (\w+)")[1] for each in programs]
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_an_interrupted_run_ends_with_the_bits_of_one_that_was_not(trainings: An
     interrupted = trainings("interrupted")
     for at in (3, 13):
         programs = interrupted.start(how, pause=0.2, tasks=tasks)
-        programs[0].wait_for(rf"^step {at}$")
+        programs[0].wait_for(rf"\bstep {at}$")
         saved = interrupt(programs)
         assert saved["error"] is None
         assert at <= saved["step"] <= at + 3
@@ -84,7 +84,7 @@ def test_saves_within_training_do_not_change_its_bits(trainings: Any) -> None:
     programs = saving.start("fit", tasks=2, SLURM_TF_CHECKPOINT_EVERY_STEPS="5", SLURM_TF_CHECKPOINT_KEEP="9")
     for each in programs:
         assert each.process.wait(120) == 0, each.text
-    assert [each.wait_for(r"^bits (\w+)")[1] for each in programs] == expected
+    assert [each.wait_for(r"\bbits (\w+)")[1] for each in programs] == expected
     # asked for after 5 steps, taken where all can meet
     steps = [each.step for each in commit.complete(str(saving.folder / "checkpoints"))]
     assert steps == [24, 21, 16, 11, 6]
@@ -129,7 +129,7 @@ def test_signals_that_reach_the_program_itself_change_nothing(trainings: Any) ->
 
 def test_two_interruptions_are_one(trainings: Any) -> None:
     (program,) = trainings("r").start("loop", pause=0.2)
-    program.wait_for("^step 3$")
+    program.wait_for(r"\bstep 3$")
     program.tell({"interrupt": "preemption"})
     program.tell({"interrupt": "timeout"})
     interrupt([program])
@@ -140,7 +140,7 @@ def test_two_interruptions_are_one(trainings: Any) -> None:
 def test_another_number_of_workers_goes_on_at_the_same_step_and_sample(trainings: Any) -> None:
     training = trainings("r")
     programs = training.start("fit", pause=0.2, tasks=2)
-    programs[0].wait_for("^step 8$")
+    programs[0].wait_for(r"\bstep 8$")
     saved = interrupt(programs)
     (program,) = training.start("fit")
     assert program.process.wait(120) == 0, program.text

@@ -1,0 +1,117 @@
+"""TensorFlow trained on a real Slurm that takes its nodes away: it ends with the bits of a run that was left alone."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.group import Member
+from tests.cluster.test_interruptions import Run, preempt
+from tests.conftest import ROOT
+from tests.sandbox.cluster import Sandbox
+
+pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow]
+
+JOB = """name = "a"
+strategy = "multi_worker"
+command = ["python3", "{program}", "{how}", "{pause}", "{epochs}"]
+exclusive = true
+[roles.worker]
+count = 2
+ntasks-per-node = 1
+{tables}
+"""
+
+
+class Training(Run):
+    """A run of tests/programs/exact.py, of 6 steps an epoch, in two tasks on two nodes."""
+
+    def __init__(
+        self,
+        member: Member,
+        name: str,
+        *words: str,
+        epochs: int,
+        pause: float = 0.0,
+        how: str = "fit",
+        tables: str = "",
+    ) -> None:
+        program = ROOT / "tests" / "programs" / "exact.py"
+        text = JOB.format(program=program, how=how, pause=pause, epochs=epochs, tables=tables)
+        self.member, self.name = member, name
+        self.job = member.submit(member.write("a.toml", text), "--name", name, *words)
+        self.folder = member.folder / "runs" / name
+
+    @property
+    def output(self) -> str:
+        return self.member.ok("logs", self.name)
+
+    def bits(self) -> set[tuple[str, str]]:
+        """Wait for the end; return what each task has then."""
+        assert self.member.type("wait", self.name, timeout=280).returncode == 0, self.output
+        found = set(re.findall(r"\[worker:(\d)\] bits (\w+)", self.output))
+        assert {task for task, _ in found} == {"0", "1"}, self.output
+        return found
+
+    def steps(self, pattern: str = "step") -> list[int]:
+        """Return the steps that the first task has done, those done twice too."""
+        return super().steps(pattern)
+
+    def check_work_redone(self) -> None:
+        """Each attempt went on where the one before it had saved, which was at most a step before its end."""
+        lasts = [row["last"] for row in self.attempts()]
+        resumed = [int(step) for step in re.findall(r"resumed at step (\d+) from", self.output)]
+        assert resumed == lasts[:-1]
+        done = self.steps()
+        assert done == sorted(done)
+        # the step at which all meet is saved before the program prints it
+        assert len(done) >= max(done) - len(resumed)
+
+
+def wait_for_step(run: Training, step: int) -> None:
+    run.wait_for(rf"\[worker:0\] step {step}\b", timeout=120)
+
+
+@pytest.mark.parametrize("times", [3, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.timeout(900)
+def test_a_training_that_is_preempted_again_and_again(times: int, alice: Member, sandbox: Sandbox) -> None:
+    epochs = times + 1
+    expected = Training(alice, "whole", epochs=epochs).bits()
+    run = Training(alice, "preempted", "--qos=scavenge", epochs=epochs, pause=0.3)
+    for number in range(times):
+        wait_for_step(run, 6 * number + 4)
+        preempt(sandbox)
+        run.start_again()
+    assert run.bits() == expected
+    assert [row["meaning"] for row in run.attempts()] == ["preemption"] * times + [""]
+    run.check_work_redone()
+    (point,) = alice.status("preempted")
+    assert (point["job"], point["requeues"]) == (run.job, times)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_chain_of_five_time_limits_is_one_run(alice: Member) -> None:
+    epochs = 40
+    expected = Training(alice, "whole", epochs=epochs).bits()
+    tables = '[checkpoint]\nwarning = "0:05"'
+    run = Training(alice, "chain", "--time=1", epochs=epochs, pause=1.2, tables=tables)
+    for number in range(4):
+        run.wait_for(r"timeout: all of step \d+ is saved", number + 1, timeout=150)
+        run.start_again()
+    assert run.bits() == expected
+    assert [row["meaning"] for row in run.attempts()] == ["timeout"] * 4 + [""]
+    run.check_work_redone()
+
+
+def test_a_training_that_is_cancelled_has_saved_and_is_gone(alice: Member) -> None:
+    run = Training(alice, "cancelled", epochs=20, pause=0.3, how="loop")
+    wait_for_step(run, 4)
+    alice.run("scancel", run.job)
+    assert alice.type("wait", "cancelled", timeout=120).returncode != 0
+    (row,) = run.attempts()
+    assert row["meaning"] == "cancel", run.output
+    assert row["last"] >= 4
+    assert json.loads(Path(run.folder, "status.json").read_text())["code"] == 143
+    assert alice.sacct(run.job)[0].startswith("CANCELLED")
