@@ -9,7 +9,11 @@ from tests.cluster.group import Member
 
 pytestmark = pytest.mark.slurm
 
-PROGRAM = 'echo "start $SLURM_TF_RESTARTS"; test $SLURM_TF_RESTARTS = 1 || exec sleep 300'
+# under ps all but the chief only serve, and are not to end by themselves
+PROGRAM = (
+    'echo "start $SLURM_TF_RESTARTS"; case $SLURM_TF_STRATEGY-$SLURM_TF_TASK-$SLURM_TF_RESTARTS in '
+    "multi_worker-*-1 | ps-chief:0-1) ;; *) exec sleep 300;; esac"
+)
 HEAD = """name = "a"
 strategy = "{strategy}"
 command = ["bash", "-c", '{program}']
