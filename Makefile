@@ -13,7 +13,7 @@ demo: $(VENV)/.examples ## train on this machine; NAME=cancer-1 goes on with tha
 	$(BIN)/slurm-tf run jobs/cancer_ps.toml $(if $(NAME),--name $(NAME))
 
 test: lint $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod ## all tests but the long ones
-	$(BIN)/pytest -m "not mpi and not long" $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile -m "not mpi and not long" $(ARGS)
 
 test-long: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod ## all tests, an hour
 	$(BIN)/pytest $(ARGS)

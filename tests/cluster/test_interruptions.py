@@ -87,6 +87,7 @@ def kill_coordinator(sandbox: Sandbox) -> None:
     assert any(sandbox.run(*argv, user="alice", node=node, check=False).returncode == 0 for node in sandbox.shape.names)
 
 
+@pytest.mark.long
 def test_three_preemptions_in_a_row_lose_nothing(alice: Member, sandbox: Sandbox) -> None:
     run = Run(alice, "--qos=scavenge", total=250)
     for number in range(3):
@@ -140,7 +141,11 @@ def test_what_cannot_be_put_back_is_followed_by_another_job(alice: Member, sandb
     assert f"job {rows[1]['job']} follows job {run.job}" in run.output
 
 
-@pytest.mark.parametrize("how", ["scancel", "scancel a signal", "slurm-tf", "the batch script alone"])
+@pytest.mark.parametrize(
+    "how",
+    ["scancel", pytest.param("scancel a signal", marks=pytest.mark.long), "slurm-tf",
+     pytest.param("the batch script alone", marks=pytest.mark.long)],
+)  # fmt: skip
 def test_what_is_cancelled_saves_and_never_comes_back(how: str, alice: Member, sandbox: Sandbox) -> None:
     run = Run(alice)
     run.wait_for(r"\[worker:0\] begins at")
@@ -227,6 +232,7 @@ def test_a_program_that_fails_after_a_new_checkpoint_is_tried_again(alice: Membe
     assert [(row["meaning"], row["code"], row["last"]) for row in run.attempts()] == [("failure", 9, 5), ("", 0, None)]
 
 
+@pytest.mark.long
 def test_three_attempts_in_vain_end_the_run(alice: Member) -> None:
     run = Ends(alice, "echo life; exit 75")
     for number in range(2):
