@@ -162,7 +162,7 @@ class Agent:
             self._end(_ORPHAN_KILL_WAIT, contract.INTERRUPTED)
 
     def _interrupt(self, reason: str, number: str) -> None:
-        """Have the program save: one that listens, or that will; any other by the signal of that name, if one is."""
+        """Have the program save: one that listens, or that will; any other by the signal of that name, "" for none."""
         self._interrupted = reason
         if self._listens:
             self._tell(json.dumps({"interrupt": reason}))

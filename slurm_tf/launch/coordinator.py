@@ -313,9 +313,9 @@ class Coordinator:
         """Have all programs save that can."""
         heeding = [name for name in self._connections if self._interruption.heeds_a_signal(name)]
         self._policy.save(heeding)
-        order = {"do": "interrupt", "reason": self._interruption.reason, "signal": self._settings.checkpoint_signal}
-        for connection in list(self._connections.values()):
-            self._send(connection, order)
+        order = {"do": "interrupt", "reason": self._interruption.reason}
+        for name, connection in list(self._connections.items()):
+            self._send(connection, {**order, "signal": self._settings.checkpoint_signal if name in heeding else ""})
 
     def _stop(self, now: float) -> None:
         """End all programs: they have saved, or cannot."""

@@ -73,6 +73,19 @@ def test_a_signal_of_the_job_file_lets_any_program_save(start_job: StartJob) -> 
     assert job.lines("worker:0") == job.lines("worker:1") == ["up", "saves"]
 
 
+def test_a_parameter_server_gets_no_signal_of_the_job_file(start_job: StartJob) -> None:
+    roles = (RoleSettings("chief", 1), RoleSettings("ps", 1))
+    saves = "trap 'sleep 0.5; echo saves; exit 0' USR1"
+    program = f"""case $SLURM_TF_TASK in chief*) {saves};; *) trap 'echo dies; exit 1' USR1;; esac
+echo up; while true; do sleep 0.05; done"""
+    job = start_job(program, strategy="between_graph", roles=roles, checkpoint_signal="USR1")
+    for task in ("chief:0", "ps:0"):
+        job.wait_for(rf"^\[{task}\] up")
+    job.process.send_signal(signal.SIGTERM)
+    assert job.wait(20) == 143
+    assert (job.lines("chief:0"), job.lines("ps:0")) == (["up", "saves"], ["up"])
+
+
 def test_a_second_interrupt_does_not_wait_for_a_save(start_job: StartJob) -> None:
     deaf = f"""exec {sys.executable} -c '
 import os, signal, socket, time
