@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Dict, List, Optional
 
 from slurm_tf import contract
+from slurm_tf.launch.policy import INDEPENDENT_WORKERS
 from slurm_tf.launch.slurm import Standing
 
 CANCEL, PREEMPTION, TIMEOUT, UNKNOWN = "cancel", "preemption", "timeout", "unknown"
@@ -170,10 +171,16 @@ class Interruption:
             self._decide(meaning, now)
 
     def withdraw(self) -> bool:
-        """Take in that an agent is lost: return whether that explains the signals, which then were no interruption."""
+        """Take in that an agent is lost: return whether that explains the signals, which then were no interruption.
+
+        Never where srun lets a step go on without it: programs that were told to save would not be started again.
+        """
         if not self.begun or self.meaning is not None or self._direct:
             return False
+        if self._settings.strategy in INDEPENDENT_WORKERS:
+            return False
         self._reason, self._told, self._decide_at, self.asks = "", False, None, False
+        self._until = 0.0
         return True
 
     # --- what is to be done ---

@@ -34,7 +34,8 @@ SAVING, FINISHING, ENDING = "saving", "finishing", "ending"
 # Why a job ends, where that is no program's doing; the other one is LOST.
 INTERRUPTED = "interrupted"
 
-_INDEPENDENT_WORKERS = ("ps", "between_graph")
+# Workers do not need each other: spec/plan.py has srun let their step go on without one.
+INDEPENDENT_WORKERS = ("ps", "between_graph")
 # A task that was told to end and killed `kill_wait` later has this long to be gone; then it counts as lost.
 _PATIENCE_SECONDS = 15.0
 _NEW_STEP = "a new step is started"
@@ -84,7 +85,7 @@ class Policy:
         # why all start again, in words
         self.cause = ""
         self._settings = settings
-        self._independent = settings.strategy in _INDEPENDENT_WORKERS
+        self._independent = settings.strategy in INDEPENDENT_WORKERS
         self._workers_serve = settings.strategy == "ps"
         self._role = {f"{role}:{index}": role for role, index in settings.tasks}
         self._tasks = dict.fromkeys(self._role, RUNNING)

@@ -172,9 +172,18 @@ def test_agents_alone_may_be_a_step_that_srun_ends() -> None:
     assert (made.meaning, made.wakes_at) == (None, 12.1)
     assert made.withdraw()
     assert (made.begun, words(made, 20.0)) == (False, [])
-    # the next one counts
-    term(made, "", 30.0)
+    # the next one counts, and has its own time
+    term(made, "", 500.0)
     assert made.asks
+    made.learn(RUNNING, 900.0, 500.1)
+    assert (made.meaning, words(made, 501.0)) == (CANCEL, [SAVE])
+
+
+def test_a_lost_agent_explains_nothing_where_the_step_goes_on_without_it() -> None:
+    made = interruption(strategy="ps")
+    term(made, "worker:0")
+    assert not made.withdraw()
+    assert words(made, 10.0) == [SAVE]
 
 
 def test_agents_alone_are_a_cancel_where_no_agent_is_lost() -> None:
