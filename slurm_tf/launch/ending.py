@@ -7,7 +7,7 @@ from typing import Callable, Optional
 
 from slurm_tf import contract
 from slurm_tf.errors import ProgressError, RunError
-from slurm_tf.launch import attempts, future, retry
+from slurm_tf.launch import attempts, future, lease, retry
 from slurm_tf.launch.attempts import Record
 from slurm_tf.launch.future import Place
 from slurm_tf.launch.interruption import AT_THE_LIMIT, CANCEL, PREEMPTION, UNKNOWN, Interruption
@@ -55,6 +55,8 @@ class Ending:
         settings = self._settings
         if outcome.code == 0 or not settings.goes_on or not self._place.job or self._place.is_cancelled:
             return retry.Retry()
+        # cut off for a while, this may be a former incarnation of a job that runs again: not to be put back by us
+        lease.check(self._place.folder, self._record.own.id)
         if interruption.meaning == CANCEL or (interruption.begun and interruption.meaning is None):
             return retry.Retry()
         jobs = set(self._place.line)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from slurm_tf.contract import RetrySettings, RunFolder
+from slurm_tf.contract import Lease, RetrySettings, RunFolder
 from slurm_tf.errors import LeaseError
 from slurm_tf.launch import attempts, ending, future, opening
 from slurm_tf.launch.attempts import Record
@@ -66,10 +66,14 @@ class Bench:
         self.environ = {"PATH": f"{folder}:{os.environ['PATH']}", "KEPT": str(self.kept), "SLURM_JOB_ID": "7"}
         self.run = RunFolder(str(folder / "run"))
         os.makedirs(self.run.logs)
+        self.hold("7.0")
         submissions.add(self.run, "7", "", (), array=False)
         self.place = Place(self.run, self.run, None, self.environ)
         self.pipe = Pipe()
         self.answer("squeue", 0, "RUNNING N/A 9999999999 1 10:00")
+
+    def hold(self, attempt: str) -> None:
+        Path(self.run.lease).write_text(Lease(attempt, "7", "node1", "1-1", 0.0).to_json())
 
     def answer(self, command: str, code: int, output: str = "", errors: str = "", once: bool = False) -> None:
         (self.kept / command).write_text(f"{code}\n{output}\n{errors}\n")
@@ -213,6 +217,15 @@ def test_what_is_cancelled_is_never_put_back(
     assert bench.calls == []
     assert found.code == outcome.code
     assert not Path(bench.run.status).exists() or bench.states[1] != "requeued"
+
+
+@pytest.mark.parametrize("outcome", [PREEMPTED, Outcome(1, "another attempt has taken over"), Outcome(1, "lost", LOST)])
+def test_a_job_that_runs_again_elsewhere_is_not_put_back(outcome: Outcome, bench: Bench) -> None:
+    bench.hold("7.1")
+    found = bench.conclude(outcome, preemption() if outcome is PREEMPTED else quiet(), own=3)
+    assert bench.calls == []
+    assert (found.code, bench.record.own.meaning) == (outcome.code, "")
+    assert "being run by attempt 7.1 on node1" in found.reason
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
