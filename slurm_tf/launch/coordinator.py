@@ -80,8 +80,9 @@ class Coordinator:
         if self._record:
             ending = Ending(self._place, self._settings, self._record, self._signals, _say)
             outcome = ending.conclude(outcome, self._interruption, self._status)
-        self._status.update(state="ended", code=outcome.code, reason=outcome.reason)
-        self._status.write()
+        if outcome.reason or not outcome.code:  # else another attempt goes on
+            self._status.update(state="ended", code=outcome.code, reason=outcome.reason)
+            self._status.write()
         if outcome.reason:
             _say(f"the job {'ends' if outcome.cause == INTERRUPTED else 'failed'}: {outcome.reason}")
         return outcome.code
@@ -230,10 +231,10 @@ class Coordinator:
         self._ask(self._preflight.tick(now))
         if self._preflight.all_are_lost:
             raise RegistrationError("every task left during the preflight", "", "see what its agent printed", ())
-        if not self._preflight.over:
+        if not self._preflight.over or self._interruption.begun:
             return False
         self._preflight.finish(_say)
-        if self._record and not self._interruption.begun:
+        if self._record:
             self._begin()
         return not self._record
 
