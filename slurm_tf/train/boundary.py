@@ -154,6 +154,7 @@ class Boundary:
             return
         _say(f"cannot meet the others after step {step}: {'; '.join(failed)}")
         if stop:  # they are gone, or cannot be reached: what they alone have is lost, and nothing else
+            self._gathered = {}
             self._close(stop, last=False)
 
     def _meet(self, stop: bool, last: bool) -> None:

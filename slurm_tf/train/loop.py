@@ -91,6 +91,8 @@ class Closures:
             if len(waiting) == self._at_once:
                 every.append(waiting.popleft().fetch())
                 done += 1
+                # or it would say at an interruption that there is nothing to save
+                self._boundary.step = done
                 self._boundary.beat(done)
         self._coordinator.join()
         every += [result.fetch() for result in waiting]
