@@ -5,16 +5,14 @@ one array a variable, a row a task.
 """
 
 import io
-from typing import Any, List, Optional, Sequence
+from typing import Any, List, Optional, Sequence, Set
 
 import numpy as np
 import tensorflow as tf
 
-from slurm_tf.train import allreduce
+from slurm_tf.train import allreduce, replicas
 
 FILE = "own.npz"
-# their bits travel as integers: no rounding, no -0.0 that becomes 0.0
-_BITS = {1: tf.int8, 2: tf.int16, 4: tf.int32, 8: tf.int64}
 
 
 def variables(tracked: Sequence[Any], size: int) -> List[Any]:
@@ -23,17 +21,25 @@ def variables(tracked: Sequence[Any], size: int) -> List[Any]:
     Of one task alone, what TensorFlow leaves out of its checkpoints: the states of Keras' random generators (3.15).
     """
     found: List[Any] = []
+    alike: Set[int] = set()
     for each in tracked:
         if isinstance(each, tf.random.Generator):
             found.append(each.state)
         elif not hasattr(each, "apply_gradients"):
             found += getattr(each, "non_trainable_variables", ())
-    return [variable for variable in found if size > 1 or _is_random(variable)]
+            alike |= _to_be_trained(each)
+    own = [variable for variable in found if id(variable) not in alike]
+    return [variable for variable in own if size > 1 or replicas.is_random(variable)]
 
 
-def _is_random(variable: Any) -> bool:
-    """Whether `variable` is the state of a Keras random generator, which is to differ between tasks."""
-    return "seed_generator" in getattr(variable, "path", "")
+def _to_be_trained(model: Any) -> Set[int]:
+    """Return the ids of what the layers of a Keras model were made to train: while frozen it is alike in all tasks.
+
+    It may be most of the model, and `gather` takes eight bytes a value for each task.
+    """
+    layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else ()
+    names = ("_trainable_variables", "_trainable_weights")  # Keras 3, tf_keras
+    return {id(variable) for layer in layers for name in names for variable in getattr(layer, name, ())}
 
 
 def gather(collective: allreduce.Collective, own: Sequence[Any]) -> bytes:
@@ -68,10 +74,8 @@ def restore(collective: allreduce.Collective, data: Optional[bytes], own: Sequen
 
 
 def _bits(variable: Any) -> tf.Tensor:
-    """Return the bits of a value as integers of 64."""
-    value = tf.convert_to_tensor(variable)
-    return tf.cast(value if value.dtype == tf.bool else tf.bitcast(value, _BITS[value.dtype.size]), tf.int64)
+    return replicas.bits(tf.convert_to_tensor(variable))
 
 
 def _value(bits: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    return tf.cast(bits, dtype) if dtype == tf.bool else tf.bitcast(tf.cast(bits, _BITS[dtype.size]), dtype)
+    return tf.cast(bits, dtype) if dtype.is_bool else tf.bitcast(tf.cast(bits, replicas.INTEGERS[dtype.size]), dtype)

@@ -13,7 +13,8 @@ from slurm_tf.train import allreduce
 
 # What is not averaged shows in the first step; what is not averaged at times (a second optimizer), soon after.
 _STEPS = (1, 2, 4, 8)
-_INTEGERS = {1: tf.int8, 2: tf.int16, 4: tf.int32, 8: tf.int64}
+# Bits travel as integers, by size in bytes: no rounding, no -0.0 that becomes 0.0.
+INTEGERS = {1: tf.int8, 2: tf.int16, 4: tf.int32, 8: tf.int64}
 
 
 class Check:
@@ -62,8 +63,17 @@ def shared(tracked: Sequence[Any]) -> List[Any]:
         variables = [each] if isinstance(each, tf.Variable) else getattr(each, "variables", ())
         # a method in Keras 2's older optimizers
         found += variables() if callable(variables) else variables
-    alike = [variable for variable in found if "seed_generator" not in getattr(variable, "path", "")]
-    return [variable for variable in alike if _is_number(variable)]
+    return [variable for variable in found if not is_random(variable) and _is_number(variable)]
+
+
+def is_random(variable: Any) -> bool:
+    """Whether `variable` is the state of a Keras random generator, which is to differ between tasks."""
+    return "seed_generator" in getattr(variable, "path", "")
+
+
+def bits(value: tf.Tensor) -> tf.Tensor:
+    """Return the bits of numbers or booleans as integers of 64."""
+    return tf.cast(value if value.dtype.is_bool else tf.bitcast(value, INTEGERS[value.dtype.size]), tf.int64)
 
 
 def trainable(tracked: Sequence[Any]) -> List[Any]:
@@ -86,12 +96,11 @@ def _is_number(variable: Any) -> bool:
 def _digests(tensors: List[tf.Tensor]) -> tf.Tensor:
     total = tf.zeros([], tf.int64)
     for number, tensor in enumerate(tensors):
-        bits = tf.cast(tf.bitcast(tensor, _INTEGERS[tensor.dtype.size]), tf.int64)
+        values = bits(tensor)
         # integers wrap around, in any order of summation to the same
-        total += (2 * number + 1) * tf.reduce_sum(bits * (bits + 31))
+        total += (2 * number + 1) * tf.reduce_sum(values * (values + 31))
     return total
 
 
 def _digest(variables: Sequence[Any]) -> tf.Tensor:
-    tensors = [tf.convert_to_tensor(variable) for variable in variables]
-    return _digests([tf.cast(tensor, tf.int8) if tensor.dtype.is_bool else tensor for tensor in tensors])
+    return _digests([tf.convert_to_tensor(variable) for variable in variables])
