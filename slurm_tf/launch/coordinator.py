@@ -224,8 +224,7 @@ class Coordinator:
         """See to what comes before the programs; true if nothing comes after it. Raises PreflightError."""
         if self._preflight is None:
             self._registration.check(now, self._step.end_in_words)
-            line = self._registration.progress(now)
-            if line:
+            if line := self._registration.progress(now):
                 _say(line)
             return False
         self._ask(self._preflight.tick(now))
@@ -312,6 +311,8 @@ class Coordinator:
 
     def _save(self) -> None:
         """Have all programs save that can."""
+        if self._policy.state == REGISTERING:  # agents wait for their places, and for nothing else
+            return
         heeding = [name for name in self._connections if self._interruption.heeds_a_signal(name)]
         self._policy.save(heeding)
         order = {"do": "interrupt", "reason": self._interruption.reason}
@@ -320,10 +321,9 @@ class Coordinator:
 
     def _stop(self, now: float) -> None:
         """End all programs: they have saved, or cannot."""
-        code, reason = self._interruption.code, self._interruption.reason
         if self._policy.state in (REGISTERING, RENEWING):
-            raise StoppedError(reason, code)
-        self._carry_out(self._policy.stop(code, reason, now))
+            raise StoppedError(self._interruption.reason, self._interruption.code)
+        self._carry_out(self._policy.stop(self._interruption.code, self._interruption.reason, now))
 
     def _carry_out(self, actions: List[Action]) -> None:
         for note in self._policy.notes:

@@ -75,3 +75,15 @@ def test_a_preflight_that_is_over_says_so_once(made: Coordinator, monkeypatch: p
     for _ in range(3):
         assert not made._is_cleared(0.0)
     assert done == ["finish", "begin"]
+
+
+def test_agents_that_have_no_places_yet_are_told_nothing(made: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[object] = []
+    monkeypatch.setattr(made, "_send", lambda _, message: sent.append(message["do"]))
+    monkeypatch.setattr(made, "_connections", {"worker:0": object()})
+    made._interruption.signal(signal.SIGTERM, "the coordinator", True, 0.0)
+    made._save()
+    assert sent == []
+    made._policy.begin({})
+    made._save()
+    assert sent == ["interrupt"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from slurm_tf.contract import RoleSettings
-from tests.launch.conftest import LocalJob, StartJob, gone_within, is_alive
+from tests.launch.conftest import LAUNCH, LocalJob, StartJob, gone_within, is_alive
 
 SPEAKS = Path(__file__).parent / "programs" / "speaks.py"
 
@@ -71,6 +71,17 @@ def test_a_signal_of_the_job_file_lets_any_program_save(start_job: StartJob) -> 
     # not 0: what is interrupted is not done
     assert job.wait(20) == 143
     assert job.lines("worker:0") == job.lines("worker:1") == ["up", "saves"]
+
+
+def test_agents_that_wait_for_others_end_in_order(start_job: StartJob) -> None:
+    job = start_job("echo up", step=[*LAUNCH, "local", "--ntasks", "1", "--"])
+    status, deadline = Path(job.run.status), time.monotonic() + 30
+    while not status.exists() or '"registered"' not in status.read_text():
+        assert time.monotonic() < deadline, job.text
+        time.sleep(0.05)
+    job.process.send_signal(signal.SIGTERM)
+    assert job.wait(20) == 143
+    assert "Traceback" not in job.text
 
 
 def test_a_parameter_server_gets_no_signal_of_the_job_file(start_job: StartJob) -> None:
