@@ -59,6 +59,7 @@ class Agent:
         self._listens = self._writes = False
         self._interrupted = ""
         self._output_told = 0.0
+        self._asked: object = None
         self._exit: Optional[int] = None
 
     def run(self) -> int:
@@ -155,6 +156,7 @@ class Agent:
             _say(f"{self._place.name}: {reason}; ending the program")
             self._exit = 1
         if self._writes:
+            self._answer_nothing()
             self._interrupt(reason, "")
             if self._child:
                 self._child.kill_in(_ORPHAN_SAVE_WAIT)
@@ -257,12 +259,18 @@ class Agent:
             self._listens, self._writes = True, bool(words["hello"].get("writes"))
             if self._interrupted:
                 self._interrupt(self._interrupted, "")
-        elif self._exit is None or not isinstance(words, dict):
+        elif not isinstance(words, dict):
             return
-        elif "saved" in words:
-            self._end(_ORPHAN_KILL_WAIT, contract.INTERRUPTED)
         elif "ask" in words:
-            self._tell(json.dumps({"answers": words["ask"], "errors": {"*": "the coordinator is gone"}}))
+            self._asked = words["ask"]
+            if self._exit is not None:
+                self._answer_nothing()
+        elif "saved" in words and self._exit is not None:
+            self._end(_ORPHAN_KILL_WAIT, contract.INTERRUPTED)
+
+    def _answer_nothing(self) -> None:
+        """Answer the program's last question, which the coordinator may have taken with it."""
+        self._tell(json.dumps({"answers": self._asked, "errors": {"*": "the coordinator is gone"}}))
 
     def _tell(self, line: str) -> None:
         if self._control:

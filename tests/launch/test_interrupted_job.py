@@ -147,3 +147,28 @@ def test_an_agent_whose_coordinator_is_gone_has_its_program_save(start_job: Star
     os.kill(job.process.pid, signal.SIGKILL)
     assert gone_within(20, pids)
     assert saved(job) > 0
+
+
+def test_a_question_that_went_down_with_the_coordinator_is_answered(start_job: StartJob) -> None:
+    asks = f"""exec {sys.executable} -c '
+import json, os, socket
+line = socket.socket(fileno=int(os.environ["SLURM_TF_CONTROL_FD"]))
+writes = os.environ["SLURM_TF_TASK"] == "worker:0"
+line.sendall(json.dumps({{"hello": {{"writes": writes}}}}).encode() + b"\\n")
+if writes:
+    line.sendall(json.dumps({{"ask": 7, "to": "worker", "message": {{}}}}).encode() + b"\\n")
+for text in line.makefile():
+    words = json.loads(text)
+    print("told", sorted(words), words.get("answers"), flush=True)
+    if "answers" in words:
+        line.sendall(json.dumps({{"saved": {{"step": 1, "error": None}}}}).encode() + b"\\n")
+    if "leave" in words:
+        break
+'"""
+    job = start_job(asks)
+    job.wait_for(r"^\[worker:1\] told \['asked', 'message'\]")
+    pids = [job.pid("worker:0"), job.pid("worker:1")]
+    os.kill(job.process.pid, signal.SIGKILL)
+    assert gone_within(20, pids)
+    log = Path(job.run.log("worker", 0)).read_text()
+    assert "told ['answers', 'errors'] 7\ntold ['interrupt'] None\n" in log
