@@ -60,7 +60,7 @@ class _Program:
 class Interruption:
     """All signals of one attempt.
 
-    `asks`: squeue is to be asked; the answer goes to `learn`. `notes`: lines to print. `error`: why nothing was saved.
+    `asks`: squeue is to be asked; the answer goes to `learn`. `notes`: lines to print.
     """
 
     def __init__(self, settings: contract.LaunchSettings) -> None:
@@ -68,7 +68,6 @@ class Interruption:
         self.meaning: Optional[str] = None
         self.asks = False
         self.notes: List[str] = []
-        self.error = ""
         # whether there was a program that could
         self.can_save = False
         # when the job ends as squeue has it, in time.monotonic
@@ -104,8 +103,7 @@ class Interruption:
         if name in self._programs:
             self._programs[name].saved = True
         if error:
-            self.error = f"{name} could not save: {error}"
-            self.notes.append(self.error)
+            self.notes.append(f"{name} could not save: {error}")
 
     def ended(self, name: str) -> None:
         """Take in that `name` does not run any more."""

@@ -87,11 +87,6 @@ class Question:
                 self._close(None)
         return self._answer
 
-    @property
-    def until(self) -> float:
-        """When it is ended at the latest (time.monotonic)."""
-        return self._until
-
     def wait(self) -> Answer:
         """Return what it said, when it has."""
         while True:

@@ -59,11 +59,8 @@ class Boundary:
             return
         with self._lock:
             self._reason = self._reason or reason
-            if self.step == self._saved:
-                self._answer()
-            elif self._paused and self._pauses:
-                self._write(last=False)
-                self._answer()
+            if self.step == self._saved or (self._paused and self._pauses):
+                self._save_and_answer()
 
     def agree(self, message: Dict[str, Any]) -> Optional[str]:
         """Answer the writer, which wants all to come together after a step."""
