@@ -127,7 +127,9 @@ class Record:
         self._write()
 
     def _write(self) -> None:
-        """Write the file. Training goes on where that fails, as on a full disk."""
+        """Write the file, unless another attempt does. Training goes on where that fails, as on a full disk."""
+        if not self._has_run():
+            return
         rows = [asdict(each) for each in self.all[-_KEPT:]]
         try:
             files.write_whole(
@@ -137,3 +139,11 @@ class Record:
             if not self._failed:
                 self._say(f"cannot write {self._folder.attempts}: {error.strerror}")
             self._failed = True
+
+    def _has_run(self) -> bool:
+        """Whether the run is not another attempt's by now: that one has read the file, and adds to it."""
+        try:
+            held = contract.read_lease(self._folder)
+        except (RunError, OSError):
+            return True
+        return held is None or held.attempt == self.own.id

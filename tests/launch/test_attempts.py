@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from slurm_tf import files
-from slurm_tf.contract import RetrySettings, RunFolder
+from slurm_tf.contract import Lease, RetrySettings, RunFolder
 from slurm_tf.errors import ProgressError, RunError
 from slurm_tf.launch import attempts, retry
 from slurm_tf.launch.attempts import FAILURE, RETRY, Attempt, Record, fruitless
@@ -82,6 +82,15 @@ def test_what_is_written(folder: RunFolder) -> None:
     assert (former.first, former.last, former.meaning, former.code, former.speaks) == (10, 20, PREEMPTION, 75, True)
     assert (own.ended, own.meaning, own.last, second.speaks) == (None, "", None, True)
     assert Path(folder.attempts).stat().st_mode & 0o777 == 0o600
+
+
+def test_one_that_comes_back_leaves_what_its_successor_wrote(folder: RunFolder) -> None:
+    former = Record(folder, "7.0", "7", pytest.fail)
+    Record(folder, "7.1", "7", pytest.fail)
+    Path(folder.lease).write_text(Lease("7.1", "7", "node2", "1-1", 0.0).to_json())
+    former.committed(5)
+    former.ended("", 1, "another attempt has taken over")
+    assert [(each.id, each.last) for each in attempts.read(folder)] == [("7.0", None), ("7.1", None)]
 
 
 def test_an_attempt_whose_name_is_there_is_that_one(folder: RunFolder) -> None:

@@ -290,10 +290,12 @@ def test_a_retry_that_slurm_does_not_take_ends_as_it_would(bench: Bench) -> None
 
 
 def test_the_third_attempt_in_vain_is_the_last(bench: Bench) -> None:
-    for number in range(2):
-        row = Record(bench.run, f"7.{number - 2}", "7", bench.said.append)
+    for name in ("6.0", "6.1"):
+        bench.hold(name)
+        row = Record(bench.run, name, "7", bench.said.append)
         row.heard()
         row.ended("preemption", 75, "preempted")
+    bench.hold("7.0")
     found = bench.conclude(PREEMPTED, preemption())
     assert found.code == 78
     assert "3 attempts in a row committed no new checkpoint; the last one: preemption: " in found.reason
