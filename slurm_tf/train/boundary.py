@@ -144,7 +144,10 @@ class Boundary:
         return self._checkpoints is not None and self._checkpoints.due(step)
 
     def _ask_to_meet(self, control: Control, step: int, stop: bool) -> None:
-        errors = control.ask("*", {"meet": step, "stop": stop})
+        try:
+            errors = control.ask("*", {"meet": step, "stop": stop})
+        except OSError as error:
+            errors = {"the agent": str(error)}
         failed = [f"{task}: {error}" for task, error in errors.items() if error]
         if not failed:
             self._agreed = (step, stop)
@@ -175,8 +178,11 @@ class Boundary:
             self._control.leave()
 
     def _save_and_answer(self) -> None:
-        if self.step != self._saved:
-            self._write(last=False)
+        try:
+            if self.step != self._saved:
+                self._write(last=False)
+        except CheckpointError as error:
+            self._answer(str(error))
         self._answer()
 
     def _write(self, last: bool) -> None:
@@ -184,12 +190,12 @@ class Boundary:
             self._checkpoints.save(self._checkpoint, self.step, {"last": last}, self._gathered)
             self._saved = self.step
 
-    def _answer(self) -> None:
-        """Say that all up to the newest checkpoint is on storage, or why it is not."""
+    def _answer(self, problem: str = "") -> None:
+        """Say that all up to the newest checkpoint is on storage, or why it is not: because of `problem`, for one."""
         if self._answered or self._control is None:
             return
-        self._answered, error = True, None
-        if self._checkpoint is None:  # before there is anything to train
+        self._answered, error = True, problem or None
+        if problem or self._checkpoint is None:  # None: before there is anything to train
             pass
         elif self._checkpoints is None:
             error = "the program keeps no checkpoints"

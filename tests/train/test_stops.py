@@ -5,6 +5,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from slurm_tf.errors import FencedError
+
 pytestmark = pytest.mark.tensorflow
 
 
@@ -65,6 +67,40 @@ def test_what_others_had_in_an_earlier_pause_is_not_saved_with_a_later_step(monk
         boundary.reached(2)
     assert kept.saves == [(2, {})]
     assert agent.said == [{"saved": {"step": 2, "error": None}}]
+
+
+class Silent(Agent):
+    def ask(self, _role: str, _message: object) -> dict[str, str]:
+        raise TimeoutError("no answer")
+
+
+def test_an_agent_that_does_not_answer_does_not_keep_training_from_being_saved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from slurm_tf.train import own
+
+    monkeypatch.setattr(own, "gather", lambda *_: b"")
+    agent, kept = Silent(), Kept()
+    boundary = begun(agent, kept, True, [object()])
+    boundary.reached(1)
+    boundary.interrupt("preemption")
+    with pytest.raises(SystemExit):
+        boundary.reached(2)
+    assert kept.saves == [(2, {})]
+
+
+class Fenced(Kept):
+    def save(self, *_: object) -> None:
+        raise FencedError("another attempt has taken over")
+
+
+def test_a_writer_that_may_write_no_more_says_so_at_an_interruption_in_a_pause() -> None:
+    agent = Agent()
+    boundary = begun(agent, Fenced(), True, [])
+    boundary.reached(1)
+    with boundary.pause():
+        boundary.interrupt("preemption")
+    assert agent.said == [{"saved": {"step": 0, "error": "another attempt has taken over"}}]
 
 
 def test_steps_that_workers_have_done_are_saved_before_anything_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
