@@ -97,7 +97,8 @@ def test_a_killed_rank_goes_on_within_an_epoch_to_the_same_result(run_job: RunJo
     killed = run_job(path, *[word for option in options for word in ("--set", option)])
     assert killed.wait() == 0, killed.text
     ((step),) = killed.find(r"resumed at step (\d+) from")
-    assert step in ("5", "10")
+    # ranks with statistics of their own meet one step after a save is due
+    assert step in ("6", "11")
     assert killed.find(r"optimizer (\w+ steps \d+)") == ["Adam steps 24"] * 2
     assert variables(killed) == [pytest.approx(expected, abs=1e-6)] * 2
     assert len(set(killed.find(r"mae (\S+) computes"))) == 1
