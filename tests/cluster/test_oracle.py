@@ -45,6 +45,8 @@ def submit(member: Member, way: str, loop: str, tasks: int, *options: str, budge
     changed = member.write("changed.py", oracle.CHANGED.format(change=change)) if change else ""
     words = ["--loop", loop, *options]
     member.write("oracle.toml", oracle.job(strategy, tasks, *words, changed=changed, program="recorded.py"))
+    # a run that has saved would be put back after a bad end
+    more = [*more, "retry.unknown=0"]
     sets = [f"roles.worker.ntasks-per-node={max(ON_NODES[tasks])}", f"launch.max-restarts={budget}", *more]
     return member.submit("oracle.toml", *[word for each in sets for word in ("--set", each)])
 

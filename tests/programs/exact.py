@@ -35,9 +35,10 @@ optimizer = keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.3
 data = run.batches((x, y), batch_size=16, seed=3)
 
 
-def slowly(step: int) -> None:
-    print("step", step)
+def slowly(step: Any) -> Any:
+    print("step", int(step))
     time.sleep(pause)
+    return step
 
 
 class Slow(keras.callbacks.Callback):  # type: ignore[misc]
@@ -74,8 +75,9 @@ else:
         return {"loss": loss}
 
     def step(batch: Any) -> Any:
-        tf.py_function(lambda: slowly(int(optimizer.iterations)), [], [])
-        return update(batch)
+        number = tf.py_function(slowly, [tf.identity(optimizer.iterations)], tf.int64)
+        with tf.control_dependencies([number]):
+            return update(batch)
 
     for done, _ in run.loop(step, data, steps=6 * epochs, every=5):
         if "evaluate" in how and done == 10:
