@@ -50,6 +50,7 @@ ROOMS = {
         "launch.doors",
         "launch.lease",
         "train.commit",
+        "launch.rehearsal",
         "launch.slurm",
     },
 }

@@ -11,17 +11,17 @@ import click
 from slurm_tf import contract, files
 from slurm_tf.cli import watch
 from slurm_tf.errors import UsageError
+from slurm_tf.launch.rehearsal import KILL, KINDS, NODE_FAILURE
 
 if TYPE_CHECKING:
     from slurm_tf.watch.find import Target
 
-_KINDS = ("preemption", "timeout", "kill", "node-failure")
 _TAKEN_SECONDS = 30.0
 
 
 @click.command()
 @watch.RUN
-@click.option("--as", "kind", type=click.Choice(_KINDS), default="preemption", show_default=True)
+@click.option("--as", "kind", type=click.Choice(KINDS), default="preemption", show_default=True)
 @click.option("--role", help="kill, node-failure: of which task; default: the first one.")
 @click.option("--index", type=click.IntRange(min=0), default=0, show_default=True)
 def interrupt(run: str, kind: str, role: str | None, index: int) -> None:
@@ -48,7 +48,7 @@ def interrupt(run: str, kind: str, role: str | None, index: int) -> None:
                 os.unlink(path)
             raise UsageError(f"attempt {attempt} of run {found.name} did not look", "one that lives", "slurm-tf status")
         time.sleep(0.1)
-    of = f" of {task}" if kind in ("kill", "node-failure") else ""
+    of = f" of {task}" if kind in (KILL, NODE_FAILURE) else ""
     click.echo(f"{kind}{of} in attempt {attempt}: slurm-tf logs {found.name} --follow shows what it does")
 
 

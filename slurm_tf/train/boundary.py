@@ -1,12 +1,12 @@
 """Between two steps, and in the pauses of training: where it may be saved, and ended after an interruption.
 
-An interruption (a preemption, a time limit, a cancel) comes as a line from the agent, in the thread that reads it; its
-answer is {"saved": ...}, after which the agent ends this program. Who answers, and when:
+An interruption (a preemption, a time limit, a cancel) comes as a line from the agent. The answer is {"saved": ...},
+after which the agent ends this program. Who answers, and when:
 
 - Training is where the newest checkpoint is: before its first step is done (it reads data, or compiles), or just saved.
   There is nothing to do, and that is said at once.
-- It is in a pause: an evaluation, or code of the program's own between two yields of `run.loop`. The reading thread
-  saves.
+- It is in a pause: an evaluation, or code of the program's own between two yields of `run.loop`. A thread of the
+  interruption's own saves, as the main one may be busy for long.
 - It is in a step. The main thread saves at the end of it.
 
 Tasks that train alike end at the same step. The writer asks the others to stop after the next one; none of them can be
@@ -51,7 +51,7 @@ class Boundary:
         self._phase = ""
         self._beaten = 0.0
 
-    # --- in the reading thread ---
+    # --- in threads of the control line ---
 
     def interrupt(self, reason: str) -> None:
         """Take in that training is to be saved and ended."""
@@ -122,7 +122,7 @@ class Boundary:
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
         """Be in a pause of training: no variable of it changes here. Collective."""
-        gathered = {own.FILE: own.gather(self._collective, self._own)} if self._own else {}
+        gathered = self._gather()
         with self._lock:
             self._gathered, self._paused = gathered, True
             if self._reason and self._writes and self._pauses:
@@ -158,9 +158,12 @@ class Boundary:
             self._close(stop, last=False)
 
     def _meet(self, stop: bool, last: bool) -> None:
-        gathered = {own.FILE: own.gather(self._collective, self._own)} if self._own else {}
-        self._gathered, self._agreed = gathered, None
+        self._gathered, self._agreed = self._gather(), None
         self._close(stop, last)
+
+    def _gather(self) -> Dict[str, bytes]:
+        """Return what goes beside TensorFlow's files of a checkpoint; collective."""
+        return {own.FILE: own.gather(self._collective, self._own)} if self._own else {}
 
     def _close(self, stop: bool, last: bool) -> None:
         """Save, as far as it is this task's affair; end if it is to `stop`."""
@@ -202,8 +205,8 @@ class Boundary:
         else:
             try:
                 self._checkpoints.wait()
-            except CheckpointError as problem:
-                error = str(problem)
+            except CheckpointError as failure:
+                error = str(failure)
         _say(f"{self._reason}: " + (error or f"all of step {self._saved} is saved"))
         self._control.tell({"saved": {"step": self._saved, "error": error}})
 

@@ -20,7 +20,6 @@ from slurm_tf.train.place import Place
 _ALIKE = ("multi_worker", "horovod")
 _SCOPED = ("mirrored", "ps")
 _WATCH_SECONDS = 1.0
-_POSITION_LOST = "position not saved: this data set is not of run.batches, and starts anew"
 
 
 def init() -> "Run":
@@ -212,8 +211,7 @@ class Run:
             return
         if self._place.accumulate > 1:
             raise UsageError(f"found train.accumulate={self._place.accumulate} and run.loop", "model.fit for it")
-        if self.step and not self._batches and self.is_chief:
-            _say(_POSITION_LOST)
+        self._say_if_data_starts_anew()
         runner = (
             loop.Closures(step, data, self._coordinator, self._place.workers, self._boundary)
             if self._coordinator is not None
@@ -241,6 +239,11 @@ class Run:
                 seen = newest.step
                 yield seen
 
+    def _say_if_data_starts_anew(self) -> None:
+        if self.step and not self._batches and self.is_chief:
+            where = "under ps each worker goes" if self._coordinator else "a data set that is not of run.batches goes"
+            _say(f"position not saved: {where} through the samples anew")
+
     def callbacks(self, model: Any) -> List[Any]:
         """Return the callbacks for `model.fit`, and prepare the compiled model for it; collective.
 
@@ -253,8 +256,7 @@ class Run:
         with self.scope():
             keras_fit.prepare(model, self._collective, self._batches, self._place.accumulate)
         self.checkpoint(model=model, optimizer=model.optimizer)
-        if self.step and not self._batches and self.is_chief:
-            _say(_POSITION_LOST)
+        self._say_if_data_starts_anew()
         return [keras_fit.callback(model, self._collective, self._batches, self._boundary, self.report)]
 
     # --- telling ---

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from slurm_tf.cli import interrupt
-from slurm_tf.launch import rehearsal
 from tests.cli.test_cli import SLURM_TF, slurm_tf
 from tests.conftest import ROOT
 
@@ -68,10 +66,6 @@ def running(tmp_path: Path) -> Iterator[Any]:
     for each in started:
         each.process.terminate()
         each.process.wait(30)
-
-
-def test_the_verb_knows_what_attempts_rehearse() -> None:
-    assert interrupt._KINDS == rehearsal.KINDS
 
 
 @pytest.mark.parametrize("kind", ["preemption", "timeout"])
