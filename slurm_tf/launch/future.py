@@ -6,7 +6,7 @@ Never after a cancel: slurmctld (22.05.8) takes a requeue of a job that was canc
 import os
 import time
 from dataclasses import dataclass
-from typing import Callable, List, Mapping, Optional, Tuple
+from typing import Callable, List, Mapping, Optional
 
 from slurm_tf import contract
 from slurm_tf.launch import slurm, succession
@@ -17,8 +17,6 @@ _TRIES = 4
 _PAUSE_SECONDS = 5.0
 # Slurm (22.05) starts a job that was put back no sooner, by itself.
 _REQUEUE_SECONDS = 121.0
-# ESLURM_JOB_PENDING: Slurm has put it back already, after a preemption without grace time.
-_WAITS_ALREADY = "Job is pending execution"
 _POLL_SECONDS = 0.1
 
 
@@ -35,6 +33,11 @@ class Place:
     def job(self) -> str:
         """The job's id as Slurm's commands take it, "" outside of a job."""
         return slurm.own_id(self.environ)
+
+    @property
+    def restarts(self) -> int:
+        """How often the job was put back into the queue before it was started now."""
+        return int(self.environ.get("SLURM_RESTART_COUNT") or 0)
 
     @property
     def is_cancelled(self) -> bool:
@@ -55,6 +58,9 @@ class Future:
     words: str
 
 
+_CANCELLED = Future(False, "cancelled")
+
+
 def arrange(place: Place, ends_at: Optional[float], wait: float, is_stopped: Callable[[], bool]) -> Future:
     """Let the run go on after this job, in `wait` seconds at the soonest.
 
@@ -63,18 +69,23 @@ def arrange(place: Place, ends_at: Optional[float], wait: float, is_stopped: Cal
     """
     problems: List[str] = []
     for left in reversed(range(_TRIES)):
-        if place.is_cancelled or is_stopped() or _is_being_ended(place, ends_at):
-            return Future(False, "cancelled")
-        answer = _ask(place, slurm.requeue_command(place.job))
-        if answer.code == 0 or _WAITS_ALREADY in answer.errors:
+        if place.is_cancelled or is_stopped():
+            return _CANCELLED
+        over = ends_at is not None and time.monotonic() >= ends_at - AT_THE_LIMIT
+        answer = _ask(place, slurm.requeue_command(place.job, over))
+        standing = _standing(place)
+        # also where the answer was lost, or Slurm did it by itself, after a preemption without grace time
+        if standing.restarts > place.restarts or (answer.code == 0 and not standing.is_known):
             return Future(True, f"job {place.job} waits to be started again{_delay(place, wait)}")
+        if answer.code == 0:
+            return _CANCELLED
         problems = [f"scontrol requeue: {answer.words}"]
         # without an answer it may have been heard all the same, which the next try will show
-        if answer.code is not None or not left:
-            answer, job = _follow(place)
-            if job:
-                return Future(True, f"job {job} follows job {place.job}")
-            problems.append(f"sbatch: {answer.words}")
+        if (answer.code and standing.is_known) or not left:
+            after = _follow(place, over, is_stopped)
+            if after.is_arranged or after is _CANCELLED:
+                return after
+            problems.append(after.words)
         if left:
             time.sleep(_PAUSE_SECONDS)
     return Future(False, "; ".join(problems))
@@ -87,11 +98,8 @@ def wait_for_the_end(seconds: float, is_stopped: Callable[[], bool]) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _is_being_ended(place: Place, ends_at: Optional[float]) -> bool:
-    """Whether Slurm ends the job before its time: somebody has cancelled it, and our signal is on its way."""
-    standing = slurm.standing(_ask(place, slurm.standing_command(place.job)))
-    early = ends_at is None or time.monotonic() < ends_at - AT_THE_LIMIT
-    return standing.state == "COMPLETING" and early
+def _standing(place: Place) -> slurm.Standing:
+    return slurm.standing(_ask(place, slurm.standing_command(place.job)))
 
 
 def _delay(place: Place, wait: float) -> str:
@@ -101,16 +109,21 @@ def _delay(place: Place, wait: float) -> str:
     return f", in {wait:.0f} s" if answer.code == 0 else f" (not later, as it should: {answer.words})"
 
 
-def _follow(place: Place) -> Tuple[slurm.Answer, str]:
-    """Submit another job; return what sbatch said, and the job's id, "" if there is none."""
+def _follow(place: Place, over: bool, is_stopped: Callable[[], bool]) -> Future:
+    """Submit another job, unless somebody has cancelled this one."""
     line = place.line
     output = os.path.join(place.group.logs, f"slurm-{line[0]}.out")
     answer = _ask(place, slurm.successor_command(place.group.script, output, place.environ, place.point))
     job, _, cluster = answer.output.strip().partition(";") if answer.code == 0 else ("", "", "")
-    if job:
-        array = "SLURM_ARRAY_TASK_ID" in place.environ
-        succession.add(place.folder, job, cluster, place.point, array, line[-1])
-    return answer, job
+    if not job:
+        return Future(False, f"sbatch: {answer.words}")
+    # asked after it was submitted: before, the cancel might still come in between
+    if place.is_cancelled or is_stopped() or (not over and _standing(place).state == "COMPLETING"):
+        _ask(place, slurm.cancel_command(job))
+        return _CANCELLED
+    array = "SLURM_ARRAY_TASK_ID" in place.environ
+    succession.add(place.folder, job, cluster, place.point, array, line[-1])
+    return Future(True, f"job {job} follows job {place.job}")
 
 
 def _ask(place: Place, command: List[str]) -> slurm.Answer:

@@ -29,7 +29,7 @@ _FOR_SBATCH = ("SBATCH_DEBUG", "SBATCH_EXPORT", "SBATCH_IGNORE_PBS", "SBATCH_WAI
 _OWN = ("SLURM_TF_SITE", "SLURM_TF_RUNS", "SLURM_TF_PATH", "SLURM_TF_CLIENT", "SLURM_TF_DEBUG")
 # Of squeue's fields these tell a preemption from a cancel: a job that is cancelled, requeued or preempted is COMPLETING
 # in all three cases, and only one that is preempted has a PreemptTime (22.05.8).
-_FIELDS = ("State", "PreemptTime", "EndTime", "StartTime", "TimeLimit")
+_FIELDS = ("State", "PreemptTime", "EndTime", "StartTime", "TimeLimit", "RestartCnt", "exit_code")
 _UNKNOWN_JOB = "Invalid job id specified"
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
 _ENDED = (
@@ -137,13 +137,16 @@ class Standing:
     """What squeue says of a job. `state`: "" if it did not say; "gone" if slurmctld knows no such job.
 
     `preempted`: Slurm has decided to preempt it. `ends`: when its time is over, by its limit or by
-    the grace time of its preemption, seconds of the epoch.
+    the grace time of its preemption, seconds of the epoch. `restarts`: how often it was put back into the queue.
+    `killed`: a signal has ended its batch script.
     """
 
     state: str
     preempted: bool = False
     ends: Optional[float] = None
     problem: str = ""
+    restarts: int = 0
+    killed: bool = False
 
     @property
     def is_known(self) -> bool:
@@ -177,12 +180,18 @@ def standing(answer: Answer) -> Standing:
     states = [row[0] for row in rows]
     ends = [end for end in map(_ends, rows) if end is not None]
     living = [state for state in states if Standing(state).lives]
-    return Standing((living or states)[0], any(_number(row[1]) for row in rows), min(ends, default=None))
+    return Standing(
+        (living or states)[0],
+        any(_number(row[1]) for row in rows),
+        min(ends, default=None),
+        restarts=max(int(_number(row[5]) or 0) for row in rows),
+        killed=any(int(_number(row[6]) or 0) & 0x7F for row in rows),
+    )
 
 
 def _ends(row: Sequence[str]) -> Optional[float]:
     """Return when a job's time is over. Once it is being ended, whoever did that, its EndTime is that moment."""
-    state, _, end, start, limit = row
+    state, _, end, start, limit, *_ = row
     if state != "COMPLETING":
         return _number(end)
     begun = _number(start)
@@ -197,9 +206,18 @@ def _number(text: str) -> Optional[float]:
     return float(text) if re.fullmatch(r"\d+", text) else None
 
 
-def requeue_command(job: str) -> List[str]:
-    """Return what puts a job back into the queue; its owner may, unless it was submitted with --no-requeue."""
-    return ["scontrol", "requeue", job]
+def requeue_command(job: str, over: bool) -> List[str]:
+    """Return what puts a job back into the queue; its owner may, unless it was submitted with --no-requeue.
+
+    One that is not `over` stays where it is if somebody has cancelled it by now: slurmctld (22.05.8) takes a requeue of
+    a cancelled job as well, and would start it again. It says nothing then, with exit code 0.
+    """
+    return ["scontrol", "requeue", *([] if over else ["incomplete"]), job]
+
+
+def cancel_command(job: str) -> List[str]:
+    """Return what cancels a job."""
+    return ["scancel", "--", job]
 
 
 def delay_command(job: str, seconds: float) -> List[str]:

@@ -27,12 +27,16 @@ from tests.launch.conftest import DEFAULTS
 
 SETTINGS = dataclasses.replace(DEFAULTS, local=False, retry=RetrySettings((2,), (75,), 2, 3, 600.0))
 PREEMPTED = Outcome(75, "preemption: worker:0 got SIGTERM", INTERRUPTED)
-# Keeps its arguments; answers as the file of its name and first argument says: exit code, output, error text.
+# Keeps its arguments; answers as the file of its name and first argument says: exit code, output, error text. Put back
+# into the queue, unless it is incomplete no more, the job has one restart more.
 COMMAND = """#!/bin/sh
 name=$(basename "$0")
 echo "$name $*" >> "$KEPT/calls"
 answer="$KEPT/$name"
 [ "$name" = scontrol ] && answer="$answer-$1"
+[ "$answer" = "$KEPT/scontrol-requeue" ] && [ ! -e "$answer" ] && {
+    grep -q COMPLETING "$KEPT/squeue" && [ "$2" = incomplete ] || sed -i 's/ 0 0$/ 1 0/' "$KEPT/squeue"
+}
 [ -e "$answer" ] || exit 0
 { read -r code; read -r output; read -r errors; } < "$answer"
 [ -z "$output" ] || echo "$output"
@@ -58,7 +62,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.said = list[str]()
-        for name in ("squeue", "scontrol", "sbatch"):
+        for name in ("squeue", "scontrol", "sbatch", "scancel"):
             (folder / name).write_text(COMMAND)
             (folder / name).chmod(0o755)
         self.kept = folder / "kept"
@@ -70,7 +74,7 @@ class Bench:
         submissions.add(self.run, "7", "", (), array=False)
         self.place = Place(self.run, self.run, None, self.environ)
         self.pipe = Pipe()
-        self.answer("squeue", 0, "RUNNING N/A 9999999999 1 10:00")
+        self.answer("squeue", 0, "RUNNING N/A 9999999999 1 10:00 0 0")
 
     def hold(self, attempt: str) -> None:
         Path(self.run.lease).write_text(Lease(attempt, "7", "node1", "1-1", 0.0).to_json())
@@ -125,15 +129,16 @@ def quiet() -> Interruption:
 
 def test_what_is_preempted_puts_itself_back(bench: Bench) -> None:
     assert bench.conclude(PREEMPTED, preemption()) == Outcome(75, "")
-    assert bench.calls == ["scontrol requeue 7"]
+    assert bench.calls == ["scontrol requeue incomplete 7"]
     assert bench.states == ("preemption", "requeued")
     assert bench.said == ["preemption: worker:0 got SIGTERM; job 7 waits to be started again"]
 
 
 def test_slurm_has_put_it_back_already(bench: Bench) -> None:
+    bench.answer("squeue", 0, "PENDING N/A 9999999999 1 10:00 1 0")
     bench.answer("scontrol-requeue", 1, "", "Job is pending execution for job 7")
     assert bench.conclude(PREEMPTED, preemption()) == Outcome(75, "")
-    assert bench.calls == ["scontrol requeue 7"]
+    assert bench.calls == ["scontrol requeue incomplete 7"]
 
 
 def test_another_job_follows_where_it_cannot_be_put_back(bench: Bench) -> None:
@@ -203,7 +208,7 @@ def signal_late(bench: Bench, _: Interruption) -> None:
 
 
 def ends_early(bench: Bench, _: Interruption) -> None:
-    bench.answer("squeue", 0, f"COMPLETING {int(time.time())} {int(time.time())} 1 10:00")
+    bench.answer("squeue", 0, f"COMPLETING {int(time.time())} {int(time.time())} 1 10:00 0 0")
 
 
 @pytest.mark.parametrize("how", [cancel, mark, signal_late, ends_early])
@@ -214,9 +219,25 @@ def test_what_is_cancelled_is_never_put_back(
     interruption = preemption() if outcome is PREEMPTED else quiet()
     how(bench, interruption)
     found = bench.conclude(outcome, interruption)
-    assert bench.calls == []
+    # asked at the very moment, slurmctld does nothing to a job that is being ended
+    assert bench.calls == (["scontrol requeue incomplete 7"] if how is ends_early else [])
     assert found.code == outcome.code
     assert not Path(bench.run.status).exists() or bench.states[1] != "requeued"
+
+
+def test_a_job_that_would_follow_one_that_is_cancelled_is_cancelled_as_well(bench: Bench) -> None:
+    ends_early(bench, quiet())
+    bench.answer("scontrol-requeue", 1, "", "Requested operation is presently disabled for job 7")
+    bench.answer("sbatch", 0, "8")
+    assert bench.conclude(PREEMPTED, preemption()).reason.endswith("; cancelled")
+    assert bench.calls[-1] == "scancel -- 8"
+    assert submissions.lines(bench.run) == {None: ("7",)}
+
+
+def test_where_squeue_is_silent_slurmctlds_word_counts(bench: Bench) -> None:
+    bench.answer("squeue", 1, "", "Unable to contact slurm controller")
+    assert bench.conclude(PREEMPTED, preemption()) == Outcome(75, "")
+    assert bench.calls == ["scontrol requeue incomplete 7"]
 
 
 @pytest.mark.parametrize("outcome", [PREEMPTED, Outcome(1, "another attempt has taken over"), Outcome(1, "lost", LOST)])
@@ -270,8 +291,12 @@ def test_at_its_time_limit_a_program_that_saves_nothing_is_over(bench: Bench) ->
         (Outcome(0, ""), 5, []),
         (Outcome(1, "bad"), None, []),
         (Outcome(2, "usage"), 5, []),
-        (Outcome(1, "bad"), 5, ["scontrol requeue 7", "scontrol update JobId=7 StartTime=now+600"]),
-        (Outcome(1, "a node", LOST), None, ["scontrol requeue 7", "scontrol update JobId=7 StartTime=now+600"]),
+        (Outcome(1, "bad"), 5, ["scontrol requeue incomplete 7", "scontrol update JobId=7 StartTime=now+600"]),
+        (
+            Outcome(1, "a node", LOST),
+            None,
+            ["scontrol requeue incomplete 7", "scontrol update JobId=7 StartTime=now+600"],
+        ),
     ],
 )
 def test_a_bad_end_is_retried_where_that_is_worth_it(
@@ -313,4 +338,4 @@ def test_a_run_that_nobody_can_take_yet_is_tried_later(bench: Bench, monkeypatch
     place, settings = opening.open_run(bench.run.path, None, bench.environ)
     with pytest.raises(LeaseError, match="job 7 waits to be started again, in 600 s"):
         opening.take(place, settings, False, bench.said.append)
-    assert bench.calls[0] == "scontrol requeue 7"
+    assert bench.calls[0] == "scontrol requeue incomplete 7"

@@ -15,16 +15,17 @@ def row(*words: str) -> str:
 
 
 # of one job each, on the sandbox, with SLURM_TIME_FORMAT=%s
-RUNNING = row("RUNNING", "N/A", "1795285955", "1795285355", "10:00")
-IN_GRACE = row("RUNNING", "1795285357", "1795285362", "1795285355", "10:00")
-CANCELLED = row("COMPLETING", "N/A", "1795285310", "1795285308", "10:00")
-CANCELLED_LATER = row("CANCELLED", "N/A", "1795285310", "1795285308", "10:00")
-REQUEUED = row("COMPLETING", "N/A", "1795286039", "1795285439", "10:00")
-WAITING = row("PENDING", "N/A", "1795286167", "1795285567", "10:00")
-GRACE_OVER = row("COMPLETING", "1795285413", "1795285413", "1795285396", "10:00")
-PREEMPTED = row("PREEMPTED", "1795285413", "1795285413", "1795285396", "10:00")
-NO_LIMIT = row("RUNNING", "N/A", "N/A", "1795285396", "UNLIMITED")
-NO_LIMIT_ENDS = row("COMPLETING", "N/A", "1795285413", "1795285396", "UNLIMITED")
+RUNNING = row("RUNNING", "N/A", "1795285955", "1795285355", "10:00", "0", "0")
+IN_GRACE = row("RUNNING", "1795285357", "1795285362", "1795285355", "10:00", "0", "0")
+CANCELLED = row("COMPLETING", "N/A", "1795285310", "1795285308", "10:00", "0", "0")
+CANCELLED_LATER = row("CANCELLED", "N/A", "1795285310", "1795285308", "10:00", "0", "0")
+REQUEUED = row("COMPLETING", "N/A", "1795286039", "1795285439", "10:00", "1", "0")
+WAITING = row("PENDING", "N/A", "1795286167", "1795285567", "10:00", "1", "0")
+GRACE_OVER = row("COMPLETING", "1795285413", "1795285413", "1795285396", "10:00", "0", "0")
+PREEMPTED = row("PREEMPTED", "1795285413", "1795285413", "1795285396", "10:00", "0", "0")
+KILLED = row("COMPLETING", "N/A", "1795296260", "1795296254", "1-00:00:00", "0", "9")
+NO_LIMIT = row("RUNNING", "N/A", "N/A", "1795285396", "UNLIMITED", "0", "0")
+NO_LIMIT_ENDS = row("COMPLETING", "N/A", "1795285413", "1795285396", "UNLIMITED", "0", "0")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,12 @@ def test_a_standing(text: str, state: str, preempted: bool, ends: float | None, 
     )
 
 
+@pytest.mark.parametrize(("text", "restarts", "killed"), [(RUNNING, 0, False), (REQUEUED, 1, False), (KILLED, 0, True)])
+def test_whether_it_was_put_back_and_whether_its_script_was_killed(text: str, restarts: int, killed: bool) -> None:
+    found = standing(Answer(0, text, ""))
+    assert (found.restarts, found.killed) == (restarts, killed)
+
+
 def test_a_job_that_slurmctld_has_forgotten_and_one_that_nobody_tells_of() -> None:
     assert standing(Answer(1, "", "slurm_load_jobs error: Invalid job id specified\n")).state == "gone"
     away = standing(Answer(1, "", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n"))
@@ -79,7 +86,8 @@ def test_the_jobs_own_id(environ: dict[str, str], job: str) -> None:
 
 
 def test_commands_of_a_point() -> None:
-    assert slurm.requeue_command("7_3") == ["scontrol", "requeue", "7_3"]
+    assert slurm.requeue_command("7_3", over=False) == ["scontrol", "requeue", "incomplete", "7_3"]
+    assert slurm.requeue_command("7_3", over=True) == ["scontrol", "requeue", "7_3"]
     assert slurm.delay_command("7_3", 600.4) == ["scontrol", "update", "JobId=7_3", "StartTime=now+600"]
     follow = ["sbatch", "--parsable", "--output=/r/100%%/slurm-7.out"]
     output = "/r/100%/slurm-7.out"
