@@ -56,6 +56,9 @@ CONTROL_FD = "SLURM_TF_CONTROL_FD"
 # exit code of a program that was told to save and to end: EX_TEMPFAIL of sysexits.h
 INTERRUPTED = 75
 
+# how the names of RunFolder.claim begin
+CLAIM = "alone."
+
 # Never in a job's [env]: what Slurm and the launcher decide.
 RESERVED_PREFIXES = ("SLURM_", "SLURMD_")
 RESERVED = ("TF_CONFIG", "CUDA_VISIBLE_DEVICES")
@@ -156,6 +159,10 @@ class RunFolder:
     def lease(self) -> str:
         """Whose the run is, as JSON: see Lease."""
         return os.path.join(self.path, "lease.json")
+
+    def claim(self, attempt: str) -> str:
+        """There if an agent of `attempt`, which has lost its coordinator, sees to it that the run goes on."""
+        return os.path.join(self.path, f"{CLAIM}{attempt}")
 
     @property
     def rehearsal(self) -> str:
@@ -274,12 +281,16 @@ class RetrySettings:
 
 @dataclass(frozen=True)
 class WatchSettings:
-    """How long a program may make no progress, in seconds; 0: for ever. See launch/watchdog.py."""
+    """How long a program may make no progress, in seconds; 0: for ever. See launch/watchdog.py.
+
+    `coordinator`: how long that may say nothing to an agent.
+    """
 
     step: float = 0.0
     compile: float = 0.0
     evaluate: float = 0.0
     output: float = 0.0
+    coordinator: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -31,15 +31,18 @@ from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from slurm_tf import contract, units
 from slurm_tf.errors import AllocationError, SlurmTfError
-from slurm_tf.launch import horovod, ports, probe, rendezvous, unreduced
+from slurm_tf.launch import future, horovod, ports, probe, rendezvous, slurm, unreduced
 from slurm_tf.launch.allocation import Allocation
+from slurm_tf.launch.alone import Alone
 from slurm_tf.launch.child import Child, Output
 from slurm_tf.launch.environ import Place, program_environ
+from slurm_tf.launch.pulse import ASK, LOST, Pulse
 from slurm_tf.launch.signals import REPORTED, SignalPipe
 
 # How long an agent whose coordinator is gone lets its program save, and end by itself.
 _ORPHAN_SAVE_WAIT = 60.0
 _ORPHAN_KILL_WAIT = 5.0
+_LOOK_SECONDS = 1.0
 # How often it is told that a program prints.
 _OUTPUT_SECONDS = 5.0
 
@@ -61,18 +64,21 @@ class Agent:
         self._output_told = 0.0
         self._asked: object = None
         self._exit: Optional[int] = None
+        self._signalled = False
+        self._alone: Optional[Alone] = None
+        self._look_at: Optional[float] = None
 
     def run(self) -> int:
         """Register, run the program as often as the coordinator says; return the agent's own exit code.
 
         What keeps this task from taking part is told to the coordinator, which ends the job and says so.
         """
-        allocation = Allocation.from_environ(self._environ)
+        self._allocation = allocation = Allocation.from_environ(self._environ)
         places, secret = _coordinator(self._environ)
         deadline = time.monotonic() + float(self._environ.get(contract.REGISTER_TIMEOUT, "300"))
         self._client = rendezvous.connect(places, secret, allocation.tasks, deadline)
         self._client.send({"is": "hello"})
-        settings = self._client.next(deadline)
+        self._settings = settings = self._client.next(deadline)
         allowed: Optional[Tuple[int, int]] = None
         try:
             # held until this process ends: the program can be started again at the same address
@@ -89,10 +95,13 @@ class Agent:
         place["gpus"] = None if place["gpus"] is None else tuple(place["gpus"])
         self._place = Place(**{**place, **shared, "variables": {**shared["variables"], **place["variables"]}})
         self._selector.register(self._client.sock, selectors.EVENT_READ)
+        self._pulse = Pulse(float(settings["silence"]), time.monotonic())
         for message in self._client.early:
             self._on_message(message)
         while self._exit is None or self._child is not None:
             self._turn()
+        if self._alone:
+            self._alone.see_to_the_run(self._record)
         return self._exit
 
     def _report(self, allocation: Allocation, settings: Dict[str, Any]) -> Dict[str, Any]:
@@ -112,8 +121,9 @@ class Agent:
 
     def _turn(self) -> None:
         """Wait for something to happen and see to it."""
-        kill_at = self._child.kill_at if self._child else None
-        timeout = None if kill_at is None else max(0.0, kill_at - time.monotonic())
+        due = [self._pulse.wakes_at, self._look_at, self._child.kill_at if self._child else None]
+        wakes_at = min((when for when in due if when is not None), default=None)
+        timeout = None if wakes_at is None else max(0.0, wakes_at - time.monotonic())
         for key, _ in self._selector.select(timeout):
             if isinstance(key.data, Output) and self._child:
                 self._child.pump(key.data)
@@ -123,14 +133,29 @@ class Agent:
             elif key.fileobj is self._control:
                 self._on_control()
             elif key.fileobj is self._client.sock:
+                self._pulse.heard(time.monotonic())
                 for message in self._client.receive():
                     self._on_message(message)
         if self._child:
             self._child.kill_if_due()
+        self._beat()
+
+    def _beat(self) -> None:
+        """Find out whether the coordinator still answers."""
+        word = self._pulse.due(time.monotonic())
+        if word == ASK:
+            self._client.send({"is": "ask"})
+        elif word == LOST and self._exit is None:
+            self._on_lost(f"the coordinator has not answered for {self._settings['silence']:.0f} s", cut=False)
+        if self._alone and self._look_at is not None and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+            if self._alone.is_saved:
+                self._look_at = None
+                self._end(_ORPHAN_KILL_WAIT, contract.INTERRUPTED)
 
     def _on_message(self, message: Dict[str, Any]) -> None:
         if "lost" in message:
-            self._on_lost(message["lost"])
+            self._on_lost(message["lost"], message.get("cut", False))
         elif message["do"] == "start":
             self._start(message["restarts"], message["rendezvous"])
         elif message["do"] == "end":
@@ -149,19 +174,46 @@ class Agent:
         elif message["do"] == "tell":
             self._tell(message["line"])
 
-    def _on_lost(self, reason: str) -> None:
-        """The coordinator is gone: nobody will end this job but us."""
+    def _on_lost(self, reason: str, cut: bool) -> None:
+        """The coordinator is gone: nobody will end this job but us. `cut`: it may live where we cannot reach it."""
         self._selector.unregister(self._client.sock)
+        self._client.sock.close()
+        self._pulse.wakes_at = None
         if self._exit is None:
-            _say(f"{self._place.name}: {reason}; ending the program")
+            self._record(f"{reason}; ending the program")
             self._exit = 1
-        if self._writes:
+            self._alone = self._left_alone(cut)
+        number = self._settings["alone"]["signal"]
+        if self._writes or (number and not self._listens):
             self._answer_nothing()
-            self._interrupt(reason, "")
-            if self._child:
-                self._child.kill_in(_ORPHAN_SAVE_WAIT)
+            self._interrupt(reason, number)
+            self._kill_in(_ORPHAN_SAVE_WAIT)
+        elif self._listens:
+            # the one that writes may need this one, to end its step
+            self._look_at = time.monotonic()
+            self._kill_in(_ORPHAN_SAVE_WAIT + _ORPHAN_KILL_WAIT)
         else:
             self._end(_ORPHAN_KILL_WAIT, contract.INTERRUPTED)
+
+    def _left_alone(self, cut: bool) -> Alone:
+        """Return what sees to the run; it does nothing after a signal: what that means the coordinator would know."""
+        alone = self._settings["alone"]
+        goes_on = alone["goes_on"] and not self._signalled and bool(slurm.own_id(self._environ))
+        folder = contract.RunFolder(self._place.variables[contract.RUN_FOLDER])
+        place = future.Place(folder, contract.RunFolder(alone["group"]), alone["point"], self._environ)
+        attempt, rank = self._place.variables[contract.ATTEMPT], self._allocation.rank
+        return Alone(place, attempt, self._place.name, rank, self._writes, cut, goes_on)
+
+    def _record(self, text: str) -> None:
+        """Say it in the task's log as well: srun, which would bring it to the job's, may be gone."""
+        _say(f"{self._place.name}: {text}")
+        folder = contract.RunFolder(self._place.variables[contract.RUN_FOLDER])
+        with contextlib.suppress(OSError), open(folder.log(self._place.role, self._place.index), "a") as log:
+            log.write(f"slurm-tf: {text}\n")
+
+    def _kill_in(self, seconds: float) -> None:
+        if self._child:
+            self._child.kill_in(seconds)
 
     def _interrupt(self, reason: str, number: str) -> None:
         """Have the program save: one that listens, or that will; any other by the signal of that name, "" for none."""
@@ -189,6 +241,7 @@ class Agent:
             if number == signal.SIGCHLD:
                 self._reap()
             else:
+                self._signalled = True
                 self._client.send({"is": "signal", "number": number})
 
     def _start(self, restarts: int, meet_at: Optional[int]) -> None:

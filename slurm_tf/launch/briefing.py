@@ -1,14 +1,35 @@
-"""What the coordinator tells each task when all have come: launch/environ.py's Place, in two messages."""
+"""What the coordinator tells each task: at first how to take part, and when all have come launch/environ.py's Place."""
 
 import os
 from typing import Any, Dict, List
 
 from slurm_tf import contract
-from slurm_tf.launch import horovod, lease
+from slurm_tf.launch import horovod, lease, preflight
 from slurm_tf.launch.cluster import Cluster
+from slurm_tf.launch.future import Place
 
 # TensorFlow knows one process under these strategies: a TF_CONFIG would make it wait for others.
 _WITHOUT_CLUSTER = ("single", "mirrored", "horovod")
+
+
+def greeting(settings: contract.LaunchSettings, place: Place, goes_on: bool) -> Dict[str, Any]:
+    """Return what each agent must know to take part, and what to do when it is left alone.
+
+    `goes_on`: whether the run may be put back into the queue.
+    """
+    return {
+        "ports": settings.ports,
+        "interface": settings.interface,
+        "patience": settings.register_timeout + preflight.PATIENCE_SECONDS,
+        "named": settings.horovod == "gloo",
+        "silence": settings.watch.coordinator,
+        "alone": {
+            "group": place.group.path,
+            "point": place.point,
+            "signal": settings.checkpoint_signal,
+            "goes_on": goes_on and settings.goes_on,
+        },
+    }
 
 
 def shared(settings: contract.LaunchSettings, folder: contract.RunFolder, formed: Cluster) -> Dict[str, Any]:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import asdict, replace
-from typing import Dict, List, NoReturn, Optional, Sequence, Set
+from typing import Dict, List, NoReturn, Optional, Sequence
 
 from slurm_tf import contract, files
 from slurm_tf.errors import RegistrationError, SlurmTfError, StoppedError
@@ -60,7 +60,7 @@ class Coordinator:
         self._status = Status(self._folder.status, settings.run, self._planned, os.environ, _say)
         self._alarm = Alarm(place, settings, record, _say)
         self._interruption = self._alarm.interruption
-        self._lost_hosts: Set[str] = set()
+        self._lost_host = ""
 
     def run(self) -> int:
         """Run the job; return the exit code that is the job's."""
@@ -74,8 +74,8 @@ class Coordinator:
             outcome = Outcome(error.exit_code, str(error))
         self._leave()
         # a program may kill its agent, and would again
-        there = () if self._alarm.rehearses_a_dead_node else self._lost_hosts
-        if outcome.cause == LOST and there and all(ports.is_there(host, _THERE_SECONDS) for host in there):
+        host = "" if self._alarm.rehearses_a_dead_node else self._lost_host
+        if outcome.cause == LOST and host and ports.is_there(host, _THERE_SECONDS):
             outcome = replace(outcome, cause="")
         if self._record:
             ending = Ending(self._place, self._settings, self._record, self._signals, _say)
@@ -170,6 +170,8 @@ class Coordinator:
                     self._on_ended(connection.name, code)
             elif kind == "lost":
                 self._on_lost(connection, str(message["lost"]))
+            elif kind == "ask":
+                self._send(connection, {"do": "nothing"})
             elif kind == "control":
                 self._on_control(connection.name, str(message["line"]))
             elif kind == "signal":
@@ -191,10 +193,8 @@ class Coordinator:
             self._ask(self._preflight.answered(rank, message["answer"], time.monotonic()))
 
     def _greet(self, connection: Connection) -> None:
-        settings = self._settings
-        patience = settings.register_timeout + preflight.PATIENCE_SECONDS
-        words = {"ports": settings.ports, "interface": settings.interface, "patience": patience}
-        self._send(connection, {**words, "named": settings.horovod == "gloo"})
+        words = briefing.greeting(self._settings, self._place, goes_on=self._record is not None)
+        self._send(connection, words)
 
     def _on_report(self, connection: Connection, message: wire.Message) -> None:
         try:
@@ -291,7 +291,8 @@ class Coordinator:
         if self._interruption.withdraw():
             _say(f"{connection.name} is gone: its step was being ended")
             self._policy.resume()
-        self._lost_hosts.add(connection.host)
+        if self._policy.outcome is None:  # it may decide the job's end; those before it did not
+            self._lost_host = connection.host
         self._on_ended(connection.name, None)
 
     def _on_ended(self, name: str, code: Optional[int]) -> None:

@@ -1,5 +1,6 @@
 """An attempt opens its run, and takes it: settings and folders, the lease, the record of all attempts."""
 
+import glob
 import os
 from typing import Callable, Mapping, Optional, Tuple
 
@@ -47,6 +48,8 @@ def take(
         raise
     if preflight_only:
         return None
+    for claim in glob.glob(glob.escape(os.path.join(place.folder.path, contract.CLAIM)) + "*"):
+        os.unlink(claim)
     former = [each for each in attempts.read(place.folder) if each.id != own.attempt]
     attempts.check(former, set(place.line), settings.retry.fruitless)
     return attempts.Record(place.folder, own.attempt, place.job, say)

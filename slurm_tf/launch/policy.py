@@ -92,6 +92,8 @@ class Policy:
         self._lead = "chief:0" if "chief:0" in self._role else "worker:0"
         self._hosts: Dict[str, str] = {}
         self._save_at_signal: Sequence[str] = ()
+        # the state before SAVING
+        self._before = TRAINING
         self._stragglers_until: Optional[float] = None
         self._gone_at: Dict[str, float] = {}
 
@@ -124,12 +126,12 @@ class Policy:
     def save(self, at_signal: Sequence[str]) -> None:
         """Take in that the programs save, to be ended then; the end of those that do `at_signal` is no good one."""
         if self.state in (TRAINING, RESTARTING):
-            self.state, self._save_at_signal = SAVING, at_signal
+            self._before, self.state, self._save_at_signal = self.state, SAVING, at_signal
 
     def resume(self) -> None:
         """Take in that nothing was to be saved."""
         if self.state == SAVING:
-            self.state = TRAINING
+            self.state = self._before
 
     def stop(self, code: int, reason: str, now: float, cause: str = INTERRUPTED) -> List[Action]:
         """End the job now, for a reason from outside."""

@@ -4,6 +4,7 @@ Ends of connections are messages too, so that whoever listens has one place to l
 """
 
 import contextlib
+import errno
 import random
 import resource
 import selectors
@@ -145,11 +146,14 @@ class Client:
         self.sock, self._talk, self.early = sock, talk, early
 
     def receive(self) -> List[wire.Message]:
-        """Wait for the socket to bring something; return the messages, {"lost": reason} last if the end came."""
+        """Wait for the socket to bring something; return the messages, {"lost": reason} last if the end came.
+
+        "cut": the coordinator may live.
+        """
         try:
             data = self.sock.recv(_CHUNK)
         except OSError as error:
-            return [{"lost": error.strerror or str(error)}]
+            return [{"lost": error.strerror or str(error), "cut": error.errno != errno.ECONNRESET}]
         if not data:
             return [{"lost": "the coordinator closed the connection"}]
         try:

@@ -124,6 +124,9 @@ class Watch(Base, frozen=True):
         "02:00:00"
     )
     output: Annotated[Amount, Meta(description="a program without slurm_tf.train, without a line of output")] = 0
+    coordinator: Annotated[Amount, Meta(description="the job's coordinator, without an answer to its tasks")] = (
+        "00:02:00"
+    )
 
 
 class Horovod(Base, frozen=True):

@@ -22,7 +22,7 @@ _WARNINGS = ("HUP", "TERM", "USR1", "USR2")
 _WARNING_SECONDS = 120
 _SIGNAL = re.compile(r"([RB]{1,2}:)?(SIG)?(?P<signal>\w+)(@(?P<seconds>\d+))?", re.ASCII)
 # Keys of [watch], each a time.
-_WATCHED = ("step", "compile", "evaluate", "output")
+_WATCHED = ("step", "compile", "evaluate", "output", "coordinator")
 # [env] travels in one variable; see EXECVE_LIMIT in launch/cluster.py.
 _ENV_LIMIT = 100_000
 # Where the site does not say: not of hardware (a month or more), but with the preemptions that it does not say either.

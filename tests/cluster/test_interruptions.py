@@ -29,6 +29,8 @@ ntasks-per-node = 1
 {tables}
 """
 
+WATCHED = '[watch]\ncoordinator = "00:00:03"'
+
 
 class Run:
     """A run of a program that counts its steps."""
@@ -81,9 +83,9 @@ def preempt(sandbox: Sandbox) -> None:
     sandbox.run("srun", "--qos=urgent", "-N4", "--exclusive", "true", user="bob", timeout=120)
 
 
-def kill_coordinator(sandbox: Sandbox) -> None:
-    """Send SIGTERM to the batch script, which is the coordinator, and to nothing else."""
-    argv = ("pkill", "-TERM", "-f", "launch.pyz coordinate")
+def kill_coordinator(sandbox: Sandbox, number: str = "TERM") -> None:
+    """Send a signal to the batch script, which is the coordinator, and to nothing else."""
+    argv = ("pkill", f"-{number}", "-f", "launch.pyz coordinate")
     assert any(sandbox.run(*argv, user="alice", node=node, check=False).returncode == 0 for node in sandbox.shape.names)
 
 
@@ -208,6 +210,42 @@ def test_where_slurmctld_does_not_say_nothing_is_put_back(alice: Member, sandbox
     assert alice.type("wait", "a-1", timeout=60).returncode == 143
     assert alice.sacct(run.job) == ["FAILED"]
     assert run.attempts()[0]["meaning"] == "unknown"
+
+
+@pytest.mark.parametrize("number", ["KILL", "STOP"])
+def test_where_the_coordinator_is_gone_its_tasks_save_and_put_the_job_back_once(
+    number: str, alice: Member, sandbox: Sandbox
+) -> None:
+    run = Run(alice, tables=WATCHED)
+    run.wait_for(r"\[worker:0\] trains")
+    kill_coordinator(sandbox, number)
+    saw = run.folder / "logs" / "worker-0.log"
+    deadline = time.monotonic() + 60
+    while "waits to be started again" not in saw.read_text():
+        assert time.monotonic() < deadline, saw.read_text()
+        time.sleep(0.3)
+    others = (run.folder / "logs" / "worker-1.log").read_text()
+    run.start_again()
+    assert alice.type("wait", "a-1", timeout=120).returncode == 0, run.output
+    assert "waits to be started again" not in others
+    begun = [int(step) for step in re.findall(r"^begins at (\d+)", saw.read_text(), re.MULTILINE)]
+    assert begun == [0, int(re.findall(r"^interrupted at (\d+)", saw.read_text(), re.MULTILINE)[0])]
+    (point,) = alice.status("a-1")
+    assert (point["state"], point["requeues"]) == ("COMPLETED", 1)
+    assert not list(run.folder.glob("alone.*"))
+
+
+def test_a_requeue_that_comes_after_a_cancel_does_nothing(alice: Member) -> None:
+    ask = "scontrol requeue incomplete $SLURM_JOB_ID; echo asked $?"
+    late = f"trap '{ask}; sleep 3; exit 1' TERM; echo up; sleep 60 & wait"
+    script = alice.write("late.sh", f"#!/bin/bash\n{late}\n")
+    job = alice.run("sbatch", "--parsable", "--requeue", "--output=late.out", script).strip()
+    out = alice.folder / "late.out"
+    linux.wait_until("it runs", lambda: out.exists() and "up" in out.read_text(), 60)
+    alice.run("scancel", "--full", job)
+    linux.wait_until("it has asked", lambda: "asked 0" in out.read_text(), 60)
+    known = ["squeue", "--noheader", "--states=all", f"--jobs={job}", "--Format=State:20,RestartCnt:5"]
+    linux.wait_until("it is over", lambda: alice.run(*known).split() == ["CANCELLED", "0"], 60)
 
 
 ENDS = 'name = "a"\nstrategy = "single"\ncommand = ["bash", "-c", \'{program}\']\n[roles.worker]\n[retry]\nwait = 0\n'

@@ -27,6 +27,7 @@ from tests.launch.conftest import DEFAULTS
 
 SETTINGS = dataclasses.replace(DEFAULTS, local=False, retry=RetrySettings((2,), (75,), 2, 3, 600.0))
 PREEMPTED = Outcome(75, "preemption: worker:0 got SIGTERM", INTERRUPTED)
+AGAIN = ["scontrol requeue incomplete 7", "scontrol update JobId=7 StartTime=now+600"]
 # Keeps its arguments; answers as the file of its name and first argument says: exit code, output, error text. Put back
 # into the queue, unless it is incomplete no more, the job has one restart more.
 COMMAND = """#!/bin/sh

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from slurm_tf.contract import RoleSettings
+from slurm_tf.contract import RoleSettings, WatchSettings
 from tests.launch.conftest import LAUNCH, LocalJob, StartJob, gone_within, is_alive
 
 SPEAKS = Path(__file__).parent / "programs" / "speaks.py"
@@ -172,3 +172,14 @@ for text in line.makefile():
     assert gone_within(20, pids)
     log = Path(job.run.log("worker", 0)).read_text()
     assert "told ['answers', 'errors'] 7\ntold ['interrupt'] None\n" in log
+
+
+def test_an_agent_whose_coordinator_is_stopped_has_its_program_save(start_job: StartJob) -> None:
+    job = start_job(speak(), watch=WatchSettings(coordinator=3.0))
+    pids = [job.pid("worker:0"), job.pid("worker:1")]
+    for task in ("worker:0", "worker:1"):
+        job.wait_for(rf"^\[{task}\] trains")
+    job.process.send_signal(signal.SIGSTOP)
+    assert gone_within(20, pids)
+    assert "the coordinator has not answered for 3 s" in Path(job.run.log("worker", 1)).read_text()
+    assert saved(job) > 0

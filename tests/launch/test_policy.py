@@ -380,6 +380,17 @@ def test_what_was_no_interruption_goes_on() -> None:
     assert job.state == "restarting"
 
 
+def test_a_restart_that_what_was_no_interruption_met_goes_on() -> None:
+    job = policy("multi_worker", max_restarts=1)
+    assert ends(job.ended("worker:1", 1, 1.0)) == {"worker:0", "worker:2"}
+    job.save(())
+    job.ended("worker:0", -15, 2.0)
+    job.resume()
+    assert job.ended("worker:2", None, 3.0) == []
+    # one restart, of a new step
+    assert (job.state, job.restarts) == (RENEWING, 1)
+
+
 @pytest.mark.parametrize(("code", "cause"), [(None, "lost"), (1, ""), (-9, "")])
 def test_a_job_that_lost_a_task_says_so(code: int | None, cause: str) -> None:
     job = policy("multi_worker")
