@@ -10,6 +10,7 @@ from typing import Callable, List, Optional, Sequence, Set
 
 from slurm_tf import contract, files
 from slurm_tf.errors import ProgressError, RunError
+from slurm_tf.launch import lease
 from slurm_tf.launch.interruption import GOES_ON, UNKNOWN
 
 # What came after a bad end, beside the meanings of launch/interruption.py: another attempt, as the end was nobody's
@@ -127,8 +128,8 @@ class Record:
         self._write()
 
     def _write(self) -> None:
-        """Write the file, unless another attempt does. Training goes on where that fails, as on a full disk."""
-        if not self._has_run():
+        """Write the file, unless another attempt adds to it by now. Training goes on where that fails: a full disk."""
+        if not lease.is_ours(self._folder, self.own.id):
             return
         rows = [asdict(each) for each in self.all[-_KEPT:]]
         try:
@@ -139,11 +140,3 @@ class Record:
             if not self._failed:
                 self._say(f"cannot write {self._folder.attempts}: {error.strerror}")
             self._failed = True
-
-    def _has_run(self) -> bool:
-        """Whether the run is not another attempt's by now: that one has read the file, and adds to it."""
-        try:
-            held = contract.read_lease(self._folder)
-        except (RunError, OSError):
-            return True
-        return held is None or held.attempt == self.own.id

@@ -57,7 +57,7 @@ class Coordinator:
         self._policy = Policy(settings)
         self._switchboard = Switchboard()
         self._meeting: Optional[gloo.Rendezvous] = None
-        self._status = Status(self._folder.status, settings.run, self._planned, os.environ, _say)
+        self._status = Status(self._folder, settings.run, self._planned, os.environ, _say)
         self._alarm = Alarm(place, settings, record, _say)
         self._interruption = self._alarm.interruption
         self._lost_host = ""
@@ -70,8 +70,8 @@ class Coordinator:
             outcome = self._work()
         except StoppedError as error:
             outcome = Outcome(error.exit_code, str(error), INTERRUPTED)
-        except SlurmTfError as error:
-            outcome = Outcome(error.exit_code, str(error))
+        except (SlurmTfError, OSError) as error:
+            outcome = Outcome(error.exit_code if isinstance(error, SlurmTfError) else os.EX_IOERR, str(error))
         self._leave()
         # a program may kill its agent, and would again
         host = "" if self._alarm.rehearses_a_dead_node else self._lost_host

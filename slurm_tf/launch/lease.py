@@ -64,6 +64,15 @@ def check(folder: contract.RunFolder, mine: str) -> None:
         raise _refusal(folder, f"attempt {held.attempt} on {held.host}" if held else "nobody")
 
 
+def is_ours(folder: contract.RunFolder, mine: str) -> bool:
+    """Whether no other attempt than `mine` has taken the run, as far as can be read."""
+    try:
+        held = contract.read_lease(folder)
+    except (RunError, OSError):
+        return True
+    return held is None or held.attempt == mine
+
+
 def _break(
     folder: contract.RunFolder,
     held: contract.Lease,

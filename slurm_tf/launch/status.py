@@ -7,6 +7,7 @@ import time
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from slurm_tf import contract, files
+from slurm_tf.launch import lease
 
 # What happens to tasks is written so soon, in one go for all to which it happens; progress less often.
 _SOON = 0.2
@@ -21,10 +22,15 @@ class Status:
     """
 
     def __init__(
-        self, path: str, run: str, planned: List[str], environ: Mapping[str, str], say: Callable[[str], None]
+        self,
+        folder: contract.RunFolder,
+        run: str,
+        planned: List[str],
+        environ: Mapping[str, str],
+        say: Callable[[str], None],
     ) -> None:
         """`planned`: the tasks by name; `environ`: the batch script's; `say`: told when the file cannot be written."""
-        self._path, self._say = path, say
+        self._folder, self._own, self._say = folder, lease.attempt(environ), say
         self._due: Optional[float] = None
         self._failed = False
         self._values: Dict[str, Any] = {
@@ -73,14 +79,16 @@ class Status:
         return self._due
 
     def write(self) -> None:
-        """Write the file now. Training goes on where that fails, as on a full disk."""
+        """Write the file now, unless it is another attempt's. Training goes on where that fails, as on a full disk."""
         self._due = None
+        if not lease.is_ours(self._folder, self._own):
+            return
         self._values["written"] = time.time()
         try:
-            files.write_whole(self._path, json.dumps(self._values).encode())
+            files.write_whole(self._folder.status, json.dumps(self._values).encode())
         except OSError as error:
             if not self._failed:
-                self._say(f"cannot write {self._path}: {error.strerror}")
+                self._say(f"cannot write {self._folder.status}: {error.strerror}")
             self._failed = True
 
     def _write_in(self, seconds: float) -> None:

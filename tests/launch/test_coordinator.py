@@ -61,6 +61,25 @@ def test_a_run_that_is_over_is_shown_as_ended(made: Coordinator, monkeypatch: py
     assert shown(made) == ("ended", "preemption")
 
 
+def test_a_disk_that_is_full_ends_the_job_as_any_bad_end_does(
+    made: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    concluded: list[Outcome] = []
+
+    def fail(_made: Coordinator) -> Outcome:
+        raise OSError(28, "No space left on device", "cluster.json")
+
+    def conclude(outcome: Outcome, *_: object) -> Outcome:
+        concluded.append(outcome)
+        return outcome
+
+    over_by(monkeypatch, conclude)
+    monkeypatch.setattr(Coordinator, "_work", fail)
+    assert made.run() == 74
+    assert concluded == [Outcome(74, "[Errno 28] No space left on device: 'cluster.json'")]
+    assert shown(made) == ("ended", concluded[0].reason)
+
+
 def test_a_preflight_that_is_over_says_so_once(made: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     preflight = SimpleNamespace(

@@ -96,7 +96,7 @@ class Bench:
         self.record = Record(self.run, "7.0", "7", self.said.append)
         if own is not None:
             self.record.committed(own)
-        self.status = Status(self.run.status, "r", [], self.environ, self.said.append)
+        self.status = Status(self.run, "r", [], self.environ, self.said.append)
         return Ending(self.place, settings, self.record, self.pipe, self.said.append).conclude(
             outcome, interruption, self.status
         )

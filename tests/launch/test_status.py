@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slurm_tf import files
-from slurm_tf.contract import RoleSettings, RunFolder
+from slurm_tf.contract import Lease, RoleSettings, RunFolder
 from slurm_tf.launch import opening
 from slurm_tf.launch.status import Status
 from tests.launch.conftest import DEFAULTS, StartJob
@@ -24,7 +24,7 @@ def read(path: Path) -> dict[str, Any]:
 def test_changes_are_written_together_and_soon(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
     said: list[str] = []
-    status = Status(str(path), "r", ["worker:0", "worker:1"], {"SLURM_RESTART_COUNT": "2"}, said.append)
+    status = Status(RunFolder(str(tmp_path)), "r", ["worker:0", "worker:1"], {"SLURM_RESTART_COUNT": "2"}, said.append)
     assert read(path)["attempt"] == 2
     assert status.wakes_at is None
     for name in ("worker:0", "worker:1"):
@@ -39,14 +39,14 @@ def test_changes_are_written_together_and_soon(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [None, 3, {}, {"values": 3}, {"step": 1}, {"values": None, "step": 1}])
 def test_a_program_may_say_anything(words: object, tmp_path: Path) -> None:
-    status = Status(str(tmp_path / "status.json"), "r", ["worker:0"], {}, print)
+    status = Status(RunFolder(str(tmp_path)), "r", ["worker:0"], {}, print)
     status.progress("worker:0", words)
     assert status.wakes_at is None
 
 
 def test_progress_is_numbers(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
-    status = Status(str(path), "r", ["worker:0"], {}, print)
+    status = Status(RunFolder(str(tmp_path)), "r", ["worker:0"], {}, print)
     values = {"loss": float("nan"), "accuracy": 0.5, "name": "x" * 100_000, "flag": True, "k" * 500: 1}
     status.progress("worker:0", {"step": 7, "steps": "many", "rate": 1.5, "values": values})
     status.write()
@@ -59,12 +59,23 @@ def test_a_folder_that_is_gone_ends_no_training(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     said: list[str] = []
-    status = Status(str(folder / "status.json"), "r", ["worker:0"], {}, said.append)
+    status = Status(RunFolder(str(folder)), "r", ["worker:0"], {}, said.append)
     (folder / "status.json").unlink()
     folder.rmdir()
     status.write()
     status.write()
     assert said == [f"cannot write {folder}/status.json: No such file or directory"]
+
+
+def test_an_attempt_whose_run_is_anothers_by_now_says_no_more(tmp_path: Path) -> None:
+    run = RunFolder(str(tmp_path))
+    status = Status(run, "r", ["worker:0"], {"SLURM_JOB_ID": "7"}, print)
+    for attempt, seen in (("7.0", "training"), ("7.1", "training"), ("8.0", "training")):
+        Path(run.lease).write_text(Lease(attempt, "7", "n1", "1-1", 0.0).to_json())
+        status.update(state="training" if attempt == "7.0" else "ended")
+        status.write()
+        assert read(Path(run.status))["state"] == seen
+        assert status.wakes_at is None
 
 
 def test_the_life_of_a_job(start_job: StartJob) -> None:
@@ -80,6 +91,19 @@ def test_the_life_of_a_job(start_job: StartJob) -> None:
     assert status["tasks"]["worker:1"]["code"] == 3
     assert status["tasks"]["worker:1"]["restarts"] == 1
     assert status["tasks"]["worker:0"]["progress"]["values"] == {"loss": 0.5}
+
+
+def test_a_cluster_that_cannot_be_written_down_ends_the_attempt_in_all_its_files(
+    start_job: StartJob, tmp_path: Path
+) -> None:
+    Path(RunFolder(str(tmp_path / "run-0")).cluster).mkdir(parents=True)
+    job = start_job("sleep 100")
+    assert job.wait() == 74, job.text
+    assert "the job failed: [Errno 21] Is a directory: " in job.text
+    status = read(Path(job.run.status))
+    assert (status["state"], status["code"]) == ("ended", 74)
+    (attempt,) = read(Path(job.run.attempts))["attempts"]
+    assert (attempt["code"], attempt["ended"] is not None) == (74, True)
 
 
 @pytest.mark.parametrize("shared", [True, False])
