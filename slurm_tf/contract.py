@@ -147,7 +147,7 @@ class RunFolder:
 
     @property
     def bad_nodes(self) -> str:
-        """Nodes that the next submission leaves out, as JSON: node, reason and time of each."""
+        """Nodes that the next attempt leaves out, as JSON: see launch/bad_nodes.py."""
         return os.path.join(self.path, "bad_nodes.json")
 
     @property
@@ -205,21 +205,6 @@ class RunFolder:
     def log(self, role: str, index: int) -> str:
         """The file that holds what one task printed, over all attempts."""
         return os.path.join(self.logs, f"{role}-{index}.log")
-
-
-def bad_nodes(folder: RunFolder) -> Dict[str, Dict[str, Any]]:
-    """Return the nodes that earlier preflights of a run found bad; `reason` and `at` (seconds since the epoch) of each.
-
-    Raises RunError for a file of another version.
-    """
-    try:
-        with open(folder.bad_nodes, encoding="utf-8") as file:
-            text = json.load(file)
-    except FileNotFoundError:
-        return {}
-    check_version(text.get("contract"), folder.bad_nodes)
-    nodes: Dict[str, Dict[str, Any]] = text["nodes"]
-    return nodes
 
 
 @dataclass(frozen=True)

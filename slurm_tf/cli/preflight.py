@@ -28,8 +28,8 @@ def preflight(words: tuple[str, ...], site: str, name: str, overrides: tuple[str
 
     Waits for the end. The exit code is 76 if a node is bad; the run's next submission leaves it out.
     """
-    from slurm_tf.launch import local
-    from slurm_tf.submit import bad_nodes, runs
+    from slurm_tf.launch import bad_nodes, local
+    from slurm_tf.submit import runs
 
     job, _ = submit.load(words, site, overrides)
     if job.spec.sweep or job.spec.array:

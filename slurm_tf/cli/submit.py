@@ -47,7 +47,8 @@ def submit(
 
     Options of sbatch (--partition, --dependency, --array, --hold, -t ...) may follow JOB; they outrank the job file.
     """
-    from slurm_tf.submit import bad_nodes, runs
+    from slurm_tf.launch import bad_nodes
+    from slurm_tf.submit import runs
 
     job, asked_to_wait = load(words, site, overrides)
     if job.site.scheduler == "local":
@@ -83,7 +84,7 @@ def load(words: tuple[str, ...], site: str, overrides: tuple[str, ...]) -> "tupl
 @options.FORGET_BAD_NODES
 def resubmit(run: str, failed: bool, parsable: bool, wait: bool, forget_bad_nodes: bool) -> None:
     """Submit RUN, or points of it, once more: with the code of its submission, from its last checkpoint."""
-    from slurm_tf.submit import bad_nodes
+    from slurm_tf.launch import bad_nodes
     from slurm_tf.submit import submit as sender
     from slurm_tf.watch import again, find
 
@@ -100,7 +101,7 @@ def resubmit(run: str, failed: bool, parsable: bool, wait: bool, forget_bad_node
 
 def say_left_out(run: "RunFolder") -> dict[str, str]:
     """Say which nodes the run is not to use again, and why; return them."""
-    from slurm_tf.submit import bad_nodes
+    from slurm_tf.launch import bad_nodes
 
     bad = bad_nodes.known(run)
     for node, reason in sorted(bad.items()):

@@ -8,8 +8,9 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 from slurm_tf import contract
 from slurm_tf.launch import lease, slurm
 from slurm_tf.launch.attempts import Record
+from slurm_tf.launch.exclusion import Exclusion
 from slurm_tf.launch.future import Place
-from slurm_tf.launch.interruption import Interruption
+from slurm_tf.launch.interruption import SAVE, Interruption
 from slurm_tf.launch.rehearsal import Rehearsal
 from slurm_tf.launch.watchdog import Watchdog
 
@@ -27,6 +28,7 @@ class Alarm:
     ) -> None:
         """`say`: prints the notes."""
         self.interruption = Interruption(settings)
+        self.exclusion = Exclusion(place, say)
         self._watchdog = Watchdog(settings.watch)
         self._rehearsal = Rehearsal(place.folder, lease.attempt(place.environ), self.interruption, say)
         self._record, self._local = record, settings.local
@@ -66,6 +68,11 @@ class Alarm:
         for note in self._watchdog.notes:
             self._say(note)
         self._watchdog.notes.clear()
+        for name in self._watchdog.alone:
+            self.exclusion.hung(name, nodes[name])
+        self._watchdog.alone.clear()
+        for node in self._rehearsal.failed:
+            self.exclusion.is_bad(node, "its failure was rehearsed")
         return orders
 
     @property
@@ -103,6 +110,8 @@ class Alarm:
         """Return what is to be done now, as Interruption.due does."""
         self._ask(now)
         word = self.interruption.due(now)
+        if word == SAVE:
+            self.exclusion.begin(interrupted=True)
         for note in self.interruption.notes:
             self._say(note)
         self.interruption.notes.clear()

@@ -78,7 +78,7 @@ class Coordinator:
         if outcome.cause == LOST and host and ports.is_there(host, _THERE_SECONDS):
             outcome = replace(outcome, cause="")
         if self._record:
-            ending = Ending(self._place, self._settings, self._record, self._signals, _say)
+            ending = Ending(self._place, self._settings, self._record, self._signals, self._alarm.exclusion, _say)
             outcome = ending.conclude(outcome, self._interruption, self._status)
         if outcome.reason or not outcome.code:  # else another attempt goes on
             self._status.update(state="ended", code=outcome.code, reason=outcome.reason)
@@ -293,6 +293,7 @@ class Coordinator:
             self._policy.resume()
         if self._policy.outcome is None:  # it may decide the job's end; those before it did not
             self._lost_host = connection.host
+        self._alarm.exclusion.lost(self._nodes[connection.name], connection.host)
         self._on_ended(connection.name, None)
 
     def _on_ended(self, name: str, code: Optional[int]) -> None:

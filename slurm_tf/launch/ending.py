@@ -9,6 +9,7 @@ from slurm_tf import contract
 from slurm_tf.errors import ProgressError, RunError
 from slurm_tf.launch import attempts, future, lease, retry
 from slurm_tf.launch.attempts import Record
+from slurm_tf.launch.exclusion import Exclusion
 from slurm_tf.launch.future import Place
 from slurm_tf.launch.interruption import AT_THE_LIMIT, CANCEL, PREEMPTION, UNKNOWN, Interruption
 from slurm_tf.launch.policy import INTERRUPTED, LOST, Outcome
@@ -17,6 +18,8 @@ from slurm_tf.launch.status import Status
 
 # How long Slurm may take to end a job that is put back into the queue, or that it preempts.
 _END_SECONDS = 120.0
+# How long the nodes may be looked at.
+_LOOK_SECONDS = 30.0
 
 
 class Ending:
@@ -28,10 +31,11 @@ class Ending:
         settings: contract.LaunchSettings,
         record: Record,
         signals: SignalPipe,
+        exclusion: Exclusion,
         say: Callable[[str], None],
     ) -> None:
         self._place, self._settings, self._record = place, settings, record
-        self._signals, self._say = signals, say
+        self._signals, self._exclusion, self._say = signals, exclusion, say
 
     def conclude(self, outcome: Outcome, interruption: Interruption, status: Status) -> Outcome:
         """Return how the job ends, after all has been done so that the run can go on."""
@@ -48,6 +52,8 @@ class Ending:
             self._wait_for_the_end(status, outcome, "waits for Slurm")
         elif next_one.meaning:
             return self._go_on(outcome, interruption, status, next_one.wait)
+        elif outcome.code:
+            self._exclusion.finish(_LOOK_SECONDS, goes_on=False)
         return outcome
 
     def _next(self, outcome: Outcome, interruption: Interruption) -> retry.Retry:
@@ -71,11 +77,18 @@ class Ending:
 
     def _go_on(self, outcome: Outcome, interruption: Interruption, status: Status, wait: float) -> Outcome:
         is_stopped = _Stopped(self._signals, interruption.ends_at)
+        nodes = self._exclusion
+        nodes.begin()
+        if outcome.cause != INTERRUPTED:  # else every second may count
+            nodes.finish(_LOOK_SECONDS)
         try:
-            after = future.arrange(self._place, interruption.ends_at, wait, is_stopped)
+            after = future.arrange(self._place, interruption.ends_at, wait, is_stopped, lambda: nodes.nodes)
         except (RunError, OSError) as error:
             after = future.Future(False, str(error))
         reason = f"{outcome.reason}; {after.words}"
+        if after.waits:
+            nodes.finish(_LOOK_SECONDS)
+            reason += nodes.apply()
         if after.is_arranged:
             self._say(reason)
             self._wait_for_the_end(status, replace(outcome, reason=reason), "requeued")

@@ -6,7 +6,7 @@ Never after a cancel: slurmctld (22.05.8) takes a requeue of a job that was canc
 import os
 import time
 from dataclasses import dataclass
-from typing import Callable, List, Mapping, Optional
+from typing import Callable, List, Mapping, Optional, Sequence
 
 from slurm_tf import contract
 from slurm_tf.launch import slurm, succession
@@ -52,20 +52,27 @@ class Place:
 
 @dataclass(frozen=True)
 class Future:
-    """`is_arranged`: whether the run goes on. `words`: how, or why not."""
+    """`is_arranged`: whether the run goes on. `words`: how, or why not. `waits`: by this very job."""
 
     is_arranged: bool
     words: str
+    waits: bool = False
 
 
 _CANCELLED = Future(False, "cancelled")
 
 
-def arrange(place: Place, ends_at: Optional[float], wait: float, is_stopped: Callable[[], bool]) -> Future:
+def arrange(
+    place: Place,
+    ends_at: Optional[float],
+    wait: float,
+    is_stopped: Callable[[], bool],
+    exclude: Callable[[], Sequence[str]] = tuple,
+) -> Future:
     """Let the run go on after this job, in `wait` seconds at the soonest.
 
     `ends_at`: when Slurm ends the job by itself (time.monotonic). `is_stopped`: whether a signal came that says cancel.
-    Raises RunError or OSError.
+    `exclude`: the nodes that a job which follows is not to start on. Raises RunError or OSError.
     """
     problems: List[str] = []
     for left in reversed(range(_TRIES)):
@@ -76,13 +83,13 @@ def arrange(place: Place, ends_at: Optional[float], wait: float, is_stopped: Cal
         standing = _standing(place)
         # also where the answer was lost, or Slurm did it by itself, after a preemption without grace time
         if standing.restarts > place.restarts or (answer.code == 0 and not standing.is_known):
-            return Future(True, f"job {place.job} waits to be started again{_delay(place, wait)}")
+            return Future(True, f"job {place.job} waits to be started again{_delay(place, wait)}", waits=True)
         if answer.code == 0:
             return _CANCELLED
         problems = [f"scontrol requeue: {answer.words}"]
         # without an answer it may have been heard all the same, which the next try will show
         if (answer.code and standing.is_known) or not left:
-            after = _follow(place, over, is_stopped)
+            after = _follow(place, over, is_stopped, exclude())
             if after.is_arranged or after is _CANCELLED:
                 return after
             problems.append(after.words)
@@ -109,11 +116,11 @@ def _delay(place: Place, wait: float) -> str:
     return f", in {wait:.0f} s" if answer.code == 0 else f" (not later, as it should: {answer.words})"
 
 
-def _follow(place: Place, over: bool, is_stopped: Callable[[], bool]) -> Future:
+def _follow(place: Place, over: bool, is_stopped: Callable[[], bool], exclude: Sequence[str]) -> Future:
     """Submit another job, unless somebody has cancelled this one."""
     line = place.line
     output = os.path.join(place.group.logs, f"slurm-{line[0]}.out")
-    answer = _ask(place, slurm.successor_command(place.group.script, output, place.environ, place.point))
+    answer = _ask(place, slurm.successor_command(place.group.script, output, place.environ, place.point, exclude))
     job, _, cluster = answer.output.strip().partition(";") if answer.code == 0 else ("", "", "")
     if not job:
         return Future(False, f"sbatch: {answer.words}")

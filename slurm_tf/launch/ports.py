@@ -15,6 +15,8 @@ _RETRY_SECONDS = 0.2
 
 # Whoever is there says so, at a port where nobody listens: discard (RFC 863).
 _DISCARD = 9
+# SlurmdPort, where a site has no other.
+_SLURMD = 6818
 
 
 def reserve(ports: Optional[Tuple[int, int]], deadline: float) -> socket.socket:
@@ -98,9 +100,16 @@ def own_addresses(interface: str) -> List[str]:
 
 
 def is_there(host: str, seconds: float) -> bool:
-    """Whether the machine at `host` answers in that time: it refuses a connection, or takes it."""
+    """Whether the machine at `host` refuses a connection or takes it, each of two within that time.
+
+    One is to slurmd's port, for nodes that drop what they do not know: slurmds speak with each other.
+    """
+    return any(_answers(host, port, seconds) for port in (_DISCARD, _SLURMD))
+
+
+def _answers(host: str, port: int, seconds: float) -> bool:
     try:
-        socket.create_connection((host, _DISCARD), seconds).close()
+        socket.create_connection((host, port), seconds).close()
     except OSError as error:
         return isinstance(error, ConnectionRefusedError)
     return True

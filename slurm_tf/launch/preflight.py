@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Generator, List, Mapping, Optional, Sequ
 
 from slurm_tf import contract, files
 from slurm_tf.errors import PreflightError
-from slurm_tf.launch import cluster, verdict
+from slurm_tf.launch import bad_nodes, cluster, verdict
 from slurm_tf.launch.mpi_step import MpiStep
 
 # How long an agent may have to wait for its place: longer than any preflight takes.
@@ -197,11 +197,10 @@ class Preflight:
             raise PreflightError(f"preflight: {self.error}", "", "preflight = true does without MPI")
 
     def _write(self) -> None:
-        at = time.time()
         text = {
             "contract": contract.VERSION,
             "job": os.environ.get("SLURM_JOB_ID", ""),
-            "at": at,
+            "at": time.time(),
             "factor": self._factor,
             "nodes": [asdict(node) for node in self._nodes()],
             "pairs": [asdict(each) for each in self._figures.values()],
@@ -215,9 +214,7 @@ class Preflight:
             if os.path.exists(path):
                 os.unlink(path)
         if self.reasons:
-            found = {name: {"reason": reason, "at": at} for name, reason in self.reasons.items()}
-            text = {"contract": contract.VERSION, "nodes": {**contract.bad_nodes(self._folder), **found}}
-            files.write_whole(self._folder.bad_nodes, json.dumps(text, indent=1).encode())
+            bad_nodes.remember(self._folder, self.reasons)
 
 
 def _of_node(reports: Mapping[int, cluster.Report], node: str) -> cluster.Report:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Sequence
 
 from slurm_tf import units
-from slurm_tf.errors import UnitError
+from slurm_tf.errors import HostlistError, UnitError
+from slurm_tf.scheduler import hostlist
 
 _SECONDS = 15.0
 # Stay: they say which Slurm. All else of an enclosing job would be taken for the new one's.
@@ -27,6 +28,8 @@ _ENCLOSING = ("SLURM_", "SLURMD_", "PMI_", "PMI", "PMIX_", "OMPI_", "CUDA_VISIBL
 _FOR_SBATCH = ("SBATCH_DEBUG", "SBATCH_EXPORT", "SBATCH_IGNORE_PBS", "SBATCH_WAIT4SWITCH")
 # What a user configures slurm-tf with; other variables with this prefix are what a run tells its program.
 _OWN = ("SLURM_TF_SITE", "SLURM_TF_RUNS", "SLURM_TF_PATH", "SLURM_TF_CLIENT", "SLURM_TF_DEBUG")
+# Options of commands other than sbatch.
+_OPTIONS = ("SQUEUE_", "SINFO_", "SBATCH_")
 # Of squeue's fields these tell a preemption from a cancel: a job that is cancelled, requeued or preempted is COMPLETING
 # in all three cases, and only one that is preempted has a PreemptTime (22.05.8).
 _FIELDS = ("State", "PreemptTime", "EndTime", "StartTime", "TimeLimit", "RestartCnt", "exit_code")
@@ -36,6 +39,10 @@ _ENDED = (
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
     "TIMEOUT",
 )  # fmt: skip
+# Of sinfo's states: nodes on which nothing starts until somebody has seen to them.
+_UNFIT = ("down", "drained", "draining", "fail", "failing", "error")
+# So much of what an administrator wrote.
+_WHY = 200
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,7 @@ def _environ(command: str, environ: Mapping[str, str]) -> Dict[str, str]:
     """Return the environment for a command; to one that asks, times are seconds of the epoch, in no other format."""
     if command == "sbatch":
         return environ_for_sbatch(environ)
-    kept = {name: value for name, value in environ.items() if not name.startswith(("SQUEUE_", "SBATCH_"))}
+    kept = {name: value for name, value in environ.items() if not name.startswith(_OPTIONS)}
     return {**kept, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C.UTF-8"}
 
 
@@ -225,14 +232,61 @@ def delay_command(job: str, seconds: float) -> List[str]:
     return ["scontrol", "update", f"JobId={job}", f"StartTime=now+{seconds:.0f}"]
 
 
-def successor_command(script: str, output: str, environ: Mapping[str, str], point: Optional[int]) -> List[str]:
+def exclusion_command(job: str, nodes: Sequence[str]) -> List[str]:
+    """Return what has a job that waits start on none of `nodes`; its owner may."""
+    return ["scontrol", "update", f"JobId={job}", f"ExcNodeList={','.join(nodes)}"]
+
+
+def excluded_command(job: str) -> List[str]:
+    """Return what asks for the nodes that a job is not to start on."""
+    return ["squeue", "--noheader", f"--jobs={job}", "--states=all", "--format=%x"]
+
+
+def excluded(answer: Answer) -> Optional[List[str]]:
+    """Return those nodes, of a heterogeneous job of all its components; None if squeue did not say."""
+    if answer.code != 0 or not answer.output:
+        return None
+    try:
+        names = [name for line in answer.output.splitlines() for name in hostlist.expand(line)]
+    except HostlistError:
+        return None
+    return list(dict.fromkeys(names))
+
+
+def nodes_command(nodes: Sequence[str]) -> List[str]:
+    """Return what asks for the state of each node."""
+    return ["sinfo", "--all", "--noheader", "--Node", f"--nodes={','.join(nodes)}", "--format=%N|%T|%E"]
+
+
+def unfit(answer: Answer) -> Dict[str, str]:
+    """Return the nodes that are down, failing or drained, as sinfo says, and why; none if it did not answer."""
+    rows = [line.split("|", 2) for line in answer.output.splitlines()] if answer.code == 0 else []
+    found = {}
+    for name, state, reason in (row for row in rows if len(row) == 3):
+        word = re.match("[a-z]*", state.lower())
+        if word and word[0] in _UNFIT:
+            why = "".join(character if character.isprintable() else "?" for character in reason.strip())[:_WHY]
+            found[name] = word[0] if why in ("", "none") else f"{word[0]}: {why}"
+    return found
+
+
+def successor_command(
+    script: str, output: str, environ: Mapping[str, str], point: Optional[int], exclude: Sequence[str] = ()
+) -> List[str]:
     """Return what submits another job for the same run, or for `point` of it, which may be the task of an array.
 
-    `output`: the file of this job's output, which the other goes on with.
+    `output`: the file of this job's output, which the other goes on with. `exclude`: nodes that it is not to start on,
+    which outrank those in the script; of a heterogeneous job for all its components (22.05.8).
     """
     command = ["sbatch", "--parsable", "--output=" + output.replace("%", "%%")]
+    command += [f"--exclude={','.join(exclude)}"] if exclude else []
     if point is None:
         return [*command, script]
     if environ.get("SLURM_ARRAY_TASK_ID"):
         return [*command, f"--array={point}", script]
     return [*command, script, str(point)]
+
+
+def trial_command(submission: Sequence[str]) -> List[str]:
+    """Return what asks whether a job could start some day if it were submitted so: it fails if not."""
+    return [submission[0], "--test-only", *submission[1:]]

@@ -8,7 +8,8 @@
 | any other                                  | it has printed nothing for `watch.output`, if that is set |
 
 Under allreduce one that hangs makes all wait, and nobody knows which: all that make no progress print their stacks, and
-are killed a moment later. What then happens is what happens after any bad end.
+are killed a moment later. What then happens is what happens after any bad end. One that hangs while all others are
+known to go on hangs alone: its node may be at fault. Nobody waits for an evaluator, and it waits for nobody.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ DUMP, KILL = "dump", "kill"
 COMPILE, TRAIN, EVALUATE = "compile", "train", "evaluate"
 # How long a program may take to print its stacks.
 _DUMP_SECONDS = 5.0
+# Tasks that wait for each other make their last progress within so long: it is told now and then (train/boundary.py).
+_TOGETHER_SECONDS = 10.0
 
 
 @dataclass
@@ -33,10 +36,11 @@ class _Program:
 
 
 class Watchdog:
-    """All programs of one attempt. `notes`: lines to print."""
+    """All programs of one attempt. `notes`: lines to print; `alone`: those that were killed and hung alone."""
 
     def __init__(self, settings: contract.WatchSettings) -> None:
         self.notes: List[str] = []
+        self.alone: List[str] = []
         self._settings = settings
         self._programs: Dict[str, _Program] = {}
 
@@ -79,6 +83,7 @@ class Watchdog:
             elif program.kill_at is not None and now >= program.kill_at:
                 program.kill_at = float("inf")
                 orders.append((name, KILL))
+                self.alone += [name] if self._is_alone(name) else []
         return orders
 
     @property
@@ -91,8 +96,19 @@ class Watchdog:
         ]
         return min(times, default=None)
 
+    def _is_alone(self, name: str) -> bool:
+        if _is_evaluator(name):
+            return True
+        until = self._programs[name].since + _TOGETHER_SECONDS
+        others = [each for other, each in self._programs.items() if other != name and not _is_evaluator(other)]
+        return all(each.since > until for each in others)
+
     def _budget(self, phase: str) -> float:
         """Return the seconds that a program may take in `phase`, 0 for as long as it likes."""
         settings = self._settings
         budgets = {"": settings.output, COMPILE: settings.compile, TRAIN: settings.step, EVALUATE: settings.evaluate}
         return budgets.get(phase, 0.0)
+
+
+def _is_evaluator(name: str) -> bool:
+    return name.startswith("evaluator:")

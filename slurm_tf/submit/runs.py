@@ -20,11 +20,12 @@ import msgspec
 
 from slurm_tf import __version__, contract, files
 from slurm_tf.errors import RunError, SpecError, UsageError
+from slurm_tf.launch import bad_nodes
 from slurm_tf.scheduler import client
 from slurm_tf.spec import plan
 from slurm_tf.spec.config import Job
 from slurm_tf.spec.plan import Plan
-from slurm_tf.submit import bad_nodes, render, snapshot, submissions
+from slurm_tf.submit import render, snapshot, submissions
 
 # All that runs inside the job before the user's program does; one file to open on a slow file system.
 LAUNCHER_FILES = (

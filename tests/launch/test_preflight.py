@@ -11,7 +11,7 @@ import pytest
 from slurm_tf import contract
 from slurm_tf.contract import RoleSettings
 from slurm_tf.errors import PreflightError
-from slurm_tf.launch import cluster, wire
+from slurm_tf.launch import bad_nodes, cluster, wire
 from slurm_tf.launch.preflight import Preflight
 from slurm_tf.launch.probe import Prober
 from tests.launch.conftest import DEFAULTS, LocalJob, StartJob
@@ -59,7 +59,7 @@ def test_a_node_without_its_gpus_is_named_and_nothing_starts(start_job: StartJob
     job = start_job("echo started", step=step(before), roles=roles, preflight=True, preflight_factor=1000)
     assert job.wait() == 76, job.text
     assert "] started" not in job.text
-    bad = contract.bad_nodes(job.run)
+    bad = bad_nodes.read(job.run)
     # this machine has no device files of GPUs: every node lacks them, one of them by what it was given as well
     assert bad["n1"]["reason"] == "has 0 GPUs of 2" or bad["n1"]["reason"] == "has 1 GPUs of 2"
     assert "the job failed: preflight: " in job.text
@@ -126,7 +126,7 @@ def test_a_node_that_is_lost_after_its_last_answer_is_named(tmp_path: Path) -> N
     preflight.lost("n1", now)
     with pytest.raises(PreflightError, match="n1 its agent's connection ended"):
         preflight.finish(lambda _: None)
-    assert list(contract.bad_nodes(run)) == ["n1"]
+    assert list(bad_nodes.read(run)) == ["n1"]
 
 
 def test_a_prober_measures_another(capsys: pytest.CaptureFixture[str]) -> None:

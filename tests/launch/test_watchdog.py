@@ -70,6 +70,47 @@ def test_who_says_nothing_is_watched_by_its_output_alone_where_that_is_asked_for
     assert watchdog.due(100) == [("worker:0", DUMP)]
 
 
+def killed(watchdog: Watchdog, now: float) -> list[str]:
+    """Return who has hung alone, at a time when it is killed."""
+    watchdog.due(now)
+    watchdog.due(now + 5)
+    return watchdog.alone
+
+
+def test_who_hangs_while_others_go_on_hangs_alone() -> None:
+    watchdog = watch()
+    watchdog.started("worker:1", 0)
+    for name in ("worker:0", "worker:1"):
+        watchdog.line(name, {"phase": "train"}, 0)
+    watchdog.line("worker:1", {"at": 1}, 11)
+    assert killed(watchdog, 15) == ["worker:0"]
+
+
+@pytest.mark.parametrize("last", [0, 5, 10])
+def test_where_tasks_wait_for_each_other_nobody_hangs_alone(last: float) -> None:
+    watchdog = watch()
+    watchdog.started("worker:1", 0)
+    for name, now in (("worker:0", 0), ("worker:1", last)):
+        watchdog.line(name, {"phase": "train"}, now)
+    assert killed(watchdog, 25) == []
+    # of one that never says anything nobody knows
+    watchdog = watch()
+    watchdog.started("ps:0", 0)
+    watchdog.line("worker:0", {"phase": "train"}, 0)
+    assert killed(watchdog, 25) == []
+
+
+def test_an_evaluator_hangs_alone_and_is_nobodys_witness() -> None:
+    watchdog = watch()
+    watchdog.started("evaluator:0", 0)
+    watchdog.line("worker:0", {"phase": "train"}, 0)
+    assert killed(watchdog, 25) == ["worker:0"]
+    watchdog = watch()
+    watchdog.started("evaluator:0", 0)
+    watchdog.line("evaluator:0", {"phase": "train"}, 0)
+    assert killed(watchdog, 25) == ["evaluator:0"]
+
+
 def test_an_ended_program_is_forgotten() -> None:
     watchdog = watch()
     watchdog.line("worker:0", {"phase": "train"}, 0)

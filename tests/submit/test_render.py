@@ -13,7 +13,7 @@ from slurm_tf import contract
 from slurm_tf.errors import TemplateError
 from slurm_tf.spec import config, plan, sites
 from slurm_tf.spec.plan import Plan
-from slurm_tf.submit import render
+from slurm_tf.submit import render, runs
 from tests.conftest import ROOT
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -182,3 +182,16 @@ def test_control_characters_are_refused_once_more() -> None:
         render.directive(("comment", "a\x7fb"))
     with pytest.raises(TemplateError):
         render.option(("a b", "c"))
+
+
+def test_a_preflights_script_is_the_jobs_but_for_one_word(fit: Callable[..., Plan]) -> None:
+    plan = fit('name = "a"\nstrategy = "single"\ncommand = ["x"]\n[roles.worker]\n')
+    training, preflight = (render.script(plan, preflight).splitlines() for preflight in (False, True))
+    differing = [(one, other) for one, other in zip(training, preflight, strict=True) if one != other]
+    assert [other for _, other in differing] == [one.replace(" -- ", " --preflight -- ") for one, _ in differing]
+    assert len(differing) == 1
+
+
+def test_the_launcher_has_all_that_a_preflight_needs() -> None:
+    packed = {str(path.relative_to(runs._PACKAGE)) for each in runs.LAUNCHER_FILES for path in runs._PACKAGE.glob(each)}
+    assert {"launch/preflight.py", "launch/probe.py", "launch/verdict.py", "launch/opening.py"} <= packed

@@ -1,15 +1,13 @@
 """Bad nodes of a run: where they are known, how they are left out, how they are forgotten."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from slurm_tf.contract import RunFolder
 from slurm_tf.errors import RunError
-from slurm_tf.spec.plan import Plan
-from slurm_tf.submit import bad_nodes, render, runs
+from slurm_tf.launch import bad_nodes
 
 
 def remember(folder: RunFolder, version: int = 1, **reasons: str) -> None:
@@ -51,14 +49,27 @@ def test_of_another_version(tmp_path: Path) -> None:
         bad_nodes.known(run)
 
 
-def test_a_preflights_script_is_the_jobs_but_for_one_word(fit: Callable[..., Plan]) -> None:
-    plan = fit('name = "a"\nstrategy = "single"\ncommand = ["x"]\n[roles.worker]\n')
-    training, preflight = (render.script(plan, preflight).splitlines() for preflight in (False, True))
-    differing = [(one, other) for one, other in zip(training, preflight, strict=True) if one != other]
-    assert [other for _, other in differing] == [one.replace(" -- ", " --preflight -- ") for one, _ in differing]
-    assert len(differing) == 1
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"contract": 1}', '{"contract": 1, "nodes": 3}'])
+def test_a_torn_file_is_said(text: str, tmp_path: Path) -> None:
+    run = RunFolder(str(tmp_path))
+    Path(run.bad_nodes).write_text(text)
+    with pytest.raises(RunError, match="cannot be read"):
+        bad_nodes.known(run)
 
 
-def test_the_launcher_has_all_that_a_preflight_needs() -> None:
-    packed = {str(path.relative_to(runs._PACKAGE)) for each in runs.LAUNCHER_FILES for path in runs._PACKAGE.glob(each)}
-    assert {"launch/preflight.py", "launch/probe.py", "launch/verdict.py", "launch/opening.py"} <= packed
+def test_what_is_remembered_is_added(tmp_path: Path) -> None:
+    run = RunFolder(str(tmp_path))
+    bad_nodes.remember(run, {"n1": "a"})
+    bad_nodes.remember(run, {"n2": "b"})
+    assert bad_nodes.known(run) == {"n1": "a", "n2": "b"}
+    assert bad_nodes.read(run)["n1"]["at"] > 0
+
+
+def test_a_node_where_a_task_hung_twice_is_bad(tmp_path: Path) -> None:
+    run = RunFolder(str(tmp_path))
+    assert not bad_nodes.hung(run, "n1")
+    bad_nodes.remember(run, {"n2": "b"})
+    assert not bad_nodes.hung(run, "n3")
+    assert bad_nodes.hung(run, "n1")
+    # what is bad is the caller's to say
+    assert bad_nodes.known(run) == {"n2": "b"}

@@ -1,0 +1,94 @@
+"""Nodes that a run leaves out: its preflights and its attempts write them down, in bad_nodes.json of its folder.
+
+    {"contract": 1, "nodes": {"node3": {"reason": "draining: fan", "at": 1760000000.0}}, "hung": {"node4": 1}}
+
+`at`: seconds since the epoch. `hung`: how often a task was found hung there.
+"""
+
+import contextlib
+import json
+import os
+import time
+from typing import Any, Dict, Iterator, Mapping
+
+from slurm_tf import contract, files
+from slurm_tf.errors import HostlistError, RunError
+from slurm_tf.scheduler import hostlist
+
+# Once may be the program's own fault.
+_HANGS = 2
+
+
+def read(folder: contract.RunFolder) -> Dict[str, Dict[str, Any]]:
+    """Return the bad nodes that one folder has: `reason` and `at` of each. Raises RunError or OSError."""
+    return dict(_read(folder)["nodes"])
+
+
+def of_run(run: contract.RunFolder) -> Dict[str, Dict[str, Any]]:
+    """Return the bad nodes that a run and its points know, as `read` does. Raises RunError or OSError."""
+    return {node: found for folder in _folders(run) for node, found in read(folder).items()}
+
+
+def known(run: contract.RunFolder) -> Dict[str, str]:
+    """Return the reason of each bad node that a run and its points know. Raises RunError or OSError."""
+    return {node: str(found["reason"]) for node, found in of_run(run).items()}
+
+
+def remember(folder: contract.RunFolder, reasons: Mapping[str, str]) -> None:
+    """Write down nodes, with the reason of each. Raises RunError or OSError."""
+    text = _read(folder)
+    now = time.time()
+    text["nodes"].update({node: {"reason": reason, "at": now} for node, reason in reasons.items()})
+    _write(folder, text)
+
+
+def hung(folder: contract.RunFolder, node: str) -> bool:
+    """Take in that a task hung on `node`; return whether that makes it a bad one. Raises RunError or OSError."""
+    text = _read(folder)
+    count = int(text["hung"].get(node, 0)) + 1
+    text["hung"][node] = count
+    _write(folder, text)
+    return count >= _HANGS
+
+
+def forget(run: contract.RunFolder) -> None:
+    """Let the next submission use every node again."""
+    for folder in _folders(run):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(folder.bad_nodes)
+
+
+def exclude(own: str, bad: Mapping[str, str]) -> str:
+    """Return the value of sbatch's --exclude: `own`, the user's, and the bad nodes that are not in it."""
+    try:
+        named = set(hostlist.expand(own))
+    except HostlistError:  # sbatch also takes a file of names
+        named = set()
+    return ",".join([*([own] if own else []), *(node for node in sorted(bad) if node not in named)])
+
+
+def _folders(run: contract.RunFolder) -> Iterator[contract.RunFolder]:
+    yield run
+    try:
+        names = os.listdir(run.path)
+    except FileNotFoundError:
+        return
+    for name in sorted(name for name in names if name.isdigit()):
+        yield run.point(int(name))
+
+
+def _read(folder: contract.RunFolder) -> Dict[str, Any]:
+    try:
+        with open(folder.bad_nodes, encoding="utf-8") as file:
+            text = json.load(file)
+        contract.check_version(text["contract"], folder.bad_nodes)
+        return {"nodes": dict(text["nodes"]), "hung": dict(text.get("hung", {}))}
+    except FileNotFoundError:
+        return {"nodes": {}, "hung": {}}
+    except (ValueError, TypeError, KeyError) as error:
+        needed, do = "the file that an attempt wrote", "--forget-bad-nodes removes it"
+        raise RunError(f"{folder.bad_nodes} cannot be read ({error})", needed, do) from error
+
+
+def _write(folder: contract.RunFolder, text: Mapping[str, Any]) -> None:
+    files.write_whole(folder.bad_nodes, json.dumps({"contract": contract.VERSION, **text}, indent=1).encode())

@@ -1,0 +1,166 @@
+"""The nodes that a run's next attempt leaves out.
+
+| a node is bad if                                               | as is seen by                    |
+|----------------------------------------------------------------|----------------------------------|
+| it does not answer, after an agent's connection ended          | this                             |
+| it is down, failing, drained or draining at the attempt's end  | sinfo                            |
+| tasks hung there twice, while all others went on               | launch/watchdog.py               |
+| it was no good in a preflight                                  | launch/preflight.py              |
+
+They are remembered in the run's folder (launch/bad_nodes.py). The job itself gets them into its ExcNodeList once it
+waits again, beside what its user excludes; slurmctld (22.05.8) takes that from `scontrol requeue` on, not before. A job
+that follows gets them by --exclude. Slurm is asked first whether the job can start without them: it would say nothing
+later, and hold the job.
+
+All of it is done by a thread: a dead node does not answer for seconds, and at a signal there are others to see to.
+"""
+
+import threading
+import time
+from typing import Callable, Dict, List, Optional, Sequence
+
+from slurm_tf.errors import RunError
+from slurm_tf.launch import bad_nodes, lease, ports, slurm
+from slurm_tf.launch.allocation import expected_nodes
+from slurm_tf.launch.future import Place
+
+# Of more nodes than these it is not their own doing that they are gone.
+_MOST_LOST = 16
+_THERE_SECONDS = 3.0
+
+
+class Exclusion:
+    """The nodes that one attempt found bad. `nodes`: all that the next one is to leave out, as far as is known by now.
+
+    Nothing is looked at without Slurm.
+    """
+
+    def __init__(self, place: Place, say: Callable[[str], None]) -> None:
+        self.nodes: List[str] = []
+        self._place, self._say = place, say
+        self._hosts: Dict[str, str] = {}
+        self._found: Dict[str, str] = {}
+        self._looked_at = -1
+        self._new: List[str] = []
+        self._thread: Optional[threading.Thread] = None
+
+    def lost(self, node: str, host: str) -> None:
+        """Take in that an agent on `node` is gone; `host`: its address."""
+        self._hosts.setdefault(node, host)
+
+    def is_bad(self, node: str, reason: str) -> None:
+        """Take in that `node` is bad."""
+        self._found.setdefault(node, reason)
+
+    def hung(self, name: str, node: str) -> None:
+        """Take in that task `name` hung on `node`, and it alone."""
+        if not self._place.job:
+            return
+        try:
+            if bad_nodes.hung(self._place.folder, node):
+                self.is_bad(node, f"tasks hung there twice, the last time {name}")
+        except (RunError, OSError) as error:
+            self._say(f"that {name} hung on {node} is not remembered: {error}")
+
+    def begin(self, interrupted: bool = False, goes_on: bool = True) -> None:
+        """Begin to look at the nodes.
+
+        `interrupted`: by a signal, as when Slurm itself puts the job back. `goes_on`: whether the run may.
+        """
+        if not self._place.job or self._place.is_cancelled or self._looked_at == self._news:
+            return
+        if not (self._thread and self._thread.is_alive()):
+            self._looked_at = self._news
+            self._thread = threading.Thread(
+                target=self._look, args=(interrupted, goes_on), name="exclusion", daemon=True
+            )
+            self._thread.start()
+
+    def finish(self, seconds: float, goes_on: bool = True) -> None:
+        """Wait until all has been looked at that is known by now, so long at most."""
+        until = time.monotonic() + seconds
+        for _ in range(2):
+            self.begin(goes_on=goes_on)
+            if self._thread:
+                self._thread.join(max(0.0, until - time.monotonic()))
+
+    def apply(self) -> str:
+        """Have the job, which waits to be started again, leave the nodes out; return that in words, "" for none."""
+        if not self._new:
+            return ""
+        answer = self._ask(slurm.exclusion_command(self._place.job, self.nodes))
+        names = ", ".join(self._new)
+        return f", without {names}" if answer.code == 0 else f" (not without {names}, as it should: {answer.words})"
+
+    @property
+    def _news(self) -> int:
+        return len(self._hosts) + len(self._found)
+
+    def _look(self, interrupted: bool, goes_on: bool) -> None:
+        place = self._place
+        found = {**self._unfit(), **self._gone(), **self._found}
+        try:
+            if not lease.is_ours(place.folder, lease.attempt(place.environ)):
+                return
+            known = bad_nodes.known(place.group)
+            new = {node: why for node, why in found.items() if node not in known}
+            if new:
+                bad_nodes.remember(place.folder, new)
+        except (RunError, OSError) as error:
+            self._say(f"bad nodes are not remembered: {error}")
+            known, new = {}, found
+        for node, why in new.items():
+            self._say(f"{node} is a bad node: {why}")
+        if goes_on and (known or found):
+            self._choose(list({**known, **found}), list(found))
+        if interrupted and self._new and not self._place.is_cancelled:
+            # refused unless the job waits already
+            answer = self._ask(slurm.exclusion_command(place.job, self.nodes))
+            if answer.code == 0:
+                self._say(f"Slurm has put job {place.job} back; it is to start without {', '.join(self._new)}")
+
+    def _unfit(self) -> Dict[str, str]:
+        nodes = list(expected_nodes(self._place.environ))
+        return slurm.unfit(self._ask(slurm.nodes_command(nodes))) if nodes else {}
+
+    def _gone(self) -> Dict[str, str]:
+        """Return the nodes that do not answer, of those whose agents are lost."""
+        hosts = dict(self._hosts)
+        if len(hosts) > _MOST_LOST:
+            return {}
+        gone = [node for node, host in hosts.items() if not ports.is_there(host, _THERE_SECONDS)]
+        return dict.fromkeys(gone, "its task was lost, and it does not answer")
+
+    def _choose(self, bad: Sequence[str], found: Sequence[str]) -> None:
+        """Settle what is left out: all that is `bad`, or else what this attempt `found`, or nothing more."""
+        excluded = slurm.excluded(self._ask(slurm.excluded_command(self._place.job)))
+        if excluded is None:
+            self._say(f"{', '.join(bad)} may be used again: squeue does not say what the job leaves out already")
+            return
+        self.nodes, self._new = excluded, []
+        words = ""
+        for some in dict.fromkeys((tuple(bad), tuple(found))):
+            new = [node for node in some if node not in excluded]
+            if not new:
+                continue
+            answer = self._try([*excluded, *new])
+            if answer.code == 0:
+                self.nodes, self._new = [*excluded, *new], new
+                return
+            words = answer.words
+        if words:
+            left = ", ".join(node for node in bad if node not in excluded)
+            self._say(f"{left} may be used again: without it the job could not start ({words})")
+
+    def _try(self, nodes: Sequence[str]) -> slurm.Answer:
+        """Ask whether the job could start some day without `nodes`."""
+        place = self._place
+        command = slurm.successor_command(place.group.script, "/dev/null", place.environ, place.point, nodes)
+        return self._ask(slurm.trial_command(command))
+
+    def _ask(self, command: Sequence[str]) -> slurm.Answer:
+        answer = slurm.Question(command, self._place.environ).wait()
+        # a signal that Slurm sends to all of the job reaches its commands as well
+        if answer.code is not None and answer.code < 0:
+            answer = slurm.Question(command, self._place.environ).wait()
+        return answer
