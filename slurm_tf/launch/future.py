@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Callable, List, Mapping, Optional, Sequence
 
 from slurm_tf import contract
-from slurm_tf.launch import slurm, succession
+from slurm_tf.launch import dependants, slurm, succession
 from slurm_tf.launch.interruption import AT_THE_LIMIT
 
 # slurmctld may be away for so long (a restart).
@@ -130,7 +130,9 @@ def _follow(place: Place, over: bool, is_stopped: Callable[[], bool], exclude: S
         return _CANCELLED
     array = "SLURM_ARRAY_TASK_ID" in place.environ
     succession.add(place.folder, job, cluster, place.point, array, line[-1])
-    return Future(True, f"job {job} follows job {place.job}")
+    job = f"{job}_{place.point}" if array else job
+    words = [f"job {job} follows job {place.job}", *dependants.follow(place.job, job, place.environ)]
+    return Future(True, "; ".join(words))
 
 
 def _ask(place: Place, command: List[str]) -> slurm.Answer:

@@ -38,6 +38,7 @@ answer="$KEPT/$name"
 case "$name $*" in
 scontrol*) answer="$answer-$1";;
 *--format=%x*) answer="$answer-excluded";;
+*--format=%F*) answer="$answer-dependants";;
 *--test-only*) answer="$answer-trial";;
 esac
 [ "$answer" = "$KEPT/scontrol-requeue" ] && [ ! -e "$answer" ] && {
@@ -322,6 +323,34 @@ def test_a_retry_that_slurm_does_not_take_ends_as_it_would(bench: Bench) -> None
     bench.answer("sbatch", 1, "", "limit")
     found = bench.conclude(Outcome(9, "bad"), quiet(), own=5)
     assert (found.code, found.reason) == (9, "bad; scontrol requeue: disabled; sbatch: limit")
+
+
+def test_jobs_that_wait_for_it_wait_for_the_one_that_follows(bench: Bench) -> None:
+    bench.answer("scontrol-requeue", 1, "", "disabled")
+    bench.answer("sbatch", 0, "8")
+    rows = ["20|afterok:7(unfulfilled)", "21|afterok:6(unfulfilled)", "22|(null)", "20|afterok:7(unfulfilled)"]
+    bench.answer("squeue-dependants", 0, "\n".join(rows))
+    assert bench.conclude(PREEMPTED, preemption()) == Outcome(75, "")
+    assert bench.calls[-1] == "scontrol update JobId=20 Dependency=afterok:8"
+    assert len(bench.calls) == 3
+    assert bench.said[-1].endswith("job 8 follows job 7; job 20 waits now for job 8, not for job 7")
+
+
+def test_jobs_that_cannot_be_moved_are_told(bench: Bench) -> None:
+    environ = {**bench.environ, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
+    os.mkdir(bench.run.point(3).path)
+    place = Place(bench.run.point(3), bench.run, 3, environ)
+    bench.answer("scontrol-requeue", 1, "", "disabled")
+    bench.answer("scontrol-update", 1, "", "Access/permission denied")
+    bench.answer("sbatch", 0, "8")
+    bench.answer("squeue-dependants", 0, "20|afterok:7_*(unfulfilled)\n21|afterok:7_3(unfulfilled)")
+    assert future.arrange(place, None, 0.0, lambda: False).words == (
+        "job 8_3 follows job 7_3; job 20 waits for all of array 7, and not for job 8_3; "
+        "job 21 should wait (Access/permission denied) for job 8_3, not for job 7_3"
+    )
+    bench.answer("squeue-dependants", 1, "", "away")
+    words = future.arrange(place, None, 0.0, lambda: False).words
+    assert words.endswith("; jobs that wait for job 7_3 may not wait for job 8_3: away")
 
 
 @pytest.fixture

@@ -94,6 +94,38 @@ def test_commands_of_a_point() -> None:
     assert slurm.successor_command("/s", output, {}, None) == [*follow, "/s"]
     assert slurm.successor_command("/s", output, {"SLURM_ARRAY_TASK_ID": "3"}, 3) == [*follow, "--array=3", "/s"]
     assert slurm.successor_command("/s", output, {}, 3) == [*follow, "/s", "3"]
+    without = slurm.successor_command("/s", output, {}, None, ["a1", "b2"])
+    assert without == [*follow, "--exclude=a1,b2", "/s"]
+    assert slurm.trial_command(without) == ["sbatch", "--test-only", *without[1:]]
+
+
+def test_what_a_job_leaves_out() -> None:
+    assert slurm.exclusion_command("7_3", ["a1", "b2"]) == ["scontrol", "update", "JobId=7_3", "ExcNodeList=a1,b2"]
+    assert slurm.excluded(Answer(0, "\n", "")) == []
+    assert slurm.excluded(Answer(0, "(null)\n", "")) == []
+    # a component a line
+    assert slurm.excluded(Answer(0, "n[1-2],m1\nn2\n", "")) == ["n1", "n2", "m1"]
+    for answer in (Answer(1, "n1\n", "no"), Answer(None, "", ""), Answer(0, "", ""), Answer(0, "n[1\n", "")):
+        assert slurm.excluded(answer) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("n1|idle|none", {}),
+        ("n1|allocated|none", {}),
+        ("n1|mixed*|none", {}),
+        ("n1|draining|fan | noise", {"n1": "draining: fan | noise"}),
+        ("n1|drained*|none", {"n1": "drained"}),
+        ("n1|down*|Not responding", {"n1": "down: Not responding"}),
+        ("n1|failing|x\x1b]0;y", {"n1": "failing: x?]0;y"}),
+        ("n1|down|" + "x" * 500, {"n1": "down: " + "x" * 200}),
+        ("no columns", {}),
+    ],
+)
+def test_nodes_on_which_nothing_starts(line: str, found: dict[str, str]) -> None:
+    assert slurm.unfit(Answer(0, f"n0|idle|none\n{line}\n{line}\n", "")) == found
+    assert slurm.unfit(Answer(1, f"{line}\n", "no")) == {}
 
 
 @pytest.fixture
