@@ -62,7 +62,10 @@ def test_a_killed_agent_within_the_budget(strategy: str, alice: Member) -> None:
     assert waited.returncode == 0, text
     lost = rf"^slurm-tf: {VICTIMS[strategy]} on node\d is lost: its agent's connection ended; "
     assert re.search(lost + r"a new step is started \(restart 1 of 1\)$", text, re.MULTILINE), text
-    assert len(re.findall(r"^\[\S+\] start 1$", text, re.MULTILINE)) == 3, text
+    # a server may be ended, as its chief is done, before it has said so
+    assert len(re.findall(r"^slurm-tf: \S+ started on ", text, re.MULTILINE)) == 6, text
+    lead = "chief" if strategy == "ps" else "worker"
+    assert f"[{lead}:0] start 1\n" in text
     assert alice.sacct(number) == ["COMPLETED"]
     (point,) = alice.status("a-1")
     assert {task["restarts"] for task in point["tasks"].values()} == {1}
