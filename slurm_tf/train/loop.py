@@ -1,6 +1,7 @@
 """A training loop of the program's own, under any strategy: a chunk of steps at a time."""
 
 import functools
+import math
 from collections import deque
 from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Tuple
 
@@ -78,24 +79,39 @@ class Closures:
             return logs
 
         self._step = tf.function(one)
+        self._names: List[str] = []
 
     def run(self, done: int, until: int, last: int) -> Tuple[int, Dict[str, float]]:
         """Have the steps from `done` to `until` run, in no order; return how many are done, and the mean of each log.
 
-        Fewer after an interruption, which is seen to here: it does not return then.
+        Fewer after an interruption, which is seen to here: it does not return then. NaN where all logs are lost.
         """
         waiting: Deque[Any] = deque()
         every: List[Logs] = []
         while done + len(waiting) < until and not self._boundary.is_interrupted:
             waiting.append(self._coordinator.schedule(self._step, args=(self._data,)))
             if len(waiting) == self._at_once:
-                every.append(waiting.popleft().fetch())
+                every += _fetched(waiting.popleft())
                 done += 1
                 # or it would say at an interruption that there is nothing to save
                 self._boundary.step = done
                 self._boundary.beat(done)
         self._coordinator.join()
-        every += [result.fetch() for result in waiting]
+        every += [logs for result in waiting for logs in _fetched(result)]
         done += len(waiting)
         self._boundary.reached(done, done == last)
-        return done, {name: sum(float(logs[name]) for logs in every) / len(every) for name in sorted(every[0])}
+        self._names = sorted(every[0]) if every else self._names
+        count = len(every) or math.nan
+        return done, {name: sum(float(logs[name]) for logs in every) / count for name in self._names}
+
+
+def _fetched(result: Any) -> List[Logs]:
+    """Return the logs of one step, none if they are lost.
+
+    The worker that did the step keeps them, and may have died since (TensorFlow 2.21). The step counts all the same:
+    what it changed is on the parameter servers. If it is one of those that is gone, the next step tells.
+    """
+    try:
+        return [result.fetch()]
+    except tf.errors.UnavailableError:
+        return []

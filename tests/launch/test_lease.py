@@ -24,7 +24,7 @@ line=${line:-$(tail -n 1 says)}
 case $line in
 unknown) echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1;;
 down) echo "slurm_load_jobs error: Unable to contact slurm controller (connect failure)" >&2; exit 1;;
-*) echo "$line N/A N/A N/A N/A";;
+*) echo "$line N/A N/A N/A N/A 0 0";;
 esac
 """
 
