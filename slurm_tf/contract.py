@@ -39,6 +39,7 @@ RUN_FOLDER = "SLURM_TF_RUN_FOLDER"
 STRATEGY = "SLURM_TF_STRATEGY"
 TASK = "SLURM_TF_TASK"  # "worker:0", also where there is no TF_CONFIG
 ATTEMPT = "SLURM_TF_ATTEMPT"  # as in the run's lease: "12_3.0" is the first incarnation of job 12_3
+STEP = "SLURM_TF_STEP"  # how many steps the attempt has had before this one, as in the run's lease
 RESTARTS = "SLURM_TF_RESTARTS"  # how often this task was started again in its allocation
 CHECKPOINT_FOLDER = "SLURM_TF_CHECKPOINT_FOLDER"
 CHECKPOINT_EVERY = "SLURM_TF_CHECKPOINT_EVERY"  # seconds; absent if steps or costs decide
@@ -213,7 +214,7 @@ class Lease:
 
     `attempt`: the job's id, a dot, how often Slurm restarted it. `job`: its id as Slurm's commands take it, "" without
     Slurm. `process`: of the coordinator on `host`, its id, a dash, its start (field 22 of /proc/PID/stat). `at`: when,
-    seconds since the epoch.
+    seconds since the epoch. `step`: how many steps the attempt has had; what is left of a former one may not write.
     """
 
     attempt: str
@@ -221,6 +222,7 @@ class Lease:
     host: str
     process: str
     at: float
+    step: int = 0
 
     def to_json(self) -> str:
         """Return the text of the file."""

@@ -92,7 +92,7 @@ def _prune(target: "Target", keep: int | None) -> None:
     folder = target.folder
     held = lease.over(folder, os.environ, lambda text: click.echo(f"slurm-tf: {text}", err=True))
     # an attempt that starts now takes the lease from us
-    fence = commit.fence(folder.path, held.attempt) if held else commit.no_fence
+    fence = commit.fence(folder.path, held.attempt, held.step) if held else commit.no_fence
     number = keep or int(find.manifest(target.run)["job"]["checkpoint"]["keep"])
     before = sorted(os.listdir(folder.checkpoints))
     commit.sweep(folder.checkpoints, fence)

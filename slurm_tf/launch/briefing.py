@@ -33,7 +33,7 @@ def greeting(settings: contract.LaunchSettings, place: Place, goes_on: bool) -> 
 
 
 def shared(settings: contract.LaunchSettings, folder: contract.RunFolder, formed: Cluster) -> Dict[str, Any]:
-    """Return what is the same for all."""
+    """Return what is the same for all. Raises RunError if the run is another attempt's by now."""
     return {
         "hosts": None if settings.strategy in _WITHOUT_CLUSTER else formed.hosts,
         "variables": _variables(settings, folder, len({task.node for task in formed.tasks})),
@@ -54,10 +54,12 @@ def own(settings: contract.LaunchSettings, formed: Cluster) -> List[Dict[str, An
 
 def _variables(settings: contract.LaunchSettings, folder: contract.RunFolder, nodes: int) -> Dict[str, str]:
     """Return the contract with the program, but for what is each task's own."""
+    held = lease.check(folder, lease.attempt(os.environ))
     variables = {
         contract.RUN: settings.run,
         contract.RUN_FOLDER: folder.path,
-        contract.ATTEMPT: lease.attempt(os.environ),
+        contract.ATTEMPT: held.attempt,
+        contract.STEP: str(held.step),
         contract.STRATEGY: settings.strategy,
         contract.CHECKPOINT_FOLDER: folder.checkpoints,
         contract.CHECKPOINT_KEEP: str(settings.checkpoint_keep),

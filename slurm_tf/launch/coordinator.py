@@ -140,6 +140,7 @@ class Coordinator:
             self._server.renew(self._secret)
             self._step.end(now, told=True)
         if self._step.tick(now):
+            lease.next_step(self._folder, lease.attempt(os.environ))
             self._policy.renewed()
             for name in self._planned:
                 self._status.task(name, state="missing")
@@ -239,8 +240,8 @@ class Coordinator:
 
     def _begin(self) -> None:
         """All have come: tell each its place, and start."""
-        lease.check(self._folder, lease.attempt(os.environ))
         formed = self._registration.form()
+        shared = wire.pack(briefing.shared(self._settings, self._folder, formed))
         rows = [{"name": task.name, **asdict(task)} for task in formed.tasks]
         files.write_whole(self._folder.cluster, json.dumps({"tasks": rows}, indent=1).encode())
         self._nodes = {task.name: task.node for task in formed.tasks}
@@ -252,7 +253,6 @@ class Coordinator:
         for name, connection in self._connections.items():
             connection.name = name
         self._preflight = None
-        shared = wire.pack(briefing.shared(self._settings, self._folder, formed))
         for connection, own in zip(arrived, briefing.own(self._settings, formed)):
             self._send(connection, own)
             self._take(connection, self._server.send_packed(connection, shared))

@@ -6,6 +6,7 @@ The writer of checkpoints reads it again before all that it cannot take back: tr
 import errno
 import os
 import time
+from dataclasses import replace
 from typing import Callable, Mapping, Optional
 
 from slurm_tf import contract, files
@@ -57,11 +58,18 @@ def over(
     return held
 
 
-def check(folder: contract.RunFolder, mine: str) -> None:
-    """Raise RunError unless the run is still that of the attempt `mine`."""
+def check(folder: contract.RunFolder, mine: str) -> contract.Lease:
+    """Return the lease of the run, which is still that of the attempt `mine`. Raises RunError."""
     held = contract.read_lease(folder)
     if held is None or held.attempt != mine:
         raise _refusal(folder, f"attempt {held.attempt} on {held.host}" if held else "nobody")
+    return held
+
+
+def next_step(folder: contract.RunFolder, mine: str) -> None:
+    """Take in that the attempt `mine` has a new step: programs of the former one may write no more. Raises RunError."""
+    held = check(folder, mine)
+    files.write_whole(folder.lease, replace(held, step=held.step + 1).to_json().encode())
 
 
 def is_ours(folder: contract.RunFolder, mine: str) -> bool:

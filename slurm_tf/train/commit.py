@@ -86,8 +86,11 @@ def no_fence() -> None:
     """Let everything through: outside of a run nobody else writes."""
 
 
-def fence(run_folder: str, attempt: str) -> Fence:
-    """Return what raises FencedError once the run's lease is not the attempt's, OSError if it cannot be read."""
+def fence(run_folder: str, attempt: str, step: int = 0) -> Fence:
+    """Return what raises FencedError once the run's lease is not that of the attempt's `step`.
+
+    It raises OSError if the lease cannot be read.
+    """
     if not (run_folder and attempt):
         return no_fence
     path = contract.RunFolder(run_folder).lease
@@ -96,9 +99,13 @@ def fence(run_folder: str, attempt: str) -> Fence:
         # opened anew each time, which has an NFS client ask its server
         try:
             with open(path, encoding="utf-8") as file:
-                holder = json.load(file)["attempt"]
+                values = json.load(file)
+            holder = values["attempt"]
+            later = values.get("step", 0) if holder == attempt else step
         except (FileNotFoundError, ValueError, KeyError, TypeError):
-            holder = "nobody that can be read"
+            holder, later = "nobody that can be read", step
+        if later != step:
+            raise FencedError(f"{path} names step {later} of attempt {attempt}, this is step {step}", "the newest step")
         if holder != attempt:
             raise FencedError(
                 f"another attempt has taken over: {path} names {holder}, this is {attempt}",

@@ -11,10 +11,10 @@ from slurm_tf import contract
 class Place:
     """One task's place. `rank` of `size` counts the tasks that train: chief and workers, in this order.
 
-    `run` is the run's folder, `attempt` which attempt of it this is. `workers` and `servers`: how many tasks of these
-    roles there are. Folders are "" outside of a run. `save_every`: seconds; `mtbf`: mean seconds between
-    interruptions, where the interval follows from it. The last four are the job file's [train]; `mixed_precision` is
-    "" for none.
+    `run` is the run's folder, `attempt` which attempt of it this is, `step` which of its steps. `workers` and
+    `servers`: how many tasks of these roles there are. Folders are "" outside of a run. `save_every`: seconds; `mtbf`:
+    mean seconds between interruptions, where the interval follows from it. The last four are the job file's [train];
+    `mixed_precision` is "" for none.
     """
 
     strategy: str
@@ -26,6 +26,7 @@ class Place:
     servers: int
     run: str
     attempt: str
+    step: int
     checkpoints: str
     exports: str
     keep: int
@@ -70,6 +71,7 @@ class Place:
             servers=len(cluster.get("ps", ())),
             run=environ.get(contract.RUN_FOLDER, ""),
             attempt=environ.get(contract.ATTEMPT, ""),
+            step=int(environ.get(contract.STEP, "0")),
             checkpoints=environ.get(contract.CHECKPOINT_FOLDER, ""),
             exports=environ.get(contract.EXPORT_FOLDER, ""),
             keep=int(environ.get(contract.CHECKPOINT_KEEP, "3")),

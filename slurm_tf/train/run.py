@@ -174,7 +174,7 @@ class Run:
             strategies.flush_everywhere(path, self._control if self._coordinator else None)
 
         asynchronous = self._coordinator is None
-        fence = commit.fence(place.run, place.attempt)
+        fence = commit.fence(place.run, place.attempt, place.step)
         checkpoints = Checkpoints(
             folder,
             place.keep,

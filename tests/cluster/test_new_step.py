@@ -1,5 +1,6 @@
 """Starting again in a new step, on a real Slurm: srun, its way to end a step, and nodes that are gone."""
 
+import json
 import re
 import time
 
@@ -69,6 +70,8 @@ def test_a_killed_agent_within_the_budget(strategy: str, alice: Member) -> None:
     assert alice.sacct(number) == ["COMPLETED"]
     (point,) = alice.status("a-1")
     assert {task["restarts"] for task in point["tasks"].values()} == {1}
+    # what is left of the first step could not write any more
+    assert json.loads((alice.folder / "runs" / "a-1" / "lease.json").read_text())["step"] == 1
 
 
 @pytest.mark.parametrize("strategy", ROLES)

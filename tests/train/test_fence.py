@@ -177,6 +177,16 @@ def test_a_lease_that_cannot_be_read_stops_the_writer(run: contract.RunFolder) -
         fence()
 
 
+def test_a_new_step_of_the_attempt_takes_over_as_well(run: contract.RunFolder) -> None:
+    attempt = take(run, 0)
+    former = commit.fence(run.path, attempt)
+    former()
+    lease.next_step(run, attempt)
+    with pytest.raises(FencedError, match="names step 1 of attempt"):
+        former()
+    commit.fence(run.path, attempt, 1)()
+
+
 def test_outside_of_a_run_there_is_no_fence() -> None:
     commit.fence("", "12.0")()
     commit.fence("/nowhere", "")()
