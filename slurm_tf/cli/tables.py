@@ -13,6 +13,9 @@ from rich.text import Text
 from slurm_tf.watch import report
 from slurm_tf.watch.state import PointState
 
+# So many attempts are shown; --json has all that are kept.
+_ATTEMPTS = 10
+
 
 def status(points: Sequence[PointState]) -> str:
     """Return one run in full, or the points of several in a table."""
@@ -34,6 +37,10 @@ def status(points: Sequence[PointState]) -> str:
     ]
     if rows:
         lines.append(table(["ROLE", "REGISTERED", "RUNNING", "STEP", "STEPS/S", "LOSS", "RESTARTS"], rows))
+    if state.attempts:
+        *former, last = state.attempts[-_ATTEMPTS:]
+        cells = [*(report.attempt(each, True) for each in former), report.attempt(last, report.is_between(state))]
+        lines += ["", table(["ATTEMPT", "STARTED", "TIME", "CHECKPOINTS", "MEANING", "REASON"], cells)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -92,6 +99,9 @@ def _head(state: PointState) -> list[str]:
         rows.append(("Attempt", said))
     kept = state.checkpoint
     rows.append(("Checkpoint", f"step {kept.step}, {report.ago(kept.written)}" if kept else report.UNKNOWN))
+    if state.attempts is None:
+        rows.append(("Attempts", report.UNKNOWN))
+    rows += [("Bad node", line) for line in report.bad_nodes(state)]
     if state.exit_code is not None:
         rows.append(("Exit code", str(state.exit_code)))
     rows += [("Note", note) for note in state.notes]

@@ -17,6 +17,8 @@ from slurm_tf.launch.interruption import GOES_ON, UNKNOWN
 # fault, or though it was that of the program.
 RETRY, FAILURE = "retry", "failure"
 _GOES_ON = (*GOES_ON, UNKNOWN, RETRY, FAILURE)
+# Of one that has not said how it ended.
+KILLED = "was killed, or its node died"
 # How many are kept.
 _KEPT = 1000
 
@@ -63,7 +65,7 @@ def check(attempts: Sequence[Attempt], jobs: Set[str], most: int) -> None:
     """Raise ProgressError if so many attempts in a row were fruitless."""
     count = fruitless(attempts, jobs)
     if count >= most:
-        ends = [each.reason or "was killed, or its node died" for each in attempts[-count:]]
+        ends = [each.reason or KILLED for each in attempts[-count:]]
         raise ProgressError(
             f"{count} attempts in a row committed no new checkpoint; the last one: {ends[-1]}",
             "a checkpoint in each",

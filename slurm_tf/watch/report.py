@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from slurm_tf.launch.attempts import KILLED, Attempt
 from slurm_tf.scheduler import reasons
 from slurm_tf.scheduler.records import JobRecord
 from slurm_tf.scheduler.states import JobState
@@ -42,6 +44,8 @@ def point(state: PointState) -> dict[str, Any]:
         "restarts": attempt.get("restarts"),
         "requeues": first.restarts if first else None,
         "attempt": {key: attempt.get(key) for key in ("state", "code", "reason", "written")} if attempt else None,
+        "attempts": None if state.attempts is None else [asdict(each) for each in state.attempts],
+        "bad_nodes": state.bad_nodes,
         "roles": roles(state),
         "tasks": attempt.get("tasks") or {},
         "notes": list(state.notes),
@@ -118,7 +122,35 @@ def elapsed(state: PointState) -> str:
     if first is None or first.started is None or state.state is JobState.PENDING:
         return ""
     end = _ended(state) or datetime.now().astimezone()
-    seconds = max(0, int((end - first.started).total_seconds()))
+    return _clock((end - first.started).total_seconds())
+
+
+def attempt(each: Attempt, is_over: bool) -> list[str]:
+    """Return the cells of one attempt: name, start, length, steps that it saved, why the run went on, how it ended.
+
+    `is_over`: it does not run any more, also where it has not said so.
+    """
+    steps = "-" if each.last is None else f"{each.first}-{each.last}" if each.first != each.last else str(each.last)
+    if each.ended is None:
+        return [each.id, ago(each.started), UNKNOWN if is_over else "-", steps, "-", KILLED if is_over else ""]
+    end = each.reason.partition("\n")[0] or f"exit code {each.code}"
+    return [each.id, ago(each.started), _clock(each.ended - each.started), steps, each.meaning or "-", end]
+
+
+def is_between(state: PointState) -> bool:
+    """Whether no attempt runs."""
+    return state.is_over or state.state is JobState.PENDING
+
+
+def bad_nodes(state: PointState) -> list[str]:
+    """Return a line for each node that the next attempt leaves out."""
+    if state.bad_nodes is None:
+        return [UNKNOWN]
+    return [f"{node}  {found['reason']}, {ago(found['at'])}" for node, found in sorted(state.bad_nodes.items())]
+
+
+def _clock(length: float) -> str:
+    seconds = max(0, int(length))
     days, rest = divmod(seconds, 86400)
     clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
     return f"{days}-{clock}" if days else clock

@@ -4,18 +4,21 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from slurm_tf import contract
-from slurm_tf.errors import SchedulerError, UnreachableError
+from slurm_tf.errors import RunError, SchedulerError, UnreachableError
+from slurm_tf.launch import attempts, bad_nodes
+from slurm_tf.launch.attempts import Attempt
 from slurm_tf.scheduler.client import Client
 from slurm_tf.scheduler.records import JobRecord
 from slurm_tf.scheduler.states import JobState
 from slurm_tf.watch.find import Target
 
+_Read = TypeVar("_Read")
 _CHECKPOINT = re.compile(r"step-(\d{10,})", re.ASCII)
 
 
@@ -40,6 +43,7 @@ class PointState:
     """One run, or one point of one. `job` is "" if it was never submitted.
 
     `records`: one a component; none where Slurm does not know the job. `attempt`: what the coordinator wrote.
+    `attempts`, oldest first, and `bad_nodes` (launch/bad_nodes.py): None where they cannot be read.
     """
 
     target: Target
@@ -49,6 +53,8 @@ class PointState:
     checkpoint: Checkpoint | None
     cancelled: bool
     notes: tuple[str, ...] = field(default=())
+    attempts: tuple[Attempt, ...] | None = ()
+    bad_nodes: Mapping[str, Mapping[str, Any]] | None = field(default_factory=dict)
 
     @property
     def state(self) -> JobState:
@@ -111,6 +117,8 @@ def look(slurm: Client, targets: Sequence[Target]) -> list[PointState]:
             checkpoint=newest_checkpoint(target.folder),
             cancelled=os.path.exists(target.folder.cancelled) or os.path.exists(target.run.cancelled),
             notes=answers.notes,
+            attempts=_read(lambda folder: tuple(attempts.read(folder)), target.folder),
+            bad_nodes=_read(bad_nodes.of_run, target.run),
         )
         for target, job in single
     ]
@@ -126,6 +134,13 @@ def read_attempt(folder: contract.RunFolder) -> Mapping[str, Any] | None:
     except (OSError, ValueError):
         return None
     return values if isinstance(values, dict) and values.get("contract") == contract.VERSION else None
+
+
+def _read(reader: Callable[[contract.RunFolder], _Read], folder: contract.RunFolder) -> _Read | None:
+    try:
+        return reader(folder)
+    except (RunError, OSError):
+        return None
 
 
 def newest_checkpoint(folder: contract.RunFolder) -> Checkpoint | None:
