@@ -51,7 +51,8 @@ bench-checkpoint: $(VENV)/.examples ## minutes; ARGS="--rounds 3 --folder /share
 	$(BIN)/python benchmarks/checkpoint.py $(ARGS)
 
 bench-goodput: $(VENV)/.examples ## what preemptions leave of the allocated time; as root with ten real ones
-	$(BIN)/python benchmarks/goodput.py $(ARGS)
+	$(BIN)/python benchmarks/checkpoint.py --costs $(VENV)/costs.json
+	$(BIN)/python benchmarks/goodput.py --costs $(VENV)/costs.json $(ARGS)
 
 horovod: $(VENV)/.examples ## Horovod for the TensorFlow in .venv, built once; MPI=1: with MPI beside Gloo
 	@rm -f $(VENV)/.horovod

@@ -1,14 +1,16 @@
 """What a checkpoint costs a training, and how long it takes to go on from one: slurm_tf.train and CheckpointManager.
 
-    python benchmarks/checkpoint.py [--rounds 9] [--million 100] [--folder .]
+    python benchmarks/checkpoint.py [--rounds 9] [--million 100] [--folder .] [--costs FILE]
 
 Prints a Markdown table. One process trains 100 million float32 with a step that changes all of them; it saves with
 slurm_tf.train, and with TensorFlow's own CheckpointManager, synchronous and asynchronous, in turns. Figures are medians
 with the smallest and largest. CheckpointManager flushes nothing, so the benchmark does it afterwards, and says how long
-that took: until then its checkpoint is in the page cache of one node.
+that took: until then its checkpoint is in the page cache of one node. `--costs` writes slurm_tf.train's medians, which
+benchmarks/goodput.py reads.
 """
 
 import argparse
+import json
 import os
 import platform
 import statistics
@@ -150,6 +152,7 @@ def main():
     parser.add_argument("--million", type=int, default=100, help="float32 values")
     parser.add_argument("--beside", type=int, default=20, help="steps after a save that are timed, at least")
     parser.add_argument("--folder", default=".", help="the storage to measure")
+    parser.add_argument("--costs", type=Path, help="a file for what benchmarks/goodput.py reads")
     options = parser.parse_args()
     print(f"Python {platform.python_version()}, TensorFlow {tf.__version__}, {os.cpu_count()} cores, ", end="")
     print(f"load {os.getloadavg()[0]:.1f} at the start, {options.rounds} rounds in turns.")
@@ -172,6 +175,18 @@ def main():
                 rows[way.name].append(figures)
                 print(way.name, {name: value and round(value, 3) for name, value in figures.items()}, file=sys.stderr)
     show(rows, options.million * 4)
+    if options.costs:
+        options.costs.write_text(json.dumps(costs(rows[Ours.name])))
+
+
+def costs(figures):
+    """Return the seconds that goodput.py's model takes from here."""
+    names = {
+        "blocked": "training lost to it in all",
+        "written": "until it is on storage",
+        "recovery": "until training goes on from it",
+    }
+    return {key: max(0.0, statistics.median(each[name] for each in figures)) for key, name in names.items()}
 
 
 def show(rows, megabytes):

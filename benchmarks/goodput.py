@@ -1,11 +1,12 @@
 """How much of its allocations a training on preemptible nodes keeps: a model, and ten real preemptions to check it by.
 
-    python benchmarks/goodput.py [--preemptions 10] [--blocked 0.05 --written 1.5 --restart 15]
+    python benchmarks/goodput.py --costs FILE [--preemptions 10] [--start 15]
 
 The model draws the lives of jobs from the quantiles of a real trace (median 253 s, p10 34 s, p90 2269 s, 217 s from one
 life to the next) and counts what is left after start-up, saves, and work that is lost. Its costs are those that
-benchmarks/checkpoint.py prints. As root it also brings up a Slurm cluster (tests/sandbox), has a training preempted,
-and compares what the model says of those lives with what the training kept. Prints Markdown tables.
+benchmarks/checkpoint.py has measured and written to FILE; `--start` is what a job takes until it restores. As root it
+also brings up a Slurm cluster (tests/sandbox), has a training preempted, and compares what the model says of those
+lives with what the training kept. Prints Markdown tables.
 """
 
 import argparse
@@ -195,16 +196,18 @@ class Costs:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preemptions", type=int, default=10)
-    parser.add_argument("--blocked", type=float, default=0.05)
-    parser.add_argument("--written", type=float, default=1.5)
-    parser.add_argument("--restart", type=float, default=15.0)
+    parser.add_argument("--costs", type=Path, help="what benchmarks/checkpoint.py --costs wrote")
+    parser.add_argument("--start", type=float, default=15.0, help="seconds from a job's start to its restore")
     parser.add_argument("--as-program", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.as_program:
         train(options.as_program)
         return
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start.\n")
-    model(Costs(options.blocked, options.written, options.restart, options.written))
+    measured = json.loads(options.costs.read_text())
+    print(", ".join(f"{name} {seconds:.3f} s" for name, seconds in measured.items()), end=" a checkpoint.\n\n")
+    written, restart = measured["written"], options.start + measured["recovery"]
+    model(Costs(measured["blocked"], written, restart, written))
     if os.getuid():
         print("\nNo real preemptions: the cluster for them needs root.")
         return
