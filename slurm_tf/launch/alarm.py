@@ -18,6 +18,8 @@ from slurm_tf.launch.watchdog import Watchdog
 _POLL_SECONDS = 0.05
 # So much later than its program's end an agent's own signal may be told.
 _SUSPECT_SECONDS = 2.0
+# Longer between two looks than the coordinator ever waits: it was stopped.
+_ASLEEP_SECONDS = 30.0
 
 
 class Alarm:
@@ -35,6 +37,7 @@ class Alarm:
         self._place, self._say = place, say
         self._question: Optional[slurm.Question] = None
         self._suspects: Dict[str, float] = {}
+        self._looked = time.monotonic()
 
     def signal(self, number: int, who: str, direct: bool) -> None:
         """Take in that `who` got signal `number`; `direct`: the coordinator itself."""
@@ -107,7 +110,10 @@ class Alarm:
         self._suspects.pop(name, None)
 
     def due(self, now: float) -> Optional[str]:
-        """Return what is to be done now, as Interruption.due does."""
+        """Return what is to be done now, as Interruption.due does. It is asked all the time."""
+        if now - self._looked > _ASLEEP_SECONDS:
+            self._watchdog.slept(now - self._looked)
+        self._looked = now
         self._ask(now)
         word = self.interruption.due(now)
         if word == SAVE:

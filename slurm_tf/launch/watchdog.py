@@ -68,6 +68,12 @@ class Watchdog:
         """Take in that `name` does not run any more."""
         self._programs.pop(name, None)
 
+    def slept(self, seconds: float) -> None:
+        """Take in that nobody looked for so long: a job that was suspended stood still with its programs."""
+        for program in self._programs.values():
+            program.since += seconds
+            program.kill_at = None if program.kill_at is None else program.kill_at + seconds
+
     def due(self, now: float) -> List[Tuple[str, str]]:
         """Return (task, DUMP or KILL) of those that are hung."""
         orders = []

@@ -235,6 +235,21 @@ def test_where_the_coordinator_is_gone_its_tasks_save_and_put_the_job_back_once(
     assert not list(run.folder.glob("alone.*"))
 
 
+@pytest.mark.long
+def test_a_job_that_is_suspended_goes_on_as_if_nothing_had_been(alice: Member, sandbox: Sandbox) -> None:
+    run = Run(alice, tables=WATCHED)
+    run.wait_for(r"\[worker:0\] trains")
+    sandbox.run("scontrol", "suspend", run.job, user="root")
+    time.sleep(10)
+    sandbox.run("scontrol", "resume", run.job, user="root")
+    alice.ok("interrupt", "a-1")
+    run.start_again()
+    assert alice.type("wait", "a-1", timeout=120).returncode == 0, run.output
+    assert run.steps("begins at") == [0, *run.steps("interrupted at")]
+    assert [row["meaning"] for row in run.attempts()] == ["preemption", ""]
+    assert "has not answered" not in run.output
+
+
 def test_a_requeue_that_comes_after_a_cancel_does_nothing(alice: Member) -> None:
     ask = "scontrol requeue incomplete $SLURM_JOB_ID; echo asked $?"
     late = f"trap '{ask}; sleep 3; exit 1' TERM; echo up; sleep 60 & wait"

@@ -47,6 +47,17 @@ def test_a_step_is_progress_and_the_end_of_training_is_not_watched() -> None:
     assert watchdog.due(10_000) == []
 
 
+def test_a_job_that_was_suspended_is_not_hung() -> None:
+    watchdog = watch()
+    watchdog.line("worker:0", {"phase": "train"}, 5)
+    watchdog.slept(3600)
+    assert watchdog.due(3600 + 14) == []
+    assert watchdog.due(3600 + 15) == [("worker:0", DUMP)]
+    watchdog.slept(100)
+    assert watchdog.due(3600 + 20) == []
+    assert watchdog.due(3700 + 20) == [("worker:0", KILL)]
+
+
 @pytest.mark.parametrize("words", [{"progress": {}}, {"at": "x"}, {"phase": 1}, {"saved": {}}, {}])
 def test_other_words_are_for_others(words: dict[str, Any]) -> None:
     assert not watch().line("worker:0", words, 1)
