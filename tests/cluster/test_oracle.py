@@ -110,7 +110,7 @@ def test_a_killed_worker_ends_the_others_and_is_named(way: str, alice: Member) -
 
 @pytest.mark.parametrize(
     ("way", "loop"),
-    [case("multi_worker", "fit", long=False), case("multi_worker", "own", long=True), case("gloo", "fit", long=True)],
+    [case("multi_worker", "fit", long=True), case("multi_worker", "own", long=True), case("gloo", "fit", long=True)],
 )
 def test_with_a_budget_all_start_again_and_no_sample_is_lost_or_seen_twice(way: str, loop: str, alice: Member) -> None:
     """What was done after the checkpoint is done again, so it counts once."""

@@ -73,6 +73,7 @@ def test_a_killed_worker_comes_back_and_training_goes_on(run_job: RunJob) -> Non
     assert job.text.count("chief:0 started") == 1
 
 
+@pytest.mark.long
 def test_a_killed_chief_without_a_budget_ends_everything_and_the_next_run_resumes(run_job: RunJob) -> None:
     job = run_job(PS, *MANY, "--set", "launch.max-restarts=0")
     tasks = [job.pid(task) for task in ("chief:0", "worker:0", "worker:1", "ps:0")]
@@ -91,6 +92,7 @@ def test_a_killed_chief_without_a_budget_ends_everything_and_the_next_run_resume
     assert steps_and_accuracy(again)[1] >= 0.93
 
 
+@pytest.mark.long
 def test_a_killed_parameter_server_starts_all_again(run_job: RunJob) -> None:
     job = run_job(PS, *MANY)
     job.wait_for(r"step 300/2000")

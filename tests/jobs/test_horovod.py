@@ -55,6 +55,7 @@ def test_a_killed_rank_ends_the_job_and_is_named(run_job: RunJob) -> None:
     assert re.search(r"the job failed: worker:1 on \S+ was ended by signal 9 \(SIGKILL\)", job.text), job.text
 
 
+@pytest.mark.long  # tests/cluster/test_horovod.py has it on nodes
 @pytest.mark.matrix
 def test_a_killed_rank_starts_all_again_from_the_last_checkpoint(run_job: RunJob) -> None:
     job = run_job(HOROVOD, "--set", "launch.max-restarts=1", "--set", "checkpoint.every-steps=20")

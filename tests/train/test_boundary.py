@@ -104,7 +104,7 @@ def test_before_the_first_step_there_is_nothing_to_wait_for(trainings: Any) -> N
     assert {"hello": {"writes": True}} in program.said
 
 
-@pytest.mark.parametrize("how", ["fit evaluate", "loop evaluate"])
+@pytest.mark.parametrize("how", ["fit evaluate", pytest.param("loop evaluate", marks=pytest.mark.long)])
 def test_an_evaluation_is_not_waited_for(trainings: Any, how: str) -> None:
     expected = trainings("whole").whole(how.split(maxsplit=1)[0])
     training = trainings("r")
@@ -115,6 +115,7 @@ def test_an_evaluation_is_not_waited_for(trainings: Any, how: str) -> None:
     assert training.whole(how.split(maxsplit=1)[0]) == expected
 
 
+@pytest.mark.long
 def test_signals_that_reach_the_program_itself_change_nothing(trainings: Any) -> None:
     training = trainings("r")
     programs = training.start("fit", pause=0.1, tasks=2)
