@@ -87,7 +87,7 @@ class Alone:
 
     def _act(self, say: Callable[[str], None]) -> None:
         lease.check(self._place.folder, self._attempt)
-        standing = slurm.standing(slurm.Question(slurm.standing_command(self._place.job), self._place.environ).wait())
+        standing = slurm.standing(slurm.ask(slurm.standing_command(self._place.job), self._place.environ))
         if not standing.is_known:
             say(f"the run does not go on: squeue does not say what became of the job: {standing.problem}")
             return

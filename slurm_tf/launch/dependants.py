@@ -19,14 +19,14 @@ _END = ("afterok", "afterany", "afternotok", "aftercorr", "afterburstbuffer")
 def follow(old: str, new: str, environ: Mapping[str, str]) -> List[str]:
     """Have all jobs of this user that wait for the end of job `old` wait for that of `new`; return that in words."""
     command = ["squeue", "--noheader", "--all", "--states=PENDING", f"--user={os.getuid()}", "--format=%F|%E"]
-    answer = slurm.Question(command, environ).wait()
+    answer = slurm.ask(command, environ)
     if answer.code != 0:
         return [f"jobs that wait for job {old} may not wait for job {new}: {answer.words}"]
     words = []
     for job, _, text in (line.partition("|") for line in dict.fromkeys(answer.output.splitlines())):
         moved = move(text, old, new)
         if moved:
-            change = slurm.Question(["scontrol", "update", f"JobId={job}", f"Dependency={moved}"], environ).wait()
+            change = slurm.ask(["scontrol", "update", f"JobId={job}", f"Dependency={moved}"], environ)
             how = "waits now" if change.code == 0 else f"should wait ({change.words})"
             words.append(f"job {job} {how} for job {new}, not for job {old}")
         elif "_" in old and f":{old.partition('_')[0]}_*" in text:

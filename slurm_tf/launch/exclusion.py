@@ -159,8 +159,4 @@ class Exclusion:
         return self._ask(slurm.trial_command(command))
 
     def _ask(self, command: Sequence[str]) -> slurm.Answer:
-        answer = slurm.Question(command, self._place.environ).wait()
-        # a signal that Slurm sends to all of the job reaches its commands as well
-        if answer.code is not None and answer.code < 0:
-            answer = slurm.Question(command, self._place.environ).wait()
-        return answer
+        return slurm.ask(command, self._place.environ)

@@ -136,4 +136,4 @@ def _follow(place: Place, over: bool, is_stopped: Callable[[], bool], exclude: S
 
 
 def _ask(place: Place, command: List[str]) -> slurm.Answer:
-    return slurm.Question(command, place.environ).wait()
+    return slurm.ask(command, place.environ)

@@ -115,7 +115,7 @@ def _check_job(
     who = f"job {held.job} on {held.host}"
     started, said = time.monotonic(), False
     while True:
-        found = slurm.standing(slurm.Question(slurm.standing_command(held.job), environ).wait())
+        found = slurm.standing(slurm.ask(slurm.standing_command(held.job), environ))
         if found.is_known and not found.lives:
             return
         waited = time.monotonic() - started

@@ -111,6 +111,14 @@ class Question:
         self._answer = Answer(code, texts[0], problem or texts[1])
 
 
+def ask(command: Sequence[str], environ: Mapping[str, str]) -> Answer:
+    """Return what Slurm says to a command. A signal that Slurm sends to all of the job ends such commands as well."""
+    answer = Question(command, environ).wait()
+    if answer.code is not None and answer.code < 0:
+        answer = Question(command, environ).wait()
+    return answer
+
+
 def environ_for_sbatch(environ: Mapping[str, str]) -> Dict[str, str]:
     """Return the environment to submit from: the user's own, without what an enclosing job or run left in it."""
     inside = "SLURM_JOB_ID" in environ
