@@ -117,7 +117,7 @@ class Alarm:
         self._ask(now)
         word = self.interruption.due(now)
         if word == SAVE:
-            self.exclusion.begin(interrupted=True)
+            self.exclusion.begin(insists=True)
         for note in self.interruption.notes:
             self._say(note)
         self.interruption.notes.clear()

@@ -18,12 +18,17 @@ _END = ("afterok", "afterany", "afternotok", "aftercorr", "afterburstbuffer")
 
 def follow(old: str, new: str, environ: Mapping[str, str]) -> List[str]:
     """Have all jobs of this user that wait for the end of job `old` wait for that of `new`; return that in words."""
-    command = ["squeue", "--noheader", "--all", "--states=PENDING", f"--user={os.getuid()}", "--format=%F|%E"]
+    command = ["squeue", "--noheader", "--all", "--states=PENDING", f"--user={os.getuid()}", "--format=%F|%E|%i"]
     answer = slurm.ask(command, environ)
     if answer.code != 0:
         return [f"jobs that wait for job {old} may not wait for job {new}: {answer.words}"]
     words = []
-    for job, _, text in (line.partition("|") for line in dict.fromkeys(answer.output.splitlines())):
+    rows = [line.split("|") for line in answer.output.splitlines()]
+    # an array has a row for each task that stands apart, a heterogeneous job one for each component
+    waiting = {(own.partition("+")[0] if "+" in own else job, text) for job, text, own in rows}
+    for job, text in sorted(waiting):
+        if job == new.partition("_")[0]:
+            continue
         moved = move(text, old, new)
         if moved:
             change = slurm.ask(["scontrol", "update", f"JobId={job}", f"Dependency={moved}"], environ)

@@ -49,7 +49,8 @@ class Ending:
         meaning = next_one.meaning or (CANCEL if cancelled else "")
         self._record.ended(meaning, outcome.code, outcome.reason)
         if meaning == UNKNOWN:
-            self._wait_for_the_end(status, outcome, "waits for Slurm")
+            _show(status, outcome, "waits for Slurm")
+            self._wait_for_the_end()
         elif next_one.meaning:
             return self._go_on(outcome, interruption, status, next_one.wait)
         elif outcome.code:
@@ -91,19 +92,25 @@ class Ending:
             reason += nodes.apply()
         if after.is_arranged:
             self._say(reason)
-            self._wait_for_the_end(status, replace(outcome, reason=reason), "requeued")
+            _show(status, replace(outcome, reason=reason), "requeued")
+            if after.waits:  # another job waits for the end of this one
+                self._wait_for_the_end()
             return Outcome(contract.INTERRUPTED, "")
         if is_stopped():
             self._record.ended(CANCEL, outcome.code, reason)
         elif outcome.cause == INTERRUPTED:
             # Slurm may put the job back by itself, unless its script ends first
-            self._wait_for_the_end(status, replace(outcome, reason=reason), "waits for Slurm")
+            _show(status, replace(outcome, reason=reason), "waits for Slurm")
+            self._wait_for_the_end()
         return replace(outcome, reason=reason)
 
-    def _wait_for_the_end(self, status: Status, outcome: Outcome, state: str) -> None:
-        status.update(state=state, code=outcome.code, reason=outcome.reason)
-        status.write()
+    def _wait_for_the_end(self) -> None:
         future.wait_for_the_end(_END_SECONDS, _Stopped(self._signals, None))
+
+
+def _show(status: Status, outcome: Outcome, state: str) -> None:
+    status.update(state=state, code=outcome.code, reason=outcome.reason)
+    status.write()
 
 
 class _Stopped:

@@ -27,6 +27,10 @@ from slurm_tf.launch.future import Place
 # Of more nodes than these it is not their own doing that they are gone.
 _MOST_LOST = 16
 _THERE_SECONDS = 3.0
+# How long Slurm may take to see that a node is gone, and how often it is asked: SlurmdTimeout is 300 s by default, but
+# only where it is shorter than what TCP takes does Slurm come first.
+_INSIST_SECONDS = 60.0
+_PAUSE_SECONDS = 2.0
 
 
 class Exclusion:
@@ -43,10 +47,13 @@ class Exclusion:
         self._looked_at = -1
         self._new: List[str] = []
         self._thread: Optional[threading.Thread] = None
+        self._is_ending = threading.Event()
 
     def lost(self, node: str, host: str) -> None:
         """Take in that an agent on `node` is gone; `host`: its address."""
-        self._hosts.setdefault(node, host)
+        if node not in self._hosts:
+            self._hosts[node] = host
+            self.begin(insists=True)
 
     def is_bad(self, node: str, reason: str) -> None:
         """Take in that `node` is bad."""
@@ -62,27 +69,27 @@ class Exclusion:
         except (RunError, OSError) as error:
             self._say(f"that {name} hung on {node} is not remembered: {error}")
 
-    def begin(self, interrupted: bool = False, goes_on: bool = True) -> None:
+    def begin(self, insists: bool = False, goes_on: bool = True) -> None:
         """Begin to look at the nodes.
 
-        `interrupted`: by a signal, as when Slurm itself puts the job back. `goes_on`: whether the run may.
+        `insists`: Slurm may put the job back by itself, and end us soon after. `goes_on`: whether the run may.
         """
         if not self._place.job or self._place.is_cancelled or self._looked_at == self._news:
             return
         if not (self._thread and self._thread.is_alive()):
-            self._looked_at = self._news
-            self._thread = threading.Thread(
-                target=self._look, args=(interrupted, goes_on), name="exclusion", daemon=True
-            )
+            self._thread = threading.Thread(target=self._work, args=(insists, goes_on), daemon=True)
             self._thread.start()
 
     def finish(self, seconds: float, goes_on: bool = True) -> None:
         """Wait until all has been looked at that is known by now, so long at most."""
         until = time.monotonic() + seconds
+        self._is_ending.set()
         for _ in range(2):
-            self.begin(goes_on=goes_on)
             if self._thread:
                 self._thread.join(max(0.0, until - time.monotonic()))
+            self.begin(goes_on=goes_on)
+        if self._thread:
+            self._thread.join(max(0.0, until - time.monotonic()))
 
     def apply(self) -> str:
         """Have the job, which waits to be started again, leave the nodes out; return that in words, "" for none."""
@@ -96,9 +103,26 @@ class Exclusion:
     def _news(self) -> int:
         return len(self._hosts) + len(self._found)
 
-    def _look(self, interrupted: bool, goes_on: bool) -> None:
+    def _work(self, insists: bool, goes_on: bool) -> None:
+        until = time.monotonic() + _INSIST_SECONDS
+        while True:
+            if self._looked_at != self._news:
+                self._looked_at = self._news
+                self._look(goes_on)
+            if not (insists and self._new) or time.monotonic() >= until or self._place.is_cancelled:
+                return
+            # refused until Slurm has put the job back
+            answer = self._ask(slurm.exclusion_command(self._place.job, self.nodes))
+            if answer.code == 0:
+                self._say(f"job {self._place.job} waits, and is to start without {', '.join(self._new)}")
+                self._new = []
+            elif self._is_ending.wait(_PAUSE_SECONDS):
+                return
+
+    def _look(self, goes_on: bool) -> None:
         place = self._place
-        found = {**self._unfit(), **self._gone(), **self._found}
+        unfit = self._unfit()
+        found = {**unfit, **self._gone(unfit), **self._found}
         try:
             if not lease.is_ours(place.folder, lease.attempt(place.environ)):
                 return
@@ -113,19 +137,14 @@ class Exclusion:
             self._say(f"{node} is a bad node: {why}")
         if goes_on and (known or found):
             self._choose(list({**known, **found}), list(found))
-        if interrupted and self._new and not self._place.is_cancelled:
-            # refused unless the job waits already
-            answer = self._ask(slurm.exclusion_command(place.job, self.nodes))
-            if answer.code == 0:
-                self._say(f"Slurm has put job {place.job} back; it is to start without {', '.join(self._new)}")
 
     def _unfit(self) -> Dict[str, str]:
         nodes = list(expected_nodes(self._place.environ))
         return slurm.unfit(self._ask(slurm.nodes_command(nodes))) if nodes else {}
 
-    def _gone(self) -> Dict[str, str]:
-        """Return the nodes that do not answer, of those whose agents are lost."""
-        hosts = dict(self._hosts)
+    def _gone(self, known: Dict[str, str]) -> Dict[str, str]:
+        """Return the nodes that do not answer, of those whose agents are lost and that are not `known` as bad."""
+        hosts = {node: host for node, host in list(self._hosts.items()) if node not in known}
         if len(hosts) > _MOST_LOST:
             return {}
         gone = [node for node, host in hosts.items() if not ports.is_there(host, _THERE_SECONDS)]

@@ -120,7 +120,8 @@ def _follow(place: Place, over: bool, is_stopped: Callable[[], bool], exclude: S
     """Submit another job, unless somebody has cancelled this one."""
     line = place.line
     output = os.path.join(place.group.logs, f"slurm-{line[0]}.out")
-    answer = _ask(place, slurm.successor_command(place.group.script, output, place.environ, place.point, exclude))
+    script = place.group.script
+    answer = _ask(place, slurm.successor_command(script, output, place.environ, place.point, exclude, after=place.job))
     job, _, cluster = answer.output.strip().partition(";") if answer.code == 0 else ("", "", "")
     if not job:
         return Future(False, f"sbatch: {answer.words}")

@@ -279,15 +279,22 @@ def unfit(answer: Answer) -> Dict[str, str]:
 
 
 def successor_command(
-    script: str, output: str, environ: Mapping[str, str], point: Optional[int], exclude: Sequence[str] = ()
+    script: str,
+    output: str,
+    environ: Mapping[str, str],
+    point: Optional[int],
+    exclude: Sequence[str] = (),
+    after: str = "",
 ) -> List[str]:
     """Return what submits another job for the same run, or for `point` of it, which may be the task of an array.
 
     `output`: the file of this job's output, which the other goes on with. `exclude`: nodes that it is not to start on,
-    which outrank those in the script; of a heterogeneous job for all its components (22.05.8).
+    which outrank those in the script; of a heterogeneous job for all its components (22.05.8). `after`: the job that is
+    to end first; what the script depends on was fulfilled when that started.
     """
     command = ["sbatch", "--parsable", "--output=" + output.replace("%", "%%")]
     command += [f"--exclude={','.join(exclude)}"] if exclude else []
+    command += [f"--dependency=afterany:{after}"] if after else []
     if point is None:
         return [*command, script]
     if environ.get("SLURM_ARRAY_TASK_ID"):

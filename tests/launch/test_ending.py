@@ -156,7 +156,10 @@ def test_another_job_follows_where_it_cannot_be_put_back(bench: Bench) -> None:
     bench.answer("scontrol-requeue", 1, "", "Requested operation is presently disabled for job 7")
     bench.answer("sbatch", 0, "8;main")
     assert bench.conclude(PREEMPTED, preemption()) == Outcome(75, "")
-    assert bench.calls[1] == f"sbatch --parsable --output={bench.run.logs}/slurm-7.out {bench.run.script}"
+    assert (
+        bench.calls[1]
+        == f"sbatch --parsable --output={bench.run.logs}/slurm-7.out --dependency=afterany:7 {bench.run.script}"
+    )
     assert submissions.lines(bench.run) == {None: ("7", "8")}
     assert submissions.read(bench.run)[1].cluster == "main"
     # and the one that follows that
@@ -328,12 +331,23 @@ def test_a_retry_that_slurm_does_not_take_ends_as_it_would(bench: Bench) -> None
 def test_jobs_that_wait_for_it_wait_for_the_one_that_follows(bench: Bench) -> None:
     bench.answer("scontrol-requeue", 1, "", "disabled")
     bench.answer("sbatch", 0, "8")
-    rows = ["20|afterok:7(unfulfilled)", "21|afterok:6(unfulfilled)", "22|(null)", "20|afterok:7(unfulfilled)"]
+    rows = [
+        "20|afterok:7(unfulfilled)|20_[1-3]",
+        "21|afterok:6(unfulfilled)|21",
+        "22|(null)|22",
+        "8|afterany:7(unfulfilled)|8",
+        "20|afterok:7(unfulfilled)|20_5",
+        "30|afterany:7(unfulfilled)|30+0",
+        "31|afterany:7(unfulfilled)|30+1",
+    ]
     bench.answer("squeue-dependants", 0, "\n".join(rows))
     assert bench.conclude(PREEMPTED, preemption()) == Outcome(75, "")
-    assert bench.calls[-1] == "scontrol update JobId=20 Dependency=afterok:8"
-    assert len(bench.calls) == 3
-    assert bench.said[-1].endswith("job 8 follows job 7; job 20 waits now for job 8, not for job 7")
+    assert bench.calls[2:] == [
+        "scontrol update JobId=20 Dependency=afterok:8",
+        "scontrol update JobId=30 Dependency=afterany:8",
+    ]
+    words = [f"job {job} waits now for job 8, not for job 7" for job in (20, 30)]
+    assert bench.said[-1].endswith(f"job 8 follows job 7; {'; '.join(words)}")
 
 
 def test_jobs_that_cannot_be_moved_are_told(bench: Bench) -> None:
@@ -343,7 +357,7 @@ def test_jobs_that_cannot_be_moved_are_told(bench: Bench) -> None:
     bench.answer("scontrol-requeue", 1, "", "disabled")
     bench.answer("scontrol-update", 1, "", "Access/permission denied")
     bench.answer("sbatch", 0, "8")
-    bench.answer("squeue-dependants", 0, "20|afterok:7_*(unfulfilled)\n21|afterok:7_3(unfulfilled)")
+    bench.answer("squeue-dependants", 0, "20|afterok:7_*(unfulfilled)|20\n21|afterok:7_3(unfulfilled)|21")
     assert future.arrange(place, None, 0.0, lambda: False).words == (
         "job 8_3 follows job 7_3; job 20 waits for all of array 7, and not for job 8_3; "
         "job 21 should wait (Access/permission denied) for job 8_3, not for job 7_3"
@@ -453,11 +467,11 @@ def test_what_slurm_puts_back_by_itself_leaves_its_bad_node_out(on_three_nodes: 
     bench = on_three_nodes
     bench.answer("sinfo", 0, "n2|down*|Not responding")
     exclusion = Exclusion(bench.place, bench.said.append)
-    exclusion.begin(interrupted=True)
+    exclusion.begin(insists=True)
     exclusion.finish(20)
     assert bench.calls[-1] == f"{UPDATE}n7,n8,n2"
     assert bench.said == [
-        "n2 is a bad node: down: Not responding", "Slurm has put job 7 back; it is to start without n2",
+        "n2 is a bad node: down: Not responding", "job 7 waits, and is to start without n2",
     ]  # fmt: skip
 
 

@@ -96,6 +96,8 @@ def test_commands_of_a_point() -> None:
     assert slurm.successor_command("/s", output, {}, 3) == [*follow, "/s", "3"]
     without = slurm.successor_command("/s", output, {}, None, ["a1", "b2"])
     assert without == [*follow, "--exclude=a1,b2", "/s"]
+    later = slurm.successor_command("/s", output, {}, None, after="7_3")
+    assert later == [*follow, "--dependency=afterany:7_3", "/s"]
     assert slurm.trial_command(without) == ["sbatch", "--test-only", *without[1:]]
 
 
