@@ -6,17 +6,20 @@ TENSORFLOW := 2.21
 # what `make test-matrix` runs on, each in an environment of its own
 MATRIX := 2.18 2.21
 
-.PHONY: demo test test-long test-matrix matrix quick lint bench bench-allreduce bench-overhead bench-checkpoint \
-	bench-goodput horovod sandbox sandbox-shell sandbox-down clean
+.PHONY: demo test test-long test-faults test-matrix matrix quick lint bench bench-allreduce bench-overhead \
+	bench-checkpoint bench-goodput horovod sandbox sandbox-shell sandbox-down clean
 
 demo: $(VENV)/.examples ## train on this machine; NAME=cancer-1 goes on with that run
 	$(BIN)/slurm-tf run jobs/cancer_ps.toml $(if $(NAME),--name $(NAME))
 
 test: lint $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod ## all tests but the long ones
-	$(BIN)/pytest -n 2 --dist loadfile -m "not mpi and not long" $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile -m "not mpi and not long and not faults" $(ARGS)
 
-test-long: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod ## all tests, an hour
-	$(BIN)/pytest $(ARGS)
+test-long: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod ## all tests but the faults, an hour
+	$(BIN)/pytest -m "not faults" $(ARGS)
+
+test-faults: $(VENV)/.test $(VENV)/.examples ## every fault of docs/faults.md on a real Slurm, as root; an hour
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS) tests/faults
 
 test-matrix: $(MATRIX:%=test-matrix-%) ## the tests of marker matrix on each TensorFlow of MATRIX
 

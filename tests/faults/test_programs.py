@@ -1,0 +1,24 @@
+"""Faults of the programs of an allreduce: what is told to them, what stops them, what kills them."""
+
+import pytest
+
+from tests.faults.table import ABSENTEES, REST, Cell
+from tests.faults.trainings import Trainings
+
+pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow, pytest.mark.faults, pytest.mark.timeout(900)]
+
+ALLREDUCE = [cell for cell in REST if cell.strategy == "multi_worker" and cell.signal != "scancel"]
+FAULTS = [cell for cell in ALLREDUCE if cell.target != "batch"]
+
+
+@pytest.mark.parametrize("cell", FAULTS, ids=str)
+def test_fault(cell: Cell, trainings: Trainings) -> None:
+    trainings.strike(cell)
+
+
+def test_while_the_job_is_put_back_no_program_is_there(trainings: Trainings) -> None:
+    trainings.strike(ABSENTEES["multi_worker"])
+
+
+def test_it_ends_as_a_training_that_was_left_alone(trainings: Trainings) -> None:
+    trainings.check("multi_worker")

@@ -1,0 +1,129 @@
+"""Trainings that go from one fault to the next, and what must be true of them all the time, and at their end."""
+
+import re
+import threading
+import time
+from pathlib import Path
+
+from slurm_tf.train import commit
+from tests.cluster.group import Member
+from tests.faults.held import Held
+from tests.faults.strike import strike
+from tests.faults.table import Cell
+
+# Slurm starts a job that was put back after 121 s (22.05).
+GONE_SECONDS = 180.0
+
+
+class Watcher:
+    """Looks at a run's checkpoints all the time: what has its name is whole, and `latest` names one that is."""
+
+    def __init__(self, run: Held) -> None:
+        self.problems: list[str] = []
+        self._run = run
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        folder = self._run.checkpoints
+        while not self._ended.wait(0.02):
+            if not folder.exists():
+                continue
+            torn = {path: why for _, path, why in commit.listed(str(folder)) if isinstance(why, str)}
+            # pruned in between
+            self.problems += [f"{path}: {why}" for path, why in torn.items() if Path(path).exists()]
+            if (folder / commit.POINTER).exists():
+                named = (folder / commit.POINTER).read_text()
+                if not (folder / named.strip() / commit.MANIFEST).exists():
+                    after = (folder / commit.POINTER).read_text()
+                    self.problems += [f"latest names {named!r}, which is not there"] if after == named else []
+
+
+class Trainings:
+    """One training of each strategy."""
+
+    def __init__(self, member: Member, steps: int) -> None:
+        """`steps`: of each training."""
+        self._member, self._steps = member, steps
+        self._runs: dict[str, Held] = {}
+        self._watchers: dict[str, Watcher] = {}
+        self._whole: dict[str, set[str]] = {}
+        self._all: list[Held] = []
+
+    def strike(self, cell: Cell) -> None:
+        """Have a fault happen to the training of its strategy."""
+        run = self.run(cell.strategy)
+        try:
+            strike(run, cell)
+            self._check_watched(cell.strategy)
+        except BaseException:
+            # the next fault is to have a sound one
+            self._drop(cell.strategy)
+            raise
+
+    def run(self, strategy: str) -> Held:
+        """Return the training of a strategy, which waits in a step."""
+        if strategy not in self._runs:
+            run = self.make(strategy)
+            run.submit()
+            self.take(run)
+        self._runs[strategy].settle()
+        return self._runs[strategy]
+
+    def take(self, run: Held) -> None:
+        """Have a run be the training of its strategy."""
+        self._runs[run.strategy], self._watchers[run.strategy] = run, Watcher(run)
+
+    def check(self, strategy: str) -> None:
+        """Let the training end; it ends as one that was left alone."""
+        run = self.run(strategy)
+        bits = run.finish()
+        self._check_watched(strategy)
+        self._drop(strategy)
+        if strategy != "ps":
+            assert bits == self.whole(strategy), run.story()
+
+    def check_cancelled(self) -> None:
+        """Show that what was cancelled is gone, and stays so."""
+        cancelled = {job: each for run in self._all for job, each in run.cancelled.items()}
+        assert cancelled
+        for job, (when, restarts) in cancelled.items():
+            time.sleep(max(0.0, when + GONE_SECONDS - time.monotonic()))
+            shown = self._member.run("scontrol", "--oneliner", "show", "job", job, check=False)
+            # slurmctld forgets jobs five minutes after their end
+            assert not shown or re.search(rf" JobState=(CANCELLED|FAILED) .* Restarts={restarts} ", shown), shown
+            assert self._member.sacct(job)[0].partition(" ")[0] in ("CANCELLED", "FAILED")
+
+    def whole(self, strategy: str) -> set[str]:
+        """Return the bits of a training that was left alone."""
+        if strategy not in self._whole:
+            run = self.make(strategy)
+            run.submit()
+            self._whole[strategy] = run.finish()
+            assert len(self._whole[strategy]) == 1
+        return self._whole[strategy]
+
+    def make(self, strategy: str, tables: str = "", program: tuple[str, ...] = ()) -> Held:
+        """Return a new run, which nobody watches, and which is not submitted yet."""
+        self._all.append(Held(self._member, f"held-{len(self._all) + 1}", strategy, self._steps, tables, program))
+        return self._all[-1]
+
+    def end(self) -> None:
+        """Cancel what is left."""
+        for strategy in list(self._runs):
+            self._drop(strategy)
+
+    def _check_watched(self, strategy: str) -> None:
+        problems = self._watchers[strategy].problems
+        assert not problems, "\n".join(problems)
+
+    def _drop(self, strategy: str) -> None:
+        run = self._runs.pop(strategy)
+        self._watchers.pop(strategy).end()
+        self._member.run("scancel", "--signal=KILL", "--full", run.job, check=False)
+        self._member.run("scancel", run.job, check=False)

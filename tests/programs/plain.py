@@ -1,0 +1,51 @@
+"""Runs another program whose checkpoints are plain writes: plain.py PROGRAM ARGUMENT...
+
+What the fault matrix must not let pass: each checkpoint is written where it stays, and nothing is renamed.
+"""
+
+import json
+import os
+import runpy
+import sys
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from slurm_tf.train import commit
+
+
+def begin(folder: str, step: int, _fence: object = None) -> str:
+    final = os.path.join(folder, f"step-{step:010}")
+    os.makedirs(final, exist_ok=True)
+    return os.path.join(final, "checkpoint")
+
+
+def finish(
+    prefix: str,
+    step: int,
+    tensors: Mapping[str, int],
+    meta: Mapping[str, Any],
+    flush: Callable[[str], None],
+    extras: Mapping[str, bytes],
+    _fence: object,
+) -> commit.Committed:
+    final = Path(prefix).parent
+    for name, data in extras.items():
+        (final / name).write_bytes(data)
+    flush(str(final))
+    sizes = {path.name: path.stat().st_size for path in final.iterdir() if path.name != commit.MANIFEST}
+    checksums = {name: zlib.crc32(data) for name, data in extras.items()}
+    manifest = {
+        "version": 1, "step": step, "written": time.time(), "files": sizes, "crc32c": dict(tensors),
+        "extras": checksums, "meta": dict(meta),
+    }  # fmt: skip
+    (final.parent / commit.POINTER).write_text(f"{final.name}\n")
+    (final / commit.MANIFEST).write_text(json.dumps(manifest))
+    return commit.Committed(str(final), step, manifest)
+
+
+commit.begin, commit.finish = begin, finish  # type: ignore[assignment]
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
