@@ -190,7 +190,7 @@ class Agent:
             self._kill_in(_ORPHAN_SAVE_WAIT)
         elif self._listens:
             # the one that writes may need this one, to end its step
-            self._look_at = time.monotonic()
+            self._look_at = time.monotonic() if self._alone else None
             self._kill_in(_ORPHAN_SAVE_WAIT + _ORPHAN_KILL_WAIT)
         else:
             self._end(_ORPHAN_KILL_WAIT, contract.INTERRUPTED)
