@@ -270,7 +270,8 @@ class RetrySettings:
 class WatchSettings:
     """How long a program may make no progress, in seconds; 0: for ever. See launch/watchdog.py.
 
-    `coordinator`: how long that may say nothing to an agent.
+    `coordinator`: how long that may say nothing to an agent. `straggler_factor`: so many times slower than others is
+    slow, 0: never; `straggler_time`: after so many seconds.
     """
 
     step: float = 0.0
@@ -278,6 +279,8 @@ class WatchSettings:
     evaluate: float = 0.0
     output: float = 0.0
     coordinator: float = 0.0
+    straggler_factor: float = 0.0
+    straggler_time: float = 60.0
 
 
 @dataclass(frozen=True)

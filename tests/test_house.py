@@ -33,6 +33,7 @@ ROOMS = {
         "scheduler",
         "launch.attempts",
         "launch.bad_nodes",
+        "launch.stragglers",
         "submit.submissions",
         "submit.submit",
         "train.commit",

@@ -99,6 +99,7 @@ def _head(state: PointState) -> list[str]:
         rows.append(("Attempt", said))
     kept = state.checkpoint
     rows.append(("Checkpoint", f"step {kept.step}, {report.ago(kept.written)}" if kept else report.UNKNOWN))
+    rows += [("Slow", line) for line in report.slow(state)]
     if state.attempts is None:
         rows.append(("Attempts", report.UNKNOWN))
     rows += [("Bad node", line) for line in report.bad_nodes(state)]

@@ -12,6 +12,7 @@ from slurm_tf.launch.exclusion import Exclusion
 from slurm_tf.launch.future import Place
 from slurm_tf.launch.interruption import SAVE, Interruption
 from slurm_tf.launch.rehearsal import Rehearsal
+from slurm_tf.launch.stragglers import Stragglers
 from slurm_tf.launch.watchdog import Watchdog
 
 # How often a question is looked at.
@@ -32,6 +33,7 @@ class Alarm:
         self.interruption = Interruption(settings)
         self.exclusion = Exclusion(place, say)
         self._watchdog = Watchdog(settings.watch)
+        self.stragglers = Stragglers(settings.watch)
         self._rehearsal = Rehearsal(place.folder, lease.attempt(place.environ), self.interruption, say)
         self._record, self._local = record, settings.local
         self._place, self._say = place, say
@@ -50,6 +52,7 @@ class Alarm:
 
     def line(self, name: str, words: Dict[str, Any]) -> bool:
         """Take in what the program of `name` said; return whether that was all. It may say anything."""
+        self.stragglers.line(name, words, time.monotonic())
         if self._watchdog.line(name, words, time.monotonic()):
             return True
         said = {key: words[key] for key in ("hello", "saved", "committed") if isinstance(words.get(key), dict)}
@@ -71,6 +74,9 @@ class Alarm:
         for note in self._watchdog.notes:
             self._say(note)
         self._watchdog.notes.clear()
+        for name, note in self.stragglers.notes:
+            self._say(f"{name} on {nodes[name]} is slow: it {note}; they wait for it")
+        self.stragglers.notes.clear()
         for name in self._watchdog.alone:
             self.exclusion.hung(name, nodes[name])
         self._watchdog.alone.clear()
@@ -107,6 +113,7 @@ class Alarm:
         """Take in that `name` does not run any more."""
         self.interruption.ended(name)
         self._watchdog.ended(name)
+        self.stragglers.ended(name)
         self._suspects.pop(name, None)
 
     def due(self, now: float) -> Optional[str]:

@@ -125,7 +125,8 @@ class Coordinator:
         self._deliver(self._switchboard.tick(now))
         if self._policy.state == RENEWING:
             self._renew(now)
-        self._status.update(state=self._policy.state, restarts=self._policy.restarts)
+        slow = self._alarm.stragglers.report
+        self._status.update(state=self._policy.state, restarts=self._policy.restarts, stragglers=slow)
         return self._policy.outcome if self._policy.over else None
 
     def _renew(self, now: float) -> None:

@@ -44,6 +44,7 @@ class Status:
             "restarts": 0,
             "code": None,
             "reason": "",
+            "stragglers": None,
             "tasks": {name: {"state": "missing"} for name in planned},
         }
         self.write()

@@ -116,7 +116,7 @@ class Retry(Base, frozen=True):
 
 
 class Watch(Base, frozen=True):
-    """How long a program may make no progress before it counts as hung; 0: for ever."""
+    """How long a program may make no progress before it counts as hung, 0: for ever; which tasks count as slow."""
 
     step: Annotated[Amount, Meta(description="without a step that is done")] = "00:30:00"
     compile: Annotated[Amount, Meta(description="before its first step is done")] = "01:00:00"
@@ -127,6 +127,10 @@ class Watch(Base, frozen=True):
     coordinator: Annotated[Amount, Meta(description="the job's coordinator, without an answer to its tasks")] = (
         "00:02:00"
     )
+    straggler_factor: Annotated[
+        float, Meta(ge=0, description="a task is slow that works so many times as long in a step as others; 0: none is")
+    ] = 1.5
+    straggler_time: Annotated[Amount, Meta(description="and does so for this time")] = "00:01:00"
 
 
 class Horovod(Base, frozen=True):

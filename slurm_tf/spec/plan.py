@@ -22,7 +22,7 @@ _WARNINGS = ("HUP", "TERM", "USR1", "USR2")
 _WARNING_SECONDS = 120
 _SIGNAL = re.compile(r"([RB]{1,2}:)?(SIG)?(?P<signal>\w+)(@(?P<seconds>\d+))?", re.ASCII)
 # Keys of [watch], each a time.
-_WATCHED = ("step", "compile", "evaluate", "output", "coordinator")
+_WATCHED = ("step", "compile", "evaluate", "output", "coordinator", "straggler-time")
 # [env] travels in one variable; see EXECVE_LIMIT in launch/cluster.py.
 _ENV_LIMIT = 100_000
 # Where the site does not say: not of hardware (a month or more), but with the preemptions that it does not say either.
@@ -105,10 +105,10 @@ def _check(job: Job) -> None:
         "checkpoint.every": None if every == AUTO else every,
         "checkpoint.warning": spec.checkpoint.warning,
         "retry.wait": spec.retry.wait,
-        **{f"watch.{key}": getattr(spec.watch, key) for key in _WATCHED},
+        **{f"watch.{key}": getattr(spec.watch, _attribute(key)) for key in _WATCHED},
     }
     for key in ("register-timeout", "wait", "kill-wait"):
-        times[f"launch.{key}"] = getattr(spec.launch, key.replace("-", "_"))
+        times[f"launch.{key}"] = getattr(spec.launch, _attribute(key))
     for key, value in times.items():
         layers.check_unit(value, units.parse_time, job.where(key))
     if spec.cluster_flags and spec.strategy != "between_graph":
@@ -318,7 +318,10 @@ def _settings(
         checkpoint_signal=spec.checkpoint.signal or "",
         goes_on=not local and not spec.sbatch.get("no-requeue"),
         watch=contract.WatchSettings(
-            **{key: _seconds(job, f"watch.{key}", getattr(spec.watch, key)) for key in _WATCHED}
+            straggler_factor=spec.watch.straggler_factor,
+            **{
+                _attribute(key): _seconds(job, f"watch.{key}", getattr(spec.watch, _attribute(key))) for key in _WATCHED
+            },
         ),
         retry=contract.RetrySettings(
             permanent=spec.retry.permanent,
@@ -350,6 +353,10 @@ def _train(train: Train) -> dict[str, str]:
         contract.COLLECTIVE: train.collective,
     }
     return {name: str(value) for name, value in rows.items() if value is not None}
+
+
+def _attribute(key: str) -> str:
+    return key.replace("-", "_")
 
 
 def _seconds(job: Job, key: str, amount: Amount) -> float:

@@ -22,6 +22,7 @@ from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 from slurm_tf.errors import CheckpointError
 from slurm_tf.train import allreduce, own
 from slurm_tf.train.checkpoint import Checkpoints
+from slurm_tf.train.clock import Clock
 from slurm_tf.train.control import Control
 
 _BEAT_SECONDS = 5.0
@@ -50,6 +51,9 @@ class Boundary:
         self._answered = False
         self._phase = ""
         self._beaten = 0.0
+        self._measured: Optional[Tuple[int, float]] = None
+        # where tasks wait for each other in each step
+        self.clock: Optional[Clock] = None
 
     # --- in threads of the control line ---
 
@@ -98,7 +102,16 @@ class Boundary:
         """Say now and then how far training is, for whoever waits for it to go on."""
         if self._control and time.monotonic() - self._beaten >= _BEAT_SECONDS:
             self._beaten = time.monotonic()
-            self._control.tell({"at": step})
+            self._control.tell({"at": step, **self._own_work(step)})
+
+    def _own_work(self, step: int) -> Dict[str, float]:
+        """Return how long this task worked by itself in each step since the last time."""
+        if self.clock is None:
+            return {}
+        last, self._measured = self._measured, (step - self.clock.skipped, self.clock.seconds)
+        if last is None or self._measured[0] <= last[0]:  # the first steps were compiled
+            return {}
+        return {"own": (self._measured[1] - last[1]) / (self._measured[0] - last[0])}
 
     def reached(self, step: int, last: bool = False) -> None:
         """Take in that `step` steps are done; save if it is time. Collective at times.
@@ -133,7 +146,12 @@ class Boundary:
         finally:
             with self._lock:
                 self._paused = False
+            self._skip()
             self.end_if_told()
+
+    def _skip(self) -> None:
+        if self.clock:
+            self.clock.skip()
 
     def end_if_told(self) -> None:
         """Raise SystemExit if the agent has said that this program is to end."""
@@ -174,6 +192,7 @@ class Boundary:
             if last:
                 self.phase("done")
             if not stop:
+                self._skip()
                 return
             if self._writes:
                 self._answer()

@@ -13,6 +13,7 @@ from slurm_tf.train import allreduce, commit, loop, own, replicas, strategies
 from slurm_tf.train.batches import Batches, endless
 from slurm_tf.train.boundary import Boundary
 from slurm_tf.train.checkpoint import Checkpoints
+from slurm_tf.train.clock import Clock, Clocked
 from slurm_tf.train.control import Control, shield
 from slurm_tf.train.place import Place
 
@@ -55,6 +56,9 @@ class Run:
         single = self.role == "evaluator"
         self.strategy = tf.distribute.get_strategy() if single else strategies.make(place)
         self._collective = allreduce.Alone() if single else strategies.collective(place, self.strategy)
+        if control and alike and not single:
+            self._boundary.clock = Clock()
+            self._collective = Clocked(self._collective, self._boundary.clock)
         self._coordinator: Any = None
         if place.strategy == "ps" and not single:
             self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self.strategy)

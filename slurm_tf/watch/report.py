@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from slurm_tf.launch.attempts import KILLED, Attempt
+from slurm_tf.launch.stragglers import slowness
 from slurm_tf.scheduler import reasons
 from slurm_tf.scheduler.records import JobRecord
 from slurm_tf.scheduler.states import JobState
@@ -46,6 +47,7 @@ def point(state: PointState) -> dict[str, Any]:
         "attempt": {key: attempt.get(key) for key in ("state", "code", "reason", "written")} if attempt else None,
         "attempts": None if state.attempts is None else [asdict(each) for each in state.attempts],
         "bad_nodes": state.bad_nodes,
+        "stragglers": attempt.get("stragglers"),
         "roles": roles(state),
         "tasks": attempt.get("tasks") or {},
         "notes": list(state.notes),
@@ -147,6 +149,23 @@ def bad_nodes(state: PointState) -> list[str]:
     if state.bad_nodes is None:
         return [UNKNOWN]
     return [f"{node}  {found['reason']}, {ago(found['at'])}" for node, found in sorted(state.bad_nodes.items())]
+
+
+def slow(state: PointState) -> list[str]:
+    """Return a line for each task that others wait for; nothing where no two tasks run."""
+    attempt = state.attempt or {}
+    tasks = attempt.get("tasks") or {}
+    if is_between(state) or len(tasks) < 2:
+        return []
+    known = attempt.get("stragglers")
+    if known is None:
+        return [UNKNOWN]
+    lines = [
+        f"{name} on {tasks.get(name, {}).get('node', UNKNOWN)} "
+        + slowness(found["own"], found["others"], found["seconds"])
+        for name, found in sorted(known["slow"].items(), key=lambda item: _number(item[0]))
+    ]
+    return lines or ["none"]
 
 
 def _clock(length: float) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from slurm_tf import contract
+from slurm_tf.cli import tables
 from slurm_tf.errors import SchedulerError, UnreachableError, UsageError
 from slurm_tf.scheduler.states import JobState
 from slurm_tf.watch import again, cancel, report, state
@@ -169,3 +170,32 @@ def test_failed_points_alone_are_submitted_again(make_run: MakeRun, slurm: Slurm
     slurm.live = [record(f"1_{point}", JobState.COMPLETED, exit_code=0) for point in range(4)]
     with pytest.raises(UsageError, match="no point of run a-1 failed"):
         again.order(slurm, target, failed=True)
+
+
+SLOW = {"worker:1": {"own": 0.3, "others": 0.1, "seconds": 180}}
+
+
+@pytest.mark.parametrize(
+    ("stragglers", "job", "line"),
+    [
+        (None, JobState.RUNNING, "Slow        unknown"),
+        ({"own": {}, "slow": {}}, JobState.RUNNING, "Slow        none"),
+        (
+            {"own": {}, "slow": SLOW},
+            JobState.RUNNING,
+            "Slow        worker:1 on n2 works 0.3 s by itself in each step, "
+            "3.0 times the 0.1 s of the others, for 180 s",
+        ),
+        ({"own": {}, "slow": SLOW}, JobState.COMPLETED, ""),
+    ],
+)
+def test_tasks_that_others_wait_for(
+    stragglers: object, job: JobState, line: str, make_run: MakeRun, slurm: Slurm
+) -> None:
+    target = make_run("a-1", ("1", (), False))
+    tasks = {f"worker:{index}": {"state": "running", "node": f"n{index + 1}"} for index in range(2)}
+    write_attempt(target.run, state="training", tasks=tasks, written=0.0, stragglers=stragglers)
+    slurm.live = [record("1", job)]
+    (point,) = state.look(slurm, [target])
+    assert report.point(point)["stragglers"] == stragglers
+    assert [each for each in tables.status([point]).splitlines() if each.startswith("Slow")] == ([line] if line else [])
