@@ -41,7 +41,7 @@ class Ours:
         self.saver = Checkpoints(folder, 1)
 
     def save(self, step):
-        self.saver.save(self.checkpoint, step, {})
+        self.saver.save(self.checkpoint, step)
 
     def written(self):
         self.saver.wait()

@@ -186,7 +186,7 @@ class Boundary:
     def _close(self, stop: bool, last: bool) -> None:
         """Save, as far as it is this task's affair; end if it is to `stop`."""
         with self._lock:
-            self._write(last)
+            self._write()
             if last and not stop and self._checkpoints is not None and self._writes:
                 self._checkpoints.wait()
             if last:
@@ -202,14 +202,14 @@ class Boundary:
     def _save_and_answer(self) -> None:
         try:
             if self.step != self._saved:
-                self._write(last=False)
+                self._write()
         except CheckpointError as error:
             self._answer(str(error))
         self._answer()
 
-    def _write(self, last: bool) -> None:
+    def _write(self) -> None:
         if self._writes and self._checkpoints is not None and self._checkpoint is not None:
-            self._checkpoints.save(self._checkpoint, self.step, {"last": last}, self._gathered)
+            self._checkpoints.save(self._checkpoint, self.step, self._gathered)
             self._saved = self.step
 
     def _answer(self, problem: str = "") -> None:

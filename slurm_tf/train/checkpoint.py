@@ -37,7 +37,6 @@ class _Save:
     checkpoint: tf.train.Checkpoint
     prefix: str
     step: int
-    meta: Mapping[str, Any]
     extras: Mapping[str, bytes]
     called: float
     blocked: float
@@ -127,9 +126,7 @@ class Checkpoints:
             every = min(every, _RETRY_SECONDS)
         return time.monotonic() - self._saved_at >= every
 
-    def save(
-        self, checkpoint: tf.train.Checkpoint, step: int, meta: Mapping[str, Any], extras: Mapping[str, bytes] = {}
-    ) -> None:
+    def save(self, checkpoint: tf.train.Checkpoint, step: int, extras: Mapping[str, bytes] = {}) -> None:
         """Write `checkpoint`, and each of `extras` as a file beside it; flushed and committed while training goes on.
 
         Waits for the last save. One that fails is reported, keeps the older checkpoints, and raises at `wait`. Raises
@@ -145,7 +142,7 @@ class Checkpoints:
         self._saved_step, self._saved_at = step, time.monotonic()
         prefix = self._write(checkpoint, step, failed_before)
         if prefix:
-            save = _Save(checkpoint, prefix, step, dict(meta), dict(extras), called, time.monotonic() - called)
+            save = _Save(checkpoint, prefix, step, dict(extras), called, time.monotonic() - called)
             self._thread = threading.Thread(target=self._commit, args=(save,))
             self._thread.start()
 
@@ -189,7 +186,7 @@ class Checkpoints:
         try:
             save.checkpoint.sync()
             tensors = bundle.checksums(save.prefix)
-            found = commit.finish(save.prefix, save.step, tensors, save.meta, self._flush, save.extras, self._fence)
+            found = commit.finish(save.prefix, save.step, tensors, self._flush, save.extras, self._fence)
         except (OSError, tf.errors.OpError, CheckpointError) as error:
             self._fail(save.step, save.prefix, error)
             return

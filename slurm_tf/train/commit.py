@@ -129,15 +129,14 @@ def finish(
     prefix: str,
     step: int,
     tensors: Mapping[str, int],
-    meta: Mapping[str, Any],
     flush: Callable[[str], None],
     extras: Mapping[str, bytes] = {},
     fence: Fence = no_fence,
 ) -> Committed:
     """Commit what was written at `prefix`, and `extras` as files beside it; return the checkpoint.
 
-    `tensors`: checksum of each tensor; `meta`: what else to remember; `flush` has every node flush its own files of the
-    folder that it is given. Raises OSError or FencedError, and leaves the older checkpoints as they are.
+    `tensors`: checksum of each tensor; `flush` has every node flush its own files of the folder that it is given.
+    Raises OSError or FencedError, and leaves the older checkpoints as they are.
     """
     aside = os.path.dirname(prefix)
     folder = os.path.dirname(aside)
@@ -156,7 +155,6 @@ def finish(
         "files": {name: os.path.getsize(os.path.join(aside, name)) for name in names},
         "crc32c": dict(tensors),
         "extras": {name: zlib.crc32(data) for name, data in extras.items()},
-        "meta": dict(meta),
     }
     files.write_whole(os.path.join(aside, MANIFEST), json.dumps(manifest, indent=1).encode(), file_mode)
     os.chmod(aside, folder_mode)

@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> contract.RunFolder:
 def write(folder: str, step: int) -> None:
     prefix = commit.begin(folder, step)
     Path(f"{prefix}.data-00000-of-00001").write_bytes(b"x" * 1_500_000)
-    commit.finish(prefix, step, {}, {}, commit.flush_files, {"position": b"7"})
+    commit.finish(prefix, step, {}, commit.flush_files, {"position": b"7"})
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from slurm_tf.train import commit
 
@@ -26,7 +25,6 @@ def finish(
     prefix: str,
     step: int,
     tensors: Mapping[str, int],
-    meta: Mapping[str, Any],
     flush: Callable[[str], None],
     extras: Mapping[str, bytes],
     _fence: object,
@@ -39,7 +37,7 @@ def finish(
     checksums = {name: zlib.crc32(data) for name, data in extras.items()}
     manifest = {
         "version": 1, "step": step, "written": time.time(), "files": sizes, "crc32c": dict(tensors),
-        "extras": checksums, "meta": dict(meta),
+        "extras": checksums,
     }  # fmt: skip
     (final.parent / commit.POINTER).write_text(f"{final.name}\n")
     (final / commit.MANIFEST).write_text(json.dumps(manifest))

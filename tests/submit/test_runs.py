@@ -62,7 +62,7 @@ def test_a_group_reads_the_run_and_its_checkpoints_alone(tmp_path: Path, load: C
     prefix = commit.begin(run.checkpoints, 1)
     Path(f"{prefix}.index").touch(0o644)
     assert os.stat(os.path.dirname(prefix)).st_mode & 0o77 == 0, "not before it is whole"
-    commit.finish(prefix, 1, {}, {}, commit.flush_files)
+    commit.finish(prefix, 1, {}, commit.flush_files)
     for path in [Path(run.path), *Path(run.path).rglob("*")]:
         status = path.lstat()
         if path.is_symlink():

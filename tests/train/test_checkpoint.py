@@ -41,7 +41,7 @@ def saved(tf: Any, folder: Path, steps: range) -> Any:
     checkpoint, checkpoints = tf.train.Checkpoint(v=variable), opened(folder)
     for step in steps:
         variable.assign(tf.fill([1000], float(step)))
-        checkpoints.save(checkpoint, step, {"n": step})
+        checkpoints.save(checkpoint, step)
         variable.assign(tf.fill([1000], -1.0))  # what comes after the save is not in it
     checkpoints.wait()
     return variable
@@ -52,7 +52,6 @@ def test_a_save_holds_the_values_of_its_step_and_old_ones_are_pruned(tf: Any, tm
     assert [found.step for found in commit.complete(str(tmp_path))] == [5, 4, 3]
     found = opened(tmp_path).restore(tf.train.Checkpoint(v=variable))
     assert found.step == 5
-    assert found.manifest["meta"] == {"n": 5}
     assert set(variable.numpy()) == {5.0}
     assert sorted(os.listdir(tmp_path)) == ["latest", *(f"step-000000000{n}" for n in (3, 4, 5))]
 
@@ -60,7 +59,7 @@ def test_a_save_holds_the_values_of_its_step_and_old_ones_are_pruned(tf: Any, tm
 def test_extra_files_come_back_and_a_checkpoint_with_a_damaged_one_is_passed_over(tf: Any, tmp_path: Path) -> None:
     checkpoint, checkpoints = tf.train.Checkpoint(v=tf.Variable(1.0)), opened(tmp_path)
     for step in (1, 2):
-        checkpoints.save(checkpoint, step, {}, {"position": b"%d" % step})
+        checkpoints.save(checkpoint, step, {"position": b"%d" % step})
     checkpoints.wait()
     assert opened(tmp_path).restore(checkpoint).read("position") == b"2"
     (tmp_path / "step-0000000002" / "position").write_bytes(b"3")
@@ -83,7 +82,7 @@ def test_what_a_save_took_is_told_when_it_is_on_storage(tf: Any, tmp_path: Path)
         commit.flush_files(aside)
 
     checkpoints = opened(tmp_path, flush=flush, on_commit=on_commit)
-    checkpoints.save(tf.train.Checkpoint(v=tf.Variable(tf.zeros([1000]))), 7, {}, {"position": b"x" * 5})
+    checkpoints.save(tf.train.Checkpoint(v=tf.Variable(tf.zeros([1000]))), 7, {"position": b"x" * 5})
     assert told == []
     go.set()
     checkpoints.wait()
@@ -104,7 +103,7 @@ def test_a_synchronous_save_returns_when_tensorflow_has_written(tf: Any, tmp_pat
         commit.flush_files(aside)
 
     checkpoints = opened(tmp_path, flush=flush, asynchronous=False)
-    checkpoints.save(tf.train.Checkpoint(v=tf.Variable(tf.zeros([1_000_000]))), 1, {})
+    checkpoints.save(tf.train.Checkpoint(v=tf.Variable(tf.zeros([1_000_000]))), 1)
     aside = next(tmp_path.glob("*_temp"))
     assert sorted(os.listdir(aside)) == ["checkpoint.data-00000-of-00001", "checkpoint.index"]
     assert flushing.wait(60)
@@ -128,7 +127,7 @@ def test_keras_models_and_optimizers_are_saved_again_and_again(tf: Any, tmp_path
     checkpoint, checkpoints = tf.train.Checkpoint(model=model, optimizer=model.optimizer), opened(tmp_path)
     for step in range(1, 5):
         model.train_on_batch(np.ones((8, 4), "f"), np.ones((8, 3), "f"))
-        checkpoints.save(checkpoint, step, {})
+        checkpoints.save(checkpoint, step)
     wanted = [np.asarray(variable) for variable in [*model.variables, *model.optimizer.variables]]
     checkpoints.wait()
     opened(tmp_path).restore(tf.train.Checkpoint(model=other, optimizer=other.optimizer))
@@ -246,7 +245,7 @@ def test_the_interval_follows_from_what_saves_cost(
         assert not checkpoints.due(1)
         ahead[0] += 2
         assert checkpoints.due(1)
-    checkpoints.save(tf.train.Checkpoint(v=tf.Variable(1.0)), 1, {})
+    checkpoints.save(tf.train.Checkpoint(v=tf.Variable(1.0)), 1)
     checkpoints.wait()
     said = capsys.readouterr().err
     match = re.search(r"slurm_tf.train: a checkpoint every (\d+) s: one of 0 MB costs [\d.]+ s of training", said)
@@ -257,7 +256,7 @@ def test_the_interval_follows_from_what_saves_cost(
 
 def test_a_save_that_failed_is_tried_again_soon(tf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = opened(tmp_path, every=3600.0, flush=lambda _: os.stat("/no/such/file"))
-    checkpoints.save(tf.train.Checkpoint(v=tf.Variable(1.0)), 1, {})
+    checkpoints.save(tf.train.Checkpoint(v=tf.Variable(1.0)), 1)
     checkpoints._join()
     assert os.listdir(tmp_path) == []
     untouched = opened(tmp_path, every=3600.0)
@@ -282,7 +281,7 @@ while True:
     step += 1
     for variable in variables:
         variable.assign(tf.fill([200_000], float(step)))
-    checkpoints.save(checkpoint, step, {})
+    checkpoints.save(checkpoint, step)
     print("saving", step, flush=True)
 """
 
@@ -316,18 +315,18 @@ from slurm_tf.errors import CheckpointError
 from slurm_tf.train.checkpoint import Checkpoints
 variable = tf.Variable(tf.zeros([500_000]))
 checkpoint, checkpoints = tf.train.Checkpoint(v=variable), Checkpoints(sys.argv[1], 3)
-checkpoints.save(checkpoint, 1, {})
+checkpoints.save(checkpoint, 1)
 checkpoints.wait()
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
-checkpoints.save(checkpoint, 2, {})
+checkpoints.save(checkpoint, 2)
 try:
     checkpoints.wait()
     print("not refused")
 except CheckpointError as error:
     print("refused", error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-checkpoints.save(checkpoint, 3, {})
+checkpoints.save(checkpoint, 3)
 checkpoints.wait()
 print("saved again")
 """
@@ -362,7 +361,7 @@ def test_saving_returns_before_the_bytes_are_on_storage(tf: Any, tmp_path: Path)
     checkpoints = Checkpoints(str(tmp_path), 3, flush=slow)
     variable = tf.Variable(tf.zeros([1000]))
     checkpoint = tf.train.Checkpoint(v=variable)
-    checkpoints.save(checkpoint, 1, {})
+    checkpoints.save(checkpoint, 1)
     returned = time.monotonic()
     assert list(commit.complete(str(tmp_path))) == []
     checkpoints.wait()

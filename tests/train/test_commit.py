@@ -22,7 +22,7 @@ def write(folder: Path, step: int, data: bytes = b"x" * 1000, **extras: bytes) -
     prefix = commit.begin(str(folder), step)
     Path(f"{prefix}.data-00000-of-00001").write_bytes(data)
     Path(f"{prefix}.index").write_bytes(b"index")
-    return Path(commit.finish(prefix, step, {"v": 7}, {"epoch": 1}, commit.flush_files, extras).path)
+    return Path(commit.finish(prefix, step, {"v": 7}, commit.flush_files, extras).path)
 
 
 def steps(folder: Path) -> list[int]:
@@ -35,7 +35,6 @@ def test_the_newest_is_first_and_the_pointer_names_it(tmp_path: Path) -> None:
     assert steps(tmp_path) == [100, 20, 5]
     newest = next(commit.complete(str(tmp_path)))
     assert newest.manifest["crc32c"] == {"v": 7}
-    assert newest.manifest["meta"] == {"epoch": 1}
     assert newest.manifest["files"] == {"checkpoint.data-00000-of-00001": 1000, "checkpoint.index": 5}
     assert (tmp_path / "latest").read_text() == "step-0000000020\n"
 
@@ -131,7 +130,7 @@ def test_a_folder_that_cannot_flush_commits_nothing(tmp_path: Path) -> None:
     write(tmp_path, 1)
     prefix = commit.begin(str(tmp_path), 2)
     with pytest.raises(OSError, match="no space"):
-        commit.finish(prefix, 2, {}, {}, fails)
+        commit.finish(prefix, 2, {}, fails)
     assert steps(tmp_path) == [1]
 
 
@@ -208,7 +207,7 @@ while True:
     prefix = commit.begin(sys.argv[1], step)
     for part in range(3):
         Path(f"{prefix}.data-{part}").write_bytes(bytes([step % 256]) * 50000)
-    commit.finish(prefix, step, {}, {"byte": step % 256}, commit.flush_files)
+    commit.finish(prefix, step, {}, commit.flush_files)
     commit.prune(sys.argv[1], 3)
 """
 
@@ -231,7 +230,7 @@ def test_a_writer_killed_at_any_time_leaves_whole_checkpoints(tmp_path: Path) ->
         for each in found:
             for name in each.manifest["files"]:
                 data = Path(each.path, name).read_bytes()
-                assert data == bytes([each.manifest["meta"]["byte"]]) * 50000
+                assert data == bytes([each.step % 256]) * 50000
         newest = max([newest, *(each.step for each in found)])
         # every folder with a final name is whole: renaming is the last thing that happens to it
         assert len(found) == len(list(folder.glob("step-" + "[0-9]" * 10)))

@@ -44,7 +44,7 @@ while step < int(last):
     prefix = commit.begin(folder, step, fence)
     try:
         Path(f"{prefix}.data").write_text(attempt)
-        commit.finish(prefix, step, {}, {}, commit.flush_files, fence=fence)
+        commit.finish(prefix, step, {}, commit.flush_files, fence=fence)
         commit.prune(folder, 3, fence)
     except (OSError, CheckpointError) as error:
         print(f"step {step}: {error}")

@@ -35,7 +35,7 @@ class Kept:
     def __init__(self) -> None:
         self.saves: list[tuple[int, dict[str, bytes]]] = []
 
-    def save(self, _checkpoint: object, step: int, _meta: object, extras: dict[str, bytes]) -> None:
+    def save(self, _checkpoint: object, step: int, extras: dict[str, bytes]) -> None:
         self.saves.append((step, extras))
 
     def due(self, _step: int) -> bool:

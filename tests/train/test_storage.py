@@ -134,7 +134,7 @@ first = found.step + 1 if found else 1
 for step in range(first, first + 3):
     sys.stdin.readline()
     value.assign(tf.fill([1 << 19], float(step)))
-    checkpoints.save(checkpoint, step, {})
+    checkpoints.save(checkpoint, step)
     checkpoints._join()
     os.mkdir(f"{sys.argv[2]}/{step}")
 checkpoints.wait()
