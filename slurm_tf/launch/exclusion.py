@@ -31,6 +31,8 @@ _THERE_SECONDS = 3.0
 # only where it is shorter than what TCP takes does Slurm come first.
 _INSIST_SECONDS = 60.0
 _PAUSE_SECONDS = 2.0
+# What sinfo said is true for so long.
+_FRESH_SECONDS = 30.0
 
 
 class Exclusion:
@@ -44,7 +46,7 @@ class Exclusion:
         self._place, self._say = place, say
         self._hosts: Dict[str, str] = {}
         self._found: Dict[str, str] = {}
-        self._looked_at = -1
+        self._looked_at, self._looked = -1, 0.0
         self._new: List[str] = []
         self._thread: Optional[threading.Thread] = None
         self._is_ending = threading.Event()
@@ -74,7 +76,8 @@ class Exclusion:
 
         `insists`: Slurm may put the job back by itself, and end us soon after. `goes_on`: whether the run may.
         """
-        if not self._place.job or self._place.is_cancelled or self._looked_at == self._news:
+        is_fresh = self._looked_at == self._news and time.monotonic() - self._looked < _FRESH_SECONDS
+        if not self._place.job or self._place.is_cancelled or is_fresh:
             return
         if not (self._thread and self._thread.is_alive()):
             self._thread = threading.Thread(target=self._work, args=(insists, goes_on), daemon=True)
@@ -105,19 +108,22 @@ class Exclusion:
 
     def _work(self, insists: bool, goes_on: bool) -> None:
         until = time.monotonic() + _INSIST_SECONDS
+        self._looked_at = -1
         while True:
             if self._looked_at != self._news:
-                self._looked_at = self._news
+                self._looked_at, self._looked = self._news, time.monotonic()
                 self._look(goes_on)
             if not (insists and self._new) or time.monotonic() >= until or self._place.is_cancelled:
                 return
             # refused until Slurm has put the job back
+            is_last = self._is_ending.is_set()
             answer = self._ask(slurm.exclusion_command(self._place.job, self.nodes))
             if answer.code == 0:
                 self._say(f"job {self._place.job} waits, and is to start without {', '.join(self._new)}")
                 self._new = []
-            elif self._is_ending.wait(_PAUSE_SECONDS):
+            elif is_last:
                 return
+            self._is_ending.wait(_PAUSE_SECONDS)
 
     def _look(self, goes_on: bool) -> None:
         place = self._place

@@ -108,6 +108,7 @@ def look(slurm: Client, targets: Sequence[Target]) -> list[PointState]:
     """Return the state of every target, points apart; one question to Slurm for all of them."""
     single = _jobs(targets)
     answers = ask(slurm, [job for _, job in single if job])
+    bad = {run: _read(bad_nodes.of_run, run) for run in {target.run for target in targets}}
     points = [
         PointState(
             target=target,
@@ -118,7 +119,7 @@ def look(slurm: Client, targets: Sequence[Target]) -> list[PointState]:
             cancelled=os.path.exists(target.folder.cancelled) or os.path.exists(target.run.cancelled),
             notes=answers.notes,
             attempts=_read(lambda folder: tuple(attempts.read(folder)), target.folder),
-            bad_nodes=_read(bad_nodes.of_run, target.run),
+            bad_nodes=bad[target.run],
         )
         for target, job in single
     ]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.group import Member
-from tests.cluster.test_interruptions import JOB, SPEAKS, Run
+from tests.cluster.test_interruptions import ENDS, JOB, SAYS, SPEAKS, Run
 from tests.sandbox.cluster import Sandbox
 
 pytestmark = pytest.mark.slurm
@@ -152,3 +152,22 @@ def test_a_node_that_the_job_needs_is_used_again(alice: Member) -> None:
     assert alice.type("wait", "a-1", timeout=120).returncode == 0, run.output
     # it is kept in mind
     assert list(alice.status("a-1")[0]["bad_nodes"]) == [node]
+
+
+HANGS = (
+    'echo "start $SLURM_TF_RESTARTS on $SLURMD_NODENAME"; test "$SLURM_RESTART_COUNT" && exit 0; '
+    'say "{\\"committed\\": {\\"step\\": 5}}"; say "{\\"phase\\": \\"train\\"}"; exec sleep 1000'
+)
+
+
+def test_a_node_on_which_a_task_hangs_twice_is_left_out(alice: Member) -> None:
+    run = Training.__new__(Training)
+    run.member, run.folder = alice, alice.folder / "runs" / "a-1"
+    limits = '[watch]\nstep = "0:02"\n[launch]\nmax-restarts = 1\n'
+    run.job = alice.submit(alice.write("a.toml", ENDS.format(program=SAYS + HANGS) + limits))
+    run.wait_for("start 1 on ")
+    node = run.output.partition("start 1 on ")[2].split()[0]
+    run.wait_for(WITHOUT + node)
+    run.start_again()
+    check_done_without(run, node, "tasks hung there twice, the last time worker:0")
+    assert run.output.count("worker:0 makes no progress for 2 s in phase train: it is killed") == 2

@@ -13,7 +13,7 @@ import pytest
 
 from slurm_tf.contract import Lease, RetrySettings, RunFolder
 from slurm_tf.errors import LeaseError
-from slurm_tf.launch import attempts, bad_nodes, ending, future, opening
+from slurm_tf.launch import attempts, ending, future, opening
 from slurm_tf.launch.attempts import Record
 from slurm_tf.launch.ending import Ending
 from slurm_tf.launch.exclusion import Exclusion
@@ -365,114 +365,6 @@ def test_jobs_that_cannot_be_moved_are_told(bench: Bench) -> None:
     bench.answer("squeue-dependants", 1, "", "away")
     words = future.arrange(place, None, 0.0, lambda: False).words
     assert words.endswith("; jobs that wait for job 7_3 may not wait for job 8_3: away")
-
-
-@pytest.fixture
-def on_three_nodes(bench: Bench) -> Bench:
-    """Return one whose job ran on n1, n2 and n3, and whose user leaves n[7-8] out."""
-    bench.environ.update({"SLURM_JOB_NODELIST": "n[1-3]", "SLURM_TASKS_PER_NODE": "1(x3)"})
-    bench.answer("squeue-excluded", 0, "n[7-8]")
-    return bench
-
-
-UPDATE = "scontrol update JobId=7 ExcNodeList="
-
-
-def test_bad_nodes_are_left_out_beside_the_users_own(on_three_nodes: Bench) -> None:
-    bench = on_three_nodes
-    bench.bad = {"n2": "its task was lost"}
-    bench.answer("sinfo", 0, "n3|draining*|fan\x1b[2J")
-    bad_nodes.remember(bench.run, {"n7": "slow", "n9": "slow"})
-    assert bench.conclude(Outcome(1, "a node", LOST), quiet()) == Outcome(75, "")
-    trial, *after = bench.calls
-    assert trial.startswith("sbatch --test-only --parsable --output=/dev/null --exclude=n7,n8,n9,n3,n2 ")
-    assert after[0] == "scontrol requeue incomplete 7"
-    assert after[-1] == f"{UPDATE}n7,n8,n9,n3,n2"
-    assert bench.said[:2] == ["n3 is a bad node: draining: fan?[2J", "n2 is a bad node: its task was lost"]
-    assert bench.said[2].endswith(", without n9, n3, n2")
-    assert list(bad_nodes.known(bench.run)) == ["n7", "n9", "n3", "n2"]
-
-
-def test_after_an_interruption_the_job_waits_first(on_three_nodes: Bench) -> None:
-    bench = on_three_nodes
-    bench.bad = {"n2": "its task was lost"}
-    assert bench.conclude(PREEMPTED, preemption()) == Outcome(75, "")
-    assert bench.calls[-1] == f"{UPDATE}n7,n8,n2"
-    assert bench.said[-1].endswith("job 7 waits to be started again, without n2")
-
-
-def test_a_job_that_follows_leaves_bad_nodes_out(on_three_nodes: Bench) -> None:
-    bench = on_three_nodes
-    bench.answer("scontrol-requeue", 1, "", "disabled")
-    bench.answer("sbatch", 0, "8")
-    bad_nodes.remember(bench.run, {"n7": "slow"})
-    assert bench.conclude(Outcome(1, "a node", LOST), quiet()) == Outcome(75, "")
-    # the job's own list has it already
-    assert [call.split()[0] for call in bench.calls] == ["scontrol", "sbatch"]
-    assert " --exclude=n7,n8 " in bench.calls[-1]
-
-
-def test_no_node_is_left_out_that_the_job_cannot_do_without(on_three_nodes: Bench) -> None:
-    bench = on_three_nodes
-    bad_nodes.remember(bench.run, {"n9": "slow"})
-    bench.bad = {"n2": "its task was lost"}
-    bench.answer("sbatch-trial", 1, "", "Requested node configuration is not available", once=True)
-    assert bench.conclude(Outcome(1, "a node", LOST), quiet()) == Outcome(75, "")
-    assert [" --exclude=n7,n8,n9,n2 " in bench.calls[0], " --exclude=n7,n8,n2 " in bench.calls[1]] == [True, True]
-    assert bench.calls[-1] == f"{UPDATE}n7,n8,n2"
-
-
-def test_where_the_job_could_not_start_nothing_more_is_left_out(on_three_nodes: Bench) -> None:
-    bench = on_three_nodes
-    bench.bad = {"n2": "its task was lost"}
-    bench.answer("sbatch-trial", 1, "", "Requested node configuration is not available")
-    assert bench.conclude(Outcome(1, "a node", LOST), quiet()) == Outcome(75, "")
-    assert not any(call.startswith(UPDATE) for call in bench.calls)
-    words = "without it the job could not start (Requested node configuration is not available)"
-    assert f"n2 may be used again: {words}" in bench.said
-    assert bad_nodes.known(bench.run) == {"n2": "its task was lost"}
-
-
-def test_nothing_is_left_out_where_squeue_does_not_say_what_is(on_three_nodes: Bench) -> None:
-    bench = on_three_nodes
-    bench.bad = {"n2": "its task was lost"}
-    bench.answer("squeue-excluded", 1, "", "Unable to contact slurm controller")
-    assert bench.conclude(Outcome(1, "a node", LOST), quiet()) == Outcome(75, "")
-    assert "n2 may be used again: squeue does not say what the job leaves out already" in bench.said
-    assert not any(call.startswith(UPDATE) for call in bench.calls)
-
-
-def test_a_run_that_is_over_keeps_bad_nodes_in_mind(on_three_nodes: Bench) -> None:
-    bench = on_three_nodes
-    bench.answer("sinfo", 0, "n1|idle|none\nn2|down*|Not responding\nn2|down*|Not responding")
-    assert bench.conclude(Outcome(2, "usage"), quiet()) == Outcome(2, "usage")
-    assert bad_nodes.known(bench.run) == {"n2": "down: Not responding"}
-    assert bench.calls == []
-
-
-@pytest.mark.parametrize("how", ["another attempt's", "cancelled", "well"])
-def test_nodes_are_nobodys_affair_where(how: str, on_three_nodes: Bench) -> None:
-    bench = on_three_nodes
-    bench.bad = {"n2": "its task was lost"}
-    if how == "another attempt's":
-        bench.hold("7.1")
-    elif how == "cancelled":
-        mark(bench, quiet())
-    bench.conclude(Outcome(0, "") if how == "well" else Outcome(1, "a node", LOST), quiet())
-    assert bench.calls == []
-    assert bad_nodes.known(bench.run) == {}
-
-
-def test_what_slurm_puts_back_by_itself_leaves_its_bad_node_out(on_three_nodes: Bench) -> None:
-    bench = on_three_nodes
-    bench.answer("sinfo", 0, "n2|down*|Not responding")
-    exclusion = Exclusion(bench.place, bench.said.append)
-    exclusion.begin(insists=True)
-    exclusion.finish(20)
-    assert bench.calls[-1] == f"{UPDATE}n7,n8,n2"
-    assert bench.said == [
-        "n2 is a bad node: down: Not responding", "job 7 waits, and is to start without n2",
-    ]  # fmt: skip
 
 
 def test_the_third_attempt_in_vain_is_the_last(bench: Bench) -> None:
