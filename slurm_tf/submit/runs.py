@@ -25,7 +25,7 @@ from slurm_tf.scheduler import client
 from slurm_tf.spec import plan
 from slurm_tf.spec.config import Job
 from slurm_tf.spec.plan import Plan
-from slurm_tf.submit import render, snapshot, submissions
+from slurm_tf.submit import dependencies, render, snapshot, submissions
 
 # All that runs inside the job before the user's program does; one file to open on a slow file system.
 LAUNCHER_FILES = (
@@ -151,9 +151,12 @@ def _group_name(number: int) -> str:
 def _fit(job: Job, run: contract.RunFolder, source: snapshot.Source | None) -> Plan:
     """Return the plan of `job` in `run`, in the copy of its code that is to come and without the run's bad nodes."""
     bad = bad_nodes.known(run)
+    options = dict(job.spec.sbatch)
     if bad:
-        left_out = {"exclude": bad_nodes.exclude(str(job.spec.sbatch.get("exclude", "")), bad)}
-        job = replace(job, spec=msgspec.structs.replace(job.spec, sbatch={**job.spec.sbatch, **left_out}))
+        options["exclude"] = bad_nodes.exclude(str(options.get("exclude", "")), bad)
+    if "dependency" in options:
+        options["dependency"] = dependencies.resolve(str(options["dependency"]), os.path.dirname(run.path))
+    job = replace(job, spec=msgspec.structs.replace(job.spec, sbatch=options))
     if source is None:
         return plan.fit(job, run)
     return plan.fit(job, run, str(Path(_next_code(run)) / source.chdir.relative_to(source.root)))

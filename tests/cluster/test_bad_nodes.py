@@ -102,6 +102,10 @@ def test_a_job_that_follows_leaves_it_out_and_others_wait_for_it(alice: Member) 
     (point,) = alice.status("a-1")
     assert point["job"] != run.job
     assert {task["node"] for task in point["tasks"].values()}.isdisjoint({node, "node4"})
+    # who comes later and asks for the first job, or for the run, gets the one that goes on with it
+    for asked in (run.job, "a-1"):
+        script = alice.ok("submit", "a.toml", "--name=b", "--dry-run", f"--dependency=afterok:{asked}")
+        assert f"#SBATCH --dependency=afterok:{point['job']}\n" in script
     for other in others:
         assert alice.sacct(other) == ["COMPLETED"]
         assert seconds(alice, other, "Start") >= seconds(alice, point["job"], "End")
