@@ -31,7 +31,7 @@ def test_bad_nodes_are_left_out_beside_the_users_own(bench: Bench) -> None:
     assert bench.conclude(Outcome(1, "a node", LOST), quiet()) == Outcome(75, "")
     trial, *after = bench.calls
     assert trial.startswith("sbatch --test-only --parsable --output=/dev/null --exclude=n7,n8,n9,n3,n2 ")
-    assert after[0] == "scontrol requeue 7"
+    assert after[0] == "scontrol requeue incomplete 7"
     assert after[-1] == f"{UPDATE}n7,n8,n9,n3,n2"
     assert bench.said[:2] == ["n3 is a bad node: draining: fan?[2J", "n2 is a bad node: its task was lost"]
     assert bench.said[2].endswith(", without n9, n3, n2")
