@@ -140,6 +140,7 @@ class Boundary:
             self._gathered, self._paused = gathered, True
             if self._reason and self._writes and self._pauses:
                 self._save_and_answer()
+        before = self._phase
         self.phase("evaluate")
         try:
             yield
@@ -148,6 +149,8 @@ class Boundary:
                 self._paused = False
             self._skip()
             self.end_if_told()
+        # the step that comes has a step's time; not where the program breaks off, which may take its own afterwards
+        self.phase(before)
 
     def _skip(self) -> None:
         if self.clock:

@@ -103,6 +103,24 @@ def test_a_writer_that_may_write_no_more_says_so_at_an_interruption_in_a_pause()
     assert agent.said == [{"saved": {"step": 0, "error": "another attempt has taken over"}}]
 
 
+class Watched(Agent):
+    def tell(self, words: dict[str, Any]) -> None:
+        self.said += [words] if "phase" in words else []
+
+
+def test_a_step_after_an_evaluation_has_the_time_of_a_step() -> None:
+    agent = Watched()
+    boundary = begun(agent, Kept(), True, [])
+    boundary.reached(1)
+    with boundary.pause():
+        pass
+    assert [words["phase"] for words in agent.said] == ["train", "evaluate", "train"]
+    boundary.reached(2, last=True)
+    with boundary.pause():
+        pass
+    assert [words["phase"] for words in agent.said][3:] == ["done", "evaluate", "done"]
+
+
 def test_steps_that_workers_have_done_are_saved_before_anything_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     from slurm_tf.train import loop
 
