@@ -117,6 +117,7 @@ class Trainings:
         """Cancel what is left."""
         for strategy in list(self._runs):
             self._drop(strategy)
+        self._member.run("scancel", f"--user={self._member.user}", check=False)
 
     def _check_watched(self, strategy: str) -> None:
         problems = self._watchers[strategy].problems
