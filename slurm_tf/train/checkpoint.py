@@ -185,6 +185,7 @@ class Checkpoints:
     def _commit(self, save: _Save) -> None:
         try:
             save.checkpoint.sync()
+            _raise_failure(save.checkpoint)
             tensors = bundle.checksums(save.prefix)
             found = commit.finish(save.prefix, save.step, tensors, self._flush, save.extras, self._fence)
         except (OSError, tf.errors.OpError, CheckpointError) as error:
@@ -233,6 +234,15 @@ def _mend_keras() -> None:
         object_map[self] = object_map[self.value]
 
     keras.Variable._copy_trackable_to_cpu = copy
+
+
+def _raise_failure(checkpoint: tf.train.Checkpoint) -> None:
+    """Raise what went wrong in TensorFlow's thread, which it keeps for the next save (2.21): why a file is missing."""
+    helper: Any = getattr(checkpoint, "_async_checkpointer_impl", None)
+    error = getattr(helper, "_async_error", None)
+    if error is not None:
+        helper._async_error = None
+        raise error
 
 
 def _read(checkpoint: tf.train.Checkpoint, found: commit.Committed) -> None:
