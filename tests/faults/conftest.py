@@ -37,9 +37,9 @@ def sandbox(shape: Shape) -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="module")
-def steps() -> int:
-    """Return how long a training is: each fault takes five at most."""
-    return 160
+def steps(request: pytest.FixtureRequest) -> int:
+    """Return how long a training is: STEPS of a file in which one has many faults, each of five at most."""
+    return int(getattr(request.module, "STEPS", 40))
 
 
 @pytest.fixture(scope="module")

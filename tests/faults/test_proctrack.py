@@ -12,6 +12,7 @@ from tests.sandbox.shape import Shape
 
 pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow, pytest.mark.faults, pytest.mark.timeout(900)]
 
+STEPS = 120
 IN_A_SAVE = [cell for cell in CELLS if cell.phase == "save" and cell.signal != "scancel" and cell.strategy != "single"]
 
 

@@ -8,13 +8,9 @@ from tests.faults.trainings import Trainings
 
 pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow, pytest.mark.timeout(900)]
 
+STEPS = 50
 # what is cancelled comes first: it is looked at three minutes later
 DOZEN = sorted((cell for cell in CELLS if cell.representative), key=lambda cell: cell.signal != "scancel")
-
-
-@pytest.fixture(scope="module")
-def steps() -> int:
-    return 50
 
 
 def test_they_are_representative() -> None:
