@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 
+from slurm_tf.train import commit
 from tests.faults.held import EVALUATES_EACH, SAVES_EACH, Held, daemon, is_stopped, slowed
 
 
@@ -56,8 +57,12 @@ def saving(run: Held) -> Iterator[None]:
 @contextlib.contextmanager
 def renaming(run: Held) -> Iterator[None]:
     """The writer has given a checkpoint its name, and flushes the folder that the name is in before it goes on."""
-    # two files, their folder, the manifest, the folder again: TensorFlow flushes nothing, but renames in its threads
-    with _slow_save(run, 6, lambda: run.committed() > run.pointer()) as old:
+    if not run.committed():
+        run.allow(run.until + SAVES_EACH)
+        run.wait("a checkpoint", run.committed)
+    files = len(next(commit.complete(str(run.checkpoints))).manifest["files"])
+    # the files, their folder, the manifest, the folder again: TensorFlow flushes nothing, but renames in its threads
+    with _slow_save(run, files + 4, lambda: run.committed() > run.pointer()) as old:
         new = run.committed()
         assert new > run.pointer() == old
         yield
