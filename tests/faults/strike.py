@@ -60,8 +60,10 @@ def strike(run: Held, cell: Cell) -> None:
 
 def _blow(run: Held, cell: Cell, before: Before) -> None:
     if cell.signal == "scancel":
-        # where nobody is there to get the signal, scancel says so and fails
-        run.member.run("scancel", *table.SCANCEL[cell.target], run.job, check=cell.phase != "requeue")
+        # where nobody is there to get the signal, scancel tries again for minutes, and then fails (22.05.8)
+        goes = cell.phase != "requeue"
+        patience = () if goes else ("timeout", "5")
+        run.member.run(*patience, "scancel", *table.SCANCEL[cell.target], run.job, check=goes)
         return
     pid = _victim(cell, before)
     os.kill(pid, signal.Signals[cell.signal])
