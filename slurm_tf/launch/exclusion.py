@@ -110,25 +110,43 @@ class Exclusion:
         until = time.monotonic() + _INSIST_SECONDS
         self._looked_at = -1
         while True:
-            if self._looked_at != self._news:
+            is_last = not insists or self._is_ending.is_set() or time.monotonic() >= until
+            # a node that loses its power may still answer a moment after its connections have ended
+            gone = self._gone()
+            if self._looked_at != self._news or gone:
                 self._looked_at, self._looked = self._news, time.monotonic()
-                self._look(goes_on)
-            if not (insists and self._new) or time.monotonic() >= until or self._place.is_cancelled:
-                return
-            # refused until Slurm has put the job back
-            is_last = self._is_ending.is_set()
-            answer = self._ask(slurm.exclusion_command(self._place.job, self.nodes))
-            if answer.code == 0:
-                self._say(f"job {self._place.job} waits, and is to start without {', '.join(self._new)}")
-                self._new = []
-            elif is_last:
+                self._look(gone, goes_on)
+            if insists and self._new:
+                self._offer()
+            is_open = self._new or any(node not in self._found for node in list(self._hosts))
+            if is_last or self._place.is_cancelled or not is_open:
                 return
             self._is_ending.wait(_PAUSE_SECONDS)
 
-    def _look(self, goes_on: bool) -> None:
+    def _offer(self) -> None:
+        """Have the job leave the nodes out now: refused until it waits, as Slurm itself may have put it back."""
+        if self._ask(slurm.exclusion_command(self._place.job, self.nodes)).code == 0:
+            self._say(f"job {self._place.job} waits, and is to start without {', '.join(self._new)}")
+            self._new = []
+
+    def _gone(self) -> List[str]:
+        """Return the nodes that do not answer, of those whose agents are lost; none that was found before."""
+        hosts = dict(self._hosts)
+        if len(hosts) > _MOST_LOST:
+            return []
+        return [
+            node for node, host in hosts.items()
+            if node not in self._found and not ports.is_there(host, _THERE_SECONDS)
+        ]  # fmt: skip
+
+    def _look(self, gone: Sequence[str], goes_on: bool) -> None:
+        """See which nodes are bad, remember them, and settle which are to be left out."""
         place = self._place
         unfit = self._unfit()
-        found = {**unfit, **self._gone(unfit), **self._found}
+        for node in gone:
+            self.is_bad(node, unfit.get(node, "its task was lost, and it does not answer"))
+        found = {**unfit, **self._found}
+        self._looked_at = self._news
         try:
             if not lease.is_ours(place.folder, lease.attempt(place.environ)):
                 return
@@ -147,14 +165,6 @@ class Exclusion:
     def _unfit(self) -> Dict[str, str]:
         nodes = list(expected_nodes(self._place.environ))
         return slurm.unfit(self._ask(slurm.nodes_command(nodes))) if nodes else {}
-
-    def _gone(self, known: Dict[str, str]) -> Dict[str, str]:
-        """Return the nodes that do not answer, of those whose agents are lost and that are not `known` as bad."""
-        hosts = {node: host for node, host in list(self._hosts.items()) if node not in known}
-        if len(hosts) > _MOST_LOST:
-            return {}
-        gone = [node for node, host in hosts.items() if not ports.is_there(host, _THERE_SECONDS)]
-        return dict.fromkeys(gone, "its task was lost, and it does not answer")
 
     def _choose(self, bad: Sequence[str], found: Sequence[str]) -> None:
         """Settle what is left out: all that is `bad`, or else what this attempt `found`, or nothing more."""

@@ -130,6 +130,18 @@ def test_of_nodes_with_lost_agents_those_are_bad_that_do_not_answer(bench: Bench
     assert found.nodes == ["n7", "n8", "n2"]
 
 
+def test_a_node_that_answers_a_moment_longer_is_looked_at_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [True, True]
+    monkeypatch.setattr(exclusion, "_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(ports, "is_there", lambda *_: bool(answers) and answers.pop())
+    found = Exclusion(bench.place, bench.said.append)
+    found.lost("n2", "10.0.0.2")
+    assert found._thread
+    found._thread.join(30)
+    assert list(bad_nodes.known(bench.run)) == ["n2"]
+    assert bench.said[-1] == "job 7 waits, and is to start without n2"
+
+
 def test_that_many_nodes_are_gone_is_not_their_own_doing(bench: Bench, dead: set[str]) -> None:
     found = Exclusion(bench.place, bench.said.append)
     for index in range(exclusion._MOST_LOST + 1):
