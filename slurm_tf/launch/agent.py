@@ -181,7 +181,8 @@ class Agent:
         self._pulse.wakes_at = None
         if self._exit is None:
             self._record(f"{reason}; ending the program")
-            self._exit = 1
+            # srun ends the step with the first agent that ends badly: the one that writes may still save
+            self._exit = 0
             self._alone = self._left_alone(cut)
         number = self._settings["alone"]["signal"]
         if self._writes or (number and not self._listens):
