@@ -226,8 +226,8 @@ class Held:
             time.sleep(0.05)
 
     def story(self) -> str:
-        """Return the end of what everybody has printed."""
-        texts = {"output": self.output(), **{task: self.log(task) for task in self.programs}}
+        """Return its job's state, and the end of what everybody has printed."""
+        texts = {"state": self.state(), "output": self.output(), **{task: self.log(task) for task in self.programs}}
         return "\n".join(f"--- {name}\n{text[-3000:]}" for name, text in texts.items())
 
     def finish(self) -> set[str]:

@@ -72,6 +72,9 @@ def renaming(run: Held) -> Iterator[None]:
 @contextlib.contextmanager
 def _slow_save(run: Held, nth: int, is_there: Callable[[], object]) -> Iterator[int]:
     run.settle()
+    if run.pointer() < run.committed():  # its writer was killed before it said so: the next one does
+        run.allow(run.until + SAVES_EACH)
+        run.settle()
     run.wait("the last checkpoint is on storage", lambda: run.pointer() >= run.until - run.until % SAVES_EACH)
     old, writer = run.pointer(), run.pid(run.trainers[0])
     assert writer

@@ -35,7 +35,8 @@ class Before:
         if cell.phase == "compile":
             done = run.begun(run.trainers[0])[-1]
         elif cell.phase == "requeue":
-            done = run.attempts()[-1]["last"]
+            last = run.attempts()[-1]["last"]  # None: the attempt had nothing new to save
+            done = run.begun(run.trainers[0])[-1] if last is None else last
         elif cell.phase == "step" and cell.strategy == "ps":
             done -= 1
         return cls(run.pids(), run.committed(), done, len(run.output()), _left_alone(run))

@@ -97,7 +97,8 @@ class Trainings:
             shown = self._member.run("scontrol", "--oneliner", "show", "job", job, check=False)
             # slurmctld forgets jobs five minutes after their end
             assert not shown or re.search(rf" JobState=(CANCELLED|FAILED) .* Restarts={restarts} ", shown), shown
-            assert self._member.sacct(job)[0].partition(" ")[0] in ("CANCELLED", "FAILED")
+            states = self._member.sacct(job)
+            assert states[0].partition(" ")[0] in ("CANCELLED", "FAILED"), (job, states)
 
     def whole(self, strategy: str) -> set[str]:
         """Return the bits of a training that was left alone."""
