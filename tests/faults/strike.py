@@ -61,10 +61,12 @@ def strike(run: Held, cell: Cell) -> None:
 
 def _blow(run: Held, cell: Cell, before: Before) -> None:
     if cell.signal == "scancel":
-        # where nobody is there to get the signal, scancel tries again for minutes, and then fails (22.05.8)
-        goes = cell.phase != "requeue"
-        patience = () if goes else ("timeout", "5")
-        run.member.run(*patience, "scancel", *table.SCANCEL[cell.target], run.job, check=goes)
+        words = ("scancel", *table.SCANCEL[cell.target], run.job)
+        if cell.expected == table.REQUEUED:
+            # slurmctld refuses a signal for a job that leaves its nodes, and scancel asks again for a minute (22.05)
+            run.member.run("timeout", "5", *words, check=False)
+        else:
+            run.member.run(*words)
         return
     pid = _victim(cell, before)
     os.kill(pid, signal.Signals[cell.signal])
