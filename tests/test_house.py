@@ -22,6 +22,7 @@ ROOMS = {
     "contract": {"errors"},
     "data": {"errors", "files"},
     "scheduler": {"errors", "units"},
+    "account": {"contract", "data", "errors", "files", "units", "scheduler", "spec.sites"},
     "spec": {"contract", "data", "errors", "units", "scheduler"},
     "submit": {"contract", "data", "errors", "files", "units", "scheduler", "spec", "launch.slurm", "launch.bad_nodes"},
     "launch": {"contract", "errors", "files", "units", "scheduler.hostlist"},
@@ -40,6 +41,7 @@ ROOMS = {
         "train.verify",
     },
     "cli": {
+        "account",
         "contract",
         "data",
         "errors",
