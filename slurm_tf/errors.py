@@ -6,6 +6,8 @@
     ├── TemplateError           2   a template does not render
     ├── UnitError               2   text that is no time, amount of memory or count
     ├── HostlistError           2   text that is no Slurm node list
+    ├── AccountingError        65   a saved table of accounting cannot be read, or not all of it
+    │   └── LedgerError        74   what was kept of accounting cannot be used
     ├── TopologyError          65   the tasks that came cannot form the cluster that was asked for
     ├── AllocationError        69   not inside a Slurm step, or its variables contradict each other
     ├── SchedulerError          1   Slurm refused something, in its own words
@@ -74,6 +76,18 @@ class HostlistError(SlurmTfError, ValueError):
     def __init__(self, found: str, needed: str, part: str) -> None:
         super().__init__(found, needed)
         self.part = part
+
+
+class AccountingError(SlurmTfError):
+    """A saved table of accounting cannot be read, or not all of it."""
+
+    exit_code = 65
+
+
+class LedgerError(AccountingError):
+    """What was kept of accounting cannot be used: it is locked, corrupt, or of a newer slurm-tf."""
+
+    exit_code = 74
 
 
 class TopologyError(SlurmTfError):

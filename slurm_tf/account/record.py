@@ -67,6 +67,7 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     used_memory: int | None = None  # bytes
     gpu_use: float | None = None  # percent
     energy: int | None = None  # joules
+    out_of_memory: bool = False  # it or one of its steps was ended for its memory: the job may say FAILED
 
     @property
     def key(self) -> Key:

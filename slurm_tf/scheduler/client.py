@@ -124,17 +124,13 @@ def run(
     Raises UnreachableError if it is not installed, takes longer, or says that its daemon does not answer, and
     SchedulerError if it fails otherwise: with the command, its exit code and its own words.
     """
-    # times without a zone, as they are parsed here; lists of indexes in full; no site's or user's own formats
-    own = {"SLURM_TIME_FORMAT": "standard", "SLURM_BITSTR_LEN": "0", "LC_ALL": "C.UTF-8"}
-    drop = ("SQUEUE_", "SACCT_", "SINFO_")
-    kept = {n: v for n, v in (os.environ if environ is None else environ).items() if not n.startswith(drop)}
     try:
         done = subprocess.run(
-            list(argv), env={**kept, **own}, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=seconds, check=False,
+            list(argv), env=environment(environ), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            errors="replace", timeout=seconds, check=False,
         )  # fmt: skip
     except FileNotFoundError as error:
-        raise UnreachableError(f"no {argv[0]} here", "Slurm's commands in PATH", "do it on a login node") from error
+        raise missing(argv[0]) from error
     except subprocess.TimeoutExpired as error:
         raise UnreachableError(f"{argv[0]} did not answer in {seconds:.0f} s") from error
     if done.returncode:
@@ -142,6 +138,20 @@ def run(
         kind = kind_of(words)
         raise kind(f"{words or 'no message'} ({argv[0]} ended with exit code {done.returncode})")
     return done
+
+
+def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables for Slurm's commands: times without a zone, as they are parsed here, lists of indexes in
+    full, no site's or user's own formats.
+    """
+    drop = ("SQUEUE_", "SACCT_", "SINFO_")
+    kept = {n: v for n, v in (os.environ if environ is None else environ).items() if not n.startswith(drop)}
+    return {**kept, "SLURM_TIME_FORMAT": "standard", "SLURM_BITSTR_LEN": "0", "LC_ALL": "C.UTF-8"}
+
+
+def missing(command: str) -> UnreachableError:
+    """Return the error for a command that is not here."""
+    return UnreachableError(f"no {command} here", "Slurm's commands in PATH", "do it on a login node")
 
 
 def kind_of(words: str) -> type[SchedulerError]:

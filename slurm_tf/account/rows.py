@@ -1,0 +1,224 @@
+"""Rows as sacct prints them, jobs and their steps, become records: a step is folded into its job as it streams by.
+
+Columns come in any order, and of any release from 17.11 on; sources of formats are in scheduler/amounts.py.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from operator import itemgetter
+
+from slurm_tf import units
+from slurm_tf.account import jobstats
+from slurm_tf.account.notes import Notes
+from slurm_tf.account.record import UsageRecord
+from slurm_tf.errors import UnitError
+from slurm_tf.scheduler import amounts
+from slurm_tf.scheduler.records import said
+
+# What sacct is asked for; what nobody can do without is in NEEDED. Releases lack some: tests/vectors.
+ASKED = (
+    "JobID", "JobIDRaw", "State", "Cluster", "SLUID", "Submit", "Eligible", "Start", "End", "ElapsedRaw", "User",
+    "Account", "Partition", "QOS", "WCKey", "ExitCode", "TimelimitRaw", "Restarts", "AllocTRES", "TotalCPU", "MaxRSS",
+    "NTasks", "TRESUsageInTot", "ConsumedEnergyRaw", "NodeList", "Reason", "JobName", "Comment", "AdminComment",
+    "Extra", "SubmitLine", "WorkDir",
+)  # fmt: skip
+# What stands in where a saved table lacks the column before it.
+_OTHERS = ("Elapsed", "Timelimit", "AllocCPUS", "NCPUS", "AllocNodes", "NNodes", "ReqMem")
+COLUMNS = ASKED + _OTHERS
+NEEDED = ("State", "Start", "End")
+_IDS = ("JobID", "JobIDRaw")
+# Free text, which may hold a table's delimiter and newlines; the likeliest first.
+FREE = ("JobName", "Comment", "SubmitLine", "WorkDir", "AdminComment", "Extra", "SystemComment", "Constraints")
+_INDEX = {name: index for index, name in enumerate(COLUMNS)}
+(
+    _ID, _RAW, _STATE, _CLUSTER, _SLUID, _SUBMIT, _ELIGIBLE, _START, _END, _ELAPSED_RAW, _USER, _ACCOUNT, _PARTITION,
+    _QOS, _WCKEY, _EXIT, _LIMIT_RAW, _RESTARTS, _TRES, _CPU, _RSS, _TASKS, _USED, _ENERGY, _NODES, _REASON, _NAME,
+    _COMMENT, _ADMIN, _EXTRA, _LINE, _DIR, _ELAPSED, _LIMIT, _ALLOC_CPUS, _NCPUS, _ALLOC_NODES, _NNODES, _REQ_MEM,
+) = range(len(COLUMNS))  # fmt: skip
+_OOM = "OUT_OF_ME"  # also as columns cut it
+
+
+def missing(names: Sequence[str]) -> list[str]:
+    """Return the columns that records cannot be made without and that `names` lack."""
+    lacking = [name for name in NEEDED if name not in names]
+    return lacking if any(name in names for name in _IDS) else ["JobID", *lacking]
+
+
+@dataclass(slots=True)
+class _Use:
+    """What the steps of one incarnation used, as far as they have come by."""
+
+    cpu: float = 0.0
+    memory: int | None = None
+    gpu_seconds: float | None = None  # percent times seconds, over all its GPUs
+    out_of_memory: bool = False
+    has_cpu: bool = False
+
+
+class Rows:
+    """Makes records of rows with the columns `names`; `now` is until when what runs is counted if no row says so."""
+
+    def __init__(self, names: Sequence[str], notes: Notes, now: int) -> None:
+        self._notes, self._now = notes, now
+        self._pick = itemgetter(*(names.index(name) if name in names else -1 for name in COLUMNS))
+
+    def records(self, table: Iterable[list[str]]) -> Iterator[UsageRecord]:
+        """Yield a record for each row of a job; rows of steps come after their job's, as sacct prints them."""
+        job: tuple[str, ...] | None = None
+        use: _Use | None = None
+        for row in table:
+            row.append("")  # the column that is not there
+            values = self._pick(row)
+            if "." not in (values[_ID] or values[_RAW]):
+                if job is not None and (record := self._record(job, use)):
+                    yield record
+                job, use = values, None
+            elif job is not None and _is_step_of(values, job):
+                use = self._step(use or _Use(), values)
+            else:
+                self._notes.orphans.add(values[_ID] or values[_RAW])
+        if job is not None and (record := self._record(job, use)):
+            yield record
+
+    def _step(self, use: _Use, step: tuple[str, ...]) -> _Use:
+        """Add a step; .extern spans the whole allocation and does nothing."""
+        if not step[_ID].endswith(".extern"):
+            try:
+                _add(use, step)
+            except (UnitError, ValueError) as error:
+                self._notes.unreadable.add(f"step {step[_ID]}: {error}")
+        return use
+
+    def _record(self, job: tuple[str, ...], use: _Use | None) -> UsageRecord | None:
+        """Return the record of a job's row and what its steps used; None, and a note, if it cannot be read."""
+        try:
+            return self._made(job, use)
+        except (UnitError, ValueError) as error:
+            self._notes.unreadable.add(f"job {job[_ID] or job[_RAW]}: {error}")
+            return None
+
+    def _made(self, job: tuple[str, ...], use: _Use | None) -> UsageRecord:
+        (
+            id_, raw, state, cluster, sluid, submit, eligible, start, end, elapsed, user, account, partition, qos,
+            wckey, exit_code, limit, restarts, tres, cpu, rss, _, _, energy, nodes, reason, name, comment,
+            admin_comment, extra, submit_line, work_dir, *others,
+        ) = job  # fmt: skip
+        started, ended = time(start), time(end)
+        suspended, until = self._elapsed(started, ended, elapsed, others[0])
+        held = _NOTHING
+        if started is not None:
+            held = amounts.tres(tres)
+            if not (held.cpus and held.memory and held.nodes):
+                held = _completed(held, *others[2:])
+        if use is None:
+            use = _Use() if rss else _UNSEEN
+        cpu_used = use.cpu if use.has_cpu else amounts.seconds(cpu) if cpu else 0.0
+        memory_used = use.memory or (_resident(job) if rss else 0)
+        status, _, signal = exit_code.partition(":")
+        gpu_use = _gpu_use(use, held.gpus, started, ended, admin_comment) if held.gpus else None
+        return UsageRecord(
+            id_ or raw, raw or id_, state, cluster, sluid,
+            time(submit), time(eligible), started, ended, until, suspended,
+            user, account, partition, qos, wckey, name, comment, admin_comment, extra, submit_line, work_dir,
+            said(nodes), said(reason), int(status) if status else None, int(signal) if signal else None,
+            held.cpus, held.nodes, held.gpus, held.gpu_type, held.memory, held.billing,
+            int(limit) if limit.isdigit() else _limit(limit or others[1]),
+            amounts.number(restarts) if restarts else None,
+            # nothing of both is what is printed where nobody measured
+            cpu_used if cpu_used or memory_used else None, memory_used or None, gpu_use,
+            amounts.number(energy) or None if energy else None, use.out_of_memory or state.startswith(_OOM),
+        )  # fmt: skip
+
+    def _elapsed(self, started: int | None, ended: int | None, raw: str, text: str) -> tuple[int, int | None]:
+        """Return for how long it was suspended, and, of one that runs, until when it has run for sure.
+
+        Elapsed is end or sacct's own now, less the start and the time suspended (slurmdbd, 20.11 to 26.05).
+        """
+        if started is None or (ended is not None and not raw and not text):
+            return 0, None
+        if ended is None:
+            known = int(raw or amounts.seconds(text)) if raw or text else None
+            return 0, self._now if known is None else started + known
+        missing = ended - started - int(raw or amounts.seconds(text))
+        return (missing if missing > 0 else 0), None
+
+
+_NOTHING = amounts.Tres()
+_UNSEEN = _Use()  # of a job without steps
+
+
+def _is_step_of(step: tuple[str, ...], job: tuple[str, ...]) -> bool:
+    """Whether a step is the job's; "12.0+1", as some releases print it, is of component 1 of job 12."""
+    if step[_RAW] and job[_RAW]:
+        return step[_RAW].partition(".")[0] == job[_RAW]
+    owner, _, rest = step[_ID].partition(".")
+    return owner == job[_ID] or ("+" in rest and owner == job[_ID].partition("+")[0])
+
+
+def _add(use: _Use, step: tuple[str, ...]) -> None:
+    if step[_CPU]:
+        use.cpu += amounts.seconds(step[_CPU])
+        use.has_cpu = True
+    counted = amounts.used(step[_USED]) if step[_USED] else {}
+    memory = amounts.size(counted["mem"]) if counted.get("mem") else _resident(step)
+    if memory:
+        use.memory = max(use.memory or 0, memory)
+    busy = counted.get("gres/gpuutil")
+    if busy and step[_ELAPSED_RAW]:
+        use.gpu_seconds = (use.gpu_seconds or 0.0) + amounts.count(busy) * int(step[_ELAPSED_RAW])
+    if step[_STATE].startswith(_OOM):
+        use.out_of_memory = True
+
+
+def _resident(row: tuple[str, ...]) -> int:
+    """Return the most that the tasks of a step can have held together."""
+    return amounts.size(row[_RSS]) * int(row[_TASKS] or 1) if row[_RSS] else 0
+
+
+def _gpu_use(use: _Use, gpus: int, started: int | None, ended: int | None, admin_comment: str) -> float | None:
+    """Return how busy the GPUs were, in percent: as Slurm recorded it, or as jobstats did."""
+    if use.gpu_seconds is not None and started is not None and ended is not None and ended > started:
+        return use.gpu_seconds / (gpus * (ended - started))
+    return jobstats.gpu_use(admin_comment) if admin_comment.startswith("JS1:") else None
+
+
+def _completed(
+    held: amounts.Tres, alloc_cpus: str, ncpus: str, alloc_nodes: str, nnodes: str, req_mem: str
+) -> amounts.Tres:
+    """Return what an allocation holds with CPUs, nodes and memory from other columns where AllocTRES lacks them."""
+    cpus = held.cpus or amounts.count(alloc_cpus or ncpus or "0")
+    nodes = held.nodes or amounts.count(alloc_nodes or nnodes or "0")
+    memory = held.memory or (amounts.requested_memory(req_mem, cpus, nodes) if req_mem else 0)
+    return held._replace(cpus=cpus, nodes=nodes, memory=memory)
+
+
+def _limit(text: str) -> int | None:
+    """Return minutes; None for UNLIMITED, Partition_Limit and what else Slurm says where it has no number."""
+    if ":" not in text:
+        return None
+    limit = units.parse_time(text)
+    return None if limit is None else int(limit.total_seconds()) // 60
+
+
+def time(text: str) -> int | None:
+    """Return seconds since the epoch for "1700000000" or a local time "2023-11-14T22:13:20"; None for Slurm's words
+    for never. Raises ValueError.
+    """
+    if len(text) == _ISO:
+        return _minute(text[:16]) + int(text[17:])
+    if text in _NEVER:
+        return None
+    found = int(text)
+    return found if 0 < found < _NO_TIME else None
+
+
+@lru_cache(maxsize=8192)
+def _minute(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp())
+
+
+_NEVER = frozenset(("", "Unknown", "None", "N/A"))
+_NO_TIME = 2**32 - 2  # NO_VAL
+_ISO = len("2023-11-14T22:13:20")

@@ -1,0 +1,114 @@
+"""Tables that somebody saved with `sacct -P`: of any release, any columns, any delimiter."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from slurm_tf.account.notes import Notes
+from slurm_tf.account.record import Key, UsageRecord, Window
+from slurm_tf.account.rows import COLUMNS, Rows, missing
+from slurm_tf.account.seen import Seen
+from slurm_tf.account.source import noted, selected
+from slurm_tf.account.table import Header, Table
+from slurm_tf.errors import AccountingError
+
+_BLOCK = 1 << 20
+# Rows of running jobs wait for a later file's row of the same: so many, then they are taken as they come.
+_HELD = 10_000
+
+
+class FileSource:
+    """Reads a file, or standard input for "-". `form`: the columns as --format names them, for one without a header.
+
+    Times are local to the environment's TZ, as sacct prints them, or seconds since the epoch (SLURM_TIME_FORMAT=%s).
+    A job that runs is counted until the file was saved. Files may be put together: each incarnation counts once, and
+    ended before running.
+    """
+
+    def __init__(self, path: str, form: str = "", delimiter: str = "") -> None:
+        self.path, self.form, self.delimiter = path, form, delimiter
+        self.notes = Notes()
+
+    def records(
+        self, window: Window, users: Sequence[str] = (), accounts: Sequence[str] = (), jobs: Sequence[str] = ()
+    ) -> Iterator[UsageRecord]:
+        """Yield what the file has. Raises AccountingError for what is no table of sacct's, or not all of it."""
+        notes = self.notes = Notes()
+        with self._open() as file:
+            now = int(time.time() if self.path == "-" else os.fstat(file.fileno()).st_mtime)
+            found = once(self._read(file, notes, now), notes)
+            chosen = selected(found, window, now, frozenset(users), frozenset(accounts), frozenset(jobs))
+            yield from noted(chosen, notes, window, now)
+
+    @contextmanager
+    def _open(self) -> Iterator[BinaryIO]:
+        if self.path == "-":
+            yield sys.stdin.buffer
+            return
+        try:
+            with open(self.path, "rb") as file:
+                yield file
+        except OSError as error:
+            raise AccountingError(f"it cannot be read: {error.strerror}", where=self.path) from error
+
+    def _read(self, file: BinaryIO, notes: Notes, now: int) -> Iterator[UsageRecord]:
+        table = Table(lines(file, self.path), self.path, notes.unreadable)
+        header: Header | None = table.begin(self.form, self.delimiter)
+        while header is not None:
+            lacking = missing(header.names)
+            if lacking:
+                raise AccountingError(
+                    f"there is no column {', '.join(lacking)}", "it",
+                    "sacct -P --duplicates --format=JobID,State,Submit,Start,End,ElapsedRaw,User,Account,AllocTRES,...",
+                    where=self.path,
+                )  # fmt: skip
+            notes.missing_fields += [name for name in COLUMNS if name not in header.names + tuple(notes.missing_fields)]
+            notes.unknown_fields += [name for name in header.unknown if name not in notes.unknown_fields]
+            yield from Rows(header.names, notes, now).records(table.rows(header))
+            header = table.next_header
+
+
+def once(records: Iterator[UsageRecord], notes: Notes) -> Iterator[UsageRecord]:
+    """Yield each incarnation once: the one that has ended, or the one that has run longest."""
+    seen = Seen()
+    running: dict[Key, UsageRecord] = {}
+    for record in records:
+        key = record.key
+        if record.ended is None and record.started is not None and len(running) < _HELD:
+            other = running.get(key)
+            notes.repeated += other is not None
+            if other is None or (record.counted_until or 0) > (other.counted_until or 0):
+                running[key] = record
+        elif seen.add(key):
+            yield record
+        else:
+            notes.repeated += 1
+    for key, record in running.items():
+        if seen.add(key):
+            yield record
+        else:
+            notes.repeated += 1
+
+
+def lines(file: BinaryIO, where: str) -> Iterator[str]:
+    """Yield a file's lines; bytes that are no UTF-8 as backslash, x and two digits.
+
+    Raises AccountingError if the last one has no end.
+    """
+    rest = b""
+    while block := file.read(_BLOCK):
+        whole, newline, after = block.rpartition(b"\n")
+        if not newline:
+            rest += block
+            continue
+        text = (rest + whole).decode(errors="backslashreplace")
+        yield from text.replace("\r\n", "\n").removesuffix("\r").split("\n")
+        rest = after
+    if rest:
+        raise AccountingError(
+            "the file ends inside a row", "all that sacct printed",
+            "save it again; or end it with a newline, if it is all", where=where,
+        )  # fmt: skip

@@ -1,0 +1,81 @@
+"""Where records come from: one protocol, and sacct. saved.py, ledger.py and pyslurm.py have the others."""
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Protocol
+
+from slurm_tf.account.notes import Notes
+from slurm_tf.account.record import UsageRecord, Window
+from slurm_tf.account.rows import ASKED, Rows, missing
+from slurm_tf.errors import SchedulerError
+from slurm_tf.scheduler import sacct
+from slurm_tf.scheduler.records import whole
+
+
+class Source(Protocol):
+    """Yields each incarnation once that a window overlaps, and keeps none of them.
+
+    `notes` are those of the newest call of `records`, complete once it is through.
+    """
+
+    notes: Notes
+
+    def records(
+        self, window: Window, users: Sequence[str] = (), accounts: Sequence[str] = (), jobs: Sequence[str] = ()
+    ) -> Iterator[UsageRecord]:
+        """Yield the records of these users, accounts and jobs; of all that the source has where none are named.
+
+        Raises SchedulerError and what the source's own docstring says, also after some records: they are not all then.
+        """
+
+
+class SacctSource:
+    """Asks sacct, once for each call; without `all_users` and without users, for one's own jobs (root: for all)."""
+
+    def __init__(self, all_users: bool = False, seconds: float = sacct.SECONDS) -> None:
+        self.all_users, self.seconds = all_users, seconds
+        self.notes = Notes()
+
+    def records(
+        self, window: Window, users: Sequence[str] = (), accounts: Sequence[str] = (), jobs: Sequence[str] = ()
+    ) -> Iterator[UsageRecord]:
+        """Yield what sacct prints, as it prints it. Raises SchedulerError."""
+        notes = self.notes = Notes()
+        known = sacct.fields()
+        names = [name for name in ASKED if name in known]
+        lacking = missing(names)
+        if lacking:
+            raise SchedulerError(f"sacct --helpformat does not name {', '.join(lacking)}", "Slurm 17.11 or newer")
+        notes.missing_fields = [name for name in ASKED if name not in known]
+        now = int(time.time())
+        # asked for "42_3", sacct (22.05.8) finds nothing as long as the task is pending
+        ids = list(dict.fromkeys(map(whole, jobs)))
+        table = sacct.rows(names, *window, users, accounts, ids, self.all_users, self.seconds)
+        yield from noted(selected(Rows(names, notes, now).records(table), window, now, jobs=jobs), notes, window, now)
+
+
+def selected(
+    records: Iterable[UsageRecord],
+    window: Window,
+    now: int,
+    users: Collection[str] = (),
+    accounts: Collection[str] = (),
+    jobs: Collection[str] = (),
+) -> Iterator[UsageRecord]:
+    """Yield those that the window overlaps, of these users, accounts and jobs, each of which may be no matter."""
+    start, end = window
+    for record in records:
+        if (
+            record.overlaps(start, end, now)
+            and (not users or record.user in users)
+            and (not accounts or record.account in accounts)
+            and (not jobs or record.id in jobs or record.job in jobs or record.raw_id in jobs)
+        ):
+            yield record
+
+
+def noted(records: Iterable[UsageRecord], notes: Notes, window: Window, now: int) -> Iterator[UsageRecord]:
+    """Yield all, and note what is to be said of them."""
+    for record in records:
+        notes.see(record, *window, now)
+        yield record

@@ -1,0 +1,207 @@
+"""Lines of a saved table become rows of fields, also where names hold the delimiter or newlines."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from slurm_tf.account.notes import Named
+from slurm_tf.account.rows import FREE
+from slurm_tf.errors import AccountingError
+from slurm_tf.scheduler.sacct_fields import KNOWN, named
+
+_HEADER = re.compile(r"(?P<word>[A-Za-z]\w*)(?P<delimiter>[^A-Za-z0-9_]*)", re.ASCII)
+_DIGITS = frozenset("0123456789")
+_CAPITALS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+# No row of sacct's is longer; only what is no row is.
+_LONGEST = 1 << 20
+_EARLY = 3
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d|\d{1,10}|Unknown|None|)", re.ASCII)
+_CLOCK = re.compile(r"((\d+-)?(\d+:)?\d+:\d+(\.\d+)?|)", re.ASCII)
+_NUMBER = re.compile(r"\d*", re.ASCII)
+_TRES = re.compile(r"([\w/:.-]+=[^,=|]*(,[\w/:.-]+=[^,=|]*)*)?", re.ASCII)
+# What a field of known form looks like: by it, a row with too many delimiters is taken apart.
+_FORMS = {
+    "JobID": re.compile(r"\d+(_(\d+|\[[^\]]*\]?)|\+\d+)?(\..*)?", re.ASCII),
+    "JobIDRaw": re.compile(r"\d+(\..*)?", re.ASCII),
+    "State": re.compile(r"[A-Z][A-Z_]*( by \d+)?\+?", re.ASCII),
+    **dict.fromkeys(("Submit", "Eligible", "Start", "End"), _TIME),
+    **dict.fromkeys(("Elapsed", "CPUTime", "TotalCPU", "UserCPU", "SystemCPU"), _CLOCK),
+    **dict.fromkeys(("ElapsedRaw", "CPUTimeRAW", "AllocCPUS", "NCPUS", "NNodes", "AllocNodes", "NTasks"), _NUMBER),
+    **dict.fromkeys(("ReqTRES", "AllocTRES", "TRESUsageInTot", "TRESUsageInAve", "TRESUsageInMax"), _TRES),
+    "ExitCode": re.compile(r"(\d+:\d+)?", re.ASCII),
+}
+
+
+class Header(NamedTuple):
+    """A table's columns by the names that sacct has for them, and what stands between two.
+
+    `closed`: it also stands after the last (--parsable, not --parsable2).
+    """
+
+    names: tuple[str, ...]
+    delimiter: str
+    closed: bool
+    unknown: tuple[str, ...]
+
+    @property
+    def id_at(self) -> int:
+        """Where a row's job id is."""
+        return self.names.index("JobID" if "JobID" in self.names else "JobIDRaw")
+
+    @property
+    def state_at(self) -> int:
+        """Where a row's state is."""
+        return self.names.index("State")
+
+    @property
+    def leads(self) -> bool:
+        """Whether free text stands before the id, so that a row may begin with a line that shows none."""
+        return any(name in FREE for name in self.names[: self.id_at])
+
+    def fit(self, text: str) -> list[str] | None:
+        """Return the fields of a row; where there are too many, one of free text has the rest. None if it is no row."""
+        fields = text.split(self.delimiter)
+        width = len(self.names) + self.closed
+        if len(fields) == width:
+            return fields if self._is_row(fields) else None
+        more = len(fields) - width + 1
+        for name in FREE if more > 1 else ():
+            if name in self.names:
+                at = self.names.index(name)
+                row = [*fields[:at], self.delimiter.join(fields[at : at + more]), *fields[at + more :]]
+                if self._is_row(row):
+                    return row
+        return None
+
+    def _is_row(self, fields: Sequence[str]) -> bool:
+        named = zip(self.names, fields, strict=False)
+        has_end = not self.closed or not fields[-1]
+        return has_end and all(_FORMS[name].fullmatch(field) for name, field in named if name in _FORMS)
+
+
+class Table:
+    """The lines of a file; rows that cannot be read are named in `unreadable`. `where` is what errors say."""
+
+    def __init__(self, lines: Iterator[str], where: str, unreadable: Named) -> None:
+        self._lines, self._where, self._unreadable = lines, where, unreadable
+        self._number = 0  # of the line that was read last
+        self._first: str | None = None  # a line that was read and not yet used
+        self.next_header: Header | None = None
+
+    def begin(self, form: str = "", delimiter: str = "") -> Header:
+        """Return the header: the first line, or the columns that `form` names. Raises AccountingError."""
+        first = self._next()
+        if first is None:
+            raise AccountingError("the file is empty", "a header and rows of sacct -P", where=self._where)
+        header = read_header(first, delimiter)
+        if form:
+            if header is None:  # a header that repeats the form is no row
+                self._first = first
+            return self._from_form(form, header.delimiter if header else delimiter or "|", first)
+        if header is None:
+            raise AccountingError(
+                f"the first line is no header: {first[:100]!r}", "the names of columns, with a delimiter between",
+                "save it with sacct -P and without --noheader, or name the columns with --format", where=self._where,
+            )  # fmt: skip
+        return header
+
+    def _from_form(self, form: str, delimiter: str, first: str) -> Header:
+        words = [word.strip().partition("%")[0] for word in form.split(",") if word.strip()]
+        found = {word: named(word) for word in words}
+        unknown = [word for word, name in found.items() if name is None]
+        if unknown or not words:
+            raise AccountingError(f"--format names {', '.join(unknown) or 'nothing'}", "fields of sacct --helpformat")
+        names = tuple(name for word in words if (name := found[word]))
+        return Header(names, delimiter, first.endswith(delimiter), ())
+
+    def rows(self, header: Header) -> Iterator[list[str]]:
+        """Yield the rows until the end or until another header, which is `next_header` then. Raises AccountingError."""
+        self.next_header = None
+        delimiter, width = header.delimiter, len(header.names) + header.closed
+        id_at, state_at = header.id_at, header.state_at
+        held: list[str] | None = None  # a row that is whole, but may go on in the next line
+        part = ""  # lines that are no whole row yet
+        while (line := self._next()) is not None:
+            fields = line.split(delimiter)
+            if len(fields) == width and fields[id_at][:1] in _DIGITS and fields[state_at][:1] in _CAPITALS and not part:
+                if held is not None:
+                    yield held
+                held = fields
+                continue
+            if fields[0] in KNOWN and (other := read_header(line, delimiter)):
+                self._give_up(part)
+                part = ""
+                if other == header:
+                    continue
+                self.next_header = other
+                break
+            whole, held, part = self._mended(header, held, part, line)
+            if whole is not None:
+                yield whole
+        if held is not None:
+            yield held
+        self._end(header, part)
+
+    def _mended(
+        self, header: Header, held: list[str] | None, part: str, line: str
+    ) -> tuple[list[str] | None, list[str] | None, str]:
+        """Return a row that is whole, the row held now, and the lines that are none yet, after a line that is no row
+        by itself, or one that comes after such.
+        """
+        alone = header.fit(line)
+        if alone is not None and not (part and header.leads and header.fit(f"{part}\n{line}")):
+            self._give_up(part)
+            return held, alone, ""
+        if held is not None and not part and header.names[-1] in FREE and not header.closed:
+            held[-1] += f"\n{line}"
+            return None, held, ""
+        text = f"{part}\n{line}" if part else line
+        self._check(header, held, text)
+        row = header.fit(text)
+        return (held, None, text) if row is None else (held, row, "")
+
+    def _check(self, header: Header, held: list[str] | None, text: str) -> None:
+        if (held is None and self._number <= _EARLY and header.delimiter not in text) or len(text) > _LONGEST:
+            raise AccountingError(
+                f"line {self._number} is no row: {text[:100]!r}",
+                f"{len(header.names)} fields with {header.delimiter!r} between them", where=self._where,
+            )  # fmt: skip
+
+    def _give_up(self, part: str) -> None:
+        if part:
+            self._unreadable.add(f"before line {self._number}: {part[:200]!r}")
+
+    def _end(self, header: Header, part: str) -> None:
+        if part.count(header.delimiter) + 1 >= len(header.names):
+            self._give_up(part)
+        elif part.strip():
+            raise AccountingError(
+                f"it ends inside a row: {part[:100]!r}", f"{len(header.names)} fields", "save it again",
+                where=self._where,
+            )  # fmt: skip
+
+    def _next(self) -> str | None:
+        line, self._first = self._first, None
+        if line is None:
+            line = next(self._lines, None)
+            self._number += 1
+        return line
+
+
+def read_header(line: str, delimiter: str = "") -> Header | None:
+    """Return the header that a line is; its delimiter is what stands after the first name. None if it is none.
+
+    Raises AccountingError for a table whose columns are filled up with blanks: they are cut as well.
+    """
+    match = _HEADER.match(line.lstrip(" "))
+    delimiter = delimiter or (match["delimiter"] if match else "")
+    if match is None or match["word"] not in KNOWN:
+        return None
+    if delimiter and not delimiter.strip(" "):
+        raise AccountingError("columns filled up with blanks, in which sacct cuts names", "a table of sacct -P")
+    words = line.split(delimiter) if delimiter else [line]
+    closed = len(words) > 1 and not words[-1]
+    names = tuple(words[:-1] if closed else words)
+    if not all(re.fullmatch(r"\w+", name, re.ASCII) for name in names):
+        return None
+    return Header(names, delimiter or "|", closed, tuple(name for name in names if name not in KNOWN))
