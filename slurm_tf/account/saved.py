@@ -16,6 +16,7 @@ from slurm_tf.account.table import Header, Table
 from slurm_tf.errors import AccountingError
 
 _BLOCK = 1 << 20
+_LONGEST = 16 << 20
 # Rows of running jobs wait for a later file's row of the same: so many, then they are taken as they come.
 _HELD = 10_000
 
@@ -98,17 +99,18 @@ def lines(file: BinaryIO, where: str) -> Iterator[str]:
 
     Raises AccountingError if the last one has no end.
     """
-    rest = b""
-    while block := file.read(_BLOCK):
-        whole, newline, after = block.rpartition(b"\n")
-        if not newline:
-            rest += block
-            continue
-        text = (rest + whole).decode(errors="backslashreplace")
-        yield from text.replace("\r\n", "\n").removesuffix("\r").split("\n")
-        rest = after
+    first = file.readline(_LONGEST)
+    mark = b"\r\n" if first.endswith(b"\r\n") else b"\n"
+    rest = first
+    while len(rest) <= _LONGEST:
+        block = file.read(_BLOCK)
+        whole, newline, rest = (rest + block).rpartition(mark)
+        if newline:
+            yield from whole.decode(errors="backslashreplace").split(mark.decode())
+        if not block:
+            break
     if rest:
         raise AccountingError(
-            "the file ends inside a row", "all that sacct printed",
+            "the file ends inside a row, or is no text", "all that sacct printed",
             "save it again; or end it with a newline, if it is all", where=where,
         )  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from slurm_tf.account.notes import Named
-from slurm_tf.account.rows import FREE
+from slurm_tf.account.rows import FREE, missing
 from slurm_tf.errors import AccountingError
 from slurm_tf.scheduler.sacct_fields import KNOWN, named
 
@@ -19,6 +19,7 @@ _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d|\d{1,10}|Unknown|None|)", r
 _CLOCK = re.compile(r"((\d+-)?(\d+:)?\d+:\d+(\.\d+)?|)", re.ASCII)
 _NUMBER = re.compile(r"\d*", re.ASCII)
 _TRES = re.compile(r"([\w/:.-]+=[^,=|]*(,[\w/:.-]+=[^,=|]*)*)?", re.ASCII)
+_LINE = re.compile(r"[^\n]*")
 # What a field of known form looks like: by it, a row with too many delimiters is taken apart.
 _FORMS = {
     "JobID": re.compile(r"\d+(_(\d+|\[[^\]]*\]?)|\+\d+)?(\..*)?", re.ASCII),
@@ -58,6 +59,12 @@ class Header(NamedTuple):
         """Whether free text stands before the id, so that a row may begin with a line that shows none."""
         return any(name in FREE for name in self.names[: self.id_at])
 
+    def begins(self, text: str) -> bool:
+        """Whether a row can begin so and be cut by a newline, in its first field of free text at the earliest."""
+        fields = text.split(self.delimiter)
+        first = next((at for at, name in enumerate(self.names) if name in FREE), len(self.names))
+        return len(fields) > max(first, self.id_at) and self._matches(fields[:first])
+
     def fit(self, text: str) -> list[str] | None:
         """Return the fields of a row; where there are too many, one of free text has the rest. None if it is no row."""
         fields = text.split(self.delimiter)
@@ -74,9 +81,11 @@ class Header(NamedTuple):
         return None
 
     def _is_row(self, fields: Sequence[str]) -> bool:
+        return (not self.closed or not fields[-1]) and self._matches(fields)
+
+    def _matches(self, fields: Sequence[str]) -> bool:
         named = zip(self.names, fields, strict=False)
-        has_end = not self.closed or not fields[-1]
-        return has_end and all(_FORMS[name].fullmatch(field) for name, field in named if name in _FORMS)
+        return all(_FORMS.get(name, _LINE).fullmatch(field) for name, field in named if name not in FREE)
 
 
 class Table:
@@ -120,17 +129,22 @@ class Table:
         delimiter, width = header.delimiter, len(header.names) + header.closed
         id_at, state_at = header.id_at, header.state_at
         held: list[str] | None = None  # a row that is whole, but may go on in the next line
-        part = ""  # lines that are no whole row yet
+        part: str | None = None  # lines that are no whole row yet
         while (line := self._next()) is not None:
             fields = line.split(delimiter)
-            if len(fields) == width and fields[id_at][:1] in _DIGITS and fields[state_at][:1] in _CAPITALS and not part:
+            if (
+                len(fields) == width
+                and fields[id_at][:1] in _DIGITS
+                and fields[state_at][:1] in _CAPITALS
+                and part is None
+            ):
                 if held is not None:
                     yield held
                 held = fields
                 continue
-            if fields[0] in KNOWN and (other := read_header(line, delimiter)):
+            if fields[0] in KNOWN and (other := read_header(line, delimiter)) and not missing(other.names):
                 self._give_up(part)
-                part = ""
+                part = None
                 if other == header:
                     continue
                 self.next_header = other
@@ -143,22 +157,25 @@ class Table:
         self._end(header, part)
 
     def _mended(
-        self, header: Header, held: list[str] | None, part: str, line: str
-    ) -> tuple[list[str] | None, list[str] | None, str]:
+        self, header: Header, held: list[str] | None, part: str | None, line: str
+    ) -> tuple[list[str] | None, list[str] | None, str | None]:
         """Return a row that is whole, the row held now, and the lines that are none yet, after a line that is no row
         by itself, or one that comes after such.
         """
+        text = line if part is None else f"{part}\n{line}"
         alone = header.fit(line)
-        if alone is not None and not (part and header.leads and header.fit(f"{part}\n{line}")):
+        if alone is not None and not (part is not None and header.leads and header.fit(text)):
             self._give_up(part)
-            return held, alone, ""
-        if held is not None and not part and header.names[-1] in FREE and not header.closed:
-            held[-1] += f"\n{line}"
-            return None, held, ""
-        text = f"{part}\n{line}" if part else line
+            return held, alone, None
         self._check(header, held, text)
         row = header.fit(text)
-        return (held, None, text) if row is None else (held, row, "")
+        if row is not None:
+            return held, row, None
+        if held is not None and not header.begins(text):
+            row = header.fit(f"{header.delimiter.join(held)}\n{text}")
+            if row is not None:
+                return None, row, None
+        return None, held, text
 
     def _check(self, header: Header, held: list[str] | None, text: str) -> None:
         if (held is None and self._number <= _EARLY and header.delimiter not in text) or len(text) > _LONGEST:
@@ -167,11 +184,13 @@ class Table:
                 f"{len(header.names)} fields with {header.delimiter!r} between them", where=self._where,
             )  # fmt: skip
 
-    def _give_up(self, part: str) -> None:
+    def _give_up(self, part: str | None) -> None:
         if part:
             self._unreadable.add(f"before line {self._number}: {part[:200]!r}")
 
-    def _end(self, header: Header, part: str) -> None:
+    def _end(self, header: Header, part: str | None) -> None:
+        if part is None:
+            return
         if part.count(header.delimiter) + 1 >= len(header.names):
             self._give_up(part)
         elif part.strip():
@@ -203,5 +222,5 @@ def read_header(line: str, delimiter: str = "") -> Header | None:
     closed = len(words) > 1 and not words[-1]
     names = tuple(words[:-1] if closed else words)
     if not all(re.fullmatch(r"\w+", name, re.ASCII) for name in names):
-        return None
+        return None  # a name of somebody's choice
     return Header(names, delimiter or "|", closed, tuple(name for name in names if name not in KNOWN))

@@ -34,7 +34,7 @@ def seconds(text: str) -> float:
     *larger, last = clock.split(":")
     if len(larger) in (1, 2) and last.replace(".", "", 1).isdigit() and "".join((days, *larger)).isdigit():
         hours = (int(days) * 24 if days else 0) + (int(larger[0]) if len(larger) > 1 else 0)
-        return (hours * 60 + int(larger[-1])) * 60 + float(last)
+        return round((hours * 60 + int(larger[-1])) * 60 + float(last), 3)
     raise UnitError(f"found {text!r}", 'a time as sacct prints it, such as "1-02:03:04" or "00:01.234"')
 
 

@@ -63,22 +63,28 @@ def rows(
 
 
 def parse(chunks: Iterator[bytes], separator: str, fields: int) -> Iterator[list[str]]:
-    """Yield the rows of a table whose fields are each followed by the separator. Raises SchedulerError."""
-    row_end = f"{separator}\n"
-    mark, rest = row_end.encode(), b""
+    """Yield the rows of a table whose fields are each followed by the separator, and each row by a newline.
+
+    Fields are counted: also one that is not the last may begin with a newline. Raises SchedulerError.
+    """
+    mark, rest = separator.encode(), b""
+    parts: list[str] = []
+    newline = ""  # before the first row there is none
     for chunk in chunks:
-        data = rest + chunk
-        cut = data.rfind(mark)
-        if cut < 0:
-            rest = data
+        whole, found, rest = (rest + chunk).rpartition(mark)
+        if not found:
             continue
-        rest = data[cut + len(mark) :]
-        for row in data[:cut].decode(errors="backslashreplace").split(row_end):
-            found = row.split(separator)
-            if len(found) != fields:
-                raise SchedulerError(f"sacct printed a row of {len(found)} fields", str(fields))
-            yield found
-    if rest:
+        parts += whole.decode(errors="backslashreplace").split(separator)
+        full = len(parts) - len(parts) % fields
+        for at in range(0, full, fields):
+            row = parts[at : at + fields]
+            if not row[0].startswith(newline):
+                raise SchedulerError(f"sacct printed {row[0]!r} where a row begins", f"{fields} fields in each")
+            row[0] = row[0][len(newline) :]
+            newline = "\n"
+            yield row
+        del parts[:full]
+    if parts or rest.decode(errors="replace") != newline:
         raise SchedulerError("sacct's output ends inside a row", "all of it", "run it again")
 
 

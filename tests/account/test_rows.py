@@ -1,0 +1,100 @@
+"""Whatever is printed is read back; totals depend neither on the order of rows nor on how they are cut."""
+
+import random
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from slurm_tf.account.notes import Notes
+from slurm_tf.account.record import UsageRecord, Window
+from slurm_tf.account.rows import ASKED, Rows
+from slurm_tf.account.saved import FileSource
+from slurm_tf.scheduler import sacct
+from tests.account import printed
+
+SEPARATOR = "\x1f0123abcd\x1f"
+ALL = Window(0, 2**32)
+ANY = some.text(some.characters(codec="utf-8"), max_size=12)
+HOSTILE = some.text("ab |\n\x1f,'\"12", max_size=12)
+PLAIN = some.text("ab ,/=-", max_size=8)
+RECORDS = some.lists(printed.any_record(ANY | HOSTILE, ANY | HOSTILE), max_size=4)
+# without digits: a saved table's name that holds the rest of a row after a newline is a row
+SAVED = some.lists(printed.any_record(PLAIN, some.text("ab |\n\x1fé\x00\t,'\"", max_size=12)), max_size=4)
+
+
+def streamed(records: list[UsageRecord], cuts: list[int]) -> Iterator[bytes]:
+    """Yield what sacct prints live, in pieces."""
+    lines = [row for record in records for row in printed.rows(record)]
+    data = "".join("".join(line[name] + SEPARATOR for name in ASKED) + "\n" for line in lines).encode()
+    for start, end in pairwise([0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]):
+        yield data[start:end]
+
+
+@given(RECORDS, some.lists(some.integers(0, 10**6), max_size=20))
+@settings(deadline=None, max_examples=60)
+def test_what_sacct_streams_is_read_back_however_it_is_cut(records: list[UsageRecord], cuts: list[int]) -> None:
+    notes = Notes()
+    rows = sacct.parse(streamed(records, cuts), SEPARATOR, len(ASKED))
+    assert list(Rows(ASKED, notes, 0).records(rows)) == records
+    assert (notes.orphans.total, notes.unreadable.total) == (0, 0)
+
+
+def read(text: str, window: Window = ALL) -> tuple[list[UsageRecord], Notes]:
+    """Return what a file holds."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "saved"
+        path.write_bytes(text.encode())
+        source = FileSource(str(path))
+        return list(source.records(window)), source.notes
+
+
+def by_key(records: list[UsageRecord]) -> list[UsageRecord]:
+    return sorted(records, key=repr)
+
+
+def without_repeats(records: list[UsageRecord]) -> list[UsageRecord]:
+    """Return the records that differ in their key; a waiting one is in no window, so that none is here."""
+    return list({record.key: record for record in records if record.started or record.ended}.values())
+
+
+FIRST = (*printed.COLUMNS[:1], "JobName", *printed.COLUMNS[1:-1])
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("columns", [printed.COLUMNS, FIRST], ids=["name last", "name second"])
+@given(records=SAVED)
+@settings(deadline=None, max_examples=60)
+def test_what_was_saved_is_read_back(records: list[UsageRecord], columns: tuple[str, ...], closed: bool) -> None:
+    records = without_repeats(records)
+    found, notes = read(printed.table(records, columns=columns, closed=closed))
+    assert by_key(found) == by_key(records)
+    assert (notes.orphans.total, notes.unreadable.total, notes.repeated) == (0, 0, 0)
+
+
+def total(records: list[UsageRecord], window: Window) -> tuple[int, int]:
+    lengths = [(record.elapsed(*window, window.end), record) for record in records]
+    return sum(length * record.gpus for length, record in lengths), sum(
+        length * record.cpus for length, record in lengths
+    )
+
+
+@given(SAVED, some.integers(0, 2**32), some.randoms())
+@settings(deadline=None, max_examples=60)
+def test_totals_depend_neither_on_the_order_nor_on_the_cuts(
+    records: list[UsageRecord], cut: int, order: random.Random
+) -> None:
+    records = without_repeats(records)
+    found, _ = read(printed.table(records))
+    order.shuffle(records)
+    shuffled, notes = read(printed.table(records))
+    assert total(found, ALL) == total(shuffled, ALL)
+    assert notes.orphans.total == 0
+    windows = (Window(0, cut), Window(cut, ALL.end))
+    text = printed.table(records)
+    parts = [total(read(text, window)[0], window) for window in windows if window.start < window.end]
+    assert tuple(map(sum, zip(*parts, strict=True))) == total(found, ALL)
