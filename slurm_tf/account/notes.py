@@ -49,7 +49,9 @@ class Notes:
     repeated: int = 0
     # incarnations that Slurm takes for running long after their limit: sacctmgr show runawayjobs
     runaways: Named = field(default_factory=Named)
-    # suspended ones that the window cuts: Slurm does not say when they were
+    # jobs that were made smaller: Slurm has the time before twice, sreport too (22.05.8)
+    resized: Named = field(default_factory=Named)
+    # suspended ones that the window cuts: Slurm does not say when they were, so their CPU seconds may be others
     suspended: Named = field(default_factory=Named)
 
     def see(self, record: UsageRecord, start: int, end: int, now: int) -> None:
@@ -61,6 +63,8 @@ class Notes:
             self._unknown(record.state_text)
         if record.ended is None and record.started is not None:
             self._running(record, record.started, now)
+        if record.started is not None and (record.submitted or 0) > record.started:
+            self.resized.add(record.id)
         if record.suspended and record.started is not None:
             stop = now if record.ended is None else record.ended
             if record.started < start or stop > end:

@@ -9,7 +9,7 @@ import msgspec
 from slurm_tf.scheduler.records import whole
 from slurm_tf.scheduler.states import JobState
 
-Key = tuple[str, str] | tuple[str, str, int | None]
+Key = tuple[str, str] | tuple[str, str, int | None, int | None]
 
 _parse_state = lru_cache(maxsize=4096)(JobState.parse)
 
@@ -39,7 +39,7 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     started: int | None = None
     ended: int | None = None
     counted_until: int | None = None  # of one that runs: until when it is known to have run
-    suspended: int = 0  # seconds in which its CPUs were not its own
+    suspended: int = 0  # seconds in which its CPUs were not its own; all else it kept
     user: str = ""
     account: str = ""
     partition: str = ""
@@ -71,10 +71,13 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def key(self) -> Key:
-        """What tells this incarnation from all others: job ids come again, and so do jobs that are requeued."""
+        """What tells this incarnation from all others: job ids come again, and so do jobs that are requeued.
+
+        A job that is made smaller goes on in a row with the same start and another time of submission (22.05.8).
+        """
         if self.sluid:
             return (self.cluster, self.sluid)
-        return (self.cluster, self.raw_id, self.started if self.started is not None else self.submitted)
+        return (self.cluster, self.raw_id, self.started, self.submitted)
 
     @property
     def job(self) -> str:
@@ -98,17 +101,27 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.ended is not None
 
     def elapsed(self, start: int, end: int, now: int) -> int:
-        """Return the seconds inside [start, end) for which it held its allocation; one that runs is counted until
-        `counted_until`, else until `now`.
+        """Return the seconds inside [start, end) for which it held its allocation.
 
-        Slurm says how long a job was suspended and not when: those seconds are taken off its end.
+        One that runs is counted until `counted_until`, else until `now`.
         """
+        return self._inside(start, end, now, 0)
+
+    def running(self, start: int, end: int, now: int) -> int:
+        """Return the seconds inside [start, end) for which it held its CPUs: those of `elapsed` but for suspensions.
+
+        sreport counts so: CPUs are free for others then, GPUs and memory are not (22.05.8). Slurm says how long a job
+        was suspended and not when: those seconds are taken off its end.
+        """
+        return self._inside(start, end, now, self.suspended)
+
+    def _inside(self, start: int, end: int, now: int, less: int) -> int:
         if self.started is None:
             return 0
         stop = self.ended
         if stop is None:
             stop = now if self.counted_until is None else self.counted_until
-        stop -= self.suspended
+        stop -= less
         low = self.started if self.started > start else start
         high = stop if stop < end else end
         return high - low if high > low else 0

@@ -19,10 +19,10 @@ from slurm_tf.scheduler.records import said
 
 # What sacct is asked for; what nobody can do without is in NEEDED. Releases lack some: tests/vectors.
 ASKED = (
-    "JobID", "JobIDRaw", "State", "Cluster", "SLUID", "Submit", "Eligible", "Start", "End", "ElapsedRaw", "User",
-    "Account", "Partition", "QOS", "WCKey", "ExitCode", "TimelimitRaw", "Restarts", "AllocTRES", "TotalCPU", "MaxRSS",
-    "NTasks", "TRESUsageInTot", "ConsumedEnergyRaw", "NodeList", "Reason", "JobName", "Comment", "AdminComment",
-    "Extra", "SubmitLine", "WorkDir",
+    "JobID", "JobIDRaw", "State", "Cluster", "SLUID", "Submit", "Eligible", "Start", "End", "ElapsedRaw", "Suspended",
+    "User", "Account", "Partition", "QOS", "WCKey", "ExitCode", "TimelimitRaw", "Restarts", "AllocTRES", "TotalCPU",
+    "MaxRSS", "NTasks", "TRESUsageInTot", "ConsumedEnergyRaw", "NodeList", "Reason", "JobName", "Comment",
+    "AdminComment", "Extra", "SubmitLine", "WorkDir",
 )  # fmt: skip
 # What stands in where a saved table lacks the column before it.
 _OTHERS = ("Elapsed", "Timelimit", "AllocCPUS", "NCPUS", "AllocNodes", "NNodes", "ReqMem")
@@ -33,9 +33,10 @@ _IDS = ("JobID", "JobIDRaw")
 FREE = ("JobName", "Comment", "SubmitLine", "WorkDir", "AdminComment", "Extra", "SystemComment", "Constraints")
 _INDEX = {name: index for index, name in enumerate(COLUMNS)}
 (
-    _ID, _RAW, _STATE, _CLUSTER, _SLUID, _SUBMIT, _ELIGIBLE, _START, _END, _ELAPSED_RAW, _USER, _ACCOUNT, _PARTITION,
-    _QOS, _WCKEY, _EXIT, _LIMIT_RAW, _RESTARTS, _TRES, _CPU, _RSS, _TASKS, _USED, _ENERGY, _NODES, _REASON, _NAME,
-    _COMMENT, _ADMIN, _EXTRA, _LINE, _DIR, _ELAPSED, _LIMIT, _ALLOC_CPUS, _NCPUS, _ALLOC_NODES, _NNODES, _REQ_MEM,
+    _ID, _RAW, _STATE, _CLUSTER, _SLUID, _SUBMIT, _ELIGIBLE, _START, _END, _ELAPSED_RAW, _SUSPENDED, _USER, _ACCOUNT,
+    _PARTITION, _QOS, _WCKEY, _EXIT, _LIMIT_RAW, _RESTARTS, _TRES, _CPU, _RSS, _TASKS, _USED, _ENERGY, _NODES, _REASON,
+    _NAME, _COMMENT, _ADMIN, _EXTRA, _LINE, _DIR, _ELAPSED, _LIMIT, _ALLOC_CPUS, _NCPUS, _ALLOC_NODES, _NNODES,
+    _REQ_MEM,
 ) = range(len(COLUMNS))  # fmt: skip
 _OOM = "OUT_OF_ME"  # also as columns cut it
 
@@ -101,12 +102,17 @@ class Rows:
 
     def _made(self, job: tuple[str, ...], use: _Use | None) -> UsageRecord:
         (
-            id_, raw, state, cluster, sluid, submit, eligible, start, end, elapsed, user, account, partition, qos,
-            wckey, exit_code, limit, restarts, tres, cpu, rss, _, _, energy, nodes, reason, name, comment,
-            admin_comment, extra, submit_line, work_dir, *others,
+            id_, raw, state, cluster, sluid, submit, eligible, start, end, elapsed, suspension, user, account,
+            partition, qos, wckey, exit_code, limit, restarts, tres, cpu, rss, _, _, energy, nodes, reason, name,
+            comment, admin_comment, extra, submit_line, work_dir, *others,
         ) = job  # fmt: skip
         started, ended = time(start), time(end)
-        suspended, until = self._elapsed(started, ended, elapsed, others[0])
+        elapsed = elapsed or others[0]
+        known = amounts.seconds(elapsed) if ":" in elapsed else int(elapsed) if elapsed else None
+        suspended = _suspended(suspension, started, ended, known)
+        until = None
+        if ended is None and started is not None:
+            until = self._now if known is None else started + int(known) + suspended
         held = _NOTHING
         if started is not None:
             held = amounts.tres(tres)
@@ -131,22 +137,18 @@ class Rows:
             amounts.number(energy) or None if energy else None, use.out_of_memory or state.startswith(_OOM),
         )  # fmt: skip
 
-    def _elapsed(self, started: int | None, ended: int | None, raw: str, text: str) -> tuple[int, int | None]:
-        """Return for how long it was suspended, and, of one that runs, until when it has run for sure.
-
-        Elapsed is end or sacct's own now, less the start and the time suspended (slurmdbd, 20.11 to 26.05).
-        """
-        if started is None or (ended is not None and not raw and not text):
-            return 0, None
-        if ended is None:
-            known = int(raw or amounts.seconds(text)) if raw or text else None
-            return 0, self._now if known is None else started + known
-        missing = ended - started - int(raw or amounts.seconds(text))
-        return (missing if missing > 0 else 0), None
-
 
 _NOTHING = amounts.Tres()
 _UNSEEN = _Use()  # of a job without steps
+
+
+def _suspended(text: str, started: int | None, ended: int | None, elapsed: float | None) -> int:
+    """Return for how long it was suspended: Elapsed is without that time (slurmdbd, 20.11 to 26.05)."""
+    if started is None or text == "00:00:00":
+        return 0
+    if text:
+        return int(amounts.seconds(text))
+    return 0 if ended is None or elapsed is None else max(0, ended - started - int(elapsed))
 
 
 def _is_step_of(step: tuple[str, ...], job: tuple[str, ...]) -> bool:

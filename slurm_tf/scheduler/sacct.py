@@ -46,14 +46,7 @@ def rows(
     """
     # Names and comments may hold any character, also the separator of tables.py; this one nobody can have foreseen.
     separator = f"\x1f{secrets.token_hex(4)}\x1f"
-    argv = [
-        "sacct",
-        "--noheader",
-        "--duplicates",
-        "--parsable",
-        f"--delimiter={separator}",
-        f"--format={','.join(names)}",
-    ]
+    argv = ["sacct", "--noheader", "--duplicates", "--noconvert", "--parsable", f"--delimiter={separator}"]
     argv += [f"--format={','.join(names)}", f"--starttime={_utc(start)}", f"--endtime={_utc(end)}"]
     argv += ["--allusers"] if all_users else []
     argv += [f"--user={','.join(users)}"] if users else []

@@ -10,9 +10,9 @@ from slurm_tf.account.record import UsageRecord
 SPAN = (1_000_000_000, 1_700_000_000)
 COLUMNS = (
     "JobID", "JobIDRaw", "Cluster", "SLUID", "User", "Account", "Partition", "QOS", "WCKey", "State", "ExitCode",
-    "Submit", "Eligible", "Start", "End", "ElapsedRaw", "TimelimitRaw", "Restarts", "AllocTRES", "TotalCPU", "MaxRSS",
-    "NTasks", "TRESUsageInTot", "ConsumedEnergyRaw", "NodeList", "Reason", "Comment", "AdminComment", "Extra",
-    "SubmitLine", "WorkDir", "JobName",
+    "Submit", "Eligible", "Start", "End", "ElapsedRaw", "Suspended", "TimelimitRaw", "Restarts", "AllocTRES",
+    "TotalCPU", "MaxRSS", "NTasks", "TRESUsageInTot", "ConsumedEnergyRaw", "NodeList", "Reason", "Comment",
+    "AdminComment", "Extra", "SubmitLine", "WorkDir", "JobName",
 )  # fmt: skip
 LATER = 2_000_000_000  # until when what runs has run, in what is printed
 
@@ -56,6 +56,7 @@ def rows(record: UsageRecord, local: bool = False) -> list[dict[str, str]]:
         "ExitCode": "" if record.status is None else f"{record.status}:{record.signal}",
         "Submit": moment(record.submitted, local), "Eligible": moment(record.eligible, local),
         "Start": moment(record.started, local), "End": moment(record.ended, local), "ElapsedRaw": str(elapsed),
+        "Suspended": clock(record.suspended),
         "TimelimitRaw": "UNLIMITED" if record.limit is None else str(record.limit),
         "Restarts": "" if record.restarts is None else str(record.restarts), "AllocTRES": tres(record),
         "TotalCPU": clock(record.used_cpu or 0), "MaxRSS": "", "NTasks": "", "TRESUsageInTot": "",
@@ -114,7 +115,8 @@ def any_record(draw: some.DrawFn, text: some.SearchStrategy[str], name: some.Sea
     cpu = draw(some.none() | some.integers(1, 10**12)) if ran else None
     has_exit = draw(some.booleans())
     busy = draw(some.none() | some.integers(0, 100 * gpus)) if gpus and length else None
-    suspended = 0 if busy is not None else draw(some.integers(0, length))
+    held = length if started is None or ended is not None else LATER - started
+    suspended = draw(some.integers(0, held)) if busy is None else 0
     state = draw(some.sampled_from(["COMPLETED", "CANCELLED by 1000", "OUT_OF_MEMORY", "PREEMPTED", "EXPEDITING"]))
     return UsageRecord(
         id=kind.format(number), raw_id=str(number), state_text=state, cluster=draw(word), sluid=draw(word),

@@ -39,8 +39,10 @@ def test_what_never_ran_has_no_seconds() -> None:
 def test_windows_that_meet_have_all_seconds_once(start: int, length: int, suspended: int, cut: int, end: int) -> None:
     job = record(started=start, ended=start + length, suspended=suspended)
     low, high = sorted((cut, end))
-    parts = [job.elapsed(0, low, NOW), job.elapsed(low, high, NOW), job.elapsed(high, 2000, NOW)]
-    assert sum(parts) == max(0, length - suspended) == job.elapsed(0, 2000, NOW)
+    windows = ((0, low), (low, high), (high, 2000))
+    assert sum(job.elapsed(*window, NOW) for window in windows) == length == job.elapsed(0, 2000, NOW)
+    ran = max(0, length - suspended)
+    assert sum(job.running(*window, NOW) for window in windows) == ran == job.running(0, 2000, NOW)
 
 
 def test_what_a_window_overlaps() -> None:
@@ -63,7 +65,8 @@ def test_what_a_window_overlaps() -> None:
 def test_incarnations_have_keys_of_their_own() -> None:
     first, second = record(started=100, submitted=1), record(started=200, submitted=1)
     waiting = record(submitted=1)
-    assert len({first.key, second.key, waiting.key, record(started=100, cluster="b").key}) == 4
+    resized = record(started=100, submitted=150)
+    assert len({first.key, second.key, waiting.key, resized.key, record(started=100, cluster="b").key}) == 5
     assert record(started=100, sluid="s1").key == record(started=None, sluid="s1").key
 
 
