@@ -70,6 +70,11 @@ class Notes:
             if record.started < start or stop > end:
                 self.suspended.add(record.id)
 
+    def take(self, read: "Notes") -> None:
+        """Note what was noticed where the records were read, before they were selected."""
+        self.unknown_fields, self.missing_fields = read.unknown_fields, read.missing_fields
+        self.orphans, self.unreadable, self.repeated = read.orphans, read.unreadable, read.repeated
+
     def _unknown(self, state: str) -> None:
         if state in self.unknown_states or len(self.unknown_states) < _NAMED:
             self.unknown_states[state] += 1

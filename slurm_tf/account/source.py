@@ -11,6 +11,8 @@ from slurm_tf.errors import SchedulerError
 from slurm_tf.scheduler import sacct
 from slurm_tf.scheduler.records import whole
 
+_MOMENTS = 300
+
 
 class Source(Protocol):
     """Yields each incarnation once that a window overlaps, and keeps none of them.
@@ -47,11 +49,17 @@ class SacctSource:
         if lacking:
             raise SchedulerError(f"sacct --helpformat does not name {', '.join(lacking)}", "Slurm 17.11 or newer")
         notes.missing_fields = [name for name in ASKED if name not in known]
-        now = int(time.time())
+        now = present(window)
         # asked for "42_3", sacct (22.05.8) finds nothing as long as the task is pending
         ids = list(dict.fromkeys(map(whole, jobs)))
         table = sacct.rows(names, *window, users, accounts, ids, self.all_users, self.seconds)
         yield from noted(selected(Rows(names, notes, now).records(table), window, now, jobs=jobs), notes, window, now)
+
+
+def present(window: Window) -> int:
+    """Return the time now; for a window that was made moments ago to end now, that is its end."""
+    now = int(time.time())
+    return window.end if 0 <= now - window.end <= _MOMENTS else now
 
 
 def selected(
