@@ -30,9 +30,14 @@ def seconds(text: str) -> float:
 
     Source: _elapsed_time() in sacct's print.c; hours may be more than 24, days any number.
     """
-    days, _, clock = text.rpartition("-")
+    days, dash, clock = text.rpartition("-")
     *larger, last = clock.split(":")
-    if len(larger) in (1, 2) and last.replace(".", "", 1).isdigit() and "".join((days, *larger)).isdigit():
+    if (
+        len(larger) in (1, 2)
+        and bool(days) == bool(dash)
+        and last.replace(".", "", 1).isdigit()
+        and "".join((days, *larger)).isdigit()
+    ):
         hours = (int(days) * 24 if days else 0) + (int(larger[0]) if len(larger) > 1 else 0)
         return round((hours * 60 + int(larger[-1])) * 60 + float(last), 3)
     raise UnitError(f"found {text!r}", 'a time as sacct prints it, such as "1-02:03:04" or "00:01.234"')

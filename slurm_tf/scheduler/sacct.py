@@ -1,6 +1,7 @@
 """Many rows of accounting, streamed: sacct is asked once, and read while it prints."""
 
 import os
+import re
 import secrets
 import select
 import subprocess
@@ -24,6 +25,13 @@ def fields(seconds: float = 60.0) -> frozenset[str]:
     SchedulerError.
     """
     return frozenset(client.run(["sacct", "--helpformat"], seconds=seconds).stdout.split())
+
+
+def cluster() -> str:
+    """Return the name of this cluster, "" if Slurm does not say one. Raises SchedulerError."""
+    config = client.run(["scontrol", "show", "config"]).stdout
+    match = re.search(r"^ClusterName\s*=\s*(\S+)", config, re.MULTILINE)
+    return match[1] if match else ""
 
 
 def rows(
