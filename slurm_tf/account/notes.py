@@ -53,21 +53,25 @@ class Notes:
     resized: Named = field(default_factory=Named)
     # suspended ones that the window cuts: Slurm does not say when they were, so their CPU seconds may be others
     suspended: Named = field(default_factory=Named)
+    _known: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def see(self, record: UsageRecord, start: int, end: int, now: int) -> None:
         """Note what is to be said of a record that is counted in [start, end)."""
         self.records += 1
         if record.user not in self.users and len(self.users) < _USERS:
             self.users.add(record.user)
-        if record.state is JobState.UNKNOWN:
-            self._unknown(record.state_text)
-        if record.ended is None and record.started is not None:
-            self._running(record, record.started, now)
-        if record.started is not None and (record.submitted or 0) > record.started:
+        if record.state_text not in self._known:
+            self._unknown(record)
+        started = record.started
+        if started is None:
+            return
+        if record.ended is None:
+            self._running(record, started, now)
+        if record.submitted is not None and record.submitted > started:
             self.resized.add(record.id)
-        if record.suspended and record.started is not None:
+        if record.suspended:
             stop = now if record.ended is None else record.ended
-            if record.started < start or stop > end:
+            if started < start or stop > end:
                 self.suspended.add(record.id)
 
     def take(self, read: "Notes") -> None:
@@ -75,8 +79,12 @@ class Notes:
         self.unknown_fields, self.missing_fields = read.unknown_fields, read.missing_fields
         self.orphans, self.unreadable, self.repeated = read.orphans, read.unreadable, read.repeated
 
-    def _unknown(self, state: str) -> None:
-        if state in self.unknown_states or len(self.unknown_states) < _NAMED:
+    def _unknown(self, record: UsageRecord) -> None:
+        state = record.state_text
+        if record.state is not JobState.UNKNOWN:
+            if len(self._known) < _USERS:
+                self._known.add(state)
+        elif state in self.unknown_states or len(self.unknown_states) < _NAMED:
             self.unknown_states[state] += 1
 
     def _running(self, record: UsageRecord, started: int, now: int) -> None:

@@ -69,18 +69,19 @@ class Rows:
         """Yield a record for each row of a job; rows of steps come after their job's, as sacct prints them."""
         job: tuple[str, ...] | None = None
         use: _Use | None = None
+        pick, made = self._pick, self._record
         for row in table:
             row.append("")  # the column that is not there
-            values = self._pick(row)
-            if "." not in (values[_ID] or values[_RAW]):
-                if job is not None and (record := self._record(job, use)):
+            values = pick(row)
+            if "." not in (values[0] or values[1]):  # the id
+                if job is not None and (record := made(job, use)):
                     yield record
                 job, use = values, None
             elif job is not None and _is_step_of(values, job):
                 use = self._step(use or _Use(), values)
             else:
                 self._notes.orphans.add(values[_ID] or values[_RAW])
-        if job is not None and (record := self._record(job, use)):
+        if job is not None and (record := made(job, use)):
             yield record
 
     def _step(self, use: _Use, step: tuple[str, ...]) -> _Use:
@@ -106,7 +107,7 @@ class Rows:
             partition, qos, wckey, exit_code, limit, restarts, tres, cpu, rss, _, _, energy, nodes, reason, name,
             comment, admin_comment, extra, submit_line, work_dir, *others,
         ) = job  # fmt: skip
-        started, ended = time(start), time(end)
+        submitted, started, ended = time(submit), time(start), time(end)
         elapsed = elapsed or others[0]
         known = amounts.seconds(elapsed) if ":" in elapsed else int(elapsed) if elapsed else None
         suspended = _suspended(suspension, started, ended, known)
@@ -126,7 +127,7 @@ class Rows:
         gpu_use = _gpu_use(use, held.gpus, started, ended, admin_comment) if held.gpus else None
         return UsageRecord(
             id_ or raw, raw or id_, state, cluster, sluid,
-            time(submit), time(eligible), started, ended, until, suspended,
+            submitted, submitted if eligible == submit else time(eligible), started, ended, until, suspended,
             user, account, partition, qos, wckey, name, comment, admin_comment, extra, submit_line, work_dir,
             said(nodes), said(reason), int(status) if status else None, int(signal) if signal else None,
             held.cpus, held.nodes, held.gpus, held.gpu_type, held.memory, held.billing,

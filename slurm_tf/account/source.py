@@ -1,4 +1,8 @@
-"""Where records come from: one protocol, and sacct. saved.py, ledger.py and pyslurm.py have the others."""
+"""Where records come from: one protocol, and sacct. saved.py and ledger.py have the others.
+
+There is none over pyslurm: its accounting has neither former incarnations of a job nor its GPUs (22.5.3, seen; nor has
+a newer one, by its pyslurm/db/job.pyx).
+"""
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from slurm_tf.errors import UnitError
 
+_PLAIN = len("HH:MM:SS")
 _SIZE = re.compile(r"(?P<number>\d{1,20}(\.\d{1,9})?)(?P<unit>[KMGTPE]?)", re.ASCII)
 _UNITS = " KMGTPE"
 # sacct -P of 16.05 and 17.02 prints the bit that says "a CPU" as a part of the number of MB
@@ -30,6 +31,10 @@ def seconds(text: str) -> float:
 
     Source: _elapsed_time() in sacct's print.c; hours may be more than 24, days any number.
     """
+    if len(text) == _PLAIN and text[2] == ":" == text[5]:  # most are so, and there are millions
+        digits = text[:2] + text[3:5] + text[6:]
+        if digits.isdigit():
+            return int(text[:2]) * 3600 + int(text[3:5]) * 60 + int(text[6:])
     days, dash, clock = text.rpartition("-")
     *larger, last = clock.split(":")
     if (
