@@ -119,8 +119,7 @@ class Rows:
             held = amounts.tres(tres)
             if not (held.cpus and held.memory and held.nodes):
                 held = _completed(held, *others[2:])
-        if use is None:
-            use = _Use() if rss else _UNSEEN
+        use = use or _UNSEEN
         cpu_used = use.cpu if use.has_cpu else amounts.seconds(cpu) if cpu else 0.0
         memory_used = use.memory or (_resident(job) if rss else 0)
         status, _, signal = exit_code.partition(":")
@@ -161,10 +160,12 @@ def _is_step_of(step: tuple[str, ...], job: tuple[str, ...]) -> bool:
 
 
 def _add(use: _Use, step: tuple[str, ...]) -> None:
-    if step[_CPU]:
-        use.cpu += amounts.seconds(step[_CPU])
-        use.has_cpu = True
     counted = amounts.used(step[_USED]) if step[_USED] else {}
+    if step[_CPU]:
+        # TotalCPU lacks children of a task that a signal ended; what was sampled meanwhile has them
+        sampled = counted.get("cpu", "")
+        use.cpu += max(amounts.seconds(step[_CPU]), amounts.seconds(sampled) if ":" in sampled else 0.0)
+        use.has_cpu = True
     memory = amounts.size(counted["mem"]) if counted.get("mem") else _resident(step)
     if memory:
         use.memory = max(use.memory or 0, memory)

@@ -187,3 +187,16 @@ def test_steps_of_heterogeneous_jobs_and_bytes_that_are_no_utf_8(tmp_path: Path)
     assert (second.used_cpu, second.used_memory, second.out_of_memory) == (20.5, 3 * 2048, True)
     assert second.name == "caf\\xe9"
     assert notes.orphans.total == 0
+
+
+def test_cpu_time_of_children_that_a_signal_ended_is_not_lost(tmp_path: Path) -> None:
+    header = "JobID|State|Start|End|TotalCPU|TRESUsageInTot|JobName\n"
+    rows = (
+        "12|TIMEOUT|1700000000|1700000600|00:00.010||x\n"
+        "12.batch|CANCELLED|1700000000|1700000600|00:00.004|cpu=00:05:00,energy=0,mem=1024,vmem=2048|batch\n"
+        "12.0|CANCELLED|1700000000|1700000600|00:20.500|cpu=00:00:20,mem=0|python3\n"
+    )
+    path = tmp_path / "saved"
+    path.write_text(header + rows)
+    (job,), _ = read(path)
+    assert (job.used_cpu, job.used_memory) == (320.5, 1024)

@@ -17,10 +17,13 @@ from tests.sandbox.cluster import Sandbox
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
+DAYS = 5  # so many back, days are closed for the ledger
 Sums = dict[tuple[str, str], tuple[int, int]]  # CPU seconds and GPU seconds by user and account
 
 ASK = """
 import json, sys
+from pathlib import Path
+from slurm_tf.account.ledger import LedgerSource
 from slurm_tf.account.record import Window
 from slurm_tf.account.source import SacctSource
 from slurm_tf.scheduler import sacct
@@ -29,7 +32,11 @@ start, end, mutation = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 if mutation == "last incarnations alone":
     popen = sacct.subprocess.Popen
     sacct.subprocess.Popen = lambda argv, **more: popen([word for word in argv if word != "--duplicates"], **more)
+elif mutation == "no sacct":
+    sacct.subprocess.Popen = None
 source = SacctSource(all_users=True)
+if len(sys.argv) > 4:
+    source = LedgerSource(Path(sys.argv[4]), source, all_users=True)
 window, everything = Window(start, end), Window(0, 2**33)
 sums, records = {}, []
 for record in source.records(window):
@@ -84,7 +91,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closed]:
     mix.arrange()
     ((start, end),) = mix.sql("select time_start, time_end from sandbox_job_table where state & 255 = 6")
     middle = (int(start) + int(end)) // 2
-    border = (middle // 3600 - 5) * 3600
+    border = (middle // 3600 - DAYS * 24) * 3600
     move(mix, middle - border)
     hours = (iso(border - 2 * 3600), iso(border + 2 * 3600))
     sandbox.run("sacctmgr", "--immediate", "roll", *hours, user="root", env={"TZ": "UTC"})
@@ -111,19 +118,20 @@ def iso(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def ask(closed: Closed, window: tuple[int, int], mutation: str = "") -> dict[str, Any]:
+def ask(closed: Closed, window: tuple[int, int], mutation: str = "", ledger: str = "") -> dict[str, Any]:
     """Return what slurm-tf says, asked on the login node by root."""
+    more = [ledger] if ledger else []
     path = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
     done = closed.mix.sandbox.run(
-        sys.executable, "-c", ASK, *map(str, window), mutation, user="root", env={"PYTHONPATH": path}
+        sys.executable, "-c", ASK, *map(str, window), mutation, *more, user="root", env={"PYTHONPATH": path}
     )
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
 
-def ours(closed: Closed, window: tuple[int, int], mutation: str = "") -> Sums:
+def ours(closed: Closed, window: tuple[int, int], mutation: str = "", ledger: str = "") -> Sums:
     """Return slurm-tf's sums."""
-    sums = ask(closed, window, mutation)["sums"]
+    sums = ask(closed, window, mutation, ledger)["sums"]
     return nonzero({(user, account): tuple(both) for name, both in sums.items() for user, account in [name.split(" ")]})
 
 
@@ -182,6 +190,13 @@ def test_without_former_incarnations_it_would_be_less(closed: Closed) -> None:
 def test_without_clipping_it_would_be_more(closed: Closed, which: int) -> None:
     window = closed.windows[which]
     assert ours(closed, window, mutation="whole lengths") != from_tables(closed, window)
+
+
+def test_a_ledger_has_the_same_sums_without_asking_again(closed: Closed) -> None:
+    ledger = str(closed.mix.sandbox.shared / "state" / "ledger")
+    assert ours(closed, closed.windows[2], ledger=ledger) == from_tables(closed, closed.windows[2])
+    for window in closed.windows:
+        assert ours(closed, window, "no sacct", ledger) == from_tables(closed, window)
 
 
 OF_PYSLURM = """
