@@ -27,6 +27,7 @@ ASKED = (
 # What stands in where a saved table lacks the column before it.
 _OTHERS = ("Elapsed", "Timelimit", "AllocCPUS", "NCPUS", "AllocNodes", "NNodes", "ReqMem")
 COLUMNS = ASKED + _OTHERS
+_STAND_INS = {"ElapsedRaw": "Elapsed", "TimelimitRaw": "Timelimit"}
 NEEDED = ("State", "Start", "End")
 _IDS = ("JobID", "JobIDRaw")
 # Free text, which may hold a table's delimiter and newlines; the likeliest first.
@@ -45,6 +46,12 @@ def missing(names: Sequence[str]) -> list[str]:
     """Return the columns that records cannot be made without and that `names` lack."""
     lacking = [name for name in NEEDED if name not in names]
     return lacking if any(name in names for name in _IDS) else ["JobID", *lacking]
+
+
+def lacked(names: Sequence[str]) -> list[str]:
+    """Return the columns that `names` lack and that no other one stands in for."""
+    given = {*names, *(raw for raw, other in _STAND_INS.items() if other in names)}
+    return [name for name in ASKED if name not in given]
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from slurm_tf.account.notes import Notes
 from slurm_tf.account.record import Key, UsageRecord, Window
-from slurm_tf.account.rows import COLUMNS, Rows, missing
+from slurm_tf.account.rows import Rows, lacked, missing
 from slurm_tf.account.seen import Seen
 from slurm_tf.account.source import noted, selected
 from slurm_tf.account.table import Header, Table
@@ -66,7 +66,7 @@ class FileSource:
                     "sacct -P --duplicates --format=JobID,State,Submit,Start,End,ElapsedRaw,User,Account,AllocTRES,...",
                     where=self.path,
                 )  # fmt: skip
-            notes.missing_fields += [name for name in COLUMNS if name not in header.names + tuple(notes.missing_fields)]
+            notes.missing_fields += [name for name in lacked(header.names) if name not in notes.missing_fields]
             notes.unknown_fields += [name for name in header.unknown if name not in notes.unknown_fields]
             yield from Rows(header.names, notes, now).records(table.rows(header))
             header = table.next_header

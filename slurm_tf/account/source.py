@@ -10,9 +10,9 @@ from typing import Protocol
 
 from slurm_tf.account.notes import Notes
 from slurm_tf.account.record import UsageRecord, Window
-from slurm_tf.account.rows import ASKED, Rows, missing
+from slurm_tf.account.rows import ASKED, Rows, lacked, missing
 from slurm_tf.errors import SchedulerError
-from slurm_tf.scheduler import sacct
+from slurm_tf.scheduler import sacct, sacct_fields
 from slurm_tf.scheduler.records import whole
 
 _MOMENTS = 300
@@ -52,7 +52,8 @@ class SacctSource:
         lacking = missing(names)
         if lacking:
             raise SchedulerError(f"sacct --helpformat does not name {', '.join(lacking)}", "Slurm 17.11 or newer")
-        notes.missing_fields = [name for name in ASKED if name not in known]
+        notes.missing_fields = lacked(names)
+        notes.unknown_fields = sorted(known - sacct_fields.KNOWN)
         now = present(window)
         # asked for "42_3", sacct (22.05.8) finds nothing as long as the task is pending
         ids = list(dict.fromkeys(map(whole, jobs)))
