@@ -18,7 +18,7 @@ from slurm_tf.errors import AccountingError
 _BLOCK = 1 << 20
 _LONGEST = 16 << 20
 # Rows of running jobs wait for a later file's row of the same: so many, then they are taken as they come.
-_HELD = 10_000
+_HELD = 5_000
 
 
 class FileSource:

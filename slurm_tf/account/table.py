@@ -121,7 +121,8 @@ class Table:
         if unknown or not words:
             raise AccountingError(f"--format names {', '.join(unknown) or 'nothing'}", "fields of sacct --helpformat")
         names = tuple(name for word in words if (name := found[word]))
-        return Header(names, delimiter, first.endswith(delimiter), ())
+        closed = first.endswith(delimiter) and first.count(delimiter) == len(names)
+        return Header(names, delimiter, closed, ())
 
     def rows(self, header: Header) -> Iterator[list[str]]:
         """Yield the rows until the end or until another header, which is `next_header` then. Raises AccountingError."""
@@ -214,13 +215,13 @@ def read_header(line: str, delimiter: str = "") -> Header | None:
     """
     match = _HEADER.match(line.lstrip(" "))
     delimiter = delimiter or (match["delimiter"] if match else "")
-    if match is None or match["word"] not in KNOWN:
+    if match is None:
         return None
     if delimiter and not delimiter.strip(" "):
         raise AccountingError("columns filled up with blanks, in which sacct cuts names", "a table of sacct -P")
     words = line.split(delimiter) if delimiter else [line]
     closed = len(words) > 1 and not words[-1]
     names = tuple(words[:-1] if closed else words)
-    if not all(re.fullmatch(r"\w+", name, re.ASCII) for name in names):
-        return None  # a name of somebody's choice
+    if KNOWN.isdisjoint(names) or not all(re.fullmatch(r"\w+", name, re.ASCII) for name in names):
+        return None
     return Header(names, delimiter or "|", closed, tuple(name for name in names if name not in KNOWN))

@@ -55,7 +55,8 @@ def rows(
     # Names and comments may hold any character, also the separator of tables.py; this one nobody can have foreseen.
     separator = f"\x1f{secrets.token_hex(4)}\x1f"
     argv = ["sacct", "--noheader", "--duplicates", "--noconvert", "--parsable", f"--delimiter={separator}"]
-    argv += [f"--format={','.join(names)}", f"--starttime={_utc(start)}", f"--endtime={_utc(end)}"]
+    # a start of 0 is none: sacct would begin today (slurmdb_job_cond_def_start_end(), 20.11 to 26.05)
+    argv += [f"--format={','.join(names)}", f"--starttime={_utc(max(start, 1))}", f"--endtime={_utc(end)}"]
     argv += ["--allusers"] if all_users else []
     argv += [f"--user={','.join(users)}"] if users else []
     argv += [f"--accounts={','.join(accounts)}"] if accounts else []

@@ -58,7 +58,7 @@ def test_sacct_is_asked_once_for_all_incarnations_of_a_time(
     assert text.count("--noheader") == 1
     for word in (
         "--duplicates", "--noconvert", "--parsable", "--allusers", "--user=alice,bob", "--accounts=vision", "--jobs=7",
-        "--starttime=1970-01-01T00:00:00", "--endtime=2106-02-07T06:28:16",
+        "--starttime=1970-01-01T00:00:01", "--endtime=2106-02-07T06:28:16",
     ):  # fmt: skip
         assert f'"{word}"' in text
     assert '["UTC", "%s", null]' in text
@@ -147,6 +147,33 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "saved").write_text(ROW)
     with pytest.raises(AccountingError, match="--format names Jobs"):
         list(FileSource(str(tmp_path / "saved"), "JobID,Jobs").records(ALL))
+
+
+@pytest.mark.parametrize(
+    ("form", "row", "name"),
+    [
+        ("JobID,State,Start,End,JobName", "12|COMPLETED|1700000000|1700000100|", ""),
+        ("JobID,State,Start,End,JobName", "12|COMPLETED|1700000000|1700000100|a|b|", "a|b|"),
+        ("JobID,JobName,State,Start,End", "12|a|COMPLETED|1700000000|1700000100|", "a"),
+    ],
+    ids=["no name", "a name", "closed"],
+)
+def test_a_table_without_a_header(tmp_path: Path, form: str, row: str, name: str) -> None:
+    path = tmp_path / "saved"
+    path.write_text(f"{row}\n{row.replace('12', '13', 1)}\n")
+    records = list(FileSource(str(path), form).records(ALL))
+    assert [(record.id, record.name) for record in records] == [("12", name), ("13", name)]
+    end = "|" if name == "a" else ""
+    path.write_text(f"{form.replace(',', '|')}{end}\n{row}\n")
+    assert len(list(FileSource(str(path), form).records(ALL))) == 1
+
+
+def test_a_header_with_columns_of_a_release_to_come(tmp_path: Path) -> None:
+    path = tmp_path / "saved"
+    path.write_text(f"Zeal|{HEADER}7|{ROW}")
+    source = FileSource(str(path))
+    assert [record.id for record in source.records(ALL)] == ["12"]
+    assert source.notes.unknown_fields == ["Zeal"]
 
 
 def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
