@@ -60,6 +60,10 @@ INTERRUPTED = 75
 # how the names of RunFolder.claim begin
 CLAIM = "alone."
 
+# --- submission -> accounting: what tells whose hours these are. A template is the `name` of a job file ---
+JOB_NAME = "stf-"  # before the template, in the job's name
+COMMENT = "slurm-tf run="
+
 # Never in a job's [env]: what Slurm and the launcher decide.
 RESERVED_PREFIXES = ("SLURM_", "SLURMD_")
 RESERVED = ("TF_CONFIG", "CUDA_VISIBLE_DEVICES")
@@ -73,6 +77,17 @@ def check_version(found: object, what: str) -> None:
             f"version {VERSION}",
             "use one release of slurm-tf for submission and for slurm_tf.train in the job's Python",
         )
+
+
+def comment(run: str, template: str) -> str:
+    """Return the comment of a job; a run's name, which is a folder's, has no slash."""
+    return f"{COMMENT}{run}/template={template}"
+
+
+def read_comment(text: str) -> Tuple[str, str]:
+    """Return the run and the template that a comment names, "" for both where it is none of ours."""
+    run, slash, template = text.partition("/template=")
+    return (run[len(COMMENT) :], template) if slash and run.startswith(COMMENT) else ("", "")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ _WARNING_SECONDS = 120
 _SIGNAL = re.compile(r"([RB]{1,2}:)?(SIG)?(?P<signal>\w+)(@(?P<seconds>\d+))?", re.ASCII)
 # Keys of [watch], each a time.
 _WATCHED = ("step", "compile", "evaluate", "output", "coordinator", "straggler-time")
+# slurmctld refuses a comment of more than 1024 bytes (22.05, MAX_COMMENT_LEN).
+_COMMENT_LIMIT = 1000
+# A name that somebody typed for this one job stays as it is.
+_TYPED = ("command line: --job-name", "environment: SBATCH_JOB_NAME")
 # [env] travels in one variable; see EXECVE_LIMIT in launch/cluster.py.
 _ENV_LIMIT = 100_000
 # Where the site does not say: not of hardware (a month or more), but with the preemptions that it does not say either.
@@ -198,13 +202,17 @@ def _once(job: Job, run: contract.RunFolder, chdir: str, array: sweep.Array | No
     """Return what is said once, for the whole of a heterogeneous job too."""
     # "%" starts a pattern in the name of a log file
     output = f"{run.logs.replace('%', '%%')}/slurm-{'%A_%a' if array else '%j'}.out"
-    options: list[Option] = [("job-name", job.spec.name), ("chdir", chdir), ("output", output), ("open-mode", "append")]
+    name = job.spec.name if job.origins.get("name") in _TYPED else contract.JOB_NAME + job.spec.name
+    options: list[Option] = [("job-name", name), ("chdir", chdir), ("output", output), ("open-mode", "append")]
+    comment = contract.comment(run.name, job.spec.name)
+    if "comment" not in job.spec.sbatch and len(comment.encode()) <= _COMMENT_LIMIT:
+        options.append(("comment", comment))
     options += [("array", array.indexes)] if array else []
     if not {"requeue", "no-requeue"} & set(job.spec.sbatch):
         options.append(("requeue" if job.site.requeue else "no-requeue", None))
-    name, seconds = _warning(job)
-    if name and "signal" not in job.spec.sbatch:
-        options.append(("signal", f"B:{name}@{seconds}"))
+    warning, seconds = _warning(job)
+    if warning and "signal" not in job.spec.sbatch:
+        options.append(("signal", f"B:{warning}@{seconds}"))
     return tuple(options)
 
 

@@ -72,7 +72,7 @@ def test_wrong_input_is_one_message_and_exit_code_2(arguments: list[str], messag
 def test_render_prints_or_writes_the_same_script(job: Path, tmp_path: Path) -> None:
     printed = slurm_tf("render", str(job))
     assert printed.returncode == 0
-    assert printed.stdout.startswith("#!/bin/bash\n#SBATCH --job-name=a\n")
+    assert printed.stdout.startswith("#!/bin/bash\n#SBATCH --job-name=stf-a\n")
     output = tmp_path / "out.sbatch"
     assert slurm_tf("render", str(job), "--output", str(output)).stdout == ""
     assert output.read_text() == printed.stdout

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from slurm_tf import contract
 from slurm_tf.contract import RoleSettings
 from slurm_tf.errors import SpecError
 from slurm_tf.spec import config
+from slurm_tf.spec import plan as plan_module
 from slurm_tf.spec.config import Job
 from slurm_tf.spec.plan import Plan
 
@@ -42,6 +44,36 @@ def test_different_needs_are_a_component_a_role(fit: Callable[..., Plan]) -> Non
     assert options(plan, 1)["partition"] == "gpu"
     assert options(plan, 1)["gpus-per-task"] == "1"
     assert [role.gpus for role in plan.settings.roles] == [0, 1, 0]
+
+
+def test_accounting_can_tell_whose_hours_they_are(fit: Callable[..., Plan]) -> None:
+    tags = {name: value for name, value in options(fit(WORKERS)).items() if name in ("job-name", "comment")}
+    assert tags == {"job-name": "stf-a", "comment": "slurm-tf run=run-1/template=a"}
+    assert contract.read_comment(str(tags["comment"])) == ("run-1", "a")
+    hostile = "two words/template=x"
+    assert contract.read_comment(contract.comment("r-1", hostile)) == ("r-1", hostile)
+    assert contract.read_comment("mine/template=x") == contract.read_comment("slurm-tf run=x") == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("more", "name", "comment"),
+    [
+        ({"set": ("name=b",)}, "stf-b", "slurm-tf run=run-1/template=b"),
+        # what somebody typed stays
+        ({"options": {"job-name": "mine", "comment": "for Ann"}}, "mine", "for Ann"),
+        ({"environ": {"SBATCH_JOB_NAME": "mine"}}, "mine", "slurm-tf run=run-1/template=mine"),
+        ({"environ": {"SBATCH_COMMENT": "for Ann"}}, "stf-a", "for Ann"),
+        # longer than Slurm takes
+        ({"set": (f"name={'x' * 990}",)}, f"stf-{'x' * 990}", None),
+    ],
+)
+def test_names_and_comments_that_somebody_typed_stay(
+    more: dict[str, Any], name: str, comment: str | None, job_file: Callable[[str], Path]
+) -> None:
+    values = [more.get("environ", {}), "generic", more.get("set", ()), more.get("options", {})]
+    loaded = config.load(job_file(WORKERS), *values)
+    found = dict(plan_module.fit(loaded, contract.RunFolder("/runs/run-1")).components[0].options)
+    assert (found["job-name"], found.get("comment")) == (name, comment)
 
 
 def test_components_with_mem_come_last(fit: Callable[..., Plan]) -> None:

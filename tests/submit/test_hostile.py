@@ -123,7 +123,7 @@ def test_any_text_reaches_the_launcher_byte_for_byte(
 
     script = render.script(on_site["generic"])
     directives = [sbatch_words(line) for line in script.split("\n") if line.startswith("#SBATCH")]
-    assert f"--job-name={name or 'x'}" in directives
+    assert f"--job-name=stf-{name or 'x'}" in directives
     assert f"--chdir={folder.resolve()}" in directives
     for option, value in (("account", account), ("partition", account), ("comment", comment)):
         assert (f"--{option}={value}" in directives) == bool(value)
@@ -160,7 +160,8 @@ def test_hostile_names_end_to_end(value: str, fit: Callable[..., Plan]) -> None:
         f"[sbatch]\ncomment = {toml(value)}\nreservation = {toml(value)}\n"
     )
     words = [sbatch_words(line) for line in render.script(fitted).split("\n") if line.startswith("#SBATCH")]
-    for option in ("job-name", "partition", "account", "constraint", "comment", "reservation"):
+    assert f"--job-name=stf-{value}" in words
+    for option in ("partition", "account", "constraint", "comment", "reservation"):
         assert f"--{option}={value}" in words
 
 
