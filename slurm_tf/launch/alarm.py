@@ -13,7 +13,7 @@ from slurm_tf.launch.future import Place
 from slurm_tf.launch.interruption import SAVE, Interruption
 from slurm_tf.launch.rehearsal import Rehearsal
 from slurm_tf.launch.stragglers import Stragglers
-from slurm_tf.launch.watchdog import Watchdog
+from slurm_tf.launch.watchdog import TRAIN, Watchdog
 
 # How often a question is looked at.
 _POLL_SECONDS = 0.05
@@ -53,6 +53,8 @@ class Alarm:
     def line(self, name: str, words: Dict[str, Any]) -> bool:
         """Take in what the program of `name` said; return whether that was all. It may say anything."""
         self.stragglers.line(name, words, time.monotonic())
+        if self._record and (words.get("phase") == TRAIN or "at" in words):
+            self._record.trains()
         if self._watchdog.line(name, words, time.monotonic()):
             return True
         said = {key: words[key] for key in ("hello", "saved", "committed") if isinstance(words.get(key), dict)}

@@ -28,7 +28,7 @@ class Attempt:
     """One attempt. Times are seconds since the epoch; `first` and `last` are steps of checkpoints that it committed.
 
     `meaning`: why the run goes on after it, or "cancel"; "" if it ended by itself. `speaks`: its program told of its
-    checkpoints.
+    checkpoints. `began`: when its first step was done, `saved`: when its last checkpoint was committed.
     """
 
     id: str
@@ -41,6 +41,8 @@ class Attempt:
     first: Optional[int] = None
     last: Optional[int] = None
     speaks: bool = False
+    began: Optional[float] = None
+    saved: Optional[float] = None
 
 
 def fruitless(attempts: Sequence[Attempt], jobs: Set[str]) -> int:
@@ -118,10 +120,16 @@ class Record:
             self.own = replace(self.own, speaks=True)
             self._write()
 
+    def trains(self) -> None:
+        """Take in that a step is done."""
+        if self.own.began is None:
+            self.own = replace(self.own, began=time.time())
+            self._write()
+
     def committed(self, step: int) -> None:
         """Take in that the checkpoint of `step` is on storage."""
         first = step if self.own.first is None else self.own.first
-        self.own = replace(self.own, speaks=True, first=first, last=step)
+        self.own = replace(self.own, speaks=True, first=first, last=step, saved=time.time())
         self._write()
 
     def ended(self, meaning: str, code: int, reason: str) -> None:

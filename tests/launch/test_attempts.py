@@ -77,10 +77,17 @@ def test_what_is_written(folder: RunFolder) -> None:
     first.committed(20)
     first.ended(PREEMPTION, 75, "preempted")
     second = Record(folder, "7.1", "7", pytest.fail)
+    second.trains()
+    began = second.own.began
+    second.trains()
     (former, own) = attempts.read(folder)
     assert former == first.own
     assert (former.first, former.last, former.meaning, former.code, former.speaks) == (10, 20, PREEMPTION, 75, True)
     assert (own.ended, own.meaning, own.last, second.speaks) == (None, "", None, True)
+    assert former.began is None
+    assert former.saved is not None
+    assert former.started <= former.saved <= (former.ended or 0)
+    assert own.started <= (own.began or 0) == began
     assert Path(folder.attempts).stat().st_mode & 0o777 == 0o600
 
 
@@ -163,4 +170,5 @@ def test_the_record_is_plain_json(folder: RunFolder) -> None:
     Record(folder, "7.0", "7", pytest.fail)
     assert set(json.loads(Path(folder.attempts).read_text())["attempts"][0]) == {
         "id", "job", "started", "ended", "meaning", "code", "reason", "first", "last", "speaks",
+        "began", "saved",
     }  # fmt: skip

@@ -40,7 +40,7 @@ def commit(saved: int) -> int:
 
 print(f"begins at {step} in {attempt}", flush=True)
 tell(hello={"writes": writes})
-reason = ""
+reason, trains = "", False
 while step < total or reason:
     lines = []
     if select.select([control], [], [], pause)[0]:
@@ -58,6 +58,9 @@ while step < total or reason:
                 tell(saved={"step": step, "error": None})
     if not reason:
         step += 1
+        if not trains:
+            trains = True
+            tell(phase="train", step=step)
         if step == 3:
             print("trains", flush=True)
         if step % every == 0:
