@@ -182,13 +182,15 @@ def _tell_cost(fitted: "Plan") -> None:
 
     most, prices = hours.at_most(fitted), fitted.job.site.prices
     amounts = [f"{_number(most.gpu)} GPU-hours", f"{_number(most.cpu)} CPU-hours"]
-    cost = most.price(prices) if prices.currency else None
-    if cost is not None:
-        amounts.append(f"{cost:.2f} {prices.currency}")
     try:
         billed = hours.billing_at_most(fitted, billing.weights())
     except SchedulerError:  # the job is there, or its script is printed, all the same
         billed = None
+    cost = most.price(prices)
+    if prices.billing_hour is not None:
+        cost = None if billed is None else billed * prices.billing_hour
+    if cost is not None and prices.currency:
+        amounts.append(f"{cost:.2f} {prices.currency}")
     if billed is not None:
         amounts.append(f"{_number(billed)} billing-hours")
     click.echo(f"  takes at most {', '.join(amounts)}", err=True)

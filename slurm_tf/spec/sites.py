@@ -35,11 +35,17 @@ class Partition(Base, frozen=True):
 
 
 class Prices(Base, frozen=True):
-    """What an hour costs, for estimates and reports."""
+    """What an hour costs, for estimates and reports; what is not said is unknown, not free."""
 
     currency: str = ""
     cpu_hour: float | None = None
-    gpu_hour: float | None = None
+    gpu_hour: Annotated[float, Meta(description="of a GPU of any type")] | None = None
+    gpu_types: Annotated[dict[str, float], Meta(description="what an hour of a GPU of this type costs")] = field(
+        default_factory=dict
+    )
+    billing_hour: (
+        Annotated[float, Meta(description="of one unit that Slurm bills; then nothing else counts")] | None
+    ) = None
 
 
 class Site(Base, frozen=True):
@@ -99,9 +105,17 @@ def load(name: str) -> Site:
     return site
 
 
+def read_prices(path: Path) -> Prices:
+    """Return the prices of a file with the keys of a site's [prices]. Raises SpecError."""
+    found = layers.resolve([layers.Layer(str(path), layers.read_toml(path))], Prices).spec
+    if not found.currency:
+        raise SpecError("found no currency", 'currency = "EUR", say', where=f"{path}: currency")
+    return found
+
+
 def recognise(environ: Mapping[str, str]) -> str:
     """Return the name of the site that this machine belongs to: by cluster, by host name, else "generic"."""
-    cluster = environ.get("SLURM_CLUSTER_NAME") or _cluster_name(environ)
+    cluster = cluster_name(environ)
     host = socket.getfqdn()
     names = (host, host.partition(".")[0])
     profiles = {name: load(name) for name in _profiles()}
@@ -119,8 +133,10 @@ def _profiles() -> dict[str, Path]:
     return {path.stem: path for folder in data.folders("site_configs") for path in sorted(folder.glob("*.toml"))}
 
 
-def _cluster_name(environ: Mapping[str, str]) -> str:
-    """Return ClusterName of the machine's slurm.conf, "" if there is none to read."""
+def cluster_name(environ: Mapping[str, str]) -> str:
+    """Return the name of the machine's cluster: a job's own, else of slurm.conf; "" if there is none to read."""
+    if environ.get("SLURM_CLUSTER_NAME"):
+        return environ["SLURM_CLUSTER_NAME"]
     path = Path(environ.get("SLURM_CONF", "/etc/slurm/slurm.conf"))
     if not path.is_file() or not os.access(path, os.R_OK):
         return ""

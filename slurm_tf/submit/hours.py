@@ -1,7 +1,8 @@
 """What a job may cost at most: its time limit times what it asks for."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from slurm_tf import units
 from slurm_tf.errors import UnitError
@@ -18,15 +19,22 @@ _UNKNOWN = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """CPU-hours and GPU-hours over all points of the job; None where the job does not say enough to know."""
+    """CPU-hours and GPU-hours over all points of the job; None where the job does not say enough to know.
+
+    `gpu_types`: those of `gpu` whose type is named, by it.
+    """
 
     cpu: float | None
     gpu: float | None
+    gpu_types: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     def price(self, prices: Prices) -> float | None:
         """Return what they cost, None if a price or an amount is not known."""
+        typed = [(hours, prices.gpu_types.get(name, prices.gpu_hour)) for name, hours in self.gpu_types.items()]
+        others = None if self.gpu is None else self.gpu - sum(self.gpu_types.values())
+        priced = [(self.cpu, prices.cpu_hour), (others, prices.gpu_hour), *typed]
         total = 0.0
-        for amount, price in ((self.cpu, prices.cpu_hour), (self.gpu, prices.gpu_hour)):
+        for amount, price in priced:
             if amount is None or (price is None and amount):
                 return None
             total += amount * (price or 0.0)
@@ -40,7 +48,12 @@ def at_most(fitted: Plan) -> Hours:
         return Hours(None, None)
     cpus = [_cpus(component) for component in fitted.components]
     gpus = [_gpus(component) for component in fitted.components]
-    return Hours(_total(cpus, hours), _total(gpus, hours))
+    types: Counter[str] = Counter()
+    for component, number in zip(fitted.components, gpus, strict=True):
+        asked = _asked_gpus(component)
+        if asked and asked.type and number:
+            types[asked.type] += number
+    return Hours(_total(cpus, hours), _total(gpus, hours), {name: hours * number for name, number in types.items()})
 
 
 def billing_at_most(fitted: Plan, weights: Mapping[str, Weights]) -> float | None:
