@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
+from slurm_tf.account.jobs import Incarnations
 from slurm_tf.account.notes import Notes
 from slurm_tf.account.record import Key, UsageRecord, Window
 from slurm_tf.account.rows import Rows, lacked, missing
-from slurm_tf.account.seen import Seen
 from slurm_tf.account.source import noted, selected
 from slurm_tf.account.table import Header, Table
 from slurm_tf.errors import AccountingError
@@ -74,21 +74,21 @@ class FileSource:
 
 def once(records: Iterator[UsageRecord], notes: Notes) -> Iterator[UsageRecord]:
     """Yield each incarnation once: the one that has ended, or the one that has run longest."""
-    seen = Seen()
+    seen = Incarnations()
     running: dict[Key, UsageRecord] = {}
     for record in records:
-        key = record.key
         if record.ended is None and record.started is not None and len(running) < _HELD:
+            key = record.key
             other = running.get(key)
             notes.repeated += other is not None
             if other is None or (record.counted_until or 0) > (other.counted_until or 0):
                 running[key] = record
-        elif seen.add(key):
+        elif seen.add(record):
             yield record
         else:
             notes.repeated += 1
-    for key, record in running.items():
-        if seen.add(key):
+    for record in running.values():
+        if seen.add(record):
             yield record
         else:
             notes.repeated += 1

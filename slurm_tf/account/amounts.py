@@ -1,0 +1,231 @@
+"""What a group of incarnations used, in sums that any number of records can be added to."""
+
+from array import array
+from typing import Any, NamedTuple
+
+from slurm_tf.account.ends import End
+from slurm_tf.account.histogram import Histogram
+from slurm_tf.account.record import UsageRecord
+from slurm_tf.account.runs import Lost
+
+# Of each end that there was: its number, and what Ended has of it.
+_WIDTH = 6
+MIB = 1024**2
+_SUMS = (
+    "billing_seconds", "cpu_seconds", "gpu_seconds", "gpu_used", "held_seconds", "incarnations", "jobs", "known_cpu",
+    "known_gpu", "known_memory", "memory_used", "node_seconds", "requeue_seconds", "rollback_seconds", "start_seconds",
+    "told_seconds", "used_cpu", "wait_seconds", "wall_seconds",
+)  # fmt: skip
+
+
+class Ended(NamedTuple):
+    """The incarnations of one end: what they held, and what of that is lost, at most where no run's record tells."""
+
+    end: End
+    incarnations: int
+    gpu_seconds: int
+    cpu_seconds: int
+    lost_gpu_seconds: int
+    lost_cpu_seconds: int
+
+
+class Amounts:
+    """The sums of one group. Seconds are of CPUs, GPUs, nodes, billing units, or of whole incarnations (`wall`).
+
+    `known_*`: of those for which Slurm recorded what was used; `told`: of those of which a run's record tells.
+    """
+
+    __slots__ = ("_ends", "_waits", "cost", *_SUMS)
+
+    billing_seconds: int
+    cpu_seconds: int
+    gpu_seconds: int
+    gpu_used: float
+    held_seconds: int
+    incarnations: int
+    jobs: int
+    known_cpu: int
+    known_gpu: int
+    known_memory: int
+    memory_used: int
+    node_seconds: int
+    requeue_seconds: int
+    rollback_seconds: int
+    start_seconds: int
+    told_seconds: int
+    used_cpu: float
+    wait_seconds: int
+    wall_seconds: int
+
+    def __init__(self) -> None:
+        for name in _SUMS:
+            setattr(self, name, 0)
+        self.cost: float | None = 0.0
+        self._ends: array[int] = array("q")
+        self._waits = Histogram()
+
+    def add(
+        self,
+        record: UsageRecord,
+        seconds: int,
+        running: int,
+        end: End,
+        lost: Lost | None,
+        cost: float | None,
+        again: bool = False,
+    ) -> None:
+        """Take in so many seconds of an incarnation, `running` of which it had its CPUs.
+
+        `lost`: what its run says of it, None if it says nothing; `cost`: of this part, None if nobody knows. `again`:
+        another part of it was taken in.
+        """
+        gpus, cpus = record.gpus * seconds, record.cpus * running
+        if not again:
+            self.incarnations += 1
+        self.wall_seconds += seconds
+        self.gpu_seconds += gpus
+        self.cpu_seconds += cpus
+        self.node_seconds += record.node_count * seconds
+        self.billing_seconds += record.billing * seconds
+        if cost is None:
+            self.cost = None
+        elif self.cost is not None:
+            self.cost += cost
+        if record.used_cpu is not None and record.ended is not None:
+            whole = record.ended - (record.started or 0) - record.suspended
+            self.used_cpu += record.used_cpu * running / whole if whole > 0 else 0.0
+            self.known_cpu += cpus
+        if record.used_memory is not None and record.memory:
+            self.memory_used += record.used_memory * seconds // MIB
+            self.known_memory += record.memory * seconds
+        if record.gpu_use is not None:
+            self.gpu_used += record.gpu_use / 100 * gpus
+            self.known_gpu += gpus
+        gone = seconds if end.loses else 0
+        if lost is not None:
+            self.told_seconds += seconds
+            self.start_seconds += lost.start
+            self.rollback_seconds += lost.rollback
+            gone = lost.start + lost.rollback
+        at, sums = self._at(end), self._ends
+        sums[at + 1] += not again
+        sums[at + 2] += gpus
+        sums[at + 3] += cpus
+        sums[at + 4] += record.gpus * gone
+        sums[at + 5] += record.cpus * gone
+
+    def _at(self, end: int) -> int:
+        """Return where the sums of an end are: groups have few of them."""
+        sums = self._ends
+        for at in range(0, len(sums), _WIDTH):
+            if sums[at] == end:
+                return at
+        sums.extend((end, 0, 0, 0, 0, 0))
+        return len(sums) - _WIDTH
+
+    def wait(self, record: UsageRecord) -> None:
+        """Take in how long an incarnation waited that was eligible, as far as anybody knows."""
+        if record.eligible is not None and record.started is not None:
+            seconds = max(0, record.started - record.eligible)
+            self._waits.add(seconds)
+            self.wait_seconds += seconds
+
+    def merge(self, other: "Amounts") -> None:
+        """Take in all that another group has; jobs that are in both count twice."""
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.cost = None if self.cost is None or other.cost is None else self.cost + other.cost
+        for start in range(0, len(other._ends), _WIDTH):
+            at = self._at(other._ends[start])
+            for column in range(1, _WIDTH):
+                self._ends[at + column] += other._ends[start + column]
+        self._waits.merge(other._waits)
+
+    @property
+    def ends(self) -> list[Ended]:
+        """How its incarnations ended: those ends that there were."""
+        sums = self._ends
+        rows = [Ended(End(sums[at]), *sums[at + 1 : at + _WIDTH]) for at in range(0, len(sums), _WIDTH)]
+        return sorted(rows)
+
+    @property
+    def lost_gpu_seconds(self) -> int:
+        """GPU-seconds of which nothing is left, at most."""
+        return sum(self._ends[4::_WIDTH])
+
+    @property
+    def lost_cpu_seconds(self) -> int:
+        """CPU-seconds of which nothing is left, at most."""
+        return sum(self._ends[5::_WIDTH])
+
+    def waited(self, percent: float) -> int | None:
+        """Return for how many seconds so many percent of its incarnations waited at most, from eligible to start."""
+        return self._waits.percentile(percent)
+
+    @property
+    def cpu_use(self) -> float | None:
+        """The share of its CPU time that was used, as seff has it; None where nobody recorded it."""
+        return self.used_cpu / self.known_cpu if self.known_cpu else None
+
+    @property
+    def memory_use(self) -> float | None:
+        """The largest use of memory by its allocated memory, weighed by both and time."""
+        return self.memory_used / self.known_memory if self.known_memory else None
+
+    @property
+    def gpu_use(self) -> float | None:
+        """The mean use of its GPUs."""
+        return self.gpu_used / self.known_gpu if self.known_gpu else None
+
+    @property
+    def effective(self) -> float | None:
+        """The share of the time since its jobs were eligible in which they trained, and kept what they learnt.
+
+        Slurm holds a job that was requeued for a while: that time is in it.
+
+        At most that where runs' records do not tell of all of it: then what is not known to be lost counts.
+        """
+        whole = self.wall_seconds + self.wait_seconds + self.held_seconds
+        return (self.wall_seconds - self.start_seconds - self.rollback_seconds) / whole if whole else None
+
+    @property
+    def is_told(self) -> bool:
+        """Whether runs' records tell of all its time."""
+        return self.told_seconds == self.wall_seconds > 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it, for JSON; None is unknown. Shares are from 0 to 1, times in seconds."""
+        return {
+            "gpu_hours": self.gpu_seconds / 3600,
+            "cpu_hours": self.cpu_seconds / 3600,
+            "node_hours": self.node_seconds / 3600,
+            "gpu_seconds": self.gpu_seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "node_seconds": self.node_seconds,
+            "jobs": self.jobs,
+            "incarnations": self.incarnations,
+            "wait_p50": self.waited(50),
+            "wait_p90": self.waited(90),
+            "cpu_use": self.cpu_use,
+            "memory_use": self.memory_use,
+            "gpu_use": self.gpu_use,
+            "lost_gpu_hours_at_most": self.lost_gpu_seconds / 3600,
+            "lost_cpu_hours_at_most": self.lost_cpu_seconds / 3600,
+            "requeue_hours": self.requeue_seconds / 3600,
+            "start_hours": self.start_seconds / 3600 if self.told_seconds else None,
+            "rollback_hours": self.rollback_seconds / 3600 if self.told_seconds else None,
+            "effective": self.effective,
+            "effective_is_at_most": not self.is_told,
+            "billing_hours": self.billing_seconds / 3600,
+            "cost": self.cost,
+            "ends": {
+                row.end.word: {
+                    "incarnations": row.incarnations,
+                    "gpu_hours": row.gpu_seconds / 3600,
+                    "cpu_hours": row.cpu_seconds / 3600,
+                    "lost_gpu_hours_at_most": row.lost_gpu_seconds / 3600,
+                    "lost_cpu_hours_at_most": row.lost_cpu_seconds / 3600,
+                }
+                for row in self.ends
+            },
+        }
