@@ -6,7 +6,19 @@ import sys
 import click
 
 from slurm_tf import __version__
-from slurm_tf.cli import checkpoints, interrupt, jobs, plugin, preflight, run, submit, tensorboard, watch
+from slurm_tf.cli import (
+    checkpoints,
+    efficiency,
+    interrupt,
+    jobs,
+    plugin,
+    preflight,
+    run,
+    submit,
+    tensorboard,
+    usage,
+    watch,
+)
 from slurm_tf.errors import SlurmTfError
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -34,6 +46,8 @@ for command in (
     interrupt.interrupt,
     watch.wait,
     watch.describe,
+    usage.usage,
+    efficiency.efficiency,
     checkpoints.checkpoints,
     tensorboard.tensorboard,
     jobs.render,

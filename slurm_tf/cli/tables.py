@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from slurm_tf.cli.words import printable
 from slurm_tf.watch import report
 from slurm_tf.watch.state import PointState
 
@@ -77,7 +78,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     for head in heads:
         drawn.add_column(head, overflow="fold", no_wrap=head != "REASON")
     for row in rows:
-        drawn.add_row(*(Text(_printable(cell)) for cell in row))
+        drawn.add_row(*(Text(printable(cell)) for cell in row))
     width = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 400
     out = io.StringIO()
     Console(file=out, width=width, color_system=None).print(drawn)
@@ -106,9 +107,4 @@ def _head(state: PointState) -> list[str]:
     if state.exit_code is not None:
         rows.append(("Exit code", str(state.exit_code)))
     rows += [("Note", note) for note in state.notes]
-    return [f"{name:11} {_printable(value)}" for name, value in rows]
-
-
-def _printable(text: str) -> str:
-    """Return text that cannot move a terminal's cursor."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return [f"{name:11} {printable(value)}" for name, value in rows]

@@ -29,3 +29,8 @@ def short(path: str) -> str:
     """Return `path` as a person here would type it."""
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative
+
+
+def printable(text: str) -> str:
+    """Return text that cannot move a terminal's cursor."""
+    return "".join(character if character.isprintable() else "?" for character in text)

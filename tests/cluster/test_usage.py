@@ -224,3 +224,23 @@ def test_pyslurm_has_neither_former_incarnations_nor_gpus(closed: Closed) -> Non
     assert int(closed.mix.jobs["preempted"]) in found["jobs"]
     assert len(found["jobs"]) == len(set(found["jobs"])) < len(ask(closed, closed.windows[2])["records"])
     assert found["amounts"] == []
+
+
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["before", "after", "both"])
+def test_the_report_says_the_same(closed: Closed, which: int) -> None:
+    start, end = closed.windows[which]
+    words = ["--all-users", "--json", "--by=user,account", f"--since={iso(start)}", f"--until={iso(end)}"]
+    done = closed.mix.sandbox.run(
+        sys.executable, "-m", "slurm_tf", "usage", *words, user="root",
+        env={"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "TZ": "UTC", "XDG_STATE_HOME": "/tmp/none"},
+    )  # fmt: skip
+    report = json.loads(done.stdout)
+    rows = {(row["user"], row["account"]): (row["cpu_seconds"], row["gpu_seconds"]) for row in report["groups"]}
+    assert nonzero(rows) == from_tables(closed, (start, end))
+    assert report["total"]["cpu_seconds"] == sum(cpu for cpu, _ in rows.values())
+    ends = report["total"]["ends"]
+    if which == 2:
+        assert set(ends) >= {
+            "completed", "failed", "timeout", "cancelled", "cancelled by site", "preempted", "requeued", "node fail",
+        }  # fmt: skip
+        assert ("out of memory" in ends) == (closed.mix.sandbox.shape.proctrack == "cgroup")

@@ -1,0 +1,199 @@
+"""Plots as shapes: where each bar, tick and label of an SVG is. Rectangles and lines need no library."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from slurm_tf.account.ends import End
+
+# Okabe and Ito's colours, which colour-blind readers tell apart; grey is for what is left.
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#8c6bb1")
+GREY = "#9a9a9a"
+COLOURS = {
+    End.COMPLETED: "#009e73", End.RUNNING: "#56b4e9", End.UNKNOWN: GREY, End.PREEMPTED: "#e69f00",
+    End.REQUEUED: "#f0e442", End.TIMEOUT: "#cc79a7", End.CANCELLED: "#8c6bb1", End.CANCELLED_BY_SITE: "#5b3f8c",
+}  # fmt: skip
+_BAD = "#d55e00"
+_WAITING, _ROLLED_BACK = "#88888855", "#d55e0080"
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 34
+_DAY = 86400
+_LONGEST_LABEL = 26
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A rectangle; `title` is what a mouse over it shows."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    colour: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Text at a place; `anchor` is SVG's text-anchor."""
+
+    x: float
+    y: float
+    text: str
+    anchor: str = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the grid."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+@dataclass
+class Plot:
+    """All shapes of one plot, and its legend: colours with words."""
+
+    width: int
+    height: int
+    words: str
+    bars: list[Bar] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    legend: list[tuple[str, str]] = field(default_factory=list)
+
+
+def colour(end: End) -> str:
+    """Return the colour of a way to end."""
+    return COLOURS.get(end, _BAD)
+
+
+def ticks(most: float) -> list[float]:
+    """Return three to six round numbers from 0 to about `most`, the last of which is not below it."""
+    if most <= 0:
+        return [0.0, 1.0]
+    rough = most / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough)
+    return [step * number for number in range(math.ceil(most / step - 1e-9) + 1)]
+
+
+def stacked(columns: Sequence[tuple[str, Mapping[str, float]]], names: Sequence[str], unit: str, words: str) -> Plot:
+    """Return bars of (label, amount by name), one on the other in the order of `names`."""
+    plot = Plot(940, 300, words)
+    scale = _grid(plot, max((sum(parts.values()) for _, parts in columns), default=0.0))
+    wide = (plot.width - _LEFT - _RIGHT) / max(1, len(columns))
+    colours = {name: PALETTE[number % len(PALETTE)] if name else GREY for number, name in enumerate(names)}
+    every = max(1, math.ceil(len(columns) * 74 / (plot.width - _LEFT - _RIGHT)))
+    for number, (label, parts) in enumerate(columns):
+        x, y = _LEFT + number * wide, float(plot.height - _BOTTOM)
+        for name in names:
+            height = parts.get(name, 0.0) * scale
+            if height > 0:
+                y -= height
+                title = f"{label}, {name or 'others'}: {parts[name]:.1f} {unit}"
+                plot.bars.append(Bar(x, y, max(0.5, wide * 0.9), height, colours[name], title))
+        if number % every == 0:
+            plot.labels.append(Label(x + wide * 0.45, plot.height - _BOTTOM + 18, label, "middle"))
+    plot.legend = [(colours[name], name or "others") for name in names]
+    return plot
+
+
+def shares(hours: Sequence[float], unit: str, words: str, shade: str) -> Plot:
+    """Return a histogram: `hours` by tenths of what was allocated, the last one for more than all of it."""
+    plot = Plot(300, 220, words)
+    scale = _grid(plot, max(hours, default=0.0))
+    wide = (plot.width - _LEFT - _RIGHT) / len(hours)
+    for number, amount in enumerate(hours):
+        x, height = _LEFT + number * wide, amount * scale
+        range_ = f"{number * 10} to {number * 10 + 10}%" if number < 10 else "more than 100%"
+        plot.bars.append(
+            Bar(x, plot.height - _BOTTOM - height, wide * 0.9, height, shade, f"{range_}: {amount:.1f} {unit}")
+        )
+        if number in (0, 5, 10):
+            plot.labels.append(Label(x, plot.height - _BOTTOM + 18, f"{number * 10}%", "middle"))
+    return plot
+
+
+def ranked(rows: Sequence[tuple[str, float, str]], unit: str, words: str) -> Plot:
+    """Return lying bars of (label, amount, colour)."""
+    high, left = 26, 170
+    plot = Plot(940, high * max(1, len(rows)) + 8, words)
+    most = max((amount for _, amount, _ in rows), default=0.0) or 1.0
+    for number, (label, amount, shade) in enumerate(rows):
+        y, width = number * high + 4, (plot.width - left - 110) * amount / most
+        plot.bars.append(Bar(left, y, max(width, 0.5), high - 8, shade, f"{label}: {amount:.1f} {unit}"))
+        plot.labels.append(Label(left - 8, y + 14, label))
+        plot.labels.append(Label(left + width + 8, y + 14, f"{amount:.1f} {unit}", "start"))
+    return plot
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One attempt on a timeline: when it waited, ran and ended; what was lost at its begin and end, in seconds."""
+
+    label: str
+    waited_from: int
+    start: int
+    stop: int
+    end: End
+    startup: int = 0
+    rollback: int = 0
+
+
+def timeline(spans: Sequence[Span], words: str) -> Plot:
+    """Return one lane an attempt, in the order of their starts."""
+    high = 20 if len(spans) <= 40 else 8
+    left = 190
+    plot = Plot(940, high * max(1, len(spans)) + _BOTTOM + 4, words)
+    low = min((span.waited_from for span in spans), default=0)
+    length = max(1, max((span.stop for span in spans), default=1) - low)
+    scale = (plot.width - left - _RIGHT) / length
+    for at in _times(low, low + length):
+        x = left + (at - low) * scale
+        plot.lines.append(Line(x, 0, x, plot.height - _BOTTOM))
+        form = "%m-%d %H:%M" if length < 10 * _DAY else "%Y-%m-%d"
+        plot.labels.append(Label(x, plot.height - _BOTTOM + 18, time.strftime(form, time.localtime(at)), "middle"))
+    for number, span in enumerate(spans):
+        y = number * high + 2
+        if high > 10:
+            plot.labels.append(Label(left - 8, y + 12, f"{number + 1}. {span.label}"[:_LONGEST_LABEL]))
+        parts = [
+            (span.waited_from, span.start, _WAITING, "waited"),
+            (span.start, span.start + span.startup, GREY, "start-up"),
+            (span.start + span.startup, span.stop - span.rollback, colour(span.end), f"ran, {span.end.word}"),
+            (span.stop - span.rollback, span.stop, _ROLLED_BACK, "after the last checkpoint"),
+        ]
+        for begin, stop, shade, what in parts:
+            if stop > begin:
+                title = f"{span.label}: {what} for {stop - begin} s"
+                width = max(0.7, (stop - begin) * scale)
+                plot.bars.append(Bar(left + (begin - low) * scale, y, width, high - 4, shade, title))
+    ends = sorted({span.end for span in spans})
+    plot.legend = [(_WAITING, "waiting"), *((colour(end), end.word) for end in ends)]
+    if any(span.startup or span.rollback for span in spans):
+        plot.legend += [(GREY, "start-up"), (_ROLLED_BACK, "after the last checkpoint")]
+    return plot
+
+
+def _grid(plot: Plot, most: float) -> float:
+    """Draw the lines of an upright plot; return the height of one unit."""
+    marks = ticks(most)
+    scale = (plot.height - _TOP - _BOTTOM) / marks[-1]
+    for mark in marks:
+        y = plot.height - _BOTTOM - mark * scale
+        plot.lines.append(Line(_LEFT, y, plot.width - _RIGHT, y))
+        plot.labels.append(Label(_LEFT - 8, y + 4, f"{mark:g}"))
+    return scale
+
+
+def _times(low: int, high: int) -> list[int]:
+    """Return four to eight times between two, at whole local hours or days."""
+    steps = (300, 900, 1800, 3600, 7200, 21600, 43200, _DAY, 2 * _DAY, 7 * _DAY, 14 * _DAY, 30 * _DAY, 90 * _DAY)
+    step = next((each for each in steps if (high - low) / each <= 8), 365 * _DAY)
+    shift = time.localtime(low).tm_gmtoff
+    first = -(-(low + shift) // step) * step - shift
+    return list(range(first, high + 1, step))

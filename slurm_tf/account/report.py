@@ -1,0 +1,96 @@
+"""A whole report: what was asked for, its groups, and all that must be said of the rows behind it."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slurm_tf.account.amounts import Amounts
+from slurm_tf.account.notes import Named, Notes
+from slurm_tf.account.record import Window
+from slurm_tf.account.usage import Row
+
+_USERS = 8
+# Without these columns, sums are not what they seem; every release of sacct has them.
+_WANTED = ("User", "Account", "Partition", "AllocTRES", "Eligible", "TotalCPU")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`currency`: "" where there are no prices. `runs_notes`: what our own run records could not say."""
+
+    window: Window
+    by: tuple[str, ...]
+    rows: list[Row]
+    total: Amounts
+    notes: Notes
+    currency: str = ""
+    runs_notes: Sequence[str] = ()
+
+    def json(self) -> Iterator[str]:
+        """Yield the text of one JSON object, a piece at a time; null is unknown."""
+        head = {
+            "since": local(self.window.start),
+            "until": local(self.window.end),
+            "window": list(self.window),
+            "running_counted_until": self.notes.until,
+            "by": self.by,
+            "currency": self.currency or None,
+            "users_seen": sorted(self.notes.users),
+            "notes": self.remarks(),
+            "total": self.total.as_dict(),
+        }
+        yield json.dumps(head, indent=1).removesuffix("\n}") + ',\n "groups": ['
+        for number, row in enumerate(self.rows):
+            text: dict[str, Any] = {**dict(zip(self.by, row.key, strict=True)), **row.amounts.as_dict()}
+            yield (",\n" if number else "\n") + json.dumps(text)
+        yield "\n ]\n}\n"
+
+    def about(self) -> list[str]:
+        """Return what time the report is of, and whose rows were seen."""
+        since = f"From {local(self.window.start)}" if self.window.start else "All that there is"
+        lines = [f"{since} until {local(self.window.end)}."]
+        if self.notes.until is not None:
+            lines.append(f"Running jobs are counted until {local(self.notes.until)}.")
+        users = sorted(self.notes.users)
+        if users:
+            others = f" and {len(users) - _USERS} others" if len(users) > _USERS else ""
+            lines.append(f"Rows seen for users: {', '.join(users[:_USERS])}{others}.")
+        else:
+            lines.append("No rows were seen.")
+        return lines
+
+    def remarks(self) -> list[str]:
+        """Return what was noticed of the rows, each kind once."""
+        notes = self.notes
+        found = [_named(*each) for each in (
+            (notes.orphans, "steps have no row of their job and are in no sum"),
+            (notes.unreadable, "rows could not be read and are in no sum"),
+            (notes.runaways, "jobs run long after their limit, as slurmdbd has them (sacctmgr show runawayjobs)"),
+            (notes.suspended, "jobs were suspended and are cut by the window: that time is taken off their end"),
+            (notes.resized, "jobs were made smaller: Slurm has the time before that twice"),
+        )]  # fmt: skip
+        if notes.unknown_states:
+            states = ", ".join(f"{state} ({count})" for state, count in sorted(notes.unknown_states.items()))
+            found.append(f"states that are not known here, counted as unknown: {states}")
+        if notes.unknown_fields:
+            found.append(f"columns that are not known here, left out: {', '.join(notes.unknown_fields)}")
+        lacking = [name for name in _WANTED if name in notes.missing_fields]
+        if lacking:
+            found.append(f"the table lacks {', '.join(lacking)}: what they say is unknown, or 0 where it is added up")
+        if notes.repeated:
+            found.append(f"{notes.repeated} rows came again and count once")
+        return [each for each in found if each] + list(self.runs_notes)
+
+
+def _named(named: Named, words: str) -> str:
+    if not named.total:
+        return ""
+    more = ", ..." if named.total > len(named.first) else ""
+    return f"{named.total} {words}: {', '.join(named.first)}{more}"
+
+
+def local(seconds: int) -> str:
+    """Return a local time, as sacct prints it, with its zone."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))

@@ -1,0 +1,181 @@
+"""What `slurm-tf usage` prints for people and for spreadsheets."""
+
+import csv
+import io
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from slurm_tf.account.amounts import Amounts
+from slurm_tf.account.report import Report
+from slurm_tf.cli.words import printable
+
+_GAP = "  "
+# Columns from this weight on stay while words can be cut to this length; the first column always does.
+_KEPT, _SHORT = 95, 8
+_FIRST, _SHORTEST = 99, 3
+
+
+class Column(NamedTuple):
+    """One column of numbers; those with the highest `weight` stay on a narrow terminal."""
+
+    head: str
+    cell: Callable[[Amounts], str]
+    weight: int
+
+
+def hours(seconds: float) -> str:
+    """Return hours for a table."""
+    amount = seconds / 3600
+    return f"{amount:.0f}" if amount >= 10_000 else f"{amount:.1f}" if amount >= 10 or not amount else f"{amount:.2f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a length of time in its largest unit; "-" where nobody knows."""
+    if seconds is None:
+        return "-"
+    for size, least, unit in ((86400, 172800, "d"), (3600, 7200, "h"), (60, 120, "min")):
+        if seconds >= least:
+            return f"{seconds / size:.1f} {unit}" if unit != "min" else f"{seconds / size:.0f} min"
+    return f"{seconds:.0f} s"
+
+
+def share(value: float | None) -> str:
+    """Return percent; "-" where nobody knows."""
+    return "-" if value is None else f"{100 * value:.0f}%"
+
+
+def _effective(amounts: Amounts) -> str:
+    return ("" if amounts.is_told or amounts.effective is None else "<=") + share(amounts.effective)
+
+
+def _columns(report: Report) -> list[Column]:
+    """Return the columns of which anything is known, in their order."""
+    total = report.total
+    gpus = total.gpu_seconds > 0
+    lost = (lambda each: hours(each.lost_gpu_seconds)) if gpus else (lambda each: hours(each.lost_cpu_seconds))
+    money = report.currency and Column(
+        report.currency, lambda each: "unknown" if each.cost is None else f"{each.cost:.2f}", 95
+    )
+    rows = [
+        Column("GPU-H", lambda each: hours(each.gpu_seconds), 99),
+        Column("CPU-H", lambda each: hours(each.cpu_seconds), 98),
+        Column("NODE-H", lambda each: hours(each.node_seconds), 30),
+        total.billing_seconds and Column("SU", lambda each: hours(each.billing_seconds), 40),
+        money,
+        Column("JOBS", lambda each: str(each.jobs), 97),
+        Column("INCARNATIONS", lambda each: str(each.incarnations), 50),
+        Column("WAIT P50", lambda each: duration(each.waited(50)), 80),
+        Column("P90", lambda each: duration(each.waited(90)), 70),
+        total.known_cpu and Column("CPU", lambda each: share(each.cpu_use), 75),
+        total.known_memory and Column("MEM", lambda each: share(each.memory_use), 65),
+        total.known_gpu and Column("GPU", lambda each: share(each.gpu_use), 85),
+        Column("LOST GPU-H" if gpus else "LOST CPU-H", lost, 96),
+        Column("EFFECTIVE", _effective, 60),
+    ]
+    return [row for row in rows if row]
+
+
+def text(report: Report, width: int | None) -> str:
+    """Return the report for a terminal of `width` columns, None for as wide as it must be."""
+    lines = [*_wrapped(report.about(), width), ""]
+    if report.rows:
+        lines += [*_groups(report, width), "", *_ends(report.total), "", *_wrapped(_losses(report.total), width)]
+    lines += _wrapped([f"Note: {remark}" for remark in report.remarks()], width)
+    return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
+
+
+def _wrapped(lines: Sequence[str], width: int | None) -> list[str]:
+    """Return sentences, broken where the terminal ends."""
+    plain = [printable(line) for line in lines]
+    return [part for line in plain for part in textwrap.wrap(line, width)] if width else plain
+
+
+def _groups(report: Report, width: int | None) -> list[str]:
+    heads = [word.upper() for word in report.by]
+    keys = [[printable(word) or "-" for word in row.key] for row in report.rows]
+    amounts = [row.amounts for row in report.rows]
+    if heads and len(keys) > 1:
+        keys.append(["TOTAL", *[""] * (len(heads) - 1)])
+        amounts.append(report.total)
+    cells = {column: [column.head, *map(column.cell, amounts)] for column in _columns(report)}
+    sizes = [max(map(len, column)) for column in zip(heads, *keys, strict=True)]
+    wide = {column: max(map(len, cells[column])) for column in cells}
+    left_out = _fit(sizes, wide, width) if width else []
+    table = []
+    for number, key in enumerate([heads, *keys]):
+        words = [_cut(word, size) for word, size in zip(key, sizes, strict=True)]
+        table.append(_GAP.join(words + [cells[column][number].rjust(size) for column, size in wide.items()]))
+    if left_out:
+        table += _wrapped([f"Not shown here: {', '.join(left_out)}; --csv and --json have all."], width)
+    return table
+
+
+def _fit(sizes: list[int], wide: dict[Column, int], width: int) -> list[str]:
+    """Make a table narrow: without its least columns, then with shorter words; return the heads that are left out."""
+    left_out = []
+    for least, shortest in ((_KEPT, _SHORT), (_FIRST, _SHORTEST)):
+        while _taken(sizes, wide) > width and (column := min(wide, key=lambda each: each.weight)).weight < least:
+            del wide[column]
+            left_out.append(column.head)
+        while _taken(sizes, wide) > width and max(sizes, default=0) > shortest:
+            sizes[sizes.index(max(sizes))] -= 1
+    return sorted(left_out)
+
+
+def _taken(sizes: Sequence[int], wide: Mapping[Column, int]) -> int:
+    return sum(sizes) + sum(wide.values()) + len(_GAP) * (len(sizes) + len(wide) - 1)
+
+
+def _cut(word: str, size: int) -> str:
+    return word.ljust(size) if len(word) <= size else f"{word[: size - 1]}~"
+
+
+def _ends(total: Amounts) -> list[str]:
+    rows = [["ENDED", "INCARNATIONS", "GPU-H", "CPU-H", "LOST GPU-H", "LOST CPU-H"]]
+    rows += [
+        [each.end.word, str(each.incarnations), *map(hours, each[2:])] for each in total.ends
+    ]  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        _GAP.join(
+            [row[0].ljust(widths[0]), *(cell.rjust(size) for cell, size in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
+
+
+def _losses(total: Amounts) -> list[str]:
+    lines = []
+    if total.requeue_seconds:
+        lines.append(f"Jobs that were requeued waited {duration(total.requeue_seconds)} in all for their next starts.")
+    if total.told_seconds:
+        whole = "all" if total.is_told else duration(total.told_seconds)
+        lines.append(
+            f"Of {whole} that runs of slurm-tf tell of, {duration(total.start_seconds)} were start-up, "
+            f"{duration(total.rollback_seconds)} came after the last checkpoint."
+        )
+    if not total.is_told:
+        lines.append("Lost hours and effective time are upper bounds: most jobs do not say what they kept.")
+    return lines
+
+
+_CSV = (
+    "gpu_hours", "cpu_hours", "node_hours", "gpu_seconds", "cpu_seconds", "node_seconds", "jobs", "incarnations",
+    "wait_p50", "wait_p90", "cpu_use", "memory_use", "gpu_use", "lost_gpu_hours_at_most", "lost_cpu_hours_at_most",
+    "requeue_hours", "start_hours", "rollback_hours", "effective", "effective_is_at_most", "billing_hours", "cost",
+)  # fmt: skip
+
+
+def comma_separated(report: Report) -> Iterator[str]:
+    """Yield one line a group, after one of heads; times in seconds, shares from 0 to 1, nothing where unknown."""
+    line = io.StringIO()
+    writer = csv.writer(line, lineterminator="\n")
+    writer.writerow([*report.by, *_CSV])
+    for row in report.rows:
+        values = row.amounts.as_dict()
+        writer.writerow([*row.key, *("" if values[name] is None else values[name] for name in _CSV)])
+        yield line.getvalue()
+        line.seek(0)
+        line.truncate()
+    yield line.getvalue()
