@@ -43,6 +43,7 @@ lint: $(VENV)/.test $(VENV)/.examples ## style and types
 bench: $(VENV)/.examples $(VENV)/.bench ## the measurements of docs/benchmarks.md; those of Slurm as root
 	$(BIN)/python benchmarks/launch.py
 	$(BIN)/python benchmarks/submit.py
+	$(BIN)/python benchmarks/usage.py
 
 bench-allreduce: $(VENV)/.examples $(VENV)/.bench $(VENV)/.horovod ## half an hour; ARGS="--rounds 3 --rounds-of-four 0"
 	$(BIN)/python benchmarks/allreduce.py $(ARGS)
