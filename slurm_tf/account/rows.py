@@ -117,7 +117,7 @@ class Rows:
         submitted, started, ended = time(submit), time(start), time(end)
         elapsed = elapsed or others[0]
         known = amounts.seconds(elapsed) if ":" in elapsed else int(elapsed) if elapsed else None
-        suspended = _suspended(suspension, started, ended, known)
+        suspended = 0 if suspension == _ZERO else _suspended(suspension, started, ended, known)
         until = None
         if ended is None and started is not None:
             until = self._now if known is None else started + int(known) + suspended
@@ -141,17 +141,18 @@ class Rows:
             amounts.number(restarts) if restarts else None,
             # nothing of both is what is printed where nobody measured
             cpu_used if cpu_used or memory_used else None, memory_used or None, gpu_use,
-            amounts.number(energy) or None if energy else None, use.out_of_memory or state.startswith(_OOM),
+            amounts.number(energy) if energy not in _UNMEASURED else None, use.out_of_memory or state.startswith(_OOM),
         )  # fmt: skip
 
 
 _NOTHING = amounts.Tres()
+_UNMEASURED = ("", "0")
 _UNSEEN = _Use()  # of a job without steps
 
 
 def _suspended(text: str, started: int | None, ended: int | None, elapsed: float | None) -> int:
     """Return for how long it was suspended: Elapsed is without that time (slurmdbd, 20.11 to 26.05)."""
-    if started is None or text == "00:00:00":
+    if started is None:
         return 0
     if text:
         return int(amounts.seconds(text))
@@ -232,4 +233,5 @@ def _minute(text: str) -> int:
 
 _NEVER = frozenset(("", "Unknown", "None", "N/A"))
 _NO_TIME = 2**32 - 2  # NO_VAL
+_ZERO = "00:00:00"
 _ISO = len("2023-11-14T22:13:20")
