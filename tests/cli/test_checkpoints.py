@@ -181,7 +181,7 @@ value = tf.Variable(tf.zeros([1000]))
 checkpoint, checkpoints = tf.train.Checkpoint(value=value), Checkpoints(sys.argv[1], 9)
 for step in (7, 8, 9):
     value.assign(tf.fill([1000], float(step)))
-    checkpoints.save(checkpoint, step, {}, {"position": b"7"})
+    checkpoints.save(checkpoint, step, {"position": b"7"})
 checkpoints.wait()
 """
 LOAD = "import sys, tensorflow as tf; print(tf.train.load_checkpoint(sys.argv[1]).get_tensor(sys.argv[2])[0])"
