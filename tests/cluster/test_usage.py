@@ -232,7 +232,7 @@ def test_the_report_says_the_same(closed: Closed, which: int) -> None:
     words = ["--all-users", "--json", "--by=user,account", f"--since={iso(start)}", f"--until={iso(end)}"]
     done = closed.mix.sandbox.run(
         sys.executable, "-m", "slurm_tf", "usage", *words, user="root",
-        env={"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "TZ": "UTC", "XDG_STATE_HOME": "/tmp/none"},
+        env={"PYTHONPATH": str(ROOT), "TZ": "UTC", "XDG_STATE_HOME": str(closed.mix.sandbox.shared / "state")},
     )  # fmt: skip
     report = json.loads(done.stdout)
     rows = {(row["user"], row["account"]): (row["cpu_seconds"], row["gpu_seconds"]) for row in report["groups"]}
