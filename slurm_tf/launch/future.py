@@ -76,6 +76,8 @@ def arrange(
     """
     problems: List[str] = []
     for left in reversed(range(_TRIES)):
+        # slurmctld may take long to answer: who cancels meanwhile is heard; later, its own signals look like a cancel
+        _standing(place)
         if place.is_cancelled or is_stopped():
             return _CANCELLED
         over = ends_at is not None and time.monotonic() >= ends_at - AT_THE_LIMIT

@@ -145,6 +145,15 @@ def test_what_is_preempted_puts_itself_back(bench: Bench) -> None:
     assert bench.said == ["preemption: worker:0 got SIGTERM; job 7 waits to be started again"]
 
 
+def test_a_cancel_that_comes_while_slurm_is_asked_is_heard(bench: Bench) -> None:
+    def is_stopped() -> bool:
+        return "squeue" in (bench.kept / "calls").read_text()
+
+    (bench.kept / "calls").touch()
+    assert future.arrange(bench.place, None, 0.0, is_stopped) == future.Future(False, "cancelled")
+    assert bench.calls == []
+
+
 def test_slurm_has_put_it_back_already(bench: Bench) -> None:
     bench.answer("squeue", 0, "PENDING N/A 9999999999 1 10:00 1 0")
     bench.answer("scontrol-requeue", 1, "", "Job is pending execution for job 7")
