@@ -19,6 +19,8 @@ from slurm_tf.launch.watchdog import TRAIN, Watchdog
 _POLL_SECONDS = 0.05
 # So much later than its program's end an agent's own signal may be told.
 _SUSPECT_SECONDS = 2.0
+# How often a question is asked again that was ended by a signal.
+_QUESTIONS = 3
 # Longer between two looks than the coordinator ever waits: it was stopped.
 _ASLEEP_SECONDS = 30.0
 
@@ -40,6 +42,7 @@ class Alarm:
         self._question: Optional[slurm.Question] = None
         self._suspects: Dict[str, float] = {}
         self._looked = time.monotonic()
+        self._patience = _QUESTIONS
 
     def signal(self, number: int, who: str, direct: bool) -> None:
         """Take in that `who` got signal `number`; `direct`: the coordinator itself."""
@@ -143,7 +146,11 @@ class Alarm:
             self.interruption.asks = False
             self._question = slurm.Question(slurm.standing_command(self._place.job), os.environ)
         answer = self._question.answer() if self._question else None
-        if answer is not None:
+        if answer is not None and answer.code is not None and answer.code < 0 and self._patience:
+            # with proctrack/linuxproc the signal reaches the question as well
+            self._patience -= 1
+            self._question = slurm.Question(slurm.standing_command(self._place.job), os.environ)
+        elif answer is not None:
             self._question = None
             standing = slurm.standing(answer)
             self.interruption.learn(standing, None if standing.ends is None else standing.ends - time.time(), now)

@@ -135,7 +135,8 @@ def _cancelled(run: Held, cell: Cell, before: Before) -> None:
     if cell.phase != "requeue":
         assert (row["meaning"], row["code"]) == ("cancel", 143), (row, said)
         assert re.search(r"the job ends: cancel: .* got SIGTERM", said), said
-    run.cancelled[run.job] = time.monotonic(), int(run.attempts()[-1]["id"].rpartition(".")[2])
+    restarts = int(row["id"].rpartition(".")[2]) + (cell.phase == "requeue")
+    run.cancelled[run.job] = time.monotonic(), restarts
     run.submit()
     run.settle()
     _check_resumed(run, before)

@@ -1,5 +1,7 @@
 """Faults where Slurm tracks processes by their parents: what it sends to a task reaches the program as well."""
 
+import os
+import signal
 import time
 
 import pytest
@@ -28,7 +30,15 @@ def test_fault(cell: Cell, trainings: Trainings) -> None:
 
 def test_a_preemption(trainings: Trainings, sandbox: Sandbox) -> None:
     run = trainings.run("multi_worker")
+    coordinator = run.coordinator()
+    assert coordinator
+    os.kill(coordinator, signal.SIGUSR1)
+    run.allow(run.until + 2)
+    run.wait_for_state("PENDING")
+    # which a job may change as long as it waits
     run.member.run("scontrol", "update", f"JobId={run.job}", "QOS=scavenge")
+    run.start_again()
+    run.settle()
     done = run.until
     urgent = sandbox.popen("srun", "--qos=urgent", f"-N{NODES}", "--exclusive", "true", user="bob")
     try:
