@@ -53,7 +53,7 @@ def test_a_preemption(trainings: Trainings, sandbox: Sandbox) -> None:
 
 
 def test_a_scancel(trainings: Trainings) -> None:
-    """It reaches srun, which kills the tasks before they have saved: what was committed stays."""
+    """It reaches srun, which may kill the tasks before they have saved: what was committed stays."""
     run = trainings.run("multi_worker")
     run.allow(run.until + 3)
     run.settle()
