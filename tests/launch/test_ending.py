@@ -145,15 +145,6 @@ def test_what_is_preempted_puts_itself_back(bench: Bench) -> None:
     assert bench.said == ["preemption: worker:0 got SIGTERM; job 7 waits to be started again"]
 
 
-def test_a_cancel_that_comes_while_slurm_is_asked_is_heard(bench: Bench) -> None:
-    def is_stopped() -> bool:
-        return "squeue" in (bench.kept / "calls").read_text()
-
-    (bench.kept / "calls").touch()
-    assert future.arrange(bench.place, None, 0.0, is_stopped) == future.Future(False, "cancelled")
-    assert bench.calls == []
-
-
 def test_slurm_has_put_it_back_already(bench: Bench) -> None:
     bench.answer("squeue", 0, "PENDING N/A 9999999999 1 10:00 1 0")
     bench.answer("scontrol-requeue", 1, "", "Job is pending execution for job 7")
@@ -246,21 +237,6 @@ def test_what_is_cancelled_is_never_put_back(
     assert bench.calls == (["scontrol requeue incomplete 7"] if how is ends_early else [])
     assert found.code == outcome.code
     assert not Path(bench.run.status).exists() or bench.states[1] != "requeued"
-
-
-def test_a_job_that_would_follow_one_that_is_cancelled_is_cancelled_as_well(bench: Bench) -> None:
-    ends_early(bench, quiet())
-    bench.answer("scontrol-requeue", 1, "", "Requested operation is presently disabled for job 7")
-    bench.answer("sbatch", 0, "8")
-    assert bench.conclude(PREEMPTED, preemption()).reason.endswith("; cancelled")
-    assert bench.calls[-1] == "scancel -- 8"
-    assert submissions.lines(bench.run) == {None: ("7",)}
-
-
-def test_where_squeue_is_silent_slurmctlds_word_counts(bench: Bench) -> None:
-    bench.answer("squeue", 1, "", "Unable to contact slurm controller")
-    assert bench.conclude(PREEMPTED, preemption()) == Outcome(75, "")
-    assert bench.calls == ["scontrol requeue incomplete 7"]
 
 
 @pytest.mark.parametrize("outcome", [PREEMPTED, Outcome(1, "another attempt has taken over"), Outcome(1, "lost", LOST)])
