@@ -55,9 +55,11 @@ def typed(tmp_path: Path) -> Type:
             "SLURM_TF_RUNS": str(tmp_path / "runs"),
             "XDG_STATE_HOME": str(tmp_path / "state"),
         }
+        # as wide as a report is, whatever the terminal of the tests
+        inherited = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
         return subprocess.run(
             [sys.executable, "-m", "slurm_tf", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120,
-            check=False, input=text, env={**os.environ, "TZ": "UTC", **own, **environ},
+            check=False, input=text, env={**inherited, "TZ": "UTC", **own, **environ},
         )  # fmt: skip
 
     return run

@@ -104,7 +104,7 @@ def test_from_within_another_job(alice: Member) -> None:
     alice.write("outer.toml", text.replace("[roles.worker]\n", '[roles.worker]\nmem = "500M"\ngpus-per-task = 2\n'))
     alice.submit("outer.toml", "--set", "snapshot=false")
     alice.ok("wait", "outer-1")
-    assert "[worker:0] tasks 1 job inner gpus []\n" in alice.ok("logs", "inner-1"), alice.ok("logs", "outer-1")
+    assert "[worker:0] tasks 1 job stf-inner gpus []\n" in alice.ok("logs", "inner-1"), alice.ok("logs", "outer-1")
 
 
 @pytest.mark.parametrize(("program", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -9 $PPID", 1)])

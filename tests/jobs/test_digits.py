@@ -149,7 +149,7 @@ def test_a_dead_proxy_does_not_stop_the_workers(run_job: RunJob) -> None:
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("whom", ["the worker", "its agent"])
+@pytest.mark.parametrize("whom", ["the worker", pytest.param("its agent", marks=pytest.mark.long)])
 def test_a_killed_worker_starts_all_again_from_the_last_checkpoint(whom: str, run_job: RunJob) -> None:
     job = run_job(
         str(JOBS / "digits_multi_worker.toml"), "--set", "launch.max-restarts=1", "--set", "checkpoint.every-steps=20"
