@@ -93,7 +93,8 @@ class Alone:
             return
         # that a signal has ended the batch script tells it from a job that is being cancelled
         over = time.monotonic() if standing.killed else None
-        after = future.arrange(self._place, over, 0.0, lambda: False)
+        # Slurm may kill this process any moment: no question twice
+        after = future.arrange(self._place, over, 0.0, lambda: False, asked=True)
         say(f"the coordinator is gone; {after.words}")
 
     def _coordinator_lives(self) -> bool:

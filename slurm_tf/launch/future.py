@@ -68,16 +68,20 @@ def arrange(
     wait: float,
     is_stopped: Callable[[], bool],
     exclude: Callable[[], Sequence[str]] = tuple,
+    asked: bool = False,
 ) -> Future:
     """Let the run go on after this job, in `wait` seconds at the soonest.
 
     `ends_at`: when Slurm ends the job by itself (time.monotonic). `is_stopped`: whether a signal came that says cancel.
-    `exclude`: the nodes that a job which follows is not to start on. Raises RunError or OSError.
+    `exclude`: the nodes that a job which follows is not to start on. `asked`: slurmctld has just answered. Raises
+    RunError or OSError.
     """
     problems: List[str] = []
     for left in reversed(range(_TRIES)):
         # slurmctld may take long to answer: who cancels meanwhile is heard; later, its own signals look like a cancel
-        _standing(place)
+        if not asked:
+            _standing(place)
+        asked = False
         if place.is_cancelled or is_stopped():
             return _CANCELLED
         over = ends_at is not None and time.monotonic() >= ends_at - AT_THE_LIMIT
