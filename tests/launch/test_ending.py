@@ -67,7 +67,9 @@ class Pipe(SignalPipe):
 class Bench:
     """A run whose job has come to its end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(future, "_PAUSE_SECONDS", 0.0)
+        monkeypatch.setattr(ending, "_END_SECONDS", 0.0)
         self.said = list[str]()
         self.bad = dict[str, str]()
         for name in ("squeue", "scontrol", "sbatch", "scancel", "sinfo"):
@@ -119,9 +121,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(future, "_PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(ending, "_END_SECONDS", 0.0)
-    return Bench(tmp_path)
+    return Bench(tmp_path, monkeypatch)
 
 
 def preemption(left: float = 30.0) -> Interruption:

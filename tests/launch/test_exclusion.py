@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.launch import bad_nodes, ending, exclusion, future, ports
+from slurm_tf.launch import bad_nodes, exclusion, ports
 from slurm_tf.launch.exclusion import Exclusion
 from slurm_tf.launch.policy import LOST, Outcome
 from tests.launch.test_ending import PREEMPTED, Bench, mark, preemption, quiet
@@ -13,9 +13,7 @@ from tests.launch.test_ending import PREEMPTED, Bench, mark, preemption, quiet
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Return one whose job ran on n1, n2 and n3, and whose user leaves n[7-8] out."""
-    monkeypatch.setattr(future, "_PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(ending, "_END_SECONDS", 0.0)
-    made = Bench(tmp_path)
+    made = Bench(tmp_path, monkeypatch)
     made.environ.update({"SLURM_JOB_NODELIST": "n[1-3]", "SLURM_TASKS_PER_NODE": "1(x3)"})
     made.answer("squeue-excluded", 0, "n[7-8]")
     return made

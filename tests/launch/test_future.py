@@ -1,11 +1,18 @@
 """A requeue that meets a cancel, or a Slurm that is slow: of Slurm there are the commands alone."""
 
+from pathlib import Path
+
+import pytest
+
 from slurm_tf.launch import future
 from slurm_tf.launch.policy import Outcome
 from slurm_tf.submit import submissions
-from tests.launch.test_ending import PREEMPTED, Bench, bench, ends_early, preemption, quiet
+from tests.launch.test_ending import PREEMPTED, Bench, ends_early, preemption, quiet
 
-__all__ = ["bench"]
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(tmp_path, monkeypatch)
 
 
 def test_a_cancel_that_comes_while_slurm_is_asked_is_heard(bench: Bench) -> None:
