@@ -106,6 +106,7 @@ class Coordinator:
             self._server.expire()
             now = time.monotonic()
             self._status.tick(now)
+            self._step.tick(now)
             outcome = self._go_on(now)
             if outcome:
                 return outcome
@@ -195,8 +196,7 @@ class Coordinator:
             self._ask(self._preflight.answered(rank, message["answer"], time.monotonic()))
 
     def _greet(self, connection: Connection) -> None:
-        words = briefing.greeting(self._settings, self._place, goes_on=self._record is not None)
-        self._send(connection, words)
+        self._send(connection, briefing.greeting(self._settings, self._place, goes_on=self._record is not None))
 
     def _on_report(self, connection: Connection, message: wire.Message) -> None:
         try:
@@ -254,6 +254,7 @@ class Coordinator:
         for name, connection in self._connections.items():
             connection.name = name
         self._preflight = None
+        self._step.hold_shepherd()
         for connection, own in zip(arrived, briefing.own(self._settings, formed)):
             self._send(connection, own)
             self._take(connection, self._server.send_packed(connection, shared))
@@ -370,8 +371,7 @@ class Coordinator:
         self._say_leave()
         self._server.close_all()
         # a step that never became a job has tasks that nobody told to leave
-        told = self._policy.state != REGISTERING or self._preflight is not None
-        self._step.end(time.monotonic(), told)
+        self._step.end(time.monotonic(), told=self._policy.state != REGISTERING or self._preflight is not None)
         self._step.wait()
 
     def _say_leave(self) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from typing import Dict, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from slurm_tf import contract
 from slurm_tf.launch import ports
@@ -27,6 +27,7 @@ class Step:
         self._command = list(command)
         self._signals = [signal.SIGTERM, signal.SIGKILL]
         self._next_at: Optional[float] = None
+        self._held: List[int] = []
         self._process = subprocess.Popen(
             self._command, env=_environ(settings, port, secret), stdin=subprocess.DEVNULL, start_new_session=True
         )
@@ -36,6 +37,17 @@ class Step:
         """How the launcher ended; "" while it runs."""
         code = self._process.poll()
         return "" if code is None else f"{self._command[0]} {describe(code)}"
+
+    def hold_shepherd(self) -> None:
+        """Stop the child of srun that kills the whole step the moment srun is killed.
+
+        When Slurm ends what a killed batch script leaves it kills both, and on a busy node the child was often quick
+        enough (_shepherd_spawn in srun_job.c, 22.05.8): no agent could save. It is let go when srun has ended.
+        """
+        if os.path.basename(self._command[0]) == "srun":
+            own = _words(self._process.pid)
+            self._held = [pid for pid in _children(self._process.pid) if own and _words(pid) == own]
+            self._signal_held(signal.SIGSTOP)
 
     def end(self, now: float, told: bool) -> None:
         """Begin its end: it is waited for, then SIGTERM, then SIGKILL; `told`: all agents were told to leave.
@@ -51,8 +63,10 @@ class Step:
         return self._next_at is not None
 
     def tick(self, now: float) -> bool:
-        """Go on with its end; return whether it is over."""
+        """Go on with its end, if that has begun; return whether it is over."""
         if self._process.poll() is not None:
+            self._signal_held(signal.SIGCONT)
+            self._held = []
             return True
         if self._next_at is None or now < self._next_at:
             return False
@@ -73,6 +87,28 @@ class Step:
         while not self.tick(time.monotonic()):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(max(0.0, (self._next_at or 0.0) - time.monotonic()))
+
+    def _signal_held(self, number: int) -> None:
+        for pid in self._held:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+def _children(pid: int) -> List[int]:
+    """Return the children of a process; none where the kernel does not tell (CONFIG_PROC_CHILDREN)."""
+    found: List[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                found += [int(child) for child in file.read().split()]
+    return found
+
+
+def _words(pid: int) -> bytes:
+    """Return a process's command line, which one that was only forked shares with its parent; none if it is gone."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read()
+    return b""
 
 
 def _environ(settings: contract.LaunchSettings, port: int, secret: bytes) -> Dict[str, str]:
