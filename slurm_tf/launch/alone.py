@@ -87,15 +87,25 @@ class Alone:
 
     def _act(self, say: Callable[[str], None]) -> None:
         lease.check(self._place.folder, self._attempt)
-        standing = slurm.standing(slurm.ask(slurm.standing_command(self._place.job), self._place.environ))
-        if not standing.is_known:
+        standing = self._standing()
+        after = self._arrange(standing) if standing.is_known else None
+        if after and not after.is_arranged and not standing.killed:
+            # a requeue does nothing if slurmctld hears of the batch script's end between the two questions
+            standing = self._standing()
+            after = self._arrange(standing) if standing.killed else after
+        if after:
+            say(f"the coordinator is gone; {after.words}")
+        else:
             say(f"the run does not go on: squeue does not say what became of the job: {standing.problem}")
-            return
+
+    def _standing(self) -> slurm.Standing:
+        return slurm.standing(slurm.ask(slurm.standing_command(self._place.job), self._place.environ))
+
+    def _arrange(self, standing: slurm.Standing) -> future.Future:
         # that a signal has ended the batch script tells it from a job that is being cancelled
         over = time.monotonic() if standing.killed else None
         # Slurm may kill this process any moment: no question twice
-        after = future.arrange(self._place, over, 0.0, lambda: False, asked=True)
-        say(f"the coordinator is gone; {after.words}")
+        return future.arrange(self._place, over, 0.0, lambda: False, asked=True)
 
     def _coordinator_lives(self) -> bool:
         """Whether the coordinator has written since, or knew before us that this task is lost."""

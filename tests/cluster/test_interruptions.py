@@ -212,8 +212,7 @@ def test_where_slurmctld_does_not_say_nothing_is_put_back(alice: Member, sandbox
     assert run.attempts()[0]["meaning"] == "unknown"
 
 
-# Killed, it leaves its agents KillWait: this sandbox's is short for a busy machine. tests/faults has a longer one.
-@pytest.mark.parametrize("number", [pytest.param("KILL", marks=pytest.mark.long), "STOP"])
+@pytest.mark.parametrize("number", ["KILL", "STOP"])
 def test_where_the_coordinator_is_gone_its_tasks_save_and_put_the_job_back_once(
     number: str, alice: Member, sandbox: Sandbox
 ) -> None:

@@ -30,7 +30,7 @@ SETTINGS = dataclasses.replace(DEFAULTS, local=False, retry=RetrySettings((2,), 
 PREEMPTED = Outcome(75, "preemption: worker:0 got SIGTERM", INTERRUPTED)
 AGAIN = ["scontrol requeue incomplete 7", "scontrol update JobId=7 StartTime=now+600"]
 # Keeps its arguments; answers as the file of its name and first argument says: exit code, output, error text. Put back
-# into the queue, unless it is incomplete no more, the job has one restart more.
+# into the queue, unless it is incomplete no more, the job has one restart more; squeue-next is what squeue says then.
 COMMAND = """#!/bin/sh
 name=$(basename "$0")
 echo "$name $*" >> "$KEPT/calls"
@@ -42,7 +42,8 @@ scontrol*) answer="$answer-$1";;
 *--test-only*) answer="$answer-trial";;
 esac
 [ "$answer" = "$KEPT/scontrol-requeue" ] && [ ! -e "$answer" ] && {
-    grep -q COMPLETING "$KEPT/squeue" && [ "$2" = incomplete ] || sed -i 's/ 0 0$/ 1 0/' "$KEPT/squeue"
+    grep -q COMPLETING "$KEPT/squeue" && [ "$2" = incomplete ] || sed -i 's/ 0 \\([09]\\)$/ 1 \\1/' "$KEPT/squeue"
+    [ ! -e "$KEPT/squeue-next" ] || mv "$KEPT/squeue-next" "$KEPT/squeue"
 }
 [ -e "$answer" ] || exit 0
 { read -r code; read -r errors; output=$(cat); } < "$answer"
