@@ -178,8 +178,9 @@ def _add(use: _Use, step: tuple[str, ...]) -> None:
     if memory:
         use.memory = max(use.memory or 0, memory)
     busy = counted.get("gres/gpuutil")
-    if busy and step[_ELAPSED_RAW]:
-        use.gpu_seconds = (use.gpu_seconds or 0.0) + amounts.count(busy) * int(step[_ELAPSED_RAW])
+    if busy and (step[_ELAPSED_RAW] or step[_ELAPSED]):
+        length = int(step[_ELAPSED_RAW] or amounts.seconds(step[_ELAPSED]))
+        use.gpu_seconds = (use.gpu_seconds or 0.0) + amounts.count(busy) * length
     if step[_STATE].startswith(_OOM):
         use.out_of_memory = True
 

@@ -153,6 +153,43 @@ def test_a_sites_rows_without_a_header() -> None:
     assert "User" in notes.missing_fields
 
 
+# github.com/rug-cit-hpc/hb-jobinfo, test/data (MIT): rows of the University of Groningen's Habrok of 2023 and 2024 with
+# names made up there; ReqMem and gres/gpuutil are those of 21.08 to 23.11, the release itself is not said.
+HABROK = RECORDED / "sacct" / "habrok-2023-2024"
+THEIRS = (
+    "JobID,JobName,User,Partition,NodeList,NNodes,NCPUs,NTasks,State,Submit,Start,End,Timelimit,Elapsed,TotalCPU,"
+    "CPUTime,UserCPU,SystemCPU,ReqMem,MaxRSS,MaxVMSize,ReqTRES,AllocTRES,TRESUsageInMax,TRESUsageInTot,"
+    "TRESUsageOutTot,MaxDiskRead,MaxDiskWrite,MaxRSSNode,MaxRSSTask,MaxVMSizeNode,MaxVMSizeTask,MaxDiskReadNode,"
+    "MaxDiskReadTask,MaxDiskWriteNode,MaxDiskWriteTask,Comment"
+)
+
+
+def test_a_site_that_records_how_busy_gpus_are() -> None:
+    records, notes = read(HABROK, THEIRS, "☃")
+    found = {record.id: record for record in records}
+    assert len(found) == len(records) == 8
+    one, two = found["7965768"], found["8150389"]
+    assert (one.gpus, one.gpu_type, one.cancelled_by, one.used_memory) == (1, "v100", 10314909, 1294440 * 1024)
+    assert one.gpu_use == pytest.approx(90, abs=0.01)
+    assert one.used_cpu == (15 * 60 + 33) * 60 + 59
+    # 100 % is one of its two
+    assert (two.gpus, two.gpu_type, two.memory) == (2, "a100", 32 * 1024)
+    assert two.gpu_use == pytest.approx(50, abs=0.01)
+    late = found["6708912"]
+    assert (late.state, late.cpus, late.node_count, late.nodes) == (JobState.TIMEOUT, 256, 2, "omni[11-12]")
+    assert late.used_cpu == pytest.approx((762 * 24 + 8) * 3600 + 12 * 60 + 51, abs=2)
+    died = found["7336818"]
+    assert (died.state, died.started, died.cpus, died.elapsed(0, 2**32, 0)) == (JobState.NODE_FAIL, None, 0, 0)
+    assert (found["4047445"].cancelled_by, found["4047445"].started) == (10290820, None)
+    assert (found["8323312"].state, found["8323312"].ended) == (JobState.PENDING, None)
+    runs = found["8202099"]
+    assert (runs.ended, runs.gpus, runs.gpu_use) == (None, 1, None)
+    assert runs.counted_until is not None
+    assert runs.elapsed(0, 2**32, 0) == (38 * 60 + 17) * 60 + 59
+    assert (notes.orphans.total, notes.unreadable.total, notes.repeated) == (0, 0, 0)
+    assert "Account" in notes.missing_fields
+
+
 # 24.11 has Restarts and SLUID, 26.05 OriginalSLUID and Exclusive (fields[] of those branches), 25.11 the state
 # EXPEDITING (job_state_string() of slurm_protocol_defs.c). No rows of theirs were found in public: these are written
 # after the documentation, with a column and a state that slurm-tf does not know, and a step without its job.
