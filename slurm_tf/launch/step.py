@@ -3,10 +3,11 @@
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from slurm_tf import contract
 from slurm_tf.launch import ports
@@ -27,7 +28,7 @@ class Step:
         self._command = list(command)
         self._signals = [signal.SIGTERM, signal.SIGKILL]
         self._next_at: Optional[float] = None
-        self._held: List[int] = []
+        self._held: Dict[int, Tuple[int, int]] = {}
         self._process = subprocess.Popen(
             self._command, env=_environ(settings, port, secret), stdin=subprocess.DEVNULL, start_new_session=True
         )
@@ -39,15 +40,17 @@ class Step:
         return "" if code is None else f"{self._command[0]} {describe(code)}"
 
     def hold_shepherd(self) -> None:
-        """Stop the child of srun that kills the whole step the moment srun is killed.
+        """Keep the child of srun from slurmctld that has the whole step killed the moment srun is killed.
 
         When Slurm ends what a killed batch script leaves it kills both, and on a busy node the child was often quick
-        enough (_shepherd_spawn in srun_job.c, 22.05.8): no agent could save. It is let go when srun has ended.
+        enough (_shepherd_spawn in srun_job.c, 22.05.8): no agent could save. Without a file descriptor to spare it
+        tries again each second; where srun has ended by itself it gets them back.
         """
         if os.path.basename(self._command[0]) == "srun":
             own = _words(self._process.pid)
-            self._held = [pid for pid in _children(self._process.pid) if own and _words(pid) == own]
-            self._signal_held(signal.SIGSTOP)
+            for pid in _children(self._process.pid):
+                if own and _words(pid) == own:
+                    self._hold(pid)
 
     def end(self, now: float, told: bool) -> None:
         """Begin its end: it is waited for, then SIGTERM, then SIGKILL; `told`: all agents were told to leave.
@@ -65,8 +68,7 @@ class Step:
     def tick(self, now: float) -> bool:
         """Go on with its end, if that has begun; return whether it is over."""
         if self._process.poll() is not None:
-            self._signal_held(signal.SIGCONT)
-            self._held = []
+            self._let_go()
             return True
         if self._next_at is None or now < self._next_at:
             return False
@@ -88,10 +90,17 @@ class Step:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(max(0.0, (self._next_at or 0.0) - time.monotonic()))
 
-    def _signal_held(self, number: int) -> None:
-        for pid in self._held:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+    def _hold(self, pid: int) -> None:
+        with contextlib.suppress(OSError):
+            limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (0, limits[1]))
+            self._held[pid] = limits
+
+    def _let_go(self) -> None:
+        for pid, limits in self._held.items():
+            with contextlib.suppress(OSError):
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        self._held = {}
 
 
 def _children(pid: int) -> List[int]:
