@@ -40,7 +40,10 @@ def test_a_preemption(trainings: Trainings, sandbox: Sandbox) -> None:
     run.start_again()
     run.settle()
     done = run.until
-    urgent = sandbox.popen("srun", "--qos=urgent", f"-N{NODES}", "--exclusive", "true", user="bob")
+    nodes = sorted({run.node(task) for task in run.programs})
+    # no others: another training is on those
+    argv = ("srun", "--qos=urgent", f"--nodelist={','.join(nodes)}", f"-N{len(nodes)}", "--exclusive", "true")
+    urgent = sandbox.popen(*argv, user="bob")
     try:
         run.wait("the preemption", lambda: "preemption: " in run.output())
         run.allow(run.until + 2)
