@@ -40,7 +40,7 @@ class PyslurmClient:
     """
 
     def __init__(self) -> None:
-        self._slurm = _load()
+        self._slurm = load()
         self._commands = CommandLineClient()
 
     def jobs(self, ids: Sequence[str]) -> tuple[JobRecord, ...]:
@@ -128,8 +128,8 @@ class PyslurmClient:
             raise kind(f"{error} (pyslurm, error {error.errno})") from error
 
 
-def _load() -> Any:
-    """Import pyslurm, once a process of its own has. Raises SchedulerError if it is missing or of another release."""
+def load() -> Any:
+    """Return pyslurm, once a process of its own imported it. Raises SchedulerError if missing or of another release."""
     try:
         found = run([sys.executable, "-P", "-c", _PROBE], {**os.environ, _NO_INIT: "1"}).stdout.strip()
     except UnreachableError:
@@ -210,10 +210,10 @@ def _ids(job: Any) -> list[str]:
         return [str(job.id)]
     if job.array_task_id is not None:
         return [f"{job.array_id}_{job.array_task_id}"]
-    return [f"{job.array_id}_{index}" for index in _waiting(job.array_tasks_waiting or "0")]
+    return [f"{job.array_id}_{index}" for index in waiting(job.array_tasks_waiting or "0")]
 
 
-def _waiting(text: str) -> tuple[int, ...]:
+def waiting(text: str) -> tuple[int, ...]:
     """Return the indexes in "2-5", as slurmctld says it, or in "0x3C", as slurmdbd does."""
     if not text.startswith("0x"):
         return arrays.parse(text)[0]
