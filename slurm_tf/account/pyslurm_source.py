@@ -13,8 +13,8 @@ from slurm_tf.account.record import UsageRecord, Window
 from slurm_tf.account.rows import ASKED, Rows, lacked
 from slurm_tf.account.source import noted, present, selected
 from slurm_tf.errors import SchedulerError
-from slurm_tf.scheduler import arrays
-from slurm_tf.scheduler.pyslurm_accounting import Accounting, Incarnation, Job
+from slurm_tf.scheduler import arrays, sacct
+from slurm_tf.scheduler.pyslurm_accounting import Incarnation, Job, Names, ask
 from slurm_tf.scheduler.pyslurm_client import waiting
 from slurm_tf.scheduler.records import whole
 
@@ -32,8 +32,8 @@ _MEMORY, _CPU, _ENERGY = 2, 1, 3
 class PyslurmSource:
     """Asks slurmdbd over pyslurm; without `all_users` and without users, for one's own jobs (root: for all)."""
 
-    def __init__(self, all_users: bool = False) -> None:
-        self.all_users = all_users
+    def __init__(self, all_users: bool = False, seconds: float = sacct.SECONDS) -> None:
+        self.all_users, self.seconds = all_users, seconds
         self.notes = Notes()
 
     def records(
@@ -45,10 +45,9 @@ class PyslurmSource:
         now = present(window)
         numbers = self._numbers(users, jobs)
         ids = [int(each) for each in dict.fromkeys(map(whole, jobs))]
-        accounting = Accounting()
-        _check(accounting.version)
-        table = _Table(accounting.tres(), accounting.qos()).rows(accounting.incarnations(window, numbers, ids))
-        records = Rows(_NAMES, notes, now).records(table)
+        names, incarnations = ask(window, numbers, ids, self.seconds)
+        _check(names)
+        records = Rows(_NAMES, notes, now).records(_Table(names).rows(incarnations))
         yield from noted(selected(records, window, now, (), accounts, jobs), notes, window, now)
 
     def _numbers(self, users: Sequence[str], jobs: Sequence[str]) -> list[int]:
@@ -59,10 +58,10 @@ class PyslurmSource:
 
 
 class _Table:
-    """Makes sacct's rows; `tres` and `qos`: names by id."""
+    """Makes sacct's rows."""
 
-    def __init__(self, tres: Mapping[int, str], qos: Mapping[int, str]) -> None:
-        self._tres, self._qos = tres, qos
+    def __init__(self, names: Names) -> None:
+        self._tres, self._qos = names.tres, names.qos
 
     def rows(self, incarnations: Iterable[Incarnation]) -> Iterator[list[str]]:
         """Yield the row of each incarnation and those of its steps."""
@@ -146,15 +145,14 @@ def _counts(text: str | None) -> dict[int, int]:
     return {int(number): int(count) for number, _, count in pairs if int(count) < _NO_COUNT}
 
 
-def _check(version: str) -> None:
-    """Raise SchedulerError for a release whose sacct tells incarnations by their SLUID, which pyslurm has not."""
-    release = tuple(map(int, re.findall(r"\d+", version)[:2]))
-    if release >= _SLUID_SINCE:
-        raise SchedulerError(
-            f"pyslurm {version} has no SLUID, by which accounting knows incarnations since Slurm 24.11",
-            "sacct",
-            'client = "commands", or SLURM_TF_CLIENT=commands',
-        )
+def _check(names: Names) -> None:
+    """Raise SchedulerError where sacct would tell of another cluster, or tell incarnations by their SLUID."""
+    do = 'client = "commands", or SLURM_TF_CLIENT=commands'
+    elsewhere = os.environ.get("SLURM_CLUSTERS") or names.cluster
+    if elsewhere != names.cluster:
+        raise SchedulerError(f"found SLURM_CLUSTERS={elsewhere}", f"with pyslurm, {names.cluster} alone", do)
+    if tuple(map(int, re.findall(r"\d+", names.version)[:2])) >= _SLUID_SINCE:
+        raise SchedulerError(f"pyslurm {names.version} has no SLUID", "it, as accounting since Slurm 24.11 has", do)
 
 
 def _number(user: str) -> int:

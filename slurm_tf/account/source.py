@@ -1,8 +1,4 @@
-"""Where records come from: one protocol, and sacct. saved.py and ledger.py have the others.
-
-There is none over pyslurm: its accounting has neither former incarnations of a job nor its GPUs (22.5.3, seen; nor has
-a newer one, by its pyslurm/db/job.pyx).
-"""
+"""Where records come from: one protocol, and sacct. pyslurm_source.py, saved.py and ledger.py have the others."""
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence

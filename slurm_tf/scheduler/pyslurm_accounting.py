@@ -5,14 +5,21 @@ JOBCOND_FLAG_DUP (slurmdbd sends them by time of submission, oldest first). Form
 with a time that ends where the one just seen was submitted: slurmdbd then compares with the time of submission, and has
 no two rows of one job id and one such time. Source: setup_job_cond_limits() and _cluster_get_jobs() in
 as_mysql_jobacct_process.c, and the unique index (id_job, time_submit) of 22.05.8.
+
+A process of its own asks: when slurmdbd goes away between two questions, a plugin of libslurm ends the process over a
+symbol that it does not find (22.05.8).
 """
 
+import json
+import os
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from slurm_tf.errors import SchedulerError, UnreachableError
+from slurm_tf.scheduler import sacct
 from slurm_tf.scheduler.client import kind_of
 from slurm_tf.scheduler.pyslurm_client import load
 from slurm_tf.scheduler.records import said
@@ -45,6 +52,66 @@ class Incarnation:
     admin_comment: str = ""
 
 
+@dataclass(frozen=True)
+class Names:
+    """pyslurm's release, its cluster, and what ids mean: of TRES "gres/gpu:a100", of QOS also those that are gone."""
+
+    version: str
+    cluster: str
+    tres: Mapping[int, str]
+    qos: Mapping[int, str]
+
+
+def ask(
+    asked: Time, users: Sequence[int] = (), ids: Sequence[int] = (), seconds: float = sacct.SECONDS
+) -> tuple[Names, Iterator[Incarnation]]:
+    """Return names, and each incarnation once that sacct --duplicates tells of, of one job from the newest on.
+
+    `users`: their numbers, none for all; `ids`: as sbatch printed them, none for all jobs that were eligible. Raises
+    UnreachableError, SchedulerError, also after some incarnations: then they are not all.
+    """
+    question = json.dumps([asked, users, ids])
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    lines = _lines(sacct.output([sys.executable, "-P", "-m", __name__, question], seconds, environ, "pyslurm"))
+    version, cluster, tres, qos = next(lines)
+    names = Names(
+        version, cluster, {int(key): name for key, name in tres.items()}, {int(key): name for key, name in qos.items()}
+    )
+    return names, (Incarnation(*line) for line in lines)
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[list[Any]]:
+    """Yield what the process says, up to null. Raises what it raised there."""
+    rest, is_over = b"", False
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in map(json.loads, lines):
+            if isinstance(line, dict):
+                kind = UnreachableError if line["unreachable"] else SchedulerError
+                raise kind(line["found"], line["needed"], line["do"])
+            if line is None:
+                is_over = True
+            else:
+                yield line
+    if not is_over:
+        raise SchedulerError("pyslurm's answer is not whole", "all of it", "run it again")
+
+
+def answer(question: str, write: Callable[[str], object]) -> None:
+    """Write lines of JSON: names, incarnations and null; or what went wrong."""
+    asked, users, ids = json.loads(question)
+    try:
+        accounting = Accounting()
+        names = [accounting.version, accounting.cluster, accounting.tres(), accounting.qos()]
+        write(f"{json.dumps(names)}\n")
+        for each in accounting.incarnations(asked, users, ids):
+            write(f"{json.dumps([each.job, each.component, each.reason, each.admin_comment])}\n")
+        write("null\n")
+    except SchedulerError as error:
+        words = {"found": error.found, "needed": error.needed, "do": error.do}
+        write(f"{json.dumps({'unreachable': isinstance(error, UnreachableError), **words})}\n")
+
+
 class Accounting:
     """slurmdbd through pyslurm, which is not interrupted by anything. Raises SchedulerError as pyslurm_client.load."""
 
@@ -52,9 +119,10 @@ class Accounting:
         self._slurm = load()
         self.version: str = self._slurm.__version__
         self.cluster: str = self._slurm.settings.LOCAL_CLUSTER
+        self._askers: dict[tuple[bool, ...], Any] = {}
 
     def tres(self) -> dict[int, str]:
-        """Return the names of trackable resources by id, "gres/gpu:a100"."""
+        """Return the names of trackable resources by id."""
         loaded = self._call(lambda: self._slurm.db.TrackableResources.load(name_is_key=False))
         return {number: each.type_and_name for number, each in loaded.items()}
 
@@ -66,11 +134,7 @@ class Accounting:
         return {number: each.name for number, each in loaded.items()}
 
     def incarnations(self, asked: Time, users: Collection[int], ids: Collection[int] = ()) -> Iterator[Incarnation]:
-        """Yield each incarnation once that sacct --duplicates tells of, those of one job from the newest on.
-
-        `users`: their numbers, none for all; `ids`: as sbatch printed them, none for all jobs that were eligible.
-        Raises UnreachableError, SchedulerError, also after some: then they are not all.
-        """
+        """Yield what `ask` returns, as it does."""
         start, end = asked = max(asked[0], _EARLIEST), max(asked[1], _EARLIEST)
         if ids:
             found = self._newest(ids, asked, users, _NO_STEPS)
@@ -137,17 +201,26 @@ class Accounting:
         words = [str(each) for each in ids]
         for _ in range(_AGAIN):
             found: dict[int, Job] = self._call(
-                # an object of its own: it keeps what it was asked before
-                lambda: self._slurm.slurmdb_jobs().get(
-                    jobids=words, userids=list(users), starttime=start, endtime=end, flags=_FLAGS | flags,
+                lambda: self._asker(bool(words), bool(users)).get(
+                    jobids=words,
+                    userids=list(users),
+                    starttime=start,
+                    endtime=end,
+                    flags=_FLAGS | flags,
                     clusters=[self.cluster],
                 )
-            )  # fmt: skip
+            )
             # an end that is now means the whole second (slurmdb_job_cond_def_start_end())
             if not words or all(job["submit"] < asked[1] for job in found.values()):
                 return found
             time.sleep(1)
         raise SchedulerError(f"slurmdbd's clock is {_AGAIN} s behind this one's or more", "one time")
+
+    def _asker(self, *given: bool) -> Any:
+        """Return an object for questions with these lists: it is a connection, and keeps lists that it is not given."""
+        if given not in self._askers:
+            self._askers[given] = self._slurm.slurmdb_jobs()
+        return self._askers[given]
 
     def _components(self, numbers: Collection[int]) -> dict[int, str]:
         """Return what sacct calls those of the jobs that are components of heterogeneous ones, leaders as well.
@@ -204,3 +277,7 @@ def _batches(numbers: Collection[int], size: int) -> Iterator[list[int]]:
     every = list(numbers)
     for at in range(0, len(every), size):
         yield every[at : at + size]
+
+
+if __name__ == "__main__":
+    answer(sys.argv[1], sys.stdout.write)

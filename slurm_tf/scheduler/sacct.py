@@ -60,7 +60,7 @@ def rows(
     argv += [f"--user={','.join(users)}"] if users else []
     argv += [f"--accounts={','.join(accounts)}"] if accounts else []
     argv += [f"--jobs={','.join(jobs)}"] if jobs else []
-    yield from parse(_output(argv, seconds), separator, len(names))
+    yield from parse(output(argv, seconds, _environment()), separator, len(names))
 
 
 def parse(chunks: Iterator[bytes], separator: str, fields: int) -> Iterator[list[str]]:
@@ -89,44 +89,44 @@ def parse(chunks: Iterator[bytes], separator: str, fields: int) -> Iterator[list
         raise SchedulerError("sacct's output ends inside a row", "all of it", "run it again")
 
 
-def _output(argv: Sequence[str], seconds: float) -> Iterator[bytes]:
-    """Yield what a command prints, and end it if nobody reads on."""
+def output(argv: Sequence[str], seconds: float, environ: Mapping[str, str], name: str = "sacct") -> Iterator[bytes]:
+    """Yield what a command prints, and end it if nobody reads on. Raises as `rows`, of `name`."""
     with tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(
-                list(argv), env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+                list(argv), env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
             )
         except FileNotFoundError as error:
             raise client.missing(argv[0]) from error
         try:
-            yield from _chunks(process, time.monotonic() + seconds, seconds)
+            yield from _chunks(process, time.monotonic() + seconds, seconds, name)
             process.wait(timeout=60)
         finally:
             process.kill()
             process.wait()
             if process.stdout:
                 process.stdout.close()
-        _check(process.returncode, _words(errors))
+        _check(process.returncode, _words(errors), name)
 
 
-def _chunks(process: "subprocess.Popen[bytes]", end: float, seconds: float) -> Iterator[bytes]:
+def _chunks(process: "subprocess.Popen[bytes]", end: float, seconds: float, name: str) -> Iterator[bytes]:
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     handle = process.stdout.fileno()
     while True:
         ready, _, _ = select.select([handle], [], [], max(0.0, end - time.monotonic()))
         if not ready:
-            raise UnreachableError(f"sacct was not done in {seconds:.0f} s", do="ask for a shorter time")
+            raise UnreachableError(f"{name} was not done in {seconds:.0f} s", do="ask for a shorter time")
         chunk = os.read(handle, _CHUNK)
         if not chunk:
             return
         yield chunk
 
 
-def _check(code: int, words: str) -> None:
-    """Raise for what sacct said: before 23.11 it may end with 0 after an error."""
+def _check(code: int, words: str, name: str) -> None:
+    """Raise for what a command said: before 23.11 sacct may end with 0 after an error."""
     if code or "error:" in words:
         do = "ask for a shorter time" if _TOO_WIDE in words else ""
-        raise client.kind_of(words)(f"{words or 'no message'} (sacct ended with exit code {code})", do=do)
+        raise client.kind_of(words)(f"{words or 'no message'} ({name} ended with exit code {code})", do=do)
 
 
 def _words(file: IO[bytes]) -> str:
