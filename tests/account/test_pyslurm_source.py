@@ -207,6 +207,13 @@ def test_what_goes_wrong(
         list(PyslurmSource().records(ALL))
 
 
+@pytest.mark.parametrize("text", ["", '["22.5.3", "sandbox", {}, {}]\n', '["22.5.3", "sandbox", {}, {}]\nnul'])
+def test_an_answer_that_ends_too_early(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(sacct, "output", lambda *_: iter([text.encode()]))
+    with pytest.raises(SchedulerError, match="pyslurm's answer is not whole"):
+        list(pyslurm_accounting.ask((1, 2))[1])
+
+
 def test_a_release_whose_incarnations_have_ids_of_their_own(pyslurm: Callable[[str], None]) -> None:
     pyslurm("24.11.0")
     with pytest.raises(SchedulerError, match=r"(?s)pyslurm 24\.11\.0 has no SLUID.*HINT: client = \"commands\""):
