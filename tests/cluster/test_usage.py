@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -143,8 +144,9 @@ def ask(
     path = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
     argv = (sys.executable, "-c", ASK, *map(str, window), mutation, ledger, *jobs)
     done = closed.mix.sandbox.run(*argv, user="root", env={"PYTHONPATH": path}, check=False)
-    if "pyslurm" in mutation and ("pyslurm cannot be imported" in done.stderr or "beside Slurm" in done.stderr):
-        pytest.skip(done.stderr.strip().splitlines()[-1])
+    lacking = re.search(r"pyslurm cannot be imported.*|found pyslurm \S+ beside Slurm.*", done.stderr)
+    if "pyslurm" in mutation and lacking:
+        pytest.skip(lacking[0])
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
