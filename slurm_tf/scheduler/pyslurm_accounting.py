@@ -65,7 +65,7 @@ class Names:
 def ask(
     asked: Time, users: Sequence[int] = (), ids: Sequence[int] = (), seconds: float = sacct.SECONDS
 ) -> tuple[Names, Iterator[Incarnation]]:
-    """Return names, and each incarnation once that sacct --duplicates tells of, of one job from the newest on.
+    """Return names, and each incarnation once that sacct --duplicates tells of, of one job in its order.
 
     `users`: their numbers, none for all; `ids`: as sbatch printed them, none for all jobs that were eligible. Raises
     UnreachableError, SchedulerError, also after some incarnations: then they are not all.
@@ -166,21 +166,23 @@ class Accounting:
     def _chains(self, listed: Mapping[int, Job], asked: Time, users: Collection[int]) -> Iterator[Incarnation]:
         """Yield all incarnations of the jobs that are listed, with their steps in the whole time that is asked for.
 
-        Those that were submitted in the same second share a question, as array tasks do.
+        Those that were submitted in the same second share a question, as array tasks do. Of a job, the first one
+        comes first, as in sacct: a row of a job that was made smaller has the start of the one before.
         """
         components = self._components([number for number, job in listed.items() if not job["array_job_id"]])
-        bounds: dict[int, list[int]] = {}
-        for batch in _batches(list(listed), _BATCH):
-            for each in self._complete(batch, asked, users, components):
-                yield each
-                bounds.setdefault(each.job["submit"], []).append(each.job["jobid"])
-        while bounds:
-            submitted, numbers = bounds.popitem()
-            former = min(asked[0], submitted - 1), submitted  # a time of no length would be a second long
-            for batch in _batches(numbers, _BATCH):
-                for each in self._complete(batch, former, users, components):
-                    yield each
+        for batch in _batches(sorted(listed, key=lambda number: listed[number]["submit"]), _BATCH):
+            found = list(self._complete(batch, asked, users, components))
+            last = found
+            while last:
+                bounds: dict[int, list[int]] = {}
+                for each in last:
                     bounds.setdefault(each.job["submit"], []).append(each.job["jobid"])
+                last = []
+                for submitted, numbers in bounds.items():
+                    former = min(asked[0], submitted - 1), submitted  # a time of no length would be a second long
+                    last += self._complete(numbers, former, users, components)
+                found += last
+            yield from sorted(found, key=lambda each: each.job["submit"])
 
     def _complete(
         self, numbers: Collection[int], asked: Time, users: Collection[int], components: Mapping[int, str]
