@@ -34,6 +34,8 @@ _NODE = "slurm-tf: tensorboard on "
 _UP_SECONDS = 120.0
 # srun ends its job first; a task has Slurm's KillWait, 30 s by default.
 _END_SECONDS = 40.0
+# It misses a signal that comes as it begins to wait for its job's nodes (22.05.8, seen on a busy machine).
+_AGAIN_SECONDS = 5.0
 _LAST_LINES = 5
 
 
@@ -110,13 +112,24 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.terminate()
         try:
-            self._process.wait(_END_SECONDS)
+            self._end()
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+    def _end(self) -> None:
+        """Raise RunError if it does not end by itself."""
+        until = time.monotonic() + _END_SECONDS
+        while time.monotonic() < until:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_AGAIN_SECONDS)
+                return
+        name = "srun" if self._on_node else "tensorboard"
+        do = "scancel its job if squeue shows it" if self._on_node else ""
+        raise RunError(f"{name} did not end in {_END_SECONDS:.0f} s, and was killed", do=do)
 
     def wait_until_up(self, say: Callable[[str], None]) -> Place:
         """Return where it listens; `say` gets srun's own words. A job may pend for as long as it likes.

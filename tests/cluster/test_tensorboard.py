@@ -85,8 +85,8 @@ def test_ctrl_c_while_its_job_pends_leaves_no_job(sandbox: Sandbox, submitted: C
         lines = iter(process.stderr.readline, "")
         assert any("queued and waiting for resources" in line for line in lines)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-    assert process.returncode == 130
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
     sandbox.run(*SLURM_TF, "cancel", "pending", cwd=folder, env=ENVIRON)
     linux.wait_until("its job is gone", lambda: not sandbox.run("squeue", "--noheader").stdout)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.errors import UsageError
+from slurm_tf.errors import RunError, UsageError
 from slurm_tf.watch import tensorboard
 from tests.conftest import ROOT
 from tests.sandbox import linux
@@ -35,6 +35,43 @@ def started(*words: str, path: str = "", **environ: str) -> Iterator["subprocess
     finally:
         process.terminate()  # it ends what it started
         process.communicate(timeout=60)
+
+
+DEAF = """
+import signal, sys
+left = int(sys.argv[1])
+def hear(number, frame):
+    global left
+    left -= 1
+    if not left:
+        sys.exit(0)
+signal.signal(signal.SIGTERM, hear)
+print("srun: queued", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+def deaf(monkeypatch: pytest.MonkeyPatch, times: int) -> tensorboard.Server:
+    """Return a server that heeds a signal the so many-th time."""
+    monkeypatch.setattr(tensorboard, "_AGAIN_SECONDS", 0.1)
+    return tensorboard.Server([sys.executable, "-c", DEAF, str(times)], os.environ)
+
+
+def test_a_signal_that_is_missed_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with deaf(monkeypatch, 3) as server:
+        assert server._next(None) == "srun: queued"
+    assert server._process.returncode == 0
+
+
+def test_what_does_not_end_is_killed_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorboard, "_END_SECONDS", 1.0)
+    with (
+        pytest.raises(RunError, match="tensorboard did not end in 1 s, and was killed"),
+        deaf(monkeypatch, 99) as server,
+    ):
+        server._next(None)
+    assert server._process.returncode == -signal.SIGKILL
 
 
 @pytest.fixture
