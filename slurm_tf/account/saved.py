@@ -15,7 +15,7 @@ from slurm_tf.account.source import noted, selected
 from slurm_tf.account.table import Header, Table
 from slurm_tf.errors import AccountingError
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18
 _LONGEST = 16 << 20
 # Rows of running jobs wait for a later file's row of the same: so many, then they are taken as they come.
 _HELD = 5_000

@@ -17,6 +17,7 @@ from slurm_tf.errors import LedgerError
 SCHEMA = 1
 _OURS = 0x53544655  # the file's application id
 _SECONDS = 10.0
+_READ = 500  # rows at a time, all of which are in memory
 # One row is some 300 bytes: larger pages hold several dozen of them.
 _TABLES = """
 create table spans (
@@ -53,7 +54,7 @@ class Store:
     No lock is held between two calls, nor while a record is looked at: rows are read and written in portions.
     """
 
-    PORTION = 2000
+    PORTION = 2000  # rows that are written at once; each time takes some milliseconds
 
     def __init__(self, database: sqlite3.Connection, path: Path) -> None:
         self._database, self._path = database, path
@@ -108,7 +109,7 @@ class Store:
         page = _PAGE.format(users=f"and user in ({named})" if users else "")
         values = {
             "ended": window.start - 1, "begin": 2**62, "raw_id": "", "start": window.start, "stop": window.end,
-            "asked_start": without.start, "asked_end": without.end, "portion": self.PORTION,
+            "asked_start": without.start, "asked_end": without.end, "portion": _READ,
             **{f"user{index}": user for index, user in enumerate(users)},
         }  # fmt: skip
         while True:
@@ -116,7 +117,7 @@ class Store:
                 rows = self._database.execute(page, values).fetchall()
                 records = [self._decode(row[3]) for row in rows]
             yield from records
-            if len(rows) < self.PORTION:
+            if len(rows) < _READ:
                 return
             values["ended"], values["begin"], values["raw_id"] = rows[-1][:3]
 
