@@ -201,7 +201,8 @@ def test_sums_are_those_of_the_tables_and_of_sreport(closed: Closed, which: int)
     found = ours(closed, window)
     assert found == from_tables(closed, window)
     assert found == from_sreport(closed, window)
-    assert len(found) >= 3
+    # whose jobs are all over before the border is not in the hour after it
+    assert len(found) >= (3 if which == 2 else 1)
 
 
 def test_without_former_incarnations_it_would_be_less(closed: Closed) -> None:
