@@ -20,8 +20,7 @@ from typing import Any, TypeVar
 
 from slurm_tf.errors import SchedulerError, UnreachableError
 from slurm_tf.scheduler import sacct
-from slurm_tf.scheduler.client import kind_of
-from slurm_tf.scheduler.pyslurm_client import load
+from slurm_tf.scheduler.pyslurm_client import call, load
 from slurm_tf.scheduler.records import said
 
 Job = Mapping[str, Any]
@@ -267,10 +266,7 @@ class Accounting:
 
     def _call(self, ask: Callable[[], _T]) -> _T:
         try:
-            return ask()
-        except self._slurm.RPCError as error:
-            kind = UnreachableError if "slurmdbd" in str(error) else kind_of(str(error))
-            raise kind(f"{error} (pyslurm, error {error.errno})") from error
+            return call(self._slurm, ask)
         except ValueError as error:
             raise UnreachableError(f"{error} (pyslurm, of slurmdbd)") from error
 

@@ -53,17 +53,19 @@ class PyslurmClient:
         if not wanted:
             return ()
         database = self._slurm.db
-        loaded = self._call(lambda: list(database.Jobs.load(database.JobFilter(ids=wanted)).values()))
+        loaded = call(self._slurm, lambda: list(database.Jobs.load(database.JobFilter(ids=wanted)).values()))
         found = [(record, str(job.id)) for job, own in _named(loaded, wanted) for record in _from_database(job, own)]
         return tuple(record for record, raw in found if asked(record, raw, ids))
 
     def nodes(self) -> tuple[NodeRecord, ...]:
         """Return all nodes that are in a partition."""
-        return tuple(_node(each) for each in self._call(lambda: self._slurm.Nodes.load().values()) if each.partitions)
+        return tuple(
+            _node(each) for each in call(self._slurm, lambda: self._slurm.Nodes.load().values()) if each.partitions
+        )
 
     def partitions(self) -> tuple[PartitionRecord, ...]:
         """Return all partitions that the user sees."""
-        loaded = self._call(lambda: self._slurm.Partitions.load().values())
+        loaded = call(self._slurm, lambda: self._slurm.Partitions.load().values())
         return tuple(
             PartitionRecord(
                 name=each.name,
@@ -101,7 +103,7 @@ class PyslurmClient:
             is_plain = all(record.id == each for record, raw in known if asked(record, raw, [each]))
             if is_plain and each.isdigit():
                 job = self._slurm.Job(int(each))
-                self._call(lambda job=job: change(job))  # type: ignore[misc] # a default binds it now
+                call(self._slurm, lambda job=job: change(job))  # type: ignore[misc] # a default binds it now
             else:
                 others.append(each)
         if others:
@@ -111,7 +113,7 @@ class PyslurmClient:
         """Return the records of all jobs that the ids are part of, each with Slurm's number of it."""
         wanted = {int(whole(each)) for each in checked(ids)}
         with _environment("SLURM_BITSTR_LEN", "0"):  # lists of indexes in full
-            loaded = self._call(lambda: list(self._slurm.Jobs.load().values())) if wanted else []
+            loaded = call(self._slurm, lambda: list(self._slurm.Jobs.load().values())) if wanted else []
         return [
             (record, str(job.id))
             for job in loaded
@@ -119,13 +121,15 @@ class PyslurmClient:
             for record in _from_controller(job)
         ]
 
-    def _call(self, ask: Callable[[], _T]) -> _T:
-        try:
-            return ask()
-        except self._slurm.RPCError as error:
-            # of slurmdbd, pyslurm says only that something failed
-            kind = UnreachableError if "slurmdbd" in str(error) else kind_of(str(error))
-            raise kind(f"{error} (pyslurm, error {error.errno})") from error
+
+def call(slurm: Any, ask: Callable[[], _T]) -> _T:
+    """Return what pyslurm says. Raises UnreachableError, SchedulerError."""
+    try:
+        return ask()
+    except slurm.RPCError as error:
+        # of slurmdbd, pyslurm says only that something failed
+        kind = UnreachableError if "slurmdbd" in str(error) else kind_of(str(error))
+        raise kind(f"{error} (pyslurm, error {error.errno})") from error
 
 
 def load() -> Any:
