@@ -60,6 +60,7 @@ def test_starts_in_place_and_in_a_new_step_count_on(start_job: StartJob) -> None
 def test_horovods_ranks_meet_anew_in_the_new_step(start_job: StartJob) -> None:
     program = f'echo "at $HOROVOD_GLOO_RENDEZVOUS_PORT"; {TWICE}'
     job = start_job(program, strategy="horovod", horovod="gloo", max_restarts=1)
+    job.wait_for(r"^\[worker:0\] start 0$")
     os.kill(job.agent("worker:1"), signal.SIGKILL)
     assert job.wait() == 0, job.text
     ports = [line for line in job.lines("worker:0") if line.startswith("at ")]
