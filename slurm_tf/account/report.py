@@ -53,7 +53,7 @@ class Report:
         lines = [f"{since} until {local(self.window.end)}."]
         if self.notes.until is not None:
             lines.append(f"Running jobs are counted until {local(self.notes.until)}.")
-        users = sorted(self.notes.users)
+        users = sorted(name or "unknown" for name in self.notes.users)
         if users:
             others = f" and {len(users) - _USERS} others" if len(users) > _USERS else ""
             lines.append(f"Rows seen for users: {', '.join(users[:_USERS])}{others}.")

@@ -14,7 +14,7 @@ import pytest
 from slurm_tf import contract
 from slurm_tf.launch.attempts import Attempt
 from slurm_tf.submit import submissions
-from tests.conftest import ROOT
+from tests.conftest import RECORDED, ROOT
 
 Type = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -91,6 +91,11 @@ def test_the_text_is_a_table(table: Path, typed: Type) -> None:
     assert preempted.split()[1:] == ["2", "8.00", "16.0", "8.00", "16.0"]
     assert "Jobs that were requeued waited 7 min in all for their next starts." in text
     assert "Note: states that are not known here, counted as unknown: SLEEPWALKING (1)" in text
+
+
+def test_a_table_that_does_not_name_users(typed: Type) -> None:
+    lines = ok(typed("usage", "--from", str(RECORDED / "sacct" / "before-21.08"), "--by", "state")).splitlines()
+    assert lines[1] == "Rows seen for users: unknown."
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
