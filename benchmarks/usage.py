@@ -5,7 +5,8 @@
 Each runs in a process of its own, in turns, on the same table: user, account and partition; CPU-hours, GPU-hours,
 distinct jobs, incarnations, median and 90th percentile of the waits. They must agree: sums to the second, percentiles
 to 1%. A stand-in for sacct prints the table for `slurm-tf usage`: the first run fills its ledger, the second reads it.
-Prints a Markdown table: medians, with the smallest and largest; memory is the largest resident set.
+Prints a Markdown table: medians, with the smallest and largest; of wall times also the ratio to pandas in the same
+round; memory is the largest resident set.
 """
 
 import argparse
@@ -191,6 +192,15 @@ def spread(values, digits):
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
+def show(found):
+    """Print medians; wall times also as those of pandas in the same round."""
+    print("| | wall, s | times pandas | CPU, s | peak memory, MiB |\n|---|---|---|---|---|")
+    for way, runs in found.items():
+        wall, cpu, memory = ([run[key] for run in runs] for key in ("wall", "cpu", "memory"))
+        ratios = [mine / other["wall"] for mine, other in zip(wall, found["pandas"], strict=True)]
+        print(f"| {way} | {spread(wall, 1)} | {spread(ratios, 2)} | {spread(cpu, 1)} | {spread(memory, 0)} |")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
@@ -204,12 +214,8 @@ def main():
         print(f"Python {platform.python_version()}, {cores} cores, load {load:.1f} at the start, ", end="")
         print(f"{asked.rows} rows, {table.stat().st_size / 1e6:.0f} MB, {asked.rounds} rounds in turns, ", end="")
         found, groups = rounds(folder, table, asked.rounds)
-        print(f"{groups} groups.\n\n| | wall, s | CPU, s | peak memory, MiB |\n|---|---|---|---|")
-        for way, runs in found.items():
-            cells = (
-                spread([run[key] for run in runs], digits) for key, digits in (("wall", 1), ("cpu", 1), ("memory", 0))
-            )
-            print(f"| {way} | {' | '.join(cells)} |")
+        print(f"{groups} groups.\n")
+        show(found)
 
 
 if __name__ == "__main__":
