@@ -143,6 +143,7 @@ def test_one_error_names_the_ranks_that_do_not_come(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_late_leader_is_waited_for(tmp_path: Path) -> None:
     told: list[list[exchange.Message]] = []
     follower = threading.Thread(target=lambda: told.append(meet(tmp_path / "x", 1, 3, 3.0)))

@@ -174,6 +174,7 @@ for text in line.makefile():
     assert "told ['answers', 'errors'] 7\ntold ['interrupt'] None\n" in log
 
 
+@pytest.mark.slow
 def test_an_agent_whose_coordinator_is_stopped_has_its_program_save(start_job: StartJob) -> None:
     job = start_job(speak(), watch=WatchSettings(coordinator=3.0))
     pids = [job.pid("worker:0"), job.pid("worker:1")]

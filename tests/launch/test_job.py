@@ -82,6 +82,7 @@ def test_flags_are_added_to_the_command(start_job: StartJob) -> None:
     assert job.lines("worker:1") == [f"{lists} --job_name=worker --task_index=1"]
 
 
+@pytest.mark.slow
 def test_gpus_of_the_machine_are_divided(start_job: StartJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-a,7")
     roles = (RoleSettings("worker", 2, 1), RoleSettings("ps", 1, 0))
@@ -121,6 +122,7 @@ def test_a_command_that_is_not_there(start_job: StartJob, tmp_path: Path) -> Non
 # --- registration ---
 
 
+@pytest.mark.slow
 def test_a_task_that_never_comes_is_named(start_job: StartJob) -> None:
     # a step that starts two of three tasks
     step = [*LAUNCH, "local", "--ntasks", "2", "--"]
@@ -148,6 +150,7 @@ def test_a_step_that_ends_before_all_have_come(start_job: StartJob) -> None:
     assert "0/2 tasks registered when bash ended with exit code 3; missing: worker:0, worker:1" in job.text
 
 
+@pytest.mark.slow
 def test_a_stranger_is_refused_and_logged(start_job: StartJob) -> None:
     step = [
         "bash",
@@ -189,6 +192,7 @@ def test_only_one_attempt_of_a_run_lives(start_job: StartJob) -> None:
 # --- ends ---
 
 
+@pytest.mark.slow
 def test_a_dead_worker_of_ps_comes_back_at_its_address(start_job: StartJob) -> None:
     program = 'echo "$SLURM_TF_RESTARTS $TF_CONFIG"; case $SLURM_TF_TASK in chief*) sleep 4;; *) sleep 60;; esac'
     job = start_job(program, strategy="ps", roles=PS, max_restarts=1)
@@ -203,6 +207,7 @@ def test_a_dead_worker_of_ps_comes_back_at_its_address(start_job: StartJob) -> N
     assert "was ended by signal 9 (SIGKILL); worker:1 is started again in place (restart 1 of 1)" in job.text
 
 
+@pytest.mark.slow
 def test_a_dead_chief_takes_everything_along(start_job: StartJob) -> None:
     # programs that do not listen to SIGTERM
     job = start_job("trap '' TERM; while true; do sleep 1; done", strategy="ps", roles=PS)
@@ -250,6 +255,7 @@ def test_a_signal_before_all_have_come(start_job: StartJob) -> None:
     assert job.wait(30) == 143
 
 
+@pytest.mark.slow
 def test_nothing_survives_a_coordinator_that_is_killed(start_job: StartJob) -> None:
     job = start_job("trap '' TERM; while true; do sleep 1; done")
     pids = [job.pid("worker:0"), job.pid("worker:1")]

@@ -76,6 +76,7 @@ def test_over_mpi_a_dead_rank_takes_a_new_step(start_job: StartJob) -> None:
     assert job.text.count("all 2 tasks registered") == 2
 
 
+@pytest.mark.slow
 def test_a_late_agent_of_the_former_step_is_refused(start_job: StartJob, tmp_path: Path) -> None:
     keep = f"env -0 > {tmp_path}/environ"
     release = tmp_path / "release"
@@ -96,6 +97,7 @@ def test_a_late_agent_of_the_former_step_is_refused(start_job: StartJob, tmp_pat
     assert job.wait() == 0, job.text
 
 
+@pytest.mark.slow
 def test_a_new_step_that_lacks_a_task_names_it(start_job: StartJob, tmp_path: Path) -> None:
     fewer = " ".join([*LAUNCH, "local", "--ntasks", "1", "--"])
     launcher = step(tmp_path, 'exec "$@"', f'shift {len(LOCAL)}; exec {fewer} "$@"')

@@ -144,6 +144,7 @@ if os.environ["SLURM_TF_RESTARTS"] == "0":
 '"""
 
 
+@pytest.mark.slow
 def test_a_hung_program_prints_its_stacks_and_starts_again(start_job: StartJob) -> None:
     job = start_job(
         HANGS.format(python=sys.executable), strategy="single", roles=(RoleSettings("worker", 1),), max_restarts=1,
@@ -155,6 +156,7 @@ def test_a_hung_program_prints_its_stacks_and_starts_again(start_job: StartJob) 
     assert job.lines("worker:0").count("up") == 2
 
 
+@pytest.mark.slow
 def test_a_program_that_prints_nothing_for_too_long_is_killed(start_job: StartJob) -> None:
     job = start_job(
         "for i in 1 2 3 4; do echo up; sleep 1; done; sleep 1000", strategy="single",

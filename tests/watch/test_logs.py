@@ -49,6 +49,7 @@ def test_each_task_has_a_file(target: Target) -> None:
             logs.files_of(target, role, index)
 
 
+@pytest.mark.slow
 def test_following_begins_before_the_file_and_ends_with_the_run(target: Target) -> None:
     path = Path(target.run.logs, "slurm-7.out")
     over = threading.Event()
