@@ -34,7 +34,7 @@ _NODE = "slurm-tf: tensorboard on "
 _UP_SECONDS = 120.0
 # srun ends its job first; a task has Slurm's KillWait, 30 s by default.
 _END_SECONDS = 40.0
-# It misses a signal that comes as it begins to wait for its job's nodes (22.05.8, seen on a busy machine).
+# Of one signal alone, a pending srun on a busy machine did not end in that time (22.05.8, seen once, not explained).
 _AGAIN_SECONDS = 5.0
 _LAST_LINES = 5
 
