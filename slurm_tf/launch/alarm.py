@@ -82,6 +82,9 @@ class Alarm:
         for name, note in self.stragglers.notes:
             self._say(f"{name} on {nodes[name]} is slow: it {note}; they wait for it")
         self.stragglers.notes.clear()
+        slow = self.stragglers.slow if trains and not self.interruption.begun else None
+        if slow is not None:
+            self.exclusion.slow({name: (nodes[name], how) for name, how in slow.items()})
         for name in self._watchdog.alone:
             self.exclusion.hung(name, nodes[name])
         self._watchdog.alone.clear()

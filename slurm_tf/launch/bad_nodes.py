@@ -1,15 +1,17 @@
 """Nodes that a run leaves out: its preflights and its attempts write them down, in bad_nodes.json of its folder.
 
-    {"contract": 1, "nodes": {"node3": {"reason": "draining: fan", "at": 1760000000.0}}, "hung": {"node4": 1}}
+    {"contract": 1, "nodes": {"node3": {"reason": "draining: fan", "at": 1760000000.0}}, "hung": {"node4": 1},
+     "slow": {"worker:3": {"node5": "worker:3 works 0.3 s by itself in each step, ..."}}}
 
-`at`: seconds since the epoch. `hung`: how often a task was found hung there.
+`at`: seconds since the epoch. `hung`: how often a task was found hung there. `slow`: on which nodes a task was slow,
+and what was said of it the first time.
 """
 
 import contextlib
 import json
 import os
 import time
-from typing import Any, Dict, Iterator, Mapping
+from typing import Any, Dict, Iterator, List, Mapping
 
 from slurm_tf import contract, files
 from slurm_tf.errors import HostlistError, RunError
@@ -51,6 +53,20 @@ def hung(folder: contract.RunFolder, node: str) -> bool:
     return count >= _HANGS
 
 
+def slow(folder: contract.RunFolder, task: str, node: str, reason: str) -> List[str]:
+    """Take in that `task` is slow on `node`; return all nodes on which it was slow: more than one, and it is the task.
+
+    None of them is a bad one for that then. Raises RunError or OSError.
+    """
+    text = _read(folder)
+    found: Dict[str, str] = text["slow"].setdefault(task, {})
+    found.setdefault(node, reason)
+    if len(found) > 1:
+        text["nodes"] = {name: bad for name, bad in text["nodes"].items() if bad["reason"] != found.get(name)}
+    _write(folder, text)
+    return list(found)
+
+
 def forget(run: contract.RunFolder) -> None:
     """Let the next submission use every node again."""
     for folder in _folders(run):
@@ -82,9 +98,9 @@ def _read(folder: contract.RunFolder) -> Dict[str, Any]:
         with open(folder.bad_nodes, encoding="utf-8") as file:
             text = json.load(file)
         contract.check_version(text["contract"], folder.bad_nodes)
-        return {"nodes": dict(text["nodes"]), "hung": dict(text.get("hung", {}))}
+        return {key: dict(text["nodes"] if key == "nodes" else text.get(key, {})) for key in ("nodes", "hung", "slow")}
     except FileNotFoundError:
-        return {"nodes": {}, "hung": {}}
+        return {"nodes": {}, "hung": {}, "slow": {}}
     except (ValueError, TypeError, KeyError) as error:
         needed, do = "the file that an attempt wrote", "--forget-bad-nodes removes it"
         raise RunError(f"{folder.bad_nodes} cannot be read ({error})", needed, do) from error

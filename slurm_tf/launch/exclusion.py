@@ -5,6 +5,7 @@
 | it does not answer, after an agent's connection ended          | this                             |
 | it is down, failing, drained or draining at the attempt's end  | sinfo                            |
 | tasks hung there twice, while all others went on               | launch/watchdog.py               |
+| a task was slow there in its last steps, and nowhere else      | launch/stragglers.py             |
 | it was no good in a preflight                                  | launch/preflight.py              |
 
 They are remembered in the run's folder (launch/bad_nodes.py). The job itself gets them into its ExcNodeList once it
@@ -17,7 +18,7 @@ All of it is done by a thread: a dead node does not answer for seconds, and at a
 
 import threading
 import time
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from slurm_tf.errors import RunError
 from slurm_tf.launch import bad_nodes, lease, ports, slurm
@@ -26,6 +27,8 @@ from slurm_tf.launch.future import Place
 
 # Of more nodes than these it is not their own doing that they are gone.
 _MOST_LOST = 16
+# Nor that they are slow, of more than this part of all, if more than one: they are of another kind, or have other data.
+_MOST_SLOW = 8
 _THERE_SECONDS = 3.0
 # How long Slurm may take to see that a node is gone, and how often it is asked: SlurmdTimeout is 300 s by default, but
 # only where it is shorter than what TCP takes does Slurm come first.
@@ -46,6 +49,7 @@ class Exclusion:
         self._place, self._say = place, say
         self._hosts: Dict[str, str] = {}
         self._found: Dict[str, str] = {}
+        self._slow: Dict[str, Tuple[str, str]] = {}
         self._looked_at, self._looked = -1, 0.0
         self._new: List[str] = []
         self._thread: Optional[threading.Thread] = None
@@ -70,6 +74,10 @@ class Exclusion:
                 self.is_bad(node, f"tasks hung there twice, the last time {name}")
         except (RunError, OSError) as error:
             self._say(f"that {name} hung on {node} is not remembered: {error}")
+
+    def slow(self, tasks: Mapping[str, Tuple[str, str]]) -> None:
+        """Take in which tasks are slow by now: the node of each, and how slow it is, in words."""
+        self._slow = dict(tasks)
 
     def begin(self, insists: bool = False, goes_on: bool = True) -> None:
         """Begin to look at the nodes.
@@ -104,7 +112,7 @@ class Exclusion:
 
     @property
     def _news(self) -> int:
-        return len(self._hosts) + len(self._found)
+        return len(self._hosts) + len(self._found) + len(self._slow)
 
     def _work(self, insists: bool, goes_on: bool) -> None:
         until = time.monotonic() + _INSIST_SECONDS
@@ -145,11 +153,12 @@ class Exclusion:
         unfit = self._unfit()
         for node in gone:
             self.is_bad(node, unfit.get(node, "its task was lost, and it does not answer"))
+        if not lease.is_ours(place.folder, lease.attempt(place.environ)):
+            return
+        self._blame_the_slow()
         found = {**unfit, **self._found}
         self._looked_at = self._news
         try:
-            if not lease.is_ours(place.folder, lease.attempt(place.environ)):
-                return
             known = bad_nodes.known(place.group)
             new = {node: why for node, why in found.items() if node not in known}
             if new:
@@ -161,6 +170,24 @@ class Exclusion:
             self._say(f"{node} is a bad node: {why}")
         if goes_on and (known or found):
             self._choose(list({**known, **found}), list(found))
+
+    def _blame_the_slow(self) -> None:
+        """See which nodes make their tasks slow: few, and a task that is slow on several is so by itself."""
+        slow, self._slow = self._slow, {}
+        nodes = len(expected_nodes(self._place.environ))
+        if len({node for node, _ in slow.values()}) > max(1, nodes // _MOST_SLOW):
+            return
+        for task, (node, how) in slow.items():
+            reason = f"{task} {how}"
+            try:
+                known = bad_nodes.slow(self._place.folder, task, node, reason)
+            except (RunError, OSError) as error:
+                self._say(f"that {task} is slow on {node} is not remembered: {error}")
+                continue
+            if len(known) == 1:
+                self.is_bad(node, reason)
+            else:
+                self._say(f"{task} is slow on {', '.join(known)}: by itself, and none of them is a bad node for that")
 
     def _unfit(self) -> Dict[str, str]:
         nodes = list(expected_nodes(self._place.environ))

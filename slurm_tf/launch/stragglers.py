@@ -3,7 +3,7 @@
 Where tasks train alike, each tells now and then how long it worked by itself in each step, all waiting left out
 (train/clock.py). One is slow that works `watch.straggler-factor` times as long as the median of the others, and a
 millisecond longer, for `watch.straggler-time` at least. Why, nobody knows here: its node, its part of the data, or
-what else it does. So its node is not left out of the next attempt.
+what else it does. launch/exclusion.py leaves its node out, until the task is slow elsewhere as well.
 
 Nothing is known of programs without slurm_tf.train, under strategy ps, where tasks do not wait for each other, and of
 tasks that are alone.
@@ -59,6 +59,16 @@ class Stragglers:
         for each in (self._own, self._since, self._told):
             each.pop(name, None)
         self.report = None
+
+    @property
+    def slow(self) -> Optional[Dict[str, str]]:
+        """The tasks that are slow by the last report, and how slow, in words; None if nothing is known."""
+        if self.report is None:
+            return None
+        return {
+            name: slowness(found["own"], found["others"], found["seconds"])
+            for name, found in self.report["slow"].items()
+        }
 
     def _judge(self, name: str, known: Mapping[str, float], now: float) -> None:
         others = _others(name, known)

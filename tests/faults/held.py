@@ -135,12 +135,7 @@ class Held:
 
     def pid(self, task: str) -> int | None:
         """Return the program of a task, None if it does not run."""
-        for pid in _pids():
-            if str(self._hold).encode() in _read(pid, "cmdline") and b"launch.pyz" not in _read(pid, "cmdline"):
-                variables = _read(pid, "environ").split(b"\0")
-                if f"SLURM_TF_TASK={task}".encode() in variables and not _is_zombie(pid):
-                    return pid
-        return None
+        return program_of(self.folder, task)
 
     def coordinator(self) -> int | None:
         """Return the process that the batch script has become, None if it does not run."""
@@ -263,6 +258,15 @@ def slowed(pid: int, call: str, nth: int) -> Iterator[None]:
         # not asked to end: it then waits for ever for who was killed in a delay (6.1)
         tracer.kill()
         tracer.communicate(timeout=60)
+
+
+def program_of(folder: Path, task: str) -> int | None:
+    """Return the program of a task of the run in `folder`, as this machine numbers it; None if it does not run."""
+    wanted = {f"SLURM_TF_TASK={task}".encode(), f"SLURM_TF_RUN_FOLDER={folder}".encode()}
+    for pid in _pids():
+        if wanted <= set(_read(pid, "environ").split(b"\0")) and not _is_zombie(pid):
+            return pid
+    return None
 
 
 def is_stopped(pid: int) -> bool:

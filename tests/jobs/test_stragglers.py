@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,16 @@ every = "1:00:00"
 
 @contextmanager
 def held_up(process: int) -> Iterator[None]:
-    """Stop a process for most of the time, as a node does that is busy with something else."""
+    """Stop a process for most of the time, as a node does that is busy with something else; it may end meanwhile."""
     over = threading.Event()
 
     def pulse() -> None:
-        while not over.is_set():
-            os.kill(process, signal.SIGSTOP)
-            over.wait(0.3)
-            os.kill(process, signal.SIGCONT)
-            over.wait(0.03)
+        with suppress(ProcessLookupError):
+            while not over.is_set():
+                os.kill(process, signal.SIGSTOP)
+                over.wait(0.3)
+                os.kill(process, signal.SIGCONT)
+                over.wait(0.03)
 
     thread = threading.Thread(target=pulse)
     thread.start()

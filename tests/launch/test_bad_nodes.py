@@ -73,3 +73,16 @@ def test_a_node_where_a_task_hung_twice_is_bad(tmp_path: Path) -> None:
     assert bad_nodes.hung(run, "n1")
     # what is bad is the caller's to say
     assert bad_nodes.known(run) == {"n2": "b"}
+
+
+def test_a_task_that_is_slow_on_two_nodes_is_so_by_itself(tmp_path: Path) -> None:
+    run = RunFolder(str(tmp_path))
+    assert bad_nodes.slow(run, "worker:1", "n1", "worker:1 is") == ["n1"]
+    bad_nodes.remember(run, {"n1": "worker:1 is", "n2": "b"})
+    assert bad_nodes.slow(run, "worker:1", "n1", "worker:1 still is") == ["n1"]
+    assert bad_nodes.slow(run, "worker:2", "n3", "worker:2 is") == ["n3"]
+    assert bad_nodes.known(run) == {"n1": "worker:1 is", "n2": "b"}
+    assert bad_nodes.slow(run, "worker:1", "n2", "worker:1 is") == ["n1", "n2"]
+    # n2 is a bad one for something else
+    assert bad_nodes.known(run) == {"n2": "b"}
+    assert bad_nodes.slow(run, "worker:1", "n1", "worker:1 is") == ["n1", "n2"]

@@ -176,12 +176,43 @@ def test_a_task_that_hangs_twice_makes_a_bad_node(bench: Bench) -> None:
     assert bad_nodes.known(bench.run) == {"n3": "tasks hung there twice, the last time worker:2"}
 
 
+HOW = "works 0.3 s by itself in each step"
+
+
+def test_the_node_of_a_slow_task_is_bad_until_that_is_slow_elsewhere_too(bench: Bench) -> None:
+    found = Exclusion(bench.place, bench.said.append)
+    found.slow({"worker:0": ("n1", HOW)})
+    found.slow({"worker:2": ("n3", HOW)})  # the other one is not any more
+    found.finish(20)
+    assert bad_nodes.known(bench.run) == {"n3": f"worker:2 {HOW}"}
+    assert found.nodes == ["n7", "n8", "n3"]
+    found = Exclusion(bench.place, bench.said.append)
+    found.slow({"worker:2": ("n2", HOW)})
+    found.finish(20)
+    assert bench.said == [
+        f"n3 is a bad node: worker:2 {HOW}",
+        "worker:2 is slow on n3, n2: by itself, and none of them is a bad node for that",
+    ]
+    assert bad_nodes.known(bench.run) == {}
+    assert found.nodes == []
+
+
+@pytest.mark.parametrize(("slow", "blamed"), [(1, 1), (2, 2), (3, 0)])
+def test_that_many_nodes_are_slow_is_not_their_own_doing(slow: int, blamed: int, bench: Bench) -> None:
+    bench.environ.update({"SLURM_JOB_NODELIST": "n[1-16]", "SLURM_TASKS_PER_NODE": "1(x16)"})
+    found = Exclusion(bench.place, bench.said.append)
+    found.slow({f"worker:{index}": (f"n{index}", HOW) for index in range(1, slow + 1)})
+    found.finish(20)
+    assert len(bad_nodes.known(bench.run)) == blamed
+
+
 def test_without_slurm_there_is_nothing_to_leave_out(bench: Bench, dead: set[str]) -> None:
     dead.add("10.0.0.2")
     del bench.environ["SLURM_JOB_ID"]
     found = Exclusion(bench.place, bench.said.append)
     found.lost("n2", "10.0.0.2")
     found.hung("worker:0", "n2")
+    found.slow({"worker:0": ("n2", HOW)})
     found.finish(20)
     assert (found.nodes, bench.said, bench.calls) == ([], [], [])
     assert not Path(bench.run.bad_nodes).exists()
@@ -189,6 +220,11 @@ def test_without_slurm_there_is_nothing_to_leave_out(bench: Bench, dead: set[str
 
 def test_a_file_that_cannot_be_read_keeps_nobody_from_going_on(bench: Bench) -> None:
     Path(bench.run.bad_nodes).write_text("{")
+    found = Exclusion(bench.place, bench.said.append)
+    found.slow({"worker:0": ("n3", HOW)})
+    found.finish(20)
+    assert bench.said.pop(0).startswith("that worker:0 is slow on n3 is not remembered: ")
+    bench.said.clear()
     bench.bad = {"n2": "its task was lost"}
     assert bench.conclude(Outcome(1, "a node", LOST), quiet()) == Outcome(75, "")
     assert bench.said[0].startswith("bad nodes are not remembered: ")

@@ -67,6 +67,19 @@ def test_one_that_is_slow_now_and_then_is_not() -> None:
     assert told(stragglers) == []
 
 
+def test_who_is_slow_by_now() -> None:
+    stragglers = Stragglers(LIMITS)
+    assert stragglers.slow is None
+    for now in range(0, 100, 5):
+        tell(stragglers, now, 0.1, 0.1, 0.3)
+    words = "works 0.3 s by itself in each step, 3.0 times the 0.1 s of the others, for "
+    assert stragglers.slow is not None
+    assert [(name, how.startswith(words)) for name, how in stragglers.slow.items()] == [("worker:2", True)]
+    for now in range(100, 120, 5):
+        tell(stragglers, now, 0.1, 0.1, 0.1)
+    assert stragglers.slow == {}
+
+
 def test_half_of_all_may_be_slow() -> None:
     stragglers = Stragglers(LIMITS)
     for now in range(0, 100, 5):
