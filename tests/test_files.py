@@ -31,6 +31,23 @@ def test_nothing_is_left_of_a_write_that_failed(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["folder"]
 
 
+def test_the_newest_change_in_a_folder(tmp_path: Path) -> None:
+    assert files.newest(str(tmp_path / "gone")) == 0
+    assert files.newest(str(tmp_path)) == 0
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name, seconds in (("a/b/c", 5), ("a/d", 4), ("a/b", 3), ("a", 2)):
+        path = tmp_path / name
+        if not path.exists():
+            path.touch()
+        os.utime(path, ns=(0, seconds * 10**9 + 1))
+    os.utime(tmp_path / "a" / "b", ns=(0, 3))
+    os.utime(tmp_path / "a", ns=(0, 2))
+    (tmp_path / "a" / "link").symlink_to("/nowhere")
+    os.utime(tmp_path / "a" / "link", ns=(0, 1), follow_symlinks=False)
+    os.utime(tmp_path / "a", ns=(0, 2))
+    assert files.newest(str(tmp_path)) == 5 * 10**9 + 1
+
+
 def test_a_check_before_the_rename_keeps_the_old_bytes(tmp_path: Path) -> None:
     path = tmp_path / "a"
     files.write_whole(str(path), b"one")

@@ -5,7 +5,7 @@ import signal
 import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from slurm_tf import contract
+from slurm_tf import contract, files
 from slurm_tf.launch import lease, slurm
 from slurm_tf.launch.attempts import Record
 from slurm_tf.launch.exclusion import Exclusion
@@ -34,7 +34,7 @@ class Alarm:
         """`say`: prints the notes."""
         self.interruption = Interruption(settings)
         self.exclusion = Exclusion(place, say)
-        self._watchdog = Watchdog(settings.watch)
+        self._watchdog = Watchdog(settings.watch, lambda: files.newest(place.folder.checkpoints))
         self.stragglers = Stragglers(settings.watch)
         self._rehearsal = Rehearsal(place.folder, lease.attempt(place.environ), self.interruption, say)
         self._record, self._local = record, settings.local

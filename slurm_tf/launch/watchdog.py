@@ -5,7 +5,8 @@
 | with slurm_tf.train, before its first step | that takes longer than `watch.compile`                    |
 | with slurm_tf.train, in training           | no step was done for `watch.step`                         |
 | with slurm_tf.train, in an evaluation      | it takes longer than `watch.evaluate`                     |
-| any other                                  | it has printed nothing for `watch.output`, if that is set |
+| any other                                  | it has printed nothing for `watch.output`, if that is     |
+|                                            | set, and no file of the run's checkpoints has changed     |
 
 Under allreduce one that hangs makes all wait, and nobody knows which: all that make no progress print their stacks, and
 are killed a moment later. What then happens is what happens after any bad end. One that hangs while all others are
@@ -13,7 +14,7 @@ known to go on hangs alone: its node may be at fault. Nobody waits for an evalua
 """
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from slurm_tf import contract
 
@@ -38,15 +39,22 @@ class _Program:
 class Watchdog:
     """All programs of one attempt. `notes`: lines to print; `alone`: those that were killed and hung alone."""
 
-    def __init__(self, settings: contract.WatchSettings) -> None:
+    def __init__(self, settings: contract.WatchSettings, newest: Callable[[], int] = lambda: 0) -> None:
+        """`newest`: when a file of the run's checkpoints was last changed, by any clock."""
         self.notes: List[str] = []
         self.alone: List[str] = []
         self._settings = settings
         self._programs: Dict[str, _Program] = {}
+        self._newest = newest
+        self._looked: Optional[float] = None
+        self._seen = 0
+        self._changed = 0.0
 
     def started(self, name: str, now: float) -> None:
         """Take in that task `name` runs."""
         self._programs[name] = _Program(now)
+        if self._settings.output and self._looked is None:
+            self._looked, self._seen = now, self._newest()
 
     def line(self, name: str, words: Mapping[str, Any], now: float) -> bool:
         """Take in what the program of `name`, or its agent, said; return whether it was for nobody else."""
@@ -80,8 +88,10 @@ class Watchdog:
         for name, program in self._programs.items():
             budget = self._budget(program.phase)
             if program.kill_at is None and budget and now >= program.since + budget:
+                self._look(program, now)
+            if program.kill_at is None and budget and now >= program.since + budget:
                 program.kill_at = now + _DUMP_SECONDS
-                what = f"in phase {program.phase}" if program.phase else "and has printed nothing"
+                what = f"in phase {program.phase}" if program.phase else "and has printed and saved nothing"
                 last = "" if program.step is None else f", after step {program.step}"
                 self.notes.append(f"{name} makes no progress for {budget:.0f} s {what}{last}: it is killed")
                 if program.phase:
@@ -91,6 +101,16 @@ class Watchdog:
                 orders.append((name, KILL))
                 self.alone += [name] if self._is_alone(name) else []
         return orders
+
+    def _look(self, program: _Program, now: float) -> None:
+        """See whether the run's checkpoints have changed: progress of a program that says nothing itself."""
+        if program.phase:
+            return
+        if self._looked != now:
+            newest, seen = self._newest(), self._seen
+            self._looked, self._seen = now, newest
+            self._changed = self._changed if newest == seen else now
+        program.since = max(program.since, self._changed)
 
     @property
     def wakes_at(self) -> Optional[float]:

@@ -123,7 +123,9 @@ class Watch(Base, frozen=True):
     evaluate: Annotated[Amount, Meta(description="in an evaluation, or code between two yields of run.loop")] = (
         "02:00:00"
     )
-    output: Annotated[Amount, Meta(description="a program without slurm_tf.train, without a line of output")] = 0
+    output: Annotated[
+        Amount, Meta(description="a program without slurm_tf.train, without output or a change of its checkpoints")
+    ] = 0
     coordinator: Annotated[Amount, Meta(description="the job's coordinator, without an answer to its tasks")] = (
         "00:02:00"
     )

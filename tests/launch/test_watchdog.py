@@ -72,13 +72,41 @@ def test_who_says_nothing_is_watched_by_its_output_alone_where_that_is_asked_for
     assert watchdog.due(18) == []
     # its stacks are not asked for: the signal would end it
     assert watchdog.due(19) == []
-    assert watchdog.notes == ["worker:0 makes no progress for 10 s and has printed nothing: it is killed"]
+    assert watchdog.notes == ["worker:0 makes no progress for 10 s and has printed and saved nothing: it is killed"]
     assert watchdog.due(24) == [("worker:0", KILL)]
     # who has spoken is watched by its words
     watchdog = watch(WatchSettings(output=10, step=100))
     watchdog.line("worker:0", {"phase": "train"}, 0)
     watchdog.line("worker:0", {"output": True}, 50)
     assert watchdog.due(100) == [("worker:0", DUMP)]
+
+
+def test_who_says_nothing_makes_progress_where_checkpoints_change() -> None:
+    newest, looks = [7], list[int]()
+
+    def look() -> int:
+        looks.append(newest[0])
+        return newest[0]
+
+    watchdog = Watchdog(WatchSettings(output=10, step=100), look)
+    for name in ("worker:0", "worker:1", "worker:2"):
+        watchdog.started(name, 0)
+    watchdog.line("worker:2", {"phase": "train"}, 0)
+    newest[0] = 8
+    assert watchdog.due(10) == []
+    assert (watchdog.notes, watchdog.wakes_at) == ([], 20)
+    # a file may be removed as well
+    newest[0] = 6
+    watchdog.due(20)
+    assert (watchdog.notes, watchdog.wakes_at) == ([], 30)
+    watchdog.due(30)
+    assert [note.split()[0] for note in watchdog.notes] == ["worker:0", "worker:1"]
+    # once at the start, then once each time that somebody seems to hang
+    assert looks == [7, 8, 6, 6]
+    newest[0] = 9
+    watchdog.line("worker:2", {"at": 1}, 31)
+    # who was said to hang does, and who speaks is watched by its words
+    assert watchdog.due(131) == [("worker:0", KILL), ("worker:1", KILL), ("worker:2", DUMP)]
 
 
 def killed(watchdog: Watchdog, now: float) -> list[str]:
@@ -164,4 +192,15 @@ def test_a_program_that_prints_nothing_for_too_long_is_killed(start_job: StartJo
     )  # fmt: skip
     assert job.wait(60) == 137, job.text
     assert job.lines("worker:0") == ["up"] * 4
-    assert "worker:0 makes no progress for 8 s and has printed nothing: it is killed" in job.text
+    assert "worker:0 makes no progress for 8 s and has printed and saved nothing: it is killed" in job.text
+
+
+@pytest.mark.slow
+def test_a_program_that_only_saves_is_not_hung(start_job: StartJob) -> None:
+    job = start_job(
+        'for i in 1 2 3 4 5 6; do sleep 1; mkdir -p "$SLURM_TF_CHECKPOINT_FOLDER/new"; '
+        'echo $i > "$SLURM_TF_CHECKPOINT_FOLDER/new/ckpt-1"; done; echo saved; exec sleep 1000',
+        strategy="single", roles=(RoleSettings("worker", 1),), watch=WatchSettings(output=3),
+    )  # fmt: skip
+    assert job.wait(60) == 137, job.text
+    assert job.lines("worker:0") == ["saved"]
