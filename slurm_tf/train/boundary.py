@@ -10,7 +10,8 @@ after which the agent ends this program. Who answers, and when:
 - It is in a step. The main thread saves at the end of it.
 
 Tasks that train alike end at the same step. The writer asks the others to stop after the next one; none of them can be
-further, as each step needs all of them, and all have heard it when the writer goes on into that step.
+further, as each step needs all of them, and all have heard it when the writer goes on into that step. An interruption
+that comes just after the end of a step has looked for one is seen at the end of the next, unless that step was saved.
 """
 
 import contextlib
@@ -195,6 +196,8 @@ class Boundary:
             if last:
                 self.phase("done")
             if not stop:
+                if self._reason and self._writes and self.step == self._saved:
+                    self._answer()  # it was heard just after this step had looked
                 self._skip()
                 return
             if self._writes:

@@ -78,6 +78,13 @@ class Held:
         aside.write_text(str(step))
         aside.rename(self._hold / "until")
 
+    def let_save(self) -> None:
+        """Let the steps be done after which an interrupted training is saved.
+
+        The one that it is in, one more if the interruption is heard just after that, and one at which all meet.
+        """
+        self.allow(self.until + 3)
+
     def hold(self, what: str) -> None:
         (self._hold / what).touch()
 

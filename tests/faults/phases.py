@@ -109,7 +109,7 @@ def requeueing(run: Held) -> Iterator[None]:
         run.wait("slurmd is stopped", lambda: is_stopped(slurmd))
         assert coordinator
         os.kill(coordinator, signal.SIGUSR1)
-        run.allow(run.until + 2)
+        run.let_save()
         run.wait("requeued", lambda: f"job {run.job} waits to be started again" in run.output()[said:])
         assert run.coordinator() == coordinator
         yield

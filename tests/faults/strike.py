@@ -117,7 +117,7 @@ def _restarted(run: Held, cell: Cell, before: Before) -> None:
 
 def _requeued(run: Held, cell: Cell, before: Before) -> None:
     if cell.phase != "requeue":
-        run.allow(run.until + 2)
+        run.let_save()
     run.start_again()
     run.settle()
     row = run.attempts()[-2]
@@ -128,7 +128,7 @@ def _requeued(run: Held, cell: Cell, before: Before) -> None:
 
 def _cancelled(run: Held, cell: Cell, before: Before) -> None:
     if cell.phase != "requeue":
-        run.allow(run.until + 2)
+        run.let_save()
     run.wait_for_state("CANCELLED", "FAILED")
     run.wait("no process is left", lambda: not list(run.processes()))
     row, said = run.attempts()[-1], run.output()[before.said :]
@@ -143,7 +143,7 @@ def _cancelled(run: Held, cell: Cell, before: Before) -> None:
 
 
 def _left(run: Held, _cell: Cell, before: Before) -> None:
-    run.allow(run.until + 2)
+    run.let_save()
     run.start_again()
     run.settle()
     assert run.attempts()[-2]["ended"] is None

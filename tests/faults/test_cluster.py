@@ -102,7 +102,7 @@ def test_slurmctld_is_restarted(run: Held, trainings: Trainings, sandbox: Sandbo
     said, coordinator = len(run.output()), run.coordinator()
     assert coordinator
     os.kill(coordinator, signal.SIGUSR1)
-    run.allow(run.until + 2)
+    run.let_save()
     try:
         run.wait("saved", lambda: re.search(r"timeout: all of step \d+ is saved|timeout: .*saved", run.output()[said:]))
     finally:
@@ -119,7 +119,7 @@ def test_a_cancel_while_slurmctld_does_not_answer_a_requeue(run: Held, trainings
     os.kill(slurmctld, signal.SIGSTOP)
     try:
         os.kill(coordinator, signal.SIGUSR1)
-        run.allow(run.until + 2)
+        run.let_save()
         # which is written just before Slurm is asked
         run.wait("it is to be put back", lambda: run.attempts()[-1]["meaning"] == "timeout")
         assert not any(run.pid(task) for task in run.programs)
@@ -148,7 +148,7 @@ def test_slurmd_is_restarted(task: str, run: Held, trainings: Trainings, sandbox
     coordinator = before["batch"]
     assert coordinator
     os.kill(coordinator, signal.SIGUSR1)
-    run.allow(run.until + 2)
+    run.let_save()
     run.start_again()
     run.settle()
     assert run.attempts()[0]["meaning"] == "timeout"

@@ -14,7 +14,7 @@ from tests.sandbox.shape import Shape
 
 pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow, pytest.mark.faults, pytest.mark.timeout(900)]
 
-STEPS = 120
+STEPS = 160
 IN_A_SAVE = [cell for cell in CELLS if cell.phase == "save" and cell.signal != "scancel" and cell.strategy != "single"]
 
 
@@ -33,7 +33,7 @@ def test_a_preemption(trainings: Trainings, sandbox: Sandbox) -> None:
     coordinator = run.coordinator()
     assert coordinator
     os.kill(coordinator, signal.SIGUSR1)
-    run.allow(run.until + 2)
+    run.let_save()
     run.wait_for_state("PENDING")
     # which a job may change as long as it waits
     run.member.run("scontrol", "update", f"JobId={run.job}", "QOS=scavenge")
@@ -46,7 +46,7 @@ def test_a_preemption(trainings: Trainings, sandbox: Sandbox) -> None:
     urgent = sandbox.popen(*argv, user="bob")
     try:
         run.wait("the preemption", lambda: "preemption: " in run.output())
-        run.allow(run.until + 2)
+        run.let_save()
         run.start_again()
         run.settle()
     finally:
@@ -63,7 +63,7 @@ def test_a_scancel(trainings: Trainings) -> None:
     committed, job = run.committed(), run.job
     assert committed
     run.member.run("scancel", job)
-    run.allow(run.until + 2)
+    run.let_save()
     assert run.wait_for_state("CANCELLED", "FAILED") == "CANCELLED"
     run.wait("no process is left", lambda: not list(run.processes()))
     assert run.attempts()[-1]["meaning"] == "cancel", run.story()

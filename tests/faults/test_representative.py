@@ -8,7 +8,7 @@ from tests.faults.trainings import Trainings
 
 pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow, pytest.mark.timeout(900)]
 
-STEPS = 50
+STEPS = 60
 # what is cancelled comes first: it is looked at three minutes later
 DOZEN = sorted((cell for cell in CELLS if cell.representative), key=lambda cell: cell.signal != "scancel")
 

@@ -7,7 +7,7 @@ from tests.faults.trainings import Trainings
 
 pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow, pytest.mark.faults, pytest.mark.timeout(900)]
 
-STEPS = 120
+STEPS = 160
 FAULTS = [cell for cell in REST if cell.signal == "scancel"]
 
 

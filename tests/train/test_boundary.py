@@ -1,7 +1,9 @@
 """Training that is interrupted is saved at once, ends, and goes on with the same bits."""
 
+import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,6 +131,35 @@ def test_signals_that_reach_the_program_itself_change_nothing(trainings: Any) ->
     for each in programs:
         assert each.process.wait(60) == 0, each.text
     assert all("saved" not in words for words in programs[0].said)
+
+
+@pytest.mark.parametrize("is_due", [True, False])
+def test_an_interruption_that_is_heard_just_after_the_step_has_looked(is_due: bool, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    from slurm_tf.train import allreduce
+    from slurm_tf.train.boundary import Boundary
+    from slurm_tf.train.checkpoint import Checkpoints
+    from slurm_tf.train.control import Control
+
+    class Late(Checkpoints):
+        def due(self, step: int) -> bool:
+            boundary.interrupt("preemption")
+            return is_due and super().due(step)
+
+    agent, program = socket.socketpair()
+    with agent, program, agent.makefile() as lines:
+        boundary = Boundary(Control(program.fileno()), writes=True, alike=True, pauses=True)
+        checkpoints = Late(str(tmp_path), keep=2, every_steps=1)
+        boundary.begin(0, allreduce.Alone(), checkpoints, tf.train.Checkpoint(v=tf.Variable(1.0)), ())
+        boundary.reached(1)
+        program.shutdown(socket.SHUT_WR)
+        told = [json.loads(line) for line in lines]
+    saved = [words["saved"] for words in told if "saved" in words]
+    # or it is to be saved where all meet, after the next step
+    assert saved == ([{"step": 1, "error": None}] if is_due else [])
+    assert [each.step for each in commit.complete(str(tmp_path))] == ([1] if is_due else [])
+    assert boundary.is_interrupted
 
 
 def test_two_interruptions_are_one(trainings: Any) -> None:
