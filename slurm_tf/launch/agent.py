@@ -61,6 +61,7 @@ class Agent:
         self._control_rest = b""
         self._listens = self._writes = False
         self._interrupted = ""
+        self._leave: Optional[int] = None
         self._output_told = 0.0
         self._asked: object = None
         self._exit: Optional[int] = None
@@ -225,6 +226,7 @@ class Agent:
             self._child.signal(signal.Signals[f"SIG{number}"])
 
     def _end(self, kill_wait: float, code: int) -> None:
+        self._leave = code
         if self._child and self._listens:
             self._tell(json.dumps({"leave": code}))
             self._child.kill_in(kill_wait)
@@ -270,7 +272,7 @@ class Agent:
             return
         self._control, self._control_rest = ours, b""
         self._listens = self._writes = False
-        self._interrupted = ""
+        self._interrupted, self._leave = "", None
         self._selector.register(ours, selectors.EVENT_READ)
         self._client.send({"is": "started", "pid": self._child.pid})
 
@@ -313,6 +315,8 @@ class Agent:
             self._listens, self._writes = True, bool(words["hello"].get("writes"))
             if self._interrupted:
                 self._interrupt(self._interrupted, "")
+            if self._leave is not None:  # SIGTERM found it deaf already, and not yet listening
+                self._tell(json.dumps({"leave": self._leave}))
         elif not isinstance(words, dict):
             return
         elif "ask" in words:

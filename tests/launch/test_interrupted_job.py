@@ -118,6 +118,27 @@ while True: time.sleep(1)
     assert gone_within(1, pids)
 
 
+def test_who_begins_to_listen_after_the_signal_is_told_to_leave(start_job: StartJob, tmp_path: Path) -> None:
+    late = f"""exec {sys.executable} -c '
+import json, os, signal, socket, sys, time
+signal.signal(signal.SIGTERM, lambda *_: print("deaf", flush=True))
+print("up", flush=True)
+while not os.path.exists("{tmp_path}/go"): time.sleep(0.01)
+line = socket.socket(fileno=int(os.environ["SLURM_TF_CONTROL_FD"]))
+line.sendall(b"{{\\"hello\\": {{\\"writes\\": false}}}}\\n")
+for words in map(json.loads, line.makefile()):
+    if "leave" in words: sys.exit(words["leave"])
+'"""
+    job = start_job(late, kill_wait=60.0)
+    for task in ("worker:0", "worker:1"):
+        job.wait_for(rf"^\[{task}\] up")
+    job.process.send_signal(signal.SIGTERM)
+    for task in ("worker:0", "worker:1"):
+        job.wait_for(rf"^\[{task}\] deaf")
+    (tmp_path / "go").touch()
+    assert job.wait(20) == 143, job.text
+
+
 def test_servers_that_listen_are_told_to_leave_when_the_chief_is_done(start_job: StartJob) -> None:
     roles = (RoleSettings("chief", 1), RoleSettings("worker", 1), RoleSettings("ps", 1))
     program = f"case $SLURM_TF_TASK in chief*) {speak(5, 'chief:0')};; *) {speak(0, 'chief:0')};; esac"
