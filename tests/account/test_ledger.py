@@ -260,6 +260,7 @@ for _ in range(3):
 """
 
 
+@pytest.mark.slow
 def test_two_writers_at_once(path: Path) -> None:
     argv = [sys.executable, "-c", WRITER, str(path)]
     writers = [

@@ -37,6 +37,7 @@ def streamed(records: list[UsageRecord], cuts: list[int]) -> Iterator[bytes]:
 
 @given(RECORDS, some.lists(some.integers(0, 10**6), max_size=20))
 @settings(deadline=None, max_examples=60)
+@pytest.mark.slow
 def test_what_sacct_streams_is_read_back_however_it_is_cut(records: list[UsageRecord], cuts: list[int]) -> None:
     notes = Notes()
     rows = sacct.parse(streamed(records, cuts), SEPARATOR, len(ASKED))

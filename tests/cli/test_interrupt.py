@@ -14,6 +14,8 @@ import pytest
 from tests.cli.test_cli import SLURM_TF, slurm_tf
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 SPEAKS = ROOT / "tests/launch/programs/speaks.py"
 JOB = f"""
 name = "a"
@@ -82,7 +84,6 @@ def test_an_interruption_is_rehearsed_to_its_end(kind: str, running: Any) -> Non
     assert not (run.folder / "runs/a-1/rehearsal.json").exists()
 
 
-@pytest.mark.slow
 def test_a_killed_program_and_a_node_that_is_gone_are_rehearsed(running: Any) -> None:
     run = running(budget=1)
     done = run.interrupt("--as", "kill", "--role", "worker", "--index", "1")

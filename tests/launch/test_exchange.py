@@ -58,6 +58,7 @@ def test_all_are_told_what_all_said_and_nothing_is_left(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_step_may_meet_as_often_as_it_likes(tmp_path: Path) -> None:
     told = [future.result() for future in in_processes(tmp_path / "x", range(4), 4, rounds=30)]
     assert told == [[words(4, turn) for turn in range(30)]] * 4
@@ -131,6 +132,7 @@ def outcomes(futures: Sequence["Future[list[exchange.Message]]"]) -> tuple[list[
 @pytest.mark.parametrize(
     ("came", "missing"), [((0, 1, 4), ("2", "3")), ((1, 2, 4), ("0", "3")), ((0,), ("1", "2", "3", "4"))]
 )
+@pytest.mark.slow
 def test_one_error_names_the_ranks_that_do_not_come(
     tmp_path: Path, came: tuple[int, ...], missing: tuple[str, ...]
 ) -> None:

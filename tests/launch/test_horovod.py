@@ -210,6 +210,7 @@ exit 0
 """
 
 
+@pytest.mark.slow
 def test_a_start_again_begins_with_an_empty_rendezvous(start_job: StartJob) -> None:
     job = start_job(MEET, strategy="horovod", horovod="gloo", max_restarts=1)
     assert job.wait() == 0, job.text

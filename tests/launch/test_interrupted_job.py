@@ -13,6 +13,8 @@ import pytest
 from slurm_tf.contract import RoleSettings, WatchSettings
 from tests.launch.conftest import LAUNCH, LocalJob, StartJob, gone_within, is_alive
 
+pytestmark = pytest.mark.slow
+
 SPEAKS = Path(__file__).parent / "programs" / "speaks.py"
 
 
@@ -195,7 +197,6 @@ for text in line.makefile():
     assert "told ['answers', 'errors'] 7\ntold ['interrupt'] None\n" in log
 
 
-@pytest.mark.slow
 def test_an_agent_whose_coordinator_is_stopped_has_its_program_save(start_job: StartJob) -> None:
     job = start_job(speak(), watch=WatchSettings(coordinator=3.0))
     pids = [job.pid("worker:0"), job.pid("worker:1")]

@@ -238,6 +238,7 @@ def test_a_signal_to_the_coordinator_ends_the_job(number: int, code: int, start_
     assert "the coordinator got SIG" in job.text
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_does_not_wait(start_job: StartJob) -> None:
     job = start_job("trap '' TERM; while true; do sleep 1; done", kill_wait=60.0)
     pids = [job.pid("worker:0"), job.pid("worker:1")]
@@ -248,6 +249,7 @@ def test_a_second_interrupt_does_not_wait(start_job: StartJob) -> None:
     assert gone_within(1, pids)
 
 
+@pytest.mark.slow
 def test_a_signal_before_all_have_come(start_job: StartJob) -> None:
     job = start_job("true", step=["bash", "-c", "sleep 60"])
     time.sleep(1)
@@ -290,6 +292,7 @@ def test_much_output_arrives_whole(start_job: StartJob) -> None:
         assert lines[-1] == "end"
 
 
+@pytest.mark.slow
 def test_stragglers_are_ended(start_job: StartJob) -> None:
     job = start_job("[ $SLURM_TF_TASK = worker:0 ] || sleep 60", wait=1.0)
     assert job.wait(20) == 0
@@ -330,6 +333,7 @@ def test_five_jobs_in_a_range_with_as_many_ports_as_tasks(start_job: StartJob) -
     assert ports == set(range(low, high + 1))
 
 
+@pytest.mark.slow
 def test_a_range_that_is_full(start_job: StartJob) -> None:
     low, high = free_range(1)
     job = start_job("true", ports=(low, high), register_timeout=2.0)

@@ -11,6 +11,8 @@ import pytest
 
 from tests.launch.conftest import LAUNCH, StartJob, gone_within
 
+pytestmark = pytest.mark.slow
+
 TWICE = 'echo "start $SLURM_TF_RESTARTS"; [ $SLURM_TF_RESTARTS = 1 ] && exit 0; sleep 60'
 LOCAL = [*LAUNCH, "local", "--ntasks", "2", "--"]
 
@@ -76,7 +78,6 @@ def test_over_mpi_a_dead_rank_takes_a_new_step(start_job: StartJob) -> None:
     assert job.text.count("all 2 tasks registered") == 2
 
 
-@pytest.mark.slow
 def test_a_late_agent_of_the_former_step_is_refused(start_job: StartJob, tmp_path: Path) -> None:
     keep = f"env -0 > {tmp_path}/environ"
     release = tmp_path / "release"
@@ -97,7 +98,6 @@ def test_a_late_agent_of_the_former_step_is_refused(start_job: StartJob, tmp_pat
     assert job.wait() == 0, job.text
 
 
-@pytest.mark.slow
 def test_a_new_step_that_lacks_a_task_names_it(start_job: StartJob, tmp_path: Path) -> None:
     fewer = " ".join([*LAUNCH, "local", "--ntasks", "1", "--"])
     launcher = step(tmp_path, 'exec "$@"', f'shift {len(LOCAL)}; exec {fewer} "$@"')
@@ -125,7 +125,6 @@ def test_a_signal_while_a_new_step_registers(start_job: StartJob, tmp_path: Path
     assert "the coordinator got SIGTERM" in job.text
 
 
-@pytest.mark.slow
 def test_an_agent_that_does_nothing_any_more_ends_with_its_step(start_job: StartJob) -> None:
     job = start_job(TWICE, max_restarts=1, kill_wait=0.5)
     stopped, program = job.agent("worker:0"), job.pid("worker:0")

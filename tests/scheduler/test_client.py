@@ -198,6 +198,7 @@ def test_no_slurm_here(program: Program) -> None:
     assert client.version() == ""
 
 
+@pytest.mark.slow
 def test_a_command_that_hangs_is_ended(program: Program, tmp_path: Path) -> None:
     program("squeue", f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec /bin/sleep 600\n")
     start = time.monotonic()

@@ -1,5 +1,6 @@
 """A run's folder: names, privacy, and a launcher that is the same bytes for the same sources."""
 
+import functools
 import grp
 import json
 import os
@@ -121,6 +122,7 @@ def test_the_launcher_is_the_same_bytes_every_time(tmp_path: Path) -> None:
     assert not any(name.startswith(("slurm_tf/train", "slurm_tf/spec", "slurm_tf/cli")) for name in names)
 
 
+@functools.cache
 def pythons() -> list[str]:
     """Return the interpreters from 3.9 on that are found, by path or by pyenv."""
     found = [path for minor in range(9, 14) if (path := shutil.which(f"python3.{minor}"))]
@@ -134,6 +136,7 @@ def pythons() -> list[str]:
 
 
 @pytest.mark.parametrize("python", pythons())
+@pytest.mark.slow
 def test_the_launcher_runs_a_job_under_every_python_that_is_here(
     python: str, tmp_path: Path, fit: Callable[..., Plan]
 ) -> None:

@@ -212,6 +212,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_time_leaves_whole_checkpoints(tmp_path: Path) -> None:
     newest = 0
     for attempt in range(12):

@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 
-from slurm_tf.train import loop
-
 pytestmark = pytest.mark.tensorflow
 
 
@@ -51,11 +49,17 @@ class Quiet:
         self.step, self.is_done = step, last
 
 
+def closures(coordinator: Coordinator) -> Any:
+    from slurm_tf.train import loop
+
+    return loop.Closures(lambda _: {}, None, coordinator, 1, Quiet())  # type: ignore[arg-type]
+
+
 def run(losses: list[float | None], *until: int) -> list[tuple[int, dict[str, float]]]:
-    closures = loop.Closures(lambda _: {}, None, Coordinator(iter(losses)), 1, Quiet())  # type: ignore[arg-type]
+    made = closures(Coordinator(iter(losses)))
     done, found = 0, []
     for each in until:
-        found.append(closures.run(done, each, until[-1]))
+        found.append(made.run(done, each, until[-1]))
         done = each
     return found
 
@@ -80,6 +84,5 @@ def test_an_error_of_the_program_is_one() -> None:
         def fetch(self) -> None:
             raise ValueError("no")
 
-    closures = loop.Closures(lambda _: {}, None, Wrong(iter([])), 1, Quiet())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no"):
-        closures.run(0, 1, 1)
+        closures(Wrong(iter([]))).run(0, 1, 1)

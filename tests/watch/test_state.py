@@ -69,6 +69,7 @@ def test_exit_codes_are_those_of_sbatch_wait(
     assert point.exit_code == code
 
 
+@pytest.mark.slow
 def test_waiting_survives_an_outage_and_ends_with_the_last_point(make_run: MakeRun, slurm: Slurm) -> None:
     target = make_run("a-1", ("1", (0, 1), True))
     slurm.live = DOWN

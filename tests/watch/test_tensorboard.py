@@ -64,6 +64,7 @@ def test_a_signal_that_is_missed_is_sent_again(monkeypatch: pytest.MonkeyPatch) 
     assert server._process.returncode == 0
 
 
+@pytest.mark.slow
 def test_what_does_not_end_is_killed_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorboard, "_END_SECONDS", 1.0)
     with (
