@@ -98,7 +98,7 @@ def _read(folder: contract.RunFolder) -> Dict[str, Any]:
         with open(folder.bad_nodes, encoding="utf-8") as file:
             text = json.load(file)
         contract.check_version(text["contract"], folder.bad_nodes)
-        return {key: dict(text["nodes"] if key == "nodes" else text.get(key, {})) for key in ("nodes", "hung", "slow")}
+        return {"nodes": dict(text["nodes"]), **{key: dict(text.get(key, {})) for key in ("hung", "slow")}}
     except FileNotFoundError:
         return {"nodes": {}, "hung": {}, "slow": {}}
     except (ValueError, TypeError, KeyError) as error:

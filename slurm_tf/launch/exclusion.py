@@ -27,7 +27,7 @@ from slurm_tf.launch.future import Place
 
 # Of more nodes than these it is not their own doing that they are gone.
 _MOST_LOST = 16
-# Nor that they are slow, of more than this part of all, if more than one: they are of another kind, or have other data.
+# Nor that more than one of so many is slow, if it is not the only one: they are of another kind, or have other data.
 _MOST_SLOW = 8
 _THERE_SECONDS = 3.0
 # How long Slurm may take to see that a node is gone, and how often it is asked: SlurmdTimeout is 300 s by default, but
