@@ -35,16 +35,11 @@ def test_the_newest_change_in_a_folder(tmp_path: Path) -> None:
     assert files.newest(str(tmp_path / "gone")) == 0
     assert files.newest(str(tmp_path)) == 0
     (tmp_path / "a" / "b").mkdir(parents=True)
-    for name, seconds in (("a/b/c", 5), ("a/d", 4), ("a/b", 3), ("a", 2)):
-        path = tmp_path / name
-        if not path.exists():
-            path.touch()
-        os.utime(path, ns=(0, seconds * 10**9 + 1))
-    os.utime(tmp_path / "a" / "b", ns=(0, 3))
-    os.utime(tmp_path / "a", ns=(0, 2))
+    (tmp_path / "a" / "b" / "c").touch()
     (tmp_path / "a" / "link").symlink_to("/nowhere")
-    os.utime(tmp_path / "a" / "link", ns=(0, 1), follow_symlinks=False)
-    os.utime(tmp_path / "a", ns=(0, 2))
+    # those within first: each folder's own time changes with what is put into it
+    for name, time in (("a/b/c", 5 * 10**9 + 1), ("a/link", 4), ("a/b", 3), ("a", 2)):
+        os.utime(tmp_path / name, ns=(0, time), follow_symlinks=False)
     assert files.newest(str(tmp_path)) == 5 * 10**9 + 1
 
 
