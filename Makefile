@@ -98,5 +98,5 @@ $(VENV)/.bench: $(VENV)/.python setup.cfg pyproject.toml
 	@touch $@
 
 # without a compiler its tests are skipped, or fail on CI: they say why
-$(VENV)/.horovod: $(VENV)/.examples slurm_tf/submit/horovod.py
+$(VENV)/.horovod: $(VENV)/.examples slurm_tf/submit/horovod_wheel.py
 	@$(BIN)/slurm-tf plugin horovod $(if $(shell command -v mpicxx),--mpi) && touch $@ || [ "$$CI" != true ]

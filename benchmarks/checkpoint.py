@@ -24,8 +24,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
 
-from slurm_tf.train import commit, interval
-from slurm_tf.train.checkpoint import Checkpoints
+from slurm_tf.run import checkpoint_folder
+from slurm_tf.train.checkpoint import save_interval
+from slurm_tf.train.checkpoint.checkpoints import Checkpoints
 
 VARIABLES = 10
 DAY = 86400.0
@@ -69,7 +70,7 @@ class Manager:
         self.checkpoint.sync()
 
     def flush(self):
-        commit.flush_files(self.folder)
+        checkpoint_folder.flush_files(self.folder)
 
     def restore(self):
         newest = tf.train.latest_checkpoint(self.folder)
@@ -203,13 +204,13 @@ def show(rows, megabytes):
     ours = columns[Ours.name]
     waits, loses = (statistics.median(ours[f"training {key}"]) for key in ("waits for the save", "lost to it in all"))
     stored = statistics.median(ours["until it is on storage"])
-    chosen = interval.Interval(DAY)
+    chosen = save_interval.Interval(DAY)
     chosen.took(stored, waits, megabytes * 1_000_000)
     seconds = chosen.seconds
     print(
         f'\nWith an interruption a day, `checkpoint.every = "auto"` chooses {seconds:.0f} s: training waits for '
         f"{waits / seconds:.4%} of the time, and loses {loses / seconds:.2%} in all; the most that it chooses is "
-        f"{interval.MOST_OVERHEAD:.1%}."
+        f"{save_interval.MOST_OVERHEAD:.1%}."
     )
 
 

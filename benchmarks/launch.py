@@ -21,11 +21,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from slurm_tf.contract import LaunchSettings, RoleSettings, RunFolder
 from slurm_tf.errors import SlurmTfError, TopologyError
-from slurm_tf.launch import cluster, ports, rendezvous
-from slurm_tf.launch.cluster import Report
-from slurm_tf.submit import runs
+from slurm_tf.launch.mapping import cluster
+from slurm_tf.launch.mapping.cluster import Report
+from slurm_tf.launch.transport import connections, ports
+from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.settings import LaunchSettings, RoleSettings
+from slurm_tf.submit import new_run
 
 STEP = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0", "SLURMD_NODENAME": "n1"}
 RESOLVER = """
@@ -59,7 +61,7 @@ def run_folder(folder, plan):
     run = RunFolder(str(folder))
     os.makedirs(run.logs, exist_ok=True)
     Path(run.settings).write_text(plan.to_json())
-    Path(run.launcher).write_bytes(runs.launcher_zip())
+    Path(run.launcher).write_bytes(new_run.launcher_zip())
     return run
 
 
@@ -171,7 +173,7 @@ def as_agents(count, part, result):
             host, _, port = os.environ["SLURM_TF_COORDINATOR"].rpartition(":")
             deadline = time.monotonic() + 280
             secret = bytes.fromhex(os.environ["SLURM_TF_SECRET"])
-            client = rendezvous.connect([(host, int(port))], secret, count, deadline)
+            client = connections.connect([(host, int(port))], secret, count, deadline)
             client.send({"is": "hello"})
             client.next(deadline)
             reserved = ports.reserve(None, deadline)
@@ -190,7 +192,7 @@ def as_agents(count, part, result):
             errors.append(repr(error))
 
     threading.stack_size(256 << 10)
-    rendezvous.raise_file_limit()
+    connections.raise_file_limit()
     first, last = part
     start = time.monotonic()
     threads = [threading.Thread(target=one, args=(rank,)) for rank in range(first, last)]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.spec import config, plan
-from slurm_tf.spec.config import Job
-from slurm_tf.spec.plan import Plan
-from slurm_tf.submit import runs
+from slurm_tf.jobspec import configuration, plan
+from slurm_tf.jobspec.configuration import Job
+from slurm_tf.jobspec.plan import Plan
+from slurm_tf.submit import new_run
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = ROOT / "tests" / "recorded"
@@ -42,7 +42,7 @@ def load(job_file: Callable[[str], Path]) -> Callable[..., Job]:
     """Return the job of a job file's text, on a site."""
 
     def read(text: str, site: str = "generic", environ: Mapping[str, str] = {}, set: tuple[str, ...] = ()) -> Job:  # noqa: A002
-        return config.load(job_file(text), environ, site, set)
+        return configuration.load(job_file(text), environ, site, set)
 
     return read
 
@@ -52,7 +52,7 @@ def fit(load: Callable[..., Job], tmp_path: Path) -> Callable[..., Plan]:
     """Return the plan of a job file's text, on a site."""
 
     def make(text: str, site: str = "generic", **more: object) -> Plan:
-        return plan.fit(load(text, site, **more), runs.folder(str(tmp_path / "runs"), "run-1"))
+        return plan.fit(load(text, site, **more), new_run.folder(str(tmp_path / "runs"), "run-1"))
 
     return make
 

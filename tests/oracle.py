@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from slurm_tf.train import commit
+from slurm_tf.run import checkpoint_folder
 from tests.conftest import ROOT
 
 PROGRAM = ROOT / "tests" / "programs" / "recorded.py"
@@ -42,14 +42,15 @@ OMPI_MCA_mpi_yield_when_idle = "1"
 # a program, changed from outside; nobody looks at the first steps, whose difference would end it
 CHANGED = """
 import runpy, sys
-from slurm_tf.train import allreduce, replicas
-replicas.Check.step = lambda self: None
+from slurm_tf.train.collectives import allreduce, replica_check
+replica_check.ReplicaCheck.step = lambda self: None
 {change}
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 NO_REDUCTION = {
-    "horovod": "from slurm_tf.train import horovod; horovod.Ranks.mean = lambda self, tensors: list(tensors)",
+    "horovod": "from slurm_tf.train.collectives.horovod_ranks import HorovodRanks\n"
+    "HorovodRanks.mean = lambda self, tensors: list(tensors)",
     "multi_worker": "allreduce.Workers.mean = lambda self, tensors: list(tensors)",
 }
 # every rank trains on the samples of rank 0
@@ -235,7 +236,7 @@ def checkpointed(run: Path) -> dict[str, Any]:
     """Return every value of a run's newest checkpoint, by its name."""
     import tensorflow as tf
 
-    reader = tf.train.load_checkpoint(next(commit.complete(str(run / "checkpoints"))).prefix)
+    reader = tf.train.load_checkpoint(next(checkpoint_folder.complete(str(run / "checkpoints"))).prefix)
     names = [name for name in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name]
     return {name: reader.get_tensor(name) for name in names}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from slurm_tf import contract
-from slurm_tf.launch import doors
-from slurm_tf.spec import config, jobs, plan, sites
+from slurm_tf.jobspec import configuration, job_file, plan, sites
+from slurm_tf.launch.direct import direct_launch
+from slurm_tf.run.folder import RunFolder
 from tests.conftest import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -39,14 +39,14 @@ def keys(spec: type[msgspec.Struct]) -> set[str]:
         (
             "jobs.md",
             [
-                jobs.JobSpec,
-                jobs.Role,
-                jobs.Roles,
-                jobs.Checkpoint,
-                jobs.Launch,
-                jobs.Retry,
-                jobs.Horovod,
-                config.UserFile,
+                job_file.JobSpec,
+                job_file.Role,
+                job_file.Roles,
+                job_file.Checkpoint,
+                job_file.Launch,
+                job_file.Retry,
+                job_file.Horovod,
+                configuration.UserFile,
             ],
         ),
         ("sites.md", [sites.Site, sites.Recognise, sites.Partition, sites.Prices]),
@@ -60,14 +60,14 @@ def test_every_key_is_documented(page: str, specs: list[type[msgspec.Struct]]) -
 
 def test_every_option_of_launch_is_documented_with_its_variable() -> None:
     text = (ROOT / "docs" / "launch.md").read_text()
-    for field, variable in doors.VARIABLES.items():
+    for field, variable in direct_launch.VARIABLES.items():
         assert f"| `--{field.replace('_', '-')}` | `{variable}` |" in text
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.toml")), ids=lambda path: path.stem)
 @pytest.mark.parametrize("site", ["generic", "local"])
 def test_every_job_fits_every_site_and_is_documented(path: Path, site: str) -> None:
-    fitted = plan.fit(config.load(path, {}, site), contract.RunFolder("/runs/x"))
+    fitted = plan.fit(configuration.load(path, {}, site), RunFolder("/runs/x"))
     assert (path.parent / fitted.job.spec.command[1]).exists()
     assert f"../jobs/{path.name}" in (ROOT / "docs" / "jobs.md").read_text()
 
@@ -84,7 +84,7 @@ def test_the_readmes_job_file_and_error_are_true(tmp_path: Path) -> None:
     (job,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     path = tmp_path / "flowers.toml"
     path.write_text(job)
-    plan.fit(config.load(path, {}, "generic"), contract.RunFolder("/runs/x"))
+    plan.fit(configuration.load(path, {}, "generic"), RunFolder("/runs/x"))
     path.write_text(job.replace("gpus-per-task", "gpu-per-task"))
     done = subprocess.run(
         [sys.executable, "-m", "slurm_tf", "render", "flowers.toml"],

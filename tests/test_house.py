@@ -9,67 +9,64 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf import contract
+from slurm_tf.run.version import VERSION
+from slurm_tf.submit.new_run import LAUNCHER_FILES
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "slurm_tf"
 
-# room: the rooms that it may import, apart from itself
+# Each room, and the rooms that it may import. Rooms inside launch/ and train/ stand in their own order below.
 ROOMS = {
     "errors": set[str](),
     "units": {"errors"},
     "files": {"errors"},
-    "contract": {"errors"},
-    "data": {"errors", "files"},
-    "scheduler": {"errors", "units"},
-    "account": {
-        "contract",
-        "data",
-        "errors",
-        "files",
-        "launch.attempts",
-        "scheduler",
-        "spec.sites",
-        "submit.submissions",
-        "units",
-        "watch.find",
-    },
-    "spec": {"contract", "data", "errors", "units", "scheduler"},
-    "submit": {"contract", "data", "errors", "files", "units", "scheduler", "spec", "launch.slurm", "launch.bad_nodes"},
-    "launch": {"contract", "errors", "files", "units", "scheduler.hostlist"},
-    "train": {"contract", "errors", "files"},
-    "watch": {
-        "contract",
-        "errors",
-        "files",
-        "scheduler",
-        "launch.attempts",
-        "launch.bad_nodes",
-        "launch.stragglers",
-        "submit.submissions",
-        "submit.submit",
-        "train.commit",
-        "train.verify",
-    },
+    "search_path": {"errors", "files"},
+    "run": {"errors", "files", "units"},
+    "slurm": {"errors", "units"},
+    "jobspec": {"errors", "units", "search_path", "run", "slurm"},
+    "submit": {"errors", "units", "files", "search_path", "run", "slurm", "jobspec"},
+    "launch": {"errors", "units", "files", "run", "slurm"},
+    "train": {"errors", "files", "run"},
+    "watch": {"errors", "units", "files", "run", "slurm", "jobspec", "submit"},
+    "account": {"errors", "units", "files", "search_path", "run", "slurm", "jobspec", "watch"},
     "cli": {
-        "account",
-        "contract",
-        "data",
         "errors",
-        "files",
         "units",
-        "scheduler",
-        "spec",
+        "files",
+        "search_path",
+        "run",
+        "slurm",
+        "jobspec",
         "submit",
+        "launch",
         "watch",
-        "launch.bad_nodes",
-        "launch.local",
-        "launch.doors",
-        "launch.lease",
-        "train.commit",
-        "launch.rehearsal",
-        "launch.slurm",
+        "account",
     },
+}
+# Inside these rooms a module or room imports only those before it, and itself.
+ORDERS = {
+    "launch": (
+        "job_context",
+        "transport",
+        "mapping",
+        "decide",
+        "nodes",
+        "requeue",
+        "agent",
+        "coordinator",
+        "direct",
+        "__main__",
+    ),
+    "train": (
+        "task_context",
+        "agent_connection",
+        "collectives",
+        "data",
+        "checkpoint",
+        "keras",
+        "training_loop",
+        "training_run",
+    ),
 }
 # module: the rooms that may import it
 ONLY_IN = {
@@ -78,14 +75,22 @@ ONLY_IN = {
     "tf_keras": {"train"},
     "horovod": {"train"},
     "mpi4py": {"train"},
-    "jinja2": {"submit.render", "account.page"},
+    "jinja2": {"submit.render", "account.html_report"},
     "click": {"cli"},
     "rich": {"cli"},
-    "pyslurm": {"scheduler.pyslurm_client"},
-    "subprocess": {"scheduler", "launch", "submit.git", "submit.horovod", "watch.checkpoints", "watch.tensorboard"},
+    "pyslurm": {"slurm.pyslurm_client"},
+    # the one door to Slurm, the processes of a job, and what is started for the user
+    "subprocess": {
+        "slurm",
+        "launch",
+        "submit.git",
+        "submit.horovod_wheel",
+        "watch.checkpoint_copies",
+        "watch.tensorboard",
+    },
 }
 # what packs into launch.pyz, and what the user's program imports
-ON_NODES = ["contract.py", "errors.py", "files.py", "units.py", "scheduler/hostlist.py", "launch", "train"]
+ON_NODES = ["contract.py", "errors.py", "files.py", "units.py", "slurm/hostlist.py", "launch", "train"]
 STDLIB_ONLY = ("contract", "errors", "files", "units", "scheduler", "launch")
 
 
@@ -115,13 +120,73 @@ def within(name: str, rooms: set[str]) -> bool:
     return any(f"{name}.".startswith(f"{room}.") for room in rooms)
 
 
+def ours(module: str) -> set[str]:
+    """Return the modules of slurm_tf that a module imports; a name of a package stands for the package."""
+    found = set()
+    for name in imports(MODULES[module]):
+        inner = name.removeprefix("slurm_tf.") if name.startswith("slurm_tf.") else ""
+        while inner and inner not in MODULES:
+            inner = inner.rpartition(".")[0]
+        found |= {inner} if inner else set()
+    return found
+
+
+def exported(package: str) -> set[str]:
+    """Return what the `__init__` of a room names in __all__: modules that other rooms may import."""
+    for node in ast.parse((PACKAGE / package.replace(".", "/") / "__init__.py").read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+def closure(*modules: str) -> set[str]:
+    """Return these modules and all that they import, with the packages around them."""
+    found, waiting = set[str](), list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting += [*ours(module), *([module.rpartition(".")[0]] if "." in module else [])]
+    return found
+
+
+LAUNCHER = closure(*(name for name in MODULES if within(name, {"launch"})))
+
+
 @pytest.mark.parametrize("module", [name for name in MODULES if name not in ("", "__main__")])
 def test_imports_go_one_way(module: str) -> None:
+    room, _, inner = module.partition(".")
+    for name in ours(module):
+        assert within(name, ROOMS[room] | {room}), f"{module} may not import {name}"
+        if room in ORDERS and inner and within(name, {room}):
+            order = ORDERS[room]
+            here, there = inner.partition(".")[0], name.removeprefix(f"{room}.").partition(".")[0]
+            assert there in order[: order.index(here) + 1], f"{module} may not import {name}"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in ("", "__main__")])
+def test_a_room_is_entered_through_what_its_init_names(module: str) -> None:
     room = module.partition(".")[0]
-    for name in imports(MODULES[module]):
-        if name.startswith("slurm_tf.") and name != "slurm_tf.__version__":
-            inner = name.removeprefix("slurm_tf.")
-            assert within(inner, ROOMS[room] | {room}), f"{module} may not import {name}"
+    for name in ours(module):
+        parts = name.split(".")
+        for depth in range(1, len(parts)):
+            package = ".".join(parts[:depth])
+            if parts[0] != room:
+                assert parts[depth] in exported(package), f"{module} imports {name}: {package} does not name it"
+
+
+def test_what_a_room_names_is_there_and_wanted() -> None:
+    wanted = {name for module in MODULES for name in ours(module) if name.partition(".")[0] != module.partition(".")[0]}
+    packages = [name for name, path in MODULES.items() if name and path.name == "__init__.py" and name != "train"]
+    for package in packages:
+        for name in exported(package):
+            assert any(within(each, {f"{package}.{name}"}) for each in wanted), f"nobody imports {package}.{name}"
+
+
+def test_one_name_a_module() -> None:
+    names = [name.rpartition(".")[2] for name in MODULES if MODULES[name].name not in ("__init__.py", "__main__.py")]
+    names += [room for room in ROOMS if room not in names]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
@@ -135,7 +200,7 @@ def test_in_the_job_there_is_only_the_standard_library(module: str) -> None:
     outside = (
         {name.partition(".")[0] for name in imports(MODULES[module])} - set(sys.stdlib_module_names) - {"slurm_tf"}
     )
-    assert outside <= ({"pyslurm"} if module == "scheduler.pyslurm_client" else set())
+    assert outside <= ({"pyslurm"} if module == "slurm.pyslurm_client" else set())
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -144,9 +209,9 @@ def test_only_the_command_line_prints_and_exits(module: str) -> None:
     calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     if within(module, {"cli"}):
         return
-    ends = {"launch", "train.strategies", "train.control", "train.mpi_probe", "train.verify"}
+    ends = {"launch", "train.agent_connection", "train.collectives", "train.checkpoint.verify"}
     allowed = {"sys.exit", "os._exit"} if within(module, ends) else set()
-    allowed |= {"print"} if module == "train.run" else set()
+    allowed |= {"print"} if module == "train.training_run" else set()
     assert calls & {"print", "sys.exit", "exit", "os._exit", "quit"} <= allowed
 
 
@@ -171,11 +236,19 @@ def test_nothing_goes_through_a_shell() -> None:
                 assert ast.unparse(node) not in ("os.system", "os.popen", "pickle.loads", "pickle.load"), path
 
 
+def test_launch_pyz_is_what_the_launcher_imports() -> None:
+    packed = {path for pattern in LAUNCHER_FILES for path in PACKAGE.glob(pattern)}
+    assert {MODULES[name] for name in LAUNCHER} | {PACKAGE / "__init__.py"} <= packed
+    others = {name for name, path in MODULES.items() if path in packed and name} - LAUNCHER
+    assert all(within(name, {"run"}) for name in others)
+
+
 def test_what_runs_on_nodes_runs_on_python_3_9() -> None:
     vermin = Path(sys.executable).parent / "vermin"
-    paths = [str(PACKAGE / name) for name in ON_NODES]
+    modules = LAUNCHER | closure(*(name for name in MODULES if within(name, {"train"})))
     done = subprocess.run(
-        [vermin, "--target=3.9-", "--violations", "--no-tips", "--backport", "typing", *paths],
+        [vermin, "--target=3.9-", "--violations", "--no-tips", "--backport", "typing",
+         *(str(MODULES[name]) for name in modules)],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
@@ -203,10 +276,10 @@ def test_help_imports_no_tensorflow_and_nothing_heavy() -> None:
 def test_listing_checkpoints_imports_no_tensorflow(tmp_path: Path) -> None:
     run = tmp_path / "r"
     run.mkdir(mode=0o700)
-    (run / "manifest.json").write_text(json.dumps({"contract": contract.VERSION, "job": {"name": "r"}}))
+    (run / "manifest.json").write_text(json.dumps({"contract": VERSION, "job": {"name": "r"}}))
     (run / "checkpoints").mkdir()
     loaded = loaded_by("checkpoints", str(run))
-    assert "slurm_tf.train.commit" in loaded
+    assert "slurm_tf.run.checkpoint_folder" in loaded
     assert not loaded & {"tensorflow", "numpy", "keras"}
 
 
@@ -214,3 +287,22 @@ def test_rendering_imports_no_tensorflow() -> None:
     loaded = loaded_by("render", str(ROOT / "jobs" / "cancer_ps.toml"))
     assert "jinja2" in loaded
     assert not loaded & {"tensorflow", "numpy", "keras"}
+
+
+def who_imports_whom() -> Iterator[str]:
+    """Yield a line a room: its first sentence, and the rooms that it imports. Run `python -m tests.test_house`."""
+
+    def room_of(module: str) -> str:
+        parts = module.split(".")
+        return ".".join(parts[: 2 if parts[0] in ORDERS else 1])
+
+    edges: dict[str, set[str]] = {}
+    for module in MODULES:
+        if module not in ("", "__main__"):
+            edges.setdefault(room_of(module), set()).update(room_of(name) for name in ours(module))
+    for room, others in edges.items():
+        yield f"{room}: {', '.join(sorted(others - {room, ''})) or '-'}"
+
+
+if __name__ == "__main__":
+    print("\n".join(who_imports_whom()))

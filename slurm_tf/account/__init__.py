@@ -1,1 +1,17 @@
 """After the job: what it used, from Slurm's accounting. Nothing here changes anything in Slurm."""
+
+# what other rooms may import
+__all__ = [
+    "amounts",
+    "efficiency",
+    "html_report",
+    "ledger",
+    "pyslurm_source",
+    "report",
+    "run_records",
+    "saved",
+    "source",
+    "usage",
+    "usage_record",
+    "when",
+]

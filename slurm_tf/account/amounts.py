@@ -3,10 +3,10 @@
 from array import array
 from typing import Any, NamedTuple
 
-from slurm_tf.account.ends import End
+from slurm_tf.account.exit_classes import End
 from slurm_tf.account.histogram import Histogram
-from slurm_tf.account.record import UsageRecord
-from slurm_tf.account.runs import Lost
+from slurm_tf.account.run_records import Lost
+from slurm_tf.account.usage_record import UsageRecord
 
 # Of each end that there was: its number, and what Ended has of it.
 _WIDTH = 6

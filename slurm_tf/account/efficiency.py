@@ -8,9 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 from slurm_tf import units
-from slurm_tf.account import ends
-from slurm_tf.account.ends import End
-from slurm_tf.account.record import UsageRecord
+from slurm_tf.account import exit_classes
+from slurm_tf.account.exit_classes import End
+from slurm_tf.account.usage_record import UsageRecord
 
 MIB = 1024**2
 # What is added to the most that was used: another run is not the same.
@@ -57,7 +57,7 @@ def gather(records: Iterable[UsageRecord], now: int) -> dict[str, Asked]:
 
 def _add(asked: Asked, record: UsageRecord, now: int) -> None:
     seconds = record.elapsed(0, now, now)
-    end = ends.of(record)
+    end = exit_classes.of(record)
     asked.incarnations += 1
     asked.ends[end] += 1
     asked.seconds += seconds

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from slurm_tf import files
-from slurm_tf.account.notes import Notes
-from slurm_tf.account.record import UsageRecord, Window
+from slurm_tf.account.diagnostics import Notes
 from slurm_tf.account.source import Source, noted, present, selected
 from slurm_tf.account.store import Span, Store
+from slurm_tf.account.usage_record import UsageRecord, Window
 
 DAY = 86400
 SETTLED = 2 * DAY

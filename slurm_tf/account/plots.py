@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from slurm_tf.account.ends import End
+from slurm_tf.account.exit_classes import End
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; grey is for what is left.
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#8c6bb1")

@@ -8,15 +8,15 @@ import pwd
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from slurm_tf.account.notes import Notes
-from slurm_tf.account.record import UsageRecord, Window
+from slurm_tf.account.diagnostics import Notes
 from slurm_tf.account.rows import ASKED, Rows, lacked
 from slurm_tf.account.source import noted, present, selected
+from slurm_tf.account.usage_record import UsageRecord, Window
 from slurm_tf.errors import SchedulerError
-from slurm_tf.scheduler import arrays, sacct
-from slurm_tf.scheduler.pyslurm_accounting import Incarnation, Job, Names, ask
-from slurm_tf.scheduler.pyslurm_client import waiting
-from slurm_tf.scheduler.records import whole
+from slurm_tf.slurm import array_indexes, sacct
+from slurm_tf.slurm.pyslurm_accounting import Incarnation, Job, Names, ask
+from slurm_tf.slurm.pyslurm_client import waiting
+from slurm_tf.slurm.records import whole
 
 # no API of pyslurm has them
 _LACKING = ("SLUID", "Restarts", "Extra")
@@ -189,7 +189,7 @@ def _indexes(text: str, at_once: int) -> str:
     steps = {later - former for former, later in zip(found, found[1:], strict=False)}
     if found[-1] - found[0] > 10 and len(found) > 5 and len(steps) == 1 and steps != {1}:
         return f"{found[0]}-{found[-1]}:{steps.pop()}" + (f"%{at_once}" if at_once else "")
-    return arrays.render(found, at_once)
+    return array_indexes.render(found, at_once)
 
 
 def _state(row: Job) -> str:

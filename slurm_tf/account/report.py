@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from slurm_tf.account.amounts import Amounts
-from slurm_tf.account.notes import Named, Notes
-from slurm_tf.account.record import Window
+from slurm_tf.account.diagnostics import Named, Notes
 from slurm_tf.account.usage import Row
+from slurm_tf.account.usage_record import Window
 
 _USERS = 8
 # Without these columns, sums are not what they seem; every release of sacct has them.

@@ -1,6 +1,6 @@
 """Rows as sacct prints them, jobs and their steps, become records: a step is folded into its job as it streams by.
 
-Columns come in any order, and of any release from 17.11 on; sources of formats are in scheduler/amounts.py.
+Columns come in any order, and of any release from 17.11 on; sources of formats are in slurm/sacct_amounts.py.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,11 +11,11 @@ from operator import itemgetter
 
 from slurm_tf import units
 from slurm_tf.account import jobstats
-from slurm_tf.account.notes import Notes
-from slurm_tf.account.record import UsageRecord
+from slurm_tf.account.diagnostics import Notes
+from slurm_tf.account.usage_record import UsageRecord
 from slurm_tf.errors import UnitError
-from slurm_tf.scheduler import amounts
-from slurm_tf.scheduler.records import said
+from slurm_tf.slurm import sacct_amounts
+from slurm_tf.slurm.records import said
 
 # What sacct is asked for; what nobody can do without is in NEEDED. Releases lack some: tests/vectors.
 ASKED = (
@@ -116,18 +116,18 @@ class Rows:
         ) = job  # fmt: skip
         submitted, started, ended = time(submit), time(start), time(end)
         elapsed = elapsed or others[0]
-        known = amounts.seconds(elapsed) if ":" in elapsed else int(elapsed) if elapsed else None
+        known = sacct_amounts.seconds(elapsed) if ":" in elapsed else int(elapsed) if elapsed else None
         suspended = 0 if suspension == _ZERO else _suspended(suspension, started, ended, known)
         until = None
         if ended is None and started is not None:
             until = self._now if known is None else started + int(known) + suspended
         held = _NOTHING
         if started is not None:
-            held = amounts.tres(tres)
+            held = sacct_amounts.tres(tres)
             if not (held.cpus and held.memory and held.nodes):
                 held = _completed(held, *others[2:])
         use = use or _UNSEEN
-        cpu_used = use.cpu if use.has_cpu else amounts.seconds(cpu) if cpu else 0.0
+        cpu_used = use.cpu if use.has_cpu else sacct_amounts.seconds(cpu) if cpu else 0.0
         memory_used = use.memory or (_resident(job) if rss else 0)
         status, _, signal = exit_code.partition(":")
         gpu_use = _gpu_use(use, held.gpus, started, ended, admin_comment) if held.gpus else None
@@ -138,14 +138,15 @@ class Rows:
             said(nodes), said(reason), int(status) if status else None, int(signal) if signal else None,
             held.cpus, held.nodes, held.gpus, held.gpu_type, held.memory, held.billing,
             int(limit) if limit.isdigit() else _limit(limit or others[1]),
-            amounts.number(restarts) if restarts else None,
+            sacct_amounts.number(restarts) if restarts else None,
             # nothing of both is what is printed where nobody measured
             cpu_used if cpu_used or memory_used else None, memory_used or None, gpu_use,
-            amounts.number(energy) if energy not in _UNMEASURED else None, use.out_of_memory or state.startswith(_OOM),
+            sacct_amounts.number(energy) if energy not in _UNMEASURED else None,
+            use.out_of_memory or state.startswith(_OOM),
         )  # fmt: skip
 
 
-_NOTHING = amounts.Tres()
+_NOTHING = sacct_amounts.Tres()
 _UNMEASURED = ("", "0")
 _UNSEEN = _Use()  # of a job without steps
 
@@ -155,7 +156,7 @@ def _suspended(text: str, started: int | None, ended: int | None, elapsed: float
     if started is None:
         return 0
     if text:
-        return int(amounts.seconds(text))
+        return int(sacct_amounts.seconds(text))
     return 0 if ended is None or elapsed is None else max(0, ended - started - int(elapsed))
 
 
@@ -168,26 +169,26 @@ def _is_step_of(step: tuple[str, ...], job: tuple[str, ...]) -> bool:
 
 
 def _add(use: _Use, step: tuple[str, ...]) -> None:
-    counted = amounts.used(step[_USED]) if step[_USED] else {}
+    counted = sacct_amounts.used(step[_USED]) if step[_USED] else {}
     if step[_CPU]:
         # TotalCPU lacks children of a task that a signal ended; what was sampled meanwhile has them
         sampled = counted.get("cpu", "")
-        use.cpu += max(amounts.seconds(step[_CPU]), amounts.seconds(sampled) if ":" in sampled else 0.0)
+        use.cpu += max(sacct_amounts.seconds(step[_CPU]), sacct_amounts.seconds(sampled) if ":" in sampled else 0.0)
         use.has_cpu = True
-    memory = amounts.size(counted["mem"]) if counted.get("mem") else _resident(step)
+    memory = sacct_amounts.size(counted["mem"]) if counted.get("mem") else _resident(step)
     if memory:
         use.memory = max(use.memory or 0, memory)
     busy = counted.get("gres/gpuutil")
     if busy and (step[_ELAPSED_RAW] or step[_ELAPSED]):
-        length = int(step[_ELAPSED_RAW] or amounts.seconds(step[_ELAPSED]))
-        use.gpu_seconds = (use.gpu_seconds or 0.0) + amounts.count(busy) * length
+        length = int(step[_ELAPSED_RAW] or sacct_amounts.seconds(step[_ELAPSED]))
+        use.gpu_seconds = (use.gpu_seconds or 0.0) + sacct_amounts.count(busy) * length
     if step[_STATE].startswith(_OOM):
         use.out_of_memory = True
 
 
 def _resident(row: tuple[str, ...]) -> int:
     """Return the most that the tasks of a step can have held together."""
-    return amounts.size(row[_RSS]) * int(row[_TASKS] or 1) if row[_RSS] else 0
+    return sacct_amounts.size(row[_RSS]) * int(row[_TASKS] or 1) if row[_RSS] else 0
 
 
 def _gpu_use(use: _Use, gpus: int, started: int | None, ended: int | None, admin_comment: str) -> float | None:
@@ -198,12 +199,12 @@ def _gpu_use(use: _Use, gpus: int, started: int | None, ended: int | None, admin
 
 
 def _completed(
-    held: amounts.Tres, alloc_cpus: str, ncpus: str, alloc_nodes: str, nnodes: str, req_mem: str
-) -> amounts.Tres:
+    held: sacct_amounts.Tres, alloc_cpus: str, ncpus: str, alloc_nodes: str, nnodes: str, req_mem: str
+) -> sacct_amounts.Tres:
     """Return what an allocation holds with CPUs, nodes and memory from other columns where AllocTRES lacks them."""
-    cpus = held.cpus or amounts.count(alloc_cpus or ncpus or "0")
-    nodes = held.nodes or amounts.count(alloc_nodes or nnodes or "0")
-    memory = held.memory or (amounts.requested_memory(req_mem, cpus, nodes) if req_mem else 0)
+    cpus = held.cpus or sacct_amounts.count(alloc_cpus or ncpus or "0")
+    nodes = held.nodes or sacct_amounts.count(alloc_nodes or nnodes or "0")
+    memory = held.memory or (sacct_amounts.requested_memory(req_mem, cpus, nodes) if req_mem else 0)
     return held._replace(cpus=cpus, nodes=nodes, memory=memory)
 
 

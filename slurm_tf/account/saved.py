@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from slurm_tf.account.jobs import Incarnations
-from slurm_tf.account.notes import Notes
-from slurm_tf.account.record import Key, UsageRecord, Window
+from slurm_tf.account.diagnostics import Notes
+from slurm_tf.account.job_incarnations import Incarnations
 from slurm_tf.account.rows import Rows, lacked, missing
 from slurm_tf.account.source import noted, selected
 from slurm_tf.account.table import Header, Table
+from slurm_tf.account.usage_record import Key, UsageRecord, Window
 from slurm_tf.errors import AccountingError
 
 _BLOCK = 1 << 18

@@ -4,12 +4,12 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from slurm_tf.account.notes import Notes
-from slurm_tf.account.record import UsageRecord, Window
+from slurm_tf.account.diagnostics import Notes
 from slurm_tf.account.rows import ASKED, Rows, lacked, missing
+from slurm_tf.account.usage_record import UsageRecord, Window
 from slurm_tf.errors import SchedulerError
-from slurm_tf.scheduler import sacct, sacct_fields
-from slurm_tf.scheduler.records import whole
+from slurm_tf.slurm import sacct, sacct_fields
+from slurm_tf.slurm.records import whole
 
 _MOMENTS = 300
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from slurm_tf import files
-from slurm_tf.account.record import UsageRecord, Window
+from slurm_tf.account.usage_record import UsageRecord, Window
 from slurm_tf.errors import LedgerError
 
 # Goes up with every change of the tables or of UsageRecord's fields: an older ledger is emptied.

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from slurm_tf.account.notes import Named
+from slurm_tf.account.diagnostics import Named
 from slurm_tf.account.rows import FREE, missing
 from slurm_tf.errors import AccountingError
-from slurm_tf.scheduler.sacct_fields import KNOWN, named
+from slurm_tf.slurm.sacct_fields import KNOWN, named
 
 _HEADER = re.compile(r"(?P<word>[A-Za-z]\w*)(?P<delimiter>[^A-Za-z0-9_]*)", re.ASCII)
 _DIGITS = frozenset("0123456789")

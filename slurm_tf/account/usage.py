@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from slurm_tf.account import ends
+from slurm_tf.account import exit_classes
 from slurm_tf.account.amounts import Amounts
-from slurm_tf.account.jobs import Jobs, Requeued
-from slurm_tf.account.record import UsageRecord, Window
-from slurm_tf.account.runs import Own
+from slurm_tf.account.job_incarnations import Jobs, Requeued
+from slurm_tf.account.run_records import Own
+from slurm_tf.account.usage_record import UsageRecord, Window
 from slurm_tf.errors import UsageError
-from slurm_tf.spec.sites import Prices
+from slurm_tf.jobspec.sites import Prices
 
 # What each word of --by reads of a record; the others need more than that.
 _PLAIN = {
@@ -93,7 +93,7 @@ class Aggregate:
             number = self._groups[key] = len(self._amounts)
             self._amounts.append(Amounts())
         group = self._amounts[number]
-        end = ends.of(record)
+        end = exit_classes.of(record)
         running = record.running(low, high, self.now) if record.suspended else seconds
         money = cost(record, seconds, running, self._prices) if self._prices else None
         lost = own.lost(record, low, high, self.now) if own.attempt else None

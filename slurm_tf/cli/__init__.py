@@ -7,7 +7,7 @@ def main() -> None:
     """Run slurm-tf."""
     if sys.argv[1:2] == ["launch"]:
         # in every task of a step: no click, and any Python that a node has
-        from slurm_tf.launch.doors import main as launch
+        from slurm_tf.launch.direct.direct_launch import main as launch
 
         launch(sys.argv[2:])
     if sys.version_info < (3, 11):

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from slurm_tf.cli.words import printable
-from slurm_tf.watch import report
-from slurm_tf.watch.state import PointState
+from slurm_tf.cli.terminal import printable
+from slurm_tf.watch import status_rows
+from slurm_tf.watch.run_state import PointState
 
 # So many attempts are shown; --json has all that are kept.
 _ATTEMPTS = 10
@@ -29,18 +29,21 @@ def status(points: Sequence[PointState]) -> str:
             row["role"],
             f"{row['registered']}/{row['tasks']}",
             f"{row['running']}/{row['tasks']}",
-            report.amount(row["step"]),
-            report.amount(row["rate"]),
-            report.amount(row["loss"]),
+            status_rows.amount(row["step"]),
+            status_rows.amount(row["rate"]),
+            status_rows.amount(row["loss"]),
             str(row["restarts"]),
         ]
-        for row in report.roles(state)
+        for row in status_rows.roles(state)
     ]
     if rows:
         lines.append(table(["ROLE", "REGISTERED", "RUNNING", "STEP", "STEPS/S", "LOSS", "RESTARTS"], rows))
     if state.attempts:
         *former, last = state.attempts[-_ATTEMPTS:]
-        cells = [*(report.attempt(each, True) for each in former), report.attempt(last, report.is_between(state))]
+        cells = [
+            *(status_rows.attempt(each, True) for each in former),
+            status_rows.attempt(last, status_rows.is_between(state)),
+        ]
         lines += ["", table(["ATTEMPT", "STARTED", "TIME", "CHECKPOINTS", "MEANING", "REASON"], cells)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -49,18 +52,18 @@ def listing(points: Sequence[PointState]) -> str:
     """Return one line a run or point."""
     rows = []
     for state in points:
-        known = report.point(state)
+        known = status_rows.point(state)
         rows.append(
             [
                 state.target.name,
                 state.job or "-",
-                report.state_words(state),
-                report.elapsed(state) or "-",
-                report.amount(known["step"]),
-                report.amount((known["values"] or {}).get("loss")),
+                status_rows.state_words(state),
+                status_rows.elapsed(state) or "-",
+                status_rows.amount(known["step"]),
+                status_rows.amount((known["values"] or {}).get("loss")),
                 str(state.checkpoint.step) if state.checkpoint else "-",
-                report.nodes(state.records) or "-",
-                report.why(state),
+                status_rows.nodes(state.records) or "-",
+                status_rows.why(state),
             ]
         )
     return table(["RUN", "JOB", "STATE", "TIME", "STEP", "LOSS", "CHECKPOINT", "NODES", "REASON"], rows)
@@ -69,7 +72,7 @@ def listing(points: Sequence[PointState]) -> str:
 def checkpoint(row: Mapping[str, Any]) -> list[str]:
     """Return the cells of one checkpoint: step, when it was written, its size, whether it is whole."""
     size = "-" if row["size"] is None else f"{row['size'] / 1e6:.1f} MB"
-    return [str(row["step"]), report.ago(row["written"]), size, row["problem"] or "whole"]
+    return [str(row["step"]), status_rows.ago(row["written"]), size, row["problem"] or "whole"]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -87,23 +90,23 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _head(state: PointState) -> list[str]:
     attempt = state.attempt or {}
-    rows = [("Run", state.target.name), ("Job", f"{state.job or '-'}  {report.state_words(state)}")]
-    if why := report.why(state):
+    rows = [("Run", state.target.name), ("Job", f"{state.job or '-'}  {status_rows.state_words(state)}")]
+    if why := status_rows.why(state):
         rows.append(("Why", why))
-    if time := report.elapsed(state):
+    if time := status_rows.elapsed(state):
         rows.append(("Time", time))
-    if nodes := report.nodes(state.records):
+    if nodes := status_rows.nodes(state.records):
         rows.append(("Nodes", nodes))
     if attempt:
         restarts = attempt.get("restarts") or 0
-        said = f"{attempt.get('state')}, {restarts} restarts, as of {report.ago(attempt.get('written'))}"
+        said = f"{attempt.get('state')}, {restarts} restarts, as of {status_rows.ago(attempt.get('written'))}"
         rows.append(("Attempt", said))
     kept = state.checkpoint
-    rows.append(("Checkpoint", f"step {kept.step}, {report.ago(kept.written)}" if kept else report.UNKNOWN))
-    rows += [("Slow", line) for line in report.slow(state)]
+    rows.append(("Checkpoint", f"step {kept.step}, {status_rows.ago(kept.written)}" if kept else status_rows.UNKNOWN))
+    rows += [("Slow", line) for line in status_rows.slow(state)]
     if state.attempts is None:
-        rows.append(("Attempts", report.UNKNOWN))
-    rows += [("Bad node", line) for line in report.bad_nodes(state)]
+        rows.append(("Attempts", status_rows.UNKNOWN))
+    rows += [("Bad node", line) for line in status_rows.bad_nodes(state)]
     if state.exit_code is not None:
         rows.append(("Exit code", str(state.exit_code)))
     rows += [("Note", note) for note in state.notes]

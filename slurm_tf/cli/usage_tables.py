@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from slurm_tf.account.amounts import Amounts
 from slurm_tf.account.report import Report
-from slurm_tf.cli.words import printable
+from slurm_tf.cli.terminal import printable
 
 _GAP = "  "
 # Columns from this weight on stay while words can be cut to this length; the first column always does.

@@ -7,15 +7,15 @@ def main() -> None:
     """Run the part that the first argument names."""
     part, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
     if part == "coordinate":
-        from slurm_tf.launch.coordinator import main as run
+        from slurm_tf.launch.coordinator.coordinator import main as run
     elif part == "agent":
-        from slurm_tf.launch.agent import main as run
+        from slurm_tf.launch.agent.agent import main as run
     elif part == "local":
-        from slurm_tf.launch.local import main as run
+        from slurm_tf.launch.direct.local_tasks import main as run
     elif part == "launch":
-        from slurm_tf.launch.doors import main as run
+        from slurm_tf.launch.direct.direct_launch import main as run
     elif part == "task-prolog":
-        from slurm_tf.launch.doors import task_prolog as run
+        from slurm_tf.launch.direct.direct_launch import task_prolog as run
     else:
         sys.exit(
             "usage: launch.pyz coordinate RUN_FOLDER -- LAUNCHER... | agent [--role ROLE] -- COMMAND... | local ... "

@@ -14,10 +14,10 @@ from pathlib import Path
 import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
-from slurm_tf import data
+from slurm_tf import search_path
 from slurm_tf.errors import TemplateError
-from slurm_tf.spec.needs import Option
-from slurm_tf.spec.plan import Plan
+from slurm_tf.jobspec.plan import Plan
+from slurm_tf.jobspec.resources import Option
 
 _OPTION_NAME = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
 # sbatch reads these of a directive's value without quotes (22.05.8).
@@ -37,7 +37,7 @@ def script(plan: Plan, preflight: bool = False) -> str:
     """
     job = plan.job
     environment = SandboxedEnvironment(
-        loader=_TrustedLoader([str(folder) for folder in reversed(data.folders("templates"))]),
+        loader=_TrustedLoader([str(folder) for folder in reversed(search_path.folders("templates"))]),
         undefined=jinja2.StrictUndefined,
         finalize=_only_quoted,
         trim_blocks=True,
@@ -67,7 +67,7 @@ def script(plan: Plan, preflight: bool = False) -> str:
             error.message or "syntax error", where=f"{error.filename or error.name}:{error.lineno}"
         ) from error
     except jinja2.TemplateNotFound as error:
-        folders = ", ".join(str(folder) for folder in data.folders("templates"))
+        folders = ", ".join(str(folder) for folder in search_path.folders("templates"))
         raise TemplateError(f"no template {error.name}", f"one in {folders}") from error
     except jinja2.TemplateError as error:
         raise TemplateError(str(error), where=name) from error
@@ -132,5 +132,5 @@ class _TrustedLoader(jinja2.FileSystemLoader):
 
     def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
         source, filename, uptodate = super().get_source(environment, template)
-        data.check_trusted(Path(os.fspath(filename)))
+        search_path.check_trusted(Path(os.fspath(filename)))
         return source, filename, uptodate

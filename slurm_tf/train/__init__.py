@@ -13,7 +13,7 @@ Runs on Python 3.9, and without slurm-tf around it (`python program.py`): then a
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slurm_tf.train.run import Run, init
+    from slurm_tf.train.training_run import Run, init
 
 __all__ = ["Run", "init"]
 
@@ -22,6 +22,6 @@ def __getattr__(name: str) -> Any:
     """Import TensorFlow when it is first needed: who only reads a folder of checkpoints (commit.py) does without."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from slurm_tf.train import run
+    from slurm_tf.train import training_run
 
-    return getattr(run, name)
+    return getattr(training_run, name)

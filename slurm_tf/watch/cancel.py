@@ -3,9 +3,9 @@
 import datetime
 
 from slurm_tf import files
-from slurm_tf.scheduler.client import Client
-from slurm_tf.watch import state
-from slurm_tf.watch.find import Target
+from slurm_tf.slurm.client import Client
+from slurm_tf.watch import run_state
+from slurm_tf.watch.find_run import Target
 
 
 def cancel(slurm: Client, target: Target) -> list[str]:
@@ -16,7 +16,7 @@ def cancel(slurm: Client, target: Target) -> list[str]:
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     files.own_folder(target.folder.path)
     files.write_whole(target.folder.cancelled, f"{now}\n".encode())
-    points = state.look(slurm, [target])
+    points = run_state.look(slurm, [target])
     unknown = any(point.notes for point in points)
     living = [point.job for point in points if point.job and not point.is_over and (point.records or unknown)]
     if target.point is None and len(living) == len(points) > 1:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from slurm_tf import contract
 from slurm_tf.errors import UsageError
-from slurm_tf.submit import submissions
-from slurm_tf.watch.find import Target
+from slurm_tf.run import submissions
+from slurm_tf.run.settings import LaunchSettings
+from slurm_tf.watch.find_run import Target
 
 _POLL_SECONDS = 0.5
 # How often whoever follows asks Slurm whether the job still lives, at first and at most.
@@ -108,7 +108,7 @@ def _output(target: Target) -> str:
 
 
 def _indexes(target: Target, role: str, index: int | None) -> Sequence[int]:
-    settings = contract.LaunchSettings.from_json(Path(target.run.settings).read_text())
+    settings = LaunchSettings.from_json(Path(target.run.settings).read_text())
     counts = {each.name: each.count for each in settings.roles}
     if role not in counts or (index is not None and not 0 <= index < counts[role]):
         task = role if index is None else f"{role}:{index}"

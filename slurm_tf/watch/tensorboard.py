@@ -24,7 +24,7 @@ from typing import Any
 
 from slurm_tf import files
 from slurm_tf.errors import RunError, UnreachableError, UsageError
-from slurm_tf.watch.find import Target
+from slurm_tf.watch.find_run import Target
 
 _LOOPBACK = "127.0.0.1"
 # as TensorBoard 2.21 says that it is up
@@ -40,7 +40,7 @@ _LAST_LINES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Address:
     """Where it listens; `node` is "" for this machine."""
 
     node: str
@@ -131,7 +131,7 @@ class Server:
         do = "scancel its job if squeue shows it" if self._on_node else ""
         raise RunError(f"{name} did not end in {_END_SECONDS:.0f} s, and was killed", do=do)
 
-    def wait_until_up(self, say: Callable[[str], None]) -> Place:
+    def wait_until_up(self, say: Callable[[str], None]) -> Address:
         """Return where it listens; `say` gets srun's own words. A job may pend for as long as it likes.
 
         Raises RunError if TensorBoard ends, or does not come up in two minutes.
@@ -144,7 +144,7 @@ class Server:
             elif line.startswith("srun: "):
                 say(line)
             elif match := _URL.search(line):
-                return Place(node, int(match[1]))
+                return Address(node, int(match[1]))
 
     def wait(self) -> None:
         """Wait for its end, which is an error: raises RunError."""

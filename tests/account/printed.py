@@ -5,7 +5,7 @@ from datetime import datetime
 
 from hypothesis import strategies as some
 
-from slurm_tf.account.record import UsageRecord
+from slurm_tf.account.usage_record import UsageRecord
 
 SPAN = (1_000_000_000, 1_700_000_000)
 COLUMNS = (

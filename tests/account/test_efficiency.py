@@ -6,7 +6,7 @@ import pytest
 
 from slurm_tf.account import efficiency
 from slurm_tf.account.efficiency import Advice
-from slurm_tf.account.record import UsageRecord
+from slurm_tf.account.usage_record import UsageRecord
 
 NOW = 100_000
 GIB = 1024**3

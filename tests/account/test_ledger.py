@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from slurm_tf.account import ledger, store
+from slurm_tf.account.diagnostics import Notes
 from slurm_tf.account.ledger import DAY, LedgerSource
-from slurm_tf.account.notes import Notes
-from slurm_tf.account.record import UsageRecord, Window
 from slurm_tf.account.source import selected
+from slurm_tf.account.usage_record import UsageRecord, Window
 from slurm_tf.errors import LedgerError, RunError, SchedulerError
 from tests.conftest import ROOT
 

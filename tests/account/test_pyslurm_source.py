@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from slurm_tf.account import pyslurm_source
-from slurm_tf.account.notes import Notes
+from slurm_tf.account.diagnostics import Notes
 from slurm_tf.account.pyslurm_source import PyslurmSource
-from slurm_tf.account.record import UsageRecord, Window
 from slurm_tf.account.rows import ASKED, Rows
+from slurm_tf.account.usage_record import UsageRecord, Window
 from slurm_tf.errors import SchedulerError, UnreachableError
-from slurm_tf.scheduler import pyslurm_accounting, sacct
+from slurm_tf.slurm import pyslurm_accounting, sacct
 from tests.conftest import RECORDED
 from tests.recorded.record_usage import SEPARATOR
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.account.notes import Notes
-from slurm_tf.account.record import UsageRecord, Window
+from slurm_tf.account.diagnostics import Notes
 from slurm_tf.account.rows import ASKED, Rows
 from slurm_tf.account.saved import FileSource
-from slurm_tf.scheduler import sacct
-from slurm_tf.scheduler.states import JobState
+from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.slurm import sacct
+from slurm_tf.slurm.job_states import JobState
 from tests.cluster.mix import HOSTILE
 from tests.conftest import RECORDED
 from tests.recorded.record_usage import SEPARATOR

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from slurm_tf.account.notes import Notes
-from slurm_tf.account.record import UsageRecord, Window
+from slurm_tf.account.diagnostics import Notes
 from slurm_tf.account.rows import ASKED, Rows
 from slurm_tf.account.saved import FileSource
-from slurm_tf.scheduler import sacct
+from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.slurm import sacct
 from tests.account import printed
 
 SEPARATOR = "\x1f0123abcd\x1f"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.account.record import Window
 from slurm_tf.account.rows import ASKED
 from slurm_tf.account.saved import FileSource
 from slurm_tf.account.source import SacctSource
+from slurm_tf.account.usage_record import Window
 from slurm_tf.errors import AccountingError, SchedulerError, UnreachableError
 from tests.conftest import RECORDED
 from tests.recorded.record_usage import SEPARATOR

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from slurm_tf.account import ends, usage
+from slurm_tf.account import exit_classes, usage
 from slurm_tf.account.amounts import Amounts
-from slurm_tf.account.ends import End
+from slurm_tf.account.exit_classes import End
 from slurm_tf.account.histogram import Histogram
-from slurm_tf.account.jobs import Incarnations, Jobs, Requeued
-from slurm_tf.account.record import UsageRecord, Window
-from slurm_tf.account.runs import Own
+from slurm_tf.account.job_incarnations import Incarnations, Jobs, Requeued
+from slurm_tf.account.run_records import Own
 from slurm_tf.account.usage import Aggregate
+from slurm_tf.account.usage_record import UsageRecord, Window
 from slurm_tf.errors import UsageError
-from slurm_tf.launch.attempts import Attempt
-from slurm_tf.spec.sites import Prices
+from slurm_tf.jobspec.sites import Prices
+from slurm_tf.run.attempts import Attempt
 
 WINDOW = Window(1000, 9000)
 NOW = 8000
@@ -295,7 +295,7 @@ def test_use_is_weighed_by_what_was_allocated_and_unknown_is_not_idle() -> None:
 )
 def test_ends(state: str, more: dict[str, Any], end: End) -> None:
     each = record(state=state, **{"started": 2000, "ended": 3000, "gpus": 2, **more})
-    assert ends.of(each) is end
+    assert exit_classes.of(each) is end
     (found,) = aggregate(each).total().ends
     held = 2 * (1000 if each.ended else NOW - 2000)
     assert (found.end, found.incarnations, found.gpu_seconds) == (end, 1, held)

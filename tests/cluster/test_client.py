@@ -19,7 +19,7 @@ ASK = """
 import dataclasses, json, sys
 from datetime import datetime
 from slurm_tf.errors import SchedulerError
-from slurm_tf.scheduler.client import connect
+from slurm_tf.slurm.client import connect
 
 def plain(value):
     if dataclasses.is_dataclass(value):
@@ -61,7 +61,7 @@ def asker(sandbox: Sandbox, kind: str) -> Ask:
 def why_no_pyslurm(sandbox: Sandbox) -> str:
     """Return why pyslurm cannot be used there, "" if it can."""
     path = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
-    code = "from slurm_tf.scheduler.client import connect; connect('pyslurm')"
+    code = "from slurm_tf.slurm.client import connect; connect('pyslurm')"
     done = sandbox.run(sys.executable, "-c", code, env={"PYTHONPATH": path}, check=False)
     errors = [line for line in done.stderr.splitlines() if line.startswith("slurm_tf.errors.")]
     assert done.returncode == 0 or errors, done.stderr

@@ -28,9 +28,9 @@ from pathlib import Path
 import msgspec
 from slurm_tf.account import pyslurm_source
 from slurm_tf.account.ledger import LedgerSource
-from slurm_tf.account.record import Window
+from slurm_tf.account.usage_record import Window
 from slurm_tf.account.source import SacctSource
-from slurm_tf.scheduler import pyslurm_accounting, sacct
+from slurm_tf.slurm import pyslurm_accounting, sacct
 
 start, end, mutation, jobs = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[5:]
 if mutation == "last incarnations alone":

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from slurm_tf.train import commit
+from slurm_tf.run import checkpoint_folder
 from tests.cluster.group import Member
 from tests.conftest import ROOT
 from tests.sandbox import linux
@@ -203,11 +203,11 @@ class Held:
 
     def committed(self) -> int:
         """Return the step of the newest whole checkpoint, 0 without one."""
-        return next((found.step for found in commit.complete(str(self.checkpoints))), 0)
+        return next((found.step for found in checkpoint_folder.complete(str(self.checkpoints))), 0)
 
     def pointer(self) -> int:
         """Return the step that `latest` names, 0 without one."""
-        path = self.checkpoints / commit.POINTER
+        path = self.checkpoints / checkpoint_folder.POINTER
         return int(path.read_text().strip().rpartition("-")[2]) if path.exists() else 0
 
     def unfinished(self) -> list[Path]:
@@ -215,7 +215,7 @@ class Held:
         return [
             path.parent
             for path in self.checkpoints.glob("step-*/checkpoint.index")
-            if not (path.parent / commit.MANIFEST).exists()
+            if not (path.parent / checkpoint_folder.MANIFEST).exists()
         ]
 
     # --- waiting ---

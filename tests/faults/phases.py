@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 
-from slurm_tf.train import commit
+from slurm_tf.run import checkpoint_folder
 from tests.faults.held import EVALUATES_EACH, SAVES_EACH, Held, daemon, is_stopped, slowed
 
 
@@ -60,7 +60,7 @@ def renaming(run: Held) -> Iterator[None]:
     if not run.committed():
         run.allow(run.until + SAVES_EACH)
         run.wait("a checkpoint", run.committed)
-    files = len(next(commit.complete(str(run.checkpoints))).manifest["files"])
+    files = len(next(checkpoint_folder.complete(str(run.checkpoints))).manifest["files"])
     # the files, their folder, the manifest, the folder again: TensorFlow flushes nothing, but renames in its threads
     with _slow_save(run, files + 4, lambda: run.committed() > run.pointer()) as old:
         new = run.committed()

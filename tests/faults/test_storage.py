@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.train import commit
+from slurm_tf.run import checkpoint_folder
 from tests.faults.held import Held
 from tests.faults.phases import restart
 from tests.faults.trainings import Trainings
@@ -103,7 +103,7 @@ def test_an_io_error(call: str, run: Held, trainings: Trainings) -> None:
 
 
 def _stale(folder: Path) -> None:
-    (folder / commit.POINTER).write_text("step-0000000004\n")
+    (folder / checkpoint_folder.POINTER).write_text("step-0000000004\n")
 
 
 def _truncated(folder: Path) -> None:
@@ -117,7 +117,7 @@ def _flipped(folder: Path) -> None:
 
 
 def _deleted(folder: Path) -> None:
-    (folder / "step-0000000008" / commit.MANIFEST).unlink()
+    (folder / "step-0000000008" / checkpoint_folder.MANIFEST).unlink()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import threading
 import time
 from pathlib import Path
 
-from slurm_tf.train import commit
+from slurm_tf.run import checkpoint_folder
 from tests.cluster.group import Member
 from tests.faults.held import Held
 from tests.faults.strike import strike
@@ -34,13 +34,13 @@ class Watcher:
         while not self._ended.wait(0.02):
             if not folder.exists():
                 continue
-            torn = {path: why for _, path, why in commit.listed(str(folder)) if isinstance(why, str)}
+            torn = {path: why for _, path, why in checkpoint_folder.listed(str(folder)) if isinstance(why, str)}
             # pruned in between
             self.problems += [f"{path}: {why}" for path, why in torn.items() if Path(path).exists()]
-            if (folder / commit.POINTER).exists():
-                named = (folder / commit.POINTER).read_text()
-                if not (folder / named.strip() / commit.MANIFEST).exists():
-                    after = (folder / commit.POINTER).read_text()
+            if (folder / checkpoint_folder.POINTER).exists():
+                named = (folder / checkpoint_folder.POINTER).read_text()
+                if not (folder / named.strip() / checkpoint_folder.MANIFEST).exists():
+                    after = (folder / checkpoint_folder.POINTER).read_text()
                     self.problems += [f"latest names {named!r}, which is not there"] if after == named else []
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.train import commit
+from slurm_tf.run import checkpoint_folder
 from tests.jobs.conftest import JOBS, RunJob, RunningJob
 from tests.launch.conftest import gone_within
 
@@ -44,7 +44,7 @@ def test_the_demo_trains_prints_saves_exports_and_resumes(run_job: RunJob, tmp_p
     scores = tf.saved_model.load(path)(tf.constant(np.zeros((3, 30), "f")))
     assert scores.shape == (3,)
     folder = tmp_path / "runs" / "cancer-1" / "checkpoints"
-    assert [found.step for found in commit.complete(str(folder))] == [600, 500, 400]
+    assert [found.step for found in checkpoint_folder.complete(str(folder))] == [600, 500, 400]
 
     again = run_job(PS, "--name", "cancer-1", "--set", 'command=["python", "cancer_ps.py", "--steps", "700"]')
     assert again.wait() == 0, again.text
@@ -56,7 +56,7 @@ def test_the_demo_trains_prints_saves_exports_and_resumes(run_job: RunJob, tmp_p
 def test_each_parameter_server_writes_and_flushes_its_own_part(run_job: RunJob, tmp_path: Path) -> None:
     job = run_job(PS, "--set", "roles.ps.count=2", "--set", 'command=["python", "cancer_ps.py", "--steps", "100"]')
     assert job.wait() == 0, job.text
-    (found,) = commit.complete(str(tmp_path / "runs" / "cancer-1" / "checkpoints"))
+    (found,) = checkpoint_folder.complete(str(tmp_path / "runs" / "cancer-1" / "checkpoints"))
     assert sum(name.startswith("checkpoint.data") for name in found.manifest["files"]) >= 3
 
 

@@ -28,7 +28,8 @@ def _horovod() -> None:
     "broken",
     [
         NO_REDUCTION["horovod"],
-        "from slurm_tf.train import horovod; horovod.Ranks.sum = lambda self, tensors: list(tensors)",
+        "from slurm_tf.train.collectives.horovod_ranks import HorovodRanks\n"
+        "HorovodRanks.sum = lambda self, tensors: list(tensors)",
         "allreduce.averaging = lambda optimizer, collective: None",
     ],
     ids=["no mean", "no sum", "no averaged gradients"],

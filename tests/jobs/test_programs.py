@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.train import commit
+from slurm_tf.run import checkpoint_folder
 from tests.conftest import ROOT
 from tests.jobs.conftest import JOBS, RunJob
 
@@ -75,7 +75,7 @@ def test_a_loop_of_its_own_under_every_strategy(strategy: str, more: str, run_jo
     assert set(results) == {"[1.0, -2.0, 3.0, 0.5]"}
     assert len(results) == (2 if more else 1)
     assert job.find(r"step (\d+)/60") == ["20", "40", "60"]
-    (found,) = commit.complete(str(tmp_path / "runs" / "a-1" / "checkpoints"))
+    (found,) = checkpoint_folder.complete(str(tmp_path / "runs" / "a-1" / "checkpoints"))
     assert found.step == 60
 
 

@@ -53,7 +53,7 @@ say(model, {name: values[-1] for name, values in history.history.items()})
 """
 # Keras alone, in the order of samples that slurm_tf has
 ALONE = """
-from slurm_tf.train.batches import Batches
+from slurm_tf.train.data.batches import Batches
 model = make()
 order = Batches(arrays, 8, 0, 0, 1).order
 for epoch in range(3):

@@ -125,11 +125,11 @@ x = np.random.default_rng(hvd.rank()).normal(size=(64, 4)).astype("f")
 y = x.sum(1, keepdims=True)
 model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(1)])
 model.compile(hvd.DistributedOptimizer(keras.optimizers.SGD(0.05)), "mse")
-class Check(keras.callbacks.Callback):
+class ReplicaCheck(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         print("done step", batch + 1)
         {check}
-history = model.fit(x, y, batch_size=8, epochs=4, verbose=0, callbacks=[Check()])
+history = model.fit(x, y, batch_size=8, epochs=4, verbose=0, callbacks=[ReplicaCheck()])
 assert history.history["loss"][-1] < 0.5 * history.history["loss"][0]
 digest = hashlib.sha256(b"".join(weights.tobytes() for weights in model.get_weights())).hexdigest()
 print("Keras", 2 if keras.Model.__module__.startswith("tf_keras") else 3, "ends with", digest)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.train import commit
+from slurm_tf.run import checkpoint_folder
 from tests import horovod, tf_keras
 from tests.jobs.conftest import RunJob, RunningJob
 from tests.jobs.test_programs import write
@@ -91,7 +91,7 @@ def test_a_killed_rank_goes_on_within_an_epoch_to_the_same_result(run_job: RunJo
     assert whole.wait() == 0, whole.text
     expected, other = variables(whole)
     assert expected == other
-    (found,) = commit.complete(str(tmp_path / "runs" / "a-1" / "checkpoints"))
+    (found,) = checkpoint_folder.complete(str(tmp_path / "runs" / "a-1" / "checkpoints"))
     assert found.step == 24
     options = ["launch.max-restarts=1", "checkpoint.every-steps=5", 'command=["python", "program.py", "die"]']
     killed = run_job(path, *[word for option in options for word in ("--set", option)])

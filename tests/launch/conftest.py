@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from slurm_tf.contract import LaunchSettings, RoleSettings, RunFolder
+from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.settings import LaunchSettings, RoleSettings
 
 LAUNCH = [sys.executable, "-m", "slurm_tf.launch"]
 

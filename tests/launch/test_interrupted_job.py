@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from slurm_tf.contract import RoleSettings, WatchSettings
+from slurm_tf.run.settings import RoleSettings, WatchSettings
 from tests.launch.conftest import LAUNCH, LocalJob, StartJob, gone_within, is_alive
 
 pytestmark = pytest.mark.slow

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.contract import RoleSettings
+from slurm_tf.run.settings import RoleSettings
 from tests.launch.conftest import LAUNCH, StartJob, gone_within, is_alive
-from tests.launch.test_ports import free_range
+from tests.launch.transport.test_ports import free_range
 
 PS = (RoleSettings("chief", 1), RoleSettings("worker", 2), RoleSettings("ps", 1))
 

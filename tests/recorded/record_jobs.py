@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from slurm_tf.errors import SchedulerError
-from slurm_tf.scheduler import client
-from slurm_tf.scheduler.client import CommandLineClient
-from slurm_tf.scheduler.states import JobState
+from slurm_tf.slurm import client
+from slurm_tf.slurm.client import CommandLineClient
+from slurm_tf.slurm.job_states import JobState
 
 HOSTILE = "a\nb|c\"d'e\x1f99\x1f\n7"
 SLEEP = "sleep 300"

@@ -2,7 +2,7 @@
 
     python3 -m tests.recorded.record_pyslurm tests/recorded/slurm-22.05.8/pyslurm-22.5.3
 
-`lines`: as slurm_tf.scheduler.pyslurm_accounting writes them, each job's dict as pyslurm gives it; `live`: what sacct
+`lines`: as slurm_tf.slurm.pyslurm_accounting writes them, each job's dict as pyslurm gives it; `live`: what sacct
 printed, with SEPARATOR.
 """
 
@@ -32,7 +32,7 @@ def main() -> None:
     live = ("--noheader", "--noconvert", "--parsable", f"--delimiter={SEPARATOR}", f"--format={names}")
     (folder / "live").write_bytes(sacct(sandbox, *live, SLURM_TIME_FORMAT="%s"))
     path = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
-    argv = (sys.executable, "-m", "slurm_tf.scheduler.pyslurm_accounting", json.dumps([[0, 2**32], [], []]))
+    argv = (sys.executable, "-m", "slurm_tf.slurm.pyslurm_accounting", json.dumps([[0, 2**32], [], []]))
     (folder / "lines").write_text(sandbox.run(*argv, user="root", env={"PYTHONPATH": path}).stdout)
     sandbox.down()
     shutil.rmtree(sandbox.folder, ignore_errors=True)

@@ -3,7 +3,7 @@
     python3 -m tests.recorded.record_usage tests/recorded/slurm-22.05.8/usage
 
 It starts a sandbox of its own, lets jobs end in every way, leaves some running and waiting, and writes into the folder
-the bytes that sacct printed: `live`, as slurm_tf.scheduler.sacct asks, with SEPARATOR, and `waiting`, so of an array;
+the bytes that sacct printed: `live`, as slurm_tf.slurm.sacct asks, with SEPARATOR, and `waiting`, so of an array;
 `saved` and `saved-closed`, as somebody saves a table with -P and with -p; `fields`, what --helpformat says.
 """
 

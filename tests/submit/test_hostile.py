@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slurm_tf import contract
 from slurm_tf.errors import SpecError
-from slurm_tf.spec import config, plan
-from slurm_tf.spec.config import Job
-from slurm_tf.spec.plan import Plan
+from slurm_tf.jobspec import configuration, plan
+from slurm_tf.jobspec.configuration import Job
+from slurm_tf.jobspec.plan import Plan
+from slurm_tf.run.folder import RunFolder
 from slurm_tf.submit import render
 
 CANARY = "/tmp/slurm-tf-canary"
@@ -113,12 +113,12 @@ def test_any_text_reaches_the_launcher_byte_for_byte(
         + f"command = [{', '.join(map(toml, command))}]\n[roles.worker]\n"
         + f"[sbatch]\ncomment = {toml(comment)}\n[env]\nV = {toml(variable)}\n"
     )
-    run = contract.RunFolder("/runs/a b;$(x)'\"é-1")
+    run = RunFolder("/runs/a b;$(x)'\"é-1")
     on_site = {}
     for site, text in {"generic": "", "local": "scheduler = 'local'\ntemplate = 'local'\n"}.items():
         profile = folder / f"{site}.toml"
         profile.write_text(text + f"node-python = {toml(str(stub))}\n")
-        on_site[site] = plan.fit(config.load(job, {}, str(profile)), run)
+        on_site[site] = plan.fit(configuration.load(job, {}, str(profile)), run)
     assert on_site["local"].settings.env == {"V": variable}
     check_script(render.script(on_site["local"]), stub, command)
 
@@ -144,7 +144,7 @@ def test_every_control_character_is_refused_everywhere(load: Callable[..., Job])
             values = ['"x"'] * 4
             values[place] = escaped
             with pytest.raises(SpecError, match="without control characters"):
-                plan.fit(load(template.format(*values)), contract.RunFolder("/runs/x"))
+                plan.fit(load(template.format(*values)), RunFolder("/runs/x"))
 
 
 PROGRAM = """

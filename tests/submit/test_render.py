@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf import contract
 from slurm_tf.errors import TemplateError
-from slurm_tf.spec import config, plan, sites
-from slurm_tf.spec.plan import Plan
-from slurm_tf.submit import render, runs
+from slurm_tf.jobspec import configuration, plan, sites
+from slurm_tf.jobspec.plan import Plan
+from slurm_tf.run.folder import RunFolder
+from slurm_tf.submit import new_run, render
 from tests.conftest import ROOT
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -72,7 +72,7 @@ def rendered(site: str, strategy: str, tmp_path: Path, sweep: bool = False) -> s
     if site == "university":
         site = str(tmp_path / "university.toml")
         Path(site).write_text(UNIVERSITY)
-    fitted = plan.fit(config.load(job, {}, site), contract.RunFolder("/scratch/ann/runs/flowers-1"))
+    fitted = plan.fit(configuration.load(job, {}, site), RunFolder("/scratch/ann/runs/flowers-1"))
     return render.script(fitted)
 
 
@@ -193,5 +193,14 @@ def test_a_preflights_script_is_the_jobs_but_for_one_word(fit: Callable[..., Pla
 
 
 def test_the_launcher_has_all_that_a_preflight_needs() -> None:
-    packed = {str(path.relative_to(runs._PACKAGE)) for each in runs.LAUNCHER_FILES for path in runs._PACKAGE.glob(each)}
-    assert {"launch/preflight.py", "launch/probe.py", "launch/verdict.py", "launch/opening.py"} <= packed
+    packed = {
+        str(path.relative_to(new_run._PACKAGE))
+        for each in new_run.LAUNCHER_FILES
+        for path in new_run._PACKAGE.glob(each)
+    }
+    assert {
+        "launch/nodes/preflight.py",
+        "launch/nodes/probe.py",
+        "launch/nodes/diagnosis.py",
+        "launch/coordinator/startup.py",
+    } <= packed

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from slurm_tf.errors import RunError, SpecError
-from slurm_tf.spec.config import Job
-from slurm_tf.submit import runs, snapshot
+from slurm_tf.jobspec.configuration import Job
+from slurm_tf.submit import new_run, snapshot
 
 JOB = 'name = "a"\nstrategy = "single"\ncommand = ["x"]\n[roles.worker]\n'
 
@@ -112,11 +112,11 @@ def test_a_run_has_its_own_copy_and_the_next_submission_another(
     monkeypatch.setenv("SLURM_TF_RUNS", str(tmp_path / "runs"))
     (tmp_path / "train.py").write_text("1")
     job = load(JOB, environ={"SLURM_TF_RUNS": str(tmp_path / "runs")})
-    shown = runs.preview(job, "")
-    first = runs.prepare(job, "")
+    shown = new_run.preview(job, "")
+    first = new_run.prepare(job, "")
     assert (shown.chdir, shown.run) == (first.chdir, first.run)
     (tmp_path / "train.py").write_text("2")
-    second = runs.prepare(job, first.run.name)
+    second = new_run.prepare(job, first.run.name)
     assert [Path(plan.chdir, "train.py").read_text() for plan in (first, second)] == ["1", "2"]
     assert first.chdir != second.chdir
 
@@ -130,7 +130,7 @@ def test_the_code_is_looked_for_once(load: Callable[..., Job], tmp_path: Path, m
         return real(chdir, folder)
 
     monkeypatch.setattr(snapshot, "find", find)
-    runs.prepare(load(JOB, environ={"SLURM_TF_RUNS": str(tmp_path / "runs")}), "")
+    new_run.prepare(load(JOB, environ={"SLURM_TF_RUNS": str(tmp_path / "runs")}), "")
     assert found == [(tmp_path, tmp_path / "runs")]
 
 
@@ -138,7 +138,7 @@ def test_a_run_that_cannot_be_made_leaves_nothing(load: Callable[..., Job], tmp_
     job = load(JOB + "[env]\n", environ={"SLURM_TF_RUNS": str(tmp_path / "runs")})
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "secret.py").write_text("x")
-    runs.prepare(job, "")
+    new_run.prepare(job, "")
     real = snapshot.copy
 
     def fail(source: snapshot.Source, target: Path) -> None:
@@ -148,10 +148,10 @@ def test_a_run_that_cannot_be_made_leaves_nothing(load: Callable[..., Job], tmp_
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshot, "copy", fail)
         with pytest.raises(OSError, match="disk full"):
-            runs.prepare(job, "")
+            new_run.prepare(job, "")
     assert os.listdir(tmp_path / "runs") == ["a-1"]
 
 
 def test_a_working_directory_that_is_not_there(load: Callable[..., Job]) -> None:
     with pytest.raises(SpecError, match="chdir: there is no folder /nowhere"):
-        runs.prepare(load('chdir = "/nowhere"\n' + JOB), "")
+        new_run.prepare(load('chdir = "/nowhere"\n' + JOB), "")

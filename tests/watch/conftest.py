@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf import contract
 from slurm_tf.errors import SlurmTfError
-from slurm_tf.scheduler.client import CommandLineClient
-from slurm_tf.scheduler.records import JobRecord
-from slurm_tf.scheduler.states import JobState
-from slurm_tf.submit import submissions
-from slurm_tf.watch.find import Target
+from slurm_tf.run import submissions
+from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.version import VERSION
+from slurm_tf.slurm.client import CommandLineClient
+from slurm_tf.slurm.job_states import JobState
+from slurm_tf.slurm.records import JobRecord
+from slurm_tf.watch.find_run import Target
 
 
 class Slurm(CommandLineClient):
@@ -53,10 +54,10 @@ def make_run(tmp_path: Path) -> MakeRun:
     """Make a run's folder with these submissions: (job, points, array)."""
 
     def make(name: str, *jobs: tuple[str, tuple[int, ...], bool], array: object = None) -> Target:
-        run = contract.RunFolder(str(tmp_path / "runs" / name))
+        run = RunFolder(str(tmp_path / "runs" / name))
         Path(run.path).mkdir(mode=0o700, parents=True)
         Path(run.logs).mkdir()
-        manifest = {"contract": contract.VERSION, "job": {"name": name}, "array": array}
+        manifest = {"contract": VERSION, "job": {"name": name}, "array": array}
         Path(run.manifest).write_text(json.dumps(manifest))
         for job, points, one_job in jobs:
             submissions.add(run, job, "", points, one_job)

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf import contract
-from slurm_tf.contract import RoleSettings
 from slurm_tf.errors import UsageError
+from slurm_tf.run.settings import LaunchSettings, RoleSettings
 from slurm_tf.watch import logs
-from slurm_tf.watch.find import Target
+from slurm_tf.watch.find_run import Target
 from tests.launch.conftest import DEFAULTS
 from tests.watch.conftest import MakeRun
 
@@ -20,7 +19,7 @@ from tests.watch.conftest import MakeRun
 def target(make_run: MakeRun) -> Target:
     found = make_run("a-1", ("7", (), False))
     roles = (RoleSettings("chief", 1), RoleSettings("worker", 2))
-    settings = contract.LaunchSettings(**{**DEFAULTS.__dict__, "roles": roles})
+    settings = LaunchSettings(**{**DEFAULTS.__dict__, "roles": roles})
     Path(found.run.settings).write_text(settings.to_json())
     return found
 

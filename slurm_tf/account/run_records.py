@@ -1,0 +1,132 @@
+"""What our own runs know of their jobs: which template and run a record is of, and what its attempt kept.
+
+A record's template is, in this order, that of its job's name, of its comment, of the run that its job id is of.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from slurm_tf.account.usage_record import UsageRecord
+from slurm_tf.errors import RunError
+from slurm_tf.run import attempts, job_comment, submissions
+from slurm_tf.run.attempts import Attempt
+from slurm_tf.run.folder import RunFolder
+from slurm_tf.slurm.job_states import JobState
+from slurm_tf.watch import find_run
+
+# The coordinator starts so long after its job at most: prologues, modules, setup. Clocks of hosts differ.
+_START_SECONDS, _SKEW_SECONDS = 3600, 60
+
+
+class Lost(NamedTuple):
+    """Seconds of one incarnation before its first step, and after the last checkpoint that it committed."""
+
+    start: int
+    rollback: int
+
+
+class Own(NamedTuple):
+    """What is known of a record beyond Slurm's word; "" for what is not. `attempt`: as its run wrote it down."""
+
+    template: str = ""
+    run: str = ""
+    attempt: Attempt | None = None
+
+    def lost(self, record: UsageRecord, low: int, high: int, now: int) -> Lost | None:
+        """Return what of the seconds in [low, high) is lost; `now`: until when a running job counts.
+
+        None where the run does not tell. What ended badly is kept up to its last checkpoint.
+        """
+        made = self.attempt
+        if made is None or not made.speaks or record.started is None:
+            return None
+        if made.began is None:  # nothing but start-up
+            return Lost(record.elapsed(low, high, now), 0)
+        began = max(record.started, math.ceil(made.began))
+        start = record.elapsed(low, min(high, began), now)
+        is_good = record.state is JobState.COMPLETED or (made.ended is not None and made.code == 0)
+        if record.ended is None or is_good:
+            return Lost(start, 0)
+        kept = began if made.saved is None else max(began, math.ceil(made.saved))
+        return Lost(start, record.elapsed(max(low, kept), high, now))
+
+
+_NOBODYS = Own()
+
+
+class Runs:
+    """All runs below a folder, by the jobs that were submitted for them."""
+
+    def __init__(self, root: str) -> None:
+        """`root`: the folder of runs; one that is not there has none."""
+        self.notes: list[str] = []
+        # of each job: its run, the run's folder, and its point if it has one by itself
+        self.jobs: dict[str, tuple[str, RunFolder, int | None]] = {}
+        self._clusters: dict[str, str] = {}
+        self._templates: dict[str, str] = {}
+        self._attempts: dict[str, list[Attempt]] = {}
+        for target in find_run.all_runs(root):
+            try:
+                self._read(target.run)
+            except (RunError, OSError, ValueError, KeyError, TypeError) as error:
+                self.notes.append(f"run {target.run.name} is left out: {error}")
+
+    def find(self, record: UsageRecord) -> Own:
+        """Return what is known of a record."""
+        template = record.name[len(job_comment.JOB_NAME) :] if record.name.startswith(job_comment.JOB_NAME) else ""
+        run = ""
+        if record.comment.startswith(job_comment.COMMENT):
+            run, said = job_comment.read_comment(record.comment)
+            template = template or said
+        known = self.jobs.get(record.job) if self.jobs else None
+        if known is None or self._clusters.get(record.job) not in ("", None, record.cluster):
+            return Own(template, run) if template or run else _NOBODYS
+        name, folder, point = known
+        if "_" in record.id:
+            task = record.id.partition("_")[2]
+            folder = folder.point(int(task)) if task.isdecimal() else folder
+        elif point is not None:
+            folder = folder.point(point)
+        return Own(template or self._templates[name], run or name, self._attempt(folder, record))
+
+    def jobs_of(self, run: str) -> list[str]:
+        """Return the ids of all jobs that were submitted for a run."""
+        return [job for job, (name, _, _) in self.jobs.items() if name == run]
+
+    def _read(self, run: RunFolder) -> None:
+        """Take in the jobs of one run: those that were submitted, and those that followed them."""
+        rows = submissions.read(run)
+        for point in sorted({point for each in rows for point in each.points}):
+            rows += submissions.read(run.point(point))
+        self._templates[run.name] = str(find_run.manifest(run)["job"]["name"])
+        for each in rows:
+            only = each.points[0] if len(each.points) == 1 and not each.array else None
+            self.jobs[each.job] = (run.name, run, only)
+            self._clusters[each.job] = each.cluster
+
+    def _attempt(self, folder: RunFolder, record: UsageRecord) -> Attempt | None:
+        """Return the attempt that was this incarnation: by its number where Slurm says that, else by its time."""
+        if record.started is None:
+            return None
+        if folder.path not in self._attempts:
+            try:
+                self._attempts[folder.path] = attempts.read(folder) if Path(folder.attempts).exists() else []
+            except (RunError, OSError) as error:
+                self.notes.append(str(error))
+                self._attempts[folder.path] = []
+        job = record.id if "_" in record.id else record.job
+        own = [each for each in self._attempts[folder.path] if each.job == job]
+        return next(_fitting(own, record), None)
+
+
+def _fitting(own: list[Attempt], record: UsageRecord) -> Iterator[Attempt]:
+    start = record.started or 0
+    latest = start + _START_SECONDS if record.ended is None else record.ended
+    for each in own:
+        restart = each.id.rpartition(".")[2]
+        if record.restarts is not None and restart.isdecimal() and int(restart) != record.restarts:
+            continue
+        if start - _SKEW_SECONDS <= each.started <= latest + _SKEW_SECONDS:
+            yield each

@@ -1,0 +1,114 @@
+"""The verb checkpoints."""
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from slurm_tf.cli import watch_commands
+from slurm_tf.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    from slurm_tf.watch.find_run import Target
+
+_WORDS = {"list": (0, 0), "verify": (0, 1), "prune": (0, 0), "export": (2, 2)}
+
+
+@click.command(options_metavar="[OPTIONS]")
+@watch_commands.RUN
+@click.argument("what", type=click.Choice(list(_WORDS)), default="list")
+@click.argument("words", nargs=-1, metavar="[STEP [FOLDER]]")
+@click.option("--keep", type=click.IntRange(min=1), help="prune: how many to keep; default: as the job file says.")
+@click.option("--python", default=sys.executable, help="verify: a Python with TensorFlow; default: slurm-tf's own.")
+@watch_commands.JSON
+def checkpoints(run: str, what: str, words: tuple[str, ...], keep: int | None, python: str, as_json: bool) -> None:
+    """List the checkpoints of RUN, verify or prune them, or export one.
+
+    list: step, time, size, and whether it is whole. verify: read every byte of all, or of STEP, against its checksums.
+    prune: remove all but the newest; refused while an attempt of the run lives, which does that by itself. export:
+    copy STEP (or "latest") to a new FOLDER, from which tf.train.load_checkpoint(FOLDER) reads it.
+    """
+    least, most = _WORDS[what]
+    if not least <= len(words) <= most:
+        raise UsageError(f"found {len(words)} words after {what}", "STEP FOLDER" if most == 2 else f"at most {most}")
+    targets = watch_commands.target(run).each()
+    if what == "list":
+        _list(targets, as_json)
+    elif what == "verify":
+        _verify(targets, words[0] if words else "", python)
+    elif what == "prune":
+        for target in targets:
+            _prune(target, keep)
+    elif len(targets) > 1:
+        raise UsageError(f"run {run} has {len(targets)} points", f"one: {targets[0].name}")
+    else:
+        _export(targets[0], *words)
+
+
+def _list(targets: "list[Target]", as_json: bool) -> None:
+    from slurm_tf.watch import checkpoint_copies as made
+
+    listed = {target.name: made.rows(target.folder.checkpoints) for target in targets}
+    if as_json:
+        click.echo(json.dumps([{"run": name, **row} for name, rows in listed.items() for row in rows], indent=2))
+        return
+    from slurm_tf.cli import tables
+
+    heads = ["RUN"] * (len(targets) > 1) + ["STEP", "WRITTEN", "SIZE", "STATE"]
+    for name, rows in listed.items():
+        if not rows:
+            click.echo(f"slurm-tf: run {name} has no checkpoints", err=True)
+    cells = [[name] * (len(targets) > 1) + tables.checkpoint(row) for name, rows in listed.items() for row in rows]
+    if cells:
+        click.echo(tables.table(heads, cells), nl=False)
+
+
+def _verify(targets: "list[Target]", step: str, python: str) -> None:
+    from slurm_tf.watch import checkpoint_copies as made
+
+    bad = 0
+    for target in targets:
+        folder = target.folder.checkpoints
+        rows = made.rows(folder)
+        steps = [made.chosen(folder, step).step] if step else [int(str(row["step"])) for row in rows]
+        wrong = {int(str(row["step"])): str(row["problem"]) for row in rows if row["problem"]}
+        whole = [each for each in steps if each not in wrong]
+        found = [(each, wrong[each]) for each in steps if each in wrong]
+        for each, problem in [*found, *made.verify(folder, whole, python)] if whole else found:
+            bad += problem is not None
+            click.echo(f"{target.name} step {each}: {problem or 'every tensor is as it was written'}")
+    if bad:
+        raise CheckpointError(f"{bad} checkpoints cannot be used", "those whose bytes are as they were written")
+
+
+def _prune(target: "Target", keep: int | None) -> None:
+    """Remove old checkpoints as the run's last attempt would, which is over."""
+    from slurm_tf.launch.requeue import lease_holder
+    from slurm_tf.run import checkpoint_folder
+    from slurm_tf.watch import find_run
+
+    folder = target.folder
+    held = lease_holder.over(folder, os.environ, lambda text: click.echo(f"slurm-tf: {text}", err=True))
+    # an attempt that starts now takes the lease from us
+    fence = checkpoint_folder.fence(folder.path, held.attempt, held.step) if held else checkpoint_folder.no_fence
+    number = keep or int(find_run.manifest(target.run)["job"]["checkpoint"]["keep"])
+    before = sorted(os.listdir(folder.checkpoints))
+    checkpoint_folder.sweep(folder.checkpoints, fence)
+    checkpoint_folder.prune(folder.checkpoints, number, fence)
+    gone = len(before) - len(os.listdir(folder.checkpoints))
+    click.echo(f"{target.name}: removed {gone}, kept {sum(1 for _ in checkpoint_folder.complete(folder.checkpoints))}")
+
+
+def _export(target: "Target", step: str, folder: str) -> None:
+    from slurm_tf.watch import checkpoint_copies as made
+
+    found = made.chosen(target.folder.checkpoints, step)
+    try:
+        made.export(found, folder)
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename}: {error.strerror}", "space for a copy, and a run that is not pruned"
+        ) from error
+    click.echo(f"step {found.step} of {target.name} is in {folder}: tf.train.load_checkpoint({folder!r})")

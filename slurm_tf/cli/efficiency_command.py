@@ -1,0 +1,78 @@
+"""The verb efficiency."""
+
+import json
+import os
+import re
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from slurm_tf.cli import usage_command, watch_commands
+from slurm_tf.errors import UsageError
+
+if TYPE_CHECKING:
+    from slurm_tf.account.efficiency import Asked
+
+_JOB = re.compile(r"\d+(_\d+|\+\d+)?", re.ASCII)
+
+
+@click.command(options_metavar="[OPTIONS]")
+@click.argument("what", metavar="JOB|RUN")
+@usage_command.FROM
+@usage_command.FORMAT
+@usage_command.ALL_USERS
+@watch_commands.JSON
+def efficiency(what: str, path: str | None, form: str, all_users: bool, as_json: bool) -> None:
+    """Say what JOB (its id), or the jobs of RUN, asked for and used, and what to ask for next time.
+
+    Of several incarnations and array tasks it is the most that one used; a heterogeneous job is shown by component.
+    """
+    from slurm_tf.account import efficiency as efficiencies
+    from slurm_tf.account.usage_record import Window
+
+    now = int(time.time())
+    jobs = [what] if _JOB.fullmatch(what) else _jobs(what)
+    records = usage_command.source(path, form, all_users).records(Window(0, now + 1), jobs=jobs)
+    found = efficiencies.gather(records, now)
+    if not found:
+        do = "squeue shows what waits; --all-users also jobs of others"
+        raise UsageError(f"accounting has no job of {what} that has started", "one that ran, or runs", do)
+    if as_json:
+        rows = [efficiencies.as_dict(component, asked) for component, asked in sorted(found.items())]
+        click.echo(json.dumps({"asked": what, "jobs": jobs, "components": rows}, indent=2))
+        return
+    for number, (component, asked) in enumerate(sorted(found.items())):
+        click.echo(("\n" if number else "") + _text(f"{what}{component}", asked), nl=False)
+
+
+def _jobs(text: str) -> list[str]:
+    """Return the ids of a run's jobs, of all its submissions; of NAME/POINT those of the point."""
+    from slurm_tf.account.run_records import Runs
+    from slurm_tf.jobspec import configuration
+
+    around = configuration.surroundings(os.environ)
+    found = watch_commands.target(text)
+    if found.point is not None:
+        return [found.ids[found.point]]
+    jobs = Runs(around.runs).jobs_of(found.run.name) or list(found.ids.values())
+    if not jobs:
+        raise UsageError(f"run {text} was not submitted", "one that was")
+    return jobs
+
+
+def _text(name: str, asked: "Asked") -> str:
+    from slurm_tf.account import efficiency as efficiencies
+    from slurm_tf.cli import tables, terminal, usage_tables
+
+    ends = ", ".join(f"{count} {end.word}" for end, count in sorted(asked.ends.items()))
+    head = [
+        f"{name}: {asked.incarnations} incarnation{'s' * (asked.incarnations != 1)} ({ends})",
+        f"ran for {usage_tables.duration(asked.seconds)}, waited for {usage_tables.duration(asked.waited)}",
+    ]
+    rows = []
+    for row in efficiencies.advice(asked):
+        used = row.used if row.share is None else f"{row.used} ({usage_tables.share(row.share)})"
+        rows.append([row.key, row.asked, used, row.next or "as now", row.why])
+    table = tables.table(["", "ASKED", "USED", "NEXT TIME", "WHY"], rows)
+    return "\n".join([*(terminal.printable(line) for line in head), "", table])

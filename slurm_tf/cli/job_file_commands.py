@@ -1,0 +1,66 @@
+"""Verbs about a job file: render, explain, schema."""
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from slurm_tf import files
+from slurm_tf.cli.options import JOB, NAME, SET, SITE
+from slurm_tf.errors import UsageError
+
+
+@click.command()
+@JOB
+@SITE
+@NAME
+@SET
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the script there instead of printing it.")
+def render(job: Path, site: str, name: str, overrides: tuple[str, ...], output: Path | None) -> None:
+    """Print the batch script for JOB, as `submit` would write it now."""
+    from slurm_tf.jobspec import configuration
+    from slurm_tf.submit import new_run, render
+
+    loaded = configuration.load(job, os.environ, site, overrides)
+    text = render.script(new_run.preview(loaded, name))
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        _write(output, text)
+
+
+def _write(output: Path, text: str) -> None:
+    try:
+        files.write_whole(str(output), text.encode(), 0o600)
+    except OSError as error:
+        raise UsageError(f"cannot write {output}: {error.strerror}", "a folder that can be written") from error
+
+
+@click.command()
+@JOB
+@SITE
+@SET
+def explain(job: Path, site: str, overrides: tuple[str, ...]) -> None:
+    """Print each value of JOB and where it came from."""
+    from slurm_tf.jobspec import configuration
+
+    rows = configuration.explain(configuration.load(job, os.environ, site, overrides))
+    width = max(len(key) for key, _, _ in rows)
+    values = min(60, max(len(value) for _, value, _ in rows))
+    for key, value, origin in rows:
+        click.echo(f"{key:{width}}  {value:{values}}  {origin}".rstrip())
+
+
+@click.command()
+@click.argument("what", type=click.Choice(["job", "site"]))
+def schema(what: str) -> None:
+    """Print the JSON Schema of job files or site profiles, for editors."""
+    import msgspec
+
+    from slurm_tf.jobspec.job_file import JobSpec
+    from slurm_tf.jobspec.sites import Site
+
+    text = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    text.update(msgspec.json.schema(JobSpec if what == "job" else Site))
+    click.echo(json.dumps(text, indent=2))

@@ -1,0 +1,77 @@
+"""The verb preflight."""
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from slurm_tf.cli import options, run_command, submit_commands, watch_commands
+from slurm_tf.cli.terminal import say_next, short
+from slurm_tf.errors import SchedulerError, SpecError, UnreachableError
+
+if TYPE_CHECKING:
+    from slurm_tf.jobspec.plan import Plan
+
+
+@click.command(context_settings=submit_commands.SETTINGS, options_metavar="[OPTIONS]")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="JOB [SBATCH OPTIONS]")
+@options.SITE
+@options.NAME
+@options.SET
+@options.FORGET_BAD_NODES
+def preflight(words: tuple[str, ...], site: str, name: str, overrides: tuple[str, ...], forget_bad_nodes: bool) -> None:
+    """Try the nodes that JOB gets, and the ways between them; start no program.
+
+    Waits for the end. The exit code is 76 if a node is bad; the run's next submission leaves it out.
+    """
+    from slurm_tf.launch.direct import local_tasks
+    from slurm_tf.run import bad_nodes
+    from slurm_tf.submit import new_run
+
+    job, _ = submit_commands.load(words, site, overrides)
+    if job.spec.sweep or job.spec.array:
+        where = job.where("sweep" if job.spec.sweep else "array")
+        raise SpecError("found points", "one job", "`preflight = true` tries the nodes of each point", where)
+    if name and forget_bad_nodes:
+        bad_nodes.forget(new_run.folder(job.runs, name))
+    fitted = new_run.prepare(job, name)
+    new_run.write_preflight(fitted)
+    if fitted.settings.local:
+        code = local_tasks.run_script(fitted.run.preflight_script, run_command.environ_here(os.environ))
+    else:
+        code = _on_nodes(fitted)
+    click.echo(f"Run {fitted.run.name} in {short(fitted.run.path)}", err=True)
+    file, known = shlex.quote(str(job.path)), shlex.quote(fitted.run.name)
+    if not fitted.settings.local:
+        say_next((f"submit {file} --name {known}", "train, without the bad nodes"))
+    sys.exit(code)
+
+
+def _on_nodes(fitted: "Plan") -> int:
+    """Submit the preflight, wait for it, print its table; return its exit code."""
+    from slurm_tf.submit import new_run
+    from slurm_tf.submit import sbatch as sender
+    from slurm_tf.watch.find_run import Target
+
+    try:
+        sent = sender.send(sender.Order(fitted.run, script=fitted.run.preflight_script))
+    except SchedulerError as error:
+        if not isinstance(error, UnreachableError):
+            new_run.forget(fitted.run)
+        raise
+    submit_commands.say_sent(sent, parsable=False)
+    submit_commands.say_left_out(fitted.run)
+    code = watch_commands.wait_for(Target(fitted.run))
+    number = sent.jobs[0].partition(";")[0]
+    path = Path(fitted.run.preflight)
+    found = json.loads(path.read_bytes()) if path.exists() else {}
+    if found.get("job") == number:
+        click.echo("\n".join(found["table"]))
+    else:  # it ended before anything was measured
+        log = Path(fitted.run.logs, f"slurm-{number}.out")
+        click.echo(log.read_text(errors="replace") if log.exists() else f"there is no {log}", err=True)
+    return code

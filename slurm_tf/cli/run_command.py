@@ -1,0 +1,57 @@
+"""Verbs that start a job: run."""
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from slurm_tf.cli.options import JOB, NAME, SET
+from slurm_tf.cli.terminal import say_next, short
+from slurm_tf.run.folder import RunFolder
+
+
+@click.command()
+@JOB
+@NAME
+@SET
+def run(job: Path, name: str, overrides: tuple[str, ...]) -> None:
+    """Run JOB on this machine, without Slurm.
+
+    The same script, coordinator and agents as in an allocation. The exit code is the job's: that of its chief, or of
+    its worker 0.
+    """
+    from slurm_tf.jobspec import configuration
+    from slurm_tf.launch.direct import local_tasks
+    from slurm_tf.submit import new_run
+
+    folder = new_run.prepare(configuration.load(job, os.environ, "local", overrides), name).run
+    click.echo(f"Run {folder.name} in {short(folder.path)}", err=True)
+    code = local_tasks.run_script(folder.script, environ_here(os.environ))
+    _report(folder, job, code)
+    sys.exit(code)
+
+
+def environ_here(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return `environ` with the Python that slurm-tf runs on first, unless the user has activated an environment."""
+    active = any(environ.get(name) for name in ("VIRTUAL_ENV", "CONDA_PREFIX"))
+    path = environ.get("PATH", os.defpath)
+    return {**environ, "PATH": path if active else f"{Path(sys.executable).parent}:{path}"}
+
+
+def _report(folder: RunFolder, job: Path, code: int) -> None:
+    """Say where everything is, and what to type next."""
+    rows = [("logs", folder.logs), ("checkpoints", folder.checkpoints), ("models", folder.exports),
+            ("tensorboard", folder.tensorboard)]  # fmt: skip
+    click.echo(f"\nRun {folder.name} ended with exit code {code}", err=True)
+    for what, path in rows:
+        if any(os.scandir(path)):
+            click.echo(f"  {what:12} {short(path)}", err=True)
+    file = shlex.quote(str(job))
+    say_next(
+        (f"run {file} --name {shlex.quote(folder.name)}", "go on from its last checkpoint"),
+        (f"explain {file}", "each value and where it came from"),
+        (f"render {file} --site generic", "the batch script for a cluster"),
+    )

@@ -1,0 +1,224 @@
+"""Verbs that hand a job to Slurm: submit, resubmit."""
+
+import os
+import shlex
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from slurm_tf.cli import options, watch_commands
+from slurm_tf.cli.terminal import say_next, short
+from slurm_tf.errors import SchedulerError, UnreachableError, UsageError
+
+if TYPE_CHECKING:
+    from slurm_tf.jobspec.configuration import Job
+    from slurm_tf.jobspec.plan import Plan
+    from slurm_tf.run.folder import RunFolder
+    from slurm_tf.submit.sbatch import Sent
+
+# -h is sbatch's and may be part of an option's value, such as -phigh
+SETTINGS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+
+
+@click.command(context_settings=SETTINGS, options_metavar="[OPTIONS]")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="JOB [SBATCH OPTIONS]")
+@options.SITE
+@options.NAME
+@options.SET
+@click.option("--dry-run", is_flag=True, help="Print the script; ask Slurm when it would start; submit nothing.")
+@click.option("--parsable", is_flag=True, help="Print the job id alone (id;cluster).")
+@click.option("--wait", is_flag=True, help="Wait for the job to end; its exit code is ours, as with sbatch --wait.")
+@options.FORGET_BAD_NODES
+def submit(
+    words: tuple[str, ...],
+    site: str,
+    name: str,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    parsable: bool,
+    wait: bool,
+    forget_bad_nodes: bool,
+) -> None:
+    """Submit JOB to Slurm.
+
+    Options of sbatch (--partition, --dependency, --array, --hold, -t ...) may follow JOB; they outrank the job file.
+    """
+    from slurm_tf.run import bad_nodes
+    from slurm_tf.submit import new_run
+
+    job, asked_to_wait = load(words, site, overrides)
+    if job.site.scheduler == "local":
+        raise UsageError("site local has no Slurm", "another --site", f"slurm-tf run {job.path} runs it here")
+    if dry_run:
+        _dry_run(new_run.preview(job, name))
+        return
+    if name and forget_bad_nodes:
+        bad_nodes.forget(new_run.folder(job.runs, name))
+    _submit(new_run.prepare(job, name), parsable, wait or asked_to_wait)
+
+
+def load(words: tuple[str, ...], site: str, overrides: tuple[str, ...]) -> "tuple[Job, bool]":
+    """Return the job of JOB [SBATCH OPTIONS], and whether it was asked to wait for its end."""
+    from slurm_tf.jobspec import configuration
+    from slurm_tf.jobspec import sbatch_options as sbatch
+
+    plain, asked = sbatch.parse(words)
+    if len(plain) != 1:
+        raise UsageError(f"found {len(plain)} job files", "one", "slurm-tf submit JOB.toml [sbatch options]")
+    if not Path(plain[0]).is_file():
+        raise UsageError(f"there is no job file {plain[0]}", "a .toml file")
+    # -W among the short options; SBATCH_WAIT as for sbatch
+    wait = bool(asked.pop("wait", False)) or "SBATCH_WAIT" in os.environ
+    return configuration.load(Path(plain[0]), os.environ, site, overrides, asked), wait
+
+
+@click.command()
+@watch_commands.RUN
+@click.option("--failed", is_flag=True, help="Those points alone that did not end with exit code 0.")
+@click.option("--parsable", is_flag=True, help="Print the job ids alone.")
+@click.option("--wait", is_flag=True, help="Wait for RUN to be over, as with sbatch --wait.")
+@options.FORGET_BAD_NODES
+def resubmit(run: str, failed: bool, parsable: bool, wait: bool, forget_bad_nodes: bool) -> None:
+    """Submit RUN, or points of it, once more: with the code of its submission, from its last checkpoint."""
+    from slurm_tf.run import bad_nodes
+    from slurm_tf.submit import sbatch as sender
+    from slurm_tf.watch import find_run, resubmit
+
+    found = watch_commands.target(run)
+    order = resubmit.order(watch_commands.connect(), found, failed)
+    if forget_bad_nodes:
+        bad_nodes.forget(found.run)
+    own = find_run.manifest(found.run)["job"]["sbatch"].get("exclude", "")
+    from slurm_tf.slurm import hostlist
+
+    left_out = hostlist.extend(str(own), say_left_out(found.run))
+    say_sent(sender.send(replace(order, exclude=left_out)), parsable)
+    if wait:
+        sys.exit(watch_commands.wait_for(found))
+
+
+def say_left_out(run: "RunFolder") -> dict[str, str]:
+    """Say which nodes the run is not to use again, and why; return them."""
+    from slurm_tf.run import bad_nodes
+
+    bad = bad_nodes.known(run)
+    for node, reason in sorted(bad.items()):
+        click.echo(f"slurm-tf: leaves out {node}: {reason}", err=True)
+    if bad:
+        click.echo("slurm-tf: --forget-bad-nodes uses every node again", err=True)
+    return bad
+
+
+def _dry_run(fitted: "Plan") -> None:
+    """Print the very bytes that would be submitted, and to stderr what Slurm and we say of them."""
+    from slurm_tf.slurm import client, in_job
+    from slurm_tf.submit import render
+
+    text = render.script(fitted)
+    click.echo(text, nl=False)
+    with tempfile.NamedTemporaryFile("w", suffix=".sbatch") as file:
+        file.write(text)
+        file.flush()
+        try:
+            said = client.estimate(file.name, in_job.environ_for_sbatch(os.environ))
+        except UnreachableError as error:
+            said = f"slurm-tf: when it would start is unknown: {error}"
+    click.echo(said, err=True)
+    _tell_cost(fitted)
+
+
+def _submit(fitted: "Plan", parsable: bool, wait: bool) -> None:
+    from slurm_tf.submit import new_run
+    from slurm_tf.submit import sbatch as sender
+    from slurm_tf.watch.find_run import Target
+
+    try:
+        sent = sender.send(sender.Order.of(fitted))
+    except SchedulerError as error:
+        # nothing of a refused job is left; where Slurm did not answer it may have taken the job
+        if not isinstance(error, UnreachableError):
+            new_run.forget(fitted.run)
+        raise
+    say_sent(sent, parsable)
+    say_left_out(fitted.run)
+    if not parsable:
+        _tell(fitted)
+    _warn(fitted, sent.jobs[0].partition(";")[0])
+    if wait:
+        sys.exit(watch_commands.wait_for(Target(fitted.run)))
+
+
+def say_sent(sent: "Sent", parsable: bool) -> None:
+    """Print what sbatch has taken."""
+    if sent.messages:  # of job_submit and cli_filter plugins, as they are
+        click.echo(sent.messages, err=True, nl=False)
+    for job in sent.jobs:
+        number, _, cluster = job.partition(";")
+        on = f" on cluster {cluster}" if cluster else ""
+        click.echo(job if parsable else f"Submitted batch job {number}{on}")
+    sys.stdout.flush()
+
+
+def _tell(fitted: "Plan") -> None:
+    """Say where everything will be, and what to type next."""
+    run = fitted.run
+    name = shlex.quote(run.name)
+    click.echo(f"Run {run.name} in {short(run.path)}", err=True)
+    click.echo(f"  logs  {short(run.logs)}", err=True)
+    _tell_cost(fitted)
+    say_next(
+        (f"status {name}", "where it is, and why it is pending"),
+        (f"logs {name} --follow", "what it prints"),
+        (f"cancel {name}", "end it, so that it does not come back"),
+    )
+
+
+def _tell_cost(fitted: "Plan") -> None:
+    from slurm_tf.slurm import billing
+    from slurm_tf.submit import estimate
+
+    most, prices = estimate.at_most(fitted), fitted.job.site.prices
+    amounts = [f"{_number(most.gpu)} GPU-hours", f"{_number(most.cpu)} CPU-hours"]
+    try:
+        billed = estimate.billing_at_most(fitted, billing.weights())
+    except SchedulerError:  # the job is there, or its script is printed, all the same
+        billed = None
+    cost = most.price(prices)
+    if prices.billing_hour is not None:
+        cost = None if billed is None else billed * prices.billing_hour
+    if cost is not None and prices.currency:
+        amounts.append(f"{cost:.2f} {prices.currency}")
+    if billed is not None:
+        amounts.append(f"{_number(billed)} billing-hours")
+    click.echo(f"  takes at most {', '.join(amounts)}", err=True)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:.4g}" if value < 1000 else f"{value:.0f}"
+
+
+def _warn(fitted: "Plan", job: str) -> None:
+    """Warn of what sbatch accepts without a word."""
+    from slurm_tf.slurm import pending_reasons
+    from slurm_tf.submit import sbatch as sender
+
+    if sender.shares_nodes(fitted):
+        click.echo(
+            "slurm-tf: warning: jobs of others may run on the same nodes, and TensorFlow's ports authenticate nobody; "
+            "exclusive = true (--exclusive) keeps them off",
+            err=True,
+        )
+    try:
+        record = sender.pending_reason(watch_commands.connect(), job)
+    except SchedulerError as error:  # the job is there all the same
+        click.echo(f"slurm-tf: warning: whether job {job} can start is unknown: {error.found}", err=True)
+        return
+    if record:
+        never = "will never start" if pending_reasons.is_for_ever(record.reason) else "is pending"
+        click.echo(f"slurm-tf: warning: job {job} {never}: {pending_reasons.words(record.reason)}", err=True)

@@ -1,0 +1,47 @@
+"""The verb tensorboard."""
+
+import os
+import signal
+
+import click
+
+from slurm_tf.cli import watch_commands
+from slurm_tf.errors import StoppedError, UsageError
+
+
+@click.command(context_settings={"ignore_unknown_options": True}, options_metavar="[OPTIONS]")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="RUN [SRUN OPTIONS]")
+@click.option("--node", is_flag=True, help="On a node, as a job of one task; options of srun may follow RUN.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port to listen on; any that is free.")
+def tensorboard(words: tuple[str, ...], node: bool, port: int) -> None:
+    """Start TensorBoard for RUN, and print the ssh command that leads to it, until Ctrl-C."""
+    from slurm_tf.jobspec import sbatch_options
+    from slurm_tf.slurm.in_job import environ_for_sbatch
+    from slurm_tf.watch import find_run
+    from slurm_tf.watch import tensorboard as board
+
+    plain, typed = sbatch_options.parse(words)
+    if len(plain) != 1:
+        raise UsageError(f"found {len(plain)} runs", "one", "slurm-tf tensorboard RUN")
+    if typed and not node:
+        raise UsageError(f"found the option {next(iter(typed))}", "--node for options of srun")
+    found = watch_commands.target(plain[0])
+    folder = board.folder(found)
+    argv, environ = board.command(folder, port), dict(os.environ)
+    if node:
+        argv, environ = board.on_node(find_run.manifest(found.run)["job"], typed, argv), environ_for_sbatch(os.environ)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    if not any(os.scandir(folder)):
+        click.echo(f"slurm-tf: nothing is in {folder} yet: programs find it as SLURM_TF_TENSORBOARD_FOLDER", err=True)
+    with board.Server(argv, environ) as server:
+        place = server.wait_until_up(lambda line: click.echo(line, err=True))
+        where = place.node or "this machine"
+        click.echo(f"TensorBoard of {found.name} is up; others on {where} can reach it too. Where you sit:", err=True)
+        click.echo(place.ssh())
+        click.echo(f"then http://localhost:{place.port}/ in a browser. Ctrl-C here ends it.", err=True)
+        server.wait()
+
+
+def _stop(number: int, _frame: object) -> None:
+    raise StoppedError(f"got {signal.Signals(number).name}", 128 + number)

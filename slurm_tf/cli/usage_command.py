@@ -1,0 +1,172 @@
+"""The verb usage."""
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from slurm_tf.cli import options
+from slurm_tf.errors import UsageError
+
+if TYPE_CHECKING:
+    from slurm_tf.account.report import Report
+    from slurm_tf.account.source import Source
+    from slurm_tf.account.usage_record import Window
+
+_DAYS = 30
+
+ALL_USERS = click.option("--all-users", "-a", is_flag=True, help="All whose jobs you may see, as sacct's --allusers.")
+FROM = click.option("--from", "path", metavar="FILE", help='A saved "sacct -P" instead of sacct; "-": standard input.')
+FORMAT = click.option(
+    "--format", "form", default="", metavar="FIELDS", help="The columns of a FILE that has no line of heads."
+)
+
+
+@click.command(options_metavar="[OPTIONS]")
+@click.option(
+    "--since", "-S", metavar="TIME", help="As sacct's --starttime; default: 30 days ago, of a file its begin."
+)
+@click.option("--until", "-E", metavar="TIME", help="As sacct's --endtime; default: now.")
+@click.option("--by", default="user", metavar="WORDS", help="What to add up by: user,account,template,partition,...")
+@click.option("--user", "-u", "users", multiple=True, metavar="NAMES", help="These users alone.")
+@click.option("--account", "-A", "accounts", multiple=True, metavar="NAMES", help="These accounts alone.")
+@click.option("--run", metavar="RUN", default="", help="The jobs of one run alone.")
+@ALL_USERS
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; null is unknown.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print one line a group.")
+@click.option(
+    "--html", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with plots."
+)
+@FROM
+@FORMAT
+@click.option(
+    "--prices",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="As [prices] of a site.",
+)
+@click.option("--no-ledger", is_flag=True, help="Ask Slurm for days that are over as well, and keep nothing of them.")
+@click.option(
+    "--rebuild", is_flag=True, help="Forget what the ledger has of days that are over, and ask for them again."
+)
+@options.SITE
+def usage(
+    since: str | None,
+    until: str | None,
+    by: str,
+    users: tuple[str, ...],
+    accounts: tuple[str, ...],
+    run: str,
+    all_users: bool,
+    as_json: bool,
+    as_csv: bool,
+    html: Path | None,
+    path: str | None,
+    form: str,
+    prices: Path | None,
+    no_ledger: bool,
+    rebuild: bool,
+    site: str,
+) -> None:
+    """Say what jobs used: hours, waits, efficiency, losses; every incarnation of a requeued job counts.
+
+    WORDS: user, account, template, partition, gpu-type, state, run, day, qos, wckey, cluster; several with commas. A
+    template is the name in a job file.
+    """
+    from slurm_tf.account import report as reports
+    from slurm_tf.account.run_records import Runs
+    from slurm_tf.account.usage import Aggregate
+    from slurm_tf.jobspec import configuration, sites
+
+    window = _window(since, until, path)
+    around = configuration.surroundings(os.environ, site)
+    table = sites.read_prices(prices) if prices else around.site.prices
+    runs = Runs(around.runs)
+    jobs = runs.jobs_of(run) if run else []
+    if run and not jobs:
+        raise UsageError(
+            f"no jobs of a run {run!r} below {around.runs}", "a run that was submitted", "slurm-tf list --all"
+        )
+    words = [word.strip() for word in by.split(",") if word.strip()]
+    # nothing to find, and nothing to look for
+    own = runs.find if html or runs.jobs or {"run", "template"} & set(words) else None
+    aggregate = Aggregate(window, words, table, own)
+    asked = source(path, form, all_users)
+    if not (path or no_ledger):
+        asked = _kept(asked, all_users, rebuild)
+    page = None
+    if html:
+        from slurm_tf.account.html_report import Page
+
+        page = Page(window, runs.find, run)
+    for record in asked.records(window, _split(users), _split(accounts), jobs):
+        aggregate.add(record)
+        if page:
+            page.add(record)
+    found = reports.Report(
+        window, aggregate.by, aggregate.rows(), aggregate.total(), asked.notes, table.currency, runs.notes
+    )
+    if html and page:
+        page.write(html, found)
+        click.echo(f"slurm-tf: wrote {html}", err=True)
+    if not html or as_json or as_csv:
+        _print(found, as_json, as_csv)
+
+
+def _window(since: str | None, until: str | None, path: str | None) -> "Window":
+    from slurm_tf.account import when
+    from slurm_tf.account.usage_record import Window
+
+    now = int(time.time())
+    end = when.parse(until, now) if until else now
+    first = 0 if path else when.parse(f"now-{_DAYS}days", when.parse("midnight", now))
+    start = when.parse(since, now) if since else first
+    if start >= end:
+        raise UsageError(f"found --since {since} --until {until or 'now'}", "a time before another one")
+    return Window(start, end)
+
+
+def source(path: str | None, form: str, all_users: bool) -> "Source":
+    """Return where records come from: a file, sacct, or pyslurm where that is the client. Raises UsageError."""
+    from slurm_tf.account.pyslurm_source import PyslurmSource
+    from slurm_tf.account.saved import FileSource
+    from slurm_tf.account.source import SacctSource
+    from slurm_tf.jobspec import configuration
+
+    if form and not path:
+        raise UsageError("found --format without --from", "both: it is for a file without a line of heads")
+    if path:
+        return FileSource(path, form)
+    return PyslurmSource(all_users) if configuration.client(os.environ) == "pyslurm" else SacctSource(all_users)
+
+
+def _kept(inner: "Source", all_users: bool, rebuild: bool) -> "Source":
+    """Return a source that keeps closed days in the ledger, as far as it is known of which cluster they are."""
+    from slurm_tf.account import ledger
+    from slurm_tf.jobspec import sites
+
+    cluster = os.environ.get("SLURM_CLUSTERS") or sites.cluster_name(os.environ)
+    return ledger.LedgerSource(ledger.path(cluster), inner, all_users, rebuild) if cluster else inner
+
+
+def _split(lists: tuple[str, ...]) -> list[str]:
+    return [word for each in lists for word in each.split(",") if word]
+
+
+def _print(report: "Report", as_json: bool, as_csv: bool) -> None:
+    from slurm_tf.cli import usage_tables
+
+    if as_json:
+        sys.stdout.writelines(report.json())
+    elif as_csv:
+        sys.stdout.writelines(usage_tables.comma_separated(report))
+        for remark in report.remarks():
+            click.echo(f"slurm-tf: {remark}", err=True)
+    else:
+        narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+        width = shutil.get_terminal_size().columns if narrow else None
+        click.echo(usage_tables.text(report, width), nl=False)

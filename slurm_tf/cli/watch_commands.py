@@ -1,0 +1,183 @@
+"""Verbs about runs that were submitted: status, list, describe, logs, cancel, wait."""
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from slurm_tf.errors import SchedulerError
+
+if TYPE_CHECKING:
+    from slurm_tf.slurm.client import Client
+    from slurm_tf.watch.find_run import Target
+    from slurm_tf.watch.run_state import PointState
+
+RUN = click.argument("run", metavar="RUN")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON; null is unknown.")
+_WATCH_SECONDS, _WATCH_SECONDS_MOST = 2.0, 15.0
+
+
+def connect() -> "Client":
+    """Return the way to Slurm that is configured."""
+    from slurm_tf.jobspec import configuration
+    from slurm_tf.slurm import client
+
+    return client.connect(configuration.client(os.environ))
+
+
+def runs_folder() -> str:
+    """Return the folder of runs that is configured."""
+    from slurm_tf.jobspec import configuration
+
+    return configuration.surroundings(os.environ).runs
+
+
+def target(text: str) -> "Target":
+    """Return the run that `text` names: by name, RUN/POINT, path or job id."""
+    from slurm_tf.watch import find_run
+
+    return find_run.find(text, runs_folder(), connect())
+
+
+@click.command()
+@RUN
+@JSON
+@click.option("--watch", is_flag=True, help="Go on printing until the run is over.")
+def status(run: str, as_json: bool, watch: bool) -> None:
+    """Say how RUN (a run's name, NAME/POINT or a job id) is doing."""
+    from slurm_tf.watch import run_state
+
+    slurm, found = connect(), target(run)
+    if watch and not as_json:
+        _watch(slurm, found)
+    else:
+        _print(run_state.look(slurm, [found]), as_json)
+
+
+@click.command("list")
+@JSON
+@click.option("--all", "everything", is_flag=True, help="Runs that are over as well.")
+def list_runs(as_json: bool, everything: bool) -> None:
+    """List the runs, one line each."""
+    from slurm_tf.watch import find_run, run_state
+
+    points = run_state.look(connect(), find_run.all_runs(runs_folder()))
+    shown = [point for point in points if everything or not (point.is_over or not point.job)]
+    if as_json:
+        _print(shown, as_json)
+        return
+    from slurm_tf.cli import tables
+
+    click.echo(tables.listing(shown), nl=False)
+    for note in points[0].notes if points else ():
+        click.echo(f"slurm-tf: {note}", err=True)
+
+
+@click.command()
+@RUN
+def describe(run: str) -> None:
+    """Print all that is known of RUN, as JSON: where it came from, its submissions, its state."""
+    from slurm_tf.run import submissions
+    from slurm_tf.watch import find_run, run_state, status_rows
+
+    found = target(run)
+    text = {
+        "folder": found.run.path,
+        "manifest": find_run.manifest(found.run),
+        "submissions": [asdict(each) for each in submissions.read(found.run)],
+        "points": [status_rows.point(point) for point in run_state.look(connect(), [found])],
+    }
+    click.echo(json.dumps(text, indent=2))
+
+
+@click.command()
+@RUN
+@click.option("--follow", "-f", is_flag=True, help="Go on printing what comes, until the run is over.")
+@click.option("--role", default="", help="The log of this role's tasks instead of the job's output.")
+@click.option("--index", type=int, help="The log of this task of the role.")
+@click.option("--lines", "-n", type=click.IntRange(min=0), help="The last lines alone.")
+def logs(run: str, follow: bool, role: str, index: int | None, lines: int | None) -> None:
+    """Print what RUN printed."""
+    from slurm_tf.watch import logs as files
+    from slurm_tf.watch import run_state
+
+    found = target(run)
+    if index is not None and not role:
+        raise click.UsageError("--index needs --role")
+    paths = files.files_of(found, role, index)
+    slurm = connect()
+
+    def is_over() -> bool:
+        points = run_state.look(slurm, [found])
+        return all(point.is_over or not (point.records or point.notes) for point in points)
+
+    last = ""
+    for chunk in files.follow(paths, lines, is_over) if follow else files.read(paths, lines):
+        if len(paths) > 1 and chunk.name != last:
+            click.echo(f"{chr(10) if last else ''}==> {chunk.name} <==")
+        last = chunk.name
+        sys.stdout.buffer.write(chunk.data)
+        sys.stdout.buffer.flush()
+    if not last and not follow:
+        click.echo(f"slurm-tf: nothing was printed yet: {', '.join(paths.values())}", err=True)
+
+
+@click.command()
+@RUN
+def cancel(run: str) -> None:
+    """End RUN, and keep every attempt of it from starting again."""
+    from slurm_tf.watch import cancel as canceller
+
+    found = target(run)
+    ended = canceller.cancel(connect(), found)
+    click.echo(f"cancelled {', '.join(ended)}" if ended else f"run {found.name} has no job that is not over")
+
+
+@click.command()
+@RUN
+def wait(run: str) -> None:
+    """Wait until RUN is over; the exit code is its own, by the rules of sbatch --wait."""
+    sys.exit(wait_for(target(run)))
+
+
+def wait_for(found: "Target") -> int:
+    """Wait until a run is over; return the highest exit code of its points."""
+    from slurm_tf.watch import run_state
+
+    points = run_state.wait(connect(), found)
+    return max(point.exit_code or 0 for point in points)
+
+
+def _watch(slurm: "Client", found: "Target") -> None:
+    """Print the state again and again; ask Slurm less often as time goes by, the run's own files each time."""
+    from rich.live import Live
+    from rich.text import Text
+
+    from slurm_tf.cli import tables
+    from slurm_tf.watch import run_state
+
+    pause = _WATCH_SECONDS
+    with Live(auto_refresh=False) as screen:
+        while True:
+            points = run_state.look(slurm, [found])
+            screen.update(Text(tables.status(points)), refresh=True)
+            if all(point.is_over for point in points):
+                return
+            if not any(point.records or point.notes for point in points):
+                raise SchedulerError(f"Slurm knows nothing of run {found.name}", "a job that Slurm has a record of")
+            time.sleep(pause)
+            pause = min(pause * 1.1, _WATCH_SECONDS_MOST)
+
+
+def _print(points: "list[PointState]", as_json: bool) -> None:
+    from slurm_tf.cli import tables
+    from slurm_tf.watch import status_rows
+
+    if as_json:
+        click.echo(json.dumps([status_rows.point(point) for point in points], indent=2))
+    else:
+        click.echo(tables.status(points), nl=False)

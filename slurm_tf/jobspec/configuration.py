@@ -1,0 +1,199 @@
+"""The layers of one job's configuration, weakest first: site profile, user file, job file, environment, command line.
+
+The built-in defaults below them are those of jobspec/job_file.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast, get_args
+
+import msgspec
+import tomllib
+from msgspec import Meta, field
+
+from slurm_tf import search_path
+from slurm_tf.errors import SpecError, UsageError
+from slurm_tf.jobspec import layers, sites
+from slurm_tf.jobspec.job_file import OWNED, Base, JobSpec
+
+# Options of sbatch that have a key of their own.
+_OPTION_KEYS = {
+    "account": "account",
+    "array": "array",
+    "chdir": "chdir",
+    "exclusive": "exclusive",
+    "job-name": "name",
+    "partition": "partition",
+    "qos": "qos",
+    "time": "time",
+}
+# Those whose option has another name than the variable.
+_SBATCH_OPTIONS = {"ARRAY_INX": "array", "MEM_PER_NODE": "mem", "REQ_SWITCH": "switches", "TIMELIMIT": "time"}
+# Not about the job: how sbatch itself behaves.
+_SBATCH_IGNORED = ("SBATCH_DEBUG", "SBATCH_WAIT", "SBATCH_IGNORE_PBS", "SBATCH_EXPORT", "SBATCH_WAIT4SWITCH")
+
+
+ClientKind = Literal["commands", "pyslurm"]
+
+
+class UserFile(Base, frozen=True):
+    """$XDG_CONFIG_HOME/slurm-tf/config.toml."""
+
+    site: Annotated[str, Meta(description="the site profile to use")] = ""
+    runs: Annotated[str, Meta(description="folder of runs")] = ""
+    client: Annotated[ClientKind, Meta(description="how Slurm is asked: by its commands, or through pyslurm")] = (
+        "commands"
+    )
+    job: Annotated[dict[str, Any], Meta(description="defaults for every key of a job file")] = field(
+        default_factory=dict
+    )
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job file with everything around it: the resolved spec, its site, where runs go."""
+
+    path: Path
+    spec: JobSpec
+    origins: Mapping[str, str]
+    site_name: str
+    site: sites.Site
+    runs: str
+
+    def where(self, key: str) -> str:
+        """Return "file: key" for an error about `key`: the origin that set it, else the job file."""
+        table = next((o for k, o in self.origins.items() if k.startswith(f"{key}.")), str(self.path))
+        return f"{self.origins.get(key, table)}: {key}"
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is configured without any job file; `runs`: the folder of runs."""
+
+    user_path: Path
+    user: UserFile
+    site_name: str
+    site: sites.Site
+    runs: str
+
+
+def surroundings(environ: Mapping[str, str], site: str = "") -> Surroundings:
+    """Read the user's file and find the site. Raises SpecError or UsageError."""
+    user_path, user = _user_file()
+    name = site or environ.get("SLURM_TF_SITE") or user.site or sites.recognise(environ)
+    profile = sites.load(name)
+    runs = environ.get("SLURM_TF_RUNS") or user.runs or profile.shared or "runs"
+    return Surroundings(user_path, user, name, profile, runs)
+
+
+def load(
+    path: Path,
+    environ: Mapping[str, str],
+    site: str = "",
+    overrides: Sequence[str] = (),
+    options: Mapping[str, str | bool] = {},
+) -> Job:
+    """Read the job file at `path` and all layers around it.
+
+    `overrides` are KEY=VALUE of the command line, `options` those of sbatch, by their long names. Raises SpecError or
+    UsageError.
+    """
+    around = surroundings(environ, site)
+    user_path, user, name, profile = around.user_path, around.user, around.site_name, around.site
+    resolved = layers.resolve(
+        [
+            layers.Layer(f"site {name}: job", profile.job),
+            layers.Layer(f"{user_path}: job", user.job),
+            layers.Layer(str(path), layers.read_toml(path)),
+            *_from_environ(environ),
+            *_from_command_line(overrides),
+            *_from_options(options),
+        ],
+        JobSpec,
+    )
+    return Job(path, resolved.spec, resolved.origins, name, profile, around.runs)
+
+
+def client(environ: Mapping[str, str]) -> ClientKind:
+    """Return how Slurm is asked: $SLURM_TF_CLIENT, else the user file's. Raises SpecError or UsageError."""
+    kind = environ.get("SLURM_TF_CLIENT") or _user_file()[1].client
+    if kind not in get_args(ClientKind):
+        raise UsageError(f"found SLURM_TF_CLIENT={kind}", "commands or pyslurm")
+    return cast(ClientKind, kind)
+
+
+def _user_file() -> tuple[Path, UserFile]:
+    path = search_path.user_config() / "config.toml"
+    if not path.is_file():
+        return path, UserFile()
+    search_path.check_trusted(path)
+    return path, layers.resolve([layers.Layer(str(path), layers.read_toml(path))], UserFile).spec
+
+
+def explain(job: Job) -> list[tuple[str, str, str]]:
+    """Return (key, value, origin) of every resolved value; values of [env] whose name speaks of a secret are masked."""
+    rows = [("site", job.site_name, "")]
+    for key, value in _leaves(msgspec.to_builtins(job.spec), ""):
+        origin = job.origins.get(key) or "built-in"
+        secret = key.startswith("env.") and any(word in key.upper() for word in ("SECRET", "TOKEN", "PASSW", "KEY"))
+        rows.append((key, "***" if secret else msgspec.json.encode(value).decode(), origin))
+    return rows
+
+
+def _leaves(value: Mapping[str, Any], path: str) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = []
+    for key, item in value.items():
+        if isinstance(item, Mapping) and item:
+            rows += _leaves(item, f"{path}{key}.")
+        elif item is not None and item != {}:
+            rows.append((f"{path}{key}", item))
+    return rows
+
+
+def _from_environ(environ: Mapping[str, str]) -> list[layers.Layer]:
+    """Return a layer for each SBATCH_ variable that is about the job."""
+    found = []
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith("SBATCH_") or variable in _SBATCH_IGNORED:
+            continue
+        option = variable[len("SBATCH_") :]
+        option = _SBATCH_OPTIONS.get(option, option.lower().replace("_", "-"))
+        found.append(_sbatch_layer(f"environment: {variable}", option, text or True, f"unset {variable}"))
+    return found
+
+
+def _from_options(options: Mapping[str, str | bool]) -> list[layers.Layer]:
+    """Return a layer for each option of sbatch on the command line."""
+    return [_sbatch_layer(f"command line: --{name}", name, value, "") for name, value in options.items()]
+
+
+def _sbatch_layer(origin: str, option: str, value: str | bool, hint: str) -> layers.Layer:
+    """Return what an option of sbatch means as a key of the job file. Raises SpecError for one that slurm-tf owns."""
+    key = _OPTION_KEYS.get(option)
+    if key is None and option in OWNED:
+        raise SpecError(f"found {value!r}", OWNED[option], hint, origin)
+    if key == "chdir":  # a job file's is relative to that file
+        value = str(Path(str(value)).absolute())
+    return layers.Layer(origin, {key: value} if key else {"sbatch": {option: value}})
+
+
+def _from_command_line(overrides: Sequence[str]) -> list[layers.Layer]:
+    found = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not key or not equals:
+            raise UsageError(f"found --set {override!r}", "KEY=VALUE, such as --set roles.worker.count=4")
+        value = _toml_value(text)
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        found.append(layers.Layer("command line: --set", value))
+    return found
+
+
+def _toml_value(text: str) -> Any:  # noqa: ANN401 - whatever TOML can say
+    """Return `text` as a TOML value, or as it is where it is none: --set partition=gpu needs no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

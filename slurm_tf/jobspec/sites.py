@@ -1,0 +1,168 @@
+"""Site profiles: what a cluster is like. The only reader of site_configs/."""
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, field
+
+from slurm_tf import search_path, units
+from slurm_tf.errors import SpecError, UsageError
+from slurm_tf.jobspec import layers
+from slurm_tf.jobspec.job_file import Amount, Base
+
+PreemptMode = Literal["OFF", "CANCEL", "REQUEUE", "SUSPEND", "UNKNOWN"]
+
+
+class Recognise(Base, frozen=True):
+    """How to know that this is the site; all patterns must match the whole name."""
+
+    cluster: Annotated[str, Meta(description="ClusterName of slurm.conf, or SLURM_CLUSTER_NAME")] = ""
+    hostnames: Annotated[tuple[str, ...], Meta(description="regular expressions for the login node's name")] = ()
+
+
+class Partition(Base, frozen=True):
+    """What one partition can give; what is not said is not checked."""
+
+    max_time: Amount | None = None
+    max_nodes: Annotated[int, Meta(ge=1)] | None = None
+    cpus_per_node: Annotated[int, Meta(ge=1)] | None = None
+    mem_per_node: Amount | None = None
+    gpus_per_node: Annotated[Amount, Meta(description="[type:]count")] | None = None
+
+
+class Prices(Base, frozen=True):
+    """What an hour costs, for estimates and reports; what is not said is unknown, not free."""
+
+    currency: str = ""
+    cpu_hour: float | None = None
+    gpu_hour: Annotated[float, Meta(description="of a GPU of any type")] | None = None
+    gpu_types: Annotated[dict[str, float], Meta(description="what an hour of a GPU of this type costs")] = field(
+        default_factory=dict
+    )
+    billing_hour: (
+        Annotated[float, Meta(description="of one unit that Slurm bills; then nothing else counts")] | None
+    ) = None
+
+
+class Site(Base, frozen=True):
+    """One cluster, or this machine."""
+
+    description: str = ""
+    scheduler: Annotated[Literal["slurm", "local"], Meta(description="local: no Slurm, tasks on this machine")] = (
+        "slurm"
+    )
+    recognise: Recognise = Recognise()
+    template: Annotated[str, Meta(description="templates/site/NAME.sbatch.j2")] = "generic"
+    node_python: Annotated[str, Meta(description="Python 3.9 or later on the nodes, for the launcher")] = "python3"
+    modules: Annotated[tuple[str, ...], Meta(description="modules to load before a job's setup")] = ()
+    prologue: Annotated[str, Meta(description="shell lines before a job's setup, as they are")] = ""
+    default_partition: Annotated[str, Meta(description="what sbatch uses if none is named")] = ""
+    partitions: dict[str, Partition] = field(default_factory=dict)
+    gpu_spelling: Annotated[
+        Literal["as-asked", "gres", "gpus-per-node", "gpus-per-task"],
+        Meta(description="the sbatch option for GPUs that this site accepts"),
+    ] = "as-asked"
+    mem_spelling: Annotated[
+        Literal["as-asked", "mem", "mem-per-cpu", "none"],
+        Meta(description="the sbatch option for memory that this site accepts"),
+    ] = "as-asked"
+    exclusive: Annotated[bool, Meta(description="jobs hold their nodes alone unless they say otherwise")] = False
+    ports: Annotated[str, Meta(description='range for TensorFlow, such as "20000-20999"; "": the kernel chooses')] = ""
+    coordinator_ports: Annotated[str, Meta(description="range for the coordinator; may not overlap ports")] = ""
+    interface: Annotated[
+        str, Meta(description='network interface to use, such as "ib0"; "": the route to the others')
+    ] = ""
+    mpi: Annotated[str, Meta(description='srun --mpi for horovod.controller = "mpi"; `srun --mpi=list` shows all')] = (
+        "pmix"
+    )
+    shared: Annotated[str, Meta(description='folder that all nodes see, for runs; "": runs/ where you are')] = ""
+    scratch: Annotated[str, Meta(description="fast folder of each node")] = "/tmp"  # noqa: S108
+    requeue: Annotated[bool, Meta(description="Slurm may start a job again after a preemption or a node failure")] = (
+        True
+    )
+    preempt_mode: Annotated[PreemptMode, Meta(description="PreemptMode of slurm.conf")] = "UNKNOWN"
+    grace_time: Annotated[Amount, Meta(description="GraceTime of partition or QOS")] | None = None
+    node_mtbf: Annotated[Amount, Meta(description="mean time between failures of one node")] | None = None
+    prices: Prices = Prices()
+    job: Annotated[dict[str, Any], Meta(description="defaults for every key of a job file")] = field(
+        default_factory=dict
+    )
+
+
+def load(name: str) -> Site:
+    """Return site `name`: a profile of that name in the search path, or a path to a .toml file. Raises SpecError."""
+    path = Path(name) if name.endswith(".toml") else _profiles().get(name)
+    if path is None:
+        hint = layers.nearest(name, list(_profiles()))
+        raise UsageError(f"no site profile {name!r}", f"one of {', '.join(sorted(_profiles()))}", hint)
+    search_path.check_trusted(path)
+    site = layers.resolve([layers.Layer(str(path), layers.read_toml(path))], Site).spec
+    _check(site, str(path))
+    return site
+
+
+def read_prices(path: Path) -> Prices:
+    """Return the prices of a file with the keys of a site's [prices]. Raises SpecError."""
+    found = layers.resolve([layers.Layer(str(path), layers.read_toml(path))], Prices).spec
+    if not found.currency:
+        raise SpecError("found no currency", 'currency = "EUR", say', where=f"{path}: currency")
+    return found
+
+
+def recognise(environ: Mapping[str, str]) -> str:
+    """Return the name of the site that this machine belongs to: by cluster, by host name, else "generic"."""
+    cluster = cluster_name(environ)
+    host = socket.getfqdn()
+    names = (host, host.partition(".")[0])
+    profiles = {name: load(name) for name in _profiles()}
+    for name, site in profiles.items():
+        if cluster and site.recognise.cluster == cluster:
+            return name
+    for name, site in profiles.items():
+        if any(re.fullmatch(pattern, host) for pattern in site.recognise.hostnames for host in names):
+            return name
+    return "generic"
+
+
+def _profiles() -> dict[str, Path]:
+    """Return the profiles by name: a later folder of the search path wins."""
+    return {path.stem: path for folder in search_path.folders("site_configs") for path in sorted(folder.glob("*.toml"))}
+
+
+def cluster_name(environ: Mapping[str, str]) -> str:
+    """Return the name of the machine's cluster: a job's own, else of slurm.conf; "" if there is none to read."""
+    if environ.get("SLURM_CLUSTER_NAME"):
+        return environ["SLURM_CLUSTER_NAME"]
+    path = Path(environ.get("SLURM_CONF", "/etc/slurm/slurm.conf"))
+    if not path.is_file() or not os.access(path, os.R_OK):
+        return ""
+    match = re.search(r"^\s*ClusterName\s*=\s*(\S+)", path.read_text(errors="replace"), re.MULTILINE | re.IGNORECASE)
+    return match[1] if match else ""
+
+
+def _check(site: Site, where: str) -> None:
+    layers.check_strings(site, where, free=("prologue",))
+    for key in ("ports", "coordinator_ports"):
+        layers.check_unit(getattr(site, key) or "1024-65535", units.parse_ports, f"{where}: {key.replace('_', '-')}")
+    if site.ports and site.coordinator_ports:
+        (low, high), (other_low, other_high) = units.parse_ports(site.ports), units.parse_ports(site.coordinator_ports)
+        if low <= other_high and other_low <= high:
+            raise SpecError("it overlaps ports", "a range of its own", where=f"{where}: coordinator-ports")
+    for key in ("grace_time", "node_mtbf"):
+        layers.check_unit(getattr(site, key), units.parse_time, f"{where}: {key.replace('_', '-')}")
+    for name, partition in site.partitions.items():
+        at = f"{where}: partitions.{name}"
+        layers.check_unit(partition.max_time, units.parse_time, f"{at}.max-time")
+        layers.check_unit(partition.mem_per_node, units.parse_memory, f"{at}.mem-per-node")
+        layers.check_unit(partition.gpus_per_node, units.parse_gpus, f"{at}.gpus-per-node")
+    for pattern in site.recognise.hostnames:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise SpecError(
+                f"found {pattern!r} ({error})", "a regular expression", where=f"{where}: recognise.hostnames"
+            ) from error

@@ -1,0 +1,128 @@
+"""What the agents of a job do for its run when their coordinator is gone: one puts the job back into the queue.
+
+| what became of the coordinator       | the job                            | it is put back                       |
+|--------------------------------------|------------------------------------|--------------------------------------|
+| killed                               | Slurm ends it, KillWait after that | though it is over                    |
+| stopped, or on a node that is gone   | runs on                            | unless it is cancelled at that moment|
+| lives, and only this task is cut off | is the coordinator's affair        | no                                   |
+"""
+
+import contextlib
+import json
+import os
+import time
+from typing import Any, Callable, Dict
+
+from slurm_tf.errors import RunError
+from slurm_tf.launch.job_context import JobContext
+from slurm_tf.launch.requeue import continuation
+from slurm_tf.run import lease
+from slurm_tf.slurm import in_job
+
+# The task that writes checkpoints is the first to say that it will do it. The others wait for that word so long, and a
+# second more for each rank below them.
+_FIRST_SECONDS = 5.0
+_MOST_SECONDS = 20.0
+# A connection that was cut is found by both its ends, but not at the same time (rendezvous._tune): so much later a
+# coordinator that lives has written that this task is lost.
+_CUT_SECONDS = 60.0
+_POLL_SECONDS = 0.2
+
+
+class OrphanRecovery:
+    """One agent of attempt `attempt`, from the moment it lost its coordinator."""
+
+    def __init__(
+        self, place: JobContext, attempt: str, name: str, rank: int, writes: bool, cut: bool, goes_on: bool
+    ) -> None:
+        """`name`: the task's, as in the run's status; `rank`: the lowest one that lives sees to the run.
+
+        `writes`: its program saves, and it is asked before all others. `cut`: the coordinator may live, and not have
+        found out yet. `goes_on`: whether the run is to go on.
+        """
+        self._place, self._name, self._rank, self._cut = place, name, rank, cut
+        self._attempt, self._claim = attempt, place.folder.claim(attempt)
+        self._writes, self._goes_on, self._saved = writes, goes_on, f"{self._claim}.saved"
+        self._known, self._since = self._status(), time.monotonic()
+        self._is_mine = False
+        if writes:
+            with contextlib.suppress(OSError):  # another one will
+                self._take()
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the program that saves has ended: nobody needs the others any more."""
+        return os.path.exists(self._saved)
+
+    def see_to_the_run(self, say: Callable[[str], None]) -> None:
+        """Put the job back into the queue, or submit one that follows it, unless another agent does.
+
+        Its program has ended.
+        """
+        try:
+            if self._writes:
+                _touch(self._saved)
+            if self._goes_on and self._is_to_act():
+                self._act(say)
+        except (RunError, OSError) as error:
+            say(f"the run does not go on: {error}")
+
+    def _is_to_act(self) -> bool:
+        first = self._since + min(_FIRST_SECONDS + self._rank, _MOST_SECONDS)
+        known = self._since + (_CUT_SECONDS if self._cut else 0.0)
+        while time.monotonic() < max(known, 0.0 if self._is_mine else first):
+            if self._coordinator_lives() or (not self._is_mine and os.path.exists(self._claim)):
+                break
+            time.sleep(_POLL_SECONDS)
+        if self._coordinator_lives():
+            if self._is_mine:
+                os.unlink(self._claim)
+            return False
+        if not self._is_mine:
+            self._take()
+        return self._is_mine
+
+    def _take(self) -> None:
+        with contextlib.suppress(FileExistsError):
+            _touch(self._claim)
+            self._is_mine = True
+
+    def _act(self, say: Callable[[str], None]) -> None:
+        lease.check(self._place.folder, self._attempt)
+        standing = self._standing()
+        after = self._arrange(standing) if standing.is_known else None
+        if after and not after.is_arranged and not standing.killed:
+            # a requeue does nothing if slurmctld hears of the batch script's end between the two questions
+            standing = self._standing()
+            after = self._arrange(standing) if standing.killed else after
+        if after:
+            say(f"the coordinator is gone; {after.words}")
+        else:
+            say(f"the run does not go on: squeue does not say what became of the job: {standing.problem}")
+
+    def _standing(self) -> in_job.JobStatus:
+        return in_job.job_status(in_job.ask(in_job.job_status_command(self._place.job), self._place.environ))
+
+    def _arrange(self, standing: in_job.JobStatus) -> continuation.Continuation:
+        # that a signal has ended the batch script tells it from a job that is being cancelled
+        over = time.monotonic() if standing.killed else None
+        # Slurm may kill this process any moment: no question twice
+        return continuation.arrange(self._place, over, 0.0, lambda: False, asked=True)
+
+    def _coordinator_lives(self) -> bool:
+        """Whether the coordinator has written since, or knew before us that this task is lost."""
+        now, was = self._status(), self._known
+        mine = (now.get("tasks") or {}).get(self._name) or {}
+        return now.get("written") != was.get("written") or mine.get("state") in ("lost", "ended", "missing")
+
+    def _status(self) -> Dict[str, Any]:
+        try:
+            with open(self._place.folder.status, encoding="utf-8") as file:
+                values = json.load(file)
+        except (OSError, ValueError):
+            return {}
+        return values if isinstance(values, dict) else {}
+
+
+def _touch(path: str) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

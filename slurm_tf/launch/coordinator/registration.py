@@ -1,0 +1,92 @@
+"""The tasks of one step come in, from the first report to the cluster that all of them form.
+
+No sockets here, and the time comes from outside.
+"""
+
+from collections import Counter
+from typing import Dict, Mapping, Sequence
+
+from slurm_tf.errors import RegistrationError
+from slurm_tf.launch.mapping import cluster, horovod_variables
+from slurm_tf.launch.mapping.allocation import expected_nodes
+from slurm_tf.launch.transport import authentication
+from slurm_tf.run.settings import LaunchSettings
+
+_PROGRESS_SECONDS = 10.0
+# How many names a message lists at most.
+_NAMED = 20
+
+
+class Registration:
+    """Who has come of a step. `reports`: what each task said of itself, by rank."""
+
+    def __init__(self, settings: LaunchSettings, environ: Mapping[str, str], now: float, cause: str = "") -> None:
+        """`environ`: the batch script's; `cause`: why this is not the first step, in words."""
+        self.reports: Dict[int, cluster.Report] = {}
+        self._settings, self._environ, self._cause = settings, environ, cause
+        self._planned = [f"{role}:{index}" for role, index in settings.tasks]
+        self._until = now + settings.register_timeout
+        self._progress_at = now + _PROGRESS_SECONDS
+
+    def take(self, message: authentication.Message) -> cluster.Report:
+        """Take in a task's report. Raises RegistrationError for one that is not expected."""
+        values = {name: message[name] for name in cluster.Report.__dataclass_fields__}
+        report = cluster.Report(**{**values, "gpus": tuple(values["gpus"])})
+        if report.rank in self.reports or not 0 <= report.rank < len(self._planned):
+            found = f"a task on {report.node} that says it is rank {report.rank}: not expected"
+            raise RegistrationError(found, "", "", ())
+        self.reports[report.rank] = report
+        return report
+
+    @property
+    def complete(self) -> bool:
+        """Whether all tasks have come."""
+        return len(self.reports) == len(self._planned)
+
+    def form(self) -> cluster.Cluster:
+        """Return the cluster that all form. Raises TopologyError."""
+        settings, reports = self._settings, list(self.reports.values())
+        formed = cluster.form(reports, settings.roles, settings.gpu_sharing)
+        formed.check_size()
+        if settings.horovod == "gloo":
+            horovod_variables.check_names(reports)
+        return formed
+
+    def check(self, now: float, end: str) -> None:
+        """Raise RegistrationError, which names who is missing, if the time is over or the launcher ended, as `end`."""
+        if now < self._until and not end:
+            return
+        raise RegistrationError(
+            f"{self._came()} {f'when {end}' if end else f'in {self._settings.register_timeout:.0f} s'}; "
+            f"missing: {self._where()}" + (f"; a new step was started as {self._cause}" if self._cause else ""),
+            "a registration from each task",
+            "see what its agent printed; its node must see the run folder and have the site's node-python",
+            self._missing(),
+        )
+
+    def progress(self, now: float) -> str:
+        """Return a line about who has come, when it is time for one, else ""."""
+        if now < self._progress_at:
+            return ""
+        self._progress_at = now + _PROGRESS_SECONDS
+        return f"{self._came()}, waiting for {self._where()}"
+
+    @property
+    def wakes_at(self) -> float:
+        """When `check` or `progress` has something to do."""
+        return min(self._until, self._progress_at)
+
+    def _came(self) -> str:
+        return f"{len(self.reports)}/{len(self._planned)} tasks registered"
+
+    def _missing(self) -> Sequence[str]:
+        return [name for rank, name in enumerate(self._planned) if rank not in self.reports]
+
+    def _where(self) -> str:
+        """Name the tasks, and the nodes where Slurm placed more tasks than have come: never which is on which."""
+        absent = Counter({} if self._settings.local else expected_nodes(self._environ))
+        absent.subtract(report.node for report in self.reports.values())
+        nodes = [node for node, count in absent.items() if count > 0]
+        missing = self._missing()
+        text = ", ".join(missing[:_NAMED]) + (" ..." if len(missing) > _NAMED else "")
+        return text + (f" (on {', '.join(nodes[:_NAMED])})" if nodes else "")

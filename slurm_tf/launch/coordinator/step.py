@@ -1,0 +1,132 @@
+"""One step of the job: its launcher, srun or launch/direct/local_tasks.py, from its start to its end."""
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import time
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from slurm_tf.launch.decide.restarts import describe
+from slurm_tf.launch.transport import ports
+from slurm_tf.run import env
+from slurm_tf.run.settings import LaunchSettings
+
+# How long the launcher may take to leave once every agent was told to, and again after each signal.
+_SECONDS = 10.0
+# A step gets its job's memory without being told; told of two kinds, by two components of a heterogeneous job, srun
+# ends with "SLURM_MEM_PER_CPU, SLURM_MEM_PER_GPU, and SLURM_MEM_PER_NODE are mutually exclusive" (22.05.8).
+_NOT_FOR_SRUN = ("SLURM_MEM_PER_CPU", "SLURM_MEM_PER_GPU", "SLURM_MEM_PER_NODE")
+
+
+class Step:
+    """A launcher that runs, leader of its own session and process group."""
+
+    def __init__(self, command: Sequence[str], settings: LaunchSettings, port: int, secret: bytes) -> None:
+        """Start `command`, whose agents reach the coordinator at `port`. Raises OSError."""
+        self._command = list(command)
+        self._signals = [signal.SIGTERM, signal.SIGKILL]
+        self._next_at: Optional[float] = None
+        self._held: Dict[int, Tuple[int, int]] = {}
+        self._process = subprocess.Popen(
+            self._command, env=_environ(settings, port, secret), stdin=subprocess.DEVNULL, start_new_session=True
+        )
+
+    @property
+    def end_in_words(self) -> str:
+        """How the launcher ended; "" while it runs."""
+        code = self._process.poll()
+        return "" if code is None else f"{self._command[0]} {describe(code)}"
+
+    def hold_shepherd(self) -> None:
+        """Keep the child of srun from slurmctld that has the whole step killed the moment srun is killed.
+
+        When Slurm ends what a killed batch script leaves it kills both, and on a busy node the child was often quick
+        enough (_shepherd_spawn in srun_job.c, 22.05.8): no agent could save. Without a file descriptor to spare it
+        tries again each second; where srun has ended by itself it gets them back.
+        """
+        if os.path.basename(self._command[0]) == "srun":
+            own = _words(self._process.pid)
+            for pid in _children(self._process.pid):
+                if own and _words(pid) == own:
+                    self._hold(pid)
+
+    def end(self, now: float, told: bool) -> None:
+        """Begin its end: it is waited for, then SIGTERM, then SIGKILL; `told`: all agents were told to leave.
+
+        Said again, it changes nothing.
+        """
+        if self._next_at is None:
+            self._next_at = now + _SECONDS if told else now
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether `end` was called."""
+        return self._next_at is not None
+
+    def tick(self, now: float) -> bool:
+        """Go on with its end, if that has begun; return whether it is over."""
+        if self._process.poll() is not None:
+            self._let_go()
+            return True
+        if self._next_at is None or now < self._next_at:
+            return False
+        self._next_at = now + _SECONDS
+        if not self._signals:
+            return True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, self._signals.pop(0))
+        return False
+
+    @property
+    def wakes_at(self) -> Optional[float]:
+        """When `tick` has something to do."""
+        return self._next_at
+
+    def wait(self) -> None:
+        """Wait for its end, which has begun."""
+        while not self.tick(time.monotonic()):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(max(0.0, (self._next_at or 0.0) - time.monotonic()))
+
+    def _hold(self, pid: int) -> None:
+        with contextlib.suppress(OSError):
+            limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (0, limits[1]))
+            self._held[pid] = limits
+
+    def _let_go(self) -> None:
+        for pid, limits in self._held.items():
+            with contextlib.suppress(OSError):
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        self._held = {}
+
+
+def _children(pid: int) -> List[int]:
+    """Return the children of a process; none where the kernel does not tell (CONFIG_PROC_CHILDREN)."""
+    found: List[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                found += [int(child) for child in file.read().split()]
+    return found
+
+
+def _words(pid: int) -> bytes:
+    """Return a process's command line, which one that was only forked shares with its parent; none if it is gone."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read()
+    return b""
+
+
+def _environ(settings: LaunchSettings, port: int, secret: bytes) -> Dict[str, str]:
+    hosts = ["127.0.0.1"] if settings.local else ports.own_addresses(settings.interface)
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_SRUN)},
+        env.COORDINATOR: f"{','.join(hosts)}:{port}",
+        env.SECRET: secret.hex(),
+        env.REGISTER_TIMEOUT: str(settings.register_timeout),
+        env.PROGRAM_ENV: json.dumps(dict(settings.env)),
+    }

@@ -1,0 +1,37 @@
+"""Whether a coordinator still answers, which the kernel of its node does not tell of one that is stopped. No I/O."""
+
+from typing import Optional
+
+ASK, LOST = "ask", "lost"
+# So many questions in a row without an answer.
+_ASKED = 4
+
+
+class Heartbeat:
+    """One side's view of the other. `wakes_at`: when `due` has something to say."""
+
+    def __init__(self, silence: float, now: float) -> None:
+        """`silence`: seconds without a word after which the other side is lost; 0: never."""
+        self._pause = silence / (_ASKED + 1)
+        self._unanswered = 0
+        self.wakes_at: Optional[float] = None
+        self.heard(now)
+
+    def heard(self, now: float) -> None:
+        """Take in that the other side said something."""
+        self._unanswered = 0
+        self.wakes_at = now + self._pause if self._pause else None
+
+    def due(self, now: float) -> Optional[str]:
+        """Return ASK if the other side is to be asked for a word, LOST if it was, in vain.
+
+        Who was stopped itself, by `scontrol suspend` for one, counts that time once.
+        """
+        if self.wakes_at is None or now < self.wakes_at:
+            return None
+        if self._unanswered == _ASKED:
+            self.wakes_at = None
+            return LOST
+        self._unanswered += 1
+        self.wakes_at = now + self._pause
+        return ASK

@@ -1,0 +1,254 @@
+"""What to do when a task ends: decided here, carried out by the coordinator. No I/O, and the time comes from outside.
+
+| a task ended     | ps                            | between_graph          | all other strategies           |
+|------------------|-------------------------------|------------------------|--------------------------------|
+| lead, well       | all others are ended          | stragglers have `wait` | stragglers have `wait`         |
+| lead, badly      | all start again               | all start again        | all start again                |
+| worker, well     | as badly: it only serves      | it is done             | it is done                     |
+| worker, badly    | it alone starts again         | it alone starts again  | all start again                |
+| ps, in any way   | all start again               | all start again        | -                              |
+| evaluator, badly | it alone starts again         | it alone starts again  | it alone starts again          |
+
+The lead is the chief, or worker 0 where there is none. Each start counts against one budget. With the budget spent a
+worker of the first two columns is done without as long as another lives, an evaluator always; anything else ends the
+job. "All start again" is in place, under the same agents. Where these are gone it is in a new step of the allocation:
+when an agent is lost, and whenever MPI's processes start again, whose step Slurm's PMIx plugin ends with the first that
+dies (_errhandler in pmixp_client_v2.c, 22.05.8). A task that would start again alone and whose agent is gone counts as
+one whose budget is spent; but srun ends the steps of the last column with their first agent (jobspec/plan.py).
+"""
+
+import signal
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Sequence
+
+from slurm_tf.run.settings import LaunchSettings
+
+# States of a task.
+RUNNING, ENDED, LOST = "running", "ended", "lost"
+
+# States of the job. While REGISTERING, at first and in each new step, tasks have no places yet; while RENEWING none is
+# left, and the step is to end. While SAVING an interruption is on: whoever ends now is not started again.
+REGISTERING, TRAINING, RESTARTING, RENEWING = "registering", "training", "restarting", "renewing"
+SAVING, FINISHING, ENDING = "saving", "finishing", "ending"
+
+# Why a job ends, where that is no program's doing; the other one is LOST.
+INTERRUPTED = "interrupted"
+
+# Workers do not need each other: jobspec/plan.py has srun let their step go on without one.
+INDEPENDENT_WORKERS = ("ps", "between_graph")
+# A task that was told to end and killed `kill_wait` later has this long to be gone; then it counts as lost.
+_PATIENCE_SECONDS = 15.0
+_NEW_STEP = "a new step is started"
+
+
+@dataclass(frozen=True)
+class Action:
+    """`verb` is "start" or "end"; of one task, by name."""
+
+    verb: str
+    task: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the job ends: its exit code, and the reason in words ("" for a good end); `cause`: INTERRUPTED or LOST."""
+
+    code: int
+    reason: str
+    cause: str = ""
+
+
+def exit_code(code: int) -> int:
+    """Return a shell's exit code for a process that ended with `code`, negative for a signal."""
+    return 128 - code if code < 0 else code
+
+
+def describe(code: Optional[int]) -> str:
+    """Return how a process ended, in words; None for one whose agent is gone."""
+    if code is None:
+        return "is lost: its agent's connection ended"
+    if code < 0:
+        return f"was ended by signal {-code} ({signal.Signals(-code).name})"
+    return f"ended with exit code {code}"
+
+
+class RestartPolicy:
+    """The life of one job: feed it every end of a task; carry out the actions that it returns."""
+
+    def __init__(self, settings: LaunchSettings) -> None:
+        self.state = REGISTERING
+        self.outcome: Optional[Outcome] = None
+        self.restarts = 0
+        self.notes: List[str] = []
+        # whether the step is given up: what its end does to the tasks says nothing
+        self.step_is_lost = False
+        # why all start again, in words
+        self.cause = ""
+        self._settings = settings
+        self._independent = settings.strategy in INDEPENDENT_WORKERS
+        self._workers_serve = settings.strategy == "ps"
+        self._role = {f"{role}:{index}": role for role, index in settings.tasks}
+        self._tasks = dict.fromkeys(self._role, RUNNING)
+        self._lead = "chief:0" if "chief:0" in self._role else "worker:0"
+        self._hosts: Dict[str, str] = {}
+        self._save_at_signal: Sequence[str] = ()
+        # the state before SAVING
+        self._before = TRAINING
+        self._stragglers_until: Optional[float] = None
+        self._gone_at: Dict[str, float] = {}
+
+    def begin(self, hosts: Dict[str, str]) -> List[Action]:
+        """Start every task: all of a step have registered; `hosts`: node of each by name."""
+        self._hosts = hosts
+        return self._start_all()
+
+    def renewed(self) -> None:
+        """Take in that a new step has been started."""
+        self.state, self.step_is_lost = REGISTERING, False
+
+    def ended(self, name: str, code: Optional[int], now: float) -> List[Action]:
+        """Take in that task `name` ended with `code`, negative for a signal, None if its agent is gone."""
+        if self._tasks[name] != RUNNING:
+            self._tasks[name] = LOST if code is None else self._tasks[name]
+            return []
+        self._tasks[name] = LOST if code is None else ENDED
+        self._gone_at.pop(name, None)
+        if self.state == TRAINING:
+            return self._ended_in_training(name, code, now)
+        if self.state == FINISHING:
+            return self._ended_after_lead(name, code, now)
+        if self.state == RESTARTING:
+            return self._ended_in_restart(name, code)
+        if self.state == SAVING and name == self._lead and code == 0 and name not in self._save_at_signal:
+            return self._lead_is_done(now)
+        return []
+
+    def save(self, at_signal: Sequence[str]) -> None:
+        """Take in that the programs save, to be ended then; the end of those that do `at_signal` is no good one."""
+        if self.state in (TRAINING, RESTARTING):
+            self._before, self.state, self._save_at_signal = self.state, SAVING, at_signal
+
+    def resume(self) -> None:
+        """Take in that nothing was to be saved."""
+        if self.state == SAVING:
+            self.state = self._before
+
+    def stop(self, code: int, reason: str, now: float, cause: str = INTERRUPTED) -> List[Action]:
+        """End the job now, for a reason from outside."""
+        if self.outcome is None:
+            self.outcome = Outcome(code, reason, cause)
+        self.state = ENDING
+        return self._end(self._running(), now)
+
+    def tick(self, now: float) -> List[Action]:
+        """Take in the time."""
+        actions: List[Action] = []
+        for name in [name for name, when in self._gone_at.items() if now >= when]:
+            self.notes.append(f"{self._where(name)} was told to end and did not")
+            actions += self.ended(name, None, now)
+        if self._stragglers_until is not None and now >= self._stragglers_until:
+            self._stragglers_until = None
+            late = self._running()
+            self.notes.append(f"ended stragglers {', '.join(late)} {self._settings.wait:.0f} s after {self._lead}")
+            actions += self._end(late, now)
+        return actions
+
+    @property
+    def wakes_at(self) -> Optional[float]:
+        """When `tick` has something to do."""
+        due = [*self._gone_at.values(), self._stragglers_until]
+        return min((when for when in due if when is not None), default=None)
+
+    @property
+    def over(self) -> bool:
+        """Whether the job is decided and no task runs."""
+        return self.outcome is not None and not self._running()
+
+    def _ended_in_training(self, name: str, code: Optional[int], now: float) -> List[Action]:
+        role, well = self._role[name], code == 0
+        if name == self._lead and well:
+            return self._lead_is_done(now)
+        if well and role in ("worker", "evaluator") and not (role == "worker" and self._workers_serve):
+            return []
+        alone = self._independent or (role == "evaluator" and code is not None)
+        if name == self._lead or role in ("chief", "ps") or not alone:
+            return self._fail(name, code, now)
+        if code is not None and self._spend(name, code, f"{name} is started again in place"):
+            self._tasks[name] = RUNNING
+            return [Action("start", name)]
+        others = [other for other in self._running() if self._role[other] == role]
+        if role == "worker" and not others:
+            return self._fail(name, code, now)
+        self.notes.append(f"{self._where(name)} {describe(code)}; training goes on without it")
+        return []
+
+    def _lead_is_done(self, now: float) -> List[Action]:
+        self.state, self.outcome = FINISHING, Outcome(0, "")
+        serving = [name for name in self._running() if self._only_serves(name)]
+        if len(serving) == len(self._running()):
+            return self._end(serving, now)
+        self._stragglers_until = now + self._settings.wait
+        # parameter servers are needed until the last straggler that uses them is done
+        return self._end([name for name in serving if self._role[name] != "ps"], now)
+
+    def _ended_after_lead(self, name: str, code: Optional[int], now: float) -> List[Action]:
+        if code not in (0, -signal.SIGTERM, -signal.SIGKILL):
+            self.notes.append(f"{self._where(name)} {describe(code)}, after {self._lead} was done")
+        running = self._running()
+        if running and all(self._only_serves(other) for other in running):
+            self._stragglers_until = None
+            return self._end(running, now)
+        return []
+
+    def _fail(self, name: str, code: Optional[int], now: float) -> List[Action]:
+        self.step_is_lost = self._settings.horovod == "mpi" or LOST in self._tasks.values()
+        how = _NEW_STEP if self.step_is_lost else "all tasks are started again in place"
+        if self._spend(name, code, how):
+            self.state = RESTARTING
+            return self._end(self._running(), now) if self._running() else self._start_all_again()
+        cause = LOST if code is None else ""
+        return self.stop(exit_code(code or 1), f"{self._where(name)} {describe(code)}", now, cause)
+
+    def _ended_in_restart(self, name: str, code: Optional[int]) -> List[Action]:
+        if code is None and not self.step_is_lost:
+            self.step_is_lost = True
+            self._note_restart(name, code, _NEW_STEP)
+        return [] if self._running() else self._start_all_again()
+
+    def _spend(self, name: str, code: Optional[int], how: str) -> bool:
+        if self.restarts >= self._settings.max_restarts:
+            return False
+        self.restarts += 1
+        self._note_restart(name, code, how)
+        return True
+
+    def _note_restart(self, name: str, code: Optional[int], how: str) -> None:
+        count = f"restart {self.restarts} of {self._settings.max_restarts}"
+        self.cause = f"{self._where(name)} {describe(code)}"
+        self.notes.append(f"{self.cause}; {how} ({count})")
+
+    def _start_all_again(self) -> List[Action]:
+        if self.step_is_lost:
+            self.state = RENEWING
+            return []
+        return self._start_all()
+
+    def _start_all(self) -> List[Action]:
+        self.state = TRAINING
+        self._tasks = dict.fromkeys(self._tasks, RUNNING)
+        return [Action("start", name) for name in self._tasks]
+
+    def _only_serves(self, name: str) -> bool:
+        return self._role[name] == "ps" or (self._workers_serve and self._role[name] == "worker")
+
+    def _running(self) -> List[str]:
+        return [name for name, state in self._tasks.items() if state == RUNNING]
+
+    def _where(self, name: str) -> str:
+        return f"{name} on {self._hosts[name]}"
+
+    def _end(self, names: Sequence[str], now: float) -> List[Action]:
+        for name in names:
+            # said twice, it is counted from the first time
+            self._gone_at.setdefault(name, now + self._settings.kill_wait + _PATIENCE_SECONDS)
+        return [Action("end", name) for name in names]

@@ -1,0 +1,278 @@
+"""The ways into a cluster without a coordinator: `launch` in front of a program, and a TaskProlog.
+
+Each task reserves a port, meets the others in a folder (exchange.py), and is told its place as a coordinator would
+tell it. `launch` then becomes the program, and an inherited socket goes on holding the port. A TaskProlog can only
+print what the task's environment is to be: it lets the port go when it ends.
+"""
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Dict, Iterator, List, Mapping, NoReturn, Sequence, Tuple
+
+from slurm_tf import files, units
+from slurm_tf.errors import RegistrationError, RunError, SlurmTfError, TopologyError, UsageError
+from slurm_tf.launch.direct import file_rendezvous
+from slurm_tf.launch.mapping import cluster
+from slurm_tf.launch.mapping.allocation import Allocation
+from slurm_tf.launch.mapping.assignment import Assignment, program_environ
+from slurm_tf.launch.transport import ports
+from slurm_tf.run import env
+from slurm_tf.run.settings import RoleSettings
+
+# role: how many GPUs a task of it is to have; None: its share of what it sees
+_GPUS = {"chief": None, "worker": None, "ps": 0, "evaluator": 0}
+_STRATEGIES = ("", "multi_worker", "ps", "between_graph")
+_SHARINGS = ("split", "all")
+_FOLDER = ".slurm-tf"
+# A TaskProlog's lines are values of one variable each, as long as execve takes them (22.05.8).
+_NOT_IN_A_LINE = ("\n", "\0")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked for, as text. `roles`: "chief=1,worker=3"; `register_timeout`: seconds."""
+
+    roles: str
+    exchange: str = ""
+    ports: str = ""
+    interface: str = ""
+    strategy: str = ""
+    gpu_sharing: str = "split"
+    register_timeout: str = "300"
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Asked":
+        """Return what the variables of the doors say."""
+        said = {field: environ[name] for field, name in VARIABLES.items() if environ.get(name)}
+        return cls(**{"roles": "", **said})
+
+
+# field of Asked: the variable that says it
+VARIABLES = {
+    "roles": env.ROLES,
+    "exchange": env.EXCHANGE,
+    "ports": env.PORTS,
+    "interface": env.INTERFACE,
+    "strategy": env.STRATEGY,
+    "gpu_sharing": env.GPU_SHARING,
+    "register_timeout": env.REGISTER_TIMEOUT,
+}
+
+
+def parse_roles(text: str) -> Tuple[RoleSettings, ...]:
+    """Return the roles of "chief=1,ps=1,worker=3", in rank order. Raises UsageError."""
+    roles: Dict[str, RoleSettings] = {}
+    for part in text.split(","):
+        name, _, count = (piece.strip() for piece in part.partition("="))
+        if name not in _GPUS or name in roles or not (count.isascii() and count.isdigit() and int(count)):
+            raise UsageError(
+                f"found {part!r} in the roles {text!r}",
+                f'each of {", ".join(_GPUS)} at most once, with its number of tasks, such as "ps=1,worker=3"',
+            )
+        roles[name] = RoleSettings(name, int(count), _GPUS[name])
+    return tuple(roles.values())
+
+
+def find_assignment(
+    asked: Asked, environ: Mapping[str, str], cluster_flags: bool = False
+) -> Tuple[Assignment, List[socket.socket]]:
+    """Return this task's place, and what holds its port as long as it is kept.
+
+    What keeps one task from taking part is told to rank 0, which says so; the others exit with its code and without a
+    word. Raises SlurmTfError and OSError.
+    """
+    allocation = Allocation.from_environ(environ)
+    limit = _seconds(asked.register_timeout)
+    reserved: List[socket.socket] = []
+    word: Dict[str, Any] = {"node": allocation.node, "asked": [asked.roles, asked.strategy, asked.gpu_sharing]}
+    try:
+        allowed = units.parse_ports(asked.ports) if asked.ports else None
+        reserved.append(ports.reserve(allowed, time.monotonic() + limit / 2))
+        report = cluster.Report(
+            rank=allocation.rank,
+            node=allocation.node,
+            host=_host(asked.interface, environ),
+            port=ports.port_of(reserved[0]),
+            gpus=allocation.gpus,
+            gpus_bound=allocation.gpus_bound,
+        )
+        word["report"] = asdict(report)
+    except SlurmTfError as error:
+        word["unable"] = str(error)
+    told = file_rendezvous.meet(
+        _folder(asked.exchange, allocation, environ), allocation.rank, allocation.tasks, word, _decide, limit
+    )
+    if "failed" in told:
+        sys.exit(int(told["failed"]))
+    role, index, gpus = told["places"][allocation.rank]
+    variables = {env.STRATEGY: asked.strategy} if asked.strategy else {}
+    own = None if gpus is None else tuple(gpus)
+    return Assignment(role, index, told["hosts"], own, variables, cluster_flags, point={}), reserved
+
+
+def _folder(root: str, allocation: Allocation, environ: Mapping[str, str]) -> str:
+    """Return where the tasks of this step meet, in `root`, which must be a folder of ours.
+
+    Step ids start again after a requeue, and job ids are another cluster's too. In a heterogeneous step, SLURM_JOB_ID
+    is the leader's in every component, and all components draw their step ids from one counter (22.05.8).
+    """
+    root = root or os.path.join(environ.get("SLURM_SUBMIT_DIR") or os.getcwd(), _FOLDER)
+    try:
+        files.own_folder(root)
+    except (RunError, OSError) as error:
+        raise RunError(
+            f"the tasks cannot meet in {root}: {error.found if isinstance(error, RunError) else error.strerror}",
+            "a folder of your own that all nodes share",
+            f"name one with --exchange or {env.EXCHANGE}",
+        ) from error
+    step = f"{allocation.job}-{allocation.step}-{allocation.restarts}"
+    return os.path.join(root, f"{environ.get('SLURM_CLUSTER_NAME', 'cluster')}-{step}")
+
+
+def _decide(words: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
+    """Return the place of every rank, from what all have said; what rank 0 was asked for is asked of all."""
+    roles_text, strategy, sharing = words[0]["asked"]
+    roles = parse_roles(roles_text)
+    named = sum(role.count for role in roles)
+    if named != len(words):
+        raise TopologyError(
+            f"the roles {roles_text!r} are {named} tasks, the step has {len(words)}",
+            "one role for each task of the step",
+            f"srun --ntasks={named}, or other roles",
+        )
+    for value, known in ((strategy, _STRATEGIES), (sharing, _SHARINGS)):
+        if value not in known:
+            raise UsageError(f"found {value!r}", f"one of {', '.join(filter(None, known))}")
+    for rank, word in enumerate(words):
+        if word["asked"] != words[0]["asked"]:
+            raise UsageError(f"rank {rank} was asked for {word['asked']}", f"{words[0]['asked']}, as rank 0")
+        if "unable" in word:
+            raise RegistrationError(f"rank {rank} on {word['node']}: {word['unable']}", "", "", [str(rank)])
+    reports = [cluster.Report(**{**word["report"], "gpus": tuple(word["report"]["gpus"])}) for word in words]
+    formed = cluster.form(reports, roles, sharing, gpus_where_found=True)
+    formed.check_size()
+    return {"hosts": formed.hosts, "places": [[task.role, task.index, task.gpus] for task in formed.tasks]}
+
+
+def _host(interface: str, environ: Mapping[str, str]) -> str:
+    """Return this node's address: as under a coordinator, the one by which it reaches where srun runs."""
+    if interface:
+        return ports.interface_address(interface)
+    launcher = environ.get("SLURM_LAUNCH_NODE_IPADDR", "")
+    return (launcher and ports.address_towards(launcher)) or ports.own_addresses("")[0]
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f"found the time {text!r}", "a number of seconds")
+    return seconds
+
+
+# --- launch ---
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """launch [OPTIONS] -- COMMAND..."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    asked, cluster_flags, command = _read_options(list(arguments))
+    try:
+        place, reserved = find_assignment(asked, os.environ, cluster_flags)
+        environ = program_environ(os.environ, {}, place, 0)
+    except (SlurmTfError, OSError) as error:
+        _say(str(error))
+        sys.exit(error.exit_code if isinstance(error, SlurmTfError) else RunError.exit_code)
+    for sock in reserved:
+        sock.set_inheritable(True)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and a program would inherit that
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvpe(command[0], place.argv(command), environ)  # noqa: S606
+    except OSError as error:
+        _say(f"{place.name}: cannot start {command[0]!r}: {error.strerror}")
+        sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
+
+
+def _read_options(arguments: List[str]) -> Tuple[Asked, bool, List[str]]:
+    """Return what was asked for, whether the program wants flags, and the program's command; exits for --help."""
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = argparse.ArgumentParser(
+        "slurm-tf launch",
+        "srun ... slurm-tf launch --roles ROLES [OPTIONS] -- COMMAND...",
+        "Start COMMAND as this task of a TensorFlow cluster, in any srun step, without a coordinator. "
+        "Each option but --cluster-flags can also be given as the variable in brackets.",
+        allow_abbrev=False,
+    )
+    texts = {
+        "roles": 'the role of each rank, in order, such as "chief=1,ps=1,worker=3"',
+        "exchange": f"a folder of yours that all nodes share; default {_FOLDER} where the job was submitted",
+        "ports": "the ports to choose from, such as 20000-20999; default any",
+        "interface": "the network interface whose address others are told",
+        "strategy": f"for slurm_tf.train: {', '.join(filter(None, _STRATEGIES))}",
+        "gpu_sharing": "split (default): the tasks of a node share out its GPUs; all: each sees what Slurm gave",
+        "register_timeout": "seconds to wait for the other tasks, default 300",
+    }
+    for field, text in texts.items():
+        parser.add_argument(f"--{field.replace('_', '-')}", help=f"{text} [{VARIABLES[field]}]")
+    parser.add_argument("--cluster-flags", action="store_true", help="add --ps_hosts= and its like to COMMAND")
+    typed = vars(parser.parse_args(arguments[:at]))
+    cluster_flags, command = typed.pop("cluster_flags"), arguments[at + 1 :]
+    said = asdict(Asked.from_environ(os.environ))
+    asked = Asked(**{**said, **{field: value for field, value in typed.items() if value is not None}})
+    if not command:
+        parser.error("found no command; needed -- and the program to start after the options")
+    if not asked.roles:
+        parser.error(f"found no roles; needed --roles or {env.ROLES}")
+    return asked, cluster_flags, command
+
+
+# --- task-prolog ---
+
+
+def task_prolog(arguments: Sequence[str]) -> NoReturn:  # noqa: ARG001
+    """task-prolog: print, as a TaskProlog does, how the environment of this task is to change.
+
+    A TaskProlog's stderr is read like its stdout and shown to nobody; a code other than 0 keeps the task from starting
+    (22.05.8).
+    """
+    sys.excepthook = lambda kind, error, _: _print_error(f"{kind.__name__}: {error}")
+    try:
+        place, reserved = find_assignment(Asked.from_environ(os.environ), os.environ)
+        lines = list(changes(os.environ, program_environ(os.environ, {}, place, 0)))
+    except (SlurmTfError, OSError) as error:
+        _print_error(str(error))
+        sys.exit(error.exit_code if isinstance(error, SlurmTfError) else RunError.exit_code)
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+    for sock in reserved:
+        sock.close()
+    sys.exit(0)
+
+
+def changes(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+    """Yield the lines by which a TaskProlog makes `new` of the environment `old`. Raises TopologyError."""
+    for name in sorted(set(old) - set(new)):
+        yield f"unset {name}"
+    for name, value in sorted(new.items()):
+        if old.get(name) != value:
+            if any(character in value for character in _NOT_IN_A_LINE):
+                raise TopologyError(f"{name} would be {value!r}", "one line, as a TaskProlog sets variables")
+            yield f"export {name}={value}"
+
+
+def _print_error(text: str) -> None:
+    sys.stdout.write("".join(f"print slurm-tf: {line}\n" for line in text.splitlines()))
+    sys.stdout.flush()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"slurm-tf: {text}\n")
+    sys.stderr.flush()

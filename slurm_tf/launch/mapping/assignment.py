@@ -1,0 +1,83 @@
+"""The environment of the user's program: its place in the cluster, its GPUs, and nothing that is not for it."""
+
+import re
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from slurm_tf.launch.mapping import cluster
+from slurm_tf.launch.mapping.allocation import DEVICE_VARIABLES
+from slurm_tf.run import env
+from slurm_tf.run.version import VERSION
+
+_NOT_FOR_PROGRAMS = (env.SECRET, env.COORDINATOR, env.PROGRAM_ENV)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What the coordinator tells one task. `hosts`: the ClusterSpec, None where the strategy has no TF_CONFIG.
+
+    `gpus`: the devices to see, None for those that Slurm gave. `variables`: the contract with the program.
+    `cluster_flags`: whether the program also wants its place as arguments. `point`: values for {key} in its arguments.
+    """
+
+    role: str
+    index: int
+    hosts: Optional[cluster.Hosts]
+    gpus: Optional[Tuple[str, ...]]
+    variables: Mapping[str, str]
+    cluster_flags: bool
+    point: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """Role and index, as in "worker:0"."""
+        return f"{self.role}:{self.index}"
+
+    def argv(self, command: Sequence[str]) -> List[str]:
+        """Return `command` with the values of the point in it, and the place as arguments if it wants them."""
+        argv = [_fill(argument, self.point) for argument in command]
+        return argv + (cluster.flags(self.hosts, self.role, self.index) if self.cluster_flags and self.hosts else [])
+
+
+def _fill(argument: str, point: Mapping[str, str]) -> str:
+    """Put values in the place of {key}, in one pass: a value that looks like a key stays as it is."""
+    if not point:
+        return argument
+    return re.sub("|".join(re.escape(f"{{{key}}}") for key in point), lambda match: point[match[0][1:-1]], argument)
+
+
+def program_environ(
+    inherited: Mapping[str, str], job_env: Mapping[str, str], place: Assignment, restarts: int
+) -> Dict[str, str]:
+    """Return the environment of the program: `inherited`, the job file's [env] over it, and what this task must see."""
+    environ = {**inherited, **job_env, **place.variables}
+    # a pipe would hold back what the program prints, and lose it when the program is killed
+    environ.setdefault("PYTHONUNBUFFERED", "1")
+    if place.variables.get(env.STRATEGY) == "ps":
+        # TensorFlow's guide on parameter servers: else the chief waits for a dead worker instead of hearing of it
+        environ.setdefault("GRPC_FAIL_FAST", "use_caller")
+    for name in (*_NOT_FOR_PROGRAMS, "TF_CONFIG"):
+        environ.pop(name, None)
+    environ[env.CONTRACT] = str(VERSION)
+    environ[env.TASK] = place.name
+    environ[env.RESTARTS] = str(restarts)
+    if place.hosts is not None:
+        environ["TF_CONFIG"] = cluster.tf_config(place.hosts, place.role, place.index)
+        _go_direct(environ, place.hosts)
+    if place.gpus is not None:
+        for name in DEVICE_VARIABLES:
+            if name in environ or name == "CUDA_VISIBLE_DEVICES":
+                environ[name] = ",".join(place.gpus)
+    return environ
+
+
+def _go_direct(environ: Dict[str, str], hosts: cluster.Hosts) -> None:
+    """Keep gRPC from sending the tasks' traffic through http_proxy: TensorFlow would hang for ever without a word.
+
+    gRPC reads no_grpc_proxy and only if that is unset no_proxy; Python and curl read either case of the second.
+    """
+    ours = {address.rpartition(":")[0].strip("[]"): None for addresses in hosts.values() for address in addresses}
+    environ.setdefault("no_grpc_proxy", environ.get("no_proxy", ""))
+    for name in ("no_grpc_proxy", "no_proxy", "NO_PROXY"):
+        theirs = [host for host in environ.get(name, "").split(",") if host]
+        environ[name] = ",".join(dict.fromkeys([*theirs, *ours]))

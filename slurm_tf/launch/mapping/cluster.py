@@ -1,0 +1,226 @@
+"""From what every task reported to one TensorFlow cluster: who is which role, at which address, with which GPUs.
+
+A pure function of the reports, so every task is told the same. The host of a rank is never worked out from a node list:
+each task says where it is, which is right under every distribution.
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from slurm_tf.errors import TopologyError
+from slurm_tf.run.settings import RoleSettings
+
+# execve(2): MAX_ARG_STRLEN, one variable or argument with its terminating zero, 32 pages of 4 KiB.
+EXECVE_LIMIT = 131072
+
+# Addresses of each role, by index.
+Hosts = Dict[str, List[str]]
+
+# TensorFlow looks for the evaluator outside of "cluster": it takes no part in training.
+_OUTSIDE = "evaluator"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one task says about itself; `role` only where its srun component was started for one role.
+
+    `named`: the address of its node's own name, where somebody asks for it.
+    """
+
+    rank: int
+    node: str
+    host: str
+    port: int
+    gpus: Tuple[str, ...] = ()
+    gpus_bound: bool = False
+    role: str = ""
+    named: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One place in the cluster. `gpus`: the device names it is to see; None leaves it what Slurm gave."""
+
+    role: str
+    index: int
+    rank: int
+    node: str
+    address: str
+    gpus: Optional[Tuple[str, ...]] = ()
+
+    @property
+    def name(self) -> str:
+        """Role and index, as in "worker:0"."""
+        return f"{self.role}:{self.index}"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Every task, in rank order."""
+
+    tasks: Tuple[Task, ...]
+
+    @property
+    def hosts(self) -> Hosts:
+        """The ClusterSpec: addresses of each role, by index; without the evaluator."""
+        spec: Hosts = {}
+        for task in sorted(self.tasks, key=lambda task: task.index):
+            if task.role != _OUTSIDE:
+                spec.setdefault(task.role, []).append(task.address)
+        return spec
+
+    def check_size(self) -> None:
+        """Raise TopologyError if a process could not be started with this cluster in its environment and arguments."""
+        hosts = self.hosts
+        longest = max(self.tasks, key=lambda task: (len(task.role), task.index))
+        strings = [f"TF_CONFIG={tf_config(hosts, longest.role, longest.index)}"]
+        for text in strings + flags(hosts, longest.role, longest.index):
+            if len(text) + 1 > EXECVE_LIMIT:
+                raise TopologyError(
+                    f"{text.partition('=')[0]} for {len(self.tasks)} tasks takes {len(text) + 1} bytes",
+                    f"at most {EXECVE_LIMIT}, the most that Linux starts a process with in one variable or argument",
+                    "use fewer tasks, with more GPUs or CPUs each",
+                )
+
+
+def tf_config(hosts: Hosts, role: str, index: int) -> str:
+    """Return the TF_CONFIG of one task."""
+    place = {"type": role, "index": index}
+    return json.dumps({"cluster": hosts, "task": place}, separators=(",", ":"), sort_keys=True)
+
+
+def flags(hosts: Hosts, role: str, index: int) -> List[str]:
+    """Return the same place as arguments, as programs of 2016-17 read it.
+
+    Source: the trainer program in TensorFlow 1.x's guide "Distributed TensorFlow".
+    """
+    lists = [f"--{name}_hosts={','.join(addresses)}" for name, addresses in sorted(hosts.items())]
+    return [*lists, f"--job_name={role}", f"--task_index={index}"]
+
+
+def form(
+    reports: Sequence[Report],
+    roles: Sequence[RoleSettings],
+    gpu_sharing: str = "split",
+    gpus_where_found: bool = False,
+) -> Cluster:
+    """Return the cluster that `reports`, one a rank, form.
+
+    `gpu_sharing`: "split" gives tasks that see all GPUs of their node disjoint slices; "all" leaves every task what it
+    sees. `gpus_where_found`: a task that sees no GPU needs none, whatever its role. Raises TopologyError.
+    """
+    ordered = sorted(reports, key=lambda report: report.rank)
+    _check_reports(ordered, roles)
+    places = _places(ordered, roles)
+    wanted = [0 if gpus_where_found and not report.gpus else role.gpus for report, (role, _) in zip(ordered, places)]
+    gpus = _assign_gpus(ordered, wanted, gpu_sharing)
+    tasks = (
+        Task(role.name, index, report.rank, report.node, address(report.host, report.port), given)
+        for report, (role, index), given in zip(ordered, places, gpus)
+    )
+    return Cluster(tuple(tasks))
+
+
+def address(host: str, port: int) -> str:
+    """Return "host:port", an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _check_reports(reports: Sequence[Report], roles: Sequence[RoleSettings]) -> None:
+    wanted = sum(role.count for role in roles)
+    if [report.rank for report in reports] != list(range(wanted)):
+        ranks = ",".join(str(report.rank) for report in reports)
+        raise TopologyError(f"ranks {ranks} reported", f"each of 0 to {wanted - 1} once")
+    twice = [place for place, count in Counter((r.host, r.port) for r in reports).items() if count > 1]
+    if twice:
+        raise TopologyError(
+            f"several tasks reported the address {address(*twice[0])}", "an address of its own for each"
+        )
+
+
+def _places(reports: Sequence[Report], roles: Sequence[RoleSettings]) -> List[Tuple[RoleSettings, int]]:
+    """Return each rank's role and index: what its component was started for, else the roles in order."""
+    in_order = [(role, index) for role in roles for index in range(role.count)]
+    named = {report.role for report in reports}
+    if named == {""}:
+        return in_order
+    by_name = {role.name: role for role in roles}
+    came = Counter(report.role for report in reports)
+    if came != Counter({role.name: role.count for role in roles if role.count}):
+        raise TopologyError(f"tasks came as {dict(came)}", str({role.name: role.count for role in roles}))
+    seen: Counter[str] = Counter()
+    places = []
+    for report in reports:
+        places.append((by_name[report.role], seen[report.role]))
+        seen[report.role] += 1
+    return places
+
+
+def _assign_gpus(
+    reports: Sequence[Report], wanted: Sequence[Optional[int]], sharing: str
+) -> List[Optional[Tuple[str, ...]]]:
+    given: List[Optional[Tuple[str, ...]]] = [()] * len(reports)
+    groups: Dict[Tuple[str, str], List[int]] = {}
+    for position, (report, number) in enumerate(zip(reports, wanted)):
+        if number != 0:
+            # two components of a heterogeneous job on one node have devices of their own
+            groups.setdefault((report.node, report.role), []).append(position)
+    for (node, _), positions in groups.items():
+        numbers = {position: wanted[position] for position in positions}
+        slices = _divide(node, {position: reports[position] for position in positions}, numbers, sharing)
+        for position in positions:
+            given[position] = slices[position]
+    return given
+
+
+def _divide(
+    node: str, reports: Mapping[int, Report], wanted: Mapping[int, Optional[int]], sharing: str
+) -> Mapping[int, Optional[Tuple[str, ...]]]:
+    """Return the devices of each GPU task of one node: None for those that keep what they see."""
+    for position, report in reports.items():
+        if len(report.gpus) < (wanted[position] or 1):
+            raise TopologyError(
+                f"rank {report.rank} on {node} sees {len(report.gpus)} GPUs",
+                f"{wanted[position] or 'at least 1'}, as its role asked for",
+                "ask Slurm for them (gpus-per-task, gpus-per-node) or set gpus-per-task = 0 for the role",
+            )
+    own = len(reports) > 1 and _are_disjoint(list(reports.values()))
+    if sharing == "all" or own or all(report.gpus_bound for report in reports.values()):
+        return dict.fromkeys(reports)
+    names = next(iter(reports.values())).gpus
+    if any(report.gpus != names for report in reports.values()):
+        raise TopologyError(f"the tasks on {node} see overlapping sets of GPUs", "all of them, or each its own")
+    sizes = _slice_sizes(node, len(names), [wanted[position] for position in reports])
+    slices, start = {}, 0
+    for position, size in zip(reports, sizes):
+        slices[position] = names[start : start + size]
+        start += size
+    return slices
+
+
+def _are_disjoint(reports: Sequence[Report]) -> bool:
+    names = [name for report in reports for name in report.gpus]
+    return len(set(names)) == len(names)
+
+
+def _slice_sizes(node: str, available: int, wanted: Sequence[Optional[int]]) -> List[int]:
+    """Return a number for each task: what its role asked for, else an equal share, the first ones one more."""
+    known = [number for number in wanted if number is not None]
+    rest, open_tasks = available - sum(known), len(wanted) - len(known)
+    if rest < open_tasks:
+        raise TopologyError(
+            f"{len(wanted)} GPU tasks on {node} share {available} GPUs",
+            f"{sum(known) + open_tasks} GPUs for them on that node",
+            'ask for more GPUs, for fewer tasks a node, or set gpu-sharing = "all" if the program divides them itself',
+        )
+    share, more = divmod(rest, open_tasks) if open_tasks else (0, 0)
+    sizes, seen = [], 0
+    for number in wanted:
+        if number is None:
+            sizes.append(share + (seen < more))
+            seen += 1
+        else:
+            sizes.append(number)
+    return sizes

@@ -1,0 +1,1 @@
+"""What is known of nodes: the preflight, its diagnosis, and which nodes the next attempt excludes."""

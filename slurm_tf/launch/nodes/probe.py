@@ -1,0 +1,235 @@
+"""One node's part in a preflight: it answers the other nodes' probes, and does what the coordinator asks.
+
+Nodes prove to each other that they know the job's secret, by a key derived from it, so that nothing said here can be
+used with the coordinator. What follows on that connection are meaningless bytes, whose time is taken:
+
+    prober -> node   a byte, and back, some times; then zeros until the node answers
+    node -> prober   the bytes that came and the seconds they took, from the first to the last
+"""
+
+import contextlib
+import hashlib
+import hmac
+import os
+import re
+import select
+import socket
+import statistics
+import struct
+import threading
+import time
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from slurm_tf import files
+from slurm_tf.errors import SlurmTfError
+from slurm_tf.launch.transport import authentication, connections, ports
+
+_PINGS = 20
+_PING_SECONDS = 2.0
+_STREAM_BYTES = 16 << 20
+_STREAM_SECONDS = 1.0
+# For a connection, for the proof, and for each answer.
+_ANSWER_SECONDS = 5.0
+_LOOK_AGAIN_SECONDS = 0.1
+_CHUNK = 1 << 18
+_MOST_AT_ONCE = 16
+_PING, _STREAM = b"p", b"s"
+_COUNT = struct.Struct(">Qd")
+_DEVICE = re.compile(r"nvidia\d+")
+
+
+class Prober:
+    """The probe door of one node; close it before the program starts."""
+
+    def __init__(self, secret: bytes, allowed: Optional[Tuple[int, int]]) -> None:
+        """`allowed`: the site's range of ports. Raises AllocationError if none is free."""
+        self._secret = hmac.new(secret, b"preflight", hashlib.sha256).digest()
+        self._listener = ports.reserve(allowed, time.monotonic() + _ANSWER_SECONDS)
+        self._listener.listen(_MOST_AT_ONCE)
+        self._room = threading.BoundedSemaphore(_MOST_AT_ONCE)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """Where others reach it."""
+        return ports.port_of(self._listener)
+
+    def close(self) -> None:
+        """Answer nobody any more."""
+        # close alone would leave accept() waiting
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def measure(self, host: str, port: int) -> Dict[str, Any]:
+        """Return round trip and stream to another node as launch/verdict.Figures has them, or the error."""
+        try:
+            with socket.create_connection((host, port), timeout=_ANSWER_SECONDS) as sock:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                _shake_hands(sock, authentication.Conversation(self._secret, authentication.AGENT))
+                figures = {"latency": _ping(sock), "bandwidth": _stream(sock)}
+                # what a slow link still holds would be in the way of the next probe: drop it
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                return figures
+        except (OSError, SlurmTfError) as error:
+            return {"error": getattr(error, "strerror", None) or str(error)}
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            if self._room.acquire(blocking=False):
+                threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+            else:
+                sock.close()
+
+    def _serve(self, sock: socket.socket) -> None:
+        try:
+            with contextlib.suppress(OSError, SlurmTfError), sock:
+                sock.settimeout(_ANSWER_SECONDS)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                _shake_hands(sock, authentication.Conversation(self._secret, authentication.COORDINATOR))
+                while sock.recv(1) == _PING:
+                    sock.sendall(_PING)
+                sock.sendall(_COUNT.pack(*_drain(sock)))
+                while sock.recv(_CHUNK):  # until the other side has read that
+                    pass
+        finally:
+            self._room.release()
+
+
+def take_part(
+    client: connections.Client, secret: bytes, allowed: Optional[Tuple[int, int]], deadline: float
+) -> authentication.Message:
+    """Do what the coordinator asks for (launch/nodes/preflight.py), until it says something else; return that.
+
+    Raises RegistrationError if that does not come by `deadline` (time.monotonic).
+    """
+    prober: Optional[Prober] = None
+    try:
+        while True:
+            message = client.next(deadline)
+            if message.get("do") != "probe":
+                return message
+            try:
+                prober = prober or Prober(secret, allowed)
+                said = _answer(prober, message)
+            except SlurmTfError as error:
+                said = {"error": error.found}
+            client.send({"is": "probed", "answer": said})
+    finally:
+        if prober:
+            prober.close()
+
+
+def _answer(prober: Prober, message: Mapping[str, Any]) -> Dict[str, Any]:
+    if message["what"] == "measure":
+        return prober.measure(message["host"], message["port"])
+    try:
+        if message["what"] == "open":
+            files.write_whole(message["file"], message["text"].encode())
+            return {"port": prober.port, "devices": _devices()}
+        return {"unseen": _unseen(message["files"], message["seconds"])}
+    except OSError as error:
+        return {"error": f"cannot use the run's folder: {error.strerror}"}
+
+
+def _unseen(expected: Mapping[str, Sequence[str]], seconds: float) -> List[str]:
+    """Return the nodes whose file does not hold its text within `seconds`: caches of network file systems take some."""
+    until = time.monotonic() + seconds
+    left = dict(expected)
+    while True:
+        left = {node: each for node, each in left.items() if _text(each[0]) != each[1]}
+        if not left or time.monotonic() > until:
+            return sorted(left)
+        time.sleep(_LOOK_AGAIN_SECONDS)
+
+
+def _text(path: str) -> Optional[str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(1000)
+    except OSError:
+        return None
+
+
+def _devices() -> Optional[int]:
+    """Return how many NVIDIA GPUs have a device file here; None where GPUs are of another make."""
+    names = os.listdir("/dev")
+    if "nvidiactl" not in names and ("kfd" in names or "dri" in names):
+        return None
+    return sum(1 for name in names if _DEVICE.fullmatch(name))
+
+
+def _shake_hands(sock: socket.socket, talk: authentication.Conversation) -> None:
+    """Prove the secret to each other. Raises AuthenticationError, or OSError if the other side leaves or is late.
+
+    Byte by byte as far as the other side may go on with what is no message.
+    """
+    until = time.monotonic() + _ANSWER_SECONDS
+    while True:
+        sock.sendall(talk.outgoing)
+        talk.outgoing.clear()
+        if talk.authenticated:
+            return
+        if time.monotonic() > until:
+            raise TimeoutError("no proof of the secret in time")
+        data = sock.recv(1)
+        if not data:
+            raise ConnectionError("it ended the connection")
+        talk.receive(data)
+
+
+def _ping(sock: socket.socket) -> float:
+    times: List[float] = []
+    until = time.monotonic() + _PING_SECONDS
+    while len(times) < _PINGS and time.monotonic() < until:
+        start = time.perf_counter()
+        sock.sendall(_PING)
+        if sock.recv(1) != _PING:
+            raise ConnectionError("it ended the connection")
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def _stream(sock: socket.socket) -> float:
+    """Send until the other side has had enough; return its bytes per second."""
+    sock.sendall(_STREAM)
+    zeros, sent = memoryview(bytes(_CHUNK)), 0
+    until = time.monotonic() + _STREAM_SECONDS + _ANSWER_SECONDS
+    sock.setblocking(False)
+    while True:
+        writing = [sock] if sent < _STREAM_BYTES else []
+        readable, writable, _ = select.select([sock], writing, [], max(0.0, until - time.monotonic()))
+        if readable:
+            break
+        if not writable:
+            raise TimeoutError("it takes nothing in")
+        sent += sock.send(zeros[: _STREAM_BYTES - sent])
+    sock.settimeout(_ANSWER_SECONDS)
+    count, seconds = _COUNT.unpack(_exactly(sock, _COUNT.size))
+    return float(count / max(seconds, 1e-6))
+
+
+def _drain(sock: socket.socket) -> Tuple[int, float]:
+    """Take in a stream; return its bytes, and their seconds."""
+    count, start = 0, time.perf_counter()
+    buffer = bytearray(_CHUNK)
+    while count < _STREAM_BYTES and time.perf_counter() - start < _STREAM_SECONDS:
+        got = sock.recv_into(buffer)
+        if not got:
+            raise ConnectionError("it ended the connection")
+        count += got
+    return count, time.perf_counter() - start
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = sock.recv(size - len(data))
+        if not more:
+            raise ConnectionError("it ended the connection")
+        data += more
+    return data

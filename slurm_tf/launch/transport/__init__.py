@@ -1,0 +1,1 @@
+"""Between coordinator and agents: messages, authenticated connections, ports, signals as something to read."""

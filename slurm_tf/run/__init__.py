@@ -1,0 +1,18 @@
+"""The record of a run on storage: its folder, its variables, its JSON files. Standard library, Python 3.9."""
+
+# what other rooms may import
+__all__ = [
+    "attempts",
+    "bad_nodes",
+    "checkpoint_folder",
+    "env",
+    "fault_request",
+    "folder",
+    "job_comment",
+    "lease",
+    "settings",
+    "straggler_report",
+    "submissions",
+    "succession",
+    "version",
+]

@@ -1,0 +1,156 @@
+"""How the attempts of a run went: attempts.json in its folder, written by the coordinator of each.
+
+An attempt is one incarnation of a job. One that was killed, or whose node died, has no end here.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Callable, List, Optional, Sequence, Set
+
+from slurm_tf import files
+from slurm_tf.errors import ProgressError, RunError
+from slurm_tf.run import lease
+from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.version import VERSION, check_version
+
+# Why an attempt ended: a signal's meaning, see launch/decide/termination.py.
+CANCEL, PREEMPTION, TIMEOUT, UNKNOWN = "cancel", "preemption", "timeout", "unknown"
+# After these a run goes on.
+GOES_ON = (PREEMPTION, TIMEOUT)
+# Why another attempt follows a bad end: the end was nobody's fault, or it was the program's.
+RETRY, FAILURE = "retry", "failure"
+_GOES_ON = (*GOES_ON, UNKNOWN, RETRY, FAILURE)
+# Of one that has not said how it ended.
+KILLED = "was killed, or its node died"
+# How many are kept.
+_KEPT = 1000
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt. Times are seconds since the epoch; `first` and `last` are steps of checkpoints that it committed.
+
+    `meaning`: why the run goes on after it, or "cancel"; "" if it ended by itself. `speaks`: its program told of its
+    checkpoints. `began`: when its first step was done, `saved`: when its last checkpoint was committed.
+    """
+
+    id: str
+    job: str
+    started: float
+    ended: Optional[float] = None
+    meaning: str = ""
+    code: Optional[int] = None
+    reason: str = ""
+    first: Optional[int] = None
+    last: Optional[int] = None
+    speaks: bool = False
+    began: Optional[float] = None
+    saved: Optional[float] = None
+
+
+def fruitless(attempts: Sequence[Attempt], jobs: Set[str]) -> int:
+    """Return how many attempts, up to the last one, have in a row committed no checkpoint of a new step.
+
+    `jobs`: the last one's job and those that it follows; another job is a new beginning, as is an end without a future.
+    An interrupted program that never tells of checkpoints may have written some.
+    """
+    speaks = any(each.speaks for each in attempts)
+    count, newest = 0, -1
+    for each in attempts:
+        last = -1 if each.last is None else each.last
+        if each.job not in jobs or last > newest or not (each.ended is None or each.meaning in _GOES_ON):
+            count = 0
+        elif speaks or each.meaning in (RETRY, FAILURE):
+            count += 1
+        newest = max(newest, last)
+    return count
+
+
+def check(attempts: Sequence[Attempt], jobs: Set[str], most: int) -> None:
+    """Raise ProgressError if so many attempts in a row were fruitless."""
+    count = fruitless(attempts, jobs)
+    if count >= most:
+        ends = [each.reason or KILLED for each in attempts[-count:]]
+        raise ProgressError(
+            f"{count} attempts in a row committed no new checkpoint; the last one: {ends[-1]}",
+            "a checkpoint in each",
+            "shorten checkpoint.every, or ask for more time; retry.fruitless says how many such attempts may be",
+        )
+
+
+def read(folder: RunFolder) -> List[Attempt]:
+    """Return all attempts, oldest first. Raises RunError or OSError."""
+    try:
+        with open(folder.attempts, encoding="utf-8") as file:
+            values = json.load(file)
+        check_version(values["contract"], folder.attempts)
+        return [Attempt(**row) for row in values["attempts"]]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{folder.attempts} cannot be read ({error})", "the file that attempts wrote") from error
+
+
+class AttemptRecorder:
+    """The attempt that runs, and those before it."""
+
+    def __init__(self, folder: RunFolder, name: str, job: str, say: Callable[[str], None]) -> None:
+        """`name`: of the attempt; `say`: told when the file cannot be written. Raises RunError or OSError."""
+        self._folder, self._say, self._failed = folder, say, False
+        self.former = [each for each in read(folder) if each.id != name]
+        self.own = Attempt(name, job, time.time())
+        self._write()
+
+    @property
+    def all(self) -> List[Attempt]:
+        """All attempts, this one last."""
+        return [*self.former, self.own]
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the run's program tells of its checkpoints."""
+        return any(each.speaks for each in self.all)
+
+    @property
+    def has_new_checkpoint(self) -> bool:
+        """Whether this attempt committed a step that none before it had."""
+        former = max((each.last for each in self.former if each.last is not None), default=-1)
+        return self.own.last is not None and self.own.last > former
+
+    def heard(self) -> None:
+        """Take in that the program tells of its checkpoints."""
+        if not self.own.speaks:
+            self.own = replace(self.own, speaks=True)
+            self._write()
+
+    def trains(self) -> None:
+        """Take in that a step is done."""
+        if self.own.began is None:
+            self.own = replace(self.own, began=time.time())
+            self._write()
+
+    def committed(self, step: int) -> None:
+        """Take in that the checkpoint of `step` is on storage."""
+        first = step if self.own.first is None else self.own.first
+        self.own = replace(self.own, speaks=True, first=first, last=step, saved=time.time())
+        self._write()
+
+    def ended(self, meaning: str, code: int, reason: str) -> None:
+        """Take in the end of the attempt."""
+        self.own = replace(self.own, ended=time.time(), meaning=meaning, code=code, reason=reason)
+        self._write()
+
+    def _write(self) -> None:
+        """Write the file, unless another attempt adds to it by now. Training goes on where that fails: a full disk."""
+        if not lease.is_ours(self._folder, self.own.id):
+            return
+        rows = [asdict(each) for each in self.all[-_KEPT:]]
+        try:
+            files.write_whole(
+                self._folder.attempts, json.dumps({"contract": VERSION, "attempts": rows}, indent=1).encode()
+            )
+        except OSError as error:
+            if not self._failed:
+                self._say(f"cannot write {self._folder.attempts}: {error.strerror}")
+            self._failed = True

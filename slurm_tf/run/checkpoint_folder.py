@@ -1,0 +1,278 @@
+"""A folder of checkpoints in which each is whole or not there. Standard library only.
+
+    checkpoints/
+      step-0000000400/            a committed checkpoint
+        data-00000-of-00001, ...  as TensorFlow wrote them
+        data-position, ...        what else the program wants to keep: `extras`
+        MANIFEST.json             their names and sizes, and a checksum of each tensor and of each extra file
+      latest                      the name of the newest; a hint for people and tools
+      step-0000000500-x7_temp/    being written, or left by a writer that died
+
+A checkpoint is written aside, every file flushed by the node that wrote it, the manifest last; then the folder is
+renamed to its final name, and `latest` replaced by another rename. Readers trust manifests alone: the newest whole one
+is found when `latest` is stale, and also when the newest is torn.
+
+One writer at a time: that of the attempt that has the run's lease. A writer reads the lease again before all that
+others see (`fence`). Should it be stopped between that and a rename, the next attempt has removed what it was about to
+rename (`sweep`), whose name is never used again: the rename fails.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+import zlib
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
+
+from slurm_tf import files
+from slurm_tf.errors import CheckpointError, FencedError
+from slurm_tf.run.folder import RunFolder
+
+MANIFEST = "MANIFEST.json"
+POINTER = "latest"
+TEMP = "_temp"
+_VERSION = 1
+_NAME = re.compile(r"step-(\d{10,})", re.ASCII)
+
+Fence = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A committed checkpoint whose files have the sizes that its manifest says."""
+
+    path: str
+    step: int
+    manifest: Mapping[str, Any]
+
+    @property
+    def prefix(self) -> str:
+        """TensorFlow's name for the checkpoint."""
+        return os.path.join(self.path, "checkpoint")
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(self.manifest["files"].values())
+
+    def read(self, name: str) -> Optional[bytes]:
+        """Return the bytes of an extra file, None if the checkpoint has none of that name.
+
+        Raises CheckpointError if they are not those that were written, OSError if they cannot be read.
+        """
+        checksum = self.manifest.get("extras", {}).get(name)
+        if checksum is None:
+            return None
+        with open(os.path.join(self.path, name), "rb") as file:
+            data = file.read()
+        if zlib.crc32(data) != checksum:
+            raise CheckpointError(f"{name} of {self.path} is damaged")
+        return data
+
+    def check_extras(self) -> None:
+        """Raise CheckpointError or OSError unless every extra file is as it was written."""
+        for name in self.manifest.get("extras", {}):
+            self.read(name)
+
+
+# --- writing ---
+
+
+def no_fence() -> None:
+    """Let everything through: outside of a run nobody else writes."""
+
+
+def fence(run_folder: str, attempt: str, step: int = 0) -> Fence:
+    """Return what raises FencedError once the run's lease is not that of the attempt's `step`.
+
+    It raises OSError if the lease cannot be read.
+    """
+    if not (run_folder and attempt):
+        return no_fence
+    path = RunFolder(run_folder).lease
+
+    def check() -> None:
+        # opened anew each time, which has an NFS client ask its server
+        try:
+            with open(path, encoding="utf-8") as file:
+                values = json.load(file)
+            holder = values["attempt"]
+            later = values.get("step", 0) if holder == attempt else step
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            holder, later = "nobody that can be read", step
+        if later != step:
+            raise FencedError(f"{path} names step {later} of attempt {attempt}, this is step {step}", "the newest step")
+        if holder != attempt:
+            raise FencedError(
+                f"another attempt has taken over: {path} names {holder}, this is {attempt}",
+                "the lease of the run, to write a checkpoint",
+                "nothing: the other attempt goes on from the last checkpoint",
+            )
+
+    return check
+
+
+def begin(folder: str, step: int, fence: Fence = no_fence) -> str:
+    """Make the folder to write the checkpoint of `step` into, beside the committed ones; return TensorFlow's prefix.
+
+    Raises OSError or FencedError.
+    """
+    fence()
+    return os.path.join(tempfile.mkdtemp(TEMP, f"{_name(step)}-", folder), "checkpoint")
+
+
+def finish(
+    prefix: str,
+    step: int,
+    tensors: Mapping[str, int],
+    flush: Callable[[str], None],
+    extras: Mapping[str, bytes] = {},
+    fence: Fence = no_fence,
+) -> Committed:
+    """Commit what was written at `prefix`, and `extras` as files beside it; return the checkpoint.
+
+    `tensors`: checksum of each tensor; `flush` has every node flush its own files of the folder that it is given.
+    Raises OSError or FencedError, and leaves the older checkpoints as they are.
+    """
+    aside = os.path.dirname(prefix)
+    folder = os.path.dirname(aside)
+    for name, data in extras.items():
+        with open(os.path.join(aside, name), "xb") as file:
+            file.write(data)
+    file_mode, folder_mode = _modes(folder)
+    names = sorted(os.listdir(aside))
+    for name in names:
+        os.chmod(os.path.join(aside, name), file_mode)
+    flush(aside)
+    manifest = {
+        "version": _VERSION,
+        "step": step,
+        "written": time.time(),
+        "files": {name: os.path.getsize(os.path.join(aside, name)) for name in names},
+        "crc32c": dict(tensors),
+        "extras": {name: zlib.crc32(data) for name, data in extras.items()},
+    }
+    files.write_whole(os.path.join(aside, MANIFEST), json.dumps(manifest, indent=1).encode(), file_mode)
+    os.chmod(aside, folder_mode)
+    final = os.path.join(folder, _name(step))
+    fence()
+    _put(aside, final)
+    files.sync(folder)
+    files.write_whole(os.path.join(folder, POINTER), f"{os.path.basename(final)}\n".encode(), file_mode, fence)
+    return Committed(final, step, manifest)
+
+
+def abandon(prefix: str) -> None:
+    """Remove what was written at `prefix`: on a full disk it would be in the way of the next one."""
+    shutil.rmtree(os.path.dirname(prefix), ignore_errors=True)
+
+
+def prune(folder: str, keep: int, fence: Fence = no_fence) -> None:
+    """Remove all but the newest `keep` whole checkpoints, and torn ones older than those.
+
+    Raises OSError or FencedError.
+    """
+    names = _names(folder)
+    kept = [checkpoint.step for _, checkpoint in zip(range(keep), complete(folder))]
+    fence()
+    for step, name in names:
+        if len(kept) == keep and step < kept[-1]:
+            _remove(os.path.join(folder, name))
+
+
+def sweep(folder: str, fence: Fence = no_fence) -> None:
+    """Remove what writers that died have left, or that were stopped. Raises OSError or FencedError."""
+    names = [name for name in os.listdir(folder) if name.endswith(TEMP)]
+    fence()  # what is there by now was not written under a later lease
+    for name in names:
+        _remove(os.path.join(folder, name))
+
+
+def flush_files(folder: str) -> None:
+    """Flush every file of `folder`, and its entries, from this node. Raises OSError."""
+    for name in os.listdir(folder):
+        files.sync(os.path.join(folder, name))
+    files.sync(folder)
+
+
+def _modes(folder: str) -> Tuple[int, int]:
+    """Return the modes of the files and folders in `folder`."""
+    return (files.SHARED_FILE, files.SHARED_FOLDER) if files.is_shared(folder) else (0o600, 0o700)
+
+
+def _put(aside: str, final: str) -> None:
+    """Give a folder its final name, in the place of a damaged one: nobody would write that again."""
+    try:
+        os.rename(aside, final)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    else:
+        return
+    damaged = _unused(final)
+    os.rename(final, damaged)
+    try:
+        os.rename(aside, final)
+    except OSError:
+        # another attempt has removed ours since, so this may be its own
+        os.rename(damaged, final)
+        raise
+
+
+def _remove(path: str) -> None:
+    """Remove a file or a folder at once, as others see it: no reader may see half of it, and no writer rename it."""
+    doomed = _unused(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, doomed)
+        shutil.rmtree(doomed) if os.path.isdir(doomed) else os.unlink(doomed)
+
+
+def _unused(path: str) -> str:
+    return f"{path}.{os.urandom(4).hex()}{TEMP}"
+
+
+# --- reading ---
+
+
+def complete(folder: str, report: Callable[[str], None] = lambda _: None) -> Iterator[Committed]:
+    """Yield the whole checkpoints of `folder`, newest first; `report` gets a line about each that is not."""
+    for _, path, found in listed(folder):
+        if isinstance(found, Committed):
+            yield found
+        else:
+            report(f"checkpoint {path} is left out: {found}")
+
+
+def listed(folder: str) -> Iterator[Tuple[int, str, Union[Committed, str]]]:
+    """Yield step and path of each checkpoint of `folder`, newest first, with it, or with why it is not whole.
+
+    Opens one file a checkpoint.
+    """
+    for step, name in sorted(_names(folder), reverse=True):
+        path = os.path.join(folder, name)
+        try:
+            with open(os.path.join(path, MANIFEST), encoding="utf-8") as file:
+                manifest = json.load(file)
+            sizes: Dict[str, int] = manifest["files"]
+            wrong = [each for each, size in sizes.items() if os.path.getsize(os.path.join(path, each)) != size]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            yield step, path, str(error)
+            continue
+        if wrong or manifest.get("version") != _VERSION or manifest.get("step") != step:
+            yield step, path, f"{', '.join(wrong) or MANIFEST} is not what was written"
+        else:
+            yield step, path, Committed(path, step, manifest)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:010}"
+
+
+def _names(folder: str) -> List[Tuple[int, str]]:
+    matches = [_NAME.fullmatch(name) for name in os.listdir(folder)]
+    return [(int(match[1]), match[0]) for match in matches if match]

@@ -1,0 +1,49 @@
+"""Every environment variable that one stage of a job sets for the next. Standard library, Python 3.9."""
+
+# --- coordinator -> agent, in the environment of the step ---
+# "host,host,...:port", the addresses to try in this order
+COORDINATOR = "SLURM_TF_COORDINATOR"
+# seconds until which an agent must have found its coordinator
+REGISTER_TIMEOUT = "SLURM_TF_REGISTER_TIMEOUT"
+# hexadecimal, 32 bytes; the agent takes it out of the program's environment
+SECRET = "SLURM_TF_SECRET"
+
+# the job file's [env], as JSON: set for the program alone, so that it cannot break the launcher's own Python
+PROGRAM_ENV = "SLURM_TF_PROGRAM_ENV"
+
+# --- user -> doors without a coordinator (launch/direct/direct_launch.py), beside REGISTER_TIMEOUT and STRATEGY ---
+ROLES = "SLURM_TF_ROLES"  # "chief=1,ps=1,worker=3", in rank order
+EXCHANGE = "SLURM_TF_EXCHANGE"  # the folder where the tasks meet
+PORTS = "SLURM_TF_PORTS"  # "20000-20999"; for an agent too, as a site's TaskProlog may give each user ports
+INTERFACE = "SLURM_TF_INTERFACE"
+GPU_SHARING = "SLURM_TF_GPU_SHARING"  # "split" or "all"
+# and SLURM_TF_PYTHON, which only the shell script of a TaskProlog reads (submit/task_prolog.py)
+
+# --- agent -> program, beside TF_CONFIG ---
+CONTRACT = "SLURM_TF_CONTRACT"  # VERSION
+RUN = "SLURM_TF_RUN"  # the run's name
+RUN_FOLDER = "SLURM_TF_RUN_FOLDER"
+STRATEGY = "SLURM_TF_STRATEGY"
+TASK = "SLURM_TF_TASK"  # "worker:0", also where there is no TF_CONFIG
+ATTEMPT = "SLURM_TF_ATTEMPT"  # as in the run's lease: "12_3.0" is the first incarnation of job 12_3
+STEP = "SLURM_TF_STEP"  # how many steps the attempt has had before this one, as in the run's lease
+RESTARTS = "SLURM_TF_RESTARTS"  # how often this task was started again in its allocation
+CHECKPOINT_FOLDER = "SLURM_TF_CHECKPOINT_FOLDER"
+CHECKPOINT_EVERY = "SLURM_TF_CHECKPOINT_EVERY"  # seconds; absent if steps or costs decide
+CHECKPOINT_MTBF = "SLURM_TF_CHECKPOINT_MTBF"  # mean seconds between interruptions, where the interval is chosen by it
+CHECKPOINT_EVERY_STEPS = "SLURM_TF_CHECKPOINT_EVERY_STEPS"
+CHECKPOINT_KEEP = "SLURM_TF_CHECKPOINT_KEEP"
+ACCUMULATE = "SLURM_TF_ACCUMULATE"  # these four: the job file's [train]
+MIXED_PRECISION = "SLURM_TF_MIXED_PRECISION"
+BYTES_PER_PACK = "SLURM_TF_BYTES_PER_PACK"
+COLLECTIVE = "SLURM_TF_COLLECTIVE"
+EXPORT_FOLDER = "SLURM_TF_EXPORT_FOLDER"
+TENSORBOARD_FOLDER = "SLURM_TF_TENSORBOARD_FOLDER"
+# number of an inherited socket: lines of JSON between the program and its agent, see launch/agent/agent.py
+CONTROL_FD = "SLURM_TF_CONTROL_FD"
+# exit code of a program that was told to save and to end: EX_TEMPFAIL of sysexits.h
+INTERRUPTED = 75
+
+# Never in a job's [env]: what Slurm and the launcher decide.
+RESERVED_PREFIXES = ("SLURM_", "SLURMD_")
+RESERVED = ("TF_CONFIG", "CUDA_VISIBLE_DEVICES")

@@ -1,0 +1,124 @@
+"""What the coordinator must know about the plan: launch.json in a run's folder. Standard library, Python 3.9."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from slurm_tf.errors import RunError
+from slurm_tf.run.env import INTERRUPTED
+from slurm_tf.run.version import VERSION, check_version
+
+
+@dataclass(frozen=True)
+class RoleSettings:
+    """One role of the plan. `gpus` is how many each task is to get; None: some, as many as its node divides."""
+
+    name: str
+    count: int
+    gpus: Optional[int] = 0
+
+
+@dataclass(frozen=True)
+class RetrySettings:
+    """When a run goes on after a bad end, by exit code; codes in neither list are retried `unknown` times.
+
+    `fruitless`: so many attempts in a row without a new checkpoint end the run. `wait`: seconds before the first retry.
+    """
+
+    permanent: Tuple[int, ...] = ()
+    retryable: Tuple[int, ...] = (INTERRUPTED,)
+    unknown: int = 0
+    fruitless: int = 3
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """How long a program may make no progress, in seconds; 0: for ever. See launch/decide/hangs.py.
+
+    `coordinator`: how long that may say nothing to an agent. `straggler_factor`: so many times slower than others is
+    slow, 0: never; `straggler_time`: after so many seconds.
+    """
+
+    step: float = 0.0
+    compile: float = 0.0
+    evaluate: float = 0.0
+    output: float = 0.0
+    coordinator: float = 0.0
+    straggler_factor: float = 0.0
+    straggler_time: float = 60.0
+
+
+@dataclass(frozen=True)
+class LaunchSettings:
+    """What the coordinator must know about the plan; times in seconds.
+
+    `preflight_factor`: by what factor a node may be slower than others; `preflight_mpi`: the Python of the MPI step.
+    `train`: variables for slurm_tf.train. `points`: of an array, the values of each task by its index; `point`: the
+    values of this run. `horovod`: its controller, "" under another strategy. `checkpoint_mtbf`: mean time between
+    failures of one node, where the interval between checkpoints is chosen by it.
+
+    `warning`: the signal of the job's --signal, "USR1", and how long before the limit it comes. `checkpoint_signal`:
+    what a program that does not use slurm_tf.train saves at, "" for none. `goes_on`: whether what is interrupted does.
+    """
+
+    run: str
+    local: bool
+    strategy: str
+    roles: Tuple[RoleSettings, ...]
+    env: Mapping[str, str]
+    cluster_flags: bool
+    gpu_sharing: str
+    max_restarts: int
+    register_timeout: float
+    wait: float
+    kill_wait: float
+    ports: Optional[Tuple[int, int]]
+    coordinator_ports: Optional[Tuple[int, int]]
+    interface: str
+    checkpoint_every: Optional[float]
+    checkpoint_every_steps: Optional[int]
+    checkpoint_keep: int
+    preflight: bool = False
+    preflight_factor: float = 4.0
+    preflight_mpi: str = ""
+    train: Mapping[str, str] = field(default_factory=dict)
+    point: Mapping[str, str] = field(default_factory=dict)
+    points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    horovod: str = ""
+    checkpoint_mtbf: Optional[float] = None
+    warning: Tuple[str, float] = ("", 0.0)
+    checkpoint_signal: str = ""
+    goes_on: bool = True
+    retry: RetrySettings = RetrySettings()
+    watch: WatchSettings = WatchSettings()
+
+    def of_point(self, index: int) -> "LaunchSettings":
+        """Return the settings of one task of the array. Raises RunError."""
+        if str(index) not in self.points:
+            raise RunError(f"run {self.run} has no point {index}", f"one of {', '.join(self.points)}")
+        return replace(self, run=f"{self.run}/{index}", point=self.points[str(index)], points={})
+
+    def to_json(self) -> str:
+        """Return the text of the settings file."""
+        return json.dumps({"contract": VERSION, **asdict(self)}, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "LaunchSettings":
+        """Return the settings that `text` holds; RunError if another version wrote them."""
+        values: Dict[str, Any] = json.loads(text)
+        check_version(values.pop("contract", "none"), "launch.json")
+        values["roles"] = tuple(RoleSettings(**role) for role in values["roles"])
+        for name in ("ports", "coordinator_ports"):
+            values[name] = tuple(values[name]) if values[name] else None
+        values["warning"] = tuple(values["warning"])
+        retry = values["retry"]
+        lists = {name: tuple(retry[name]) for name in ("permanent", "retryable")}
+        values["retry"] = RetrySettings(**{**retry, **lists})
+        values["watch"] = WatchSettings(**values["watch"])
+        return cls(**values)
+
+    @property
+    def tasks(self) -> List[Tuple[str, int]]:
+        """(role, index) of every task, in rank order."""
+        return [(role.name, index) for role in self.roles for index in range(role.count)]

@@ -1,1 +1,0 @@
-"""The only door to Slurm: what it prints, and what to call."""

@@ -1,0 +1,89 @@
+"""What Slurm bills a job in each partition: TRESBillingWeights.
+
+Source: slurm.conf(5); seen on Slurm 22.05.8: typed GPUs count beside GPUs of any type, and the sum is cut to a whole
+number.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from slurm_tf.slurm import client
+
+_WEIGHT = re.compile(r"(?P<name>[^=,]+)=(?P<number>[-+]?(\d+\.?\d*|\.\d+))(?P<unit>[KMGTP]?)", re.ASCII | re.IGNORECASE)
+_UNITS = " KMGTP"
+_GPU = "gres/gpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """What one job holds; memory in MiB. None is unknown; `gpu_type` "": one of any."""
+
+    cpus: int | None
+    memory: int | None
+    nodes: int | None
+    gpus: int | None
+    gpu_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The weights of one partition by lower-case TRES: of memory for a MiB."""
+
+    by_tres: Mapping[str, float] = field(default_factory=dict)
+
+    def billing(self, amounts: Amounts) -> int | None:
+        """Return what a job with `amounts` is billed at most; None where an amount that counts is not known."""
+        counts = {"cpu": amounts.cpus, "mem": amounts.memory, "node": amounts.nodes, _GPU: amounts.gpus}
+        terms = [(weight, counts.get(name)) for name, weight in self.by_tres.items() if not name.startswith(f"{_GPU}:")]
+        terms.append((self._of_type(amounts.gpu_type), amounts.gpus))
+        if any(weight and count is None for weight, count in terms):
+            return None
+        total = sum(weight * count for weight, count in terms if weight and count is not None)
+        return int(total) if total >= 0 else None
+
+    def _of_type(self, gpu_type: str) -> float:
+        """Return what a GPU's type adds; of GPUs of any type, the most that one may add."""
+        types = {name.partition(":")[2]: weight for name, weight in self.by_tres.items() if name.startswith(f"{_GPU}:")}
+        return types.get(gpu_type.lower(), 0.0) if gpu_type else max([0.0, *types.values()])
+
+
+def weights() -> Mapping[str, Weights]:
+    """Ask Slurm for the weights of its partitions, those that have some; "" is the default partition.
+
+    Raises SchedulerError.
+    """
+    partitions = client.run(["scontrol", "--all", "--oneliner", "show", "partition"]).stdout
+    return parse(partitions, client.run(["scontrol", "show", "config"]).stdout)
+
+
+def parse(partitions: str, config: str) -> Mapping[str, Weights]:
+    """Return what `weights` returns from what Slurm printed; nothing where PriorityFlags has another rule than sums."""
+    flags = re.search(r"^PriorityFlags\s*=(.*)", config, re.MULTILINE)
+    if flags is None or "MAX_TRES" in flags[1]:
+        return {}
+    found = {}
+    for line in partitions.splitlines():
+        words = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        each = _weights(words.get("TRESBillingWeights", ""))
+        if each is None:
+            continue
+        found[words["PartitionName"]] = each
+        if words.get("Default") == "YES":
+            found[""] = each
+    return found
+
+
+def _weights(text: str) -> Weights | None:
+    """Return the weights that `text` says, None if there are none or one cannot be read."""
+    matches = [_WEIGHT.fullmatch(each) for each in text.split(",")]
+    known = [match for match in matches if match]
+    if len(known) < len(matches):
+        return None
+    return Weights({match["name"].lower(): float(match["number"]) / _scale(match) for match in known})
+
+
+def _scale(match: "re.Match[str]") -> int:
+    """Return by what a weight's suffix divides it: memory and burst buffers are counted in MiB, all else in ones."""
+    base = "M" if match["name"].lower().startswith(("mem", "bb/")) else " "
+    return int(1024 ** max(0, _UNITS.index(match["unit"].upper() or " ") - _UNITS.index(base)))

@@ -1,0 +1,107 @@
+"""Slurm's node list expressions, in Slurm's own order and with duplicates kept, because ranks follow that order.
+
+The libraries for this (ClusterShell, python-hostlist) sort or fold the names, so this room has its own. It runs on
+Python 3.9.
+"""
+
+import itertools
+import re
+from typing import Iterable, Iterator, List, Tuple
+
+from slurm_tf.errors import HostlistError
+
+# Slurm refuses a larger range: MAX_RANGE in src/common/hostlist.c.
+MAX_RANGE = 65536
+# No cluster is larger; a product of ranges past this is a mistake or an attack on our memory.
+MAX_NAMES = 1 << 20
+
+_NEEDED = 'a Slurm node list such as "n[1-3,07],gpu4"'
+_NO_NODES = ("", "(null)")
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?", re.ASCII)
+_PIECE = re.compile(r"[^\[\]]+|\[[^\[\]]*\]")
+_COUNT = re.compile(r"(\d{1,9})(?:\(x(\d{1,9})\))?", re.ASCII)
+
+
+def expand(text: str) -> Tuple[str, ...]:
+    """Return every node name of `text` in Slurm's order, duplicates kept; () for "" and "(null)".
+
+    Commas and blanks part the names; several ranges in a name are dimensions, the last varying fastest; a suffix after
+    a range is legal from Slurm 23.11. Raises HostlistError, whose `part` is the faulty piece.
+    """
+    if text.strip() in _NO_NODES:
+        return ()
+    names: List[str] = []
+    for part in _split(text):
+        names += _expand_part(part, MAX_NAMES - len(names))
+    return tuple(names)
+
+
+def extend(text: str, names: Iterable[str]) -> str:
+    """Return the node list `text` with those of `names` that are not in it, as sbatch's --exclude takes it."""
+    try:
+        known = set(expand(text))
+    except HostlistError:  # sbatch also takes the path of a file of names
+        known = set()
+    return ",".join([*([text] if text else []), *(name for name in sorted(names) if name not in known)])
+
+
+def counts(text: str) -> Tuple[int, ...]:
+    """Return one number a node for SLURM_TASKS_PER_NODE and its like: "2(x3),1" gives (2, 2, 2, 1).
+
+    Raises HostlistError, whose `part` is the faulty piece.
+    """
+    numbers: List[int] = []
+    for part in text.split(","):
+        match = _COUNT.fullmatch(part)
+        repeat = int(match[2] or 1) if match else 0
+        if match is None or not 0 < repeat <= MAX_NAMES - len(numbers):
+            raise HostlistError(f"found {part!r} in {text!r}", 'counts a node such as "2(x3),1"', part)
+        numbers += [int(match[1])] * repeat
+    return tuple(numbers)
+
+
+def _split(text: str) -> Iterator[str]:
+    """Yield the parts between commas and blanks that stand outside brackets."""
+    part, inside = "", False
+    for character in text + ",":
+        if character in "[]":
+            if inside == (character == "["):
+                raise _error(text, part + character)
+            inside = not inside
+        if not inside and (character == "," or character.isspace()):
+            if part:
+                yield part
+            part = ""
+        else:
+            part += character
+    if inside:
+        raise _error(text, part[:-1])
+
+
+def _expand_part(part: str, room: int) -> List[str]:
+    dimensions: List[List[str]] = []
+    size = 1
+    for piece in _PIECE.findall(part):
+        dimensions.append(_ranges(piece, part) if piece.startswith("[") else [piece])
+        size *= len(dimensions[-1])
+    if size > room:
+        raise HostlistError(f"found {part!r}, which names {size} nodes", f"{MAX_NAMES} at most", part)
+    return ["".join(pieces) for pieces in itertools.product(*dimensions)]
+
+
+def _ranges(bracket: str, part: str) -> List[str]:
+    numbers: List[str] = []
+    for text in bracket[1:-1].split(","):
+        match = _RANGE.fullmatch(text.strip())
+        if match is None:
+            raise _error(part, text or bracket)
+        low, high, width = int(match[1]), int(match[2] or match[1]), len(match[1])
+        if not low <= high < low + MAX_RANGE - len(numbers):
+            needed = f"a range that rises and holds {MAX_RANGE} nodes at most"
+            raise HostlistError(f"found {text!r} in {part!r}", needed, text)
+        numbers += [f"{number:0{width}}" for number in range(low, high + 1)]
+    return numbers
+
+
+def _error(text: str, part: str) -> HostlistError:
+    return HostlistError(f"found {part!r} in {text!r}", _NEEDED, part)

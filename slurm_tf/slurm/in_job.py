@@ -1,0 +1,307 @@
+"""Slurm as the job itself asks it: what is to become of this job, of a former one, and a future for it.
+
+Commands run beside the coordinator's loop (`Question`), by absolute path, bounded in time.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Optional, Sequence
+
+from slurm_tf import units
+from slurm_tf.errors import HostlistError, UnitError
+from slurm_tf.slurm import hostlist
+
+_SECONDS = 15.0
+# Stay: they say which Slurm. All else of an enclosing job would be taken for the new one's.
+_KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
+_ENCLOSING = ("SLURM_", "SLURMD_", "PMI_", "PMI", "PMIX_", "OMPI_", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
+              "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK", "TF_CONFIG")  # fmt: skip
+# Not about the job, but about how sbatch itself behaves; the others are in the script, where the command line outranks
+# them. SBATCH_WAIT is slurm-tf's to obey.
+_FOR_SBATCH = ("SBATCH_DEBUG", "SBATCH_EXPORT", "SBATCH_IGNORE_PBS", "SBATCH_WAIT4SWITCH")
+# What a user configures slurm-tf with; other variables with this prefix are what a run tells its program.
+_OWN = ("SLURM_TF_SITE", "SLURM_TF_RUNS", "SLURM_TF_PATH", "SLURM_TF_CLIENT", "SLURM_TF_DEBUG")
+# Options of commands other than sbatch.
+_OPTIONS = ("SQUEUE_", "SINFO_", "SBATCH_")
+# Of squeue's fields these tell a preemption from a cancel: a job that is cancelled, requeued or preempted is COMPLETING
+# in all three cases, and only one that is preempted has a PreemptTime (22.05.8).
+_FIELDS = ("State", "PreemptTime", "EndTime", "StartTime", "TimeLimit", "RestartCnt", "exit_code")
+_UNKNOWN_JOB = "Invalid job id specified"
+_WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
+_ENDED = (
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
+    "TIMEOUT",
+)  # fmt: skip
+# Of sinfo's states: nodes on which nothing starts until somebody has seen to them.
+_UNFIT = ("down", "drained", "draining", "fail", "failing", "error")
+# So much of what an administrator wrote.
+_WHY = 200
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said. `code`: its exit code, None if it did not end in time or could not be started."""
+
+    code: Optional[int]
+    output: str
+    errors: str
+
+    @property
+    def words(self) -> str:
+        """Why it failed, in its own words."""
+        last = (self.errors.strip() or self.output.strip()).splitlines()[-1:]
+        return "no answer in time" if self.code is None and not last else (last or [f"exit code {self.code}"])[0]
+
+
+class Question:
+    """A command of Slurm's that runs while others are seen to."""
+
+    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], seconds: float = _SECONDS) -> None:
+        """Start the command with what belongs to it of `environ`."""
+        self._until = time.monotonic() + seconds
+        self._output, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - `_close`
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        self._answer: Optional[Answer] = None
+        program = shutil.which(argv[0], path=environ.get("PATH", os.defpath))
+        if program is None:
+            self._close(None, f"no {argv[0]} in PATH on {os.uname().nodename}")
+            return
+        try:
+            self._process = subprocess.Popen(
+                [program, *argv[1:]], env=_environ(argv[0], environ), stdin=subprocess.DEVNULL, stdout=self._output,
+                stderr=self._errors, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            self._close(None, f"cannot start {program}: {error.strerror}")
+
+    def answer(self) -> Optional[Answer]:
+        """Return what it said, None while it runs; it is ended when its time is over."""
+        if self._answer is None and self._process is not None:
+            code = self._process.poll()
+            if code is not None:
+                self._close(code)
+            elif time.monotonic() >= self._until:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+                self._close(None)
+        return self._answer
+
+    def wait(self) -> Answer:
+        """Return what it said, when it has."""
+        while True:
+            answer = self.answer()
+            if answer is not None:
+                return answer
+            time.sleep(0.02)
+
+    def _close(self, code: Optional[int], problem: str = "") -> None:
+        texts = []
+        for file in (self._output, self._errors):
+            file.seek(0)
+            texts.append(file.read().decode("utf-8", "replace"))
+            file.close()
+        self._answer = Answer(code, texts[0], problem or texts[1])
+
+
+def ask(command: Sequence[str], environ: Mapping[str, str]) -> Answer:
+    """Return what Slurm says to a command. A signal that Slurm sends to all of the job ends such commands as well."""
+    answer = Question(command, environ).wait()
+    if answer.code is not None and answer.code < 0:
+        answer = Question(command, environ).wait()
+    return answer
+
+
+def environ_for_sbatch(environ: Mapping[str, str]) -> Dict[str, str]:
+    """Return the environment to submit from: the user's own, without what an enclosing job or run left in it."""
+    inside = "SLURM_JOB_ID" in environ
+    return {name: value for name, value in environ.items() if _is_kept(name, inside)}
+
+
+def _is_kept(name: str, inside: bool) -> bool:
+    if name in _KEPT or name in _OWN or name in _FOR_SBATCH:
+        return True
+    return not name.startswith(("SBATCH_", "SLURM_TF_")) and not (inside and name.startswith(_ENCLOSING))
+
+
+def _environ(command: str, environ: Mapping[str, str]) -> Dict[str, str]:
+    """Return the environment for a command; to one that asks, times are seconds of the epoch, in no other format."""
+    if command == "sbatch":
+        return environ_for_sbatch(environ)
+    kept = {name: value for name, value in environ.items() if not name.startswith(_OPTIONS)}
+    return {**kept, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C.UTF-8"}
+
+
+def own_id(environ: Mapping[str, str]) -> str:
+    """Return the job's id as Slurm's commands take it: of an array, that of this task; "" outside of a job."""
+    array, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
+    if array and task:
+        return f"{array}_{task}"
+    return environ.get("SLURM_HET_JOB_ID") or environ.get("SLURM_JOB_ID", "")
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """What squeue says of a job. `state`: "" if it did not say; "gone" if slurmctld knows no such job.
+
+    `preempted`: Slurm has decided to preempt it. `ends`: when its time is over, by its limit or by
+    the grace time of its preemption, seconds of the epoch. `restarts`: how often it was put back into the queue.
+    `killed`: a signal has ended its batch script.
+    """
+
+    state: str
+    preempted: bool = False
+    ends: Optional[float] = None
+    problem: str = ""
+    restarts: int = 0
+    killed: bool = False
+
+    @property
+    def is_known(self) -> bool:
+        """Whether Slurm answered."""
+        return bool(self.state)
+
+    @property
+    def lives(self) -> bool:
+        """Whether tasks of the job may run; true of a state that nobody has told us about."""
+        return self.state not in (*_WAITING, *_ENDED, "gone")
+
+
+def job_status_command(job: str) -> List[str]:
+    """Return what asks for the standing of a job."""
+    return [
+        "squeue",
+        "--noheader",
+        f"--jobs={job}",
+        "--states=all",
+        "--Format=" + ",".join(f"{name}:30" for name in _FIELDS),
+    ]
+
+
+def job_status(answer: Answer) -> JobStatus:
+    """Return what squeue's answer says; of a heterogeneous job, of all its components together."""
+    if answer.code != 0:
+        return JobStatus("gone") if _UNKNOWN_JOB in answer.errors else JobStatus("", problem=answer.words)
+    rows = [line.split() for line in answer.output.splitlines() if len(line.split()) == len(_FIELDS)]
+    if not rows:
+        return JobStatus("gone")
+    states = [row[0] for row in rows]
+    ends = [end for end in map(_ends, rows) if end is not None]
+    living = [state for state in states if JobStatus(state).lives]
+    return JobStatus(
+        (living or states)[0],
+        any(_number(row[1]) for row in rows),
+        min(ends, default=None),
+        restarts=max(int(_number(row[5]) or 0) for row in rows),
+        killed=any(int(_number(row[6]) or 0) & 0x7F for row in rows),
+    )
+
+
+def _ends(row: Sequence[str]) -> Optional[float]:
+    """Return when a job's time is over. Once it is being ended, whoever did that, its EndTime is that moment."""
+    state, _, end, start, limit, *_ = row
+    if state != "COMPLETING":
+        return _number(end)
+    begun = _number(start)
+    try:
+        length = units.parse_time(limit)
+    except UnitError:
+        return None
+    return None if begun is None or length is None else begun + length.total_seconds()
+
+
+def _number(text: str) -> Optional[float]:
+    return float(text) if re.fullmatch(r"\d+", text) else None
+
+
+def requeue_command(job: str, over: bool) -> List[str]:
+    """Return what puts a job back into the queue; its owner may, unless it was submitted with --no-requeue.
+
+    One that is not `over` stays where it is if somebody has cancelled it by now: slurmctld (22.05.8) takes a requeue of
+    a cancelled job as well, and would start it again. It says nothing then, with exit code 0.
+    """
+    return ["scontrol", "requeue", *([] if over else ["incomplete"]), job]
+
+
+def cancel_command(job: str) -> List[str]:
+    """Return what cancels a job."""
+    return ["scancel", "--", job]
+
+
+def delay_command(job: str, seconds: float) -> List[str]:
+    """Return what has a job that waits start no sooner than in `seconds`; its owner may."""
+    return ["scontrol", "update", f"JobId={job}", f"StartTime=now+{seconds:.0f}"]
+
+
+def exclusion_command(job: str, nodes: Sequence[str]) -> List[str]:
+    """Return what has a job that waits start on none of `nodes`; its owner may."""
+    return ["scontrol", "update", f"JobId={job}", f"ExcNodeList={','.join(nodes)}"]
+
+
+def excluded_command(job: str) -> List[str]:
+    """Return what asks for the nodes that a job is not to start on."""
+    return ["squeue", "--noheader", f"--jobs={job}", "--states=all", "--format=%x"]
+
+
+def excluded(answer: Answer) -> Optional[List[str]]:
+    """Return those nodes, of a heterogeneous job of all its components; None if squeue did not say."""
+    if answer.code != 0 or not answer.output:
+        return None
+    try:
+        names = [name for line in answer.output.splitlines() for name in hostlist.expand(line)]
+    except HostlistError:
+        return None
+    return list(dict.fromkeys(names))
+
+
+def nodes_command(nodes: Sequence[str]) -> List[str]:
+    """Return what asks for the state of each node."""
+    return ["sinfo", "--all", "--noheader", "--Node", f"--nodes={','.join(nodes)}", "--format=%N|%T|%E"]
+
+
+def unfit(answer: Answer) -> Dict[str, str]:
+    """Return the nodes that are down, failing or drained, as sinfo says, and why; none if it did not answer."""
+    rows = [line.split("|", 2) for line in answer.output.splitlines()] if answer.code == 0 else []
+    found = {}
+    for name, state, reason in (row for row in rows if len(row) == 3):
+        word = re.match("[a-z]*", state.lower())
+        if word and word[0] in _UNFIT:
+            why = "".join(character if character.isprintable() else "?" for character in reason.strip())[:_WHY]
+            found[name] = word[0] if why in ("", "none") else f"{word[0]}: {why}"
+    return found
+
+
+def successor_command(
+    script: str,
+    output: str,
+    environ: Mapping[str, str],
+    point: Optional[int],
+    exclude: Sequence[str] = (),
+    after: str = "",
+) -> List[str]:
+    """Return what submits another job for the same run, or for `point` of it, which may be the task of an array.
+
+    `output`: the file of this job's output, which the other goes on with. `exclude`: nodes that it is not to start on,
+    which outrank those in the script; of a heterogeneous job for all its components (22.05.8). `after`: the job that is
+    to end first; what the script depends on was fulfilled when that started.
+    """
+    command = ["sbatch", "--parsable", "--output=" + output.replace("%", "%%")]
+    command += [f"--exclude={','.join(exclude)}"] if exclude else []
+    command += [f"--dependency=afterany:{after}"] if after else []
+    if point is None:
+        return [*command, script]
+    if environ.get("SLURM_ARRAY_TASK_ID"):
+        return [*command, f"--array={point}", script]
+    return [*command, script, str(point)]
+
+
+def trial_command(submission: Sequence[str]) -> List[str]:
+    """Return what asks whether a job could start some day if it were submitted so: it fails if not."""
+    return [submission[0], "--test-only", *submission[1:]]

@@ -1,0 +1,81 @@
+"""What Slurm says of jobs, nodes and partitions, whichever client asked it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from slurm_tf.slurm.job_states import JobState
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One job, array task ("42_3") or component of a heterogeneous job ("42+1"), in its newest incarnation.
+
+    What Slurm did not say is None or "". `exit_code` is a shell's: 128 + n where signal n ended the job's script
+    (`signalled`); None before the end. It may be 0 for what Slurm ended by itself: `state` says how a job went. `ended`
+    of a job that runs is when its time limit ends. `nodes` is a node list.
+    """
+
+    id: str
+    state: JobState
+    reason: str = ""
+    user: str = ""
+    account: str = ""
+    partition: str = ""
+    qos: str = ""
+    nodes: str = ""
+    submitted: datetime | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    exit_code: int | None = None
+    signalled: bool = False
+    restarts: int | None = None
+    script: str = ""
+
+    @property
+    def job(self) -> str:
+        """The id that sbatch printed: without array task or component."""
+        return whole(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """One node: `state` as sinfo prints it in long form, without its flags; memory in MiB."""
+
+    name: str
+    state: str
+    cpus: int
+    memory: int
+    partitions: tuple[str, ...]
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionRecord:
+    """One partition: `max_time` in minutes, None for none; `is_default`."""
+
+    name: str
+    is_up: bool
+    is_default: bool
+    nodes: int
+    max_time: int | None
+
+
+def whole(job_id: str) -> str:
+    """Return the id of the array or heterogeneous job that a task or component belongs to."""
+    return job_id.partition("_")[0].partition("+")[0]
+
+
+def asked(record: JobRecord, raw: str, ids: Sequence[str]) -> bool:
+    """Return whether `ids` name the record: by its own id, by that of the whole job, or by Slurm's number of it."""
+    return not {record.id, record.job, raw}.isdisjoint(ids)
+
+
+def said(text: str | None) -> str:
+    """Return what Slurm said, "" for its several words for nothing."""
+    return "" if text in (None, "(null)", "None", "N/A", "None assigned", "Unknown") else str(text)
+
+
+def exit_code(status: int, signal: int) -> int:
+    """Return a shell's exit code for Slurm's pair "status:signal"."""
+    return 128 + signal if signal else status

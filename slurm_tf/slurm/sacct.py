@@ -1,0 +1,142 @@
+"""Many rows of accounting, streamed: sacct is asked once, and read while it prints."""
+
+import os
+import re
+import select
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import IO
+
+from slurm_tf.errors import SchedulerError, UnreachableError
+from slurm_tf.slurm import client
+
+# slurmdbd answers 100,000 jobs with their steps in 18 s (22.05.8, measured); sites have millions a month.
+SECONDS = 3600.0
+_CHUNK = 1 << 20
+_TOO_WIDE = "Too wide of a date range"
+
+
+def fields(seconds: float = 60.0) -> frozenset[str]:
+    """Return the names of the fields that this release's sacct has: one that it lacks is an error. Raises
+    SchedulerError.
+    """
+    return frozenset(client.run(["sacct", "--helpformat"], seconds=seconds).stdout.split())
+
+
+def cluster() -> str:
+    """Return the name of this cluster, "" if Slurm does not say one. Raises SchedulerError."""
+    config = client.run(["scontrol", "show", "config"]).stdout
+    match = re.search(r"^ClusterName\s*=\s*(\S+)", config, re.MULTILINE)
+    return match[1] if match else ""
+
+
+def rows(
+    names: Sequence[str],
+    start: int,
+    end: int,
+    users: Sequence[str] = (),
+    accounts: Sequence[str] = (),
+    jobs: Sequence[str] = (),
+    all_users: bool = False,
+    seconds: float = SECONDS,
+) -> Iterator[list[str]]:
+    """Yield the fields `names` of all jobs and steps in a time; times are seconds since the epoch, both ways.
+
+    All incarnations of a job (--duplicates): without them, sacct tells of the last one alone. Text is as sacct has it,
+    bytes that are no UTF-8 written as backslash, x and two digits.
+
+    Raises UnreachableError if sacct is missing or takes longer than `seconds`, SchedulerError if it fails, also after
+    some rows: then they are not all.
+    """
+    # Names and comments may hold any character, also the separator of tables.py; this one nobody can have foreseen.
+    separator = f"\x1f{os.urandom(4).hex()}\x1f"  # the module secrets loads OpenSSL: 4 MB
+    argv = ["sacct", "--noheader", "--duplicates", "--noconvert", "--parsable", f"--delimiter={separator}"]
+    # a start of 0 is none: sacct would begin today (slurmdb_job_cond_def_start_end(), 20.11 to 26.05)
+    argv += [f"--format={','.join(names)}", f"--starttime={_utc(max(start, 1))}", f"--endtime={_utc(end)}"]
+    argv += ["--allusers"] if all_users else []
+    argv += [f"--user={','.join(users)}"] if users else []
+    argv += [f"--accounts={','.join(accounts)}"] if accounts else []
+    argv += [f"--jobs={','.join(jobs)}"] if jobs else []
+    yield from parse(output(argv, seconds, _environment()), separator, len(names))
+
+
+def parse(chunks: Iterator[bytes], separator: str, fields: int) -> Iterator[list[str]]:
+    """Yield the rows of a table whose fields are each followed by the separator, and each row by a newline.
+
+    Fields are counted: also one that is not the last may begin with a newline. Raises SchedulerError.
+    """
+    mark, rest = separator.encode(), b""
+    parts: list[str] = []
+    newline = ""  # before the first row there is none
+    for chunk in chunks:
+        whole, found, rest = (rest + chunk).rpartition(mark)
+        if not found:
+            continue
+        parts += whole.decode(errors="backslashreplace").split(separator)
+        full = len(parts) - len(parts) % fields
+        for at in range(0, full, fields):
+            row = parts[at : at + fields]
+            if not row[0].startswith(newline):
+                raise SchedulerError(f"sacct printed {row[0]!r} where a row begins", f"{fields} fields in each")
+            row[0] = row[0][len(newline) :]
+            newline = "\n"
+            yield row
+        del parts[:full]
+    if parts or rest.decode(errors="replace") != newline:
+        raise SchedulerError("sacct's output ends inside a row", "all of it", "run it again")
+
+
+def output(argv: Sequence[str], seconds: float, environ: Mapping[str, str], name: str = "sacct") -> Iterator[bytes]:
+    """Yield what a command prints, and end it if nobody reads on. Raises as `rows`, of `name`."""
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(
+                list(argv), env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+            )
+        except FileNotFoundError as error:
+            raise client.missing(argv[0]) from error
+        try:
+            yield from _chunks(process, time.monotonic() + seconds, seconds, name)
+            process.wait(timeout=60)
+        finally:
+            process.kill()
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
+        _check(process.returncode, _words(errors), name)
+
+
+def _chunks(process: "subprocess.Popen[bytes]", end: float, seconds: float, name: str) -> Iterator[bytes]:
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    handle = process.stdout.fileno()
+    while True:
+        ready, _, _ = select.select([handle], [], [], max(0.0, end - time.monotonic()))
+        if not ready:
+            raise UnreachableError(f"{name} was not done in {seconds:.0f} s", do="ask for a shorter time")
+        chunk = os.read(handle, _CHUNK)
+        if not chunk:
+            return
+        yield chunk
+
+
+def _check(code: int, words: str, name: str) -> None:
+    """Raise for what a command said: before 23.11 sacct may end with 0 after an error."""
+    if code or "error:" in words:
+        do = "ask for a shorter time" if _TOO_WIDE in words else ""
+        raise client.kind_of(words)(f"{words or 'no message'} ({name} ended with exit code {code})", do=do)
+
+
+def _words(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read(10_000).decode(errors="replace").strip()
+
+
+def _environment() -> Mapping[str, str]:
+    return client.environment() | {"TZ": "UTC", "SLURM_TIME_FORMAT": "%s"}
+
+
+def _utc(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,0 +1,287 @@
+"""A run's folder: named, made, filled with all that its job needs, so that later edits change nothing of it."""
+
+import datetime
+import grp
+import importlib.util
+import io
+import json
+import marshal
+import os
+import platform
+import re
+import shutil
+import struct
+import zipfile
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+
+from slurm_tf import __version__, files
+from slurm_tf.errors import RunError, SpecError, UsageError
+from slurm_tf.jobspec import plan
+from slurm_tf.jobspec.configuration import Job
+from slurm_tf.jobspec.plan import Plan
+from slurm_tf.run import bad_nodes, submissions
+from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.version import VERSION
+from slurm_tf.slurm import client, hostlist
+from slurm_tf.submit import dependency, render, snapshot
+
+# All that runs inside the job before the user's program does; one file to open on a slow file system.
+LAUNCHER_FILES = (
+    "__init__.py",
+    "errors.py",
+    "files.py",
+    "units.py",
+    "slurm/__init__.py",
+    "slurm/hostlist.py",
+    "slurm/in_job.py",
+    "run/*.py",
+    "launch/**/*.py",
+)
+# A TaskProlog's stderr is read as its stdout is, so the word "print" shows the line there.
+_MAIN = b"""import sys
+if sys.version_info < (3, 9):
+    sys.exit("%sslurm-tf: found Python %s; needed 3.9 or later for the launcher" % (
+        "print " if "task-prolog" in sys.argv[1:2] else "", sys.version.split()[0]))
+from slurm_tf.launch.__main__ import main
+
+main()
+"""
+_PACKAGE = Path(__file__).resolve().parent.parent
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a zip file can hold
+_LONGEST_NAME = 200
+
+
+def folder(runs: str, name: str) -> RunFolder:
+    """Return the folder of run `name` under `runs`, which may hold ~ and variables. Raises UsageError."""
+    if not name or name.startswith((".", "-")) or "/" in name or not name.isprintable() or len(name.encode()) > 255:
+        raise UsageError(f"found the run name {name!r}", "a name for a folder: no /, no leading . or -")
+    path = Path(os.path.expandvars(runs)).expanduser().absolute() / name
+    return RunFolder(str(path))
+
+
+def claim(runs: str, job_name: str, name: str = "") -> RunFolder:
+    """Make, or find again, the folder of a run: `name`, else the job's name with the next free number.
+
+    Raises RunError for a folder that somebody else could write or that another job's run has.
+    """
+    if name:
+        run = folder(runs, name)
+        files.own_folder(run.path)
+        _check_same_job(run, job_name)
+    else:
+        run = _next(runs, job_name)
+    for each in run.folders:
+        files.own_folder(each)
+    return run
+
+
+def preview(job: Job, name: str) -> Plan:
+    """Return the plan that `prepare` would make now; nothing is made."""
+    return _fit(job, _expected(job, name), _source(job))
+
+
+def prepare(job: Job, name: str) -> Plan:
+    """Make the folder of a run of `job` with all that is needed to start it; nothing is made for an impossible job.
+
+    Raises SpecError, RunError, UsageError or OSError.
+    """
+    source, group = _source(job), _group(job)
+    _fit(job, _expected(job, name), source)
+    known = name and os.path.exists(folder(job.runs, name).manifest)
+    run = claim(job.runs, job.spec.name, name)
+    try:
+        if group is not None:
+            for each in (run.path, run.checkpoints):
+                files.share(each, group)
+        fitted = _fit(job, run, source)
+        if source:
+            snapshot.copy(source, Path(_next_code(run)))
+        write(fitted, render.script(fitted), source)
+    except BaseException:
+        if not known:
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
+    return fitted
+
+
+def forget(run: RunFolder) -> None:
+    """Remove the folder of a run that was never submitted and has written nothing."""
+    used = any(os.scandir(run.checkpoints)) or any(os.scandir(run.logs))
+    if not submissions.read(run) and not used and not os.path.exists(run.status):
+        shutil.rmtree(run.path)
+
+
+def _expected(job: Job, name: str) -> RunFolder:
+    """Return the folder that `claim` would make now."""
+    return folder(job.runs, name) if name else _free(job.runs, job.spec.name)
+
+
+def _source(job: Job) -> snapshot.Source | None:
+    """Return the code to copy, None where the program runs from where it is."""
+    if not job.spec.snapshot or job.site.scheduler == "local":
+        return None
+    chdir = Path(plan.source_folder(job))
+    if not chdir.is_dir():
+        raise SpecError(f"there is no folder {chdir}", "the program's working directory", where=job.where("chdir"))
+    return snapshot.find(chdir, Path(folder(job.runs, "x").path).parent)
+
+
+def _group(job: Job) -> int | None:
+    """Return the number of the group that may read the run. Raises SpecError."""
+    if not job.spec.group:
+        return None
+    try:
+        number = grp.getgrnam(job.spec.group).gr_gid
+    except KeyError:
+        number = None
+    if number is None or (os.geteuid() != 0 and number not in (os.getegid(), *os.getgroups())):
+        mine = ", ".join(sorted(_group_name(each) for each in {os.getegid(), *os.getgroups()}))
+        raise SpecError(f"found {job.spec.group!r}", f"a group that you are in: {mine}", where=job.where("group"))
+    return number
+
+
+def _group_name(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
+
+
+def _fit(job: Job, run: RunFolder, source: snapshot.Source | None) -> Plan:
+    """Return the plan of `job` in `run`, in the copy of its code that is to come and without the run's bad nodes."""
+    bad = bad_nodes.known(run)
+    options = dict(job.spec.sbatch)
+    if bad:
+        options["exclude"] = hostlist.extend(str(options.get("exclude", "")), bad)
+    if "dependency" in options:
+        options["dependency"] = dependency.resolve(str(options["dependency"]), os.path.dirname(run.path))
+    job = replace(job, spec=msgspec.structs.replace(job.spec, sbatch=options))
+    if source is None:
+        return plan.fit(job, run)
+    return plan.fit(job, run, str(Path(_next_code(run)) / source.chdir.relative_to(source.root)))
+
+
+def _next_code(run: RunFolder) -> str:
+    number = 1
+    while os.path.lexists(run.code(number)):
+        number += 1
+    return run.code(number)
+
+
+def write(fitted: Plan, script: str, source: snapshot.Source | None = None) -> None:
+    """Write the script, the launcher, its settings and the manifest into the plan's run folder."""
+    run = fitted.run
+    files.write_whole(run.launcher, launcher_zip())
+    files.write_whole(run.settings, fitted.settings.to_json().encode())
+    files.write_whole(run.script, script.encode())
+    if fitted.settings.preflight_mpi:
+        files.write_whole(run.mpi_probe, (_PACKAGE / "train" / "collectives" / "mpi_probe.py").read_bytes())
+    files.write_whole(
+        run.manifest, json.dumps(_manifest(fitted, source), indent=1, ensure_ascii=False).encode() + b"\n"
+    )
+
+
+def write_preflight(fitted: Plan) -> None:
+    """Write the script of a preflight alone beside the run's own."""
+    files.write_whole(fitted.run.preflight_script, render.script(fitted, preflight=True).encode())
+
+
+def launcher_zip() -> bytes:
+    """Return launch.pyz: the same bytes for the same sources and Python.
+
+    Each module is there as source, for any Python from 3.9, and compiled for this one (a hash-based .pyc that is not
+    checked): 30 ms less at the start of every agent whose Python is the same.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        _add(archive, "__main__.py", _MAIN)
+        for pattern in LAUNCHER_FILES:
+            for path in sorted(_PACKAGE.glob(pattern)):
+                name = f"slurm_tf/{path.relative_to(_PACKAGE).as_posix()}"
+                _add(archive, name, path.read_bytes())
+                _add(archive, f"{name}c", _compiled(path.read_bytes(), name))
+    return buffer.getvalue()
+
+
+def _next(runs: str, job_name: str) -> RunFolder:
+    while True:
+        run = _free(runs, job_name)
+        os.makedirs(os.path.dirname(run.path), exist_ok=True)
+        try:
+            os.mkdir(run.path, 0o700)
+        except FileExistsError:  # somebody was faster
+            continue
+        return run
+
+
+def _free(runs: str, job_name: str) -> RunFolder:
+    """Return the folder with the job's next free number."""
+    root, slug = Path(folder(runs, "x").path).parent, _slug(job_name)
+    numbered = re.compile(rf"{re.escape(slug)}-(\d{{1,9}})")
+    taken = os.listdir(root) if root.is_dir() else []
+    number = max((int(match[1]) for match in map(numbered.fullmatch, taken) if match), default=0)
+    return folder(runs, f"{slug}-{number + 1}")
+
+
+def _slug(job_name: str) -> str:
+    """Return the part of a run's name that comes from the job's: safe in a path, on a terminal and in a pattern."""
+    slug = re.sub(r"[^A-Za-z0-9._+-]+", "_", job_name).strip("._-")
+    return slug[:_LONGEST_NAME] or "run"
+
+
+def _check_same_job(run: RunFolder, job_name: str) -> None:
+    manifest = Path(run.manifest)
+    if not manifest.exists():
+        if any(os.scandir(run.path)):
+            raise RunError(f"{run.path} holds files, but no run", "a run of slurm-tf, or an empty folder")
+        return
+    name = json.loads(manifest.read_bytes())["job"]["name"]
+    if name != job_name:
+        raise RunError(f"run {run.name} is of job {name!r}", f"a run of job {job_name!r}", "use another --name")
+
+
+def _manifest(fitted: Plan, source: snapshot.Source | None) -> dict[str, object]:
+    """Return where the run comes from; values of [env] stay out of it, as they may be secrets."""
+    spec = msgspec.to_builtins(fitted.job.spec)
+    return {
+        "contract": VERSION,
+        "run": fitted.run.name,
+        "written": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "job_file": str(fitted.job.path.absolute()),
+        "job": {**spec, "env": sorted(spec["env"])},
+        "site": fitted.job.site_name,
+        "array": {"limit": fitted.array.limit, "one_job": fitted.one_job} if fitted.array else None,
+        "code": {"commit": source.commit, "dirty": source.dirty, "files": len(source.files)} if source else None,
+        "versions": {
+            "slurm-tf": __version__,
+            "python": platform.python_version(),
+            "tensorflow": _tensorflow_version(),
+            "slurm": "" if fitted.settings.local else client.version(),
+        },
+    }
+
+
+def _tensorflow_version() -> str:
+    """Return the version of the TensorFlow beside slurm-tf, without importing it; "" if there is none."""
+    for name in ("tensorflow", "tensorflow-cpu"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return ""
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    info = zipfile.ZipInfo(name, _EPOCH)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    archive.writestr(info, data)
+
+
+def _compiled(source: bytes, name: str) -> bytes:
+    """Return a .pyc as PEP 552 describes it, with flags 0b01: hash-based, not to be checked."""
+    code = compile(source, name, "exec", dont_inherit=True)
+    return importlib.util.MAGIC_NUMBER + struct.pack("<I", 1) + importlib.util.source_hash(source) + marshal.dumps(code)

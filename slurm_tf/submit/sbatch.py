@@ -1,0 +1,91 @@
+"""A prepared run is handed to sbatch, and what Slurm says of it at once is looked at."""
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+
+from slurm_tf.errors import SchedulerError
+from slurm_tf.jobspec.plan import Plan
+from slurm_tf.run import submissions
+from slurm_tf.run.folder import RunFolder
+from slurm_tf.slurm import array_indexes, client, in_job, pending_reasons
+from slurm_tf.slurm.job_states import JobState
+from slurm_tf.slurm.records import JobRecord
+
+# How long to wait for Slurm to say why a job does not start.
+_REASON_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Jobs that sbatch has taken, "id" or "id;cluster" each, and what Slurm told the user."""
+
+    jobs: tuple[str, ...]
+    messages: str
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to call sbatch for: a run's script; for `points` of it if it is an array, of which `limit` run at once.
+
+    `one_job`: the points are the tasks of one job array; else each is a job, as Slurm has no arrays of heterogeneous
+    jobs. `script`: in the place of the run's own; `exclude`: nodes to leave out, where the script does not say so.
+    """
+
+    run: RunFolder
+    points: tuple[int, ...] = ()
+    limit: int | None = None
+    one_job: bool = True
+    script: str = ""
+    exclude: str = ""
+
+    @classmethod
+    def of(cls, fitted: Plan) -> "Order":
+        """Return the order for a whole plan."""
+        if fitted.array is None:
+            return cls(fitted.run)
+        return cls(fitted.run, tuple(fitted.array.points), fitted.array.limit, fitted.one_job)
+
+
+def send(order: Order) -> Sent:
+    """Submit a run whose folder is prepared. Raises SchedulerError.
+
+    Each job is written down as soon as sbatch has taken it: an error later loses none. A cancelled run may start again.
+    """
+    run, environ = order.run, in_job.environ_for_sbatch(os.environ)
+    for folder in (run, *map(run.point, order.points)):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(folder.cancelled)
+    jobs: list[str] = []
+    messages: list[str] = []
+    for points in (order.points,) if order.one_job else tuple((point,) for point in order.points):
+        options = [f"--array={array_indexes.render(points, order.limit)}"] if points and order.one_job else []
+        options += [f"--exclude={order.exclude}"] if order.exclude else []
+        arguments = [] if order.one_job else [str(point) for point in points]
+        try:
+            answer = client.submit(order.script or run.script, options, arguments, environ)
+        except SchedulerError as error:
+            before = f"; {', '.join(jobs)} submitted before it" if jobs else ""
+            raise type(error)(f"{error.found}{before}", error.needed, error.do) from error
+        submissions.add(run, answer.job, answer.cluster, points, array=order.one_job and bool(points))
+        jobs.append(f"{answer.job};{answer.cluster}" if answer.cluster else answer.job)
+        messages.append(answer.messages)
+    return Sent(tuple(jobs), "".join(dict.fromkeys(messages)))
+
+
+def pending_reason(slurm: client.Client, job: str) -> JobRecord | None:
+    """Return the job's record if Slurm says soon after submission that it cannot start as it is, or may never."""
+    until = time.monotonic() + _REASON_SECONDS
+    while True:
+        pending = [record for record in slurm.jobs([job]) if record.state is JobState.PENDING]
+        if all(pending_reasons.is_settled(record.reason) for record in pending) or time.monotonic() > until:
+            return next((record for record in pending if pending_reasons.may_be_for_ever(record.reason)), None)
+        time.sleep(0.2)
+
+
+def shares_nodes(fitted: Plan) -> bool:
+    """Whether other users' jobs may run beside tasks that listen: TensorFlow's ports authenticate nobody."""
+    tasks = sum(component.tasks for component in fitted.components)
+    options = [dict(component.options) for component in fitted.components]
+    return tasks > 1 and not all("exclusive" in each for each in options)

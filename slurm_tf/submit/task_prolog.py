@@ -1,0 +1,45 @@
+"""Files that Slurm itself runs: a TaskProlog that is one file, the launcher behind a shell script."""
+
+import hashlib
+import os
+import shlex
+from pathlib import Path
+
+from slurm_tf import __version__, files
+from slurm_tf.submit import new_run
+
+# A shell reads no further than exec; Python runs a zip file whatever stands in front of it (zipfile(3)).
+_HEAD = """#!/bin/sh
+# slurm-tf @VERSION@: a TaskProlog (slurm.conf, or srun --task-prolog) that tells each task of a step its place in a
+# TensorFlow cluster. It does nothing unless the user has set SLURM_TF_ROLES, such as SLURM_TF_ROLES=ps=1,worker=3.
+[ -n "${SLURM_TF_ROLES:-}" ] || exit 0
+# a coordinator of slurm-tf has this step
+[ -z "${SLURM_TF_COORDINATOR:-}" ] || exit 0
+# a batch step has no step id here; those of interactive, batch and extern steps begin at 4294967290
+case ${SLURM_STEP_ID:-} in '' | 429496729?) exit 0 ;; esac
+python=${SLURM_TF_PYTHON:-@PYTHON@}
+if ! command -v "$python" >/dev/null; then
+    echo "print slurm-tf: found no $python on $(hostname); needed Python 3.9 or later (SLURM_TF_PYTHON=...)"
+    exit 69
+fi
+exec "$python" -IS "$0" task-prolog
+# What follows is a zip file of Python modules.
+"""
+
+
+def task_prolog(python: str = "python3") -> bytes:
+    """Return the TaskProlog, started with `python` of the node: the same bytes for the same sources and Python."""
+    head = _HEAD.replace("@VERSION@", __version__).replace("@PYTHON@", shlex.quote(python))
+    return head.encode() + new_run.launcher_zip()
+
+
+def keep(data: bytes, name: str) -> Path:
+    """Write `data` into our own cache folder, under a name that holds its digest; return the path.
+
+    So a file that a waiting job names never changes. Raises RunError and OSError.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    path = Path(files.own_folder(str(cache / "slurm-tf"))) / f"{name}-{hashlib.sha256(data).hexdigest()[:12]}"
+    if not path.exists() or path.read_bytes() != data:
+        files.write_whole(str(path), data, 0o700)
+    return path

@@ -1,0 +1,1 @@
+"""Checkpoints: when to save, how a save is written and read back, where training may stop."""

@@ -1,0 +1,282 @@
+"""TensorFlow's checkpoints under the protocol of commit.py: saved while training goes on, the newest restored."""
+
+import logging
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping, Optional
+
+import tensorflow as tf
+
+from slurm_tf import files
+from slurm_tf.errors import CheckpointError, FencedError
+from slurm_tf.run import checkpoint_folder
+from slurm_tf.train.checkpoint import tensor_bundle
+from slurm_tf.train.checkpoint.save_interval import Interval
+
+# After a save that failed: the disk may have space again, and until then nothing new is safe.
+_RETRY_SECONDS = 60.0
+# Between two attempts at reading.
+_PAUSES = (0.5, 2.0)
+# What TensorFlow says of a damaged file, of one that is gone, and of one that the disk does not give (2.21).
+_UNREADABLE = (tf.errors.DATA_LOSS, tf.errors.OUT_OF_RANGE, tf.errors.NOT_FOUND, tf.errors.UNKNOWN)
+
+
+class _NoRetracingWarnings(logging.Filter):
+    """TensorFlow builds a function for each save, and warns of it as if the program did (2.21)."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep everything else."""
+        return "MultiDeviceSaver.save" not in record.getMessage()
+
+
+@dataclass(frozen=True)
+class _Save:
+    """A checkpoint that TensorFlow writes. `called`: when (time.monotonic); `blocked`: seconds that training waited."""
+
+    checkpoint: tf.train.Checkpoint
+    prefix: str
+    step: int
+    extras: Mapping[str, bytes]
+    called: float
+    blocked: float
+
+
+OnCommit = Callable[[int, float, float, int], object]
+
+
+class Checkpoints:
+    """The checkpoints of one run, as one task reads and (if it is the writer) writes them."""
+
+    def __init__(
+        self,
+        folder: str,
+        keep: int,
+        every: Optional[float] = None,
+        every_steps: Optional[int] = None,
+        flush: Callable[[str], None] = checkpoint_folder.flush_files,
+        asynchronous: bool = True,
+        on_commit: OnCommit = lambda *_: None,
+        fence: checkpoint_folder.Fence = checkpoint_folder.no_fence,
+        mtbf: Optional[float] = None,
+    ) -> None:
+        """Open a folder. Raises RunError if others can write it: who puts a checkpoint there decides what is trained.
+
+        `every`: seconds between two saves; `mtbf`: mean seconds between two interruptions, where the interval follows
+        from it and from what saves cost; `flush` has every node that writes flush its files of a folder.
+
+        `on_commit(step, seconds, blocked, bytes)` is called in the committing thread for each checkpoint that is on
+        storage: seconds since `save` was called, and of these how many training waited.
+
+        `asynchronous`: have training wait for the copy of the values only, instead of for TensorFlow to write them.
+        Not where workers run closures of a ClusterCoordinator: a save makes TensorFlow register a new function with
+        other processes, which moves a table that running closures read without its lock; they then name a garbage
+        device, or crash (tensorflow/core/distributed_runtime/eager/cluster_function_library_runtime.cc, Run, in 2.21).
+        """
+        files.check_own(folder, sticky=False)
+        self._folder, self._keep, self._every, self._every_steps = folder, keep, every, every_steps
+        self._flush, self._on_commit, self._fence = flush, on_commit, fence
+        self._interval = None if mtbf is None else Interval(mtbf)
+        self._options = tf.train.CheckpointOptions(enable_async=asynchronous)
+        self._saved_step = -1
+        self._saved_at = time.monotonic()
+        self._thread: Optional[threading.Thread] = None
+        self._error: Optional[Exception] = None
+        tf.get_logger().addFilter(_NO_RETRACING_WARNINGS)
+
+    def restore(
+        self, checkpoint: tf.train.Checkpoint, step: Optional[int] = None
+    ) -> Optional[checkpoint_folder.Committed]:
+        """Read the newest good checkpoint into `checkpoint`, or that of `step`; return it, None if there is none.
+
+        One whose contents TensorFlow finds damaged is passed over for the next older one. Raises CheckpointError if a
+        good one does not fit what the program has built.
+        """
+        for found in checkpoint_folder.complete(self._folder, _say):
+            if step not in (None, found.step):
+                continue
+            try:
+                _read(checkpoint, found)
+            except (CheckpointError, OSError) as error:
+                _say(f"checkpoint {found.path} is passed over: {error}")
+                continue
+            except (AssertionError, ValueError, tf.errors.InvalidArgumentError) as error:
+                raise CheckpointError(
+                    f"checkpoint {found.path} does not fit what the program has built: {error}",
+                    "the model and optimizer that it was written with",
+                    "use another --name for a changed program",
+                ) from error
+            except tf.errors.OpError as error:
+                if error.error_code not in _UNREADABLE:
+                    raise
+                _say(f"checkpoint {found.path} is passed over: {error.message}")
+                continue
+            self._saved_step = found.step
+            return found
+        return None
+
+    def due(self, step: int) -> bool:
+        """Whether it is time to save; sooner than that once a save has failed."""
+        if isinstance(self._error, FencedError):
+            return True
+        if self._every_steps and step // self._every_steps > max(self._saved_step, 0) // self._every_steps:
+            return True
+        every = self._interval.seconds if self._interval else self._every
+        if every is None:
+            return False
+        if self._error is not None:
+            every = min(every, _RETRY_SECONDS)
+        return time.monotonic() - self._saved_at >= every
+
+    def save(self, checkpoint: tf.train.Checkpoint, step: int, extras: Mapping[str, bytes] = {}) -> None:
+        """Write `checkpoint`, and each of `extras` as a file beside it; flushed and committed while training goes on.
+
+        Waits for the last save. One that fails is reported, keeps the older checkpoints, and raises at `wait`. Raises
+        FencedError once another attempt has taken over the run.
+        """
+        called = time.monotonic()
+        self._join()
+        if step == self._saved_step and self._error is None:
+            return
+        if isinstance(self._error, FencedError):
+            raise self._error
+        failed_before, self._error = self._error is not None, None
+        self._saved_step, self._saved_at = step, time.monotonic()
+        prefix = self._write(checkpoint, step, failed_before)
+        if prefix:
+            save = _Save(checkpoint, prefix, step, dict(extras), called, time.monotonic() - called)
+            self._thread = threading.Thread(target=self._commit, args=(save,))
+            self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until the last save is on storage. Raises CheckpointError if it failed."""
+        self._join()
+        if isinstance(self._error, FencedError):
+            raise self._error
+        if self._error is not None:
+            raise CheckpointError(f"the last checkpoint was not written: {self._error}") from self._error
+
+    def sweep(self) -> None:
+        """Remove what dead writers left; for the writer, before its first save. Raises CheckpointError."""
+        if files.all_can_read(self._folder):
+            _say(f"everybody here can read the checkpoints; `chmod o-rwx {self._folder}` makes them yours alone")
+        try:
+            checkpoint_folder.sweep(self._folder, self._fence)
+        except OSError as error:
+            needed = "a folder of checkpoints that can be written"
+            raise CheckpointError(f"what was not finished in {self._folder} stays ({error})", needed) from error
+
+    def _write(self, checkpoint: tf.train.Checkpoint, step: int, failed_before: bool) -> str:
+        """Have TensorFlow copy the values and begin to write; return the prefix, "" if it cannot."""
+        _mend_keras()
+        prefix = ""
+        try:
+            prefix = checkpoint_folder.begin(self._folder, step, self._fence)
+            try:
+                checkpoint.write(prefix, options=self._options)
+            except tf.errors.OpError:
+                if not failed_before:
+                    raise
+                # TensorFlow raises what went wrong in its thread at the next save, before it starts that one (2.21)
+                checkpoint.write(prefix, options=self._options)
+        except (OSError, tf.errors.OpError) as error:
+            self._fail(step, prefix, error)
+            return ""
+        return prefix
+
+    def _commit(self, save: _Save) -> None:
+        try:
+            save.checkpoint.sync()
+            _raise_failure(save.checkpoint)
+            tensors = tensor_bundle.checksums(save.prefix)
+            found = checkpoint_folder.finish(save.prefix, save.step, tensors, self._flush, save.extras, self._fence)
+        except (OSError, tf.errors.OpError, CheckpointError) as error:
+            self._fail(save.step, save.prefix, error)
+            return
+        seconds = time.monotonic() - save.called
+        self._on_commit(save.step, seconds, save.blocked, found.size)
+        told = self._interval.took(seconds, save.blocked, found.size) if self._interval else ""
+        if told:
+            _say(told)
+        try:
+            checkpoint_folder.prune(self._folder, self._keep, self._fence)
+        except FencedError as error:
+            self._error = error
+        except OSError as error:
+            _say(f"older checkpoints cannot be removed: {error}")
+
+    def _fail(self, step: int, prefix: str, error: Exception) -> None:
+        if prefix:
+            checkpoint_folder.abandon(prefix)
+        self._error = error
+        _say(f"checkpoint of step {step} was not written, older ones are kept: {error}")
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+
+_NO_RETRACING_WARNINGS = _NoRetracingWarnings()
+
+
+def _mend_keras() -> None:
+    """Let TensorFlow copy Keras 3 variables for a save more than once.
+
+    Keras makes a new tf.Variable for each copy, which a tf.function may do in its first call only: the second
+    asynchronous save of any model fails (Keras 3.15.1, keras/src/backend/tensorflow/core.py). The copy of the variable
+    inside does as well.
+    """
+    keras = sys.modules.get("keras")
+    if keras is None:
+        return
+
+    def copy(self: Any, object_map: Any) -> None:
+        self.value._copy_trackable_to_cpu(object_map)
+        object_map[self] = object_map[self.value]
+
+    keras.Variable._copy_trackable_to_cpu = copy
+
+
+def _raise_failure(checkpoint: tf.train.Checkpoint) -> None:
+    """Raise what went wrong in TensorFlow's thread, which it keeps for the next save (2.21): why a file is missing."""
+    helper: Any = getattr(checkpoint, "_async_checkpointer_impl", None)
+    error = getattr(helper, "_async_error", None)
+    if error is not None:
+        helper._async_error = None
+        raise error
+
+
+def _read(checkpoint: tf.train.Checkpoint, found: checkpoint_folder.Committed) -> None:
+    """Read a checkpoint; again if that was an I/O error, which may be over: an older one costs training."""
+    for pause in (*_PAUSES, None):
+        try:
+            found.check_extras()
+            checkpoint.read(found.prefix).assert_existing_objects_matched().expect_partial()
+        except (OSError, tf.errors.OpError) as error:
+            io_error = isinstance(error, OSError) or error.error_code == tf.errors.UNKNOWN
+            if pause is None or not io_error:
+                raise
+            _say(f"checkpoint {found.path} cannot be read, trying again: {error}")
+            time.sleep(pause)
+        else:
+            return
+
+
+def verify(found: checkpoint_folder.Committed) -> None:
+    """Read every byte of a checkpoint against the checksums. Raises CheckpointError or OSError."""
+    found.check_extras()
+    if tensor_bundle.checksums(found.prefix) != found.manifest["crc32c"]:
+        raise CheckpointError(f"the index of {found.path} is not the one that was committed")
+    reader = tf.train.load_checkpoint(found.prefix)
+    for name in reader.get_variable_to_shape_map():
+        try:
+            reader.get_tensor(name)
+        except tf.errors.OpError as error:
+            raise CheckpointError(f"{name} of {found.path} is damaged: {error.message}") from error
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"slurm_tf.train: {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,1 @@
+"""What the tasks of one training do together: strategies, allreduce, the check that they train one model."""

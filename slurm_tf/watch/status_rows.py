@@ -1,0 +1,206 @@
+"""States of runs as rows: what a table shows and what --json holds. "unknown" is what nobody said."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from slurm_tf.run.attempts import KILLED, Attempt
+from slurm_tf.run.straggler_report import slowness
+from slurm_tf.slurm import pending_reasons
+from slurm_tf.slurm.job_states import JobState
+from slurm_tf.slurm.records import JobRecord
+from slurm_tf.watch.run_state import PointState
+
+UNKNOWN = "unknown"
+# In the order in which they say most.
+_LEADS = ("chief", "worker")
+
+
+def point(state: PointState) -> dict[str, Any]:
+    """Return all that is known of one run or point, for --json; None is unknown. Times: seconds since the epoch."""
+    first = state.records[0] if state.records else None
+    attempt = state.attempt or {}
+    progress = _lead(attempt)
+    return {
+        "run": state.target.name,
+        "job": state.job or None,
+        "state": state.state.name if state.job else None,
+        "reason": first.reason or None if first else None,
+        "reason_words": why(state) or None,
+        "nodes": [record.nodes for record in state.records if record.nodes],
+        "submitted": _seconds(first.submitted if first else None),
+        "started": _seconds(first.started if first else None),
+        "ended": _seconds(_ended(state)),
+        "exit_code": state.exit_code,
+        "cancelled": state.cancelled,
+        "step": progress.get("step"),
+        "steps": progress.get("steps"),
+        "rate": progress.get("rate"),
+        "values": progress.get("values"),
+        "checkpoint": {"step": state.checkpoint.step, "written": state.checkpoint.written}
+        if state.checkpoint
+        else None,
+        "restarts": attempt.get("restarts"),
+        "requeues": first.restarts if first else None,
+        "attempt": {key: attempt.get(key) for key in ("state", "code", "reason", "written")} if attempt else None,
+        "attempts": None if state.attempts is None else [asdict(each) for each in state.attempts],
+        "bad_nodes": state.bad_nodes,
+        "stragglers": attempt.get("stragglers"),
+        "roles": roles(state),
+        "tasks": attempt.get("tasks") or {},
+        "notes": list(state.notes),
+    }
+
+
+def roles(state: PointState) -> list[dict[str, Any]]:
+    """Return one row a role: how many tasks registered and run, progress of its first task, restarts."""
+    tasks: Mapping[str, Mapping[str, Any]] = (state.attempt or {}).get("tasks") or {}
+    grouped: dict[str, list[Mapping[str, Any]]] = {}
+    for name, task in sorted(tasks.items(), key=lambda item: _number(item[0])):
+        grouped.setdefault(name.partition(":")[0], []).append(task)
+    rows = []
+    for role, members in grouped.items():
+        progress: Mapping[str, Any] = next((task["progress"] for task in members if task.get("progress")), {})
+        rows.append(
+            {
+                "role": role,
+                "tasks": len(members),
+                "registered": sum(task["state"] != "missing" for task in members),
+                "running": sum(task["state"] == "running" for task in members),
+                "step": progress.get("step"),
+                "rate": progress.get("rate"),
+                "loss": (progress.get("values") or {}).get("loss"),
+                "restarts": sum(task.get("restarts") or 0 for task in members),
+            }
+        )
+    return rows
+
+
+def why(state: PointState) -> str:
+    """Return in words why a run is where it is; "" where nothing needs saying."""
+    if not state.job:
+        return "it was not submitted"
+    if not state.records:
+        return "; ".join(state.notes) or f"Slurm has no record of job {state.job}"
+    record = state.records[0]
+    if state.state is JobState.PENDING and record.reason:
+        never = " (it will never start)" if pending_reasons.is_for_ever(record.reason) else ""
+        return f"{pending_reasons.words(record.reason)}{never}"
+    reason = (state.attempt or {}).get("reason") if state.is_over else ""
+    return str(reason or "").partition("\n")[0]
+
+
+def state_words(state: PointState) -> str:
+    """Return the state as squeue writes it in long form; "unknown" where Slurm does not say."""
+    if not state.job:
+        return "not submitted"
+    words = UNKNOWN if state.state is JobState.UNKNOWN else state.state.name
+    return f"{words} (cancelled)" if state.cancelled and not state.is_over else words
+
+
+def amount(value: object, digits: int = 4) -> str:
+    """Return a number for a table."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def ago(seconds: float | None) -> str:
+    """Return how long ago a time was, in its largest unit."""
+    if seconds is None:
+        return UNKNOWN
+    past = max(0.0, time.time() - seconds)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if past >= 2 * size:
+            return f"{past / size:.0f} {unit} ago"
+    return f"{past:.0f} s ago"
+
+
+def elapsed(state: PointState) -> str:
+    """Return how long the newest incarnation has run, as squeue does; "" if it has not."""
+    first = state.records[0] if state.records else None
+    if first is None or first.started is None or state.state is JobState.PENDING:
+        return ""
+    end = _ended(state) or datetime.now().astimezone()
+    return _clock((end - first.started).total_seconds())
+
+
+def attempt(each: Attempt, is_over: bool) -> list[str]:
+    """Return the cells of one attempt: name, start, length, steps that it saved, why the run went on, how it ended.
+
+    `is_over`: it does not run any more, also where it has not said so.
+    """
+    steps = "-" if each.last is None else f"{each.first}-{each.last}" if each.first != each.last else str(each.last)
+    if each.ended is None:
+        return [each.id, ago(each.started), UNKNOWN if is_over else "-", steps, "-", KILLED if is_over else ""]
+    end = each.reason.partition("\n")[0] or f"exit code {each.code}"
+    return [each.id, ago(each.started), _clock(each.ended - each.started), steps, each.meaning or "-", end]
+
+
+def is_between(state: PointState) -> bool:
+    """Whether no attempt runs."""
+    return state.is_over or state.state is JobState.PENDING
+
+
+def bad_nodes(state: PointState) -> list[str]:
+    """Return a line for each node that the next attempt leaves out."""
+    if state.bad_nodes is None:
+        return [UNKNOWN]
+    return [f"{node}  {found['reason']}, {ago(found['at'])}" for node, found in sorted(state.bad_nodes.items())]
+
+
+def slow(state: PointState) -> list[str]:
+    """Return a line for each task that others wait for; nothing where no two tasks run."""
+    attempt = state.attempt or {}
+    tasks = attempt.get("tasks") or {}
+    if is_between(state) or len(tasks) < 2:
+        return []
+    known = attempt.get("stragglers")
+    if known is None:
+        return [UNKNOWN]
+    lines = [
+        f"{name} on {tasks.get(name, {}).get('node', UNKNOWN)} "
+        + slowness(found["own"], found["others"], found["seconds"])
+        for name, found in sorted(known["slow"].items(), key=lambda item: _number(item[0]))
+    ]
+    return lines or ["none"]
+
+
+def _clock(length: float) -> str:
+    seconds = max(0, int(length))
+    days, rest = divmod(seconds, 86400)
+    clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+    return f"{days}-{clock}" if days else clock
+
+
+def _ended(state: PointState) -> datetime | None:
+    if not state.is_over:
+        return None
+    return max((record.ended for record in state.records if record.ended), default=None)
+
+
+def _lead(attempt: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the progress of the chief or worker 0."""
+    tasks = attempt.get("tasks") or {}
+    for role in _LEADS:
+        progress = tasks.get(f"{role}:0", {}).get("progress")
+        if progress:
+            return dict(progress)
+    return {}
+
+
+def _number(name: str) -> tuple[int, int]:
+    role, _, index = name.partition(":")
+    order = ("chief", "worker", "ps", "evaluator")
+    return (order.index(role) if role in order else len(order), int(index) if index.isdigit() else 0)
+
+
+def _seconds(when: datetime | None) -> float | None:
+    return when.timestamp() if when else None
+
+
+def nodes(records: Sequence[JobRecord]) -> str:
+    """Return the node lists of all components."""
+    return ",".join(record.nodes for record in records if record.nodes)

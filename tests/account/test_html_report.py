@@ -1,0 +1,154 @@
+"""The page: one file, nothing from outside, hostile names as text, shapes where they belong."""
+
+import html.parser
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_tf.account import plots
+from slurm_tf.account.diagnostics import Notes
+from slurm_tf.account.exit_classes import End
+from slurm_tf.account.html_report import Page
+from slurm_tf.account.plots import Span
+from slurm_tf.account.report import Report
+from slurm_tf.account.run_records import Own
+from slurm_tf.account.usage import Aggregate
+from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.errors import UsageError
+from slurm_tf.run.attempts import Attempt
+
+DAY = 86400
+START = 20_000 * DAY
+HOSTILE = "</title><script>alert('x')</script>\"><img src=x onerror=alert(1)>&amp; \x1b[2J"
+
+
+class Parsed(html.parser.HTMLParser):
+    """Every tag with its attributes, and the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def named(self, name: str) -> list[dict[str, str | None]]:
+        return [values for tag, values in self.tags if tag == name]
+
+
+def record(job: int, **more: Any) -> UsageRecord:
+    values = {
+        "state_text": "COMPLETED", "started": START + job * 3600, "ended": START + (job + 2) * 3600, "cpus": 4,
+        "gpus": 2, "memory": 1024, "user": "ann", "account": "vision", **more,
+    }  # fmt: skip
+    return UsageRecord(id=str(job), raw_id=str(job), **values)
+
+
+def page(tmp_path: Path, records: list[UsageRecord], own: Any = lambda _: Own(), run: str = "") -> Parsed:
+    window = Window(START, START + 40 * DAY)
+    aggregate = Aggregate(window, ("account", "user"), own=own, now=window.end)
+    made = Page(window, own, run, now=window.end)
+    notes = Notes()
+    for each in records:
+        aggregate.add(each)
+        made.add(each)
+        notes.see(each, *window, window.end)
+    report = Report(window, aggregate.by, aggregate.rows(), aggregate.total(), notes, "EUR")
+    made.write(tmp_path / "usage.html", report)
+    return Parsed((tmp_path / "usage.html").read_text())
+
+
+def test_it_needs_nothing_else_and_names_are_text(tmp_path: Path) -> None:
+    own = Own(HOSTILE, HOSTILE)
+    found = page(tmp_path, [record(1, account=HOSTILE, user=HOSTILE, state_text=HOSTILE)], lambda _: own)
+    tags = {tag for tag, _ in found.tags}
+    assert not tags & {"script", "img", "link", "iframe", "object"}
+    assert not {name for _, values in found.tags for name in values} & {"src", "href", "onerror", "onload"}
+    assert found.text.count("alert('x')") >= 4
+    assert "url(" not in (tmp_path / "usage.html").read_text()
+    (policy,) = [values for values in found.named("meta") if "http-equiv" in values]
+    assert str(policy["content"]).startswith("default-src 'none'")
+
+
+def test_its_plots(tmp_path: Path) -> None:
+    records = [
+        record(1, used_cpu=2 * 7200.0, used_memory=512 * 1024**2, gpu_use=35.0),
+        record(30, account="nlp", state_text="FAILED"),
+        record(60, state_text="PREEMPTED", gpus=4),
+    ]
+    found = page(tmp_path, records)
+    words = re.findall(r"GPU-hours a day, by account|use of the \w+|GPU-hours lost at most", found.text)
+    assert set(words) == {
+        "GPU-hours a day, by account", "use of the GPUs", "use of the CPUs", "use of the memory",
+        "GPU-hours lost at most",
+    }  # fmt: skip
+    for title in (
+        "vision: 4.0 GPU-hours", "nlp: 4.0 GPU-hours", "vision: 8.0 GPU-hours", "30 to 40%: 4.0 GPU-hours",
+        "50 to 60%: 8.0 CPU-hours", "preempted: 8.0 GPU-hours", "failed: 4.0 GPU-hours",
+    ):  # fmt: skip
+        assert title in found.text, title
+    assert "No attempts of runs of slurm-tf" in found.text
+    for box in found.named("rect"):
+        assert float(str(box["height"])) > 0 or float(str(box["width"])) > 0
+    empty = page(tmp_path, [])
+    assert "No rows were seen." in empty.text
+    assert not empty.named("rect")
+
+
+def test_the_timeline_of_the_run_with_most_attempts(tmp_path: Path) -> None:
+    made = Attempt("1.0", "1", 0.0, speaks=True, began=START + 3600 + 600.0, saved=START + 3600 + 6000.0)
+    owns = {"1": Own("flowers", "flowers-1", made), "2": Own("flowers", "flowers-1"), "9": Own("bert", "bert-1")}
+    records = [record(1, state_text="PREEMPTED", eligible=START), record(2), record(9), record(4, started=START - 500)]
+    owns["4"] = owns["2"]
+    found = page(tmp_path, records, lambda each: owns[each.id])
+    for title in (
+        "Attempts of run flowers-1", "job 1: waited for 3600 s", "job 1: start-up for 600 s",
+        "job 1: ran, preempted for 5400 s", "job 1: after the last checkpoint for 1200 s",
+        "job 2: ran, completed for 7200 s", f"job 4: ran, completed for {500 + 6 * 3600} s",
+    ):  # fmt: skip
+        assert title in found.text, title
+    assert "job 9" not in found.text
+    other = page(tmp_path, records, lambda each: owns[each.id], "bert-1")
+    assert "job 9: ran, completed" in other.text
+    assert "No attempts of run x-1" in page(tmp_path, records, lambda each: owns[each.id], "x-1").text
+
+
+def test_where_it_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file or directory"):
+        page(tmp_path / "none", [])
+
+
+@pytest.mark.parametrize("most", [0.0, 0.013, 1.0, 7.0, 99.0, 650.0, 1e7])
+def test_ticks_are_round_and_few(most: float) -> None:
+    marks = plots.ticks(most)
+    assert marks[0] == 0
+    assert marks[-1] >= most
+    assert 2 <= len(marks) <= 6
+
+
+def test_shapes_are_inside() -> None:
+    days = [(f"day {number}", {"a": number * 1.5, "": 2.0}) for number in range(90)]
+    spans = [
+        Span(f"job {number}", number * 50, number * 60, number * 60 + 500, End.FAILED, 10, 20) for number in range(99)
+    ]
+    for plot in (
+        plots.stacked(days, ["a", ""], "h", "w"), plots.shares([1.0] * 11, "h", "w", "red"),
+        plots.ranked([("x", 3.0, "red"), ("y", 0.1, "red")], "h", "w"), plots.timeline(spans, "w"),
+    ):  # fmt: skip
+        for bar in plot.bars:
+            assert 0 <= bar.x <= bar.x + bar.width <= plot.width + 1
+            assert 0 <= bar.y <= bar.y + bar.height <= plot.height + 1
+        for label in plot.labels:
+            assert 0 <= label.x <= plot.width
+            assert 0 <= label.y <= plot.height
+    stacked = plots.stacked(days, ["a", ""], "h", "w")
+    (first, other) = [bar for bar in stacked.bars if bar.title.startswith("day 89,")]
+    assert first.height / other.height == pytest.approx(89 * 1.5 / 2.0)
+    assert other.y + other.height == pytest.approx(first.y)

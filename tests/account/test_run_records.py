@@ -1,0 +1,112 @@
+"""Which run and template a record is of: by name, comment, and our own run records, in that order."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from slurm_tf.account.run_records import Own, Runs
+from slurm_tf.account.usage_record import UsageRecord
+from slurm_tf.run import attempts, submissions, succession
+from slurm_tf.run.attempts import Attempt
+from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.version import VERSION
+
+
+def record(job_id: str = "12", **more: object) -> UsageRecord:
+    return UsageRecord(**{"id": job_id, "raw_id": job_id, "state_text": "PREEMPTED", **more})  # type: ignore[arg-type]
+
+
+def make(root: Path, name: str, template: str) -> RunFolder:
+    run = RunFolder(str(root / name))
+    os.makedirs(run.path, mode=0o700)
+    Path(run.manifest).write_text(json.dumps({"contract": VERSION, "job": {"name": template}}))
+    return run
+
+
+def write(folder: RunFolder, *rows: Attempt) -> None:
+    os.makedirs(folder.path, mode=0o700, exist_ok=True)
+    text = json.dumps({"contract": VERSION, "attempts": [asdict(row) for row in rows]})
+    Path(folder.attempts).write_text(text)
+    assert attempts.read(folder) == list(rows)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    submissions.add(make(tmp_path, "flowers-1", "flowers"), "12", "", (), False)
+    return Runs(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("job", "name", "comment", "found"),
+    [
+        ("12", "stf-roses", "slurm-tf run=x-1/template=tulips", Own("roses", "x-1")),
+        ("12", "mine", "slurm-tf run=x-1/template=tulips", Own("tulips", "x-1")),
+        ("12", "mine", "for Ann", Own("flowers", "flowers-1")),
+        ("12", "stf-roses", "", Own("roses", "flowers-1")),
+        ("99", "stf-roses", "", Own("roses", "")),
+        ("99", "mine", "slurm-tf run=x-1/template=tulips", Own("tulips", "x-1")),
+        ("99", "mine", "slurm-tf run=", Own()),
+        ("99", "mine", "", Own()),
+        ("12+1", "mine", "", Own("flowers", "flowers-1")),
+    ],
+)
+def test_name_then_comment_then_run(job: str, name: str, comment: str, found: Own, runs: Runs) -> None:
+    assert runs.find(record(job, name=name, comment=comment)) == found
+
+
+def test_another_clusters_job_of_that_number_is_not_ours(tmp_path: Path) -> None:
+    submissions.add(make(tmp_path, "flowers-1", "flowers"), "12", "big", (), False)
+    runs = Runs(str(tmp_path))
+    assert runs.find(record(cluster="big")).run == "flowers-1"
+    assert runs.find(record(cluster="small")) == Own()
+    assert runs.jobs_of("flowers-1") == ["12"]
+
+
+def test_the_attempt_of_an_incarnation(tmp_path: Path) -> None:
+    run = make(tmp_path, "flowers-1", "flowers")
+    submissions.add(run, "12", "", (), False)
+    first, second = Attempt("12.0", "12", 1003.0, speaks=True), Attempt("12.1", "12", 2004.0, speaks=True)
+    write(run, first, second)
+    runs = Runs(str(tmp_path))
+    assert runs.find(record(started=1000, ended=1500)).attempt == first
+    assert runs.find(record(started=2000, ended=None)).attempt == second
+    assert runs.find(record(started=1600, ended=1700)).attempt is None
+    assert runs.find(record(started=None)).attempt is None
+    # Slurm's own number, where a clock is wrong by less than an incarnation
+    assert runs.find(record(started=1000, ended=2050, restarts=1)).attempt == second
+    assert runs.find(record("12+1", started=1000, ended=1500)).attempt == first
+
+
+def test_points_and_jobs_that_follow(tmp_path: Path) -> None:
+    run = make(tmp_path, "sweep-1", "sweep")
+    submissions.add(run, "40", "", (0, 1), True)
+    submissions.add(run, "50", "", (1,), False)
+    own = {index: Attempt(f"40_{index}.0", f"40_{index}", 1001.0, speaks=True) for index in (0, 1)}
+    after = Attempt("61_1.0", "61_1", 3001.0, speaks=True)
+    alone = Attempt("50.0", "50", 2001.0, speaks=True)
+    write(run.point(0), own[0])
+    write(run.point(1), own[1], alone, after)
+    succession.add(run.point(1), "61", "", 1, True, "40_1")
+    runs = Runs(str(tmp_path))
+    for job, wanted in {"40_0": own[0], "40_1": own[1]}.items():
+        assert runs.find(record(job, started=1000, ended=1500)) == Own("sweep", "sweep-1", wanted)
+    assert runs.find(record("50", started=2000, ended=2500)) == Own("sweep", "sweep-1", alone)
+    assert runs.find(record("61_1", started=3000)) == Own("sweep", "sweep-1", after)
+    assert runs.find(record("40_[2-5%2]")) == Own("sweep", "sweep-1")
+
+
+def test_runs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    submissions.add(make(tmp_path, "good-1", "good"), "12", "", (), False)
+    Path(make(tmp_path, "bad-1", "bad").jobs).write_text("{")
+    broken = make(tmp_path, "half-1", "half")
+    submissions.add(broken, "13", "", (), False)
+    Path(broken.attempts).write_text("{}")
+    runs = Runs(str(tmp_path))
+    assert runs.find(record("12")).run == "good-1"
+    assert runs.find(record("13", started=5)).attempt is None
+    assert [note.partition(":")[0] for note in runs.notes[:1]] == ["run bad-1 is left out"]
+    assert "attempts.json cannot be read" in runs.notes[1]
+    assert Runs(str(tmp_path / "none")).find(record()) == Own()

@@ -1,0 +1,106 @@
+"""Layers: which value wins, and where it came from."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from slurm_tf.errors import SpecError, UsageError
+from slurm_tf.jobspec import configuration
+from slurm_tf.jobspec.configuration import Job
+
+JOB = """
+name = "a"
+strategy = "single"
+command = ["x"]
+{more}
+[roles.worker]
+"""
+
+
+def user_file(text: str) -> None:
+    folder = Path(os.environ["XDG_CONFIG_HOME"]) / "slurm-tf"
+    (folder / "site_configs").mkdir(parents=True)
+    (folder / "site_configs" / "uni.toml").write_text('[job]\naccount = "site"\ntime = 1\nqos = "site"\nname = "site"')
+    (folder / "config.toml").write_text(text)
+
+
+def test_each_layer_over_the_last(load: Callable[..., Job]) -> None:
+    user_file('site = "uni"\n[job]\naccount = "user"\nqos = "user"\npartition = "user"\n')
+    job = load(
+        JOB.format(more='qos = "file"\npartition = "file"\nexclusive = true'),
+        site="",
+        environ={
+            "SBATCH_PARTITION": "environment",
+            "SBATCH_TIMELIMIT": "5",
+            "SBATCH_RESERVATION": "r",
+            "SBATCH_WAIT": "1",
+        },
+        set=("exclusive=false", "roles.worker.mem=4G", 'env.A="b c"'),
+    )
+    origins = {key: (value, origin) for key, value, origin in configuration.explain(job)}
+    home = os.environ["XDG_CONFIG_HOME"]
+    assert origins["site"] == ("uni", "")
+    assert origins["account"] == ('"user"', f"{home}/slurm-tf/config.toml: job")
+    assert origins["qos"] == ('"file"', str(job.path))
+    assert origins["name"] == ('"a"', str(job.path))
+    assert origins["time"] == ('"5"', "environment: SBATCH_TIMELIMIT")
+    assert origins["partition"] == ('"environment"', "environment: SBATCH_PARTITION")
+    assert origins["sbatch.reservation"] == ('"r"', "environment: SBATCH_RESERVATION")
+    assert origins["exclusive"] == ("false", "command line: --set")
+    assert origins["roles.worker.mem"] == ('"4G"', "command line: --set")
+    assert origins["env.A"] == ('"b c"', "command line: --set")
+    assert origins["checkpoint.keep"] == ("3", "built-in")
+
+
+def test_an_error_names_the_layer_that_is_wrong(load: Callable[..., Job]) -> None:
+    user_file('[job]\naccoun = "user"\n')
+    with pytest.raises(SpecError, match=r"config.toml: job: accoun: .*\nHINT: did you mean 'account'"):
+        load(JOB.format(more=""))
+    with pytest.raises(SpecError, match=r"site uni: job"):
+        Path(os.environ["XDG_CONFIG_HOME"], "slurm-tf", "site_configs", "uni.toml").write_text("[job]\nx = 1")
+        Path(os.environ["XDG_CONFIG_HOME"], "slurm-tf", "config.toml").unlink()
+        load(JOB.format(more=""), site="uni")
+
+
+@pytest.mark.parametrize("override", ["x", "=1", ""])
+def test_an_override_without_a_value(override: str, load: Callable[..., Job]) -> None:
+    with pytest.raises(UsageError, match="KEY=VALUE"):
+        load(JOB.format(more=""), set=(override,))
+
+
+def test_an_option_of_the_environment_that_is_ours(load: Callable[..., Job]) -> None:
+    with pytest.raises(SpecError, match=r"environment: SBATCH_OUTPUT: found 'x'.*\nHINT: unset SBATCH_OUTPUT"):
+        load(JOB.format(more=""), environ={"SBATCH_OUTPUT": "x"})
+
+
+def test_a_secret_is_not_explained(load: Callable[..., Job]) -> None:
+    job = load(JOB.format(more="") + '[env]\nHF_TOKEN = "s3cret"\nA = "b"')
+    values = {key: value for key, value, _ in configuration.explain(job)}
+    assert values["env.HF_TOKEN"] == "***"
+    assert values["env.A"] == '"b"'
+
+
+def test_a_user_file_that_others_write_is_refused(load: Callable[..., Job]) -> None:
+    user_file("")
+    Path(os.environ["XDG_CONFIG_HOME"], "slurm-tf", "config.toml").chmod(0o666)
+    with pytest.raises(SpecError, match="others can change it"):
+        load(JOB.format(more=""))
+
+
+def test_where_runs_go(load: Callable[..., Job]) -> None:
+    assert load(JOB.format(more="")).runs == "runs"
+    assert load(JOB.format(more=""), environ={"SLURM_TF_RUNS": "/r"}).runs == "/r"
+
+
+def test_which_client_asks_slurm() -> None:
+    assert configuration.client({}) == "commands"
+    user_file('client = "pyslurm"\n')
+    assert configuration.client({}) == "pyslurm"
+    assert configuration.client({"SLURM_TF_CLIENT": "commands"}) == "commands"
+    with pytest.raises(UsageError, match="found SLURM_TF_CLIENT=rest; needed commands or pyslurm"):
+        configuration.client({"SLURM_TF_CLIENT": "rest"})
+    Path(os.environ["XDG_CONFIG_HOME"], "slurm-tf", "config.toml").write_text('client = "rest"\n')
+    with pytest.raises(SpecError, match=r"config.toml: client: "):
+        configuration.client({})

@@ -1,0 +1,322 @@
+"""Plans: components, options as the site spells them, limits of partitions, the launcher's settings."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_tf.errors import SpecError
+from slurm_tf.jobspec import configuration
+from slurm_tf.jobspec import plan as plan_module
+from slurm_tf.jobspec.configuration import Job
+from slurm_tf.jobspec.plan import Plan
+from slurm_tf.run import job_comment
+from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.settings import LaunchSettings, RetrySettings, RoleSettings
+
+HEAD = 'name = "a"\ncommand = ["x"]\n'
+WORKERS = HEAD + 'strategy = "multi_worker"\n[roles.worker]\ncount = 4\n'
+PS = HEAD + 'strategy = "ps"\n[roles.chief]\n{chief}\n[roles.worker]\ncount = 3\n{worker}\n[roles.ps]\n{ps}\n'
+
+
+def options(plan: Plan, component: int = 0) -> dict[str, str | None]:
+    return dict(plan.components[component].options)
+
+
+def site(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "site.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_equal_needs_are_one_component(fit: Callable[..., Plan]) -> None:
+    plan = fit(PS.format(chief="mem = '4G'", worker="mem = '4096M'", ps="mem = 4096"))
+    assert [component.role for component in plan.components] == [""]
+    assert options(plan)["ntasks"] == "5"
+    assert options(plan)["mem"] == "4G"
+
+
+def test_different_needs_are_a_component_a_role(fit: Callable[..., Plan]) -> None:
+    plan = fit(PS.format(chief="", worker="gpus-per-task = 1\npartition = 'gpu'", ps=""))
+    assert [(c.role, c.tasks) for c in plan.components] == [("chief", 1), ("worker", 3), ("ps", 1)]
+    assert "job-name" in options(plan, 0)
+    assert "job-name" not in options(plan, 1)
+    assert options(plan, 1)["partition"] == "gpu"
+    assert options(plan, 1)["gpus-per-task"] == "1"
+    assert [role.gpus for role in plan.settings.roles] == [0, 1, 0]
+
+
+def test_accounting_can_tell_whose_hours_they_are(fit: Callable[..., Plan]) -> None:
+    tags = {name: value for name, value in options(fit(WORKERS)).items() if name in ("job-name", "comment")}
+    assert tags == {"job-name": "stf-a", "comment": "slurm-tf run=run-1/template=a"}
+    assert job_comment.read_comment(str(tags["comment"])) == ("run-1", "a")
+    hostile = "two words/template=x"
+    assert job_comment.read_comment(job_comment.comment("r-1", hostile)) == ("r-1", hostile)
+    assert job_comment.read_comment("mine/template=x") == job_comment.read_comment("slurm-tf run=x") == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("more", "name", "comment"),
+    [
+        ({"set": ("name=b",)}, "stf-b", "slurm-tf run=run-1/template=b"),
+        # what somebody typed stays
+        ({"options": {"job-name": "mine", "comment": "for Ann"}}, "mine", "for Ann"),
+        ({"environ": {"SBATCH_JOB_NAME": "mine"}}, "mine", "slurm-tf run=run-1/template=mine"),
+        ({"environ": {"SBATCH_COMMENT": "for Ann"}}, "stf-a", "for Ann"),
+        # longer than Slurm takes
+        ({"set": (f"name={'x' * 990}",)}, f"stf-{'x' * 990}", None),
+    ],
+)
+def test_names_and_comments_that_somebody_typed_stay(
+    more: dict[str, Any], name: str, comment: str | None, job_file: Callable[[str], Path]
+) -> None:
+    values = [more.get("environ", {}), "generic", more.get("set", ()), more.get("options", {})]
+    loaded = configuration.load(job_file(WORKERS), *values)
+    found = dict(plan_module.fit(loaded, RunFolder("/runs/run-1")).components[0].options)
+    assert (found["job-name"], found.get("comment")) == (name, comment)
+
+
+def test_components_with_mem_come_last(fit: Callable[..., Plan]) -> None:
+    # sbatch 22.05.8 passes --mem on to the components that follow
+    plan = fit(PS.format(chief="mem = '8G'", worker="", ps="mem-per-cpu = '1G'"))
+    assert [component.role for component in plan.components] == ["worker", "ps", "chief"]
+    assert [role.name for role in plan.settings.roles] == ["worker", "ps", "chief"]
+    assert "job-name" in options(plan, 0)
+
+
+def test_totals_of_gpus_add_up(fit: Callable[..., Plan]) -> None:
+    plan = fit(PS.format(chief="gpus = 2", worker="gpus = 6", ps="gpus = 2"))
+    assert len(plan.components) == 1
+    assert options(plan)["gpus"] == "10"
+
+
+@pytest.mark.parametrize(
+    ("asked", "spelling", "option", "value"),
+    [
+        ("gpus-per-task = 'a100:2'", "as-asked", "gpus-per-task", "a100:2"),
+        ("gpus-per-task = 2\nntasks-per-node = 2", "gres", "gres", "gpu:4"),
+        ("gpus-per-node = 'h100:4'", "gres", "gres", "gpu:h100:4"),
+        ("gpus = 8\nntasks-per-node = 2", "gpus-per-node", "gpus-per-node", "4"),
+        ("gpus = 4", "gpus-per-task", "gpus-per-task", "1"),
+        ("gpus-per-node = 4\nntasks-per-node = 4", "gpus-per-task", "gpus-per-task", "1"),
+    ],
+)
+def test_gpus_as_the_site_spells_them(
+    asked: str, spelling: str, option: str, value: str, fit: Callable[..., Plan], tmp_path: Path
+) -> None:
+    plan = fit(WORKERS + asked, site=site(tmp_path, f"gpu-spelling = '{spelling}'"))
+    found = {name: value for name, value in options(plan).items() if "g" in name[:2]}
+    assert found == {option: value}
+
+
+def test_gpus_that_the_site_cannot_be_asked_for(fit: Callable[..., Plan], tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"roles.worker.gpus-per-task: .*asked for as gres\nHINT: say ntasks-per-node"):
+        fit(WORKERS + "gpus-per-task = 1", site=site(tmp_path, "gpu-spelling = 'gres'"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "spelling", "found"),
+    [
+        ("mem = '8G'", "as-asked", {"mem": "8G"}),
+        ("mem = '8G'", "none", {}),
+        ("mem = '8G'\nntasks-per-node = 2\ncpus-per-task = 4", "mem-per-cpu", {"mem-per-cpu": "1G"}),
+        ("mem-per-cpu = '1G'\nntasks-per-node = 2\ncpus-per-task = 4", "mem", {"mem": "8G"}),
+    ],
+)
+def test_memory_as_the_site_spells_it(
+    asked: str, spelling: str, found: dict[str, str], fit: Callable[..., Plan], tmp_path: Path
+) -> None:
+    plan = fit(WORKERS + asked, site=site(tmp_path, f"mem-spelling = '{spelling}'"))
+    assert {name: value for name, value in options(plan).items() if name.startswith("mem")} == found
+
+
+def test_nodes_follow_from_tasks_a_node(fit: Callable[..., Plan]) -> None:
+    plan = fit(WORKERS + "ntasks-per-node = 3")
+    assert (options(plan)["nodes"], options(plan)["ntasks"], options(plan)["ntasks-per-node"]) == ("2", "4", "3")
+
+
+LIMITS = (
+    "[partitions.small]\nmax-time='1:00:00'\nmax-nodes=2\ncpus-per-node=8\nmem-per-node='16G'\ngpus-per-node='a100:2'\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "key", "numbers"),
+    [
+        ("cpus-per-task = 16", "roles.worker.cpus-per-task", ("16", "8")),
+        ("cpus-per-task = 3\nntasks-per-node = 3", "roles.worker.cpus-per-task", ("9", "8")),
+        ("mem = '20G'", "roles.worker.mem", ("20480", "16384")),
+        ("gpus-per-task = 3", "roles.worker.gpus-per-task", ("3", "2")),
+        ("gpus-per-node = 'a100:4'", "roles.worker.gpus-per-node", ("4", "2")),
+        ("ntasks-per-node = 1", "roles.worker.ntasks-per-node", ("4", "2")),
+    ],
+)
+def test_what_the_partition_cannot_give(
+    asked: str, key: str, numbers: tuple[str, str], fit: Callable[..., Plan], tmp_path: Path
+) -> None:
+    where = site(tmp_path, "default-partition = 'small'\n" + LIMITS)
+    fit(WORKERS, site=where)
+    with pytest.raises(SpecError, match=f"{key}: asks for {numbers[0]} .* at most {numbers[1]}.*'small'"):
+        fit(WORKERS + asked, site=where)
+
+
+def test_a_time_over_the_limit(fit: Callable[..., Plan], tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"time: asks for 02:00:00; needed at most 01:00:00"):
+        fit("time = '2:00:00'\npartition = 'small'\n" + WORKERS, site=site(tmp_path, LIMITS))
+
+
+def test_pass_through_and_flags(fit: Callable[..., Plan]) -> None:
+    plan = fit(WORKERS + "[sbatch]\nhold = true\nnice = 5\nreservation = ''\nspread-job = false\nno-requeue = true")
+    found = options(plan)
+    assert found["hold"] is None
+    assert found["nice"] == "5"
+    assert "no-requeue" in found
+    assert not {"reservation", "spread-job", "requeue"} & set(found)
+
+
+def test_exclusive_of_site_and_job(fit: Callable[..., Plan], tmp_path: Path) -> None:
+    alone = site(tmp_path, "exclusive = true")
+    assert "exclusive" in options(fit(WORKERS, site=alone))
+    assert "exclusive" not in options(fit("exclusive = false\n" + WORKERS, site=alone))
+    assert "exclusive" not in options(fit(WORKERS))
+
+
+@pytest.mark.parametrize(("strategy", "bad_exit"), [("ps", "0"), ("between_graph", "0"), ("multi_worker", "1")])
+def test_sruns_options_are_always_said(strategy: str, bad_exit: str, fit: Callable[..., Plan]) -> None:
+    roles = "[roles.worker]\ncpus-per-task = 2\n" + ("[roles.ps]\ncpus-per-task = 2\n" if bad_exit == "0" else "")
+    roles += "[roles.chief]\ncpus-per-task = 2\n" if strategy == "ps" else ""
+    srun = dict(fit(f"{HEAD}strategy = '{strategy}'\n{roles}").components[0].srun)
+    assert srun["export"] == "ALL"
+    assert srun["wait"] == "0"
+    assert srun["kill-on-bad-exit"] == bad_exit
+    assert srun["cpus-per-task"] == "2"
+    assert ("no-kill" in srun) == (bad_exit == "0")
+
+
+HOROVOD = HEAD + 'strategy = "horovod"\n[roles.worker]\ncount = 3\n'
+
+
+def test_horovods_controller_says_how_srun_starts_it(fit: Callable[..., Plan], tmp_path: Path) -> None:
+    def found(text: str, site: str = "generic") -> tuple[str | None, str]:
+        made = fit(text, site=site)
+        return dict(made.components[0].srun)["mpi"], made.settings.horovod
+
+    over_mpi = HOROVOD + "[horovod]\ncontroller = 'mpi'\n"
+    assert found(HOROVOD) == ("none", "gloo")
+    assert found(over_mpi) == ("pmix", "mpi")
+    assert found(over_mpi, site(tmp_path, "mpi = 'pmix_v4'")) == ("pmix_v4", "mpi")
+    assert found(WORKERS) == ("none", "")
+    with pytest.raises(SpecError, match=r"horovod\.controller: found mpi; needed gloo"):
+        fit(over_mpi, site="local")
+
+
+def test_settings_come_back_from_json(fit: Callable[..., Plan], tmp_path: Path) -> None:
+    text = (
+        WORKERS + "[env]\nA = 'é'\n[checkpoint]\nevery-steps = 5\nkeep = 2\n[launch]\nwait = '0:30'\nmax-restarts = 2"
+    )
+    settings = fit(text, site=site(tmp_path, "ports = '20000-20100'\ninterface = 'ib0'")).settings
+    assert LaunchSettings.from_json(settings.to_json()) == settings
+    assert settings.roles == (RoleSettings("worker", 4, 0),)
+    assert settings.ports == (20000, 20100)
+    assert (settings.wait, settings.max_restarts, settings.checkpoint_keep) == (30.0, 2, 2)
+    assert (settings.checkpoint_every, settings.checkpoint_every_steps) == (None, 5)
+
+
+def test_time_and_steps_may_both_decide(fit: Callable[..., Plan]) -> None:
+    settings = fit(WORKERS + "[checkpoint]\nevery = 5\nevery-steps = 7").settings
+    assert (settings.checkpoint_every, settings.checkpoint_every_steps) == (300.0, 7)
+    assert settings.checkpoint_mtbf is None
+
+
+def test_the_interval_between_checkpoints_follows_the_nodes_failures(fit: Callable[..., Plan], tmp_path: Path) -> None:
+    settings = fit(WORKERS).settings
+    assert (settings.checkpoint_every, settings.checkpoint_every_steps) == (None, None)
+    assert settings.checkpoint_mtbf == 86400.0
+    mine = site(tmp_path, 'node-mtbf = "30-00:00:00"\n')
+    assert fit(WORKERS, site=mine).settings.checkpoint_mtbf == 30 * 86400.0
+    assert fit(WORKERS + '[checkpoint]\nevery = "auto"\nevery-steps = 9\n').settings.checkpoint_mtbf == 86400.0
+    with pytest.raises(SpecError, match=r"checkpoint.every: found 'automatic'; needed a time"):
+        fit(WORKERS + '[checkpoint]\nevery = "automatic"\n')
+
+
+def test_explain_shows_that_the_interval_is_chosen(load: Callable[..., Job]) -> None:
+    assert ("checkpoint.every", '"auto"', "built-in") in configuration.explain(load(WORKERS))
+
+
+def test_a_path_that_slurm_cannot_hold(fit: Callable[..., Plan]) -> None:
+    with pytest.raises(SpecError, match="backslash"):
+        fit("chdir = 'a\\b'\n" + WORKERS)
+    fit("chdir = 'a\\b'\n" + WORKERS, site="local")
+
+
+@pytest.mark.parametrize(
+    ("text", "signal"),
+    [
+        ("", "B:USR1@120"),
+        ("time = 60", "B:USR1@120"),
+        ("time = 10", "B:USR1@120"),
+        ("time = 1", "B:USR1@12"),
+        ("time = 'UNLIMITED'", "B:USR1@120"),
+        ("time = 60\n[checkpoint]\nwarning = '5:00'", "B:USR1@300"),
+    ],
+)
+def test_a_job_is_warned_before_its_time_limit(text: str, signal: str, fit: Callable[..., Plan]) -> None:
+    plan = fit(HEAD + f'strategy = "multi_worker"\n{text}\n[roles.worker]\n')
+    assert options(plan)["signal"] == signal
+    assert plan.settings.warning == ("USR1", float(signal.partition("@")[2]))
+
+
+def test_who_would_not_save_is_not_warned(fit: Callable[..., Plan]) -> None:
+    text = HEAD + 'strategy = "between_graph"\n{}\n[roles.worker]\n[roles.ps]\nmem = "1G"\n'
+    plan = fit(text.format(""))
+    assert not any("signal" in options(plan, number) for number in range(2))
+    assert plan.settings.warning == ("", 0.0)
+    plan = fit(text.format('[checkpoint]\nsignal = "USR2"'))
+    assert ["signal" in options(plan, number) for number in range(2)] == [True, False]
+    assert plan.settings.checkpoint_signal == "USR2"
+    plan = fit(WORKERS, site="local")
+    assert (plan.settings.warning, plan.settings.goes_on) == (("", 0.0), False)
+
+
+@pytest.mark.parametrize(
+    ("own", "warning"),
+    [
+        ("USR2", ("USR2", 60.0)),
+        ("SIGTERM@30", ("TERM", 30.0)),
+        ("B:10@300", ("USR1", 300.0)),
+        ("R:usr1@5", ("USR1", 5.0)),
+        ("RB:HUP@7", ("HUP", 7.0)),
+    ],
+)
+def test_a_signal_of_the_users_own_wins_and_is_understood(
+    own: str, warning: tuple[str, float], fit: Callable[..., Plan]
+) -> None:
+    plan = fit(WORKERS + f"[sbatch]\nsignal = '{own}'\n")
+    assert options(plan)["signal"] == own
+    assert plan.settings.warning == warning
+
+
+@pytest.mark.parametrize("own", ["KILL@60", "INT", "B:", "B:USR1@", "64", "USR1@60 ", ""])
+def test_a_signal_that_says_something_else_is_refused(own: str, fit: Callable[..., Plan]) -> None:
+    with pytest.raises(SpecError, match=r"sbatch\.signal: found .*one of HUP, TERM, USR1, USR2"):
+        fit(WORKERS + f"[sbatch]\nsignal = '{own}'\n")
+
+
+def test_retries_are_the_job_files(fit: Callable[..., Plan]) -> None:
+    assert fit(WORKERS).settings.retry == RetrySettings(
+        permanent=(2, 64, 65, 69, 70, 73, 76, 77, 78, 126, 127, 130),
+        retryable=(75,),
+        unknown=3,
+        fruitless=3,
+        wait=120.0,
+    )
+    plan = fit(WORKERS + "[retry]\npermanent = []\nretryable = [9]\nunknown = 0\nfruitless = 5\nwait = '0:01'\n")
+    assert plan.settings.retry == RetrySettings((), (9,), 0, 5, 1.0)
+    assert LaunchSettings.from_json(plan.settings.to_json()) == plan.settings
+
+
+def test_a_job_that_is_not_to_be_put_back_is_not(fit: Callable[..., Plan]) -> None:
+    assert fit(WORKERS).settings.goes_on
+    assert fit(WORKERS + "[sbatch]\nrequeue = true\n").settings.goes_on
+    assert not fit(WORKERS + "[sbatch]\nno-requeue = true\n").settings.goes_on

@@ -1,0 +1,388 @@
+"""`launch` and the TaskProlog without Slurm: real processes with the variables of a step."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slurm_tf.errors import TopologyError, UsageError
+from slurm_tf.launch.direct import direct_launch
+from slurm_tf.submit import task_prolog
+from tests.conftest import ROOT
+from tests.launch.conftest import LAUNCH
+from tests.launch.transport.test_ports import free_range
+from tests.submit.test_new_run import pythons
+
+Done = list["subprocess.CompletedProcess[str]"]
+
+SHOW = "import json, os, sys; print(json.dumps([dict(os.environ), sys.argv[1:]]))"
+PROGRAM = [sys.executable, "-c", SHOW]
+LAUNCHER = [*LAUNCH, "launch"]
+
+
+def step(rank: int, tasks: int, folder: Path) -> dict[str, str]:
+    """Return the environment of one task; all are on this machine."""
+    return {
+        "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0",
+        "SLURM_PROCID": str(rank), "SLURM_NTASKS": str(tasks), "SLURM_LOCALID": str(rank), "SLURMD_NODENAME": "n1",
+        "SLURM_SUBMIT_DIR": str(folder), "SLURM_CLUSTER_NAME": "c",
+    }  # fmt: skip
+
+
+def start(
+    command: Sequence[str],
+    tasks: int,
+    folder: Path,
+    ranks: Sequence[int] | None = None,
+    environ: Mapping[str, str] = {},
+) -> Done:
+    """Run `command` as each task of a step at once."""
+    processes = [
+        subprocess.Popen(
+            command, env={**step(rank, tasks, folder), **environ}, cwd=folder,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in (range(tasks) if ranks is None else ranks)
+    ]  # fmt: skip
+    try:
+        texts = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [
+        subprocess.CompletedProcess(command, process.returncode, *text)
+        for process, text in zip(processes, texts, strict=True)
+    ]
+
+
+def seen(done: Done) -> list[tuple[dict[str, str], list[Any]]]:
+    """Return each program's environment and arguments."""
+    assert [each.returncode for each in done] == [0] * len(done), [each.stderr for each in done]
+    return [tuple(json.loads(each.stdout)) for each in done]
+
+
+def places(environs: Sequence[dict[str, str]]) -> list[str]:
+    """Return each task's name, having checked that all know one cluster."""
+    configs = [json.loads(environ["TF_CONFIG"]) for environ in environs]
+    assert all(config["cluster"] == configs[0]["cluster"] for config in configs)
+    return [f"{config['task']['type']}:{config['task']['index']}" for config in configs]
+
+
+# --- launch ---
+
+
+def test_each_task_becomes_the_program_at_its_place(tmp_path: Path) -> None:
+    done = start([*LAUNCHER, "--roles", "chief=1,ps=1,worker=2", "--", *PROGRAM, "a b", "--"], 4, tmp_path)
+    environs = [environ for environ, _ in seen(done)]
+    assert [arguments for _, arguments in seen(done)] == [["a b", "--"]] * 4
+    assert places(environs) == ["chief:0", "ps:0", "worker:0", "worker:1"]
+    cluster = json.loads(environs[0]["TF_CONFIG"])["cluster"]
+    addresses = [address for role in ("chief", "ps", "worker") for address in cluster[role]]
+    assert len(set(addresses)) == 4
+    for environ in environs:
+        assert environ["SLURM_TF_TASK"] in places(environs)
+        assert environ["no_proxy"] == environ["no_grpc_proxy"] == addresses[0].partition(":")[0]
+    # nothing is left but the folder itself
+    assert os.listdir(tmp_path / ".slurm-tf") == []
+    assert (tmp_path / ".slurm-tf").stat().st_mode & 0o777 == 0o700
+
+
+def test_gpus_are_shared_out_and_ps_and_evaluator_see_none(tmp_path: Path) -> None:
+    command = [*LAUNCHER, "--roles=ps=1,worker=2,evaluator=1", "--", *PROGRAM]
+    done = start(command, 4, tmp_path, environ={"CUDA_VISIBLE_DEVICES": "0,1,2", "ROCR_VISIBLE_DEVICES": "0,1,2"})
+    environs = [environ for environ, _ in seen(done)]
+    for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
+        assert [environ[name] for environ in environs] == ["", "0,1", "2", ""]
+
+
+def test_sharing_all_leaves_a_worker_what_it_sees(tmp_path: Path) -> None:
+    command = [*LAUNCHER, "--roles=ps=1,worker=2", "--gpu-sharing", "all", "--", *PROGRAM]
+    environs = [environ for environ, _ in seen(start(command, 3, tmp_path, environ={"CUDA_VISIBLE_DEVICES": "0"}))]
+    assert [environ["CUDA_VISIBLE_DEVICES"] for environ in environs] == ["", "0", "0"]
+
+
+def test_options_and_variables_say_the_same(tmp_path: Path) -> None:
+    low, high = free_range(4)
+    folder = tmp_path / "meet here"
+    options = [f"--exchange={folder}", f"--ports={low}-{high}", "--interface=lo", "--strategy=ps", "--cluster-flags"]
+    typed = seen(start([*LAUNCHER, "--roles=ps=1,worker=1", *options, "--", *PROGRAM], 2, tmp_path))
+    variables = {
+        "SLURM_TF_ROLES": "ps=1,worker=1", "SLURM_TF_EXCHANGE": str(folder), "SLURM_TF_PORTS": f"{low}-{high}",
+        "SLURM_TF_INTERFACE": "lo", "SLURM_TF_STRATEGY": "ps",
+    }  # fmt: skip
+    said = seen(start([*LAUNCHER, "--cluster-flags", "--", *PROGRAM], 2, tmp_path, environ=variables))
+    for results in (typed, said):
+        for environ, arguments in results:
+            cluster = json.loads(environ["TF_CONFIG"])["cluster"]
+            ports = [int(address.removeprefix("127.0.0.1:")) for address in (*cluster["ps"], *cluster["worker"])]
+            assert all(low <= port <= high for port in ports)
+            assert environ["SLURM_TF_STRATEGY"] == "ps"
+            assert environ["GRPC_FAIL_FAST"] == "use_caller"
+            assert arguments[:2] == [f"--ps_hosts=127.0.0.1:{ports[0]}", f"--worker_hosts=127.0.0.1:{ports[1]}"]
+    assert os.listdir(tmp_path) == ["meet here"]
+
+
+def test_the_program_holds_its_port_and_can_listen_on_it(tmp_path: Path) -> None:
+    program = """if True:
+        import errno, json, os, socket
+        place = json.loads(os.environ["TF_CONFIG"])
+        port = int(place["cluster"]["worker"][0].rpartition(":")[2])
+        try:
+            socket.socket().bind(("", port))
+        except OSError as error:
+            assert error.errno == errno.EADDRINUSE
+        else:
+            raise AssertionError("anybody could have taken the port")
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("", port))
+            sock.listen()
+    """
+    done = start([*LAUNCHER, "--roles=worker=1", "--", sys.executable, "-c", program], 1, tmp_path)
+    assert done[0].returncode == 0, done[0].stderr
+
+
+def test_the_program_ignores_no_signal_that_python_does(tmp_path: Path) -> None:
+    (done,) = start([*LAUNCHER, "--roles=worker=1", "--", "grep", "SigIgn", "/proc/self/status"], 1, tmp_path)
+    ignored = int(done.stdout.split()[1], 16)
+    # whoever started the tests may ignore signals of its own
+    assert not any(ignored >> (number - 1) & 1 for number in (signal.SIGPIPE, signal.SIGXFSZ))
+
+
+@pytest.mark.parametrize(("command", "code"), [("/no/such", 127), ("/etc/hostname", 126)])
+def test_a_program_that_cannot_be_started(command: str, code: int, tmp_path: Path) -> None:
+    (done,) = start([*LAUNCHER, "--roles=worker=1", "--", command], 1, tmp_path)
+    assert done.returncode == code
+    assert done.stderr.startswith(f"slurm-tf: worker:0: cannot start '{command}'")
+
+
+def one_error(done: Done, code: int) -> str:
+    """Return what the one task that speaks said."""
+    assert [each.returncode for each in done] == [code] * len(done)
+    said = [each.stderr or each.stdout for each in done if each.stderr or each.stdout]
+    assert len(said) == 1, said
+    return said[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "text"),
+    [
+        (["--roles=worker=4"], 65, "the roles 'worker=4' are 4 tasks, the step has 3"),
+        (["--roles=worker=2,worker=1"], 2, "found 'worker=1' in the roles 'worker=2,worker=1'"),
+        (["--roles=worker=3", "--strategy=x"], 2, "found 'x'; needed one of multi_worker, ps, between_graph"),
+        (["--roles=worker=3", "--ports=9-1"], 75, "rank 0 on n1: found '9-1'; needed a range of ports"),
+        (["--roles=worker=3", "--interface=none0"], 75, "rank 0 on n1: interface 'none0' has no IPv4 address"),
+    ],
+)
+def test_what_cannot_be_is_said_once(options: list[str], code: int, text: str, tmp_path: Path) -> None:
+    assert text in one_error(start([*LAUNCHER, *options, "--", *PROGRAM], 3, tmp_path), code)
+    assert os.listdir(tmp_path / ".slurm-tf") == []
+
+
+def test_too_few_gpus_are_said_once(tmp_path: Path) -> None:
+    done = start([*LAUNCHER, "--roles=worker=3", "--", *PROGRAM], 3, tmp_path, environ={"CUDA_VISIBLE_DEVICES": "0,1"})
+    assert "3 GPU tasks on n1 share 2 GPUs" in one_error(done, 65)
+
+
+@pytest.mark.slow
+def test_a_missing_rank_is_named(tmp_path: Path) -> None:
+    command = [*LAUNCHER, "--roles=worker=4", "--register-timeout=1", "--", *PROGRAM]
+    text = one_error(start(command, 4, tmp_path, ranks=[0, 1, 3]), 75)
+    assert f"3/4 tasks met in {tmp_path}/.slurm-tf/c-7-0-0 in 1 s; missing: rank 2;" in text
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to somebody else")
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".slurm-tf").mkdir()
+    os.chown(tmp_path / ".slurm-tf", 12345, 12345)
+    (done,) = start([*LAUNCHER, "--roles=worker=1", "--", *PROGRAM], 1, tmp_path)
+    assert done.returncode == 73
+    assert "user id 12345" in done.stderr
+    assert "--exchange" in done.stderr
+
+
+@pytest.mark.parametrize("variables", [{}, {"SLURM_STEP_ID": "4294967290", "SLURM_PROCID": "0", "SLURM_NTASKS": "4"}])
+def test_outside_of_a_step_there_is_one_hint(variables: dict[str, str]) -> None:
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **variables}
+    done = subprocess.run(
+        [*LAUNCHER, "--roles=worker=4", "--", "true"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 69
+    assert "no task of a Slurm step" in done.stderr
+    assert "HINT: put srun in front of the command" in done.stderr
+
+
+@pytest.mark.parametrize("options", [["--roles=worker=1"], ["--", "true"], ["--rols=worker=1", "--", "true"]])
+def test_wrong_options_end_at_once(options: list[str], tmp_path: Path) -> None:
+    (done,) = start([*LAUNCHER, *options], 1, tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: srun ... slurm-tf launch")
+
+
+def test_the_verb_loads_nothing_of_the_login_side(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nos.execvpe = lambda *_: (print(*sys.modules, flush=True), os._exit(0))\n"
+        "sys.argv[1:] = ['launch', '--roles', 'worker=1', '--', 'x']\nfrom slurm_tf.cli import main\nmain()"
+    )
+    (done,) = start([sys.executable, "-c", code], 1, tmp_path)
+    assert "slurm_tf.launch.direct.direct_launch" in done.stdout.split()
+    assert not {"click", "msgspec", "jinja2", "subprocess", "tensorflow"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("python", pythons())
+@pytest.mark.slow
+def test_both_doors_open_under_every_python_that_is_here(python: str, tmp_path: Path) -> None:
+    prolog = tmp_path / "prolog"
+    prolog.write_bytes(task_prolog.task_prolog(python))
+    launch = [python, "-IS", str(prolog), "launch", "--roles=worker=2", "--", *PROGRAM]
+    assert places([environ for environ, _ in seen(start(launch, 2, tmp_path))]) == ["worker:0", "worker:1"]
+    done = start(["/bin/sh", str(prolog)], 2, tmp_path, environ={"SLURM_TF_ROLES": "worker=2"})
+    assert places([after(each.stdout, {}) for each in done]) == ["worker:0", "worker:1"]
+
+
+# --- the TaskProlog ---
+
+
+def after(output: str, environ: dict[str, str]) -> dict[str, str]:
+    """Return the environment that Slurm makes of what a TaskProlog prints (seen with 22.05.8)."""
+    environ = dict(environ)
+    for line in output.split("\n"):
+        word, _, rest = line.partition(" ")
+        if word == "export":
+            name, _, value = rest.partition("=")
+            environ[name] = value
+        elif word == "unset":
+            environ.pop(rest, None)
+    return environ
+
+
+@pytest.fixture
+def prolog(tmp_path: Path) -> str:
+    path = tmp_path / "task prolog"
+    path.write_bytes(task_prolog.task_prolog(sys.executable))
+    path.chmod(0o700)
+    return str(path)
+
+
+SHELLS = [shell for shell in ("sh", "dash", "bash") if shutil.which(shell)]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_prolog_gives_what_launch_gives(prolog: str, tmp_path: Path, shell: str) -> None:
+    variables = {
+        "SLURM_TF_ROLES": "ps=1,worker=2",
+        "CUDA_VISIBLE_DEVICES": "0,1",
+        "http_proxy": "x",
+        "no_proxy": "a.b, c",
+    }
+    variables |= {"TF_CONFIG": "stale", "SLURM_TF_PORTS": "{}-{}".format(*free_range(3))}
+    done = start([shell, prolog], 3, tmp_path, environ=variables)
+    assert [(each.returncode, each.stderr) for each in done] == [(0, "")] * 3
+    set_by_prolog = [after(each.stdout, {**step(rank, 3, tmp_path), **variables}) for rank, each in enumerate(done)]
+    launched = [environ for environ, _ in seen(start([*LAUNCHER, "--", *PROGRAM], 3, tmp_path, environ=variables))]
+    assert places(set_by_prolog) == places(launched) == ["ps:0", "worker:0", "worker:1"]
+    for mine, theirs in zip(set_by_prolog, launched, strict=True):
+        differ = {name for name in set(mine) | set(theirs) if mine.get(name) != theirs.get(name)}
+        # the ports, and what the programs' own Python sets
+        assert differ <= {"TF_CONFIG", "LC_CTYPE", "_", "PWD", "OLDPWD", "SHLVL"}
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"SLURM_TF_ROLES": ""},
+        {"SLURM_TF_ROLES": "worker=1", "SLURM_TF_COORDINATOR": "n1:5"},
+        {"SLURM_TF_ROLES": "worker=1", "SLURM_STEP_ID": ""},
+        *({"SLURM_TF_ROLES": "worker=1", "SLURM_STEP_ID": str(number)} for number in range(4294967290, 4294967296)),
+    ],
+)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_prolog_that_nobody_asked_leaves_at_once(
+    prolog: str, tmp_path: Path, shell: str, variables: dict[str, str]
+) -> None:
+    # a Python that would be noticed
+    (done,) = start([shell, prolog], 1, tmp_path, environ={"SLURM_TF_PYTHON": "/bin/echo", **variables})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_prolog_says_what_is_wrong_where_it_is_shown(prolog: str, tmp_path: Path) -> None:
+    text = one_error(start([prolog], 2, tmp_path, environ={"SLURM_TF_ROLES": "worker=3"}), 65)
+    assert text.split("\n") == [
+        "print slurm-tf: the roles 'worker=3' are 3 tasks, the step has 2; needed one role for each task of the step",
+        "print slurm-tf: HINT: srun --ntasks=3, or other roles",
+        "",
+    ]
+    (done,) = start([prolog], 1, tmp_path, environ={"SLURM_TF_ROLES": "worker=1", "SLURM_TF_PYTHON": "/no/python"})
+    assert done.returncode == 69
+    assert done.stdout.startswith("print slurm-tf: found no /no/python on ")
+    # whatever else goes wrong
+    (done,) = start([prolog], 1, tmp_path, environ={"SLURM_TF_ROLES": "worker=1", "SLURM_NTASKS": ""})
+    assert done.returncode == 69
+    assert "print slurm-tf: SLURM_NTASKS is ''" in done.stdout
+
+
+VALUES = st.text(st.characters(exclude_characters="\n\0", exclude_categories=["Cs"]))
+ENVIRONS = st.dictionaries(st.text("ABC_", min_size=1, max_size=3), VALUES)
+
+
+@given(ENVIRONS, ENVIRONS)
+def test_the_lines_of_a_prolog_make_any_environment(old: dict[str, str], new: dict[str, str]) -> None:
+    assert after("".join(f"{line}\n" for line in direct_launch.changes(old, new)), old) == new
+
+
+def test_a_value_that_no_line_holds_is_refused() -> None:
+    with pytest.raises(TopologyError, match="needed one line"):
+        list(direct_launch.changes({}, {"A": "b\nexport C=d"}))
+    assert list(direct_launch.changes({"A": "b\nc"}, {"A": "b\nc"})) == []
+
+
+# --- roles ---
+
+
+def test_roles_are_in_the_order_given() -> None:
+    roles = direct_launch.parse_roles("worker=2, chief=1,evaluator=1,ps=3")
+    assert [(role.name, role.count, role.gpus) for role in roles] == [
+        ("worker", 2, None), ("chief", 1, None), ("evaluator", 1, 0), ("ps", 3, 0)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", ["", "worker", "worker=", "worker=*", "worker=0", "worker=-1", "worker=1,", "master=1", "ps=1,ps=1", "ps=²"]
+)
+def test_roles_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match=r"needed each of chief, worker, ps, evaluator at most once"):
+        direct_launch.parse_roles(text)
+
+
+def said(count: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "node": f"n{rank}", "asked": [f"worker={count}", "", "split"],
+            "report": {"rank": rank, "node": f"n{rank}", "host": f"n{rank}", "port": 5, "gpus": ["0"],
+                       "gpus_bound": False, "role": ""},
+        }
+        for rank in range(count)
+    ]  # fmt: skip
+
+
+def test_all_must_ask_for_the_same() -> None:
+    words = said(3)
+    assert Counter(place[0] for place in direct_launch._decide(words)["places"]) == {"worker": 3}
+    words[2]["asked"] = ["worker=2,ps=1", "", "split"]
+    with pytest.raises(UsageError, match=r"rank 2 was asked for .*'worker=2,ps=1'.*, as rank 0"):
+        direct_launch._decide(words)

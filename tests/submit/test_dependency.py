@@ -1,0 +1,70 @@
+"""--dependency by a run's name, and by the id of a job that another one has followed."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from slurm_tf.run import submissions, succession
+from slurm_tf.run.folder import RunFolder
+from slurm_tf.submit import dependency
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder of runs: one job, one that was followed twice, an array of which one task was, two jobs."""
+
+    def make(name: str) -> RunFolder:
+        run = RunFolder(str(tmp_path / name))
+        os.mkdir(run.path, 0o700)
+        return run
+
+    submissions.add(make("one"), "10", "", (), array=False)
+    followed = make("followed")
+    submissions.add(followed, "20", "", (), array=False)
+    succession.add(followed, "21", "", None, False, "20")
+    succession.add(followed, "22", "", None, False, "21")
+    submissions.add(make("array"), "30", "", (0, 1), array=True)
+    mixed = make("mixed")
+    submissions.add(mixed, "40", "", (0, 1), array=True)
+    os.mkdir(mixed.point(1).path, 0o700)
+    succession.add(mixed.point(1), "41", "", 1, True, "40_1")
+    jobs = make("jobs")
+    for job, point in (("50", 0), ("51", 1)):
+        submissions.add(jobs, job, "", (point,), array=False)
+    submissions.add(make("99"), "60", "", (), array=False)
+    broken = make("broken")
+    Path(broken.jobs).write_text(json.dumps({"contract": 99, "jobs": []}))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ("singleton", "singleton"),
+        ("afterok:10", "afterok:10"),
+        ("afterok:one", "afterok:10"),
+        ("afterok:20", "afterok:22"),
+        ("afterany:21,after:10+5", "afterany:22,after:10+5"),
+        ("afterok:followed?singleton", "afterok:22?singleton"),
+        ("afterok:one:followed:7", "afterok:10:22:7"),
+        ("afterok:array", "afterok:30"),
+        ("afterok:array/1", "afterok:30_1"),
+        ("afterok:30", "afterok:30"),
+        # the array's own id would not wait for the job that follows one of its tasks
+        ("afterok:40", "afterok:40_0:41_1"),
+        ("afterok:mixed", "afterok:40_0:41_1"),
+        ("afterok:40_1:mixed/0", "afterok:41_1:40_0"),
+        ("afterok:jobs", "afterok:50:51"),
+        # a number is a job's; what nobody knows is sbatch's to refuse
+        ("afterok:99", "afterok:99"),
+        ("afterok:broken:nobody", "afterok:broken:nobody"),
+    ],
+)
+def test_runs_in_a_dependency(asked: str, sent: str, folder: Path) -> None:
+    assert dependency.resolve(asked, str(folder)) == sent
+
+
+def test_without_runs_nothing_is_read(tmp_path: Path) -> None:
+    assert dependency.resolve("afterok:1", str(tmp_path / "none")) == "afterok:1"

@@ -1,0 +1,165 @@
+"""A run's folder: names, privacy, and a launcher that is the same bytes for the same sources."""
+
+import functools
+import grp
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from slurm_tf.errors import RunError, SpecError, UsageError
+from slurm_tf.jobspec.configuration import Job
+from slurm_tf.jobspec.plan import Plan
+from slurm_tf.run import checkpoint_folder
+from slurm_tf.run.settings import LaunchSettings
+from slurm_tf.run.version import VERSION
+from slurm_tf.submit import new_run, render
+
+JOB = 'name = "a b"\nstrategy = "single"\ncommand = ["x"]\n[roles.worker]\n[env]\nTOKEN = "s3cret"\n'
+
+
+def test_numbers_count_up(tmp_path: Path) -> None:
+    names = [new_run.claim(str(tmp_path), "a b").name for _ in range(3)]
+    assert names == ["a_b-1", "a_b-2", "a_b-3"]
+    (tmp_path / "a_b-10").mkdir()
+    assert new_run.claim(str(tmp_path), "a b").name == "a_b-11"
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".a", "-a", "a\nb", "é" * 200])
+def test_a_name_that_is_no_folders(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="needed a name for a folder"):
+        new_run.claim(str(tmp_path), "a", name)
+
+
+@pytest.mark.parametrize(
+    ("job", "slug"),
+    [("../../etc", "etc-1"), ("$(x)", "x-1"), ("-rf", "rf-1"), ("漢字", "run-1"), ("a" * 300, "a" * 200 + "-1")],
+)
+def test_a_job_name_makes_a_safe_folder(job: str, slug: str, tmp_path: Path) -> None:
+    assert new_run.claim(str(tmp_path), job).name == slug
+
+
+def test_everything_is_private(tmp_path: Path, fit: Callable[..., Plan]) -> None:
+    plan = fit(JOB)
+    run = new_run.claim(str(tmp_path / "runs"), "a b", "run-1")
+    new_run.write(plan, render.script(plan))
+    assert run == plan.run
+    for path in (tmp_path / "runs" / "run-1").rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+    assert stat.S_IMODE(os.stat(run.path).st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can choose any group")
+def test_a_group_reads_the_run_and_its_checkpoints_alone(tmp_path: Path, load: Callable[..., Job]) -> None:
+    theirs = next(each for each in grp.getgrall() if each.gr_gid != os.getegid())
+    job = load(f'group = "{theirs.gr_name}"\n{JOB}', environ={"SLURM_TF_RUNS": str(tmp_path / "runs")})
+    run = new_run.prepare(job, "").run
+    prefix = checkpoint_folder.begin(run.checkpoints, 1)
+    Path(f"{prefix}.index").touch(0o644)
+    assert os.stat(os.path.dirname(prefix)).st_mode & 0o77 == 0, "not before it is whole"
+    checkpoint_folder.finish(prefix, 1, {}, checkpoint_folder.flush_files)
+    for path in [Path(run.path), *Path(run.path).rglob("*")]:
+        status = path.lstat()
+        if path.is_symlink():
+            continue
+        opened = path == Path(run.path) or path.is_relative_to(run.checkpoints)
+        modes = (0o2750, 0o640) if opened else (0o700, 0o600)
+        assert stat.S_IMODE(status.st_mode) & (0o2777 if opened else 0o777) == modes[not path.is_dir()], path
+        assert not opened or status.st_gid == theirs.gr_gid, path
+
+
+def test_a_group_that_there_is_not(tmp_path: Path, load: Callable[..., Job]) -> None:
+    job = load(f'group = "no such"\n{JOB}', environ={"SLURM_TF_RUNS": str(tmp_path / "runs")})
+    with pytest.raises(SpecError, match=r"job.toml: group: found 'no such'; needed a group that you are in: "):
+        new_run.prepare(job, "")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_secrets_are_in_the_settings_alone(tmp_path: Path, fit: Callable[..., Plan]) -> None:
+    plan = fit(JOB)
+    new_run.claim(str(tmp_path / "runs"), "a b", "run-1")
+    new_run.write(plan, render.script(plan))
+    holding = [
+        path.name for path in Path(plan.run.path).rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()
+    ]
+    assert holding == ["launch.json"]
+    manifest = json.loads(Path(plan.run.manifest).read_text())
+    assert manifest["job"]["env"] == ["TOKEN"]
+    assert manifest["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_a_run_of_another_job_is_not_taken_over(tmp_path: Path, fit: Callable[..., Plan]) -> None:
+    plan = fit(JOB)
+    new_run.claim(str(tmp_path / "runs"), "a b", "run-1")
+    new_run.write(plan, render.script(plan))
+    assert new_run.claim(str(tmp_path / "runs"), "a b", "run-1").name == "run-1"
+    with pytest.raises(
+        RunError, match=r"run run-1 is of job 'a b'; needed a run of job 'c'.*\nHINT: use another --name"
+    ):
+        new_run.claim(str(tmp_path / "runs"), "c", "run-1")
+
+
+def test_a_folder_of_something_else_is_not_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir(mode=0o700)
+    (tmp_path / "thesis" / "chapter1").touch()
+    with pytest.raises(RunError, match="holds files, but no run"):
+        new_run.claim(str(tmp_path), "a", "thesis")
+
+
+def test_the_launcher_is_the_same_bytes_every_time(tmp_path: Path) -> None:
+    assert new_run.launcher_zip() == new_run.launcher_zip()
+    path = tmp_path / "launch.pyz"
+    path.write_bytes(new_run.launcher_zip())
+    names = set(zipfile.ZipFile(path).namelist())
+    assert "slurm_tf/launch/agent/agent.py" in names
+    assert "slurm_tf/launch/agent/agent.pyc" in names
+    assert not any(name.startswith(("slurm_tf/train", "slurm_tf/jobspec", "slurm_tf/cli")) for name in names)
+
+
+@functools.cache
+def pythons() -> list[str]:
+    """Return the interpreters from 3.9 on that are found, by path or by pyenv."""
+    found = [path for minor in range(9, 14) if (path := shutil.which(f"python3.{minor}"))]
+    found += map(str, Path.home().glob(".pyenv/versions/3.[0-9]*/bin/python3"))
+    working = {}
+    for path in [*found, sys.executable]:
+        version = subprocess.run([path, "-V"], capture_output=True, text=True, timeout=60, check=False).stdout.split()
+        if version and tuple(map(int, version[1].split(".")[:2])) >= (3, 9):
+            working[".".join(version[1].split(".")[:2])] = path
+    return list(working.values())
+
+
+@pytest.mark.parametrize("python", pythons())
+@pytest.mark.slow
+def test_the_launcher_runs_a_job_under_every_python_that_is_here(
+    python: str, tmp_path: Path, fit: Callable[..., Plan]
+) -> None:
+    """A smoke test: coordinator, local step, agents, all from the zip file, far from the sources."""
+    plan = fit(
+        'name = "a"\nstrategy = "multi_worker"\ncommand = ["bash", "-c", "echo $SLURM_TF_TASK $V"]\n'
+        "[roles.worker]\ncount = 2\n[env]\nV = 'é'\n",
+        site="local",
+    )
+    new_run.claim(str(tmp_path / "runs"), "a", "run-1")
+    new_run.write(plan, render.script(plan))
+    launch = [python, "-IS", plan.run.launcher]
+    command = [*launch, "coordinate", plan.run.path, "--", *launch, "local", "--ntasks", "2", "--"]
+    done = subprocess.run(
+        [*command, *launch, "agent", "--", *plan.job.spec.command],
+        capture_output=True, text=True, timeout=60, cwd="/", check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["[worker:0] worker:0 é", "[worker:1] worker:1 é"]
+
+
+def test_the_contract_is_versioned(fit: Callable[..., Plan]) -> None:
+    text = fit(JOB).settings.to_json().replace(f'"contract": {VERSION}', '"contract": 99')
+    with pytest.raises(RunError, match=r"launch.json is of contract version 99; needed version 1"):
+        LaunchSettings.from_json(text)

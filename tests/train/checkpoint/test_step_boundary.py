@@ -1,0 +1,182 @@
+"""Training that is interrupted is saved at once, ends, and goes on with the same bits."""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_tf.run import checkpoint_folder
+from tests.conftest import ROOT
+from tests.train.line import Program, start
+
+pytestmark = pytest.mark.tensorflow
+
+EXACT = str(ROOT / "tests/programs/exact.py")
+
+
+class Trainings:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.all: list[Program] = []
+
+    def start(self, how: str, pause: float = 0.0, tasks: int = 1, **environ: str) -> list[Program]:
+        programs = start(self.folder, [EXACT, how, str(pause)], tasks, **environ)
+        self.all += programs
+        return programs
+
+    def whole(self, how: str, tasks: int = 1) -> list[str]:
+        """Train to the end; return the bits of what each task has then."""
+        programs = self.start(how, tasks=tasks)
+        for each in programs:
+            assert each.process.wait(120) == 0, each.text
+        return [each.wait_for(r"\bbits (\w+)")[1] for each in programs]
+
+
+@pytest.fixture
+def trainings(tmp_path: Path) -> Iterator[Any]:
+    made: list[Trainings] = []
+
+    def make(name: str) -> Trainings:
+        folder = tmp_path / name
+        folder.mkdir()
+        made.append(Trainings(folder))
+        return made[-1]
+
+    yield make
+    for each in made:
+        for program in each.all:
+            program.end()
+
+
+def interrupt(programs: list[Program]) -> dict[str, Any]:
+    """Interrupt all, as a coordinator does; return what the first one says of it, when all have left."""
+    for each in programs:
+        each.tell({"interrupt": "preemption"})
+    saved: dict[str, Any] = programs[0].wait_said("saved")
+    for each in programs:
+        each.tell({"leave": 75})
+    for each in programs:
+        assert each.process.wait(30) == 75, each.text
+    return saved
+
+
+@pytest.mark.parametrize(
+    ("how", "tasks"),
+    [("fit", 2), ("loop", 1), *(pytest.param(*each, marks=pytest.mark.long) for each in (("fit", 1), ("loop", 2)))],
+)
+def test_an_interrupted_run_ends_with_the_bits_of_one_that_was_not(trainings: Any, how: str, tasks: int) -> None:
+    expected = trainings("whole").whole(how, tasks)
+    interrupted = trainings("interrupted")
+    for at in (3, 13):
+        programs = interrupted.start(how, pause=0.2, tasks=tasks)
+        programs[0].wait_for(rf"\bstep {at}$")
+        saved = interrupt(programs)
+        assert saved["error"] is None
+        assert at <= saved["step"] <= at + 3
+        assert next(checkpoint_folder.complete(str(interrupted.folder / "checkpoints"))).step == saved["step"]
+    assert interrupted.whole(how, tasks) == expected
+
+
+def test_saves_within_training_do_not_change_its_bits(trainings: Any) -> None:
+    expected = trainings("whole").whole("fit", 2)
+    saving = trainings("saving")
+    programs = saving.start("fit", tasks=2, SLURM_TF_CHECKPOINT_EVERY_STEPS="5", SLURM_TF_CHECKPOINT_KEEP="9")
+    for each in programs:
+        assert each.process.wait(120) == 0, each.text
+    assert [each.wait_for(r"\bbits (\w+)")[1] for each in programs] == expected
+    # asked for after 5 steps, taken where all can meet
+    steps = [each.step for each in checkpoint_folder.complete(str(saving.folder / "checkpoints"))]
+    assert steps == [24, 21, 16, 11, 6]
+    assert [words["committed"]["step"] for words in programs[0].said if "committed" in words] == steps[::-1]
+
+
+def test_before_the_first_step_there_is_nothing_to_wait_for(trainings: Any) -> None:
+    training = trainings("r")
+    (program,) = training.start("fit compile")
+    program.wait_for("compiling")
+    before = time.monotonic()
+    assert interrupt([program]) == {"step": 0, "error": None}
+    assert time.monotonic() - before < 30  # the step would take a minute
+    assert {"hello": {"writes": True}} in program.said
+
+
+@pytest.mark.parametrize("how", ["fit evaluate", pytest.param("loop evaluate", marks=pytest.mark.long)])
+def test_an_evaluation_is_not_waited_for(trainings: Any, how: str) -> None:
+    expected = trainings("whole").whole(how.split(maxsplit=1)[0])
+    training = trainings("r")
+    (program,) = training.start(how)
+    program.wait_for("evaluating")
+    saved = interrupt([program])
+    assert saved == {"step": 6 if "fit" in how else 10, "error": None}
+    assert training.whole(how.split(maxsplit=1)[0]) == expected
+
+
+@pytest.mark.long
+def test_signals_that_reach_the_program_itself_change_nothing(trainings: Any) -> None:
+    training = trainings("r")
+    programs = training.start("fit", pause=0.1, tasks=2)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM):
+        programs[0].wait_for(r"^step \d+")
+        for each in programs:
+            os.kill(each.process.pid, number)
+    # but for the agent's question where it stands
+    os.kill(programs[0].process.pid, signal.SIGQUIT)
+    programs[0].wait_for(r"most recent call first")
+    for each in programs:
+        assert each.process.wait(60) == 0, each.text
+    assert all("saved" not in words for words in programs[0].said)
+
+
+@pytest.mark.parametrize("is_due", [True, False])
+def test_an_interruption_that_is_heard_just_after_the_step_has_looked(is_due: bool, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    from slurm_tf.train.agent_connection import AgentConnection
+    from slurm_tf.train.checkpoint.checkpoints import Checkpoints
+    from slurm_tf.train.checkpoint.step_boundary import StepBoundary
+    from slurm_tf.train.collectives import allreduce
+
+    class Late(Checkpoints):
+        def due(self, step: int) -> bool:
+            boundary.interrupt("preemption")
+            return is_due and super().due(step)
+
+    agent, program = socket.socketpair()
+    with agent, program, agent.makefile() as lines:
+        boundary = StepBoundary(AgentConnection(program.fileno()), writes=True, alike=True, pauses=True)
+        checkpoints = Late(str(tmp_path), keep=2, every_steps=1)
+        boundary.begin(0, allreduce.SingleTask(), checkpoints, tf.train.Checkpoint(v=tf.Variable(1.0)), ())
+        boundary.reached(1)
+        program.shutdown(socket.SHUT_WR)
+        told = [json.loads(line) for line in lines]
+    saved = [words["saved"] for words in told if "saved" in words]
+    # or it is to be saved where all meet, after the next step
+    assert saved == ([{"step": 1, "error": None}] if is_due else [])
+    assert [each.step for each in checkpoint_folder.complete(str(tmp_path))] == ([1] if is_due else [])
+    assert boundary.is_interrupted
+
+
+def test_two_interruptions_are_one(trainings: Any) -> None:
+    (program,) = trainings("r").start("loop", pause=0.2)
+    program.wait_for(r"\bstep 3$")
+    program.tell({"interrupt": "preemption"})
+    program.tell({"interrupt": "timeout"})
+    interrupt([program])
+    assert sum("saved" in words for words in program.said) == 1
+    assert "preemption: all of step" in program.text
+
+
+def test_another_number_of_workers_goes_on_at_the_same_step_and_sample(trainings: Any) -> None:
+    training = trainings("r")
+    programs = training.start("fit", pause=0.2, tasks=2)
+    programs[0].wait_for(r"\bstep 8$")
+    saved = interrupt(programs)
+    (program,) = training.start("fit")
+    assert program.process.wait(120) == 0, program.text
+    assert int(program.wait_for(r"^step (\d+)$")[1]) == saved["step"] + 1

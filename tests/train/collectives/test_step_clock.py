@@ -1,0 +1,75 @@
+"""The clock of a task's own work: reductions, in which it waits for others, are left out."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.tensorflow
+
+WAIT, WORK = 0.2, 0.05
+STEPS = 6
+
+
+class Slow:
+    """A collective in which all wait for somebody else."""
+
+    rank, size = 0, 2
+
+    def mean(self, tensors: Sequence[Any]) -> list[Any]:
+        import tensorflow as tf
+
+        def wait(*given: Any) -> list[Any]:
+            time.sleep(WAIT)
+            return list(given)
+
+        return list(tf.py_function(wait, tensors, [tensor.dtype for tensor in tensors]))
+
+    sum = mean
+
+
+@pytest.mark.parametrize("graph", [True, False])
+@pytest.mark.parametrize("what", ["mean", "sum"])
+def test_own_work_is_all_but_waiting(graph: bool, what: str) -> None:
+    import tensorflow as tf
+
+    from slurm_tf.train.collectives.step_clock import Clock, Clocked
+
+    clock = Clock()
+    collective = Clocked(Slow(), clock)
+
+    def work(value: Any) -> Any:
+        time.sleep(WORK)
+        return value
+
+    def step(value: Any) -> Any:
+        value = tf.py_function(work, [value], tf.float32)
+        value.set_shape([3])
+        first, second = getattr(collective, what)([value, tf.ones([2, 2])])
+        return first + tf.reduce_sum(second)
+
+    run: Callable[[Any], Any] = tf.function(step) if graph else step
+    value = run(tf.zeros([3]))
+    begun, before = time.monotonic(), clock.seconds
+    for _ in range(STEPS):
+        value = run(value)
+    whole, own = time.monotonic() - begun, clock.seconds - before
+    assert value.numpy() == pytest.approx([4.0 * (STEPS + 1)] * 3)
+    # however busy this machine is: the waits are at least so long
+    assert STEPS * WORK <= own <= whole - STEPS * WAIT + 0.02
+    # what lies before the next reduction may be left out
+    time.sleep(0.5)
+    for _ in range(2):
+        clock.skip()
+    before = clock.seconds
+    run(value)
+    assert (clock.seconds, clock.skipped) == (before, 1)
+
+
+def test_nothing_to_reduce_is_no_reduction() -> None:
+    from slurm_tf.train.collectives.step_clock import Clock, Clocked
+
+    clock = Clock()
+    assert Clocked(Slow(), clock)._timed(list, []) == []
+    assert clock.seconds == 0.0

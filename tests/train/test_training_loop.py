@@ -1,0 +1,88 @@
+"""A loop under ps, where a worker dies between its step and the chief's look at what it printed."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.tensorflow
+
+
+class Result:
+    """A step's logs, on a worker that may be gone."""
+
+    def __init__(self, loss: float | None) -> None:
+        self.loss = loss
+
+    def fetch(self) -> dict[str, float]:
+        import tensorflow as tf
+
+        if self.loss is None:
+            raise tf.errors.UnavailableError(None, None, "Socket closed")
+        return {"loss": self.loss}
+
+
+class Coordinator:
+    """Gives results one after another."""
+
+    def __init__(self, losses: Iterator[float | None]) -> None:
+        self.losses = losses
+
+    def schedule(self, _: Any, args: tuple[Any, ...]) -> Result:
+        assert args == (None,)
+        return Result(next(self.losses))
+
+    def join(self) -> None:
+        pass
+
+
+class Quiet:
+    """A boundary where nothing happens."""
+
+    is_interrupted = False
+    step = 0
+
+    def beat(self, step: int) -> None:
+        pass
+
+    def reached(self, step: int, last: bool) -> None:
+        self.step, self.is_done = step, last
+
+
+def closures(coordinator: Coordinator) -> Any:
+    from slurm_tf.train import training_loop
+
+    return training_loop.Closures(lambda _: {}, None, coordinator, 1, Quiet())  # type: ignore[arg-type]
+
+
+def run(losses: list[float | None], *until: int) -> list[tuple[int, dict[str, float]]]:
+    made = closures(Coordinator(iter(losses)))
+    done, found = 0, []
+    for each in until:
+        found.append(made.run(done, each, until[-1]))
+        done = each
+    return found
+
+
+def test_logs_of_a_worker_that_died_after_its_step_are_left_out() -> None:
+    losses: list[float | None] = [1.0, None, 3.0, 2.0, 4.0, None, 2.0]
+    assert run(losses, 7) == [(7, {"loss": 2.4})]
+
+
+def test_where_all_are_lost_they_are_unknown() -> None:
+    (_, first), (done, second) = run([1.0, None, None], 1, 3)
+    assert (first, done) == ({"loss": 1.0}, 3)
+    assert second["loss"] != second["loss"]
+
+
+def test_an_error_of_the_program_is_one() -> None:
+    class Wrong(Coordinator):
+        def schedule(self, _: Any, args: tuple[Any, ...]) -> Any:
+            assert args == (None,)
+            return self
+
+        def fetch(self) -> None:
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        closures(Wrong(iter([]))).run(0, 1, 1)

@@ -1,0 +1,59 @@
+"""The run that a person means."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from slurm_tf.errors import UnreachableError, UsageError
+from slurm_tf.watch import find_run
+from tests.watch.conftest import MakeRun, Slurm, record
+
+
+def test_by_name_point_path_and_job(make_run: MakeRun, tmp_path: Path, slurm: Slurm) -> None:
+    root = str(tmp_path / "runs")
+    run = make_run("flowers-1", ("40", (0, 1), True), ("50", (1,), True))
+    het = make_run("het-1", ("60", (0,), False), ("61", (1,), False))
+    for text, name in {
+        "flowers-1": "flowers-1",
+        "flowers-1/1": "flowers-1/1",
+        run.run.path: "flowers-1",
+        f"{run.run.path}/0": "flowers-1/0",
+        "40": "flowers-1",
+        "40_0": "flowers-1/0",
+        "50": "flowers-1",
+        "61": "het-1/1",
+        "61+1": "het-1/1",
+    }.items():
+        assert find_run.find(text, root, slurm).name == name, text
+    assert find_run.find("flowers-1", root, slurm).ids == {0: "40_0", 1: "50_1"}
+    assert find_run.find("flowers-1/1", root, slurm).ids == {1: "50_1"}
+    assert [target.name for target in find_run.find("het-1", root, slurm).each()] == ["het-1/0", "het-1/1"]
+    assert {target.name for target in find_run.all_runs(root)} == {"flowers-1", "het-1"}
+    assert het.folder == het.run
+    assert slurm.asked == []
+
+
+def test_by_a_job_whose_run_lies_elsewhere(make_run: MakeRun, tmp_path: Path, slurm: Slurm) -> None:
+    run = make_run("flowers-1")
+    slurm.live = [record("77", script=run.run.script)]
+    assert find_run.find("77", str(tmp_path / "other"), slurm).run == run.run
+
+
+@pytest.mark.parametrize("text", ["flower-1", "flowers-1/7", "99", "99_1", "/etc", ".."])
+def test_what_is_no_run(text: str, make_run: MakeRun, tmp_path: Path, slurm: Slurm) -> None:
+    make_run("flowers-1", ("40", (0, 1), True))
+    slurm.live = [record("99", script="/usr/bin/true")]
+    with pytest.raises(UsageError, match="no run"):
+        find_run.find(text, str(tmp_path / "runs"), slurm)
+    slurm.live = UnreachableError("down")
+    with pytest.raises(UsageError, match="no run"):
+        find_run.find(text, str(tmp_path / "runs"), slurm)
+
+
+def test_a_folder_that_others_can_write_is_no_run(make_run: MakeRun, tmp_path: Path, slurm: Slurm) -> None:
+    run = make_run("flowers-1", ("40", (), False))
+    os.chmod(run.run.path, 0o777)
+    assert find_run.all_runs(str(tmp_path / "runs")) == []
+    with pytest.raises(UsageError, match="no run"):
+        find_run.find(run.run.path, str(tmp_path / "runs"), slurm)

@@ -1,0 +1,203 @@
+"""States: from slurmctld, else from slurmdbd, else unknown; and what the run itself wrote."""
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from slurm_tf.cli import tables
+from slurm_tf.errors import SchedulerError, UnreachableError, UsageError
+from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.version import VERSION
+from slurm_tf.slurm.job_states import JobState
+from slurm_tf.watch import cancel, resubmit, run_state, status_rows
+from tests.watch.conftest import MakeRun, Slurm, record
+
+DOWN = UnreachableError("Unable to contact slurm controller (connect failure)")
+
+
+def test_one_question_for_all_and_accounting_for_what_slurmctld_forgot(make_run: MakeRun, slurm: Slurm) -> None:
+    targets = [make_run("a-1", ("1", (), False)), make_run("b-1", ("2", (), False)), make_run("c-1")]
+    slurm.live = [record("1")]
+    slurm.past = [record("2", JobState.COMPLETED, exit_code=0)]
+    points = run_state.look(slurm, targets)
+    assert [point.state for point in points] == [JobState.RUNNING, JobState.COMPLETED, JobState.UNKNOWN]
+    assert [status_rows.state_words(point) for point in points] == ["RUNNING", "COMPLETED", "not submitted"]
+    assert slurm.asked == [("squeue", ("1", "2")), ("sacct", ("2",))]
+
+
+@pytest.mark.parametrize("past", [[], DOWN])
+def test_what_nobody_knows_is_unknown_and_never_over(past: object, make_run: MakeRun, slurm: Slurm) -> None:
+    slurm.live, slurm.past = DOWN, past  # type: ignore[assignment]
+    (point,) = run_state.look(slurm, [make_run("a-1", ("1", (), False))])
+    assert status_rows.state_words(point) == "unknown"
+    assert not point.is_over
+    assert point.exit_code is None
+    assert status_rows.point(point)["state"] == "UNKNOWN"
+    assert "slurmctld does not answer: Unable to contact slurm controller" in status_rows.why(point)
+
+
+def test_a_job_that_slurm_has_forgotten(make_run: MakeRun, slurm: Slurm) -> None:
+    target = make_run("a-1", ("1", (), False))
+    (point,) = run_state.look(slurm, [target])
+    assert status_rows.why(point) == "Slurm has no record of job 1"
+    with pytest.raises(SchedulerError, match="Slurm knows nothing of job 1"):
+        run_state.wait(slurm, target)
+    with pytest.raises(SchedulerError, match="run b-1, which was not submitted"):
+        run_state.wait(slurm, make_run("b-1"))
+
+
+@pytest.mark.parametrize(
+    ("records", "code"),
+    [
+        ([record("1", JobState.COMPLETED, exit_code=0)], 0),
+        ([record("1", JobState.FAILED, exit_code=3)], 3),
+        ([record("1", JobState.FAILED, exit_code=137, signalled=True)], 1),
+        ([record("1", JobState.FAILED, exit_code=137)], 137),
+        ([record("1", JobState.CANCELLED, exit_code=0)], 1),
+        ([record("1", JobState.TIMEOUT, exit_code=0)], 1),
+        ([record("1+0", JobState.COMPLETED, exit_code=0), record("1+1", JobState.FAILED, exit_code=4)], 4),
+        ([record("1+0", JobState.FAILED, exit_code=4), record("1+1", JobState.RUNNING)], None),
+    ],
+)
+def test_exit_codes_are_those_of_sbatch_wait(
+    records: list[object], code: int | None, make_run: MakeRun, slurm: Slurm
+) -> None:
+    slurm.live = records  # type: ignore[assignment]
+    (point,) = run_state.look(slurm, [make_run("a-1", ("1", (), False))])
+    assert point.exit_code == code
+
+
+@pytest.mark.slow
+def test_waiting_survives_an_outage_and_ends_with_the_last_point(make_run: MakeRun, slurm: Slurm) -> None:
+    target = make_run("a-1", ("1", (0, 1), True))
+    slurm.live = DOWN
+    slurm.past = DOWN
+    done: list[list[run_state.PointState]] = []
+    waiter = threading.Thread(target=lambda: done.append(run_state.wait(slurm, target, 0.2)), daemon=True)
+    waiter.start()
+    slurm.live = [record("1_0", JobState.COMPLETED, exit_code=0), record("1_1", JobState.PENDING)]
+    waiter.join(1.0)
+    assert waiter.is_alive()
+    slurm.live = [record("1_0", JobState.COMPLETED, exit_code=0), record("1_1", JobState.FAILED, exit_code=5)]
+    waiter.join(30.0)
+    assert [point.exit_code for point in done[0]] == [0, 5]
+
+
+def write_attempt(folder: RunFolder, **values: object) -> None:
+    os.makedirs(folder.path, exist_ok=True)
+    Path(folder.status).write_text(json.dumps({"contract": VERSION, **values}))
+
+
+def test_progress_by_role(make_run: MakeRun, slurm: Slurm) -> None:
+    target = make_run("a-1", ("1", (), False))
+    progress = {"step": 300, "steps": 1000, "rate": 12.5, "values": {"loss": 0.25, "accuracy": None}, "at": 1.0}
+    tasks = {
+        "ps:0": {"state": "running", "restarts": 0},
+        "worker:1": {"state": "missing"},
+        "worker:0": {"state": "running", "restarts": 2},
+        "chief:0": {"state": "running", "restarts": 0, "progress": progress},
+    }
+    write_attempt(target.run, state="training", restarts=2, tasks=tasks, written=0.0)
+    os.makedirs(f"{target.run.checkpoints}/step-0000000200")
+    os.makedirs(f"{target.run.checkpoints}/step-0000000900.7_temp")
+    slurm.live = [record("1", nodes="n[1-2]")]
+    (point,) = run_state.look(slurm, [target])
+    known = status_rows.point(point)
+    assert (known["step"], known["rate"], known["values"]["loss"]) == (300, 12.5, 0.25)
+    assert known["checkpoint"]["step"] == 200
+    assert [(row["role"], row["registered"], row["tasks"], row["restarts"]) for row in status_rows.roles(point)] == [
+        ("chief", 1, 1, 0), ("worker", 1, 2, 2), ("ps", 1, 1, 0),
+    ]  # fmt: skip
+    assert status_rows.roles(point)[1]["step"] is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"contract": 99}'])
+def test_a_status_file_that_says_nothing(text: str, make_run: MakeRun, slurm: Slurm) -> None:
+    target = make_run("a-1", ("1", (), False))
+    Path(target.run.status).write_text(text)
+    (point,) = run_state.look(slurm, [target])
+    assert point.attempt is None
+    assert status_rows.roles(point) == []
+
+
+def test_cancel_marks_first_and_ends_what_lives(make_run: MakeRun, slurm: Slurm) -> None:
+    target = make_run("a-1", ("1", (0, 1), True), ("2", (1,), True))
+    slurm.live = [record("1_0", JobState.COMPLETED, exit_code=0), record("2_1", JobState.PENDING)]
+    assert cancel.cancel(slurm, target) == ["2_1"]
+    assert slurm.cancelled == ["2_1"]
+    assert os.path.exists(target.run.cancelled)
+
+
+def test_all_of_an_array_is_cancelled_by_its_own_id(make_run: MakeRun, slurm: Slurm) -> None:
+    target = make_run("a-1", ("1", (0, 1), True))
+    slurm.live = [record("1_0"), record("1_1", JobState.PENDING)]
+    assert cancel.cancel(slurm, target) == ["1"]
+
+
+def test_a_cancel_that_slurm_does_not_take_is_marked_all_the_same(make_run: MakeRun, slurm: Slurm) -> None:
+    target = make_run("a-1", ("1", (), False))
+    slurm.live = slurm.past = DOWN
+    assert cancel.cancel(slurm, target) == ["1"]
+    assert os.path.exists(target.run.cancelled)
+    (point,) = run_state.look(slurm, [target])
+    assert status_rows.state_words(point) == "unknown (cancelled)"
+
+
+def test_a_point_that_was_cancelled_before_it_started_is_forgotten_by_slurm_and_over(
+    make_run: MakeRun, slurm: Slurm
+) -> None:
+    target = make_run("a-1", ("1", (0, 1), True))
+    slurm.live = [record("1_0", JobState.COMPLETED, exit_code=0)]
+    with pytest.raises(SchedulerError, match="Slurm knows nothing of job 1_1"):
+        run_state.wait(slurm, target)
+    os.makedirs(target.run.point(1).path)
+    Path(target.run.point(1).cancelled).touch()
+    assert [point.exit_code for point in run_state.wait(slurm, target)] == [0, 1]
+    slurm.past = DOWN
+    assert not run_state.look(slurm, [target])[1].is_over
+
+
+def test_failed_points_alone_are_submitted_again(make_run: MakeRun, slurm: Slurm) -> None:
+    target = make_run("a-1", ("1", (0, 1, 2, 3), True), array={"limit": 2, "one_job": True})
+    slurm.live = [
+        record("1_0", JobState.COMPLETED, exit_code=0), record("1_1", JobState.FAILED, exit_code=1),
+        record("1_2", JobState.RUNNING), record("1_3", JobState.TIMEOUT, exit_code=0),
+    ]  # fmt: skip
+    order = resubmit.order(slurm, target, failed=True)
+    assert (order.points, order.limit, order.one_job) == ((1, 3), 2, True)
+    assert resubmit.order(slurm, target, failed=False).points == (0, 1, 3)
+    slurm.live = [record(f"1_{point}", JobState.COMPLETED, exit_code=0) for point in range(4)]
+    with pytest.raises(UsageError, match="no point of run a-1 failed"):
+        resubmit.order(slurm, target, failed=True)
+
+
+SLOW = {"worker:1": {"own": 0.3, "others": 0.1, "seconds": 180}}
+
+
+@pytest.mark.parametrize(
+    ("stragglers", "job", "line"),
+    [
+        (None, JobState.RUNNING, "Slow        unknown"),
+        ({"own": {}, "slow": {}}, JobState.RUNNING, "Slow        none"),
+        (
+            {"own": {}, "slow": SLOW},
+            JobState.RUNNING,
+            "Slow        worker:1 on n2 works 0.3 s by itself in each step, "
+            "3.0 times the 0.1 s of the others, for 180 s",
+        ),
+        ({"own": {}, "slow": SLOW}, JobState.COMPLETED, ""),
+    ],
+)
+def test_tasks_that_others_wait_for(
+    stragglers: object, job: JobState, line: str, make_run: MakeRun, slurm: Slurm
+) -> None:
+    target = make_run("a-1", ("1", (), False))
+    tasks = {f"worker:{index}": {"state": "running", "node": f"n{index + 1}"} for index in range(2)}
+    write_attempt(target.run, state="training", tasks=tasks, written=0.0, stragglers=stragglers)
+    slurm.live = [record("1", job)]
+    (point,) = run_state.look(slurm, [target])
+    assert status_rows.point(point)["stragglers"] == stragglers
+    assert [each for each in tables.status([point]).splitlines() if each.startswith("Slow")] == ([line] if line else [])
