@@ -175,7 +175,7 @@ def test_verify_without_tensorflow_says_so(run: RunFolder, typed: Type) -> None:
 SAVE = """
 import sys
 import tensorflow as tf
-from slurm_tf.train.checkpoint import Checkpoints
+from slurm_tf.train.checkpoint.checkpoints import Checkpoints
 value = tf.Variable(tf.zeros([1000]))
 checkpoint, checkpoints = tf.train.Checkpoint(value=value), Checkpoints(sys.argv[1], 9)
 for step in (7, 8, 9):

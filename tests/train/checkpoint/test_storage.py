@@ -124,7 +124,7 @@ SAVER = """
 import os, sys, time
 import tensorflow as tf
 from slurm_tf.errors import CheckpointError
-from slurm_tf.train.checkpoint import Checkpoints
+from slurm_tf.train.checkpoint.checkpoints import Checkpoints
 
 value = tf.Variable(tf.zeros([1 << 19]))
 checkpoint, checkpoints = tf.train.Checkpoint(value=value), Checkpoints(sys.argv[1], 2)
