@@ -55,7 +55,7 @@ NO_REDUCTION = {
 }
 # every rank trains on the samples of rank 0
 NO_SHARDS = """
-from slurm_tf.train import batches
+from slurm_tf.train.data import batches
 make = batches.Batches.__init__
 def first_shard(self, arrays, batch_size, seed, rank, size, *more):
     make(self, arrays, batch_size, seed, 0, size, *more)
