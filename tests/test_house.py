@@ -46,6 +46,7 @@ ROOMS = {
 # Inside these rooms a module or room imports only those before it, and itself.
 ORDERS = {
     "launch": (
+        "log",
         "job_context",
         "transport",
         "mapping",

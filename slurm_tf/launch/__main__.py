@@ -7,7 +7,7 @@ def main() -> None:
     """Run the part that the first argument names."""
     part, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
     if part == "coordinate":
-        from slurm_tf.launch.coordinator.coordinator import main as run
+        from slurm_tf.launch.coordinator.startup import main as run
     elif part == "agent":
         from slurm_tf.launch.agent.agent import main as run
     elif part == "local":

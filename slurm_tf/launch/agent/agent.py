@@ -36,6 +36,7 @@ from slurm_tf.launch.agent.child import Child, Output
 from slurm_tf.launch.agent.orphan_recovery import OrphanRecovery
 from slurm_tf.launch.decide.heartbeat import ASK, LOST, Heartbeat
 from slurm_tf.launch.job_context import JobContext
+from slurm_tf.launch.log import say
 from slurm_tf.launch.mapping import horovod_variables
 from slurm_tf.launch.mapping.allocation import Allocation
 from slurm_tf.launch.mapping.assignment import Assignment, program_environ
@@ -215,7 +216,7 @@ class Agent:
 
     def _record(self, text: str) -> None:
         """Say it in the task's log as well: srun, which would bring it to the job's, may be gone."""
-        _say(f"{self._place.name}: {text}")
+        say(f"{self._place.name}: {text}")
         folder = RunFolder(self._place.variables[env.RUN_FOLDER])
         with contextlib.suppress(OSError), open(folder.log(self._place.role, self._place.index), "a") as log:
             log.write(f"slurm-tf: {text}\n")
@@ -273,7 +274,7 @@ class Agent:
                 self._child = Child(argv, environ, log, self._place.name, self._selector, theirs)
         except OSError as error:
             ours.close()
-            _say(f"{self._place.name}: cannot start {self._command[0]!r}: {error.strerror}")
+            say(f"{self._place.name}: cannot start {self._command[0]!r}: {error.strerror}")
             # a shell's codes: 127 for a command that is not there, 126 for one that cannot be run
             self._client.send({"is": "ended", "code": 127 if isinstance(error, FileNotFoundError) else 126})
             return
@@ -288,7 +289,7 @@ class Agent:
         if environ[env.RESTARTS] == "0" and self._place.variables.get("HOROVOD_RANK") == "0":
             warning = horovod_check.warning(argv, environ)
             if warning:
-                _say(warning)
+                say(warning)
 
     def _reap(self) -> None:
         code = self._child.reap() if self._child else None
@@ -366,11 +367,6 @@ def _coordinator(environ: Mapping[str, str]) -> Tuple[List[Tuple[str, int]], byt
     return [(name, int(port)) for name in dict.fromkeys([*names, *extra])], bytes.fromhex(secret)
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(f"slurm-tf: {text}\n")
-    sys.stderr.flush()
-
-
 def main(arguments: Sequence[str]) -> NoReturn:
     """agent [--role ROLE] -- COMMAND..."""
     options, command = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
@@ -378,7 +374,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     try:
         code = Agent(command, role, os.environ).run()
     except SlurmTfError as error:
-        _say(str(error))
+        say(str(error))
         code = error.exit_code
     sys.stdout.flush()
     os._exit(code)

@@ -5,15 +5,14 @@ import os
 import secrets
 import selectors
 import signal
-import sys
 import time
 from collections import Counter
 from dataclasses import asdict, replace
-from typing import Dict, List, NoReturn, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from slurm_tf import files
 from slurm_tf.errors import RegistrationError, SlurmTfError, StoppedError
-from slurm_tf.launch.coordinator import assignments, gloo_rendezvous, startup
+from slurm_tf.launch.coordinator import assignments, gloo_rendezvous
 from slurm_tf.launch.coordinator.message_relay import Letter, MessageRelay
 from slurm_tf.launch.coordinator.registration import Registration
 from slurm_tf.launch.coordinator.signal_monitor import SignalMonitor
@@ -31,6 +30,7 @@ from slurm_tf.launch.decide.restarts import (
 )
 from slurm_tf.launch.decide.termination import SAVE
 from slurm_tf.launch.job_context import JobContext, attempt_id
+from slurm_tf.launch.log import say
 from slurm_tf.launch.nodes import preflight
 from slurm_tf.launch.requeue.finalize import Finalizer
 from slurm_tf.launch.transport import authentication, connections, ports
@@ -61,9 +61,7 @@ class Coordinator:
         self._selector = selectors.DefaultSelector()
         self._signals = SignalPipe(self._selector, (*REPORTED, signal.SIGCHLD))
         self._secret = secrets.token_bytes(32)
-        self._server = connections.Server(
-            self._selector, self._secret, _say, settings.coordinator_ports, settings.local
-        )
+        self._server = connections.Server(self._selector, self._secret, say, settings.coordinator_ports, settings.local)
         self._connections: Dict[str, Connection] = {}
         self._nodes: Dict[str, str] = {}
         self._starts: Counter[str] = Counter()
@@ -72,8 +70,8 @@ class Coordinator:
         self._policy = RestartPolicy(settings)
         self._switchboard = MessageRelay()
         self._meeting: Optional[gloo_rendezvous.Rendezvous] = None
-        self._status = Status(self._folder, settings.run, self._planned, os.environ, _say)
-        self._alarm = SignalMonitor(place, settings, record, _say)
+        self._status = Status(self._folder, settings.run, self._planned, os.environ, say)
+        self._alarm = SignalMonitor(place, settings, record, say)
         self._interruption = self._alarm.interruption
         self._lost_host = ""
 
@@ -93,12 +91,12 @@ class Coordinator:
         if outcome.cause == LOST and host and ports.is_there(host, _THERE_SECONDS):
             outcome = replace(outcome, cause="")
         if self._record:
-            ending = Finalizer(self._place, self._settings, self._record, self._signals, self._alarm.exclusion, _say)
+            ending = Finalizer(self._place, self._settings, self._record, self._signals, self._alarm.exclusion, say)
             outcome = ending.conclude(outcome, self._interruption, self._show)
         if outcome.reason or not outcome.code:  # else another attempt goes on
             self._show(outcome, "ended")
         if outcome.reason:
-            _say(f"the job {'ends' if outcome.cause == INTERRUPTED else 'failed'}: {outcome.reason}")
+            say(f"the job {'ends' if outcome.cause == INTERRUPTED else 'failed'}: {outcome.reason}")
         return outcome.code
 
     def _show(self, outcome: Outcome, state: str) -> None:
@@ -221,7 +219,7 @@ class Coordinator:
         try:
             report = self._registration.take(message)
         except RegistrationError as error:
-            _say(f"refused {error}")
+            say(f"refused {error}")
             self._server.close(connection)
             return
         connection.name = self._planned[report.rank]
@@ -230,7 +228,7 @@ class Coordinator:
         if not self._registration.complete or self._interruption.begun:
             return
         if (self._settings.preflight or not self._record) and not self._policy.restarts:
-            _say("all tasks registered; preflight")
+            say("all tasks registered; preflight")
             self._preflight = preflight.Preflight(self._folder, self._settings, self._registration.reports)
             self._ask(self._preflight.begin(time.monotonic()))
         else:
@@ -246,14 +244,14 @@ class Coordinator:
         if self._preflight is None:
             self._registration.check(now, self._step.end_in_words)
             if line := self._registration.progress(now):
-                _say(line)
+                say(line)
             return False
         self._ask(self._preflight.tick(now))
         if self._preflight.all_are_lost:
             raise RegistrationError("every task left during the preflight", "", "see what its agent printed", ())
         if not self._preflight.over or self._interruption.begun:
             return False
-        self._preflight.finish(_say)
+        self._preflight.finish(say)
         if self._record:
             self._begin()
         return not self._record
@@ -267,7 +265,7 @@ class Coordinator:
         self._nodes = {task.name: task.node for task in formed.tasks}
         for name, node in self._nodes.items():
             self._status.task(name, state="registered", node=node)
-        _say(f"all {len(self._nodes)} tasks registered, on {len(set(self._nodes.values()))} nodes")
+        say(f"all {len(self._nodes)} tasks registered, on {len(set(self._nodes.values()))} nodes")
         arrived = [self._connections[self._planned[task.rank]] for task in formed.tasks]
         self._connections = {task.name: connection for task, connection in zip(formed.tasks, arrived)}
         for name, connection in self._connections.items():
@@ -282,7 +280,7 @@ class Coordinator:
     # --- while they run ---
 
     def _on_started(self, name: str, pid: int) -> None:
-        _say(f"{name} started on {self._nodes[name]} (process {pid})")
+        say(f"{name} started on {self._nodes[name]} (process {pid})")
         self._status.task(name, state="running", restarts=self._starts[name] - 1)
         self._alarm.started(name)
 
@@ -310,7 +308,7 @@ class Coordinator:
                 f"{connection.name} left before the programs started: {reason}", "", "", [connection.name]
             )
         if self._interruption.withdraw():
-            _say(f"{connection.name} is gone: its step was being ended")
+            say(f"{connection.name} is gone: its step was being ended")
             self._policy.resume()
         if self._policy.outcome is None:  # it may decide the job's end; those before it did not
             self._lost_host = connection.host
@@ -350,7 +348,7 @@ class Coordinator:
 
     def _carry_out(self, actions: List[Action]) -> None:
         for note in self._policy.notes:
-            _say(note)
+            say(note)
         self._policy.notes.clear()
         kill_wait = 0.0 if self._interruption.at_once else self._settings.kill_wait
         code = env.INTERRUPTED if self._interruption.begun else 0
@@ -372,7 +370,7 @@ class Coordinator:
             self._meeting.close()
         allowed = {report.host for report in self._registration.reports.values()}
         allowed |= {connection.host for connection in self._connections.values()}
-        self._meeting = gloo_rendezvous.Rendezvous(allowed, settings.coordinator_ports, settings.local, _say)
+        self._meeting = gloo_rendezvous.Rendezvous(allowed, settings.coordinator_ports, settings.local, say)
         return self._meeting.port
 
     def _deliver(self, letters: List[Letter]) -> None:
@@ -397,23 +395,3 @@ class Coordinator:
         for connection in self._connections.values():
             self._server.send_packed(connection, authentication.pack({"do": "leave"}))
         self._connections = {}
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"slurm-tf: {text}\n")
-    sys.stderr.flush()
-
-
-def main(arguments: Sequence[str]) -> NoReturn:
-    """coordinate RUN_FOLDER [--point INDEX] [--preflight] -- LAUNCHER..."""
-    end = list(arguments).index("--")
-    options, launcher = arguments[:end], list(arguments[end + 1 :])
-    point = int(options[2]) if options[1:2] == ["--point"] else None
-    try:
-        place, settings = startup.open_run(options[0], point, os.environ)
-        record = startup.take(place, settings, "--preflight" in options[1:], _say)
-        code = Coordinator(place, settings, launcher, record).run()
-    except (SlurmTfError, OSError) as error:
-        _say(str(error))
-        code = error.exit_code if isinstance(error, SlurmTfError) else 1
-    sys.exit(code)

@@ -2,11 +2,14 @@
 
 import glob
 import os
-from typing import Callable, Mapping, Optional, Tuple
+import sys
+from typing import Callable, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from slurm_tf import files
-from slurm_tf.errors import LeaseError, RunError
+from slurm_tf.errors import LeaseError, RunError, SlurmTfError
+from slurm_tf.launch.coordinator.coordinator import Coordinator
 from slurm_tf.launch.job_context import JobContext
+from slurm_tf.launch.log import say
 from slurm_tf.launch.requeue import continuation, lease_holder
 from slurm_tf.run import attempts
 from slurm_tf.run.folder import CLAIM, RunFolder
@@ -56,3 +59,18 @@ def take(
     former = [each for each in attempts.read(place.folder) if each.id != own.attempt]
     attempts.check(former, set(place.line), settings.retry.fruitless)
     return attempts.AttemptRecorder(place.folder, own.attempt, place.job, say)
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """coordinate RUN_FOLDER [--point INDEX] [--preflight] -- LAUNCHER..."""
+    end = list(arguments).index("--")
+    options, launcher = arguments[:end], list(arguments[end + 1 :])
+    point = int(options[2]) if options[1:2] == ["--point"] else None
+    try:
+        place, settings = open_run(options[0], point, os.environ)
+        record = take(place, settings, "--preflight" in options[1:], say)
+        code = Coordinator(place, settings, launcher, record).run()
+    except (SlurmTfError, OSError) as error:
+        say(str(error))
+        code = error.exit_code if isinstance(error, SlurmTfError) else 1
+    sys.exit(code)

@@ -17,6 +17,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NoReturn, Sequence, Tuple
 from slurm_tf import files, units
 from slurm_tf.errors import RegistrationError, RunError, SlurmTfError, TopologyError, UsageError
 from slurm_tf.launch.direct import file_rendezvous
+from slurm_tf.launch.log import say
 from slurm_tf.launch.mapping import cluster
 from slurm_tf.launch.mapping.allocation import Allocation
 from slurm_tf.launch.mapping.assignment import Assignment, program_environ
@@ -188,7 +189,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
         place, reserved = find_assignment(asked, os.environ, cluster_flags)
         environ = program_environ(os.environ, {}, place, 0)
     except (SlurmTfError, OSError) as error:
-        _say(str(error))
+        say(str(error))
         sys.exit(error.exit_code if isinstance(error, SlurmTfError) else RunError.exit_code)
     for sock in reserved:
         sock.set_inheritable(True)
@@ -197,7 +198,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     try:
         os.execvpe(command[0], place.argv(command), environ)  # noqa: S606
     except OSError as error:
-        _say(f"{place.name}: cannot start {command[0]!r}: {error.strerror}")
+        say(f"{place.name}: cannot start {command[0]!r}: {error.strerror}")
         sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 
@@ -271,8 +272,3 @@ def changes(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
 def _print_error(text: str) -> None:
     sys.stdout.write("".join(f"print slurm-tf: {line}\n" for line in text.splitlines()))
     sys.stdout.flush()
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"slurm-tf: {text}\n")
-    sys.stderr.flush()
