@@ -1,6 +1,7 @@
 """All verbs, and what becomes of errors: one message, one exit code, no traceback."""
 
 import os
+import signal
 import sys
 
 import click
@@ -61,6 +62,9 @@ for command in (
 
 def run_commands() -> None:
     """Run the verb on the command line and exit."""
+    # A shell starts its background jobs with SIGINT ignored; Python then installs no handler, and Ctrl-C would end
+    # neither this program nor what it starts, which inherits "ignored".
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         cli.main(standalone_mode=False)
         sys.stdout.flush()

@@ -24,7 +24,8 @@ def run(argv: list[str], uid: int, gid: int, cwd: str) -> None:
     os.setresuid(uid, uid, uid)
     linux.die_with_parent()  # after the change of user, which forgets it
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED | {signal.SIGCHLD})
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for number in (signal.SIGPIPE, signal.SIGINT):  # Python ignores the first, a shell's background job the second
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.chdir(cwd)
         os.execvp(argv[0], argv)  # noqa: S606

@@ -19,8 +19,9 @@ def run_script(script: str, environ: Mapping[str, str]) -> int:
 
     Signals are the script's to act on: a Ctrl-C reaches it from the terminal, a SIGTERM is passed on.
     """
-    process = subprocess.Popen(["/bin/bash", script], env=dict(environ), stdin=subprocess.DEVNULL)
+    # a handler, not SIG_IGN, which the script would inherit
     signal.signal(signal.SIGINT, lambda *_: None)
+    process = subprocess.Popen(["/bin/bash", script], env=dict(environ), stdin=subprocess.DEVNULL)
     signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
     code = process.wait()
     return 128 - code if code < 0 else code
