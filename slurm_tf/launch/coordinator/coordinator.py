@@ -119,8 +119,10 @@ class Coordinator:
                 elif events & selectors.EVENT_READ:
                     self._take(key.data, self._server.read(key.data))
                 else:
-                    self._take(key.data, self._server.flush(key.data))
+                    self._server.flush(key.data)
             self._server.expire()
+            while lost := self._server.next_lost():
+                self._on_lost(*lost)
             now = time.monotonic()
             self._status.tick(now)
             self._step.tick(now)
@@ -167,8 +169,8 @@ class Coordinator:
 
     def _patience(self) -> float:
         """Seconds until something is due."""
-        due = [time.monotonic() + _LOOK_SECONDS, self._switchboard.wakes_at, self._status.wakes_at]
-        due.append(self._alarm.wakes_at)
+        look_at = time.monotonic() + (0.0 if self._server.has_lost else _LOOK_SECONDS)
+        due = [look_at, self._switchboard.wakes_at, self._status.wakes_at, self._alarm.wakes_at]
         if self._policy.state == REGISTERING:
             due.append((self._preflight or self._registration).wakes_at)
         else:
@@ -179,7 +181,7 @@ class Coordinator:
 
     def _take(self, connection: Connection, messages: List[authentication.Message]) -> None:
         for message in messages:
-            kind = "lost" if "lost" in message else message.get("is")
+            kind = message.get("is")
             if kind in ("hello", "report", "unable", "probed"):
                 self._take_early(connection, str(kind), message)
             elif kind == "started":
@@ -188,8 +190,6 @@ class Coordinator:
                 code, unasked = int(message["code"]), self._policy.state == TRAINING
                 if not (unasked and self._alarm.suspects(connection.name, code, time.monotonic())):
                     self._on_ended(connection.name, code)
-            elif kind == "lost":
-                self._on_lost(connection, str(message["lost"]))
             elif kind == "ask":
                 self._send(connection, {"do": "nothing"})
             elif kind == "control":
@@ -274,7 +274,7 @@ class Coordinator:
         self._step.hold_shepherd()
         for connection, own in zip(arrived, assignments.own(self._settings, formed)):
             self._send(connection, own)
-            self._take(connection, self._server.send_packed(connection, shared))
+            self._server.send_packed(connection, shared)
         self._carry_out(self._policy.begin(self._nodes))
 
     # --- while they run ---
@@ -297,8 +297,9 @@ class Coordinator:
             self._deliver(self._switchboard.line(name, words, running, listeners, time.monotonic()))
 
     def _on_lost(self, connection: Connection, reason: str) -> None:
-        if self._connections.pop(connection.name, None) is None:
-            return
+        if self._connections.get(connection.name) is not connection:
+            return  # refused, or of a step that is being ended
+        del self._connections[connection.name]
         if self._preflight:
             node = self._registration.reports[self._planned.index(connection.name)].node
             self._ask(self._preflight.lost(node, time.monotonic()))
@@ -379,7 +380,7 @@ class Coordinator:
                 self._send(self._connections[name], {"do": "tell", "line": line})
 
     def _send(self, connection: Connection, message: authentication.Message) -> None:
-        self._take(connection, self._server.send_packed(connection, authentication.pack(message)))
+        self._server.send_packed(connection, authentication.pack(message))
 
     def _leave(self) -> None:
         """Let the agents and the step go."""

@@ -10,7 +10,8 @@ import resource
 import selectors
 import socket
 import time
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from collections import deque
+from typing import Callable, Deque, Dict, List, Optional, Sequence, Tuple
 
 from slurm_tf.errors import AuthenticationError, RegistrationError, SlurmTfError
 from slurm_tf.launch.transport import authentication, ports
@@ -47,6 +48,7 @@ class Server:
         """Listen on a port of `port_range`, or one that the kernel chooses; on the loopback address only if `local`."""
         self._selector, self._secret, self._log = selector, secret, log
         self._connections: Dict[Connection, None] = {}
+        self._lost: Deque[Tuple[Connection, str]] = deque()
         self._listener = _listen(port_range, local)
         self._selector.register(self._listener, selectors.EVENT_READ, self)
         self.port = ports.port_of(self._listener)
@@ -54,6 +56,7 @@ class Server:
     def renew(self, secret: bytes) -> None:
         """Close every connection; from now on `secret` is what to prove."""
         self._secret = secret
+        self._lost.clear()
         for connection in list(self._connections):
             self.close(connection)
 
@@ -75,30 +78,33 @@ class Server:
             self.flush(connection)
 
     def read(self, connection: Connection) -> List[authentication.Message]:
-        """Return the messages that came on `connection`; {"lost": reason} last if it has ended."""
+        """Return the messages that came on `connection`."""
         try:
             data = connection.sock.recv(_CHUNK)
         except BlockingIOError:
             return []
         except OSError as error:
-            return self._lose(connection, str(error.strerror))
+            self._lose(connection, str(error.strerror))
+            return []
         if not data:
-            return self._lose(connection, "its connection ended")
+            self._lose(connection, "its connection ended")
+            return []
         try:
             messages = connection.talk.receive(data)
         except SlurmTfError as error:
             self._log(f"refused a connection from {connection.peer}: {error.found}")
-            return self._lose(connection, error.found)
-        return messages + self.flush(connection)
-
-    def send_packed(self, connection: Connection, body: bytes) -> List[authentication.Message]:
-        """Send what `wire.pack` made, later if the connection is full; returns what `read` would if it has ended."""
-        if connection not in self._connections:
+            self._lose(connection, error.found)
             return []
-        connection.talk.send_packed(body)
-        return self.flush(connection)
+        self.flush(connection)
+        return messages
 
-    def flush(self, connection: Connection) -> List[authentication.Message]:
+    def send_packed(self, connection: Connection, body: bytes) -> None:
+        """Send what `authentication.pack` made, later if the connection is full."""
+        if connection in self._connections:
+            connection.talk.send_packed(body)
+            self.flush(connection)
+
+    def flush(self, connection: Connection) -> None:
         """Write what waits for `connection`."""
         waiting = connection.talk.outgoing
         try:
@@ -107,10 +113,23 @@ class Server:
         except BlockingIOError:
             pass
         except OSError as error:
-            return self._lose(connection, str(error.strerror))
+            self._lose(connection, str(error.strerror))
+            return
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if waiting else 0)
         self._selector.modify(connection.sock, events, connection)
-        return []
+
+    def next_lost(self) -> Optional[Tuple[Connection, str]]:
+        """Return an authenticated connection that has ended, each once, and why; None if there is none.
+
+        Sending never calls whoever handles lost connections: what that decides could reach other tasks before the
+        rest of what was being sent to them.
+        """
+        return self._lost.popleft() if self._lost else None
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether `next_lost` returns a connection."""
+        return bool(self._lost)
 
     def expire(self) -> None:
         """End connections that have not proved themselves in time."""
@@ -134,9 +153,10 @@ class Server:
         for connection in list(self._connections):
             self.close(connection)
 
-    def _lose(self, connection: Connection, reason: str) -> List[authentication.Message]:
+    def _lose(self, connection: Connection, reason: str) -> None:
         self.close(connection)
-        return [{"lost": reason}] if connection.talk.authenticated else []
+        if connection.talk.authenticated:
+            self._lost.append((connection, reason))
 
 
 class Client:

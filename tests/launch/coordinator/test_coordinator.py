@@ -3,7 +3,11 @@
 import dataclasses
 import json
 import signal
+import socket
+import struct
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +18,8 @@ from slurm_tf.launch.coordinator import coordinator
 from slurm_tf.launch.coordinator.coordinator import Coordinator
 from slurm_tf.launch.decide.restarts import INTERRUPTED, Outcome
 from slurm_tf.launch.job_context import JobContext
+from slurm_tf.launch.transport import connections
+from slurm_tf.launch.transport.connections import Client
 from slurm_tf.run.attempts import AttemptRecorder
 from slurm_tf.run.folder import RunFolder
 from tests.launch.conftest import DEFAULTS
@@ -104,3 +110,35 @@ def test_agents_that_have_no_places_yet_are_told_nothing(made: Coordinator, monk
     made._policy.begin({})
     made._save()
     assert sent == ["interrupt"]
+
+
+def connect(made: Coordinator, name: str) -> Client:
+    """Return an agent's connection, which `made` knows as that of task `name`."""
+    place = ("127.0.0.1", made._server.port)
+    with ThreadPoolExecutor(1) as threads:
+        connecting = threads.submit(connections.connect, [place], made._secret, 1, time.monotonic() + 10)
+        while not connecting.done():
+            for key, _ in made._selector.select(0.05):
+                if key.data is made._server:
+                    made._server.accept()
+                else:
+                    made._server.read(key.data)
+    connection = next(each for each in made._server._connections if each not in made._connections.values())
+    connection.name = name
+    made._connections[name], made._nodes[name] = connection, "n1"
+    return connecting.result()
+
+
+def test_a_connection_that_breaks_at_a_message_is_handled_after_all_messages(
+    made: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (connect(made, name) for name in ("worker:0", "worker:1"))
+    first.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    first.sock.close()
+    monkeypatch.setattr(made, "_step", SimpleNamespace(tick=lambda _: False), raising=False)
+    monkeypatch.setattr(made, "_go_on", lambda _: made._policy.outcome)
+    made._carry_out(made._policy.begin(made._nodes))
+    outcome = made._work()
+    assert "worker:0 on n1 is lost" in outcome.reason
+    # without a budget the end of one is the end of all
+    assert [second.next(time.monotonic() + 10)["do"] for _ in range(2)] == ["start", "end"]
