@@ -6,7 +6,6 @@ __all__ = [
     "efficiency",
     "html_report",
     "ledger",
-    "pyslurm_source",
     "report",
     "run_records",
     "saved",

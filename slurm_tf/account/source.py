@@ -1,4 +1,4 @@
-"""Where records come from: one protocol, and sacct. pyslurm_source.py, saved.py and ledger.py have the others."""
+"""Where records come from: one protocol, and sacct. saved.py and ledger.py have the others."""
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence

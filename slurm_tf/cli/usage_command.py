@@ -131,17 +131,13 @@ def _window(since: str | None, until: str | None, path: str | None) -> "Window":
 
 
 def source(path: str | None, form: str, all_users: bool) -> "Source":
-    """Return where records come from: a file, sacct, or pyslurm where that is the client. Raises UsageError."""
-    from slurm_tf.account.pyslurm_source import PyslurmSource
+    """Return where records come from: a saved table, else sacct. Raises UsageError."""
     from slurm_tf.account.saved import FileSource
     from slurm_tf.account.source import SacctSource
-    from slurm_tf.jobspec import configuration
 
     if form and not path:
         raise UsageError("found --format without --from", "both: it is for a file without a line of heads")
-    if path:
-        return FileSource(path, form)
-    return PyslurmSource(all_users) if configuration.client(os.environ) == "pyslurm" else SacctSource(all_users)
+    return FileSource(path, form) if path else SacctSource(all_users)
 
 
 def _kept(inner: "Source", all_users: bool, rebuild: bool) -> "Source":

@@ -40,7 +40,7 @@ class PyslurmClient:
     """
 
     def __init__(self) -> None:
-        self._slurm = load()
+        self._slurm = _load()
         self._commands = CommandLineClient()
 
     def jobs(self, ids: Sequence[str]) -> tuple[JobRecord, ...]:
@@ -53,19 +53,19 @@ class PyslurmClient:
         if not wanted:
             return ()
         database = self._slurm.db
-        loaded = call(self._slurm, lambda: list(database.Jobs.load(database.JobFilter(ids=wanted)).values()))
+        loaded = _call(self._slurm, lambda: list(database.Jobs.load(database.JobFilter(ids=wanted)).values()))
         found = [(record, str(job.id)) for job, own in _named(loaded, wanted) for record in _from_database(job, own)]
         return tuple(record for record, raw in found if asked(record, raw, ids))
 
     def nodes(self) -> tuple[NodeRecord, ...]:
         """Return all nodes that are in a partition."""
         return tuple(
-            _node(each) for each in call(self._slurm, lambda: self._slurm.Nodes.load().values()) if each.partitions
+            _node(each) for each in _call(self._slurm, lambda: self._slurm.Nodes.load().values()) if each.partitions
         )
 
     def partitions(self) -> tuple[PartitionRecord, ...]:
         """Return all partitions that the user sees."""
-        loaded = call(self._slurm, lambda: self._slurm.Partitions.load().values())
+        loaded = _call(self._slurm, lambda: self._slurm.Partitions.load().values())
         return tuple(
             PartitionRecord(
                 name=each.name,
@@ -103,7 +103,7 @@ class PyslurmClient:
             is_plain = all(record.id == each for record, raw in known if asked(record, raw, [each]))
             if is_plain and each.isdigit():
                 job = self._slurm.Job(int(each))
-                call(self._slurm, lambda job=job: change(job))  # type: ignore[misc] # a default binds it now
+                _call(self._slurm, lambda job=job: change(job))  # type: ignore[misc] # a default binds it now
             else:
                 others.append(each)
         if others:
@@ -113,7 +113,7 @@ class PyslurmClient:
         """Return the records of all jobs that the ids are part of, each with Slurm's number of it."""
         wanted = {int(whole(each)) for each in checked(ids)}
         with _environment("SLURM_BITSTR_LEN", "0"):  # lists of indexes in full
-            loaded = call(self._slurm, lambda: list(self._slurm.Jobs.load().values())) if wanted else []
+            loaded = _call(self._slurm, lambda: list(self._slurm.Jobs.load().values())) if wanted else []
         return [
             (record, str(job.id))
             for job in loaded
@@ -122,7 +122,7 @@ class PyslurmClient:
         ]
 
 
-def call(slurm: Any, ask: Callable[[], _T]) -> _T:
+def _call(slurm: Any, ask: Callable[[], _T]) -> _T:
     """Return what pyslurm says. Raises UnreachableError, SchedulerError."""
     try:
         return ask()
@@ -132,7 +132,7 @@ def call(slurm: Any, ask: Callable[[], _T]) -> _T:
         raise kind(f"{error} (pyslurm, error {error.errno})") from error
 
 
-def load() -> Any:
+def _load() -> Any:
     """Return pyslurm, once a process of its own imported it. Raises SchedulerError if missing or of another release."""
     try:
         found = run([sys.executable, "-P", "-c", _PROBE], {**os.environ, _NO_INIT: "1"}).stdout.strip()
@@ -214,10 +214,10 @@ def _ids(job: Any) -> list[str]:
         return [str(job.id)]
     if job.array_task_id is not None:
         return [f"{job.array_id}_{job.array_task_id}"]
-    return [f"{job.array_id}_{index}" for index in waiting(job.array_tasks_waiting or "0")]
+    return [f"{job.array_id}_{index}" for index in _waiting(job.array_tasks_waiting or "0")]
 
 
-def waiting(text: str) -> tuple[int, ...]:
+def _waiting(text: str) -> tuple[int, ...]:
     """Return the indexes in "2-5", as slurmctld says it, or in "0x3C", as slurmdbd does."""
     if not text.startswith("0x"):
         return array_indexes.parse(text)[0]

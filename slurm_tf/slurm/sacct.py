@@ -51,7 +51,7 @@ def rows(
     Raises UnreachableError if sacct is missing or takes longer than `seconds`, SchedulerError if it fails, also after
     some rows: then they are not all.
     """
-    # Names and comments may hold any character, also the separator of tables.py; this one nobody can have foreseen.
+    # Names and comments may hold any character, also the separator of command_output.py; nobody can have foreseen this one.
     separator = f"\x1f{os.urandom(4).hex()}\x1f"  # the module secrets loads OpenSSL: 4 MB
     argv = ["sacct", "--noheader", "--duplicates", "--noconvert", "--parsable", f"--delimiter={separator}"]
     # a start of 0 is none: sacct would begin today (slurmdb_job_cond_def_start_end(), 20.11 to 26.05)
@@ -89,8 +89,8 @@ def parse(chunks: Iterator[bytes], separator: str, fields: int) -> Iterator[list
         raise SchedulerError("sacct's output ends inside a row", "all of it", "run it again")
 
 
-def output(argv: Sequence[str], seconds: float, environ: Mapping[str, str], name: str = "sacct") -> Iterator[bytes]:
-    """Yield what a command prints, and end it if nobody reads on. Raises as `rows`, of `name`."""
+def output(argv: Sequence[str], seconds: float, environ: Mapping[str, str]) -> Iterator[bytes]:
+    """Yield what sacct prints, and end it if nobody reads on. Raises as `rows`."""
     with tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(
@@ -99,34 +99,34 @@ def output(argv: Sequence[str], seconds: float, environ: Mapping[str, str], name
         except FileNotFoundError as error:
             raise client.missing(argv[0]) from error
         try:
-            yield from _chunks(process, time.monotonic() + seconds, seconds, name)
+            yield from _chunks(process, time.monotonic() + seconds, seconds)
             process.wait(timeout=60)
         finally:
             process.kill()
             process.wait()
             if process.stdout:
                 process.stdout.close()
-        _check(process.returncode, _words(errors), name)
+        _check(process.returncode, _words(errors))
 
 
-def _chunks(process: "subprocess.Popen[bytes]", end: float, seconds: float, name: str) -> Iterator[bytes]:
+def _chunks(process: "subprocess.Popen[bytes]", end: float, seconds: float) -> Iterator[bytes]:
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     handle = process.stdout.fileno()
     while True:
         ready, _, _ = select.select([handle], [], [], max(0.0, end - time.monotonic()))
         if not ready:
-            raise UnreachableError(f"{name} was not done in {seconds:.0f} s", do="ask for a shorter time")
+            raise UnreachableError(f"sacct was not done in {seconds:.0f} s", do="ask for a shorter time")
         chunk = os.read(handle, _CHUNK)
         if not chunk:
             return
         yield chunk
 
 
-def _check(code: int, words: str, name: str) -> None:
-    """Raise for what a command said: before 23.11 sacct may end with 0 after an error."""
+def _check(code: int, words: str) -> None:
+    """Raise for what sacct said: before 23.11 sacct may end with 0 after an error."""
     if code or "error:" in words:
         do = "ask for a shorter time" if _TOO_WIDE in words else ""
-        raise client.kind_of(words)(f"{words or 'no message'} ({name} ended with exit code {code})", do=do)
+        raise client.kind_of(words)(f"{words or 'no message'} (sacct ended with exit code {code})", do=do)
 
 
 def _words(file: IO[bytes]) -> str:

@@ -1,11 +1,8 @@
 """Hours: what sacct's rows sum up to is what slurmdbd's own tables do, and what sreport says, to the second."""
 
 import json
-import os
-import re
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -26,46 +23,30 @@ ASK = """
 import json, sys
 from pathlib import Path
 import msgspec
-from slurm_tf.account import pyslurm_source
 from slurm_tf.account.ledger import LedgerSource
 from slurm_tf.account.usage_record import Window
 from slurm_tf.account.source import SacctSource
-from slurm_tf.slurm import pyslurm_accounting, sacct
+from slurm_tf.slurm import sacct
 
-start, end, mutation, jobs = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[5:]
+start, end, mutation = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 if mutation == "last incarnations alone":
     popen = sacct.subprocess.Popen
     sacct.subprocess.Popen = lambda argv, **more: popen([word for word in argv if word != "--duplicates"], **more)
 elif mutation == "no sacct":
     sacct.subprocess.Popen = None
 source = SacctSource(all_users=True)
-if "pyslurm" in mutation:
-    source = pyslurm_source.PyslurmSource(all_users=True)
-Accounting = pyslurm_accounting.Accounting
-if mutation.startswith("pyslurm, "):  # in this process, as it is changed here
-    def ask(*asked):
-        accounting = Accounting()
-        names = accounting.version, accounting.cluster, accounting.tres(), accounting.qos()
-        return pyslurm_accounting.Names(*names), accounting.incarnations(*asked[:3])
-    pyslurm_source.ask = ask
-if mutation == "pyslurm, cut to the window":
-    pyslurm_accounting._FLAGS = 1
-elif mutation == "pyslurm, asked once":
-    complete = Accounting._complete
-    Accounting._complete = lambda *asked: complete(*asked) if asked[2][1] == end else ()
 if sys.argv[4]:
     source = LedgerSource(Path(sys.argv[4]), source, all_users=True)
 window, everything = Window(start, end), Window(0, 2**33)
 sums, records = {}, []
-for record in source.records(window, jobs=jobs):
+for record in source.records(window):
     counted = everything if mutation == "whole lengths" else window
     cpu = record.running(*counted, end) * record.cpus
     gpu = record.elapsed(*counted, end) * record.gpus
     before = sums.get(f"{record.user} {record.account}", (0, 0))
     sums[f"{record.user} {record.account}"] = before[0] + cpu, before[1] + gpu
     records.append(msgspec.structs.asdict(record))
-missing = source.notes.missing_fields
-print(json.dumps({"sums": sums, "records": records, "resized": source.notes.resized.first, "missing": missing}))
+print(json.dumps({"sums": sums, "records": records, "resized": source.notes.resized.first}))
 """
 # 1 is the CPU in tres_table. A job that is suspended has no CPUs, and all else.
 SECONDS = """
@@ -137,17 +118,10 @@ def iso(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def ask(
-    closed: Closed, window: tuple[int, int], mutation: str = "", ledger: str = "", jobs: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Return what slurm-tf says, asked on the login node by root. Skips the test where there is no pyslurm."""
-    path = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
-    argv = (sys.executable, "-c", ASK, *map(str, window), mutation, ledger, *jobs)
-    done = closed.mix.sandbox.run(*argv, user="root", env={"PYTHONPATH": path}, check=False)
-    # the last line that says so: a traceback has the source as well
-    lacking = re.findall(r"pyslurm cannot be imported.*|found pyslurm \S+ beside Slurm.*", done.stderr)
-    if "pyslurm" in mutation and lacking:
-        pytest.skip(lacking[-1])
+def ask(closed: Closed, window: tuple[int, int], mutation: str = "", ledger: str = "") -> dict[str, Any]:
+    """Return what slurm-tf says, asked on the login node by root."""
+    argv = (sys.executable, "-c", ASK, *map(str, window), mutation, ledger)
+    done = closed.mix.sandbox.run(*argv, user="root", env={"PYTHONPATH": str(ROOT)}, check=False)
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
@@ -242,120 +216,3 @@ def test_the_report_says_the_same(closed: Closed, which: int) -> None:
             "completed", "failed", "timeout", "cancelled", "cancelled by site", "preempted", "requeued", "node fail",
         }  # fmt: skip
         assert ("out of memory" in ends) == (closed.mix.sandbox.shape.proctrack == "cgroup")
-
-
-def ordered(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(records, key=lambda record: (int(record["raw_id"]), record["submitted"]))
-
-
-def both(closed: Closed, window: tuple[int, int], jobs: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Return the records over pyslurm once they are those of sacct: all fields, each incarnation once."""
-    wanted, found = ask(closed, window, jobs=jobs), ask(closed, window, "pyslurm", jobs=jobs)
-    for former, later in zip(ordered(wanted["records"]), ordered(found["records"]), strict=True):
-        if former["counted_until"]:  # it runs on
-            assert former["counted_until"] <= later["counted_until"] <= time.time()
-            former["counted_until"] = later["counted_until"]
-    assert ordered(found["records"]) == ordered(wanted["records"])
-    assert found["missing"] == wanted["missing"] == ["SLUID", "Restarts", "Extra"]
-    lacking = {(record["sluid"], record["restarts"], record["extra"]) for record in found["records"]}
-    assert lacking <= {("", None, "")}
-    records: list[dict[str, Any]] = found["records"]
-    return records
-
-
-@pytest.mark.parametrize("which", [0, 1, 2], ids=["before", "after", "both"])
-def test_pyslurm_has_the_records_of_sacct_and_the_sums_of_the_tables(closed: Closed, which: int) -> None:
-    window = closed.windows[which]
-    assert len(both(closed, window)) > 5
-    assert ours(closed, window, "pyslurm") == from_tables(closed, window)
-
-
-def test_pyslurm_has_the_records_of_sacct_second_by_second(closed: Closed) -> None:
-    """Windows that begin and end with an incarnation, and within one."""
-    times = "select min(time_submit), min(time_end) from sandbox_job_table where id_job = "
-    ((submitted, ended),) = closed.mix.sql(times + closed.mix.jobs["requeued"])
-    for start in (int(submitted), int(ended), int(ended) + 1):
-        assert both(closed, (start, start + 1))
-
-
-def test_pyslurm_has_the_records_of_sacct_of_single_jobs(closed: Closed) -> None:
-    jobs = closed.mix.jobs
-    assert len(both(closed, closed.windows[2], [jobs["array"]])) == 5
-    assert len(both(closed, closed.windows[2], [f"{jobs['array']}_2", f"{jobs['het']}+1", jobs["requeued"]])) == 4
-
-
-@pytest.mark.parametrize("words", ["usage --all-users --no-ledger", "efficiency"])
-def test_the_verbs_say_the_same_over_pyslurm(closed: Closed, words: str) -> None:
-    both(closed, closed.windows[2])  # or there is no pyslurm
-    start, end = closed.windows[2]
-    more = [closed.mix.jobs["requeued"]] if words == "efficiency" else [f"--since={iso(start)}", f"--until={iso(end)}"]
-    path = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
-    said = []
-    for client in ("commands", "pyslurm"):
-        done = closed.mix.sandbox.run(
-            sys.executable, "-m", "slurm_tf", *words.split(), "--json", *more, user="root",
-            env={"PYTHONPATH": path, "TZ": "UTC", "SLURM_TF_CLIENT": client},
-        )  # fmt: skip
-        # records come in another order, and so do the summands
-        said.append(json.loads(done.stdout, parse_float=lambda text: round(float(text), 9)))
-    assert said[0] == said[1]
-
-
-@pytest.mark.parametrize(("mutation", "which"), [("pyslurm, asked once", 2), ("pyslurm, cut to the window", 1)])
-def test_over_pyslurm_it_takes_asking_back_and_whole_times(closed: Closed, mutation: str, which: int) -> None:
-    window = closed.windows[which]
-    wanted = ask(closed, window)["records"]
-    assert ordered(ask(closed, window, mutation)["records"]) != ordered(wanted)
-    assert ordered(ask(closed, window, "pyslurm, as it is")["records"]) == ordered(wanted)
-
-
-def copy(mix: Mix, **changes: str) -> None:
-    """Put a job's row into slurmdbd's table that is another one's with these columns changed."""
-    text = "select column_name from information_schema.columns where table_name = 'sandbox_job_table'"
-    names = [name for (name,) in mix.sql(text) if name != "job_db_inx"]
-    values = ", ".join(changes.get(name, f"`{name}`") for name in names)
-    row = f"select {values} from sandbox_job_table where id_job = {mix.jobs['completed']}"  # noqa: S608
-    mix.sql(f"insert into sandbox_job_table (`{'`, `'.join(names)}`) {row}")
-
-
-@pytest.fixture
-def hard(closed: Closed) -> Iterator[int]:
-    """Put rows of jobs from 90001 on into the table; return when they begin."""
-    begin = closed.border - 20 * 86400
-    rows = [
-        # requeued each second: one ends when the next is submitted
-        *({"id_job": "90001", "time_submit": begin + at, "time_end": begin + at + 1} for at in range(4)),
-        # an id that came again after a year
-        {"id_job": "90002", "time_submit": begin - 400 * 86400, "time_end": begin - 399 * 86400},
-        {"id_job": "90002", "time_submit": begin, "time_start": begin + 86400, "time_end": begin + 3 * 86400},
-        # tasks that wait, one that was never eligible, and one that runs, and is taken for a runaway
-        {"id_job": "90003", "id_array_job": "90003", "array_task_str": "'0x15555555540'", "array_max_tasks": "3",
-         "state": "0", "time_submit": begin, "time_start": "0", "time_end": "0"},
-        {"id_job": "90004", "state": "4", "time_submit": begin, "time_eligible": "0", "time_start": "0",
-         "time_end": begin + 5, "kill_requid": "20001"},
-        {"id_job": "90005", "state": "1", "time_submit": begin, "time_end": "0", "timelimit": "4294967295",
-         "admin_comment": "'a\\n|b'", "wckey": "'*key'"},
-        # components of which the first is over before the others begin, or nearly so
-        {"id_job": "90010", "het_job_id": "90010", "het_job_offset": "0", "time_submit": begin, "time_end": begin + 9},
-        {"id_job": "90011", "het_job_id": "90010", "het_job_offset": "1", "time_submit": begin, "time_end": begin + 9},
-        {"id_job": "90012", "het_job_id": "90010", "het_job_offset": "2", "time_submit": begin,
-         "time_end": begin + 99},
-    ]  # fmt: skip
-    for row in rows:
-        moments = {"time_eligible": row["time_submit"], "time_start": row["time_submit"]}
-        copy(closed.mix, **{name: str(value) for name, value in {**moments, **row}.items()})
-    yield begin
-    closed.mix.sql("delete from sandbox_job_table where id_job > 90000")
-
-
-def test_what_is_rare_is_over_pyslurm_as_sacct_says_it(closed: Closed, hard: int) -> None:
-    found = both(closed, (hard - 10, hard + 10))
-    ids = [record["id"] for record in found]
-    assert ids.count("90001") == 4
-    assert {"90010+0", "90010+1", "90010+2", "90005"} <= set(ids)
-    assert [record["id"] for record in both(closed, (hard + 20, hard + 50))] == ["90005", "90010+2"]
-    for start in range(hard, hard + 4):
-        both(closed, (start, start + 1))
-    assert len(both(closed, (hard - 500 * 86400, hard + 5 * 86400))) > len(found)
-    both(closed, (hard, int(time.time())))
-    assert len(both(closed, (0, int(time.time()) + 100), ["90001", "90002", "90003", "90004", "90010"])) > 9
