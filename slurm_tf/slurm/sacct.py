@@ -51,7 +51,7 @@ def rows(
     Raises UnreachableError if sacct is missing or takes longer than `seconds`, SchedulerError if it fails, also after
     some rows: then they are not all.
     """
-    # Names and comments may hold any character, also the separator of command_output.py; nobody can have foreseen this one.
+    # Names and comments may hold any character, also the separator of command_output.py, but not one drawn now.
     separator = f"\x1f{os.urandom(4).hex()}\x1f"  # the module secrets loads OpenSSL: 4 MB
     argv = ["sacct", "--noheader", "--duplicates", "--noconvert", "--parsable", f"--delimiter={separator}"]
     # a start of 0 is none: sacct would begin today (slurmdb_job_cond_def_start_end(), 20.11 to 26.05)
