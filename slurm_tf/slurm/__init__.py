@@ -9,7 +9,6 @@ __all__ = [
     "in_job",
     "job_states",
     "pending_reasons",
-    "pyslurm_client",
     "records",
     "sacct",
     "sacct_amounts",
