@@ -26,7 +26,7 @@ from slurm_tf.launch.mapping import cluster
 from slurm_tf.launch.mapping.cluster import Report
 from slurm_tf.launch.transport import connections, ports
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.settings import LaunchSettings, RoleSettings
+from slurm_tf.run.settings import LaunchSettings, RoleSettings, write_settings
 from slurm_tf.submit import new_run
 
 STEP = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0", "SLURMD_NODENAME": "n1"}
@@ -60,7 +60,7 @@ def settings(roles, **more):
 def run_folder(folder, plan):
     run = RunFolder(str(folder))
     os.makedirs(run.logs, exist_ok=True)
-    Path(run.settings).write_text(plan.to_json())
+    write_settings(run, plan)
     Path(run.launcher).write_bytes(new_run.launcher_zip())
     return run
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from slurm_tf.account.usage_record import UsageRecord
 from slurm_tf.errors import RunError
-from slurm_tf.run import attempts, job_comment, submissions
+from slurm_tf.run import attempts, job_chain, job_comment
 from slurm_tf.run.attempts import Attempt
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.slurm.job_states import JobState
@@ -97,9 +97,9 @@ class Runs:
 
     def _read(self, run: RunFolder) -> None:
         """Take in the jobs of one run: those that were submitted, and those that followed them."""
-        rows = submissions.read(run)
+        rows = job_chain.read(run)
         for point in sorted({point for each in rows for point in each.points}):
-            rows += submissions.read(run.point(point))
+            rows += job_chain.read(run.point(point))
         self._templates[run.name] = str(find_run.manifest(run)["job"]["name"])
         for each in rows:
             only = each.points[0] if len(each.points) == 1 and not each.array else None

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import List, Mapping, Optional
 
-from slurm_tf.run import succession
+from slurm_tf.run import job_chain
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.slurm import in_job
 
@@ -36,7 +36,7 @@ class JobContext:
     @property
     def line(self) -> List[str]:
         """The job, after all those that it follows. Raises RunError or OSError."""
-        return succession.line(self.folder, self.job)
+        return job_chain.up_to(self.folder, self.job)
 
 
 def attempt_id(environ: Mapping[str, str]) -> str:

@@ -8,11 +8,10 @@ __all__ = [
     "env",
     "fault_request",
     "folder",
+    "job_chain",
     "job_comment",
     "lease",
     "settings",
     "straggler_report",
-    "submissions",
-    "succession",
     "version",
 ]

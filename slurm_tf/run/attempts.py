@@ -3,16 +3,13 @@
 An attempt is one incarnation of a job. One that was killed, or whose node died, has no end here.
 """
 
-import json
 import time
-from dataclasses import asdict, dataclass, replace
-from typing import Callable, List, Optional, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Callable, List, Optional, Sequence, Set, Tuple
 
-from slurm_tf import files
-from slurm_tf.errors import ProgressError, RunError
-from slurm_tf.run import lease
+from slurm_tf.errors import ProgressError
+from slurm_tf.run import json_file, lease
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.version import VERSION, check_version
 
 # Why an attempt ended: a signal's meaning, see launch/decide/termination.py.
 CANCEL, PREEMPTION, TIMEOUT, UNKNOWN = "cancel", "preemption", "timeout", "unknown"
@@ -49,6 +46,13 @@ class Attempt:
     saved: Optional[float] = None
 
 
+@dataclass(frozen=True)
+class _Attempts:
+    """attempts.json, oldest attempt first."""
+
+    attempts: Tuple[Attempt, ...]
+
+
 def fruitless(attempts: Sequence[Attempt], jobs: Set[str]) -> int:
     """Return how many attempts, up to the last one, have in a row committed no checkpoint of a new step.
 
@@ -82,14 +86,14 @@ def check(attempts: Sequence[Attempt], jobs: Set[str], most: int) -> None:
 def read(folder: RunFolder) -> List[Attempt]:
     """Return all attempts, oldest first. Raises RunError or OSError."""
     try:
-        with open(folder.attempts, encoding="utf-8") as file:
-            values = json.load(file)
-        check_version(values["contract"], folder.attempts)
-        return [Attempt(**row) for row in values["attempts"]]
+        return list(json_file.read(folder.attempts, _Attempts).attempts)
     except FileNotFoundError:
         return []
-    except (ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{folder.attempts} cannot be read ({error})", "the file that attempts wrote") from error
+
+
+def write(folder: RunFolder, attempts: Sequence[Attempt]) -> None:
+    """Write the attempts of a run, oldest first; of very many the last ones. Raises OSError."""
+    json_file.write(folder.attempts, _Attempts(tuple(attempts[-_KEPT:])))
 
 
 class AttemptRecorder:
@@ -143,13 +147,10 @@ class AttemptRecorder:
 
     def _write(self) -> None:
         """Write the file, unless another attempt adds to it by now. Training goes on where that fails: a full disk."""
-        if not lease.is_ours(self._folder, self.own.id):
+        if lease.is_taken_over(self._folder, self.own.id):
             return
-        rows = [asdict(each) for each in self.all[-_KEPT:]]
         try:
-            files.write_whole(
-                self._folder.attempts, json.dumps({"contract": VERSION, "attempts": rows}, indent=1).encode()
-            )
+            write(self._folder, self.all)
         except OSError as error:
             if not self._failed:
                 self._say(f"cannot write {self._folder.attempts}: {error.strerror}")

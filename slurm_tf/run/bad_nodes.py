@@ -1,75 +1,86 @@
-"""Nodes that a run leaves out: its preflights and its attempts write them down, in bad_nodes.json of its folder.
-
-    {"contract": 1, "nodes": {"node3": {"reason": "draining: fan", "at": 1760000000.0}}, "hung": {"node4": 1},
-     "slow": {"worker:3": {"node5": "worker:3 works 0.3 s by itself in each step, ..."}}}
-
-`at`: seconds since the epoch. `hung`: how often a task was found hung there. `slow`: on which nodes a task was slow,
-and what was said of it the first time.
-"""
+"""The nodes that a run leaves out, found by its preflights and attempts: bad_nodes.json in its folder."""
 
 import contextlib
-import json
 import os
 import time
-from typing import Any, Dict, Iterator, List, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Dict, Iterator, List, Mapping
 
-from slurm_tf import files
-from slurm_tf.errors import RunError
+from slurm_tf.run import json_file
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.version import VERSION, check_version
 
-# Once may be the program's own fault.
+# One hang may be the program's own fault.
 _HANGS = 2
 
 
-def read(folder: RunFolder) -> Dict[str, Dict[str, Any]]:
-    """Return the bad nodes that one folder has: `reason` and `at` of each. Raises RunError or OSError."""
-    return dict(_read(folder)["nodes"])
+@dataclass(frozen=True)
+class BadNode:
+    """Why a node is left out, in words, and since when (`at`: seconds since the epoch)."""
+
+    reason: str
+    at: float
 
 
-def of_run(run: RunFolder) -> Dict[str, Dict[str, Any]]:
-    """Return the bad nodes that a run and its points know, as `read` does. Raises RunError or OSError."""
+@dataclass(frozen=True)
+class _BadNodes:
+    """bad_nodes.json. `nodes`: those that are left out, by name. `hung`: how often a task was found hung on a node.
+
+    `slow`: of each task that was slow, on which nodes, with what was said of it there the first time.
+    """
+
+    nodes: Mapping[str, BadNode] = field(default_factory=dict)
+    hung: Mapping[str, int] = field(default_factory=dict)
+    slow: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def read(folder: RunFolder) -> Dict[str, BadNode]:
+    """Return the bad nodes that one folder has, by name. Raises RunError or OSError."""
+    return dict(_read(folder).nodes)
+
+
+def of_run(run: RunFolder) -> Dict[str, BadNode]:
+    """Return the bad nodes that a run and its sweep points know, by name. Raises RunError or OSError."""
     return {node: found for folder in _folders(run) for node, found in read(folder).items()}
 
 
 def known(run: RunFolder) -> Dict[str, str]:
-    """Return the reason of each bad node that a run and its points know. Raises RunError or OSError."""
-    return {node: str(found["reason"]) for node, found in of_run(run).items()}
+    """Return the reason of each bad node that a run and its sweep points know. Raises RunError or OSError."""
+    return {node: found.reason for node, found in of_run(run).items()}
 
 
 def remember(folder: RunFolder, reasons: Mapping[str, str]) -> None:
-    """Write down nodes, with the reason of each. Raises RunError or OSError."""
-    text = _read(folder)
-    now = time.time()
-    text["nodes"].update({node: {"reason": reason, "at": now} for node, reason in reasons.items()})
-    _write(folder, text)
+    """Add nodes to those that are left out, with the reason of each. Raises RunError or OSError."""
+    now, file = time.time(), _read(folder)
+    added = {node: BadNode(reason, now) for node, reason in reasons.items()}
+    json_file.write(folder.bad_nodes, replace(file, nodes={**file.nodes, **added}))
 
 
 def hung(folder: RunFolder, node: str) -> bool:
-    """Take in that a task hung on `node`; return whether that makes it a bad one. Raises RunError or OSError."""
-    text = _read(folder)
-    count = int(text["hung"].get(node, 0)) + 1
-    text["hung"][node] = count
-    _write(folder, text)
+    """Record that a task hung on `node`; return whether that makes it a bad node. Raises RunError or OSError."""
+    file = _read(folder)
+    count = file.hung.get(node, 0) + 1
+    json_file.write(folder.bad_nodes, replace(file, hung={**file.hung, node: count}))
     return count >= _HANGS
 
 
 def slow(folder: RunFolder, task: str, node: str, reason: str) -> List[str]:
-    """Take in that `task` is slow on `node`; return all nodes on which it was slow: more than one, and it is the task.
+    """Record that `task` is slow on `node`; return all nodes on which it was slow.
 
-    None of them is a bad one for that then. Raises RunError or OSError.
+    If they are several, the task is slow by itself: nodes that are left out for it are used again. Raises RunError or
+    OSError.
     """
-    text = _read(folder)
-    found: Dict[str, str] = text["slow"].setdefault(task, {})
+    file = _read(folder)
+    found = dict(file.slow.get(task, {}))
     found.setdefault(node, reason)
+    nodes = dict(file.nodes)
     if len(found) > 1:
-        text["nodes"] = {name: bad for name, bad in text["nodes"].items() if bad["reason"] != found.get(name)}
-    _write(folder, text)
+        nodes = {name: bad for name, bad in nodes.items() if bad.reason != found.get(name)}
+    json_file.write(folder.bad_nodes, replace(file, nodes=nodes, slow={**file.slow, task: found}))
     return list(found)
 
 
 def forget(run: RunFolder) -> None:
-    """Let the next submission use every node again."""
+    """Remove the bad nodes of a run and its sweep points: its next submission may use every node again."""
     for folder in _folders(run):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(folder.bad_nodes)
@@ -85,18 +96,8 @@ def _folders(run: RunFolder) -> Iterator[RunFolder]:
         yield run.point(int(name))
 
 
-def _read(folder: RunFolder) -> Dict[str, Any]:
+def _read(folder: RunFolder) -> _BadNodes:
     try:
-        with open(folder.bad_nodes, encoding="utf-8") as file:
-            text = json.load(file)
-        check_version(text["contract"], folder.bad_nodes)
-        return {"nodes": dict(text["nodes"]), **{key: dict(text.get(key, {})) for key in ("hung", "slow")}}
+        return json_file.read(folder.bad_nodes, _BadNodes, "--forget-bad-nodes removes it")
     except FileNotFoundError:
-        return {"nodes": {}, "hung": {}, "slow": {}}
-    except (ValueError, TypeError, KeyError) as error:
-        needed, do = "the file that an attempt wrote", "--forget-bad-nodes removes it"
-        raise RunError(f"{folder.bad_nodes} cannot be read ({error})", needed, do) from error
-
-
-def _write(folder: RunFolder, text: Mapping[str, Any]) -> None:
-    files.write_whole(folder.bad_nodes, json.dumps({"contract": VERSION, **text}, indent=1).encode())
+        return _BadNodes()

@@ -30,7 +30,8 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from slurm_tf import files
-from slurm_tf.errors import CheckpointError, FencedError
+from slurm_tf.errors import CheckpointError, FencedError, RunError
+from slurm_tf.run import lease
 from slurm_tf.run.folder import RunFolder
 
 MANIFEST = "MANIFEST.json"
@@ -94,24 +95,23 @@ def fence(run_folder: str, attempt: str, step: int = 0) -> Fence:
     """
     if not (run_folder and attempt):
         return no_fence
-    path = RunFolder(run_folder).lease
+    run = RunFolder(run_folder)
 
     def check() -> None:
-        # opened anew each time, which has an NFS client ask its server
         try:
-            with open(path, encoding="utf-8") as file:
-                values = json.load(file)
-            holder = values["attempt"]
-            later = values.get("step", 0) if holder == attempt else step
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            holder, later = "nobody that can be read", step
-        if later != step:
-            raise FencedError(f"{path} names step {later} of attempt {attempt}, this is step {step}", "the newest step")
-        if holder != attempt:
+            held = lease.read(run)  # opens the file anew each time, which has an NFS client ask its server
+        except RunError as error:
+            raise FencedError(error.found, "the lease of the run, to write a checkpoint", error.do) from error
+        if held is None or held.attempt != attempt:
             raise FencedError(
-                f"another attempt has taken over: {path} names {holder}, this is {attempt}",
+                f"another attempt has taken over: {run.lease} names {held.attempt if held else 'nobody'}, "
+                f"this is {attempt}",
                 "the lease of the run, to write a checkpoint",
                 "nothing: the other attempt goes on from the last checkpoint",
+            )
+        if held.step != step:
+            raise FencedError(
+                f"{run.lease} names step {held.step} of attempt {attempt}, this is step {step}", "the newest step"
             )
 
     return check

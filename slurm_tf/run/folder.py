@@ -56,7 +56,7 @@ class RunFolder:
 
     @property
     def jobs(self) -> str:
-        """What was submitted for the run, as JSON: see run/submissions.py; of a point, the jobs that followed."""
+        """The jobs that were submitted for the run, or that follow a job of this point: see run/job_chain.py."""
         return os.path.join(self.path, "jobs.json")
 
     @property

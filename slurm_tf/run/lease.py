@@ -1,13 +1,11 @@
-"""The lease of a run: which attempt may write to it. Standard library, Python 3.9."""
+"""The lease of a run says which attempt may write to it: lease.json in its folder. Standard library, Python 3.9."""
 
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Optional
 
-from slurm_tf import files
 from slurm_tf.errors import RunError
+from slurm_tf.run import json_file
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.version import VERSION, check_version
 
 
 @dataclass(frozen=True)
@@ -15,8 +13,9 @@ class Lease:
     """The attempt that may write to a run: one incarnation of one job.
 
     `attempt`: the job's id, a dot, how often Slurm restarted it. `job`: its id as Slurm's commands take it, "" without
-    Slurm. `process`: of the coordinator on `host`, its id, a dash, its start (field 22 of /proc/PID/stat). `at`: when,
-    seconds since the epoch. `step`: how many steps the attempt has had; what is left of a former one may not write.
+    Slurm. `process`: of the coordinator on `host`, its id, a dash, its start (field 22 of /proc/PID/stat). `at`: when
+    the lease was taken, seconds since the epoch. `step`: how many steps the attempt has started after its first one;
+    what is left of an earlier step may not write.
     """
 
     attempt: str
@@ -26,48 +25,43 @@ class Lease:
     at: float
     step: int = 0
 
-    def to_json(self) -> str:
-        """Return the text of the file."""
-        return json.dumps({"contract": VERSION, **asdict(self)}, indent=1) + "\n"
-
 
 def read(folder: RunFolder) -> Optional[Lease]:
-    """Return whose the run is, None if nobody has taken it. Raises RunError or OSError."""
+    """Return the lease of a run, None if no attempt has taken it yet. Raises RunError or OSError."""
     try:
-        with open(folder.lease, encoding="utf-8") as file:
-            values = json.load(file)
-        check_version(values.pop("contract", "none"), folder.lease)
-        return Lease(**values)
+        return json_file.read(folder.lease, Lease, "remove it if no attempt lives")
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, AttributeError) as error:
-        needed, do = "the file that an attempt wrote", "remove it if no attempt lives"
-        raise RunError(f"{folder.lease} is no lease ({error})", needed, do) from error
 
 
-def check(folder: RunFolder, mine: str) -> Lease:
-    """Return the lease of the run, which is still that of the attempt `mine`. Raises RunError."""
+def write(folder: RunFolder, lease: Lease) -> None:
+    """Replace the lease of a run. Raises OSError."""
+    json_file.write(folder.lease, lease)
+
+
+def check(folder: RunFolder, attempt: str) -> Lease:
+    """Return the lease of a run, which `attempt` must hold. Raises RunError."""
     held = read(folder)
-    if held is None or held.attempt != mine:
-        raise refusal(folder, f"attempt {held.attempt} on {held.host}" if held else "nobody")
+    if held is None or held.attempt != attempt:
+        raise in_use(folder, f"attempt {held.attempt} on {held.host}" if held else "nobody")
     return held
 
 
-def next_step(folder: RunFolder, mine: str) -> None:
-    """Take in that the attempt `mine` has a new step: programs of the former one may write no more. Raises RunError."""
-    held = check(folder, mine)
-    files.write_whole(folder.lease, replace(held, step=held.step + 1).to_json().encode())
+def next_step(folder: RunFolder, attempt: str) -> None:
+    """Record that `attempt` starts another step: programs of the step before may write no more. Raises RunError."""
+    held = check(folder, attempt)
+    write(folder, replace(held, step=held.step + 1))
 
 
-def is_ours(folder: RunFolder, mine: str) -> bool:
-    """Whether no other attempt than `mine` has taken the run, as far as can be read."""
+def is_taken_over(folder: RunFolder, attempt: str) -> bool:
+    """Whether an attempt other than `attempt` holds the lease. False where the lease cannot be read."""
     try:
         held = read(folder)
     except (RunError, OSError):
-        return True
-    return held is None or held.attempt == mine
+        return False
+    return held is not None and held.attempt != attempt
 
 
-def refusal(folder: RunFolder, who: str, do: str = "wait, or use another --name") -> RunError:
-    """Return the error for a run that `who` runs."""
-    return RunError(f"run {folder.name} is being run by {who}", "a run of which no other attempt lives", do)
+def in_use(folder: RunFolder, holder: str, do: str = "wait, or use another --name") -> RunError:
+    """Return the error for a run that `holder` (a job, attempt or process, in words) is running."""
+    return RunError(f"run {folder.name} is being run by {holder}", "a run of which no other attempt lives", do)

@@ -1,12 +1,12 @@
 """What the coordinator must know about the plan: launch.json in a run's folder. Standard library, Python 3.9."""
 
-import json
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from dataclasses import dataclass, field, replace
+from typing import List, Mapping, Optional, Tuple
 
 from slurm_tf.errors import RunError
+from slurm_tf.run import json_file
 from slurm_tf.run.env import INTERRUPTED
-from slurm_tf.run.version import VERSION, check_version
+from slurm_tf.run.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -99,26 +99,17 @@ class LaunchSettings:
             raise RunError(f"run {self.run} has no point {index}", f"one of {', '.join(self.points)}")
         return replace(self, run=f"{self.run}/{index}", point=self.points[str(index)], points={})
 
-    def to_json(self) -> str:
-        """Return the text of the settings file."""
-        return json.dumps({"contract": VERSION, **asdict(self)}, indent=1, sort_keys=True) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> "LaunchSettings":
-        """Return the settings that `text` holds; RunError if another version wrote them."""
-        values: Dict[str, Any] = json.loads(text)
-        check_version(values.pop("contract", "none"), "launch.json")
-        values["roles"] = tuple(RoleSettings(**role) for role in values["roles"])
-        for name in ("ports", "coordinator_ports"):
-            values[name] = tuple(values[name]) if values[name] else None
-        values["warning"] = tuple(values["warning"])
-        retry = values["retry"]
-        lists = {name: tuple(retry[name]) for name in ("permanent", "retryable")}
-        values["retry"] = RetrySettings(**{**retry, **lists})
-        values["watch"] = WatchSettings(**values["watch"])
-        return cls(**values)
-
     @property
     def tasks(self) -> List[Tuple[str, int]]:
         """(role, index) of every task, in rank order."""
         return [(role.name, index) for role in self.roles for index in range(role.count)]
+
+
+def read_settings(run: RunFolder) -> LaunchSettings:
+    """Return the settings of a run. Raises RunError or OSError."""
+    return json_file.read(run.settings, LaunchSettings)
+
+
+def write_settings(run: RunFolder, settings: LaunchSettings) -> None:
+    """Write the settings of a run. Raises OSError."""
+    json_file.write(run.settings, settings)

@@ -3,13 +3,15 @@
 from slurm_tf.errors import RunError
 
 VERSION = 1
+# What the user can do where two releases meet.
+ONE_RELEASE = "use one release of slurm-tf for submission and for slurm_tf.train in the job's Python"
 
 
-def check_version(found: object, what: str) -> None:
-    """Raise RunError unless `found` is this contract's version."""
+def check_version(found: object, name: str) -> None:
+    """Raise RunError unless `found` is the version of this release; `name`: the program or message that said it."""
     if str(found) != str(VERSION):
         raise RunError(
-            f"{what} is of contract version {found}",
-            f"version {VERSION}",
-            "use one release of slurm-tf for submission and for slurm_tf.train in the job's Python",
+            f"{name} is of another release of slurm-tf (contract version {found})",
+            f"contract version {VERSION}",
+            ONE_RELEASE,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from slurm_tf import files
 from slurm_tf.errors import RunError
-from slurm_tf.run import submissions
+from slurm_tf.run import job_chain
 from slurm_tf.run.folder import RunFolder
 
 
@@ -30,7 +30,7 @@ def _known(folder: Path) -> dict[str, tuple[str, ...]]:
         run = RunFolder(str(path.parent))
         try:
             files.check_own(run.path)
-            lines = submissions.lines(run)
+            lines = job_chain.chains(run)
         except RunError:
             continue
         newest = tuple(line[-1] for line in lines.values())

@@ -23,8 +23,9 @@ from slurm_tf.errors import RunError, SpecError, UsageError
 from slurm_tf.jobspec import plan
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
-from slurm_tf.run import bad_nodes, submissions
+from slurm_tf.run import bad_nodes, job_chain
 from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.settings import write_settings
 from slurm_tf.run.version import VERSION
 from slurm_tf.slurm import client, hostlist
 from slurm_tf.submit import dependency, render, snapshot
@@ -111,7 +112,7 @@ def prepare(job: Job, name: str) -> Plan:
 def forget(run: RunFolder) -> None:
     """Remove the folder of a run that was never submitted and has written nothing."""
     used = any(os.scandir(run.checkpoints)) or any(os.scandir(run.logs))
-    if not submissions.read(run) and not used and not os.path.exists(run.status):
+    if not job_chain.read(run) and not used and not os.path.exists(run.status):
         shutil.rmtree(run.path)
 
 
@@ -176,7 +177,7 @@ def write(fitted: Plan, script: str, source: snapshot.Source | None = None) -> N
     """Write the script, the launcher, its settings and the manifest into the plan's run folder."""
     run = fitted.run
     files.write_whole(run.launcher, launcher_zip())
-    files.write_whole(run.settings, fitted.settings.to_json().encode())
+    write_settings(run, fitted.settings)
     files.write_whole(run.script, script.encode())
     if fitted.settings.preflight_mpi:
         files.write_whole(run.mpi_probe, (_PACKAGE / "train" / "collectives" / "mpi_probe.py").read_bytes())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from slurm_tf.errors import SchedulerError
 from slurm_tf.jobspec.plan import Plan
-from slurm_tf.run import submissions
+from slurm_tf.run import job_chain
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.slurm import array_indexes, client, in_job, pending_reasons
 from slurm_tf.slurm.job_states import JobState
@@ -68,7 +68,7 @@ def send(order: Order) -> Sent:
         except SchedulerError as error:
             before = f"; {', '.join(jobs)} submitted before it" if jobs else ""
             raise type(error)(f"{error.found}{before}", error.needed, error.do) from error
-        submissions.add(run, answer.job, answer.cluster, points, array=order.one_job and bool(points))
+        job_chain.add(run, answer.job, answer.cluster, points, array=order.one_job and bool(points))
         jobs.append(f"{answer.job};{answer.cluster}" if answer.cluster else answer.job)
         messages.append(answer.messages)
     return Sent(tuple(jobs), "".join(dict.fromkeys(messages)))

@@ -10,7 +10,7 @@ from typing import Any
 
 from slurm_tf import files
 from slurm_tf.errors import RunError, SchedulerError, UsageError
-from slurm_tf.run import submissions
+from slurm_tf.run import job_chain
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.version import check_version
 from slurm_tf.slurm.client import Client
@@ -38,7 +38,7 @@ class Target:
     @property
     def ids(self) -> dict[int | None, str]:
         """The job id of each point that is meant, in its newest submission."""
-        newest = submissions.newest(self.run)
+        newest = job_chain.newest(self.run)
         return newest if self.point is None else {point: job for point, job in newest.items() if point == self.point}
 
     def each(self) -> list["Target"]:
@@ -63,7 +63,7 @@ def find(text: str, root: str, slurm: Client) -> Target:
     name, _, point = text.rstrip("/").rpartition("/")
     if name and point.isdigit():
         group = by_name.get(name) or _by_path(name)
-        if group and int(point) in submissions.newest(group.run):
+        if group and int(point) in job_chain.newest(group.run):
             return Target(group.run, int(point))
     found = by_name.get(text) or _by_path(text)
     if found is None:
@@ -101,7 +101,7 @@ def _by_job(match: "re.Match[str]", known: list[Target], slurm: Client) -> Targe
     """Return the run that job belongs to: as written down, else as Slurm knows the script."""
     job, task = match["job"], match["task"]
     for target in known:
-        for each in submissions.read(target.run):
+        for each in job_chain.read(target.run):
             if each.job == job:
                 point = int(task) if task else each.points[0] if each.points and not each.array else None
                 return Target(target.run, point)

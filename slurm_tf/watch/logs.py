@@ -4,12 +4,11 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from slurm_tf.errors import UsageError
-from slurm_tf.run import submissions
-from slurm_tf.run.settings import LaunchSettings
+from slurm_tf.run import job_chain
+from slurm_tf.run.settings import read_settings
 from slurm_tf.watch.find_run import Target
 
 _POLL_SECONDS = 0.5
@@ -99,7 +98,7 @@ def _output(target: Target) -> str:
 
     `local` runs print to the terminal only.
     """
-    line = submissions.lines(target.run).get(target.point)
+    line = job_chain.chains(target.run).get(target.point)
     if not line:
         raise UsageError(
             f"run {target.name} has no job output: it was not submitted", "--role", "its tasks' logs are there"
@@ -108,7 +107,7 @@ def _output(target: Target) -> str:
 
 
 def _indexes(target: Target, role: str, index: int | None) -> Sequence[int]:
-    settings = LaunchSettings.from_json(Path(target.run.settings).read_text())
+    settings = read_settings(target.run)
     counts = {each.name: each.count for each in settings.roles}
     if role not in counts or (index is not None and not 0 <= index < counts[role]):
         task = role if index is None else f"{role}:{index}"

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from slurm_tf.errors import RunError, SchedulerError, UnreachableError
 from slurm_tf.run import attempts, bad_nodes
 from slurm_tf.run.attempts import Attempt
+from slurm_tf.run.bad_nodes import BadNode
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.version import VERSION
 from slurm_tf.slurm.client import Client
@@ -55,7 +56,7 @@ class PointState:
     cancelled: bool
     notes: tuple[str, ...] = field(default=())
     attempts: tuple[Attempt, ...] | None = ()
-    bad_nodes: Mapping[str, Mapping[str, Any]] | None = field(default_factory=dict)
+    bad_nodes: Mapping[str, BadNode] | None = field(default_factory=dict)
 
     @property
     def state(self) -> JobState:

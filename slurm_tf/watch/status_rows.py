@@ -46,7 +46,9 @@ def point(state: PointState) -> dict[str, Any]:
         "requeues": first.restarts if first else None,
         "attempt": {key: attempt.get(key) for key in ("state", "code", "reason", "written")} if attempt else None,
         "attempts": None if state.attempts is None else [asdict(each) for each in state.attempts],
-        "bad_nodes": state.bad_nodes,
+        "bad_nodes": None
+        if state.bad_nodes is None
+        else {node: asdict(found) for node, found in state.bad_nodes.items()},
         "stragglers": attempt.get("stragglers"),
         "roles": roles(state),
         "tasks": attempt.get("tasks") or {},
@@ -148,7 +150,7 @@ def bad_nodes(state: PointState) -> list[str]:
     """Return a line for each node that the next attempt leaves out."""
     if state.bad_nodes is None:
         return [UNKNOWN]
-    return [f"{node}  {found['reason']}, {ago(found['at'])}" for node, found in sorted(state.bad_nodes.items())]
+    return [f"{node}  {found.reason}, {ago(found.at)}" for node, found in sorted(state.bad_nodes.items())]
 
 
 def slow(state: PointState) -> list[str]:

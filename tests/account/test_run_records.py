@@ -2,14 +2,13 @@
 
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from slurm_tf.account.run_records import Own, Runs
 from slurm_tf.account.usage_record import UsageRecord
-from slurm_tf.run import attempts, submissions, succession
+from slurm_tf.run import attempts, job_chain
 from slurm_tf.run.attempts import Attempt
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.version import VERSION
@@ -28,14 +27,13 @@ def make(root: Path, name: str, template: str) -> RunFolder:
 
 def write(folder: RunFolder, *rows: Attempt) -> None:
     os.makedirs(folder.path, mode=0o700, exist_ok=True)
-    text = json.dumps({"contract": VERSION, "attempts": [asdict(row) for row in rows]})
-    Path(folder.attempts).write_text(text)
+    attempts.write(folder, rows)
     assert attempts.read(folder) == list(rows)
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Runs:
-    submissions.add(make(tmp_path, "flowers-1", "flowers"), "12", "", (), False)
+    job_chain.add(make(tmp_path, "flowers-1", "flowers"), "12", "", (), False)
     return Runs(str(tmp_path))
 
 
@@ -58,7 +56,7 @@ def test_name_then_comment_then_run(job: str, name: str, comment: str, found: Ow
 
 
 def test_another_clusters_job_of_that_number_is_not_ours(tmp_path: Path) -> None:
-    submissions.add(make(tmp_path, "flowers-1", "flowers"), "12", "big", (), False)
+    job_chain.add(make(tmp_path, "flowers-1", "flowers"), "12", "big", (), False)
     runs = Runs(str(tmp_path))
     assert runs.find(record(cluster="big")).run == "flowers-1"
     assert runs.find(record(cluster="small")) == Own()
@@ -67,7 +65,7 @@ def test_another_clusters_job_of_that_number_is_not_ours(tmp_path: Path) -> None
 
 def test_the_attempt_of_an_incarnation(tmp_path: Path) -> None:
     run = make(tmp_path, "flowers-1", "flowers")
-    submissions.add(run, "12", "", (), False)
+    job_chain.add(run, "12", "", (), False)
     first, second = Attempt("12.0", "12", 1003.0, speaks=True), Attempt("12.1", "12", 2004.0, speaks=True)
     write(run, first, second)
     runs = Runs(str(tmp_path))
@@ -82,14 +80,14 @@ def test_the_attempt_of_an_incarnation(tmp_path: Path) -> None:
 
 def test_points_and_jobs_that_follow(tmp_path: Path) -> None:
     run = make(tmp_path, "sweep-1", "sweep")
-    submissions.add(run, "40", "", (0, 1), True)
-    submissions.add(run, "50", "", (1,), False)
+    job_chain.add(run, "40", "", (0, 1), True)
+    job_chain.add(run, "50", "", (1,), False)
     own = {index: Attempt(f"40_{index}.0", f"40_{index}", 1001.0, speaks=True) for index in (0, 1)}
     after = Attempt("61_1.0", "61_1", 3001.0, speaks=True)
     alone = Attempt("50.0", "50", 2001.0, speaks=True)
     write(run.point(0), own[0])
     write(run.point(1), own[1], alone, after)
-    succession.add(run.point(1), "61", "", 1, True, "40_1")
+    job_chain.add(run.point(1), "61", "", (1,), True, "40_1")
     runs = Runs(str(tmp_path))
     for job, wanted in {"40_0": own[0], "40_1": own[1]}.items():
         assert runs.find(record(job, started=1000, ended=1500)) == Own("sweep", "sweep-1", wanted)
@@ -99,10 +97,10 @@ def test_points_and_jobs_that_follow(tmp_path: Path) -> None:
 
 
 def test_runs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    submissions.add(make(tmp_path, "good-1", "good"), "12", "", (), False)
+    job_chain.add(make(tmp_path, "good-1", "good"), "12", "", (), False)
     Path(make(tmp_path, "bad-1", "bad").jobs).write_text("{")
     broken = make(tmp_path, "half-1", "half")
-    submissions.add(broken, "13", "", (), False)
+    job_chain.add(broken, "13", "", (), False)
     Path(broken.attempts).write_text("{}")
     runs = Runs(str(tmp_path))
     assert runs.find(record("12")).run == "good-1"

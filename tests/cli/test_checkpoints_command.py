@@ -81,9 +81,9 @@ def test_a_run_without_any(run: RunFolder, typed: Type) -> None:
 
 
 def test_points_are_listed_together(run: RunFolder, typed: Type) -> None:
-    from slurm_tf.run import submissions
+    from slurm_tf.run import job_chain
 
-    submissions.add(run, "12", "", (0, 1), True)
+    job_chain.add(run, "12", "", (0, 1), True)
     for index in (0, 1):
         os.makedirs(run.point(index).checkpoints)
         write(run.point(index).checkpoints, 10 + index)

@@ -6,12 +6,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from slurm_tf.run import submissions
+from slurm_tf.run import attempts, job_chain
 from slurm_tf.run.attempts import Attempt
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.version import VERSION
@@ -148,9 +147,8 @@ def make_run(root: Path, name: str, job: str, *rows: Attempt) -> None:
     run = RunFolder(str(root / "runs" / name))
     Path(run.path).mkdir(mode=0o700, parents=True)
     Path(run.manifest).write_text(json.dumps({"contract": VERSION, "job": {"name": "roses"}}))
-    submissions.add(run, job, "", (), False)
-    text = json.dumps({"contract": VERSION, "attempts": [asdict(row) for row in rows]})
-    Path(run.attempts).write_text(text)
+    job_chain.add(run, job, "", (), False)
+    attempts.write(run, rows)
 
 
 def test_what_runs_tell_makes_the_bound_a_figure(table: Path, tmp_path: Path, typed: Type) -> None:

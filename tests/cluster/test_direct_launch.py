@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import pytest
 
 from slurm_tf.launch.direct import direct_launch
+from slurm_tf.run import json_file
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.settings import LaunchSettings, RoleSettings
 from slurm_tf.submit import new_run, task_prolog
@@ -126,7 +127,7 @@ def coordinator(sandbox: Sandbox, options: Options, roles: str, program: Sequenc
     run = RunFolder(str(at / "run"))
     for path in (run.path, run.logs, run.checkpoints, run.exports):
         sandbox.run("mkdir", "-m", "700", path)
-    (at / "settings").write_text(settings.to_json())
+    (at / "settings").write_text(json_file.dumps(settings))
     sandbox.run("cp", str(at / "settings"), run.settings)
     launcher = [PYTHON, "-IS", str(at / "launch.pyz")]
     spread = [option for option in options[0] if option.startswith("--distribution")]

@@ -141,7 +141,7 @@ def test_bad_nodes_of_a_heterogeneous_job_are_left_out_of_all_of_it(alice: Membe
     )
     alice.submit("h.toml", "--name=r", "--hold")
     alice.ok("cancel", "r")
-    bad = {"contract": 1, "nodes": {"node2": {"reason": "has 3 GPUs of 4", "at": 0.0}}}
+    bad = {"contract": 1, "nodes": {"node2": {"reason": "has 3 GPUs of 4", "at": 0.0}}, "hung": {}, "slow": {}}
     Path(alice.folder / "runs" / "r" / "bad_nodes.json").write_text(json.dumps(bad))
     number = alice.submit("h.toml", "--name=r", "--hold")
     rows = alice.run("scontrol", "--oneliner", "show", "job", number).splitlines()

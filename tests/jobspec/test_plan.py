@@ -11,7 +11,7 @@ from slurm_tf.jobspec import configuration
 from slurm_tf.jobspec import plan as plan_module
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
-from slurm_tf.run import job_comment
+from slurm_tf.run import job_comment, json_file
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.settings import LaunchSettings, RetrySettings, RoleSettings
 
@@ -216,7 +216,7 @@ def test_settings_come_back_from_json(fit: Callable[..., Plan], tmp_path: Path) 
         WORKERS + "[env]\nA = 'é'\n[checkpoint]\nevery-steps = 5\nkeep = 2\n[launch]\nwait = '0:30'\nmax-restarts = 2"
     )
     settings = fit(text, site=site(tmp_path, "ports = '20000-20100'\ninterface = 'ib0'")).settings
-    assert LaunchSettings.from_json(settings.to_json()) == settings
+    assert json_file.parse(json_file.dumps(settings), LaunchSettings, "launch.json") == settings
     assert settings.roles == (RoleSettings("worker", 4, 0),)
     assert settings.ports == (20000, 20100)
     assert (settings.wait, settings.max_restarts, settings.checkpoint_keep) == (30.0, 2, 2)
@@ -313,7 +313,7 @@ def test_retries_are_the_job_files(fit: Callable[..., Plan]) -> None:
     )
     plan = fit(WORKERS + "[retry]\npermanent = []\nretryable = [9]\nunknown = 0\nfruitless = 5\nwait = '0:01'\n")
     assert plan.settings.retry == RetrySettings((), (9,), 0, 5, 1.0)
-    assert LaunchSettings.from_json(plan.settings.to_json()) == plan.settings
+    assert json_file.parse(json_file.dumps(plan.settings), LaunchSettings, "launch.json") == plan.settings
 
 
 def test_a_job_that_is_not_to_be_put_back_is_not(fit: Callable[..., Plan]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.settings import LaunchSettings, RoleSettings
+from slurm_tf.run.settings import LaunchSettings, RoleSettings, write_settings
 
 LAUNCH = [sys.executable, "-m", "slurm_tf.launch"]
 
@@ -40,7 +40,7 @@ class LocalJob:
         self.run = RunFolder(str(folder))
         for path in (self.run.path, *self.run.folders):
             os.makedirs(path, mode=0o700, exist_ok=True)
-        Path(self.run.settings).write_text(settings.to_json())
+        write_settings(self.run, settings)
         if cancelled:
             Path(self.run.cancelled).touch()
         tasks = len(settings.tasks)

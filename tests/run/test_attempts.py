@@ -8,7 +8,7 @@ import pytest
 from slurm_tf import files
 from slurm_tf.errors import ProgressError, RunError
 from slurm_tf.launch.decide import retry
-from slurm_tf.run import attempts
+from slurm_tf.run import attempts, lease
 from slurm_tf.run.attempts import CANCEL, FAILURE, PREEMPTION, RETRY, TIMEOUT, Attempt, AttemptRecorder, fruitless
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.lease import Lease
@@ -96,7 +96,7 @@ def test_what_is_written(folder: RunFolder) -> None:
 def test_one_that_comes_back_leaves_what_its_successor_wrote(folder: RunFolder) -> None:
     former = AttemptRecorder(folder, "7.0", "7", pytest.fail)
     AttemptRecorder(folder, "7.1", "7", pytest.fail)
-    Path(folder.lease).write_text(Lease("7.1", "7", "node2", "1-1", 0.0).to_json())
+    lease.write(folder, Lease("7.1", "7", "node2", "1-1", 0.0))
     former.committed(5)
     former.ended("", 1, "another attempt has taken over")
     assert [(each.id, each.last) for each in attempts.read(folder)] == [("7.0", None), ("7.1", None)]

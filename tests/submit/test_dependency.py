@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.run import submissions, succession
+from slurm_tf.run import job_chain
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.submit import dependency
 
@@ -20,20 +20,20 @@ def folder(tmp_path: Path) -> Path:
         os.mkdir(run.path, 0o700)
         return run
 
-    submissions.add(make("one"), "10", "", (), array=False)
+    job_chain.add(make("one"), "10", "", (), array=False)
     followed = make("followed")
-    submissions.add(followed, "20", "", (), array=False)
-    succession.add(followed, "21", "", None, False, "20")
-    succession.add(followed, "22", "", None, False, "21")
-    submissions.add(make("array"), "30", "", (0, 1), array=True)
+    job_chain.add(followed, "20", "", (), array=False)
+    job_chain.add(followed, "21", "", (), False, "20")
+    job_chain.add(followed, "22", "", (), False, "21")
+    job_chain.add(make("array"), "30", "", (0, 1), array=True)
     mixed = make("mixed")
-    submissions.add(mixed, "40", "", (0, 1), array=True)
+    job_chain.add(mixed, "40", "", (0, 1), array=True)
     os.mkdir(mixed.point(1).path, 0o700)
-    succession.add(mixed.point(1), "41", "", 1, True, "40_1")
+    job_chain.add(mixed.point(1), "41", "", (1,), True, "40_1")
     jobs = make("jobs")
     for job, point in (("50", 0), ("51", 1)):
-        submissions.add(jobs, job, "", (point,), array=False)
-    submissions.add(make("99"), "60", "", (), array=False)
+        job_chain.add(jobs, job, "", (point,), array=False)
+    job_chain.add(make("99"), "60", "", (), array=False)
     broken = make("broken")
     Path(broken.jobs).write_text(json.dumps({"contract": 99, "jobs": []}))
     return tmp_path

@@ -17,7 +17,7 @@ import pytest
 from slurm_tf.errors import RunError, SpecError, UsageError
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
-from slurm_tf.run import checkpoint_folder
+from slurm_tf.run import checkpoint_folder, json_file
 from slurm_tf.run.settings import LaunchSettings
 from slurm_tf.run.version import VERSION
 from slurm_tf.submit import new_run, render
@@ -160,6 +160,6 @@ def test_the_launcher_runs_a_job_under_every_python_that_is_here(
 
 
 def test_the_contract_is_versioned(fit: Callable[..., Plan]) -> None:
-    text = fit(JOB).settings.to_json().replace(f'"contract": {VERSION}', '"contract": 99')
-    with pytest.raises(RunError, match=r"launch.json is of contract version 99; needed version 1"):
-        LaunchSettings.from_json(text)
+    text = json_file.dumps(fit(JOB).settings).replace(f'"contract": {VERSION}', '"contract": 99')
+    with pytest.raises(RunError, match=r"launch.json was written by another release .*version 99\); needed "):
+        json_file.parse(text, LaunchSettings, "launch.json")

@@ -11,7 +11,7 @@ from slurm_tf.errors import RunError, SchedulerError
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.jobspec.sites import Prices
-from slurm_tf.run import submissions
+from slurm_tf.run import job_chain
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.slurm import in_job
 from slurm_tf.slurm.billing import Weights
@@ -93,11 +93,11 @@ def test_a_sweep_is_one_call_and_its_points_are_known(
     assert sent.messages == "sbatch: a word from a plugin\n"
     assert fake_sbatch.arguments() == [["--parsable", "--array=0-2", plan.run.script]]
     assert "SBATCH_PARTITION" not in fake_sbatch.environ(7)
-    assert submissions.newest(plan.run) == {0: "7_0", 1: "7_1", 2: "7_2"}
+    assert job_chain.newest(plan.run) == {0: "7_0", 1: "7_1", 2: "7_2"}
     again = sbatch.send(sbatch.Order(plan.run, (1,), 4, one_job=True))
     assert again.jobs == ("8",)
     assert fake_sbatch.arguments()[1] == ["--parsable", "--array=1%4", plan.run.script]
-    assert submissions.newest(plan.run) == {0: "7_0", 1: "8_1", 2: "7_2"}
+    assert job_chain.newest(plan.run) == {0: "7_0", 1: "8_1", 2: "7_2"}
     assert json.loads(Path(plan.run.manifest).read_text())["versions"]["slurm"] == "22.05.8"
 
 
@@ -105,7 +105,7 @@ def test_a_heterogeneous_sweep_is_a_call_a_point(fake_sbatch: FakeSbatch, prepar
     plan = prepare(HET)
     assert sbatch.send(sbatch.Order.of(plan)).jobs == ("7", "8")
     assert fake_sbatch.arguments() == [["--parsable", plan.run.script, "0"], ["--parsable", plan.run.script, "1"]]
-    assert submissions.newest(plan.run) == {0: "7", 1: "8"}
+    assert job_chain.newest(plan.run) == {0: "7", 1: "8"}
 
 
 def test_a_refusal_has_slurms_own_words_and_what_was_taken_is_known(
@@ -116,7 +116,7 @@ def test_a_refusal_has_slurms_own_words_and_what_was_taken_is_known(
     plan = prepare(HET)
     with pytest.raises(SchedulerError, match=r"no: a \| b \(sbatch ended with exit code 1\); 7 submitted before it"):
         sbatch.send(sbatch.Order.of(plan))
-    assert submissions.newest(plan.run) == {0: "7"}
+    assert job_chain.newest(plan.run) == {0: "7"}
     new_run.forget(plan.run)
     assert Path(plan.run.path).exists()
     assert len(fake_sbatch.arguments()) == 2
@@ -143,10 +143,10 @@ def test_a_cancelled_run_that_is_submitted_again_may_start(
 
 def test_submissions_of_another_version(tmp_path: Path) -> None:
     run = RunFolder(str(tmp_path))
-    assert submissions.read(run) == ()
+    assert job_chain.read(run) == ()
     (tmp_path / "jobs.json").write_text('{"contract": 99, "jobs": []}')
-    with pytest.raises(RunError, match="contract version 99"):
-        submissions.read(run)
+    with pytest.raises(RunError, match=r"jobs.json was written by another release .*\(found contract version 99\)"):
+        job_chain.read(run)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slurm_tf.errors import SlurmTfError
-from slurm_tf.run import submissions
+from slurm_tf.run import job_chain
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.version import VERSION
 from slurm_tf.slurm.client import CommandLineClient
@@ -60,7 +60,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         manifest = {"contract": VERSION, "job": {"name": name}, "array": array}
         Path(run.manifest).write_text(json.dumps(manifest))
         for job, points, one_job in jobs:
-            submissions.add(run, job, "", points, one_job)
+            job_chain.add(run, job, "", points, one_job)
         return Target(run)
 
     return make

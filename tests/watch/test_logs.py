@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slurm_tf.errors import UsageError
-from slurm_tf.run.settings import LaunchSettings, RoleSettings
+from slurm_tf.run.settings import LaunchSettings, RoleSettings, write_settings
 from slurm_tf.watch import logs
 from slurm_tf.watch.find_run import Target
 from tests.launch.conftest import DEFAULTS
@@ -20,7 +20,7 @@ def target(make_run: MakeRun) -> Target:
     found = make_run("a-1", ("7", (), False))
     roles = (RoleSettings("chief", 1), RoleSettings("worker", 2))
     settings = LaunchSettings(**{**DEFAULTS.__dict__, "roles": roles})
-    Path(found.run.settings).write_text(settings.to_json())
+    write_settings(found.run, settings)
     return found
 
 

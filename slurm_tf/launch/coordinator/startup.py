@@ -13,7 +13,7 @@ from slurm_tf.launch.log import say
 from slurm_tf.launch.requeue import continuation, lease_holder
 from slurm_tf.run import attempts
 from slurm_tf.run.folder import CLAIM, RunFolder
-from slurm_tf.run.settings import LaunchSettings
+from slurm_tf.run.settings import LaunchSettings, read_settings
 
 
 def open_run(path: str, point: Optional[int], environ: Mapping[str, str]) -> Tuple[JobContext, LaunchSettings]:
@@ -22,8 +22,7 @@ def open_run(path: str, point: Optional[int], environ: Mapping[str, str]) -> Tup
     `environ`: the batch script's. Raises RunError or OSError.
     """
     group = RunFolder(os.path.abspath(path))
-    with open(group.settings, encoding="utf-8") as file:
-        settings = LaunchSettings.from_json(file.read())
+    settings = read_settings(group)
     folder = group
     if point is not None:
         settings, folder = settings.of_point(point), group.point(point)

@@ -85,7 +85,7 @@ class Status:
     def write(self) -> None:
         """Write the file now, unless it is another attempt's. Training goes on where that fails, as on a full disk."""
         self._due = None
-        if not lease.is_ours(self._folder, self._own):
+        if lease.is_taken_over(self._folder, self._own):
             return
         self._values["written"] = time.time()
         try:

@@ -155,7 +155,7 @@ class Exclusion:
         unfit = self._unfit()
         for node in gone:
             self.is_bad(node, unfit.get(node, "its task was lost, and it does not answer"))
-        if not lease.is_ours(place.folder, attempt_id(place.environ)):
+        if lease.is_taken_over(place.folder, attempt_id(place.environ)):
             return
         self._blame_the_slow()
         found = {**unfit, **self._found}

@@ -11,7 +11,7 @@ from typing import Callable, List, Optional, Sequence
 from slurm_tf.launch.decide.termination import AT_THE_LIMIT
 from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.requeue import dependents
-from slurm_tf.run import succession
+from slurm_tf.run import job_chain
 from slurm_tf.slurm import in_job
 
 # slurmctld may be away for so long (a restart).
@@ -108,7 +108,7 @@ def _follow(place: JobContext, over: bool, is_stopped: Callable[[], bool], exclu
         _ask(place, in_job.cancel_command(job))
         return _CANCELLED
     array = "SLURM_ARRAY_TASK_ID" in place.environ
-    succession.add(place.folder, job, cluster, place.point, array, line[-1])
+    job_chain.add(place.folder, job, cluster, () if place.point is None else (place.point,), array, line[-1])
     job = f"{job}_{place.point}" if array else job
     words = [f"job {job} follows job {place.job}", *dependents.follow(place.job, job, place.environ)]
     return Continuation(True, "; ".join(words))

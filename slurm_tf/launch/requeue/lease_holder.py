@@ -8,7 +8,6 @@ import os
 import time
 from typing import Callable, Mapping, Optional
 
-from slurm_tf import files
 from slurm_tf.errors import LeaseError, RunError
 from slurm_tf.launch.job_context import attempt_id, process_identity
 from slurm_tf.run import lease
@@ -36,7 +35,7 @@ def take(folder: RunFolder, environ: Mapping[str, str], say: Callable[[str], Non
     held = lease.read(folder)
     if held is not None:
         _break(folder, held, own, environ, say)
-    files.write_whole(folder.lease, own.to_json().encode())
+    lease.write(folder, own)
     lease.check(folder, own.attempt)
     return own
 
@@ -68,7 +67,7 @@ def _break(
         # its node may be cut off, and its processes alive: it finds our lease before it writes
         if _restarts(held) > _restarts(own):
             later = f"attempt {held.attempt} on {held.host}, a later one of this job"
-            raise lease.refusal(folder, later, f"if there is none, remove {folder.lease}")
+            raise lease.in_use(folder, later, f"if there is none, remove {folder.lease}")
     else:
         _check_job(folder, held, environ, say)
 
@@ -79,7 +78,7 @@ def _checkprocess_identity(folder: RunFolder, held: Lease) -> None:
         do = f"if {held.host} runs no such process, remove {folder.lease}"
         raise RunError(f"run {folder.name} is, or was, being run by {who}", "to be started there", do)
     if _lives(held.process):
-        raise lease.refusal(folder, who)
+        raise lease.in_use(folder, who)
 
 
 def _check_job(folder: RunFolder, held: Lease, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
@@ -97,7 +96,7 @@ def _check_job(folder: RunFolder, held: Lease, environ: Mapping[str, str], say: 
                 f"try again; if job {held.job} is over, remove {folder.lease}",
             )
         if found.is_known and (found.state != "COMPLETING" or waited > _LEAVING_SECONDS):
-            raise lease.refusal(folder, f"{who} ({found.state})")
+            raise lease.in_use(folder, f"{who} ({found.state})")
         if not said:
             why = "leaves its nodes" if found.is_known else f"is known of again ({found.problem})"
             say(f"waiting until {who}, the run's last attempt, {why}")

@@ -12,9 +12,10 @@ import pytest
 from slurm_tf import files
 from slurm_tf.launch.coordinator import startup
 from slurm_tf.launch.coordinator.status_writer import Status
+from slurm_tf.run import lease
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.lease import Lease
-from slurm_tf.run.settings import RoleSettings
+from slurm_tf.run.settings import RoleSettings, write_settings
 from tests.launch.conftest import DEFAULTS, StartJob
 
 
@@ -73,7 +74,7 @@ def test_an_attempt_whose_run_is_anothers_by_now_says_no_more(tmp_path: Path) ->
     run = RunFolder(str(tmp_path))
     status = Status(run, "r", ["worker:0"], {"SLURM_JOB_ID": "7"}, print)
     for attempt, seen in (("7.0", "training"), ("7.1", "training"), ("8.0", "training")):
-        Path(run.lease).write_text(Lease(attempt, "7", "n1", "1-1", 0.0).to_json())
+        lease.write(run, Lease(attempt, "7", "n1", "1-1", 0.0))
         status.update(state="training" if attempt == "7.0" else "ended")
         status.write()
         assert read(Path(run.status))["state"] == seen
@@ -112,7 +113,7 @@ def test_a_cluster_that_cannot_be_written_down_ends_the_attempt_in_all_its_files
 def test_a_point_of_a_shared_run_is_shared(shared: bool, tmp_path: Path) -> None:
     run = RunFolder(str(tmp_path / "r"))
     os.mkdir(run.path, 0o700)
-    Path(run.settings).write_text(dataclasses.replace(DEFAULTS, points={"3": {}}).to_json())
+    write_settings(run, dataclasses.replace(DEFAULTS, points={"3": {}}))
     if shared:
         files.share(run.path)
     place, _ = startup.open_run(run.path, 3, {})

@@ -6,7 +6,7 @@ import pytest
 
 from slurm_tf.launch.decide.restarts import Outcome
 from slurm_tf.launch.requeue import continuation
-from slurm_tf.run import submissions
+from slurm_tf.run import job_chain
 from tests.launch.requeue.test_finalize import PREEMPTED, Bench, ends_early, preemption, quiet
 
 
@@ -30,7 +30,7 @@ def test_a_job_that_would_follow_one_that_is_cancelled_is_cancelled_as_well(benc
     bench.answer("sbatch", 0, "8")
     assert bench.conclude(PREEMPTED, preemption()).reason.endswith("; cancelled")
     assert bench.calls[-1] == "scancel -- 8"
-    assert submissions.lines(bench.run) == {None: ("7",)}
+    assert job_chain.chains(bench.run) == {None: ("7",)}
 
 
 def test_where_squeue_is_silent_slurmctlds_word_counts(bench: Bench) -> None:

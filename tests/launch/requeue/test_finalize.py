@@ -1,7 +1,6 @@
 """What becomes of a run at its job's end: put back, followed, or over; of Slurm there are the commands alone."""
 
 import dataclasses
-import json
 import os
 import signal
 import time
@@ -20,11 +19,11 @@ from slurm_tf.launch.nodes.exclusion import Exclusion
 from slurm_tf.launch.requeue import continuation, finalize
 from slurm_tf.launch.requeue.finalize import Finalizer
 from slurm_tf.launch.transport.signal_pipe import SignalPipe
-from slurm_tf.run import attempts, submissions
+from slurm_tf.run import attempts, job_chain, lease
 from slurm_tf.run.attempts import AttemptRecorder
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.lease import Lease
-from slurm_tf.run.settings import RetrySettings
+from slurm_tf.run.settings import RetrySettings, write_settings
 from slurm_tf.slurm.in_job import JobStatus
 from tests.launch.conftest import DEFAULTS
 
@@ -84,14 +83,14 @@ class Bench:
         self.run = RunFolder(str(folder / "run"))
         os.makedirs(self.run.logs)
         self.hold("7.0")
-        submissions.add(self.run, "7", "", (), array=False)
+        job_chain.add(self.run, "7", "", (), array=False)
         self.place = JobContext(self.run, self.run, None, self.environ)
         self.shown: list[str] = []
         self.pipe = Pipe()
         self.answer("squeue", 0, "RUNNING N/A 9999999999 1 10:00 0 0")
 
     def hold(self, attempt: str) -> None:
-        Path(self.run.lease).write_text(Lease(attempt, "7", "node1", "1-1", 0.0).to_json())
+        lease.write(self.run, Lease(attempt, "7", "node1", "1-1", 0.0))
 
     def answer(self, command: str, code: int, output: str = "", errors: str = "", once: bool = False) -> None:
         (self.kept / command).write_text(f"{code}\n{errors}\n{output}\n")
@@ -163,24 +162,24 @@ def test_another_job_follows_where_it_cannot_be_put_back(bench: Bench) -> None:
         bench.calls[1]
         == f"sbatch --parsable --output={bench.run.logs}/slurm-7.out --dependency=afterany:7 {bench.run.script}"
     )
-    assert submissions.lines(bench.run) == {None: ("7", "8")}
-    assert submissions.read(bench.run)[1].cluster == "main"
+    assert job_chain.chains(bench.run) == {None: ("7", "8")}
+    assert job_chain.read(bench.run)[1].cluster == "main"
     # and the one that follows that
     later = JobContext(bench.run, bench.run, None, {**bench.environ, "SLURM_JOB_ID": "8"})
     assert later.line == ["7", "8"]
     bench.answer("sbatch", 0, "9")
     assert continuation.arrange(later, None, 0.0, lambda: False).is_arranged
     assert bench.calls[-1].startswith(f"sbatch --parsable --output={bench.run.logs}/slurm-7.out ")
-    assert submissions.lines(bench.run) == {None: ("7", "8", "9")}
+    assert job_chain.chains(bench.run) == {None: ("7", "8", "9")}
 
 
 @pytest.mark.parametrize("array", [True, False])
 def test_another_job_follows_for_a_point_alone(array: bool, bench: Bench) -> None:
     if array:
-        submissions.add(bench.run, "7", "", (2, 3), array=True)
+        job_chain.add(bench.run, "7", "", (2, 3), array=True)
     else:
         for job, point in (("6", 2), ("7", 3)):
-            submissions.add(bench.run, job, "", (point,), array=False)
+            job_chain.add(bench.run, job, "", (point,), array=False)
     environ = {**bench.environ, **({"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"} if array else {})}
     os.mkdir(bench.run.point(3).path)
     bench.answer("scontrol-requeue", 1, "", "no")
@@ -188,14 +187,14 @@ def test_another_job_follows_for_a_point_alone(array: bool, bench: Bench) -> Non
     assert continuation.arrange(
         JobContext(bench.run.point(3), bench.run, 3, environ), None, 0.0, lambda: False
     ).is_arranged
-    newest = submissions.newest(bench.run)
+    newest = job_chain.newest(bench.run)
     assert (newest[2], newest[3]) == (("7_2", "8_3") if array else ("6", "8"))
     last = bench.calls[-1].split()[-2:]
     assert last == (["--array=3", bench.run.script] if array else [bench.run.script, "3"])
     assert f"--output={bench.run.logs}/slurm-{'7_3' if array else '7'}.out" in bench.calls[-1]
     # a new submission of it is a new line
-    submissions.add(bench.run, "20", "", (3,), array)
-    assert submissions.newest(bench.run)[3] == ("20_3" if array else "20")
+    job_chain.add(bench.run, "20", "", (3,), array)
+    assert job_chain.newest(bench.run)[3] == ("20_3" if array else "20")
 
 
 def test_where_nothing_can_be_done_both_reasons_are_told(bench: Bench) -> None:
@@ -374,9 +373,8 @@ def test_the_third_attempt_in_vain_is_the_last(bench: Bench) -> None:
 
 def test_a_run_that_nobody_can_take_yet_is_tried_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slurm_tf.launch.requeue.lease_holder._ANSWER_SECONDS", 0.0)
-    Path(bench.run.settings).write_text(SETTINGS.to_json())
-    held = {"contract": 1, "attempt": "3.0", "job": "3", "host": "n", "process": "1-1", "at": 0.0}
-    Path(bench.run.lease).write_text(json.dumps(held))
+    write_settings(bench.run, SETTINGS)
+    lease.write(bench.run, Lease("3.0", "3", "n", "1-1", 0.0))
     bench.answer("squeue", 1, "", "Unable to contact slurm controller")
     place, settings = startup.open_run(bench.run.path, None, bench.environ)
     with pytest.raises(LeaseError, match="job 7 waits to be started again, in 600 s"):

@@ -75,7 +75,7 @@ def test_an_agents_own_proof_does_not_pass_for_the_coordinators() -> None:
 def test_another_release_is_told_apart() -> None:
     _, agent = pair()
     body = authentication.pack({"slurm-tf": 99, "nonce": "00"})
-    with pytest.raises(RunError, match="contract version 99; needed version"):
+    with pytest.raises(RunError, match=r"contract version 99\); needed contract version"):
         agent.receive(struct.pack(">I", len(body)) + body)
 
 
