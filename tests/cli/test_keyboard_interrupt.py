@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.run import submissions
+from slurm_tf.run import job_chain
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.version import VERSION
 from tests.cli.test_cli import SLURM_TF
@@ -56,7 +56,7 @@ def started(tmp_path: Path) -> Iterator[Start]:
     run = RunFolder(str(tmp_path / "runs" / "r-1"))
     Path(run.path).mkdir(mode=0o700, parents=True)
     Path(run.manifest).write_text(json.dumps({"contract": VERSION, "job": {"name": "r"}}))
-    submissions.add(run, "7", "", (), False)
+    job_chain.add(run, "7", "", (), False)
     processes: list[subprocess.Popen[str]] = []
 
     def start(*words: str) -> "subprocess.Popen[str]":
