@@ -1,6 +1,7 @@
 """What several rooms' tests use."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,10 @@ from slurm_tf.submit import new_run
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = ROOT / "tests" / "recorded"
+# of programs that tests start: this package, and what has TensorFlow start sooner
+PYTHONPATH = f"{ROOT / 'tests' / 'lean'}:{ROOT}"
+# About how many seconds of a test's time; a file's tests run one after another.
+_SECONDS = {"faults": 60, "slurm": 6, "tensorflow": 12, "slow": 3}
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +72,25 @@ def venv_path(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write tests/golden/ anew from what is rendered now")
+
+
+def pytest_configure() -> None:
+    """Have programs that tests start know the signals that a shell ignores for what runs in its background.
+
+    A process that ignores a signal hands that on to those that it starts; a handler it does not.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files first that take longest: with several workers none of them is to run alone at the end.
+
+    pytest-xdist keeps this order with --no-loadscope-reorder.
+    """
+    seconds: dict[Path, float] = {}
+    for item in items:
+        mine = sum(value for name, value in _SECONDS.items() if item.get_closest_marker(name))
+        seconds[item.path] = seconds.get(item.path, 0) + (mine or 0.02)
+    items.sort(key=lambda item: -seconds[item.path])

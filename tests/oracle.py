@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slurm_tf.run import checkpoint_folder
-from tests.conftest import ROOT
+from tests.conftest import PYTHONPATH, ROOT
 
 PROGRAM = ROOT / "tests" / "programs" / "recorded.py"
 SAMPLES, BATCH_SIZE, EPOCHS = 482, 48, 4  # the program's defaults: two samples left, fewer than there are ranks
@@ -151,7 +151,7 @@ def alone(*options: str) -> Training:
         Path(folder, "job.toml").write_text(job("single", 1, *options))
         subprocess.run(
             [sys.executable, "-m", "slurm_tf", "run", "job.toml"],
-            cwd=folder, check=True, timeout=240, env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
+            cwd=folder, check=True, timeout=240, env={**os.environ, "PATH": path, "PYTHONPATH": PYTHONPATH},
         )  # fmt: skip
         return read(Path(folder, "runs", "oracle-1"))
 

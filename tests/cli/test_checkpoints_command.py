@@ -16,7 +16,7 @@ from slurm_tf.launch.requeue import lease_holder
 from slurm_tf.run import checkpoint_folder
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.version import VERSION
-from tests.conftest import ROOT
+from tests.conftest import PYTHONPATH, ROOT
 
 Type = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -47,7 +47,7 @@ def typed(tmp_path: Path) -> Type:
         return subprocess.run(
             [sys.executable, "-m", "slurm_tf", "checkpoints", *words], cwd=tmp_path, capture_output=True, text=True,
             timeout=240, check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "SLURM_TF_RUNS": str(tmp_path / "runs"), **environ},
+            env={**os.environ, "PYTHONPATH": PYTHONPATH, "SLURM_TF_RUNS": str(tmp_path / "runs"), **environ},
         )  # fmt: skip
 
     return run
@@ -187,7 +187,7 @@ LOAD = "import sys, tensorflow as tf; print(tf.train.load_checkpoint(sys.argv[1]
 
 
 def python(*words: str) -> str:
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    environ = {**os.environ, "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     return subprocess.run(
         [sys.executable, "-c", *words], capture_output=True, text=True, timeout=240, check=True, env=environ
     ).stdout

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import ROOT
+from tests.conftest import PYTHONPATH, ROOT
 from tests.sandbox.cluster import Sandbox
 
 BIN = str(Path(sys.executable).parent)
@@ -27,7 +27,7 @@ class Member:
 
     def environ(self, more: Mapping[str, str] = {}) -> dict[str, str]:
         path = self.sandbox.environment(self.user)["PATH"]
-        return {"PATH": f"{BIN}:{path}", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **more}
+        return {"PATH": f"{BIN}:{path}", "PYTHONPATH": PYTHONPATH, "PYTHONDONTWRITEBYTECODE": "1", **more}
 
     def run(self, *argv: str, check: bool = True, timeout: float = 60.0, environ: Mapping[str, str] = {}) -> str:
         """Run a command; return what it printed."""

@@ -9,6 +9,7 @@ import pytest
 from tests.cluster.group import Member
 from tests.cluster.test_interruptions import Run, preempt
 from tests.conftest import ROOT
+from tests.sandbox import linux
 from tests.sandbox.cluster import Sandbox
 
 pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow]
@@ -117,6 +118,8 @@ def test_a_training_that_is_cancelled_has_saved_and_is_gone(alice: Member) -> No
     wait_for_step(run, 4)
     alice.run("scancel", run.job)
     assert alice.type("wait", "cancelled", timeout=120).returncode != 0
+    # Slurm may call the job over a moment before its batch script has ended
+    linux.wait_until("the end is written down", lambda: run.attempts()[0]["meaning"])
     (row,) = run.attempts()
     assert row["meaning"] == "cancel", run.output
     assert row["last"] >= 4

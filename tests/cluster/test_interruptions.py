@@ -47,6 +47,12 @@ class Run:
     def output(self) -> str:
         return self.member.ok("logs", "a-1")
 
+    @property
+    def printed(self) -> str:
+        """The output of its jobs so far, as the files have it."""
+        paths = sorted(self.folder.glob("logs/slurm-*.out"), key=lambda path: path.stat().st_ctime)
+        return "".join(path.read_text(errors="replace") for path in paths)
+
     def attempts(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = json.loads((self.folder / "attempts.json").read_text())["attempts"]
         return rows
@@ -54,9 +60,9 @@ class Run:
     def wait_for(self, pattern: str, count: int = 1, timeout: float = 60.0) -> None:
         """Wait until the job's output has `pattern` so many times."""
         deadline = time.monotonic() + timeout
-        while len(re.findall(pattern, self.output if any(self.folder.glob("logs/slurm-*")) else "")) < count:
-            assert time.monotonic() < deadline, self.output
-            time.sleep(0.3)
+        while len(re.findall(pattern, self.printed)) < count:
+            assert time.monotonic() < deadline, self.printed
+            time.sleep(0.1)
 
     def wait_for_state(self, state: str, timeout: float = 60.0) -> None:
         deadline = time.monotonic() + timeout

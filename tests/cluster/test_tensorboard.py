@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import PYTHONPATH
 from tests.sandbox import linux
 from tests.sandbox.cluster import Sandbox
 from tests.watch.test_tensorboard import WRITE
@@ -31,7 +31,7 @@ ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], tim
 
 
 SLURM_TF = [sys.executable, "-m", "slurm_tf"]
-ENVIRON = {"PYTHONPATH": str(ROOT)}
+ENVIRON = {"PYTHONPATH": PYTHONPATH}
 
 
 @pytest.fixture

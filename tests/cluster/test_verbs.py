@@ -1,6 +1,7 @@
 """Living with a job on a real Slurm: status, list, logs, wait, cancel; outages, other users, requeues."""
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.group import SLURM_TF, Member
+from tests.sandbox import linux
 from tests.sandbox.cluster import Sandbox
 
 pytestmark = pytest.mark.slurm
@@ -26,10 +28,19 @@ def job(member: Member, program: str, name: str = "a", count: int = 2, more: str
 
 def processes(sandbox: Sandbox, word: str) -> list[str]:
     """Return the command lines on all nodes that hold `word`."""
+    pids = {node: linux.Process.read(sandbox.folder / "pids" / node) for node in sandbox.shape.names}
+    nodes = {
+        os.readlink(f"/proc/{process.pid}/ns/pid"): node for node, process in pids.items() if process and process.alive
+    }
     found = []
-    for node in sandbox.shape.names:
-        lines = sandbox.run("ps", "-eo", "pid,args", user="root", node=node).stdout.splitlines()
-        found += [f"{node}: {line}" for line in lines if word in line and "ps -eo" not in line]
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            node = nodes.get(os.readlink(path / "ns" / "pid"))
+            line = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if node and word in line:
+            found.append(f"{node}: {line}")
     return found
 
 
@@ -38,7 +49,7 @@ def gone(sandbox: Sandbox, word: str, seconds: float) -> bool:
     while processes(sandbox, word):
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.3)
+        time.sleep(0.1)
     return True
 
 

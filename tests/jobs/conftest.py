@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import PYTHONPATH, ROOT
 
 JOBS = ROOT / "jobs"
 SLURM_TF = [sys.executable, "-m", "slurm_tf"]
@@ -27,7 +27,7 @@ class RunningJob:
             self.process = subprocess.Popen(
                 [*SLURM_TF, "run", *arguments],
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+                env={**os.environ, "PYTHONPATH": PYTHONPATH, **environ},
                 stdout=file,
                 stderr=subprocess.STDOUT,
             )

@@ -6,6 +6,7 @@ ran them, and what this process had at its start and end. tests/oracle.py reads 
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import os
 import signal
@@ -16,7 +17,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from sklearn.datasets import load_digits
 
 import slurm_tf.train as train
 
@@ -32,12 +32,15 @@ steps_per_epoch = -(-options.samples // options.batch_size)
 run = train.init()
 keras.utils.set_random_seed(100 + run.rank)
 
-digits = load_digits()
-images = (digits.images / 16.0).astype("float32")[..., np.newaxis]
+# as sklearn.datasets.load_digits() has them, without the import
+sklearn = importlib.util.find_spec("sklearn")
+assert sklearn and sklearn.submodule_search_locations
+table = np.loadtxt(Path(sklearn.submodule_search_locations[0], "datasets", "data", "digits.csv.gz"), delimiter=",")
+images, labels = (table[:, :-1] / 16.0).astype("float32").reshape(-1, 8, 8, 1), table[:, -1].astype(int)
 x, x_test = images[: options.samples], images[-360:]
 # each label beside the number of its sample
-y = np.stack([digits.target, np.arange(len(images))], axis=1)[: options.samples]
-y_test = digits.target[-360:]
+y = np.stack([labels, np.arange(len(images))], axis=1)[: options.samples]
+y_test = labels[-360:]
 
 folder = Path(os.environ["SLURM_TF_RUN_FOLDER"], "oracle")
 folder.mkdir(exist_ok=True)

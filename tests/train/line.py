@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import ROOT
+from tests.conftest import PYTHONPATH
 
 
 class Program:
@@ -108,7 +108,7 @@ def start(folder: Path, argv: Sequence[str], tasks: int = 1, **environ: str) -> 
     for index in range(tasks):
         config = {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}}
         own = {
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": PYTHONPATH,
             "PYTHONUNBUFFERED": "1",
             "TF_CPP_MIN_LOG_LEVEL": "2",
             "CUDA_VISIBLE_DEVICES": "-1",

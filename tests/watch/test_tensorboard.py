@@ -15,7 +15,7 @@ import pytest
 
 from slurm_tf.errors import RunError, UsageError
 from slurm_tf.watch import tensorboard
-from tests.conftest import ROOT
+from tests.conftest import PYTHONPATH
 from tests.sandbox import linux
 from tests.watch.conftest import MakeRun
 
@@ -28,7 +28,7 @@ def started(*words: str, path: str = "", **environ: str) -> Iterator["subprocess
     search = f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]
     process = subprocess.Popen(
         [sys.executable, "-m", "slurm_tf", "tensorboard", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": search, **environ},
+        text=True, env={**os.environ, "PYTHONPATH": PYTHONPATH, "PATH": search, **environ},
     )  # fmt: skip
     try:
         yield process

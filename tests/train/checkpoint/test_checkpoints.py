@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from slurm_tf.run import checkpoint_folder
-from tests.conftest import ROOT
+from tests.conftest import PYTHONPATH
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.matrix]
 
-ENVIRON = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+ENVIRON = {**os.environ, "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 
 
 @pytest.fixture(scope="module")

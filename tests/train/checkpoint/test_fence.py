@@ -16,7 +16,7 @@ from slurm_tf.errors import FencedError
 from slurm_tf.launch.requeue import lease_holder
 from slurm_tf.run import checkpoint_folder, env, lease
 from slurm_tf.run.folder import RunFolder
-from tests.conftest import ROOT
+from tests.conftest import PYTHONPATH, ROOT
 
 # Commits steps up to the last, and keeps three; what it writes are its attempt's name.
 WRITER = """
@@ -209,7 +209,7 @@ for _ in run.loop(lambda batch: {"value": value.assign_add(1.0)}, tf.data.Datase
 def test_training_ends_once_another_attempt_has_taken_over(run: RunFolder) -> None:
     first = take(run, 0)
     environ = {
-        **os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1",
+        **os.environ, "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1",
         env.RUN_FOLDER: run.path, env.ATTEMPT: first, env.CHECKPOINT_FOLDER: run.checkpoints,
         env.CHECKPOINT_EVERY_STEPS: "1",
     }  # fmt: skip

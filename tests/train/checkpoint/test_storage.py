@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from slurm_tf.run import checkpoint_folder, env
-from tests.conftest import ROOT
+from tests.conftest import PYTHONPATH
 
 pytestmark = pytest.mark.tensorflow
 
@@ -69,7 +69,7 @@ for found in checkpoint_folder.complete(folder):
 print("names", *sorted(os.listdir(folder)))
 """
 ENVIRON = {
-    **os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1",
+    **os.environ, "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1",
     env.CHECKPOINT_EVERY_STEPS: "1", env.CHECKPOINT_KEEP: "2",
 }  # fmt: skip
 
