@@ -1,0 +1,1 @@
+"""Mutants of slurm_tf: what the tests of a module guard, measured. See __main__.py."""
