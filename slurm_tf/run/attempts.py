@@ -5,30 +5,51 @@ An attempt is one incarnation of a job. One that was killed, or whose node died,
 
 import time
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Callable, List, Optional, Sequence, Set, Tuple
 
 from slurm_tf.errors import ProgressError
 from slurm_tf.run import json_file, lease
 from slurm_tf.run.folder import RunFolder
 
-# Why an attempt ended: a signal's meaning, see launch/decide/termination.py.
-CANCEL, PREEMPTION, TIMEOUT, UNKNOWN = "cancel", "preemption", "timeout", "unknown"
-# After these a run goes on.
-GOES_ON = (PREEMPTION, TIMEOUT)
-# Why another attempt follows a bad end: the end was nobody's fault, or it was the program's.
-RETRY, FAILURE = "retry", "failure"
-_GOES_ON = (*GOES_ON, UNKNOWN, RETRY, FAILURE)
 # Of one that has not said how it ended.
 KILLED = "was killed, or its node died"
 # How many are kept.
 _KEPT = 1000
 
 
+class EndCause(str, Enum):
+    """Why an attempt ended.
+
+    NONE: by itself, or it has not ended. CANCEL, PREEMPTION, TIMEOUT and UNKNOWN (Slurm did not say): by a signal, see
+    launch/decide/termination.py. RETRY, FAILURE: badly, and another attempt follows; it was no fault of the program, or
+    it was (launch/decide/retry.py).
+    """
+
+    NONE = ""
+    CANCEL = "cancel"
+    PREEMPTION = "preemption"
+    TIMEOUT = "timeout"
+    UNKNOWN = "unknown"
+    RETRY = "retry"
+    FAILURE = "failure"
+
+    @property
+    def is_interruption(self) -> bool:
+        """Whether Slurm ends a job that has more to do, and that is to go on in another attempt."""
+        return self in (EndCause.PREEMPTION, EndCause.TIMEOUT)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another attempt may follow."""
+        return self not in (EndCause.NONE, EndCause.CANCEL)
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One attempt. Times are seconds since the epoch; `first` and `last` are steps of checkpoints that it committed.
 
-    `meaning`: why the run goes on after it, or "cancel"; "" if it ended by itself. `speaks`: its program told of its
+    `cause`: why the run goes on after it, or CANCEL; NONE if it ended by itself. `speaks`: its program told of its
     checkpoints. `began`: when its first step was done, `saved`: when its last checkpoint was committed.
     """
 
@@ -36,7 +57,7 @@ class Attempt:
     job: str
     started: float
     ended: Optional[float] = None
-    meaning: str = ""
+    cause: EndCause = EndCause.NONE
     code: Optional[int] = None
     reason: str = ""
     first: Optional[int] = None
@@ -63,9 +84,9 @@ def fruitless(attempts: Sequence[Attempt], jobs: Set[str]) -> int:
     count, newest = 0, -1
     for each in attempts:
         last = -1 if each.last is None else each.last
-        if each.job not in jobs or last > newest or not (each.ended is None or each.meaning in _GOES_ON):
+        if each.job not in jobs or last > newest or not (each.ended is None or each.cause.goes_on):
             count = 0
-        elif speaks or each.meaning in (RETRY, FAILURE):
+        elif speaks or each.cause in (EndCause.RETRY, EndCause.FAILURE):
             count += 1
         newest = max(newest, last)
     return count
@@ -140,9 +161,9 @@ class AttemptRecorder:
         self.own = replace(self.own, speaks=True, first=first, last=step, saved=time.time())
         self._write()
 
-    def ended(self, meaning: str, code: int, reason: str) -> None:
+    def ended(self, cause: EndCause, code: int, reason: str) -> None:
         """Take in the end of the attempt."""
-        self.own = replace(self.own, ended=time.time(), meaning=meaning, code=code, reason=reason)
+        self.own = replace(self.own, ended=time.time(), cause=cause, code=code, reason=reason)
         self._write()
 
     def _write(self) -> None:

@@ -3,7 +3,7 @@
 Login nodes often cannot reach compute nodes, so the request is a file.
 """
 
-from slurm_tf.run.attempts import PREEMPTION, TIMEOUT
+from slurm_tf.run.attempts import EndCause
 
 KILL, NODE_FAILURE = "kill", "node-failure"
-KINDS = (PREEMPTION, TIMEOUT, KILL, NODE_FAILURE)
+KINDS = (EndCause.PREEMPTION.value, EndCause.TIMEOUT.value, KILL, NODE_FAILURE)

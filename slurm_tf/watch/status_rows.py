@@ -45,7 +45,7 @@ def point(state: PointState) -> dict[str, Any]:
         "restarts": attempt.get("restarts"),
         "requeues": first.restarts if first else None,
         "attempt": {key: attempt.get(key) for key in ("state", "code", "reason", "written")} if attempt else None,
-        "attempts": None if state.attempts is None else [asdict(each) for each in state.attempts],
+        "attempts": None if state.attempts is None else [_attempt(each) for each in state.attempts],
         "bad_nodes": None
         if state.bad_nodes is None
         else {node: asdict(found) for node, found in state.bad_nodes.items()},
@@ -138,7 +138,12 @@ def attempt(each: Attempt, is_over: bool) -> list[str]:
     if each.ended is None:
         return [each.id, ago(each.started), UNKNOWN if is_over else "-", steps, "-", KILLED if is_over else ""]
     end = each.reason.partition("\n")[0] or f"exit code {each.code}"
-    return [each.id, ago(each.started), _clock(each.ended - each.started), steps, each.meaning or "-", end]
+    return [each.id, ago(each.started), _clock(each.ended - each.started), steps, each.cause.value or "-", end]
+
+
+def _attempt(each: Attempt) -> dict[str, Any]:
+    """Return one attempt for --json, where its cause is called "meaning"."""
+    return {"meaning" if key == "cause" else key: value for key, value in asdict(each).items()}
 
 
 def is_between(state: PointState) -> bool:

@@ -87,7 +87,7 @@ def test_a_training_that_is_preempted_again_and_again(times: int, alice: Member,
         preempt(sandbox)
         run.start_again()
     assert run.bits() == expected
-    assert [row["meaning"] for row in run.attempts()] == ["preemption"] * times + [""]
+    assert [row["cause"] for row in run.attempts()] == ["preemption"] * times + [""]
     run.check_work_redone()
     (point,) = alice.status("preempted")
     assert (point["job"], point["requeues"]) == (run.job, times)
@@ -109,7 +109,7 @@ def test_a_chain_of_five_allocations_or_more_is_one_run(alice: Member) -> None:
         limits += 1
     assert limits >= 4
     assert run.bits() == expected
-    assert [row["meaning"] for row in run.attempts()] == ["timeout"] * limits + [""]
+    assert [row["cause"] for row in run.attempts()] == ["timeout"] * limits + [""]
     run.check_work_redone()
 
 
@@ -119,9 +119,9 @@ def test_a_training_that_is_cancelled_has_saved_and_is_gone(alice: Member) -> No
     alice.run("scancel", run.job)
     assert alice.type("wait", "cancelled", timeout=120).returncode != 0
     # Slurm may call the job over a moment before its batch script has ended
-    linux.wait_until("the end is written down", lambda: run.attempts()[0]["meaning"])
+    linux.wait_until("the end is written down", lambda: run.attempts()[0]["ended"])
     (row,) = run.attempts()
-    assert row["meaning"] == "cancel", run.output
+    assert row["cause"] == "cancel", run.output
     assert row["last"] >= 4
     assert json.loads(Path(run.folder, "status.json").read_text())["code"] == 143
     assert alice.sacct(run.job)[0].startswith("CANCELLED")

@@ -107,7 +107,7 @@ def test_three_preemptions_in_a_row_lose_nothing(alice: Member, sandbox: Sandbox
     assert run.steps("ends at") == [250]
     rows = run.attempts()
     assert [row["id"] for row in rows] == [f"{run.job}.{number}" for number in range(4)]
-    assert [(row["meaning"], row["code"]) for row in rows] == [("preemption", 75)] * 3 + [("", 0)]
+    assert [(row["cause"], row["code"]) for row in rows] == [("preemption", 75)] * 3 + [("", 0)]
     assert [row["last"] for row in rows] == [*run.steps("interrupted at"), 250]
     (point,) = alice.status("a-1")
     assert (point["job"], point["state"], point["requeues"]) == (run.job, "COMPLETED", 3)
@@ -120,7 +120,7 @@ def test_where_preemption_cancels_the_job_goes_on_all_the_same(alice: Member, sa
     run.start_again()
     assert alice.type("wait", "a-1", timeout=120).returncode == 0, run.output
     assert run.steps("begins at") == [0, *run.steps("interrupted at")]
-    assert [row["meaning"] for row in run.attempts()] == ["preemption", ""]
+    assert [row["cause"] for row in run.attempts()] == ["preemption", ""]
 
 
 def test_a_time_limit_makes_a_chain_of_two(alice: Member) -> None:
@@ -129,7 +129,7 @@ def test_a_time_limit_makes_a_chain_of_two(alice: Member) -> None:
     run.start_again()
     assert alice.type("wait", "a-1", timeout=120).returncode == 0, run.output
     assert run.steps("begins at") == [0, *run.steps("interrupted at")]
-    assert [(row["meaning"], row["code"]) for row in run.attempts()] == [("timeout", 75), ("", 0)]
+    assert [(row["cause"], row["code"]) for row in run.attempts()] == [("timeout", 75), ("", 0)]
     assert "timeout: the coordinator got SIGUSR1" in run.output
 
 
@@ -145,7 +145,7 @@ def test_what_cannot_be_put_back_is_followed_by_another_job(alice: Member, sandb
     (point,) = alice.status("a-1")
     assert (point["job"], point["state"]) == (rows[1]["job"], "COMPLETED")
     assert run.steps("begins at") == [0, *run.steps("interrupted at")]
-    assert [row["meaning"] for row in run.attempts()] == ["preemption", ""]
+    assert [row["cause"] for row in run.attempts()] == ["preemption", ""]
     assert f"job {rows[1]['job']} follows job {run.job}" in run.output
 
 
@@ -171,7 +171,7 @@ def test_what_is_cancelled_saves_and_never_comes_back(how: str, alice: Member, s
     assert point["state"] in ("CANCELLED", "FAILED")
     assert point["requeues"] == 0
     (row,) = run.attempts()
-    assert (row["meaning"], row["code"]) == ("cancel", 143)
+    assert (row["cause"], row["code"]) == ("cancel", 143)
     assert [row["last"]] == run.steps("interrupted at")
 
 
@@ -215,7 +215,7 @@ def test_where_slurmctld_does_not_say_nothing_is_put_back(alice: Member, sandbox
     kill_coordinator(sandbox)
     assert alice.type("wait", "a-1", timeout=60).returncode == 143
     assert alice.sacct(run.job) == ["FAILED"]
-    assert run.attempts()[0]["meaning"] == "unknown"
+    assert run.attempts()[0]["cause"] == "unknown"
 
 
 @pytest.mark.parametrize("number", ["KILL", "STOP"])
@@ -252,7 +252,7 @@ def test_a_job_that_is_suspended_goes_on_as_if_nothing_had_been(alice: Member, s
     run.start_again()
     assert alice.type("wait", "a-1", timeout=120).returncode == 0, run.output
     assert run.steps("begins at") == [0, *run.steps("interrupted at")]
-    assert [row["meaning"] for row in run.attempts()] == ["preemption", ""]
+    assert [row["cause"] for row in run.attempts()] == ["preemption", ""]
     assert "has not answered" not in run.output
 
 
@@ -288,7 +288,7 @@ def test_a_program_that_fails_after_a_new_checkpoint_is_tried_again(alice: Membe
     run.wait_for("life")
     run.start_again()
     assert alice.type("wait", "a-1", timeout=60).returncode == 0, run.output
-    assert [(row["meaning"], row["code"], row["last"]) for row in run.attempts()] == [("failure", 9, 5), ("", 0, None)]
+    assert [(row["cause"], row["code"], row["last"]) for row in run.attempts()] == [("failure", 9, 5), ("", 0, None)]
 
 
 @pytest.mark.long
@@ -301,7 +301,7 @@ def test_three_attempts_in_vain_end_the_run(alice: Member) -> None:
     assert done.returncode == 78, run.output
     assert "3 attempts in a row committed no new checkpoint" in run.output
     assert "3 attempts in a row" in alice.ok("status", "a-1")
-    assert [row["meaning"] for row in run.attempts()] == ["retry", "retry", ""]
+    assert [row["cause"] for row in run.attempts()] == ["retry", "retry", ""]
 
 
 def test_a_point_of_an_array_goes_on_alone(alice: Member, sandbox: Sandbox) -> None:
@@ -322,7 +322,7 @@ def test_a_point_of_an_array_goes_on_alone(alice: Member, sandbox: Sandbox) -> N
     for point in range(2):
         path = alice.folder / "runs" / "a-1" / str(point) / "attempts.json"
         rows = json.loads(path.read_text())["attempts"]
-        assert [(row["id"], row["meaning"]) for row in rows] == [
+        assert [(row["id"], row["cause"]) for row in rows] == [
             (f"{number}_{point}.0", "preemption"), (f"{number}_{point}.1", ""),
         ]  # fmt: skip
 
@@ -338,4 +338,4 @@ def test_a_program_of_any_kind_saves_at_the_job_files_signal(alice: Member, sand
     run.start_again()
     assert alice.type("wait", "a-1", timeout=60).returncode == 0, run.output
     assert run.output.count("[worker:0] saves\n") == 1
-    assert [row["meaning"] for row in run.attempts()] == ["preemption", ""]
+    assert [row["cause"] for row in run.attempts()] == ["preemption", ""]

@@ -121,7 +121,7 @@ def _requeued(run: Held, cell: Cell, before: Before) -> None:
     run.start_again()
     run.settle()
     row = run.attempts()[-2]
-    assert (row["meaning"], row["code"]) == ("timeout", 75), row
+    assert (row["cause"], row["code"]) == ("timeout", 75), row
     assert "timeout: the coordinator got SIGUSR1" in run.output()
     _check_resumed(run, before)
 
@@ -133,7 +133,7 @@ def _cancelled(run: Held, cell: Cell, before: Before) -> None:
     run.wait("no process is left", lambda: not list(run.processes()))
     row, said = run.attempts()[-1], run.output()[before.said :]
     if cell.phase != "requeue":
-        assert (row["meaning"], row["code"]) == ("cancel", 143), (row, said)
+        assert (row["cause"], row["code"]) == ("cancel", 143), (row, said)
         assert re.search(r"the job ends: cancel: .* got SIGTERM", said), said
     restarts = int(row["id"].rpartition(".")[2]) + (cell.phase == "requeue")
     run.cancelled[run.job] = time.monotonic(), restarts

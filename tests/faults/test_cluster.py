@@ -109,7 +109,7 @@ def test_slurmctld_is_restarted(run: Held, trainings: Trainings, sandbox: Sandbo
         sandbox.run("slurmctld", user="root")
     run.start_again()
     run.settle()
-    assert run.attempts()[0]["meaning"] == "timeout"
+    assert run.attempts()[0]["cause"] == "timeout"
     ends_well(run, trainings)
 
 
@@ -121,13 +121,13 @@ def test_a_cancel_while_slurmctld_does_not_answer_a_requeue(run: Held, trainings
         os.kill(coordinator, signal.SIGUSR1)
         run.let_save()
         # which is written just before Slurm is asked
-        run.wait("it is to be put back", lambda: run.attempts()[-1]["meaning"] == "timeout")
+        run.wait("it is to be put back", lambda: run.attempts()[-1]["cause"] == "timeout")
         assert not any(run.pid(task) for task in run.programs)
         os.kill(coordinator, signal.SIGTERM)
     finally:
         os.kill(slurmctld, signal.SIGCONT)
     assert run.wait_for_state("FAILED", "CANCELLED", "PENDING") == "FAILED", run.story()
-    assert run.attempts()[-1]["meaning"] == "cancel"
+    assert run.attempts()[-1]["cause"] == "cancel"
     run.cancelled[run.job] = time.monotonic(), 0
     run.submit()
     run.settle()
@@ -151,7 +151,7 @@ def test_slurmd_is_restarted(task: str, run: Held, trainings: Trainings, sandbox
     run.let_save()
     run.start_again()
     run.settle()
-    assert run.attempts()[0]["meaning"] == "timeout"
+    assert run.attempts()[0]["cause"] == "timeout"
     ends_well(run, trainings)
 
 

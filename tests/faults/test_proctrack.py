@@ -51,7 +51,7 @@ def test_a_preemption(trainings: Trainings, sandbox: Sandbox) -> None:
         run.settle()
     finally:
         urgent.wait(60)
-    assert run.attempts()[-2]["meaning"] == "preemption"
+    assert run.attempts()[-2]["cause"] == "preemption"
     assert all(run.begun(task)[-1] >= done for task in run.trainers), run.story()
 
 
@@ -66,7 +66,7 @@ def test_a_scancel(trainings: Trainings) -> None:
     run.let_save()
     assert run.wait_for_state("CANCELLED", "FAILED") == "CANCELLED"
     run.wait("no process is left", lambda: not list(run.processes()))
-    assert run.attempts()[-1]["meaning"] == "cancel", run.story()
+    assert run.attempts()[-1]["cause"] == "cancel", run.story()
     run.cancelled[job] = time.monotonic(), int(run.attempts()[-1]["id"].rpartition(".")[2])
     run.submit()
     run.settle()

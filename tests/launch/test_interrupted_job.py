@@ -43,7 +43,7 @@ def test_a_job_on_this_machine_saves_and_ends(number: int, code: int, start_job:
     assert saved(job) == step
     assert "leaves with 75" in job.text
     (row,) = attempts(job)
-    assert (row["meaning"], row["code"], row["first"], row["last"], row["speaks"]) == ("cancel", code, step, step, True)
+    assert (row["cause"], row["code"], row["first"], row["last"], row["speaks"]) == ("cancel", code, step, step, True)
     assert f"the job ends: cancel: the coordinator got {signal.Signals(number).name}" in job.text
 
 

@@ -9,7 +9,7 @@ from slurm_tf import files
 from slurm_tf.errors import ProgressError, RunError
 from slurm_tf.launch.decide import retry
 from slurm_tf.run import attempts, lease
-from slurm_tf.run.attempts import CANCEL, FAILURE, PREEMPTION, RETRY, TIMEOUT, Attempt, AttemptRecorder, fruitless
+from slurm_tf.run.attempts import Attempt, AttemptRecorder, EndCause, fruitless
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.lease import Lease
 from slurm_tf.run.settings import RetrySettings
@@ -18,9 +18,13 @@ JOBS = {"7"}
 
 
 def row(
-    meaning: str = PREEMPTION, last: int | None = None, speaks: bool = True, ended: bool = True, job: str = "7"
+    cause: EndCause = EndCause.PREEMPTION,
+    last: int | None = None,
+    speaks: bool = True,
+    ended: bool = True,
+    job: str = "7",
 ) -> Attempt:
-    return Attempt("7.0", job, 0.0, 1.0 if ended else None, meaning, 75, "why", last, last, speaks)
+    return Attempt("7.0", job, 0.0, 1.0 if ended else None, cause, 75, "why", last, last, speaks)
 
 
 @pytest.mark.parametrize(
@@ -29,20 +33,20 @@ def row(
         ([], 0),
         ([row(last=10)], 0),
         ([row()], 1),
-        ([row(last=10), row(), row(TIMEOUT), row(last=10)], 3),
+        ([row(last=10), row(), row(EndCause.TIMEOUT), row(last=10)], 3),
         ([row(), row(), row(last=5)], 0),
         # the same steps once more are nothing new
         ([row(last=10), row(last=9), row(last=10)], 2),
         # killed, or its node died: nobody wrote its end
-        ([row(), row("", ended=False)], 2),
+        ([row(), row(EndCause.NONE, ended=False)], 2),
         # an end for good: whoever submits once more begins anew
-        ([row(), row(""), row()], 1),
-        ([row(), row(CANCEL), row()], 1),
+        ([row(), row(EndCause.NONE), row()], 1),
+        ([row(), row(EndCause.CANCEL), row()], 1),
         # another job, which this one does not follow
         ([row(job="3"), row(job="3"), row()], 1),
         # a program that never tells may have written checkpoints
         ([row(speaks=False), row(speaks=False)], 0),
-        ([row(RETRY, speaks=False), row(FAILURE, speaks=False)], 2),
+        ([row(EndCause.RETRY, speaks=False), row(EndCause.FAILURE, speaks=False)], 2),
         # it told once, so silence means none
         ([row(last=3), row(speaks=False), row(speaks=False)], 2),
     ],
@@ -77,15 +81,21 @@ def test_what_is_written(folder: RunFolder) -> None:
     first.heard()
     first.committed(10)
     first.committed(20)
-    first.ended(PREEMPTION, 75, "preempted")
+    first.ended(EndCause.PREEMPTION, 75, "preempted")
     second = AttemptRecorder(folder, "7.1", "7", pytest.fail)
     second.trains()
     began = second.own.began
     second.trains()
     (former, own) = attempts.read(folder)
     assert former == first.own
-    assert (former.first, former.last, former.meaning, former.code, former.speaks) == (10, 20, PREEMPTION, 75, True)
-    assert (own.ended, own.meaning, own.last, second.speaks) == (None, "", None, True)
+    assert (former.first, former.last, former.cause, former.code, former.speaks) == (
+        10,
+        20,
+        EndCause.PREEMPTION,
+        75,
+        True,
+    )
+    assert (own.ended, own.cause, own.last, second.speaks) == (None, EndCause.NONE, None, True)
     assert former.began is None
     assert former.saved is not None
     assert former.started <= former.saved <= (former.ended or 0)
@@ -98,7 +108,7 @@ def test_one_that_comes_back_leaves_what_its_successor_wrote(folder: RunFolder) 
     AttemptRecorder(folder, "7.1", "7", pytest.fail)
     lease.write(folder, Lease("7.1", "7", "node2", "1-1", 0.0))
     former.committed(5)
-    former.ended("", 1, "another attempt has taken over")
+    former.ended(EndCause.NONE, 1, "another attempt has taken over")
     assert [(each.id, each.last) for each in attempts.read(folder)] == [("7.0", None), ("7.1", None)]
 
 
@@ -135,35 +145,35 @@ SETTINGS = RetrySettings(permanent=(2, 127), retryable=(75, 9), unknown=2, fruit
 
 
 @pytest.mark.parametrize(
-    ("code", "lost", "former", "own", "meaning", "wait"),
+    ("code", "lost", "former", "own", "cause", "wait"),
     [
-        (2, False, [], 5, "", 0.0),
-        (75, False, [], None, RETRY, 60.0),
-        (9, False, [row(last=1)], None, RETRY, 60.0),
+        (2, False, [], 5, EndCause.NONE, 0.0),
+        (75, False, [], None, EndCause.RETRY, 60.0),
+        (9, False, [row(last=1)], None, EndCause.RETRY, 60.0),
         # what is lost was nobody's fault, whatever the code
-        (1, True, [], None, RETRY, 60.0),
+        (1, True, [], None, EndCause.RETRY, 60.0),
         # a program that fails before its first checkpoint fails again
-        (1, False, [], None, "", 0.0),
-        (1, False, [row(last=5)], 5, "", 0.0),
-        (1, False, [], 5, FAILURE, 60.0),
-        (137, False, [row(FAILURE, 5)], 6, FAILURE, 120.0),
-        (1, False, [row(FAILURE, 5), row(FAILURE, 6)], 7, "", 0.0),
+        (1, False, [], None, EndCause.NONE, 0.0),
+        (1, False, [row(last=5)], 5, EndCause.NONE, 0.0),
+        (1, False, [], 5, EndCause.FAILURE, 60.0),
+        (137, False, [row(EndCause.FAILURE, 5)], 6, EndCause.FAILURE, 120.0),
+        (1, False, [row(EndCause.FAILURE, 5), row(EndCause.FAILURE, 6)], 7, EndCause.NONE, 0.0),
         # interruptions do not count as retries
-        (1, False, [row(last=5), row(last=6), row(last=7)], 8, FAILURE, 60.0),
+        (1, False, [row(last=5), row(last=6), row(last=7)], 8, EndCause.FAILURE, 60.0),
         # nor do those of another job
-        (1, False, [row(FAILURE, 5, job="3"), row(FAILURE, 6, job="3")], 7, FAILURE, 60.0),
-        (75, False, [row(RETRY, number) for number in range(9)], 9, RETRY, 3600.0),
+        (1, False, [row(EndCause.FAILURE, 5, job="3"), row(EndCause.FAILURE, 6, job="3")], 7, EndCause.FAILURE, 60.0),
+        (75, False, [row(EndCause.RETRY, number) for number in range(9)], 9, EndCause.RETRY, 3600.0),
     ],
 )
 def test_what_is_worth_another_attempt(
-    code: int, lost: bool, former: list[Attempt], own: int | None, meaning: str, wait: float, folder: RunFolder
+    code: int, lost: bool, former: list[Attempt], own: int | None, cause: EndCause, wait: float, folder: RunFolder
 ) -> None:
     found = retry.decide(SETTINGS, code, lost, record(folder, *former, own=own), JOBS)
-    assert (found.meaning, found.wait) == (meaning, wait)
+    assert (found.cause, found.wait) == (cause, wait)
 
 
 def test_retries_in_vain_come_to_an_end(folder: RunFolder) -> None:
-    former = [row(RETRY, speaks=False), row(RETRY, speaks=False)]
+    former = [row(EndCause.RETRY, speaks=False), row(EndCause.RETRY, speaks=False)]
     with pytest.raises(ProgressError, match="3 attempts in a row"):
         retry.decide(SETTINGS, 75, False, record(folder, *former), JOBS)
 
@@ -171,6 +181,6 @@ def test_retries_in_vain_come_to_an_end(folder: RunFolder) -> None:
 def test_the_record_is_plain_json(folder: RunFolder) -> None:
     AttemptRecorder(folder, "7.0", "7", pytest.fail)
     assert set(json.loads(Path(folder.attempts).read_text())["attempts"][0]) == {
-        "id", "job", "started", "ended", "meaning", "code", "reason", "first", "last", "speaks",
+        "id", "job", "started", "ended", "cause", "code", "reason", "first", "last", "speaks",
         "began", "saved",
     }  # fmt: skip

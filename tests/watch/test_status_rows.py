@@ -7,7 +7,7 @@ import pytest
 
 from slurm_tf.cli import tables
 from slurm_tf.run import bad_nodes
-from slurm_tf.run.attempts import AttemptRecorder
+from slurm_tf.run.attempts import AttemptRecorder, EndCause
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.watch import run_state, status_rows
 from slurm_tf.watch.find_run import Target
@@ -22,10 +22,10 @@ def target(make_run: MakeRun) -> Target:
     first = AttemptRecorder(found.run, "7.0", "7", print)
     first.committed(100)
     first.committed(200)
-    first.ended("preemption", 75, "preemption: worker:0 got SIGTERM; job 7 waits to be started again\nand more")
+    first.ended(EndCause.PREEMPTION, 75, "preemption: worker:0 got SIGTERM; job 7 waits to be started again\nand more")
     second = AttemptRecorder(found.run, "7.1", "7", print)
     second.committed(300)
-    second.ended("failure", 9, "")
+    second.ended(EndCause.FAILURE, 9, "")
     AttemptRecorder(found.run, "8.0", "8", print)
     return found
 
@@ -63,7 +63,7 @@ def test_one_that_said_nothing_at_its_end_was_killed(what: JobState, target: Tar
 
 def test_the_newest_are_shown(target: Target, slurm: Slurm) -> None:
     for number in range(20):
-        AttemptRecorder(target.run, f"8.{number}", "8", print).ended("timeout", 75, "limit")
+        AttemptRecorder(target.run, f"8.{number}", "8", print).ended(EndCause.TIMEOUT, 75, "limit")
     point = look(slurm, target, JobState.RUNNING)
     assert [row.split()[0] for row in rows(point)] == [f"8.{number}" for number in range(10, 20)]
     assert len(status_rows.point(point)["attempts"]) == 22

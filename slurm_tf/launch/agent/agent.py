@@ -34,7 +34,7 @@ from slurm_tf.errors import AllocationError, SlurmTfError
 from slurm_tf.launch.agent import horovod_check
 from slurm_tf.launch.agent.child import Child, Output
 from slurm_tf.launch.agent.orphan_recovery import OrphanRecovery
-from slurm_tf.launch.decide.heartbeat import ASK, LOST, Heartbeat
+from slurm_tf.launch.decide.heartbeat import Heartbeat, HeartbeatAction
 from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.log import say
 from slurm_tf.launch.mapping import horovod_variables
@@ -152,9 +152,9 @@ class Agent:
     def _beat(self) -> None:
         """Find out whether the coordinator still answers."""
         word = self._pulse.due(time.monotonic())
-        if word == ASK:
+        if word is HeartbeatAction.ASK:
             self._client.send({"is": "ask"})
-        elif word == LOST and self._exit is None:
+        elif word is HeartbeatAction.GIVE_UP and self._exit is None:
             self._on_lost(f"the coordinator has not answered for {self._settings['silence']:.0f} s", cut=False)
         if self._alone and self._look_at is not None and time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_SECONDS

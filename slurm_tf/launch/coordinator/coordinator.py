@@ -18,17 +18,8 @@ from slurm_tf.launch.coordinator.registration import Registration
 from slurm_tf.launch.coordinator.signal_monitor import SignalMonitor
 from slurm_tf.launch.coordinator.status_writer import Status
 from slurm_tf.launch.coordinator.step import Step
-from slurm_tf.launch.decide.restarts import (
-    INTERRUPTED,
-    LOST,
-    REGISTERING,
-    RENEWING,
-    TRAINING,
-    Action,
-    Outcome,
-    RestartPolicy,
-)
-from slurm_tf.launch.decide.termination import SAVE
+from slurm_tf.launch.decide.restarts import Action, AttemptState, Outcome, OutcomeCause, RestartPolicy, Verb
+from slurm_tf.launch.decide.termination import TerminationAction
 from slurm_tf.launch.job_context import JobContext, attempt_id
 from slurm_tf.launch.log import say
 from slurm_tf.launch.nodes import preflight
@@ -82,21 +73,21 @@ class Coordinator:
         try:
             outcome = self._work()
         except StoppedError as error:
-            outcome = Outcome(error.exit_code, str(error), INTERRUPTED)
+            outcome = Outcome(error.exit_code, str(error), OutcomeCause.TERMINATION)
         except (SlurmTfError, OSError) as error:
             outcome = Outcome(error.exit_code if isinstance(error, SlurmTfError) else os.EX_IOERR, str(error))
         self._leave()
         # a program may kill its agent, and would again
         host = "" if self._alarm.rehearses_a_dead_node else self._lost_host
-        if outcome.cause == LOST and host and ports.is_there(host, _THERE_SECONDS):
-            outcome = replace(outcome, cause="")
+        if outcome.cause is OutcomeCause.TASK_LOST and host and ports.is_there(host, _THERE_SECONDS):
+            outcome = replace(outcome, cause=OutcomeCause.PROGRAM)
         if self._record:
             ending = Finalizer(self._place, self._settings, self._record, self._signals, self._alarm.exclusion, say)
             outcome = ending.conclude(outcome, self._interruption, self._show)
         if outcome.reason or not outcome.code:  # else another attempt goes on
             self._show(outcome, "ended")
         if outcome.reason:
-            say(f"the job {'ends' if outcome.cause == INTERRUPTED else 'failed'}: {outcome.reason}")
+            say(f"the job {'ends' if outcome.cause is OutcomeCause.TERMINATION else 'failed'}: {outcome.reason}")
         return outcome.code
 
     def _show(self, outcome: Outcome, state: str) -> None:
@@ -133,17 +124,17 @@ class Coordinator:
     def _go_on(self, now: float) -> Optional[Outcome]:
         """See to what is due; return the job's outcome once it is over."""
         while word := self._alarm.due(now):
-            self._save() if word == SAVE else self._stop(now)
+            self._save() if word is TerminationAction.SAVE else self._stop(now)
         for name in self._alarm.ended(now):
             self._on_ended(name, -signal.SIGTERM)
-        if self._policy.state == REGISTERING:
+        if self._policy.state is AttemptState.REGISTERING:
             return Outcome(0, "") if self._is_cleared(now) else None
-        for name, verb in self._alarm.orders(now, self._nodes, self._policy.state == TRAINING):
+        for name, verb in self._alarm.orders(now, self._nodes, self._policy.state is AttemptState.TRAINING):
             if name in self._connections:
                 self._send(self._connections[name], {"do": verb})
         self._carry_out(self._policy.tick(now))
         self._deliver(self._switchboard.tick(now))
-        if self._policy.state == RENEWING:
+        if self._policy.state is AttemptState.RENEWING:
             self._renew(now)
         slow = self._alarm.stragglers.report
         self._status.update(state=self._policy.state, restarts=self._policy.restarts, stragglers=slow)
@@ -171,11 +162,11 @@ class Coordinator:
         """Seconds until something is due."""
         look_at = time.monotonic() + (0.0 if self._server.has_lost else _LOOK_SECONDS)
         due = [look_at, self._switchboard.wakes_at, self._status.wakes_at, self._alarm.wakes_at]
-        if self._policy.state == REGISTERING:
+        if self._policy.state is AttemptState.REGISTERING:
             due.append((self._preflight or self._registration).wakes_at)
         else:
             due += [self._policy.wakes_at, self._alarm.orders_at]
-        if self._policy.state == RENEWING:
+        if self._policy.state is AttemptState.RENEWING:
             due.append(self._step.wakes_at or 0.0)
         return max(0.0, min(when for when in due if when is not None) - time.monotonic())
 
@@ -187,7 +178,7 @@ class Coordinator:
             elif kind == "started":
                 self._on_started(connection.name, int(message["pid"]))
             elif kind == "ended":
-                code, unasked = int(message["code"]), self._policy.state == TRAINING
+                code, unasked = int(message["code"]), self._policy.state is AttemptState.TRAINING
                 if not (unasked and self._alarm.suspects(connection.name, code, time.monotonic())):
                     self._on_ended(connection.name, code)
             elif kind == "ask":
@@ -304,7 +295,7 @@ class Coordinator:
             node = self._registration.reports[self._planned.index(connection.name)].node
             self._ask(self._preflight.lost(node, time.monotonic()))
             return
-        if self._policy.state == REGISTERING:
+        if self._policy.state is AttemptState.REGISTERING:
             raise RegistrationError(
                 f"{connection.name} left before the programs started: {reason}", "", "", [connection.name]
             )
@@ -333,7 +324,7 @@ class Coordinator:
 
     def _save(self) -> None:
         """Have all programs save that can."""
-        if self._policy.state == REGISTERING:  # agents wait for their places, and for nothing else
+        if self._policy.state is AttemptState.REGISTERING:  # agents wait for their places, and for nothing else
             return
         heeding = [name for name in self._connections if self._interruption.heeds_a_signal(name)]
         self._policy.save(heeding)
@@ -343,7 +334,7 @@ class Coordinator:
 
     def _stop(self, now: float) -> None:
         """End all programs: they have saved, or cannot."""
-        if self._policy.state in (REGISTERING, RENEWING):
+        if self._policy.state in (AttemptState.REGISTERING, AttemptState.RENEWING):
             raise StoppedError(self._interruption.reason, self._interruption.code)
         self._carry_out(self._policy.stop(self._interruption.code, self._interruption.reason, now))
 
@@ -353,11 +344,11 @@ class Coordinator:
         self._policy.notes.clear()
         kill_wait = 0.0 if self._interruption.at_once else self._settings.kill_wait
         code = env.INTERRUPTED if self._interruption.begun else 0
-        meet_at = self._meet_again() if any(action.verb == "start" for action in actions) else None
+        meet_at = self._meet_again() if any(action.verb is Verb.START for action in actions) else None
         for action in actions:
             if action.task in self._connections:
                 message = {"do": action.verb, "kill_wait": kill_wait, "code": code, "rendezvous": meet_at}
-                if action.verb == "start":
+                if action.verb is Verb.START:
                     message["restarts"] = self._starts[action.task]
                     self._starts[action.task] += 1
                 self._send(self._connections[action.task], message)
@@ -389,7 +380,9 @@ class Coordinator:
         self._say_leave()
         self._server.close_all()
         # a step that never became a job has tasks that nobody told to leave
-        self._step.end(time.monotonic(), told=self._policy.state != REGISTERING or self._preflight is not None)
+        self._step.end(
+            time.monotonic(), told=self._policy.state is not AttemptState.REGISTERING or self._preflight is not None
+        )
         self._step.wait()
 
     def _say_leave(self) -> None:

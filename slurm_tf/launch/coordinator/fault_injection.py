@@ -11,7 +11,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Set, Tuple
 
 from slurm_tf.errors import RunError
 from slurm_tf.launch.decide.termination import Termination
-from slurm_tf.run.attempts import PREEMPTION, TIMEOUT
+from slurm_tf.run.attempts import EndCause
 from slurm_tf.run.fault_request import KILL, KINDS, NODE_FAILURE
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.version import check_version
@@ -47,8 +47,8 @@ class FaultInjector:
         if words.get("attempt") != self._attempt or kind not in KINDS or task not in nodes:
             self._say(f"a rehearsal of {kind} of {task}, attempt {words.get('attempt')}, is not for this attempt")
             return []
-        if kind in (PREEMPTION, TIMEOUT):
-            self._interruption.rehearse(str(kind), now)
+        if kind in (EndCause.PREEMPTION, EndCause.TIMEOUT):
+            self._interruption.rehearse(EndCause(kind), now)
             return []
         tasks = [str(task)]
         if kind == NODE_FAILURE:

@@ -7,9 +7,9 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from slurm_tf import files
 from slurm_tf.launch.coordinator.fault_injection import FaultInjector
-from slurm_tf.launch.decide.hangs import TRAIN, HangDetector
+from slurm_tf.launch.decide.hangs import HangDetector, Phase
 from slurm_tf.launch.decide.stragglers import Stragglers
-from slurm_tf.launch.decide.termination import SAVE, Termination
+from slurm_tf.launch.decide.termination import Termination, TerminationAction
 from slurm_tf.launch.job_context import JobContext, attempt_id
 from slurm_tf.launch.nodes.exclusion import Exclusion
 from slurm_tf.run.attempts import AttemptRecorder
@@ -57,7 +57,7 @@ class SignalMonitor:
     def line(self, name: str, words: Dict[str, Any]) -> bool:
         """Take in what the program of `name` said; return whether that was all. It may say anything."""
         self.stragglers.line(name, words, time.monotonic())
-        if self._record and (words.get("phase") == TRAIN or "at" in words):
+        if self._record and (words.get("phase") == Phase.TRAIN or "at" in words):
             self._record.trains()
         if self._watchdog.line(name, words, time.monotonic()):
             return True
@@ -125,14 +125,14 @@ class SignalMonitor:
         self.stragglers.ended(name)
         self._suspects.pop(name, None)
 
-    def due(self, now: float) -> Optional[str]:
+    def due(self, now: float) -> Optional[TerminationAction]:
         """Return what is to be done now, as Termination.due does. It is asked all the time."""
         if now - self._looked > _ASLEEP_SECONDS:
             self._watchdog.slept(now - self._looked)
         self._looked = now
         self._ask(now)
         word = self.interruption.due(now)
-        if word == SAVE:
+        if word is TerminationAction.SAVE:
             self.exclusion.begin(insists=True)
         for note in self.interruption.notes:
             self._say(note)

@@ -14,12 +14,27 @@ known to go on hangs alone: its node may be at fault. Nobody waits for an evalua
 """
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from slurm_tf.run.settings import WatchSettings
 
-DUMP, KILL = "dump", "kill"
-COMPILE, TRAIN, EVALUATE = "compile", "train", "evaluate"
+
+class HangAction(str, Enum):
+    """What the agent of a hung program is to do: have it print its stacks, kill it."""
+
+    DUMP = "dump"
+    KILL = "kill"
+
+
+class Phase(str, Enum):
+    """What a program with slurm_tf.train is doing: its first step, training, an evaluation."""
+
+    COMPILE = "compile"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+
+
 # How long a program may take to print its stacks.
 _DUMP_SECONDS = 5.0
 # Tasks that wait for each other make their last progress within so long: it is told now and then
@@ -83,7 +98,7 @@ class HangDetector:
             program.since += seconds
             program.kill_at = None if program.kill_at is None else program.kill_at + seconds
 
-    def due(self, now: float) -> List[Tuple[str, str]]:
+    def due(self, now: float) -> List[Tuple[str, HangAction]]:
         """Return (task, DUMP or KILL) of those that are hung."""
         orders = []
         for name, program in self._programs.items():
@@ -96,10 +111,10 @@ class HangDetector:
                 last = "" if program.step is None else f", after step {program.step}"
                 self.notes.append(f"{name} makes no progress for {budget:.0f} s {what}{last}: it is killed")
                 if program.phase:
-                    orders.append((name, DUMP))
+                    orders.append((name, HangAction.DUMP))
             elif program.kill_at is not None and now >= program.kill_at:
                 program.kill_at = float("inf")
-                orders.append((name, KILL))
+                orders.append((name, HangAction.KILL))
                 self.alone += [name] if self._is_alone(name) else []
         return orders
 
@@ -133,7 +148,12 @@ class HangDetector:
     def _budget(self, phase: str) -> float:
         """Return the seconds that a program may take in `phase`, 0 for as long as it likes."""
         settings = self._settings
-        budgets = {"": settings.output, COMPILE: settings.compile, TRAIN: settings.step, EVALUATE: settings.evaluate}
+        budgets = {
+            "": settings.output,
+            Phase.COMPILE: settings.compile,
+            Phase.TRAIN: settings.step,
+            Phase.EVALUATE: settings.evaluate,
+        }
         return budgets.get(phase, 0.0)
 
 

@@ -1,10 +1,17 @@
 """Whether a coordinator still answers, which the kernel of its node does not tell of one that is stopped. No I/O."""
 
+from enum import Enum
 from typing import Optional
 
-ASK, LOST = "ask", "lost"
 # So many questions in a row without an answer.
 _ASKED = 4
+
+
+class HeartbeatAction(Enum):
+    """What is to be done: ask the other side for an answer, or take it for gone."""
+
+    ASK = "ask"
+    GIVE_UP = "give up"
 
 
 class Heartbeat:
@@ -22,8 +29,8 @@ class Heartbeat:
         self._unanswered = 0
         self.wakes_at = now + self._pause if self._pause else None
 
-    def due(self, now: float) -> Optional[str]:
-        """Return ASK if the other side is to be asked for a word, LOST if it was, in vain.
+    def due(self, now: float) -> Optional[HeartbeatAction]:
+        """Return ASK if the other side is to be asked for an answer, GIVE_UP if it was, in vain.
 
         Who was stopped itself, by `scontrol suspend` for one, counts that time once.
         """
@@ -31,7 +38,7 @@ class Heartbeat:
             return None
         if self._unanswered == _ASKED:
             self.wakes_at = None
-            return LOST
+            return HeartbeatAction.GIVE_UP
         self._unanswered += 1
         self.wakes_at = now + self._pause
-        return ASK
+        return HeartbeatAction.ASK

@@ -19,20 +19,52 @@ one whose budget is spent; but srun ends the steps of the last column with their
 
 import signal
 from dataclasses import dataclass
+from enum import Enum
 from typing import Dict, List, Optional, Sequence
 
 from slurm_tf.run.settings import LaunchSettings
 
-# States of a task.
-RUNNING, ENDED, LOST = "running", "ended", "lost"
 
-# States of the job. While REGISTERING, at first and in each new step, tasks have no places yet; while RENEWING none is
-# left, and the step is to end. While SAVING an interruption is on: whoever ends now is not started again.
-REGISTERING, TRAINING, RESTARTING, RENEWING = "registering", "training", "restarting", "renewing"
-SAVING, FINISHING, ENDING = "saving", "finishing", "ending"
+class TaskState(str, Enum):
+    """State of a task's program: it runs, it has ended, or its agent is gone."""
 
-# Why a job ends, where that is no program's doing; the other one is LOST.
-INTERRUPTED = "interrupted"
+    RUNNING = "running"
+    ENDED = "ended"
+    LOST = "lost"
+
+
+class AttemptState(str, Enum):
+    """State of the attempt that this job is.
+
+    REGISTERING: at first and in each new step, until all tasks have registered. TRAINING: the programs run. RESTARTING:
+    all are ended, to be started again. RENEWING: none is left, and the step is to end before a new one is started.
+    SAVING: a termination is under way, and a task that ends now is not started again. FINISHING: the lead is done, and
+    stragglers are not. ENDING: the outcome is known, and what still runs is ended.
+    """
+
+    REGISTERING = "registering"
+    TRAINING = "training"
+    RESTARTING = "restarting"
+    RENEWING = "renewing"
+    SAVING = "saving"
+    FINISHING = "finishing"
+    ENDING = "ending"
+
+
+class OutcomeCause(str, Enum):
+    """Why a job ends: by its programs' doing, by a signal (launch/decide/termination.py), by the loss of a task."""
+
+    PROGRAM = "program"
+    TERMINATION = "termination"
+    TASK_LOST = "task lost"
+
+
+class Verb(str, Enum):
+    """What the agent of a task is to do with its program."""
+
+    START = "start"
+    END = "end"
+
 
 # Workers do not need each other: jobspec/plan.py has srun let their step go on without one.
 INDEPENDENT_WORKERS = ("ps", "between_graph")
@@ -43,19 +75,19 @@ _NEW_STEP = "a new step is started"
 
 @dataclass(frozen=True)
 class Action:
-    """`verb` is "start" or "end"; of one task, by name."""
+    """What is to be done with one task, which is given by name."""
 
-    verb: str
+    verb: Verb
     task: str
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the job ends: its exit code, and the reason in words ("" for a good end); `cause`: INTERRUPTED or LOST."""
+    """How the job ends: its exit code, and the reason in words, "" for a good end."""
 
     code: int
     reason: str
-    cause: str = ""
+    cause: OutcomeCause = OutcomeCause.PROGRAM
 
 
 def exit_code(code: int) -> int:
@@ -76,7 +108,7 @@ class RestartPolicy:
     """The life of one job: feed it every end of a task; carry out the actions that it returns."""
 
     def __init__(self, settings: LaunchSettings) -> None:
-        self.state = REGISTERING
+        self.state = AttemptState.REGISTERING
         self.outcome: Optional[Outcome] = None
         self.restarts = 0
         self.notes: List[str] = []
@@ -88,12 +120,12 @@ class RestartPolicy:
         self._independent = settings.strategy in INDEPENDENT_WORKERS
         self._workers_serve = settings.strategy == "ps"
         self._role = {f"{role}:{index}": role for role, index in settings.tasks}
-        self._tasks = dict.fromkeys(self._role, RUNNING)
+        self._tasks = dict.fromkeys(self._role, TaskState.RUNNING)
         self._lead = "chief:0" if "chief:0" in self._role else "worker:0"
         self._hosts: Dict[str, str] = {}
         self._save_at_signal: Sequence[str] = ()
         # the state before SAVING
-        self._before = TRAINING
+        self._before = AttemptState.TRAINING
         self._stragglers_until: Optional[float] = None
         self._gone_at: Dict[str, float] = {}
 
@@ -104,40 +136,40 @@ class RestartPolicy:
 
     def renewed(self) -> None:
         """Take in that a new step has been started."""
-        self.state, self.step_is_lost = REGISTERING, False
+        self.state, self.step_is_lost = AttemptState.REGISTERING, False
 
     def ended(self, name: str, code: Optional[int], now: float) -> List[Action]:
         """Take in that task `name` ended with `code`, negative for a signal, None if its agent is gone."""
-        if self._tasks[name] != RUNNING:
-            self._tasks[name] = LOST if code is None else self._tasks[name]
+        if self._tasks[name] != TaskState.RUNNING:
+            self._tasks[name] = TaskState.LOST if code is None else self._tasks[name]
             return []
-        self._tasks[name] = LOST if code is None else ENDED
+        self._tasks[name] = TaskState.LOST if code is None else TaskState.ENDED
         self._gone_at.pop(name, None)
-        if self.state == TRAINING:
+        if self.state == AttemptState.TRAINING:
             return self._ended_in_training(name, code, now)
-        if self.state == FINISHING:
+        if self.state == AttemptState.FINISHING:
             return self._ended_after_lead(name, code, now)
-        if self.state == RESTARTING:
+        if self.state == AttemptState.RESTARTING:
             return self._ended_in_restart(name, code)
-        if self.state == SAVING and name == self._lead and code == 0 and name not in self._save_at_signal:
+        if self.state == AttemptState.SAVING and name == self._lead and code == 0 and name not in self._save_at_signal:
             return self._lead_is_done(now)
         return []
 
     def save(self, at_signal: Sequence[str]) -> None:
         """Take in that the programs save, to be ended then; the end of those that do `at_signal` is no good one."""
-        if self.state in (TRAINING, RESTARTING):
-            self._before, self.state, self._save_at_signal = self.state, SAVING, at_signal
+        if self.state in (AttemptState.TRAINING, AttemptState.RESTARTING):
+            self._before, self.state, self._save_at_signal = self.state, AttemptState.SAVING, at_signal
 
     def resume(self) -> None:
         """Take in that nothing was to be saved."""
-        if self.state == SAVING:
+        if self.state == AttemptState.SAVING:
             self.state = self._before
 
-    def stop(self, code: int, reason: str, now: float, cause: str = INTERRUPTED) -> List[Action]:
+    def stop(self, code: int, reason: str, now: float, cause: OutcomeCause = OutcomeCause.TERMINATION) -> List[Action]:
         """End the job now, for a reason from outside."""
         if self.outcome is None:
             self.outcome = Outcome(code, reason, cause)
-        self.state = ENDING
+        self.state = AttemptState.ENDING
         return self._end(self._running(), now)
 
     def tick(self, now: float) -> List[Action]:
@@ -174,8 +206,8 @@ class RestartPolicy:
         if name == self._lead or role in ("chief", "ps") or not alone:
             return self._fail(name, code, now)
         if code is not None and self._spend(name, code, f"{name} is started again in place"):
-            self._tasks[name] = RUNNING
-            return [Action("start", name)]
+            self._tasks[name] = TaskState.RUNNING
+            return [Action(Verb.START, name)]
         others = [other for other in self._running() if self._role[other] == role]
         if role == "worker" and not others:
             return self._fail(name, code, now)
@@ -183,7 +215,7 @@ class RestartPolicy:
         return []
 
     def _lead_is_done(self, now: float) -> List[Action]:
-        self.state, self.outcome = FINISHING, Outcome(0, "")
+        self.state, self.outcome = AttemptState.FINISHING, Outcome(0, "")
         serving = [name for name in self._running() if self._only_serves(name)]
         if len(serving) == len(self._running()):
             return self._end(serving, now)
@@ -201,12 +233,12 @@ class RestartPolicy:
         return []
 
     def _fail(self, name: str, code: Optional[int], now: float) -> List[Action]:
-        self.step_is_lost = self._settings.horovod == "mpi" or LOST in self._tasks.values()
+        self.step_is_lost = self._settings.horovod == "mpi" or TaskState.LOST in self._tasks.values()
         how = _NEW_STEP if self.step_is_lost else "all tasks are started again in place"
         if self._spend(name, code, how):
-            self.state = RESTARTING
+            self.state = AttemptState.RESTARTING
             return self._end(self._running(), now) if self._running() else self._start_all_again()
-        cause = LOST if code is None else ""
+        cause = OutcomeCause.TASK_LOST if code is None else OutcomeCause.PROGRAM
         return self.stop(exit_code(code or 1), f"{self._where(name)} {describe(code)}", now, cause)
 
     def _ended_in_restart(self, name: str, code: Optional[int]) -> List[Action]:
@@ -229,20 +261,20 @@ class RestartPolicy:
 
     def _start_all_again(self) -> List[Action]:
         if self.step_is_lost:
-            self.state = RENEWING
+            self.state = AttemptState.RENEWING
             return []
         return self._start_all()
 
     def _start_all(self) -> List[Action]:
-        self.state = TRAINING
-        self._tasks = dict.fromkeys(self._tasks, RUNNING)
-        return [Action("start", name) for name in self._tasks]
+        self.state = AttemptState.TRAINING
+        self._tasks = dict.fromkeys(self._tasks, TaskState.RUNNING)
+        return [Action(Verb.START, name) for name in self._tasks]
 
     def _only_serves(self, name: str) -> bool:
         return self._role[name] == "ps" or (self._workers_serve and self._role[name] == "worker")
 
     def _running(self) -> List[str]:
-        return [name for name, state in self._tasks.items() if state == RUNNING]
+        return [name for name, state in self._tasks.items() if state == TaskState.RUNNING]
 
     def _where(self, name: str) -> str:
         return f"{name} on {self._hosts[name]}"
@@ -251,4 +283,4 @@ class RestartPolicy:
         for name in names:
             # said twice, it is counted from the first time
             self._gone_at.setdefault(name, now + self._settings.kill_wait + _PATIENCE_SECONDS)
-        return [Action("end", name) for name in names]
+        return [Action(Verb.END, name) for name in names]

@@ -13,7 +13,7 @@ In each case `retry.fruitless` attempts in a row without a new checkpoint end th
 from dataclasses import dataclass, replace
 from typing import Set
 
-from slurm_tf.run.attempts import FAILURE, RETRY, AttemptRecorder, check
+from slurm_tf.run.attempts import AttemptRecorder, EndCause, check
 from slurm_tf.run.settings import RetrySettings
 
 _LONGEST_WAIT = 3600.0
@@ -21,9 +21,9 @@ _LONGEST_WAIT = 3600.0
 
 @dataclass(frozen=True)
 class Retry:
-    """`meaning`: of run/attempts.py, "" if the run does not go on; `wait`: seconds until it does."""
+    """`cause`: why the run goes on, NONE if it does not; `wait`: seconds until it does."""
 
-    meaning: str = ""
+    cause: EndCause = EndCause.NONE
     wait: float = 0.0
 
 
@@ -33,13 +33,13 @@ def decide(settings: RetrySettings, code: int, lost: bool, record: AttemptRecord
     `jobs`: this job and those that it follows. Raises ProgressError.
     """
     former = [each for each in record.former if each.job in jobs]
-    failures = sum(each.meaning == FAILURE for each in former)
-    meaning = RETRY if lost or code in settings.retryable else FAILURE
-    if meaning == FAILURE and code in settings.permanent:
+    failures = sum(each.cause is EndCause.FAILURE for each in former)
+    cause = EndCause.RETRY if lost or code in settings.retryable else EndCause.FAILURE
+    if cause is EndCause.FAILURE and code in settings.permanent:
         return Retry()
-    if meaning == FAILURE and not (record.has_new_checkpoint and failures < settings.unknown):
+    if cause is EndCause.FAILURE and not (record.has_new_checkpoint and failures < settings.unknown):
         return Retry()
-    own = replace(record.own, meaning=meaning, ended=record.own.started, reason=f"exit code {code}")
+    own = replace(record.own, cause=cause, ended=record.own.started, reason=f"exit code {code}")
     check([*record.former, own], jobs, settings.fruitless)
-    retries = sum(each.meaning in (RETRY, FAILURE) for each in former)
-    return Retry(meaning, min(settings.wait * 2**retries, _LONGEST_WAIT))
+    retries = sum(each.cause in (EndCause.RETRY, EndCause.FAILURE) for each in former)
+    return Retry(cause, min(settings.wait * 2**retries, _LONGEST_WAIT))

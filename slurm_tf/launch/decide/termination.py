@@ -1,6 +1,6 @@
 """What a signal means, and when the programs have done what they can about it. No I/O; the time comes from outside.
 
-| what is seen                                                     | meaning    | after it               |
+| what is seen                                                     | cause      | after it               |
 |------------------------------------------------------------------|------------|------------------------|
 | SIGINT, the run's `cancelled` marker, any signal without Slurm   | cancel     | the end                |
 | squeue tells a PreemptTime                                       | preemption | another attempt        |
@@ -14,16 +14,14 @@ reaches the coordinator while it waits for a preemption or a time limit is eithe
 
 import signal
 from dataclasses import dataclass
+from enum import Enum
 from typing import Dict, List, Optional
 
 from slurm_tf.launch.decide.restarts import INDEPENDENT_WORKERS
 from slurm_tf.run import env
-from slurm_tf.run.attempts import CANCEL, GOES_ON, PREEMPTION, TIMEOUT, UNKNOWN
+from slurm_tf.run.attempts import EndCause
 from slurm_tf.run.settings import LaunchSettings
 from slurm_tf.slurm.in_job import JobStatus
-
-# What is to be done: have the programs save; end them.
-SAVE, LEAVE = "save", "leave"
 
 # Slurm ends a job at its limit or up to so many seconds before what squeue said.
 AT_THE_LIMIT = 5.0
@@ -39,6 +37,13 @@ _STEP_SECONDS = 2.0
 _SHORTEST_SAVE = 10.0
 # Tasks of these roles save nothing at a signal.
 _SERVING = ("ps", "evaluator")
+
+
+class TerminationAction(Enum):
+    """What is to be done at a termination: have the programs save, then end them."""
+
+    SAVE = "save"
+    END = "end"
 
 
 @dataclass
@@ -63,7 +68,7 @@ class Termination:
 
     def __init__(self, settings: LaunchSettings) -> None:
         name, self._warning_seconds = settings.warning
-        self.meaning: Optional[str] = None
+        self.cause = EndCause.NONE
         self.asks = False
         self.notes: List[str] = []
         # whether there was a program that could
@@ -93,7 +98,7 @@ class Termination:
             self._programs[name].listens, self._programs[name].writes = True, writes
         if writes and self._warned and not self.begun:
             self._begin(self._warning or 0, "the job", now)
-            self._decide(TIMEOUT, now)
+            self._decide(EndCause.TIMEOUT, now)
             self.asks = True
 
     def saved(self, name: str, error: Optional[str]) -> None:
@@ -122,14 +127,14 @@ class Termination:
     def signal(self, number: int, who: str, direct: bool, now: float, cancelled: bool = False) -> None:
         """Take in that `who` got signal `number`; `direct`: the coordinator; `cancelled`: the run has the marker."""
         self._keyboard += direct and number == signal.SIGINT
-        if self.meaning in (CANCEL, UNKNOWN):
+        if self.cause in (EndCause.CANCEL, EndCause.UNKNOWN):
             return
         if cancelled or number == signal.SIGINT or self._settings.local:
             self._begin(number, who, now)
-            self._decide(CANCEL, now)
+            self._decide(EndCause.CANCEL, now)
         elif number == self._warning and number != signal.SIGTERM:
             self._warn(number, who, now)
-        elif self.meaning is None:
+        elif self.cause is EndCause.NONE:
             self._direct = self._direct or direct
             self.asks = self.asks or not self.begun
             self._begin(number, who, now)
@@ -138,40 +143,40 @@ class Termination:
                 self._over = True
             else:
                 self._begin(number, who, now)
-                self._decide(CANCEL, now)
+                self._decide(EndCause.CANCEL, now)
 
     def learn(self, standing: JobStatus, left: Optional[float], now: float) -> None:
         """Take in squeue's answer; `left`: seconds until the job ends, as it says."""
         if left is not None:
             self.ends_at = now + left
-        if self.meaning in GOES_ON:
+        if self.cause.is_interruption:
             self._set_until(now)
-        elif self.meaning is None and self.begun:
+        elif self.cause is EndCause.NONE and self.begun:
             if standing.preempted:
-                self._decide(PREEMPTION, now)
+                self._decide(EndCause.PREEMPTION, now)
             elif not standing.is_known:
                 self.notes.append(f"squeue does not say why: {standing.problem}")
-                self._decide(UNKNOWN, now)
+                self._decide(EndCause.UNKNOWN, now)
             elif left is not None and self._is_limit(standing, left):
-                self._decide(TIMEOUT, now)
+                self._decide(EndCause.TIMEOUT, now)
             elif self._direct:
-                self._decide(CANCEL, now)
+                self._decide(EndCause.CANCEL, now)
             else:
                 self._decide_at = now + _STEP_SECONDS
 
-    def rehearse(self, meaning: str, now: float) -> None:
-        """Take in that an interruption of that meaning is rehearsed: all is done that is done at a real one."""
+    def rehearse(self, cause: EndCause, now: float) -> None:
+        """Take in that an interruption of that cause is rehearsed: all is done that is done at a real one."""
         if not self.begun:
             self._number, self._reason = signal.SIGTERM, "a rehearsal"
             self._until = now + _SAVE_SECONDS
-            self._decide(meaning, now)
+            self._decide(cause, now)
 
     def withdraw(self) -> bool:
         """Take in that an agent is lost: return whether that explains the signals, which then were no interruption.
 
         Never where srun lets a step go on without it: programs that were told to save would not be started again.
         """
-        if not self.begun or self.meaning is not None or self._direct:
+        if not self.begun or self.cause is not EndCause.NONE or self._direct:
             return False
         if self._settings.strategy in INDEPENDENT_WORKERS:
             return False
@@ -189,32 +194,32 @@ class Termination:
     @property
     def code(self) -> int:
         """The job's exit code."""
-        return env.INTERRUPTED if self.meaning in GOES_ON else 128 + self._number
+        return env.INTERRUPTED if self.cause.is_interruption else 128 + self._number
 
     @property
     def reason(self) -> str:
         """What happened, in words, as far as it is known."""
-        return f"{self.meaning}: {self._reason}" if self.meaning else self._reason
+        return f"{self.cause.value}: {self._reason}" if self.cause is not EndCause.NONE else self._reason
 
     @property
     def at_once(self) -> bool:
         """Whether nobody wants to wait: a second SIGINT."""
         return self._keyboard > 1
 
-    def due(self, now: float) -> Optional[str]:
-        """Return what is to be done now, each once: SAVE, then LEAVE; that again for who cannot wait."""
+    def due(self, now: float) -> Optional[TerminationAction]:
+        """Return what is to be done now, each once: SAVE, then END; that again for who cannot wait."""
         if self._decide_at is not None and now >= self._decide_at:
-            self._decide(CANCEL, now)
+            self._decide(EndCause.CANCEL, now)
         if self.begun and not self._told:
             self._told = True
             self.can_save = any(each.listens or each.saves_by_itself for each in self._programs.values())
-            return SAVE
+            return TerminationAction.SAVE
         if self._told and not self._left and self._may_leave(now):
             self._left = True
-            return LEAVE
+            return TerminationAction.END
         if self._left and self.at_once and not self._hurried:
             self._hurried = True
-            return LEAVE
+            return TerminationAction.END
         return None
 
     @property
@@ -222,10 +227,10 @@ class Termination:
         """When `due` has something new to say."""
         if self._decide_at is not None:
             return self._decide_at
-        return self._until if self._told and not self._left and self.meaning else None
+        return self._until if self._told and not self._left and self.cause is not EndCause.NONE else None
 
     def _may_leave(self, now: float) -> bool:
-        if self.meaning is None:
+        if self.cause is EndCause.NONE:
             return False
         awaited = [name for name, program in self._programs.items() if program.is_awaited]
         if awaited and now >= self._until and not self._over:
@@ -238,7 +243,7 @@ class Termination:
         self._warned = True
         if any(program.is_awaited for program in self._programs.values()):
             self._begin(number, who, now)
-            self._decide(TIMEOUT, now)
+            self._decide(EndCause.TIMEOUT, now)
             self.asks = True
         else:
             self.notes.append(f"{who} got {signal.Signals(number).name}: no program says that it can save, all go on")
@@ -251,14 +256,14 @@ class Termination:
         self._number, self._reason = number, f"{who} got {signal.Signals(number).name}"
         self._until = self._until or now + _SAVE_SECONDS
 
-    def _decide(self, meaning: str, now: float) -> None:
-        self.meaning, self._decide_at = meaning, None
+    def _decide(self, cause: EndCause, now: float) -> None:
+        self.cause, self._decide_at = cause, None
         self.notes.append(self.reason)
         self._set_until(now)
 
     def _set_until(self, now: float) -> None:
         """Let the save have the time that is left, but for what comes after it."""
-        if self.meaning in GOES_ON and self.ends_at is not None:
+        if self.cause.is_interruption and self.ends_at is not None:
             left = max(self.ends_at - now, 0.0)
             margin = self._settings.kill_wait + _MARGIN_SECONDS
             self._until = now + max(left - margin, left * 0.75, _SHORTEST_SAVE)

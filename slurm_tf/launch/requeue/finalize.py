@@ -7,14 +7,14 @@ from typing import Callable, Optional
 
 from slurm_tf.errors import ProgressError, RunError
 from slurm_tf.launch.decide import retry
-from slurm_tf.launch.decide.restarts import INTERRUPTED, LOST, Outcome
+from slurm_tf.launch.decide.restarts import Outcome, OutcomeCause
 from slurm_tf.launch.decide.termination import AT_THE_LIMIT, Termination
 from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.nodes.exclusion import Exclusion
 from slurm_tf.launch.requeue import continuation
 from slurm_tf.launch.transport.signal_pipe import SignalPipe
 from slurm_tf.run import attempts, env, lease
-from slurm_tf.run.attempts import CANCEL, PREEMPTION, UNKNOWN, AttemptRecorder
+from slurm_tf.run.attempts import AttemptRecorder, EndCause
 from slurm_tf.run.settings import LaunchSettings
 
 # How long Slurm may take to end a job that is put back into the queue, or that it preempts.
@@ -49,13 +49,13 @@ class Finalizer:
             next_one, outcome = retry.Retry(), Outcome(error.exit_code, str(error))
         except (RunError, OSError) as error:
             next_one, outcome = retry.Retry(), replace(outcome, reason=f"{outcome.reason}; {error}")
-        cancelled = interruption.meaning == CANCEL or self._place.is_cancelled
-        meaning = next_one.meaning or (CANCEL if cancelled else "")
-        self._record.ended(meaning, outcome.code, outcome.reason)
-        if meaning == UNKNOWN:
+        cancelled = interruption.cause is EndCause.CANCEL or self._place.is_cancelled
+        cause = EndCause.CANCEL if cancelled and not next_one.cause.goes_on else next_one.cause
+        self._record.ended(cause, outcome.code, outcome.reason)
+        if cause is EndCause.UNKNOWN:
             show(outcome, "waits for Slurm")
             self._wait_for_the_end()
-        elif next_one.meaning:
+        elif next_one.cause.goes_on:
             return self._go_on(outcome, interruption, show, next_one.wait)
         elif outcome.code:
             self._exclusion.finish(_LOOK_SECONDS, goes_on=False)
@@ -68,23 +68,25 @@ class Finalizer:
             return retry.Retry()
         # cut off for a while, this may be a former incarnation of a job that runs again: not to be put back by us
         lease.check(self._place.folder, self._record.own.id)
-        if interruption.meaning == CANCEL or (interruption.begun and interruption.meaning is None):
+        if interruption.cause is EndCause.CANCEL or (interruption.begun and interruption.cause is EndCause.NONE):
             return retry.Retry()
         jobs = set(self._place.line)
-        if outcome.cause != INTERRUPTED:
-            return retry.decide(settings.retry, outcome.code, outcome.cause == LOST, self._record, jobs)
-        meaning = interruption.meaning or ""
-        if meaning not in (PREEMPTION, UNKNOWN) and not (interruption.can_save or self._record.speaks):
+        if outcome.cause is not OutcomeCause.TERMINATION:
+            return retry.decide(
+                settings.retry, outcome.code, outcome.cause is OutcomeCause.TASK_LOST, self._record, jobs
+            )
+        cause = interruption.cause
+        if cause not in (EndCause.PREEMPTION, EndCause.UNKNOWN) and not (interruption.can_save or self._record.speaks):
             return retry.Retry()
-        own = replace(self._record.own, meaning=meaning, ended=time.time(), reason=outcome.reason)
+        own = replace(self._record.own, cause=cause, ended=time.time(), reason=outcome.reason)
         attempts.check([*self._record.former, own], jobs, settings.retry.fruitless)
-        return retry.Retry(meaning)
+        return retry.Retry(cause)
 
     def _go_on(self, outcome: Outcome, interruption: Termination, show: Show, wait: float) -> Outcome:
         is_stopped = _Stopped(self._signals, interruption.ends_at)
         nodes = self._exclusion
         nodes.begin()
-        if outcome.cause != INTERRUPTED:  # else every second may count
+        if outcome.cause is not OutcomeCause.TERMINATION:  # else every second may count
             nodes.finish(_LOOK_SECONDS)
         try:
             after = continuation.arrange(self._place, interruption.ends_at, wait, is_stopped, lambda: nodes.nodes)
@@ -101,8 +103,8 @@ class Finalizer:
                 self._wait_for_the_end()
             return Outcome(env.INTERRUPTED, "")
         if is_stopped():
-            self._record.ended(CANCEL, outcome.code, reason)
-        elif outcome.cause == INTERRUPTED:
+            self._record.ended(EndCause.CANCEL, outcome.code, reason)
+        elif outcome.cause is OutcomeCause.TERMINATION:
             # Slurm may put the job back by itself, unless its script ends first
             show(replace(outcome, reason=reason), "waits for Slurm")
             self._wait_for_the_end()

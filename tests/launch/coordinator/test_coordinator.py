@@ -16,7 +16,7 @@ import pytest
 
 from slurm_tf.launch.coordinator import coordinator
 from slurm_tf.launch.coordinator.coordinator import Coordinator
-from slurm_tf.launch.decide.restarts import INTERRUPTED, Outcome
+from slurm_tf.launch.decide.restarts import Outcome, OutcomeCause
 from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.transport import connections
 from slurm_tf.launch.transport.connections import Client
@@ -38,7 +38,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Coordinator:
 
 
 def over_by(monkeypatch: pytest.MonkeyPatch, conclude: Callable[..., Outcome]) -> None:
-    monkeypatch.setattr(Coordinator, "_work", lambda _: Outcome(75, "preemption", INTERRUPTED))
+    monkeypatch.setattr(Coordinator, "_work", lambda _: Outcome(75, "preemption", OutcomeCause.TERMINATION))
     monkeypatch.setattr(coordinator, "Finalizer", lambda *_: SimpleNamespace(conclude=conclude))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from slurm_tf.launch.decide.hangs import DUMP, KILL, HangDetector
+from slurm_tf.launch.decide.hangs import HangAction, HangDetector
 from slurm_tf.run.settings import RoleSettings, WatchSettings
 from tests.launch.conftest import StartJob
 
@@ -24,10 +24,10 @@ def test_each_phase_has_its_own_budget(phase: str, limit: float) -> None:
     assert watchdog.line("worker:0", {"phase": phase, "step": 3}, 50)
     assert watchdog.wakes_at == 50 + limit
     assert watchdog.due(50 + limit - 1) == []
-    assert watchdog.due(50 + limit) == [("worker:0", DUMP)]
+    assert watchdog.due(50 + limit) == [("worker:0", HangAction.DUMP)]
     assert watchdog.notes == [f"worker:0 makes no progress for {limit} s in phase {phase}: it is killed"]
     assert watchdog.due(50 + limit + 4) == []
-    assert watchdog.due(50 + limit + 5) == [("worker:0", KILL)]
+    assert watchdog.due(50 + limit + 5) == [("worker:0", HangAction.KILL)]
     # once
     assert watchdog.due(10_000) == []
     assert watchdog.wakes_at is None
@@ -39,7 +39,7 @@ def test_a_step_is_progress_and_the_end_of_training_is_not_watched() -> None:
     for now in range(5, 50, 5):
         assert watchdog.line("worker:0", {"at": now}, now)
         assert watchdog.due(now + 4) == []
-    assert watchdog.due(55) == [("worker:0", DUMP)]
+    assert watchdog.due(55) == [("worker:0", HangAction.DUMP)]
     assert "after step 45" in watchdog.notes[0]
     watchdog = watch()
     watchdog.line("worker:0", {"phase": "done"}, 0)
@@ -52,10 +52,10 @@ def test_a_job_that_was_suspended_is_not_hung() -> None:
     watchdog.line("worker:0", {"phase": "train"}, 5)
     watchdog.slept(3600)
     assert watchdog.due(3600 + 14) == []
-    assert watchdog.due(3600 + 15) == [("worker:0", DUMP)]
+    assert watchdog.due(3600 + 15) == [("worker:0", HangAction.DUMP)]
     watchdog.slept(100)
     assert watchdog.due(3600 + 20) == []
-    assert watchdog.due(3700 + 20) == [("worker:0", KILL)]
+    assert watchdog.due(3700 + 20) == [("worker:0", HangAction.KILL)]
 
 
 @pytest.mark.parametrize("words", [{"progress": {}}, {"at": "x"}, {"phase": 1}, {"saved": {}}, {}])
@@ -73,12 +73,12 @@ def test_who_says_nothing_is_watched_by_its_output_alone_where_that_is_asked_for
     # its stacks are not asked for: the signal would end it
     assert watchdog.due(19) == []
     assert watchdog.notes == ["worker:0 makes no progress for 10 s and has printed and saved nothing: it is killed"]
-    assert watchdog.due(24) == [("worker:0", KILL)]
+    assert watchdog.due(24) == [("worker:0", HangAction.KILL)]
     # who has spoken is watched by its words
     watchdog = watch(WatchSettings(output=10, step=100))
     watchdog.line("worker:0", {"phase": "train"}, 0)
     watchdog.line("worker:0", {"output": True}, 50)
-    assert watchdog.due(100) == [("worker:0", DUMP)]
+    assert watchdog.due(100) == [("worker:0", HangAction.DUMP)]
 
 
 def test_who_says_nothing_makes_progress_where_checkpoints_change() -> None:
@@ -106,7 +106,11 @@ def test_who_says_nothing_makes_progress_where_checkpoints_change() -> None:
     newest[0] = 9
     watchdog.line("worker:2", {"at": 1}, 31)
     # who was said to hang does, and who speaks is watched by its words
-    assert watchdog.due(131) == [("worker:0", KILL), ("worker:1", KILL), ("worker:2", DUMP)]
+    assert watchdog.due(131) == [
+        ("worker:0", HangAction.KILL),
+        ("worker:1", HangAction.KILL),
+        ("worker:2", HangAction.DUMP),
+    ]
 
 
 def killed(watchdog: HangDetector, now: float) -> list[str]:

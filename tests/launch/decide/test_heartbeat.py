@@ -1,9 +1,11 @@
 """Whether the other side still answers, by questions in vain."""
 
-from slurm_tf.launch.decide.heartbeat import ASK, LOST, Heartbeat
+from slurm_tf.launch.decide.heartbeat import Heartbeat, HeartbeatAction
+
+ASK, GIVE_UP = HeartbeatAction.ASK, HeartbeatAction.GIVE_UP
 
 
-def asked(pulse: Heartbeat, now: float) -> str | None:
+def asked(pulse: Heartbeat, now: float) -> HeartbeatAction | None:
     assert pulse.wakes_at is not None
     assert pulse.due(pulse.wakes_at - 0.01) is None
     return pulse.due(max(now, pulse.wakes_at))
@@ -11,14 +13,14 @@ def asked(pulse: Heartbeat, now: float) -> str | None:
 
 def test_four_questions_in_vain_are_the_end() -> None:
     pulse = Heartbeat(10.0, 0.0)
-    assert [asked(pulse, 0.0) for _ in range(5)] == [ASK] * 4 + [LOST]
+    assert [asked(pulse, 0.0) for _ in range(5)] == [ASK] * 4 + [GIVE_UP]
     assert pulse.wakes_at is None
     assert pulse.due(1000.0) is None
 
 
 def test_the_silence_ends_when_it_says() -> None:
     pulse = Heartbeat(10.0, 5.0)
-    while pulse.due(pulse.wakes_at or 0.0) != LOST:
+    while pulse.due(pulse.wakes_at or 0.0) != GIVE_UP:
         last = pulse.wakes_at
     assert last == 15.0
 

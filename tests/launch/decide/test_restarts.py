@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_tf.launch.decide.restarts import (
-    INTERRUPTED,
-    RENEWING,
-    SAVING,
     Action,
+    AttemptState,
     Outcome,
+    OutcomeCause,
     RestartPolicy,
+    Verb,
     describe,
     exit_code,
 )
@@ -53,12 +53,12 @@ def settings(name: str, max_restarts: int, controller: str = "gloo") -> LaunchSe
 
 
 def ends(actions: list[Action]) -> set[str]:
-    assert all(action.verb == "end" for action in actions)
+    assert all(action.verb is Verb.END for action in actions)
     return {action.task for action in actions}
 
 
 def starts(actions: list[Action]) -> set[str]:
-    assert all(action.verb == "start" for action in actions)
+    assert all(action.verb is Verb.START for action in actions)
     return {action.task for action in actions}
 
 
@@ -185,11 +185,11 @@ def test_a_lost_task_within_the_budget_takes_a_new_step(name: str) -> None:
     assert job.notes == [f"{LOST}; a new step is started (restart 1 of 2)"]
     assert job.step_is_lost
     assert job.ended("worker:0", -15, 2.0) == []
-    assert job.state == "restarting"
+    assert job.state.value == "restarting"
     assert job.ended("worker:2", None, 3.0) == []
-    assert job.state == RENEWING
+    assert job.state == AttemptState.RENEWING
     job.renewed()
-    assert job.state == "registering"
+    assert job.state.value == "registering"
     assert not job.step_is_lost
     # the tasks may be elsewhere now
     assert starts(job.begin({**hosts(name), "worker:1": "n7"})) == all_of(name)
@@ -213,7 +213,7 @@ def test_over_mpi_every_start_again_takes_a_new_step() -> None:
     job.ended("worker:0", None, 1.0)
     job.ended("worker:2", None, 1.0)
     assert job.notes == [f"{killed}; a new step is started (restart 1 of 1)"]
-    assert job.state == RENEWING
+    assert job.state == AttemptState.RENEWING
     job.renewed()
     assert starts(job.begin(hosts("horovod"))) == all_of("horovod")
     job.ended("worker:1", -9, 2.0)
@@ -227,13 +227,13 @@ def test_over_mpi_every_start_again_takes_a_new_step() -> None:
 def test_who_would_start_again_alone_is_not_worth_a_new_step() -> None:
     job = policy("ps", max_restarts=5)
     assert job.ended("worker:1", None, 1.0) == job.ended("evaluator:0", None, 1.0) == []
-    assert (job.state, job.restarts) == ("training", 0)
+    assert (job.state.value, job.restarts) == ("training", 0)
     assert all("training goes on without it" in note for note in job.notes)
     # but the last worker is, and brings all back
     assert ends(job.ended("worker:0", None, 2.0)) == {"chief:0", "ps:0"}
     job.ended("chief:0", -15, 3.0)
     job.ended("ps:0", -15, 3.0)
-    assert job.state == RENEWING
+    assert job.state == AttemptState.RENEWING
     assert starts(job.begin(hosts("ps"))) == all_of("ps")
 
 
@@ -257,7 +257,7 @@ def test_a_task_lost_during_a_restart_makes_it_one_in_a_new_step() -> None:
     job.ended("worker:0", None, 2.0)
     assert job.step_is_lost
     assert job.ended("worker:2", -15, 3.0) == []
-    assert job.state == RENEWING
+    assert job.state == AttemptState.RENEWING
     assert job.restarts == 1
     lost = "worker:0 on n0 is lost: its agent's connection ended"
     assert job.notes[1:] == [f"{lost}; a new step is started (restart 1 of 5)"]
@@ -269,7 +269,7 @@ def test_a_task_that_does_not_end_counts_as_lost() -> None:
     job.ended("worker:0", -15, 2.0)
     assert job.wakes_at == 21.0
     assert job.tick(21.0) == []
-    assert job.state == RENEWING
+    assert job.state == AttemptState.RENEWING
     assert "worker:2 on n2 is lost" in job.notes[-1]
     assert job.wakes_at is None
 
@@ -307,10 +307,10 @@ def test_every_job_ends_with_nothing_running(
 
     def carry_out(actions: list[Action]) -> None:
         for action in actions:
-            if action.verb == "start":
+            if action.verb is Verb.START:
                 assert action.task not in running
                 running.add(action.task)
-        if job.state == RENEWING:
+        if job.state == AttemptState.RENEWING:
             # who was given up ends with its step
             running.clear()
             job.renewed()
@@ -343,7 +343,7 @@ def test_every_job_ends_with_nothing_running(
 def interrupted(name: str, at_signal: tuple[str, ...] = ()) -> RestartPolicy:
     job = policy(name)
     job.save(at_signal)
-    assert job.state == SAVING
+    assert job.state == AttemptState.SAVING
     return job
 
 
@@ -355,7 +355,7 @@ def test_what_ends_while_programs_save_is_not_started_again() -> None:
     assert ends(job.stop(75, "preemption", 2.0)) == {"worker:2"}
     job.ended("worker:2", 75, 3.0)
     assert job.over
-    assert job.outcome == Outcome(75, "preemption", INTERRUPTED)
+    assert job.outcome == Outcome(75, "preemption", OutcomeCause.TERMINATION)
 
 
 def test_a_restart_that_is_interrupted_does_not_begin() -> None:
@@ -370,7 +370,7 @@ def test_a_restart_that_is_interrupted_does_not_begin() -> None:
 def test_a_lead_that_is_done_while_others_save_is_done() -> None:
     job = interrupted("multi_worker")
     job.ended("worker:0", 0, 1.0)
-    assert job.state == "finishing"
+    assert job.state.value == "finishing"
     assert ends(job.stop(75, "preemption", 2.0)) == {"worker:1", "worker:2"}
     assert job.outcome == Outcome(0, "")
 
@@ -386,7 +386,7 @@ def test_what_was_no_interruption_goes_on() -> None:
     job.save(())
     job.resume()
     assert ends(job.ended("worker:1", None, 1.0)) == {"worker:0", "worker:2"}
-    assert job.state == "restarting"
+    assert job.state.value == "restarting"
 
 
 def test_a_restart_that_what_was_no_interruption_met_goes_on() -> None:
@@ -397,12 +397,14 @@ def test_a_restart_that_what_was_no_interruption_met_goes_on() -> None:
     job.resume()
     assert job.ended("worker:2", None, 3.0) == []
     # one restart, of a new step
-    assert (job.state, job.restarts) == (RENEWING, 1)
+    assert (job.state, job.restarts) == (AttemptState.RENEWING, 1)
 
 
-@pytest.mark.parametrize(("code", "cause"), [(None, "lost"), (1, ""), (-9, "")])
-def test_a_job_that_lost_a_task_says_so(code: int | None, cause: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "cause"), [(None, OutcomeCause.TASK_LOST), (1, OutcomeCause.PROGRAM), (-9, OutcomeCause.PROGRAM)]
+)
+def test_a_job_that_lost_a_task_says_so(code: int | None, cause: OutcomeCause) -> None:
     job = policy("multi_worker")
     job.ended("worker:1", code, 1.0)
     assert job.outcome is not None
-    assert job.outcome.cause == cause
+    assert job.outcome.cause is cause

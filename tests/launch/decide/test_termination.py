@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from slurm_tf.launch.decide.termination import LEAVE, SAVE, Termination
-from slurm_tf.run.attempts import CANCEL, PREEMPTION, TIMEOUT, UNKNOWN
+from slurm_tf.launch.decide.termination import Termination, TerminationAction
+from slurm_tf.run.attempts import EndCause
 from slurm_tf.run.settings import RoleSettings
 from slurm_tf.slurm.in_job import JobStatus
 from tests.launch.conftest import DEFAULTS
 
 RUNNING, ENDING = JobStatus("RUNNING"), JobStatus("COMPLETING")
 PREEMPTED, SILENT = JobStatus("RUNNING", preempted=True), JobStatus("", problem="no answer in time")
+SAVE, END = TerminationAction.SAVE, TerminationAction.END
 BOTH = ("worker:0", "worker:1")
 
 
@@ -32,37 +33,37 @@ def term(made: Termination, who: str = "", now: float = 10.0) -> None:
     made.signal(signal.SIGTERM, who or "the coordinator", not who, now)
 
 
-def words(made: Termination, now: float) -> list[str]:
+def actions(made: Termination, now: float) -> list[TerminationAction]:
     """Return all that is due."""
-    return list(iter(lambda: made.due(now) or "", ""))
+    return list(iter(lambda: made.due(now), None))
 
 
 @pytest.mark.parametrize(
-    ("who", "standing", "left", "meaning", "code"),
+    ("who", "standing", "left", "cause", "code"),
     [
-        ("worker:1", PREEMPTED, 5.0, PREEMPTION, 75),
-        ("", PREEMPTED, 0.0, PREEMPTION, 75),
-        ("", ENDING, 300.0, CANCEL, 143),
-        ("", RUNNING, 300.0, CANCEL, 143),
-        ("", ENDING, -1.0, TIMEOUT, 75),
-        ("", ENDING, None, CANCEL, 143),
-        ("", JobStatus("gone"), None, CANCEL, 143),
-        ("", SILENT, None, UNKNOWN, 143),
-        ("worker:1", SILENT, None, UNKNOWN, 143),
+        ("worker:1", PREEMPTED, 5.0, EndCause.PREEMPTION, 75),
+        ("", PREEMPTED, 0.0, EndCause.PREEMPTION, 75),
+        ("", ENDING, 300.0, EndCause.CANCEL, 143),
+        ("", RUNNING, 300.0, EndCause.CANCEL, 143),
+        ("", ENDING, -1.0, EndCause.TIMEOUT, 75),
+        ("", ENDING, None, EndCause.CANCEL, 143),
+        ("", JobStatus("gone"), None, EndCause.CANCEL, 143),
+        ("", SILENT, None, EndCause.UNKNOWN, 143),
+        ("worker:1", SILENT, None, EndCause.UNKNOWN, 143),
     ],
 )
 def test_what_sigterm_means_is_squeues_to_say(
-    who: str, standing: JobStatus, left: float | None, meaning: str, code: int
+    who: str, standing: JobStatus, left: float | None, cause: EndCause, code: int
 ) -> None:
     made = interruption()
     term(made, who)
-    assert words(made, 10.0) == [SAVE]
+    assert actions(made, 10.0) == [SAVE]
     assert made.asks
     made.learn(standing, left, 10.1)
-    assert made.meaning == meaning
-    assert words(made, 10.1) == []
+    assert made.cause == cause
+    assert actions(made, 10.1) == []
     made.saved("worker:0", None)
-    assert words(made, 11.0) == [LEAVE]
+    assert actions(made, 11.0) == [END]
     assert made.code == code
 
 
@@ -70,29 +71,29 @@ def test_tasks_that_all_get_the_signal_change_nothing() -> None:
     made = interruption()
     for who in BOTH * 3:
         term(made, who)
-    assert words(made, 10.0) == [SAVE]
+    assert actions(made, 10.0) == [SAVE]
     made.asks = False
     made.learn(PREEMPTED, 30.0, 10.1)
     for who in BOTH * 3:
         term(made, who, 12.0)
-    assert (made.meaning, made.asks, words(made, 12.0)) == (PREEMPTION, False, [])
+    assert (made.cause, made.asks, actions(made, 12.0)) == (EndCause.PREEMPTION, False, [])
 
 
 @pytest.mark.parametrize("who", ["", "worker:1"])
 def test_the_warning_is_a_timeout_at_once(who: str) -> None:
     made = interruption()
     made.signal(signal.SIGUSR1, who or "the coordinator", not who, 10.0)
-    assert (made.meaning, made.asks) == (TIMEOUT, True)
-    assert words(made, 10.0) == [SAVE]
+    assert (made.cause, made.asks) == (EndCause.TIMEOUT, True)
+    assert actions(made, 10.0) == [SAVE]
 
 
 def test_nobody_who_saves_is_warned_in_vain_until_somebody_can() -> None:
     made = interruption(listen=False)
     made.signal(signal.SIGUSR1, "the coordinator", True, 10.0)
-    assert (made.meaning, made.begun, words(made, 10.0)) == (None, False, [])
+    assert (made.cause, made.begun, actions(made, 10.0)) == (EndCause.NONE, False, [])
     assert "no program says that it can save" in made.notes[-1]
     made.hello("worker:0", True, 15.0)
-    assert (made.meaning, made.asks, words(made, 15.0)) == (TIMEOUT, True, [SAVE])
+    assert (made.cause, made.asks, actions(made, 15.0)) == (EndCause.TIMEOUT, True, [SAVE])
 
 
 def test_at_the_limit_nobody_can_save_and_it_is_a_timeout_all_the_same() -> None:
@@ -100,18 +101,20 @@ def test_at_the_limit_nobody_can_save_and_it_is_a_timeout_all_the_same() -> None
     made.signal(signal.SIGUSR1, "the coordinator", True, 10.0)
     term(made, now=130.0)
     made.learn(ENDING, 0.0, 130.1)
-    assert words(made, 130.1) == [SAVE, LEAVE]
-    assert (made.meaning, made.can_save) == (TIMEOUT, False)
+    assert actions(made, 130.1) == [SAVE, END]
+    assert (made.cause, made.can_save) == (EndCause.TIMEOUT, False)
 
 
-@pytest.mark.parametrize(("left", "state", "meaning"), [(100.0, "RUNNING", TIMEOUT), (100.0, "COMPLETING", CANCEL),
-                                                        (300.0, "RUNNING", CANCEL)])  # fmt: skip
-def test_a_warning_by_sigterm_is_told_from_a_cancel(left: float, state: str, meaning: str) -> None:
+@pytest.mark.parametrize(
+    ("left", "state", "cause"),
+    [(100.0, "RUNNING", EndCause.TIMEOUT), (100.0, "COMPLETING", EndCause.CANCEL), (300.0, "RUNNING", EndCause.CANCEL)],
+)
+def test_a_warning_by_sigterm_is_told_from_a_cancel(left: float, state: str, cause: EndCause) -> None:
     made = Termination(dataclasses.replace(DEFAULTS, local=False, warning=("TERM", 60.0)))
     made.started("worker:0")
     term(made)
     made.learn(JobStatus(state), left, 10.1)
-    assert made.meaning == meaning
+    assert made.cause == cause
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGHUP, signal.SIGUSR1])
@@ -119,7 +122,7 @@ def test_other_signals_are_as_sigterm(number: int) -> None:
     made = Termination(dataclasses.replace(DEFAULTS, local=False))
     made.signal(number, "the coordinator", True, 1.0)
     made.learn(RUNNING, 500.0, 1.1)
-    assert (made.meaning, made.code) == (CANCEL, 128 + number)
+    assert (made.cause, made.code) == (EndCause.CANCEL, 128 + number)
 
 
 @pytest.mark.parametrize(
@@ -134,57 +137,61 @@ def test_other_signals_are_as_sigterm(number: int) -> None:
 def test_a_cancel_that_needs_no_question(number: int, changes: dict[str, Any], cancelled: bool) -> None:
     made = Termination(dataclasses.replace(DEFAULTS, **{"local": False, "warning": ("USR1", 120.0), **changes}))
     made.signal(number, "the coordinator", True, 1.0, cancelled)
-    assert (made.meaning, made.asks, made.code) == (CANCEL, False, 128 + number)
+    assert (made.cause, made.asks, made.code) == (EndCause.CANCEL, False, 128 + number)
 
 
 @pytest.mark.parametrize("first", [PREEMPTED, None])
-@pytest.mark.parametrize(("after", "meaning"), [(5.0, CANCEL), (96.0, None), (100.0, None), (115.0, None)])
-def test_a_scancel_in_the_grace_time_is_told_from_its_end(first: JobStatus | None, after: float, meaning: str) -> None:
+@pytest.mark.parametrize(
+    ("after", "cause"), [(5.0, EndCause.CANCEL), (96.0, EndCause.NONE), (100.0, EndCause.NONE), (115.0, EndCause.NONE)]
+)
+def test_a_scancel_in_the_grace_time_is_told_from_its_end(
+    first: JobStatus | None, after: float, cause: EndCause
+) -> None:
     made = interruption()
     if first:
         term(made, "worker:0", 10.0)
     else:
         made.signal(signal.SIGUSR1, "the coordinator", True, 10.0)
     made.learn(first or RUNNING, 100.0, 10.0)
-    before = made.meaning
-    assert words(made, 10.0) == [SAVE]
+    before = made.cause
+    assert actions(made, 10.0) == [SAVE]
     term(made, now=10.0 + after)
-    assert made.meaning == (meaning or before)
-    assert words(made, 10.0 + after) == ([] if meaning else [LEAVE])
+    assert made.cause == (cause or before)
+    assert actions(made, 10.0 + after) == ([] if cause else [END])
     # whatever comes later: a cancel stays one
     made.learn(PREEMPTED, 100.0, 120.0)
-    assert made.meaning == (meaning or before)
+    assert made.cause == (cause or before)
 
 
 def test_a_scancel_after_a_warning_that_squeue_did_not_explain() -> None:
     made = interruption()
     made.signal(signal.SIGUSR1, "the coordinator", True, 10.0)
     made.learn(SILENT, None, 25.0)
-    assert made.meaning == TIMEOUT
+    before = made.cause
     term(made, now=26.0)
-    assert made.meaning == CANCEL
+    assert (before, made.cause) == (EndCause.TIMEOUT, EndCause.CANCEL)
 
 
 def test_agents_alone_may_be_a_step_that_srun_ends() -> None:
     made = interruption()
     term(made, "worker:0")
-    assert words(made, 10.0) == [SAVE]
+    assert actions(made, 10.0) == [SAVE]
     made.learn(RUNNING, 500.0, 10.1)
-    assert (made.meaning, made.wakes_at) == (None, 12.1)
+    assert (made.cause, made.wakes_at) == (EndCause.NONE, 12.1)
     assert made.withdraw()
-    assert (made.begun, words(made, 20.0)) == (False, [])
+    assert (made.begun, actions(made, 20.0)) == (False, [])
     # the next one counts, and has its own time
     term(made, "", 500.0)
     assert made.asks
     made.learn(RUNNING, 900.0, 500.1)
-    assert (made.meaning, words(made, 501.0)) == (CANCEL, [SAVE])
+    assert (made.cause, actions(made, 501.0)) == (EndCause.CANCEL, [SAVE])
 
 
 def test_a_lost_agent_explains_nothing_where_the_step_goes_on_without_it() -> None:
     made = interruption(strategy="ps")
     term(made, "worker:0")
     assert not made.withdraw()
-    assert words(made, 10.0) == [SAVE]
+    assert actions(made, 10.0) == [SAVE]
 
 
 def test_agents_alone_are_a_cancel_where_no_agent_is_lost() -> None:
@@ -192,9 +199,9 @@ def test_agents_alone_are_a_cancel_where_no_agent_is_lost() -> None:
     term(made, "worker:0")
     made.learn(RUNNING, 500.0, 10.1)
     made.due(12.0)
-    assert made.meaning is None
+    before = made.cause
     made.due(12.1)
-    assert made.meaning == CANCEL
+    assert (before, made.cause) == (EndCause.NONE, EndCause.CANCEL)
     assert not made.withdraw()
 
 
@@ -204,18 +211,18 @@ def test_a_lost_agent_does_not_explain_what_reached_the_coordinator() -> None:
     term(made)
     assert not made.withdraw()
     made.learn(RUNNING, 500.0, 10.1)
-    assert made.meaning == CANCEL
+    assert made.cause == EndCause.CANCEL
 
 
 @pytest.mark.parametrize(("left", "until"), [(120.0, 110.0), (40.0, 30.0), (16.0, 12.0), (5.0, 10.0), (0.0, 10.0)])
 def test_a_save_has_the_time_that_is_left_but_for_what_comes_after(left: float, until: float) -> None:
     made = interruption()
     term(made, "worker:0", 100.0)
-    assert words(made, 100.0) == [SAVE]
+    assert actions(made, 100.0) == [SAVE]
     made.learn(PREEMPTED, left, 100.0)
-    assert words(made, 100.0 + until - 0.1) == []
+    assert actions(made, 100.0 + until - 0.1) == []
     assert made.wakes_at == 100.0 + until
-    assert words(made, 100.0 + until) == [LEAVE]
+    assert actions(made, 100.0 + until) == [END]
     assert "worker:0 did not save in time" in made.notes
 
 
@@ -224,12 +231,12 @@ def test_a_writer_that_ends_or_cannot_save_is_not_waited_for() -> None:
         made = interruption()
         term(made, "worker:0")
         made.learn(PREEMPTED, 60.0, 10.0)
-        assert words(made, 10.0) == [SAVE]
+        assert actions(made, 10.0) == [SAVE]
         if ends:
             made.ended("worker:0")
         else:
             made.saved("worker:0", "disk full")
-        assert words(made, 10.5) == [LEAVE]
+        assert actions(made, 10.5) == [END]
     assert "worker:0 could not save: disk full" in made.notes
 
 
@@ -240,20 +247,20 @@ def test_a_program_that_saves_at_a_signal_has_the_time_until_its_end() -> None:
     assert [name for name in ("chief:0", "worker:0", "ps:0") if made.heeds_a_signal(name)] == ["chief:0"]
     term(made, "worker:0")
     made.learn(PREEMPTED, 60.0, 10.0)
-    assert words(made, 10.0) == [SAVE]
-    assert words(made, 50.0) == []
+    assert actions(made, 10.0) == [SAVE]
+    assert actions(made, 50.0) == []
     made.ended("chief:0")
-    assert words(made, 51.0) == [LEAVE]
+    assert actions(made, 51.0) == [END]
     assert made.can_save
 
 
 def test_a_second_interrupt_ends_all_at_once() -> None:
     made = interruption()
     made.signal(signal.SIGINT, "the coordinator", True, 1.0)
-    assert words(made, 1.0) == [SAVE]
+    assert actions(made, 1.0) == [SAVE]
     assert not made.at_once
     made.signal(signal.SIGINT, "the coordinator", True, 2.0)
     assert made.at_once
-    assert words(made, 2.0) == [LEAVE, LEAVE]
+    assert actions(made, 2.0) == [END, END]
     made.signal(signal.SIGINT, "the coordinator", True, 3.0)
-    assert words(made, 3.0) == []
+    assert actions(made, 3.0) == []

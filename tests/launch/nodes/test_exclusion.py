@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.launch.decide.restarts import LOST, Outcome
+from slurm_tf.launch.decide.restarts import Outcome, OutcomeCause
 from slurm_tf.launch.nodes import exclusion
 from slurm_tf.launch.nodes.exclusion import Exclusion
 from slurm_tf.launch.transport import ports
@@ -28,7 +28,7 @@ def test_bad_nodes_are_left_out_beside_the_users_own(bench: Bench) -> None:
     bench.bad = {"n2": "its task was lost"}
     bench.answer("sinfo", 0, "n3|draining*|fan\x1b[2J")
     bad_nodes.remember(bench.run, {"n7": "slow", "n9": "slow"})
-    assert bench.conclude(Outcome(1, "a node", LOST), quiet()) == Outcome(75, "")
+    assert bench.conclude(Outcome(1, "a node", OutcomeCause.TASK_LOST), quiet()) == Outcome(75, "")
     trial, *after = bench.calls
     assert trial.startswith("sbatch --test-only --parsable --output=/dev/null --exclude=n7,n8,n9,n3,n2 ")
     assert after[0] == "scontrol requeue incomplete 7"
@@ -49,7 +49,7 @@ def test_a_job_that_follows_leaves_bad_nodes_out(bench: Bench) -> None:
     bench.answer("scontrol-requeue", 1, "", "disabled")
     bench.answer("sbatch", 0, "8")
     bad_nodes.remember(bench.run, {"n7": "slow"})
-    assert bench.conclude(Outcome(1, "a node", LOST), quiet()) == Outcome(75, "")
+    assert bench.conclude(Outcome(1, "a node", OutcomeCause.TASK_LOST), quiet()) == Outcome(75, "")
     # the job's own list has it already
     assert [call.split()[0] for call in bench.calls] == ["scontrol", "sbatch"]
     assert " --exclude=n7,n8 " in bench.calls[-1]
@@ -59,7 +59,7 @@ def test_no_node_is_left_out_that_the_job_cannot_do_without(bench: Bench) -> Non
     bad_nodes.remember(bench.run, {"n9": "slow"})
     bench.bad = {"n2": "its task was lost"}
     bench.answer("sbatch-trial", 1, "", "Requested node configuration is not available", once=True)
-    assert bench.conclude(Outcome(1, "a node", LOST), quiet()) == Outcome(75, "")
+    assert bench.conclude(Outcome(1, "a node", OutcomeCause.TASK_LOST), quiet()) == Outcome(75, "")
     assert [" --exclude=n7,n8,n9,n2 " in bench.calls[0], " --exclude=n7,n8,n2 " in bench.calls[1]] == [True, True]
     assert bench.calls[-1] == f"{UPDATE}n7,n8,n2"
 
@@ -67,7 +67,7 @@ def test_no_node_is_left_out_that_the_job_cannot_do_without(bench: Bench) -> Non
 def test_where_the_job_could_not_start_nothing_more_is_left_out(bench: Bench) -> None:
     bench.bad = {"n2": "its task was lost"}
     bench.answer("sbatch-trial", 1, "", "Requested node configuration is not available")
-    assert bench.conclude(Outcome(1, "a node", LOST), quiet()) == Outcome(75, "")
+    assert bench.conclude(Outcome(1, "a node", OutcomeCause.TASK_LOST), quiet()) == Outcome(75, "")
     assert not any(call.startswith(UPDATE) for call in bench.calls)
     words = "without it the job could not start (Requested node configuration is not available)"
     assert f"n2 may be used again: {words}" in bench.said
@@ -77,7 +77,7 @@ def test_where_the_job_could_not_start_nothing_more_is_left_out(bench: Bench) ->
 def test_nothing_is_left_out_where_squeue_does_not_say_what_is(bench: Bench) -> None:
     bench.bad = {"n2": "its task was lost"}
     bench.answer("squeue-excluded", 1, "", "Unable to contact slurm controller")
-    assert bench.conclude(Outcome(1, "a node", LOST), quiet()) == Outcome(75, "")
+    assert bench.conclude(Outcome(1, "a node", OutcomeCause.TASK_LOST), quiet()) == Outcome(75, "")
     assert "n2 may be used again: squeue does not say what the job leaves out already" in bench.said
     assert not any(call.startswith(UPDATE) for call in bench.calls)
 
@@ -96,7 +96,7 @@ def test_nodes_are_nobodys_affair_where(how: str, bench: Bench) -> None:
         bench.hold("7.1")
     elif how == "cancelled":
         mark(bench, quiet())
-    bench.conclude(Outcome(0, "") if how == "well" else Outcome(1, "a node", LOST), quiet())
+    bench.conclude(Outcome(0, "") if how == "well" else Outcome(1, "a node", OutcomeCause.TASK_LOST), quiet())
     assert bench.calls == []
     assert bad_nodes.known(bench.run) == {}
 
@@ -228,6 +228,6 @@ def test_a_file_that_cannot_be_read_keeps_nobody_from_going_on(bench: Bench) -> 
     assert bench.said.pop(0).startswith("that worker:0 is slow on n3 is not remembered: ")
     bench.said.clear()
     bench.bad = {"n2": "its task was lost"}
-    assert bench.conclude(Outcome(1, "a node", LOST), quiet()) == Outcome(75, "")
+    assert bench.conclude(Outcome(1, "a node", OutcomeCause.TASK_LOST), quiet()) == Outcome(75, "")
     assert bench.said[0].startswith("bad nodes are not remembered: ")
     assert bench.calls[-1] == f"{UPDATE}n7,n8,n2"

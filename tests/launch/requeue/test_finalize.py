@@ -12,7 +12,7 @@ import pytest
 
 from slurm_tf.errors import LeaseError
 from slurm_tf.launch.coordinator import startup
-from slurm_tf.launch.decide.restarts import INTERRUPTED, LOST, Outcome
+from slurm_tf.launch.decide.restarts import Outcome, OutcomeCause
 from slurm_tf.launch.decide.termination import Termination
 from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.nodes.exclusion import Exclusion
@@ -20,7 +20,7 @@ from slurm_tf.launch.requeue import continuation, finalize
 from slurm_tf.launch.requeue.finalize import Finalizer
 from slurm_tf.launch.transport.signal_pipe import SignalPipe
 from slurm_tf.run import attempts, job_chain, lease
-from slurm_tf.run.attempts import AttemptRecorder
+from slurm_tf.run.attempts import AttemptRecorder, EndCause
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.lease import Lease
 from slurm_tf.run.settings import RetrySettings, write_settings
@@ -28,7 +28,7 @@ from slurm_tf.slurm.in_job import JobStatus
 from tests.launch.conftest import DEFAULTS
 
 SETTINGS = dataclasses.replace(DEFAULTS, local=False, retry=RetrySettings((2,), (75,), 2, 3, 600.0))
-PREEMPTED = Outcome(75, "preemption: worker:0 got SIGTERM", INTERRUPTED)
+PREEMPTED = Outcome(75, "preemption: worker:0 got SIGTERM", OutcomeCause.TERMINATION)
 AGAIN = ["scontrol requeue incomplete 7", "scontrol update JobId=7 StartTime=now+600"]
 # Keeps its arguments; answers as the file of its name and first argument says: exit code, output, error text. Put back
 # into the queue, unless it is incomplete no more, the job has one restart more; squeue-next is what squeue says then.
@@ -117,8 +117,8 @@ class Bench:
 
     @property
     def states(self) -> tuple[str, str]:
-        """What is written: the attempt's meaning, and the state that `status` shows."""
-        return self.record.own.meaning, (self.shown or ["registering"])[-1]
+        """What is written: the attempt's cause, and the state that `status` shows."""
+        return self.record.own.cause, (self.shown or ["registering"])[-1]
 
 
 @pytest.fixture
@@ -230,7 +230,9 @@ def ends_early(bench: Bench, _: Termination) -> None:
 
 
 @pytest.mark.parametrize("how", [cancel, mark, signal_late, ends_early])
-@pytest.mark.parametrize("outcome", [PREEMPTED, Outcome(1, "lost", LOST), Outcome(75, "a task did not come")])
+@pytest.mark.parametrize(
+    "outcome", [PREEMPTED, Outcome(1, "lost", OutcomeCause.TASK_LOST), Outcome(75, "a task did not come")]
+)
 def test_what_is_cancelled_is_never_put_back(
     how: Callable[[Bench, Termination], None], outcome: Outcome, bench: Bench
 ) -> None:
@@ -243,12 +245,14 @@ def test_what_is_cancelled_is_never_put_back(
     assert not Path(bench.run.status).exists() or bench.states[1] != "requeued"
 
 
-@pytest.mark.parametrize("outcome", [PREEMPTED, Outcome(1, "another attempt has taken over"), Outcome(1, "lost", LOST)])
+@pytest.mark.parametrize(
+    "outcome", [PREEMPTED, Outcome(1, "another attempt has taken over"), Outcome(1, "lost", OutcomeCause.TASK_LOST)]
+)
 def test_a_job_that_runs_again_elsewhere_is_not_put_back(outcome: Outcome, bench: Bench) -> None:
     bench.hold("7.1")
     found = bench.conclude(outcome, preemption() if outcome is PREEMPTED else quiet(), own=3)
     assert bench.calls == []
-    assert (found.code, bench.record.own.meaning) == (outcome.code, "")
+    assert (found.code, bench.record.own.cause) == (outcome.code, "")
     assert "being run by attempt 7.1 on node1" in found.reason
 
 
@@ -264,14 +268,14 @@ def test_at_its_end_slurms_own_sigterm_is_no_cancel(number: int, bench: Bench) -
 def test_nothing_goes_on_where_it_is_not_to(bench: Bench) -> None:
     assert bench.conclude(PREEMPTED, preemption(), goes_on=False) == PREEMPTED
     assert bench.calls == []
-    assert bench.record.own.meaning == ""
+    assert bench.record.own.cause == ""
 
 
 def test_what_nobody_explained_waits_for_slurm(bench: Bench) -> None:
     interruption = Termination(SETTINGS)
     interruption.signal(signal.SIGTERM, "the coordinator", True, 0.0)
     interruption.learn(JobStatus("", problem="away"), None, 1.0)
-    outcome = Outcome(143, "unknown", INTERRUPTED)
+    outcome = Outcome(143, "unknown", OutcomeCause.TERMINATION)
     assert bench.conclude(outcome, interruption) == outcome
     assert bench.calls == []
     assert bench.states == ("unknown", "waits for Slurm")
@@ -283,7 +287,7 @@ def test_at_its_time_limit_a_program_that_saves_nothing_is_over(bench: Bench) ->
     interruption.signal(signal.SIGTERM, "the coordinator", True, 0.0)
     interruption.due(0.0)
     interruption.learn(JobStatus("COMPLETING"), 0.0, 0.1)
-    outcome = Outcome(75, "timeout", INTERRUPTED)
+    outcome = Outcome(75, "timeout", OutcomeCause.TERMINATION)
     assert bench.conclude(outcome, interruption) == outcome
     assert bench.calls == []
 
@@ -296,7 +300,7 @@ def test_at_its_time_limit_a_program_that_saves_nothing_is_over(bench: Bench) ->
         (Outcome(2, "usage"), 5, []),
         (Outcome(1, "bad"), 5, ["scontrol requeue incomplete 7", "scontrol update JobId=7 StartTime=now+600"]),
         (
-            Outcome(1, "a node", LOST),
+            Outcome(1, "a node", OutcomeCause.TASK_LOST),
             None,
             ["scontrol requeue incomplete 7", "scontrol update JobId=7 StartTime=now+600"],
         ),
@@ -361,7 +365,7 @@ def test_the_third_attempt_in_vain_is_the_last(bench: Bench) -> None:
         bench.hold(name)
         row = AttemptRecorder(bench.run, name, "7", bench.said.append)
         row.heard()
-        row.ended("preemption", 75, "preempted")
+        row.ended(EndCause.PREEMPTION, 75, "preempted")
     bench.hold("7.0")
     found = bench.conclude(PREEMPTED, preemption())
     assert found.code == 78
