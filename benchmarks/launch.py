@@ -60,8 +60,10 @@ def settings(roles, **more):
 def run_folder(folder, plan):
     run = RunFolder(str(folder))
     os.makedirs(run.logs, exist_ok=True)
-    write_settings(run, plan)
-    Path(run.launcher).write_bytes(new_run.launcher_zip())
+    submission = run.submission(1)
+    os.makedirs(submission.path, exist_ok=True)
+    write_settings(submission, plan)
+    Path(submission.launcher).write_bytes(new_run.launcher_zip())
     return run
 
 
@@ -96,7 +98,7 @@ def calls(path):
 def as_step(result, trace):
     """In the place of srun: time one agent, from its start to its end."""
     run = os.environ["BENCH_RUN"]
-    command = [sys.executable, "-IS", RunFolder(run).launcher, "agent", "--", "true"]
+    command = [sys.executable, "-IS", RunFolder(run).submission(1).launcher, "agent", "--", "true"]
     environ = {**os.environ, **STEP}
     path = ""
     if trace:
@@ -109,7 +111,7 @@ def agent(folder, trace=False):
     run = run_folder(folder, settings((RoleSettings("worker", 1),)))
     result = str(folder / "result")
     step = [sys.executable, __file__, "--as-step", result, *(["--trace"] if trace else [])]
-    command = [sys.executable, run.launcher, "coordinate", run.path, "--", *step]
+    command = [sys.executable, run.submission(1).launcher, "coordinate", run.submission(1).path, "--", *step]
     subprocess.run(
         command, check=True, env={**os.environ, "BENCH_RUN": run.path}, stderr=subprocess.DEVNULL, timeout=120
     )
@@ -222,7 +224,7 @@ def many_agents(folder, counts):
         run = run_folder(folder, plan)
         result = str(folder / f"many-{count}")
         step = [sys.executable, __file__, "--as-many", str(count), result]
-        command = [sys.executable, run.launcher, "coordinate", run.path, "--", *step]
+        command = [sys.executable, run.submission(1).launcher, "coordinate", run.submission(1).path, "--", *step]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         peak = 0
         cpu = 0.0

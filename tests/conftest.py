@@ -11,6 +11,9 @@ import pytest
 from slurm_tf.jobspec import configuration, plan
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
+from slurm_tf.run import manifest
+from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.manifest import ArrayShape, Manifest
 from slurm_tf.submit import new_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +43,14 @@ def job_file(tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return write
+
+
+def write_manifest(
+    run: RunFolder, name: str, array: ArrayShape | None = None, number: int | None = None, **job: object
+) -> None:
+    """Write the manifest of job `name` into a run's folder, or into that of its `number`-th submission."""
+    path = run.manifest if number is None else run.submission(number).manifest
+    manifest.write(path, Manifest(run.name, "", "job.toml", {"name": name, **job}, "generic", array, None, {}))
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The house: imports go one way, each heavy or dangerous thing has one room, launch runs on Python 3.9."""
 
 import ast
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.run.version import VERSION
+from slurm_tf.run.folder import RunFolder
 from slurm_tf.submit.new_run import LAUNCHER_FILES
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_manifest
 
 PACKAGE = ROOT / "slurm_tf"
 
@@ -277,7 +276,7 @@ def test_help_imports_no_tensorflow_and_nothing_heavy() -> None:
 def test_listing_checkpoints_imports_no_tensorflow(tmp_path: Path) -> None:
     run = tmp_path / "r"
     run.mkdir(mode=0o700)
-    (run / "manifest.json").write_text(json.dumps({"contract": VERSION, "job": {"name": "r"}}))
+    write_manifest(RunFolder(str(run)), "r")
     (run / "checkpoints").mkdir()
     loaded = loaded_by("checkpoints", str(run))
     assert "slurm_tf.run.checkpoint_folder" in loaded

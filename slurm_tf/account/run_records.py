@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from slurm_tf.account.usage_record import UsageRecord
 from slurm_tf.errors import RunError
-from slurm_tf.run import attempts, job_chain, job_comment
+from slurm_tf.run import attempts, job_chain, job_comment, manifest
 from slurm_tf.run.attempts import Attempt
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.slurm.job_states import JobState
@@ -100,7 +100,7 @@ class Runs:
         rows = job_chain.read(run)
         for point in sorted({point for each in rows for point in each.points}):
             rows += job_chain.read(run.point(point))
-        self._templates[run.name] = str(find_run.manifest(run)["job"]["name"])
+        self._templates[run.name] = manifest.read(run.manifest).job_name
         for each in rows:
             only = each.points[0] if len(each.points) == 1 and not each.array else None
             self.jobs[each.job] = (run.name, run, only)

@@ -9,6 +9,7 @@ import click
 
 from slurm_tf.cli import watch_commands
 from slurm_tf.errors import CheckpointError, UsageError
+from slurm_tf.run import manifest
 
 if TYPE_CHECKING:
     from slurm_tf.watch.find_run import Target
@@ -87,13 +88,12 @@ def _prune(target: "Target", keep: int | None) -> None:
     """Remove old checkpoints as the run's last attempt would, which is over."""
     from slurm_tf.launch.requeue import lease_holder
     from slurm_tf.run import checkpoint_folder
-    from slurm_tf.watch import find_run
 
     folder = target.folder
     held = lease_holder.over(folder, os.environ, lambda text: click.echo(f"slurm-tf: {text}", err=True))
     # an attempt that starts now takes the lease from us
     fence = checkpoint_folder.fence(folder.path, held.attempt, held.step) if held else checkpoint_folder.no_fence
-    number = keep or int(find_run.manifest(target.run)["job"]["checkpoint"]["keep"])
+    number = keep or int(manifest.read(target.run.manifest).job["checkpoint"]["keep"])
     before = sorted(os.listdir(folder.checkpoints))
     checkpoint_folder.sweep(folder.checkpoints, fence)
     checkpoint_folder.prune(folder.checkpoints, number, fence)

@@ -41,7 +41,7 @@ def interrupt(run: str, kind: str, role: str | None, index: int) -> None:
     if task not in tasks:
         raise UsageError(f"run {found.name} has no task {task}", f"one of {', '.join(tasks[:20])}")
     words = {"contract": VERSION, "attempt": attempt, "as": kind, "task": task}
-    path = found.folder.rehearsal
+    path = found.folder.fault_request
     files.write_whole(path, json.dumps(words).encode())
     until = time.monotonic() + _TAKEN_SECONDS
     while os.path.exists(path):

@@ -41,7 +41,7 @@ def preflight(words: tuple[str, ...], site: str, name: str, overrides: tuple[str
     fitted = new_run.prepare(job, name)
     new_run.write_preflight(fitted)
     if fitted.settings.local:
-        code = local_tasks.run_script(fitted.run.preflight_script, run_command.environ_here(os.environ))
+        code = local_tasks.run_script(fitted.submission.preflight_script, run_command.environ_here(os.environ))
     else:
         code = _on_nodes(fitted)
     click.echo(f"Run {fitted.run.name} in {short(fitted.run.path)}", err=True)
@@ -58,10 +58,10 @@ def _on_nodes(fitted: "Plan") -> int:
     from slurm_tf.watch.find_run import Target
 
     try:
-        sent = sender.send(sender.Order(fitted.run, script=fitted.run.preflight_script))
+        sent = sender.send(sender.Order(fitted.submission, script=fitted.submission.preflight_script))
     except SchedulerError as error:
         if not isinstance(error, UnreachableError):
-            new_run.forget(fitted.run)
+            new_run.forget(fitted.submission)
         raise
     submit_commands.say_sent(sent, parsable=False)
     submit_commands.say_left_out(fitted.run)

@@ -27,9 +27,10 @@ def run(job: Path, name: str, overrides: tuple[str, ...]) -> None:
     from slurm_tf.launch.direct import local_tasks
     from slurm_tf.submit import new_run
 
-    folder = new_run.prepare(configuration.load(job, os.environ, "local", overrides), name).run
+    submission = new_run.prepare(configuration.load(job, os.environ, "local", overrides), name).submission
+    folder = submission.run
     click.echo(f"Run {folder.name} in {short(folder.path)}", err=True)
-    code = local_tasks.run_script(folder.script, environ_here(os.environ))
+    code = local_tasks.run_script(submission.script, environ_here(os.environ))
     _report(folder, job, code)
     sys.exit(code)
 

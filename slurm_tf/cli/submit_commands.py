@@ -84,19 +84,19 @@ def load(words: tuple[str, ...], site: str, overrides: tuple[str, ...]) -> "tupl
 @options.FORGET_BAD_NODES
 def resubmit(run: str, failed: bool, parsable: bool, wait: bool, forget_bad_nodes: bool) -> None:
     """Submit RUN, or points of it, once more: with the code of its submission, from its last checkpoint."""
-    from slurm_tf.run import bad_nodes
+    from slurm_tf.run import bad_nodes, manifest
+    from slurm_tf.slurm import hostlist
     from slurm_tf.submit import sbatch as sender
-    from slurm_tf.watch import find_run, resubmit
+    from slurm_tf.watch import resubmit
 
     found = watch_commands.target(run)
-    order = resubmit.order(watch_commands.connect(), found, failed)
+    orders = resubmit.orders(watch_commands.connect(), found, failed)
     if forget_bad_nodes:
         bad_nodes.forget(found.run)
-    own = find_run.manifest(found.run)["job"]["sbatch"].get("exclude", "")
-    from slurm_tf.slurm import hostlist
-
-    left_out = hostlist.extend(str(own), say_left_out(found.run))
-    say_sent(sender.send(replace(order, exclude=left_out)), parsable)
+    bad = say_left_out(found.run)
+    for order in orders:
+        own = manifest.read(order.submission.manifest).job["sbatch"].get("exclude", "")
+        say_sent(sender.send(replace(order, exclude=hostlist.extend(str(own), bad))), parsable)
     if wait:
         sys.exit(watch_commands.wait_for(found))
 
@@ -141,7 +141,7 @@ def _submit(fitted: "Plan", parsable: bool, wait: bool) -> None:
     except SchedulerError as error:
         # nothing of a refused job is left; where Slurm did not answer it may have taken the job
         if not isinstance(error, UnreachableError):
-            new_run.forget(fitted.run)
+            new_run.forget(fitted.submission)
         raise
     say_sent(sent, parsable)
     say_left_out(fitted.run)

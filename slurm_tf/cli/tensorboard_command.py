@@ -7,6 +7,7 @@ import click
 
 from slurm_tf.cli import watch_commands
 from slurm_tf.errors import StoppedError, UsageError
+from slurm_tf.run import manifest
 
 
 @click.command(context_settings={"ignore_unknown_options": True}, options_metavar="[OPTIONS]")
@@ -17,7 +18,6 @@ def tensorboard(words: tuple[str, ...], node: bool, port: int) -> None:
     """Start TensorBoard for RUN, and print the ssh command that leads to it, until Ctrl-C."""
     from slurm_tf.jobspec import sbatch_options
     from slurm_tf.slurm.in_job import environ_for_sbatch
-    from slurm_tf.watch import find_run
     from slurm_tf.watch import tensorboard as board
 
     plain, typed = sbatch_options.parse(words)
@@ -29,7 +29,8 @@ def tensorboard(words: tuple[str, ...], node: bool, port: int) -> None:
     folder = board.folder(found)
     argv, environ = board.command(folder, port), dict(os.environ)
     if node:
-        argv, environ = board.on_node(find_run.manifest(found.run)["job"], typed, argv), environ_for_sbatch(os.environ)
+        job = manifest.read(found.run.manifest).job
+        argv, environ = board.on_node(job, typed, argv), environ_for_sbatch(os.environ)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     if not any(os.scandir(folder)):

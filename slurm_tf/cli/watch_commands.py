@@ -81,13 +81,14 @@ def list_runs(as_json: bool, everything: bool) -> None:
 @RUN
 def describe(run: str) -> None:
     """Print all that is known of RUN, as JSON: where it came from, its submissions, its state."""
-    from slurm_tf.run import job_chain
-    from slurm_tf.watch import find_run, run_state, status_rows
+    from slurm_tf.run import job_chain, manifest
+    from slurm_tf.run.version import VERSION
+    from slurm_tf.watch import run_state, status_rows
 
     found = target(run)
     text = {
         "folder": found.run.path,
-        "manifest": find_run.manifest(found.run),
+        "manifest": {"contract": VERSION, **asdict(manifest.read(found.run.manifest))},
         "submissions": [asdict(each) for each in job_chain.read(found.run)],
         "points": [status_rows.point(point) for point in run_state.look(connect(), [found])],
     }

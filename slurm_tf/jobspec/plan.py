@@ -11,7 +11,7 @@ from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.job_file import AUTO, OWNED, TOPOLOGIES, Amount, Horovod, Role, Train
 from slurm_tf.jobspec.resources import Needs, Option
 from slurm_tf.run import env, job_comment
-from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.folder import RunFolder, SubmissionFolder
 from slurm_tf.run.settings import LaunchSettings, RetrySettings, RoleSettings, WatchSettings
 
 # In rank order, as far as nothing else matters.
@@ -54,11 +54,16 @@ class Plan:
     """All that the templates and the launcher need. `array`: its points, None for one run."""
 
     job: Job
-    run: RunFolder
+    submission: SubmissionFolder
     chdir: str
     components: tuple[Component, ...]
     settings: LaunchSettings
     array: sweep.Array | None
+
+    @property
+    def run(self) -> RunFolder:
+        """The folder of the run."""
+        return self.submission.run
 
     @property
     def one_job(self) -> bool:
@@ -66,8 +71,10 @@ class Plan:
         return self.array is None or len(self.components) == 1
 
 
-def fit(job: Job, run: RunFolder, chdir: str = "") -> Plan:
-    """Return the plan for `job` in folder `run`; `chdir`: where to run it, the job's own folder by default.
+def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1) -> Plan:
+    """Return the plan for the `number`-th submission of `job` as `run`.
+
+    `chdir`: where to run it, the job's own folder by default.
 
     Raises SpecError.
     """
@@ -78,7 +85,7 @@ def fit(job: Job, run: RunFolder, chdir: str = "") -> Plan:
     # sbatch makes --mem of a component the next one's too, and refuses another kind of memory there (22.05.8)
     roles = {name: roles[name] for name in sorted(roles, key=lambda name: (asked[name].mem or ("",))[0] == "mem")}
     chdir = chdir or source_folder(job)
-    array = sweep.array(job)
+    array, submission = sweep.array(job), run.submission(number)
     if job.site.scheduler == "slurm":
         _check_paths(job, run.path, chdir)
     elif array and len(array.points) > 1:
@@ -92,7 +99,7 @@ def fit(job: Job, run: RunFolder, chdir: str = "") -> Plan:
     if job.spec.preflight == "mpi" and len(components) > 1:
         needed = "a job of one component for it: roles with equal needs"
         raise SpecError("found 'mpi'", needed, "preflight = true", job.where("preflight"))
-    return Plan(job, run, chdir, components, _settings(job, run, roles, asked, array), array)
+    return Plan(job, submission, chdir, components, _settings(job, submission, roles, asked, array), array)
 
 
 def source_folder(job: Job) -> str:
@@ -291,7 +298,7 @@ def _srun(job: Job, need: Needs) -> tuple[Option, ...]:
 
 
 def _settings(
-    job: Job, run: RunFolder, roles: dict[str, Role], asked: dict[str, Needs], array: sweep.Array | None
+    job: Job, submission: SubmissionFolder, roles: dict[str, Role], asked: dict[str, Needs], array: sweep.Array | None
 ) -> LaunchSettings:
     spec, site = job.spec, job.site
     local = site.scheduler == "local"
@@ -300,7 +307,7 @@ def _settings(
     if spec.checkpoint.every_steps is not None and "checkpoint.every" not in job.origins:
         every = None
     return LaunchSettings(
-        run=run.name,
+        run=submission.run.name,
         local=local,
         strategy=spec.strategy,
         roles=tuple(RoleSettings(name, role.count, asked[name].gpus_per_task) for name, role in roles.items()),
@@ -319,7 +326,7 @@ def _settings(
         checkpoint_keep=spec.checkpoint.keep,
         preflight=bool(spec.preflight),
         preflight_factor=spec.launch.preflight_factor,
-        preflight_mpi=_python(spec.command) if spec.preflight == "mpi" and not local else "",
+        preflight_mpi=(_python(spec.command), submission.mpi_probe) if spec.preflight == "mpi" and not local else (),
         train=_train(spec.train),
         point=next(iter(points.values()), {}) if local else {},
         points={} if local else points,

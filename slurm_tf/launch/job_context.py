@@ -5,18 +5,30 @@ from dataclasses import dataclass
 from typing import List, Mapping, Optional
 
 from slurm_tf.run import job_chain
-from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.folder import RunFolder, SubmissionFolder
 from slurm_tf.slurm import in_job
 
 
 @dataclass(frozen=True)
 class JobContext:
-    """A run in a job: `group` holds its script, `folder` is its own; `point` of an array, None without one."""
+    """A job's run: the `submission` whose files the job uses, and its sweep `point`, None without one.
 
-    folder: RunFolder
-    group: RunFolder
+    `environ`: the batch script's.
+    """
+
+    submission: SubmissionFolder
     point: Optional[int]
     environ: Mapping[str, str]
+
+    @property
+    def run(self) -> RunFolder:
+        """The folder of the whole run."""
+        return self.submission.run
+
+    @property
+    def folder(self) -> RunFolder:
+        """The folder that this job writes to: that of its sweep point, if it has one."""
+        return self.run if self.point is None else self.run.point(self.point)
 
     @property
     def job(self) -> str:
@@ -31,7 +43,7 @@ class JobContext:
     @property
     def is_cancelled(self) -> bool:
         """Whether `slurm-tf cancel` has marked the run."""
-        return any(os.path.exists(each.cancelled) for each in (self.group, self.folder))
+        return any(os.path.exists(each.cancelled) for each in (self.run, self.folder))
 
     @property
     def line(self) -> List[str]:

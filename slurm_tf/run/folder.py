@@ -1,23 +1,33 @@
-"""The layout of a run's folder: the name of every file in it. Standard library, Python 3.9."""
+"""The layout of a run's folder: the path of every file in it. Standard library, Python 3.9."""
 
+import contextlib
 import os
 from dataclasses import dataclass
-from typing import Tuple
+from typing import List, Tuple
 
-# how the names of RunFolder.claim begin
+# How the names of RunFolder.claim begin.
 CLAIM = "alone."
+_SUBMISSION = "submission-"
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """The name of every file of one run."""
+class SubmissionFolder:
+    """The files that one submission of a run made; its jobs read them again, days later, so nothing changes them.
+
+    A run that is submitted again under its name, perhaps with other roles, gets another folder of this kind.
+    """
 
     path: str
 
     @property
-    def name(self) -> str:
-        """The run's name, which is its folder's."""
-        return os.path.basename(self.path)
+    def run(self) -> "RunFolder":
+        """The run that was submitted."""
+        return RunFolder(os.path.dirname(self.path))
+
+    @property
+    def number(self) -> int:
+        """Which submission of the run this is, from 1 on."""
+        return int(os.path.basename(self.path)[len(_SUBMISSION) :])
 
     @property
     def script(self) -> str:
@@ -31,22 +41,67 @@ class RunFolder:
 
     @property
     def settings(self) -> str:
-        """LaunchSettings as JSON."""
+        """LaunchSettings as JSON: see run/settings.py."""
         return os.path.join(self.path, "launch.json")
 
     @property
     def manifest(self) -> str:
-        """Where this run came from, as JSON: resolved job, site, versions."""
+        """Where this submission came from, as JSON: see run/manifest.py."""
+        return os.path.join(self.path, "manifest.json")
+
+    @property
+    def preflight_script(self) -> str:
+        """The batch script of a preflight alone."""
+        return os.path.join(self.path, "preflight.sbatch")
+
+    @property
+    def mpi_probe(self) -> str:
+        """The copy of train/collectives/mpi_probe.py, where the job's preflight is to measure MPI."""
+        return os.path.join(self.path, "mpi_probe.py")
+
+    @property
+    def code(self) -> str:
+        """The copy of the program's code."""
+        return os.path.join(self.path, "code")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run, or of one sweep point of it."""
+
+    path: str
+
+    @property
+    def name(self) -> str:
+        """The run's name, which is its folder's."""
+        return os.path.basename(self.path)
+
+    def submission(self, number: int) -> SubmissionFolder:
+        """Return the folder of the `number`-th submission, from 1 on."""
+        return SubmissionFolder(os.path.join(self.path, f"{_SUBMISSION}{number}"))
+
+    @property
+    def submissions(self) -> List[SubmissionFolder]:
+        """The submissions whose folders there are, oldest first."""
+        names: List[str] = []
+        with contextlib.suppress(FileNotFoundError):
+            names = os.listdir(self.path)
+        numbers = [name[len(_SUBMISSION) :] for name in names if name.startswith(_SUBMISSION)]
+        return [self.submission(number) for number in sorted(int(each) for each in numbers if each.isdecimal())]
+
+    @property
+    def manifest(self) -> str:
+        """The manifest of the newest submission: see run/manifest.py."""
         return os.path.join(self.path, "manifest.json")
 
     @property
     def cluster(self) -> str:
-        """The cluster of the newest attempt, as JSON: task, node, address, GPUs."""
+        """The cluster of the newest attempt, as JSON: see run/cluster_record.py."""
         return os.path.join(self.path, "cluster.json")
 
     @property
     def status(self) -> str:
-        """How the newest attempt is doing, as JSON: see launch/coordinator/status_writer.py."""
+        """How the newest attempt is doing, as JSON: see run/status.py."""
         return os.path.join(self.path, "status.json")
 
     @property
@@ -61,18 +116,8 @@ class RunFolder:
 
     @property
     def preflight(self) -> str:
-        """What the newest preflight measured, as JSON: see launch/nodes/preflight.py."""
+        """What the newest preflight measured, as JSON: see run/preflight_report.py."""
         return os.path.join(self.path, "preflight.json")
-
-    @property
-    def preflight_script(self) -> str:
-        """The batch script of a preflight alone."""
-        return os.path.join(self.path, "preflight.sbatch")
-
-    @property
-    def mpi_probe(self) -> str:
-        """The copy of train/collectives/mpi_probe.py, where the job's preflight is to measure MPI."""
-        return os.path.join(self.path, "mpi_probe.py")
 
     @property
     def probes(self) -> str:
@@ -86,22 +131,22 @@ class RunFolder:
 
     @property
     def cancelled(self) -> str:
-        """There if the run was cancelled: no attempt may start."""
+        """A file that is there if the run was cancelled: no attempt may start."""
         return os.path.join(self.path, "cancelled")
 
     @property
     def lease(self) -> str:
-        """Whose the run is, as JSON: see Lease."""
+        """Which attempt may write to the run, as JSON: see run/lease.py."""
         return os.path.join(self.path, "lease.json")
 
     def claim(self, attempt: str) -> str:
-        """There if an agent of `attempt`, which has lost its coordinator, sees to it that the run goes on."""
+        """Return a file that is there if an agent of `attempt`, whose coordinator is gone, requeues the job."""
         return os.path.join(self.path, f"{CLAIM}{attempt}")
 
     @property
-    def rehearsal(self) -> str:
-        """What `slurm-tf interrupt` asks the living attempt for, as JSON: see launch/coordinator/fault_injection.py."""
-        return os.path.join(self.path, "rehearsal.json")
+    def fault_request(self) -> str:
+        """The fault that `slurm-tf interrupt` asks the living attempt to inject, as JSON: see run/fault_request.py."""
+        return os.path.join(self.path, "fault_request.json")
 
     @property
     def logs(self) -> str:
@@ -110,7 +155,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> str:
-        """The folder of checkpoints."""
+        """The folder of checkpoints: see run/checkpoint_folder.py."""
         return os.path.join(self.path, "checkpoints")
 
     @property
@@ -125,17 +170,13 @@ class RunFolder:
 
     @property
     def folders(self) -> Tuple[str, ...]:
-        """All that a program or its agent may write to: made before anything starts."""
+        """All folders that a program or its agent may write to: they are made before anything starts."""
         return (self.logs, self.checkpoints, self.exports, self.tensorboard)
 
     def point(self, index: int) -> "RunFolder":
-        """The folder of one task of an array, which is a run of its own."""
+        """Return the folder of one sweep point, which is a run of its own."""
         return RunFolder(os.path.join(self.path, str(index)))
 
-    def code(self, number: int) -> str:
-        """The `number`-th copy of the program's code; each submission has its own."""
-        return os.path.join(self.path, f"code-{number}")
-
     def log(self, role: str, index: int) -> str:
-        """The file that holds what one task printed, over all attempts."""
+        """Return the file that holds what one task printed, over all attempts."""
         return os.path.join(self.logs, f"{role}-{index}.log")

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from slurm_tf.run import json_file
-from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.folder import RunFolder, SubmissionFolder
 
 
 @dataclass(frozen=True)
 class SubmittedJob:
     """One call of sbatch. `points`: indexes of the sweep points that it was for; `array`: as tasks of one job array.
+
+    `submission`: the number of the folder of files that the job uses (run/folder.py).
 
     `after`: the id of the job that submitted this one to go on with its run, "" for one that the user submitted.
     """
@@ -23,6 +25,7 @@ class SubmittedJob:
     job: str
     cluster: str
     at: str
+    submission: int
     points: Tuple[int, ...] = ()
     array: bool = False
     after: str = ""
@@ -42,13 +45,15 @@ class _Jobs:
     jobs: Tuple[SubmittedJob, ...] = ()
 
 
-def add(folder: RunFolder, job: str, cluster: str, points: Sequence[int], array: bool, after: str = "") -> None:
+def add(
+    folder: RunFolder, job: str, cluster: str, points: Sequence[int], array: bool, after: str = "", *, submission: int
+) -> None:
     """Record that sbatch has accepted `job`; the arguments are the fields of SubmittedJob.
 
     Raises RunError or OSError.
     """
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    submitted = SubmittedJob(job, cluster, now, tuple(points), array, after)
+    submitted = SubmittedJob(job, cluster, now, submission, tuple(points), array, after)
     json_file.write(folder.jobs, _Jobs((*read(folder), submitted)))
 
 
@@ -77,6 +82,14 @@ def chains(run: RunFolder) -> Dict[Optional[int], Tuple[str, ...]]:
 def newest(run: RunFolder) -> Dict[Optional[int], str]:
     """Return the id of the last job in the chain of each point. Raises RunError or OSError."""
     return {point: chain[-1] for point, chain in chains(run).items()}
+
+
+def submissions(run: RunFolder) -> Dict[Optional[int], SubmissionFolder]:
+    """Return for each point the files that its newest job uses; of None for a run without points.
+
+    Raises RunError or OSError.
+    """
+    return {point: run.submission(each.submission) for each in read(run) for point in each.ids}
 
 
 def up_to(folder: RunFolder, job: str) -> List[str]:

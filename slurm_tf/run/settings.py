@@ -6,7 +6,7 @@ from typing import List, Mapping, Optional, Tuple
 from slurm_tf.errors import RunError
 from slurm_tf.run import json_file
 from slurm_tf.run.env import INTERRUPTED
-from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.folder import SubmissionFolder
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class WatchSettings:
 class LaunchSettings:
     """What the coordinator must know about the plan; times in seconds.
 
-    `preflight_factor`: by what factor a node may be slower than others; `preflight_mpi`: the Python of the MPI step.
+    `preflight_factor`: by what factor a node may be slower than others; `preflight_mpi`: the command of
+    the MPI step, () for none.
     `train`: variables for slurm_tf.train. `points`: of an array, the values of each task by its index; `point`: the
     values of this run. `horovod`: its controller, "" under another strategy. `checkpoint_mtbf`: mean time between
     failures of one node, where the interval between checkpoints is chosen by it.
@@ -81,7 +82,7 @@ class LaunchSettings:
     checkpoint_keep: int
     preflight: bool = False
     preflight_factor: float = 4.0
-    preflight_mpi: str = ""
+    preflight_mpi: Tuple[str, ...] = ()
     train: Mapping[str, str] = field(default_factory=dict)
     point: Mapping[str, str] = field(default_factory=dict)
     points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -105,11 +106,11 @@ class LaunchSettings:
         return [(role.name, index) for role in self.roles for index in range(role.count)]
 
 
-def read_settings(run: RunFolder) -> LaunchSettings:
-    """Return the settings of a run. Raises RunError or OSError."""
-    return json_file.read(run.settings, LaunchSettings)
+def read_settings(submission: SubmissionFolder) -> LaunchSettings:
+    """Return the settings of a submission. Raises RunError or OSError."""
+    return json_file.read(submission.settings, LaunchSettings)
 
 
-def write_settings(run: RunFolder, settings: LaunchSettings) -> None:
-    """Write the settings of a run. Raises OSError."""
-    json_file.write(run.settings, settings)
+def write_settings(submission: SubmissionFolder, settings: LaunchSettings) -> None:
+    """Write the settings of a submission. Raises OSError."""
+    json_file.write(submission.settings, settings)

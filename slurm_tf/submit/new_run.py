@@ -4,7 +4,6 @@ import datetime
 import grp
 import importlib.util
 import io
-import json
 import marshal
 import os
 import platform
@@ -23,10 +22,10 @@ from slurm_tf.errors import RunError, SpecError, UsageError
 from slurm_tf.jobspec import plan
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
-from slurm_tf.run import bad_nodes, job_chain
-from slurm_tf.run.folder import RunFolder
+from slurm_tf.run import bad_nodes, job_chain, manifest
+from slurm_tf.run.folder import RunFolder, SubmissionFolder
+from slurm_tf.run.manifest import ArrayShape, CodeOrigin, Manifest
 from slurm_tf.run.settings import write_settings
-from slurm_tf.run.version import VERSION
 from slurm_tf.slurm import client, hostlist
 from slurm_tf.submit import dependency, render, snapshot
 
@@ -82,7 +81,7 @@ def claim(runs: str, job_name: str, name: str = "") -> RunFolder:
 
 def preview(job: Job, name: str) -> Plan:
     """Return the plan that `prepare` would make now; nothing is made."""
-    return _fit(job, _expected(job, name), _source(job))
+    return _fit(job, _next_submission(_expected(job, name)), _source(job))
 
 
 def prepare(job: Job, name: str) -> Plan:
@@ -91,29 +90,35 @@ def prepare(job: Job, name: str) -> Plan:
     Raises SpecError, RunError, UsageError or OSError.
     """
     source, group = _source(job), _group(job)
-    _fit(job, _expected(job, name), source)
+    _fit(job, _next_submission(_expected(job, name)), source)
     known = name and os.path.exists(folder(job.runs, name).manifest)
     run = claim(job.runs, job.spec.name, name)
+    submission = _claim_submission(run)
     try:
         if group is not None:
             for each in (run.path, run.checkpoints):
                 files.share(each, group)
-        fitted = _fit(job, run, source)
+        fitted = _fit(job, submission, source)
         if source:
-            snapshot.copy(source, Path(_next_code(run)))
+            snapshot.copy(source, Path(submission.code))
         write(fitted, render.script(fitted), source)
     except BaseException:
-        if not known:
-            shutil.rmtree(run.path, ignore_errors=True)
+        shutil.rmtree(submission.path if known else run.path, ignore_errors=True)
         raise
     return fitted
 
 
-def forget(run: RunFolder) -> None:
-    """Remove the folder of a run that was never submitted and has written nothing."""
+def forget(submission: SubmissionFolder) -> None:
+    """Remove the files of a submission that Slurm refused; all of a run that has no other job and has written nothing.
+
+    Of several jobs of one submission Slurm may have refused the last ones only: then nothing is removed.
+    """
+    run, jobs = submission.run, job_chain.read(submission.run)
     used = any(os.scandir(run.checkpoints)) or any(os.scandir(run.logs))
-    if not job_chain.read(run) and not used and not os.path.exists(run.status):
+    if not jobs and not used and not os.path.exists(run.status):
         shutil.rmtree(run.path)
+    elif submission.number not in {each.submission for each in jobs}:
+        shutil.rmtree(submission.path)
 
 
 def _expected(job: Job, name: str) -> RunFolder:
@@ -152,8 +157,9 @@ def _group_name(number: int) -> str:
         return str(number)
 
 
-def _fit(job: Job, run: RunFolder, source: snapshot.Source | None) -> Plan:
-    """Return the plan of `job` in `run`, in the copy of its code that is to come and without the run's bad nodes."""
+def _fit(job: Job, submission: SubmissionFolder, source: snapshot.Source | None) -> Plan:
+    """Return the plan of a submission, in the copy of its code that is to come and without the run's bad nodes."""
+    run = submission.run
     bad = bad_nodes.known(run)
     options = dict(job.spec.sbatch)
     if bad:
@@ -161,34 +167,43 @@ def _fit(job: Job, run: RunFolder, source: snapshot.Source | None) -> Plan:
     if "dependency" in options:
         options["dependency"] = dependency.resolve(str(options["dependency"]), os.path.dirname(run.path))
     job = replace(job, spec=msgspec.structs.replace(job.spec, sbatch=options))
-    if source is None:
-        return plan.fit(job, run)
-    return plan.fit(job, run, str(Path(_next_code(run)) / source.chdir.relative_to(source.root)))
+    chdir = str(Path(submission.code) / source.chdir.relative_to(source.root)) if source else ""
+    return plan.fit(job, run, chdir, submission.number)
 
 
-def _next_code(run: RunFolder) -> str:
-    number = 1
-    while os.path.lexists(run.code(number)):
-        number += 1
-    return run.code(number)
+def _next_submission(run: RunFolder) -> SubmissionFolder:
+    """Return the folder that the next submission of `run` would have."""
+    return run.submission(max((each.number for each in run.submissions), default=0) + 1)
+
+
+def _claim_submission(run: RunFolder) -> SubmissionFolder:
+    """Make the folder of the next submission of `run`, and return it."""
+    while True:
+        submission = _next_submission(run)
+        try:
+            os.mkdir(submission.path, 0o700)
+        except FileExistsError:  # somebody was faster
+            continue
+        return submission
 
 
 def write(fitted: Plan, script: str, source: snapshot.Source | None = None) -> None:
-    """Write the script, the launcher, its settings and the manifest into the plan's run folder."""
-    run = fitted.run
-    files.write_whole(run.launcher, launcher_zip())
-    write_settings(run, fitted.settings)
-    files.write_whole(run.script, script.encode())
+    """Write the script, the launcher, its settings and the manifest into the folder of the plan's submission."""
+    run, submission = fitted.run, fitted.submission
+    files.own_folder(submission.path)
+    files.write_whole(submission.launcher, launcher_zip())
+    write_settings(submission, fitted.settings)
+    files.write_whole(submission.script, script.encode())
     if fitted.settings.preflight_mpi:
-        files.write_whole(run.mpi_probe, (_PACKAGE / "train" / "collectives" / "mpi_probe.py").read_bytes())
-    files.write_whole(
-        run.manifest, json.dumps(_manifest(fitted, source), indent=1, ensure_ascii=False).encode() + b"\n"
-    )
+        files.write_whole(submission.mpi_probe, (_PACKAGE / "train" / "collectives" / "mpi_probe.py").read_bytes())
+    origin = _manifest(fitted, source)
+    for path in (submission.manifest, run.manifest):
+        manifest.write(path, origin)
 
 
 def write_preflight(fitted: Plan) -> None:
-    """Write the script of a preflight alone beside the run's own."""
-    files.write_whole(fitted.run.preflight_script, render.script(fitted, preflight=True).encode())
+    """Write the script of a preflight alone beside the submission's own."""
+    files.write_whole(fitted.submission.preflight_script, render.script(fitted, preflight=True).encode())
 
 
 def launcher_zip() -> bytes:
@@ -235,35 +250,33 @@ def _slug(job_name: str) -> str:
 
 
 def _check_same_job(run: RunFolder, job_name: str) -> None:
-    manifest = Path(run.manifest)
-    if not manifest.exists():
+    if not os.path.exists(run.manifest):
         if any(os.scandir(run.path)):
             raise RunError(f"{run.path} holds files, but no run", "a run of slurm-tf, or an empty folder")
         return
-    name = json.loads(manifest.read_bytes())["job"]["name"]
+    name = manifest.read(run.manifest).job_name
     if name != job_name:
         raise RunError(f"run {run.name} is of job {name!r}", f"a run of job {job_name!r}", "use another --name")
 
 
-def _manifest(fitted: Plan, source: snapshot.Source | None) -> dict[str, object]:
-    """Return where the run comes from; values of [env] stay out of it, as they may be secrets."""
+def _manifest(fitted: Plan, source: snapshot.Source | None) -> Manifest:
+    """Return where the submission comes from; values of [env] stay out of it, as they may be secrets."""
     spec = msgspec.to_builtins(fitted.job.spec)
-    return {
-        "contract": VERSION,
-        "run": fitted.run.name,
-        "written": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "job_file": str(fitted.job.path.absolute()),
-        "job": {**spec, "env": sorted(spec["env"])},
-        "site": fitted.job.site_name,
-        "array": {"limit": fitted.array.limit, "one_job": fitted.one_job} if fitted.array else None,
-        "code": {"commit": source.commit, "dirty": source.dirty, "files": len(source.files)} if source else None,
-        "versions": {
+    return Manifest(
+        run=fitted.run.name,
+        written=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        job_file=str(fitted.job.path.absolute()),
+        job={**spec, "env": sorted(spec["env"])},
+        site=fitted.job.site_name,
+        array=ArrayShape(fitted.array.limit, fitted.one_job) if fitted.array else None,
+        code=CodeOrigin(source.commit, source.dirty, len(source.files)) if source else None,
+        versions={
             "slurm-tf": __version__,
             "python": platform.python_version(),
             "tensorflow": _tensorflow_version(),
             "slurm": "" if fitted.settings.local else client.version(),
         },
-    }
+    )
 
 
 def _tensorflow_version() -> str:

@@ -51,13 +51,14 @@ def script(plan: Plan, preflight: bool = False) -> str:
         "components": plan.components,
         "chdir": plan.chdir,
         "command": job.spec.command,
-        "launcher": plan.run.launcher,
+        "launcher": plan.submission.launcher,
         "modules": job.site.modules,
         "node_python": job.site.node_python,
         "point": _point(plan),
         "preflight": preflight,
         "prologue": Shell(job.site.prologue.strip("\n")),
         "run_folder": plan.run.path,
+        "submission_folder": plan.submission.path,
         "setup": Shell(job.spec.setup.strip("\n")),
     }
     try:

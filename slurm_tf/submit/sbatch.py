@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from slurm_tf.errors import SchedulerError
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.run import job_chain
-from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.folder import SubmissionFolder
 from slurm_tf.slurm import array_indexes, client, in_job, pending_reasons
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
@@ -27,13 +27,14 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to call sbatch for: a run's script; for `points` of it if it is an array, of which `limit` run at once.
+    """What to call sbatch for: the script of a submission, or sweep `points` of it, of which `limit` run at once.
 
     `one_job`: the points are the tasks of one job array; else each is a job, as Slurm has no arrays of heterogeneous
-    jobs. `script`: in the place of the run's own; `exclude`: nodes to leave out, where the script does not say so.
+    jobs. `script`: in the place of the submission's own; `exclude`: nodes to leave out, where the script does not say
+    so.
     """
 
-    run: RunFolder
+    submission: SubmissionFolder
     points: tuple[int, ...] = ()
     limit: int | None = None
     one_job: bool = True
@@ -44,8 +45,8 @@ class Order:
     def of(cls, fitted: Plan) -> "Order":
         """Return the order for a whole plan."""
         if fitted.array is None:
-            return cls(fitted.run)
-        return cls(fitted.run, tuple(fitted.array.points), fitted.array.limit, fitted.one_job)
+            return cls(fitted.submission)
+        return cls(fitted.submission, tuple(fitted.array.points), fitted.array.limit, fitted.one_job)
 
 
 def send(order: Order) -> Sent:
@@ -53,7 +54,7 @@ def send(order: Order) -> Sent:
 
     Each job is written down as soon as sbatch has taken it: an error later loses none. A cancelled run may start again.
     """
-    run, environ = order.run, in_job.environ_for_sbatch(os.environ)
+    run, environ = order.submission.run, in_job.environ_for_sbatch(os.environ)
     for folder in (run, *map(run.point, order.points)):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(folder.cancelled)
@@ -64,11 +65,12 @@ def send(order: Order) -> Sent:
         options += [f"--exclude={order.exclude}"] if order.exclude else []
         arguments = [] if order.one_job else [str(point) for point in points]
         try:
-            answer = client.submit(order.script or run.script, options, arguments, environ)
+            answer = client.submit(order.script or order.submission.script, options, arguments, environ)
         except SchedulerError as error:
             before = f"; {', '.join(jobs)} submitted before it" if jobs else ""
             raise type(error)(f"{error.found}{before}", error.needed, error.do) from error
-        job_chain.add(run, answer.job, answer.cluster, points, array=order.one_job and bool(points))
+        array, number = order.one_job and bool(points), order.submission.number
+        job_chain.add(run, answer.job, answer.cluster, points, array, submission=number)
         jobs.append(f"{answer.job};{answer.cluster}" if answer.cluster else answer.job)
         messages.append(answer.messages)
     return Sent(tuple(jobs), "".join(dict.fromkeys(messages)))

@@ -1,18 +1,15 @@
 """The run that a person means: by name, by name and point, by path, or by job id."""
 
 import difflib
-import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from slurm_tf import files
 from slurm_tf.errors import RunError, SchedulerError, UsageError
 from slurm_tf.run import job_chain
-from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.version import check_version
+from slurm_tf.run.folder import RunFolder, SubmissionFolder
 from slurm_tf.slurm.client import Client
 
 _JOB_ID = re.compile(r"(?P<job>\d+)(_(?P<task>\d+)|\+\d+)?", re.ASCII)
@@ -73,16 +70,6 @@ def find(text: str, root: str, slurm: Client) -> Target:
     return found
 
 
-def manifest(run: RunFolder) -> dict[str, Any]:
-    """Return where the run came from. Raises RunError."""
-    try:
-        values: dict[str, Any] = json.loads(Path(run.manifest).read_bytes())
-    except (OSError, ValueError) as error:
-        raise RunError(f"{run.manifest} cannot be read ({error})", "the manifest that submit wrote") from error
-    check_version(values.get("contract"), run.manifest)
-    return values
-
-
 def _by_path(text: str) -> Target | None:
     path = Path(text).absolute()
     return Target(RunFolder(str(path))) if (path / "manifest.json").is_file() and _is_ours(path) else None
@@ -110,7 +97,7 @@ def _by_job(match: "re.Match[str]", known: list[Target], slurm: Client) -> Targe
     except SchedulerError:
         scripts = set()
     for script in scripts:
-        found = _by_path(os.path.dirname(script))
+        found = _by_path(SubmissionFolder(os.path.dirname(script)).run.path)
         if found:
             return Target(found.run, int(task) if task else None)
     needed = "a job that slurm-tf submitted"

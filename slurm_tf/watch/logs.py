@@ -107,7 +107,8 @@ def _output(target: Target) -> str:
 
 
 def _indexes(target: Target, role: str, index: int | None) -> Sequence[int]:
-    settings = read_settings(target.run)
+    submission = job_chain.submissions(target.run).get(target.point) or target.run.submissions[-1]
+    settings = read_settings(submission)
     counts = {each.name: each.count for each in settings.roles}
     if role not in counts or (index is not None and not 0 <= index < counts[role]):
         task = role if index is None else f"{role}:{index}"

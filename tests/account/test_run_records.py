@@ -1,6 +1,5 @@
 """Which run and template a record is of: by name, comment, and our own run records, in that order."""
 
-import json
 import os
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from slurm_tf.account.usage_record import UsageRecord
 from slurm_tf.run import attempts, job_chain
 from slurm_tf.run.attempts import Attempt
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.version import VERSION
+from tests.conftest import write_manifest
 
 
 def record(job_id: str = "12", **more: object) -> UsageRecord:
@@ -21,7 +20,7 @@ def record(job_id: str = "12", **more: object) -> UsageRecord:
 def make(root: Path, name: str, template: str) -> RunFolder:
     run = RunFolder(str(root / name))
     os.makedirs(run.path, mode=0o700)
-    Path(run.manifest).write_text(json.dumps({"contract": VERSION, "job": {"name": template}}))
+    write_manifest(run, template)
     return run
 
 
@@ -33,7 +32,7 @@ def write(folder: RunFolder, *rows: Attempt) -> None:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Runs:
-    job_chain.add(make(tmp_path, "flowers-1", "flowers"), "12", "", (), False)
+    job_chain.add(make(tmp_path, "flowers-1", "flowers"), "12", "", (), False, submission=1)
     return Runs(str(tmp_path))
 
 
@@ -56,7 +55,7 @@ def test_name_then_comment_then_run(job: str, name: str, comment: str, found: Ow
 
 
 def test_another_clusters_job_of_that_number_is_not_ours(tmp_path: Path) -> None:
-    job_chain.add(make(tmp_path, "flowers-1", "flowers"), "12", "big", (), False)
+    job_chain.add(make(tmp_path, "flowers-1", "flowers"), "12", "big", (), False, submission=1)
     runs = Runs(str(tmp_path))
     assert runs.find(record(cluster="big")).run == "flowers-1"
     assert runs.find(record(cluster="small")) == Own()
@@ -65,7 +64,7 @@ def test_another_clusters_job_of_that_number_is_not_ours(tmp_path: Path) -> None
 
 def test_the_attempt_of_an_incarnation(tmp_path: Path) -> None:
     run = make(tmp_path, "flowers-1", "flowers")
-    job_chain.add(run, "12", "", (), False)
+    job_chain.add(run, "12", "", (), False, submission=1)
     first, second = Attempt("12.0", "12", 1003.0, speaks=True), Attempt("12.1", "12", 2004.0, speaks=True)
     write(run, first, second)
     runs = Runs(str(tmp_path))
@@ -80,14 +79,14 @@ def test_the_attempt_of_an_incarnation(tmp_path: Path) -> None:
 
 def test_points_and_jobs_that_follow(tmp_path: Path) -> None:
     run = make(tmp_path, "sweep-1", "sweep")
-    job_chain.add(run, "40", "", (0, 1), True)
-    job_chain.add(run, "50", "", (1,), False)
+    job_chain.add(run, "40", "", (0, 1), True, submission=1)
+    job_chain.add(run, "50", "", (1,), False, submission=1)
     own = {index: Attempt(f"40_{index}.0", f"40_{index}", 1001.0, speaks=True) for index in (0, 1)}
     after = Attempt("61_1.0", "61_1", 3001.0, speaks=True)
     alone = Attempt("50.0", "50", 2001.0, speaks=True)
     write(run.point(0), own[0])
     write(run.point(1), own[1], alone, after)
-    job_chain.add(run.point(1), "61", "", (1,), True, "40_1")
+    job_chain.add(run.point(1), "61", "", (1,), True, "40_1", submission=1)
     runs = Runs(str(tmp_path))
     for job, wanted in {"40_0": own[0], "40_1": own[1]}.items():
         assert runs.find(record(job, started=1000, ended=1500)) == Own("sweep", "sweep-1", wanted)
@@ -97,14 +96,14 @@ def test_points_and_jobs_that_follow(tmp_path: Path) -> None:
 
 
 def test_runs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    job_chain.add(make(tmp_path, "good-1", "good"), "12", "", (), False)
+    job_chain.add(make(tmp_path, "good-1", "good"), "12", "", (), False, submission=1)
     Path(make(tmp_path, "bad-1", "bad").jobs).write_text("{")
     broken = make(tmp_path, "half-1", "half")
-    job_chain.add(broken, "13", "", (), False)
+    job_chain.add(broken, "13", "", (), False, submission=1)
     Path(broken.attempts).write_text("{}")
     runs = Runs(str(tmp_path))
     assert runs.find(record("12")).run == "good-1"
     assert runs.find(record("13", started=5)).attempt is None
     assert [note.partition(":")[0] for note in runs.notes[:1]] == ["run bad-1 is left out"]
-    assert "attempts.json cannot be read" in runs.notes[1]
+    assert "attempts.json was written by another release" in runs.notes[1]
     assert Runs(str(tmp_path / "none")).find(record()) == Own()

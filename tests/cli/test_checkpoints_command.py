@@ -15,8 +15,7 @@ from slurm_tf.errors import FencedError
 from slurm_tf.launch.requeue import lease_holder
 from slurm_tf.run import checkpoint_folder
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.version import VERSION
-from tests.conftest import PYTHONPATH, ROOT
+from tests.conftest import PYTHONPATH, ROOT, write_manifest
 
 Type = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -27,7 +26,7 @@ def run(tmp_path: Path) -> RunFolder:
     folder = RunFolder(str(tmp_path / "runs" / "r-1"))
     os.makedirs(folder.checkpoints)
     os.chmod(folder.path, 0o700)
-    Path(folder.manifest).write_text(json.dumps({"contract": VERSION, "job": {"name": "r", "checkpoint": {"keep": 3}}}))
+    write_manifest(folder, "r", checkpoint={"keep": 3})
     for step in range(1, 6):
         write(folder.checkpoints, step)
     return folder
@@ -83,7 +82,7 @@ def test_a_run_without_any(run: RunFolder, typed: Type) -> None:
 def test_points_are_listed_together(run: RunFolder, typed: Type) -> None:
     from slurm_tf.run import job_chain
 
-    job_chain.add(run, "12", "", (0, 1), True)
+    job_chain.add(run, "12", "", (0, 1), True, submission=1)
     for index in (0, 1):
         os.makedirs(run.point(index).checkpoints)
         write(run.point(index).checkpoints, 10 + index)

@@ -81,7 +81,7 @@ def test_an_interruption_is_rehearsed_to_its_end(kind: str, running: Any) -> Non
     (row,) = run.attempts()
     assert row["code"] == 75
     assert row["last"] > 0
-    assert not (run.folder / "runs/a-1/rehearsal.json").exists()
+    assert not (run.folder / "runs/a-1/fault_request.json").exists()
 
 
 def test_a_killed_program_and_a_node_that_is_gone_are_rehearsed(running: Any) -> None:

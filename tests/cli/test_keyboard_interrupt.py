@@ -4,7 +4,6 @@ A shell without job control ignores SIGINT in its background jobs (POSIX, "Signa
 systems. Python then installs no handler, and a program that it starts inherits "ignored".
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -16,9 +15,8 @@ import pytest
 
 from slurm_tf.run import job_chain
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.version import VERSION
 from tests.cli.test_cli import SLURM_TF
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_manifest
 
 pytestmark = pytest.mark.slow
 
@@ -55,8 +53,8 @@ def started(tmp_path: Path) -> Iterator[Start]:
         (tmp_path / "bin" / name).chmod(0o755)
     run = RunFolder(str(tmp_path / "runs" / "r-1"))
     Path(run.path).mkdir(mode=0o700, parents=True)
-    Path(run.manifest).write_text(json.dumps({"contract": VERSION, "job": {"name": "r"}}))
-    job_chain.add(run, "7", "", (), False)
+    write_manifest(run, "r")
+    job_chain.add(run, "7", "", (), False, submission=1)
     processes: list[subprocess.Popen[str]] = []
 
     def start(*words: str) -> "subprocess.Popen[str]":

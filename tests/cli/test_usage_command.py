@@ -13,8 +13,7 @@ import pytest
 from slurm_tf.run import attempts, job_chain
 from slurm_tf.run.attempts import Attempt
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.version import VERSION
-from tests.conftest import RECORDED, ROOT
+from tests.conftest import RECORDED, ROOT, write_manifest
 
 Type = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -146,8 +145,8 @@ def test_users_accounts_runs_and_standard_input(table: Path, tmp_path: Path, typ
 def make_run(root: Path, name: str, job: str, *rows: Attempt) -> None:
     run = RunFolder(str(root / "runs" / name))
     Path(run.path).mkdir(mode=0o700, parents=True)
-    Path(run.manifest).write_text(json.dumps({"contract": VERSION, "job": {"name": "roses"}}))
-    job_chain.add(run, job, "", (), False)
+    write_manifest(run, "roses")
+    job_chain.add(run, job, "", (), False, submission=1)
     attempts.write(run, rows)
 
 

@@ -125,10 +125,11 @@ def coordinator(sandbox: Sandbox, options: Options, roles: str, program: Sequenc
         interface="", checkpoint_every=None, checkpoint_every_steps=None, checkpoint_keep=3,
     )  # fmt: skip
     run = RunFolder(str(at / "run"))
-    for path in (run.path, run.logs, run.checkpoints, run.exports):
+    submission = run.submission(1)
+    for path in (run.path, submission.path, run.logs, run.checkpoints, run.exports):
         sandbox.run("mkdir", "-m", "700", path)
     (at / "settings").write_text(json_file.dumps(settings))
-    sandbox.run("cp", str(at / "settings"), run.settings)
+    sandbox.run("cp", str(at / "settings"), submission.settings)
     launcher = [PYTHON, "-IS", str(at / "launch.pyz")]
     spread = [option for option in options[0] if option.startswith("--distribution")]
     groups = [f"--het-group={','.join(map(str, range(len(options))))}"] * (len(options) > 1)
@@ -138,7 +139,9 @@ def coordinator(sandbox: Sandbox, options: Options, roles: str, program: Sequenc
         asked = " ".join(option for option in component if option not in spread)
         lines += ["#SBATCH hetjob"] * bool(number) + [f"#SBATCH {asked}"]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in host_file(options, at).items()]
-    (at / "script").write_text("\n".join([*lines, shlex.join([*launcher, "coordinate", run.path, "--", *srun]), ""]))
+    (at / "script").write_text(
+        "\n".join([*lines, shlex.join([*launcher, "coordinate", submission.path, "--", *srun]), ""])
+    )
     sandbox.run("sbatch", "--wait", f"--output={at}/output", str(at / "script"), cwd=at, check=False)
     output = (at / "output").read_text()
     return by_rank("\n".join(line.partition("] ")[2] for line in output.splitlines() if line.startswith("[")))

@@ -75,7 +75,7 @@ class Run:
         """Cut the two minutes that Slurm lets a job wait, once it has left its nodes."""
         self.wait_for_state("PENDING")
         # started again at once, slurmctld (22.05.8) takes the end of the first life for the second's
-        assert gone(self.member.sandbox, "a-1/launch.pyz", 20)
+        assert gone(self.member.sandbox, "a-1/submission-1/launch.pyz", 20)
         time.sleep(2)
         self.member.run("scontrol", "update", f"JobId={self.job}", "StartTime=now")
 
@@ -165,7 +165,7 @@ def test_what_is_cancelled_saves_and_never_comes_back(how: str, alice: Member, s
         alice.run("scancel", *(["--signal=TERM"] if "signal" in how else []), run.job)
     run.wait_for(r"\[worker:0\] leaves with")
     assert alice.type("wait", "a-1").returncode != 0
-    assert gone(sandbox, "a-1/launch.pyz", 20)
+    assert gone(sandbox, "a-1/submission-1/launch.pyz", 20)
     time.sleep(5)
     (point,) = alice.status("a-1")
     assert point["state"] in ("CANCELLED", "FAILED")
@@ -314,7 +314,7 @@ def test_a_point_of_an_array_goes_on_alone(alice: Member, sandbox: Sandbox) -> N
     sandbox.run("srun", "--qos=urgent", "-N4", "--exclusive", "true", user="bob", timeout=120)
     for point in range(2):
         alice.wait_for(f"a-1/{point}", "state", "PENDING")
-    assert gone(sandbox, "a-1/launch.pyz", 20)
+    assert gone(sandbox, "a-1/submission-1/launch.pyz", 20)
     time.sleep(2)
     for point in range(2):
         alice.run("scontrol", "update", f"JobId={number}_{point}", "StartTime=now")

@@ -41,7 +41,7 @@ def test_a_dry_run_prints_the_very_bytes_and_leaves_nothing(alice: Member) -> No
     assert "to start at 20" in dry.stderr
     assert not (alice.folder / "runs").exists()
     number = alice.submit(name, "-t", "5", "--hold")
-    assert (alice.folder / "runs" / "a-1" / "script.sbatch").read_text() == dry.stdout
+    assert (alice.folder / "runs" / "a-1" / "submission-1" / "script.sbatch").read_text() == dry.stdout
     assert alice.run("scontrol", "write", "batch_script", number, "-") == dry.stdout
 
 
@@ -111,7 +111,7 @@ def test_from_within_another_job(alice: Member) -> None:
 def test_wait_has_the_exit_code_of_sbatch_wait(program: str, code: int, alice: Member) -> None:
     done = alice.type("submit", job(alice, program), "--wait")
     assert done.returncode == code, done.stderr
-    script = str(alice.folder / "runs" / "a-1" / "script.sbatch")
+    script = str(alice.folder / "runs" / "a-1" / "submission-1" / "script.sbatch")
     sbatch = alice.sandbox.run("sbatch", "-W", script, cwd=alice.folder, env=alice.environ(), check=False)
     assert sbatch.returncode == code
 
@@ -211,5 +211,5 @@ def test_every_file_of_a_run_is_its_owners_alone(alice: Member, member: Callable
     bob = member("bob")
     bob.sandbox.run("chmod", "0755", str(alice.folder), user="alice")
     assert bob.run("ls", str(alice.folder / "runs" / "a-1"), check=False) == ""
-    assert bob.run("cat", str(alice.folder / "runs" / "a-1" / "launch.json"), check=False) == ""
-    assert "s3cret" not in (Path(alice.folder) / "runs" / "a-1" / "script.sbatch").read_text()
+    assert bob.run("cat", str(alice.folder / "runs" / "a-1" / "submission-1" / "launch.json"), check=False) == ""
+    assert "s3cret" not in (Path(alice.folder) / "runs" / "a-1" / "submission-1" / "script.sbatch").read_text()

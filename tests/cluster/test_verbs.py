@@ -97,13 +97,14 @@ def test_cancel_leaves_no_process_and_the_job_does_not_come_back(alice: Member, 
         time.sleep(0.3)
     assert alice.ok("cancel", "a-1") == f"cancelled {number}\n"
     assert gone(sandbox, mark, 40), processes(sandbox, mark)
-    assert gone(sandbox, "a-1/launch.pyz", 10), processes(sandbox, "launch.pyz")
+    assert gone(sandbox, "a-1/submission-1/launch.pyz", 10), processes(sandbox, "launch.pyz")
     assert alice.wait_for("a-1", "state", "CANCELLED")["exit_code"] not in (None, 0)
     # whatever puts it back into the queue: no attempt starts
     alice.submit(job(alice, "echo ran", "b"))
     assert alice.ok("wait", "b-1") == ""
     assert alice.ok("cancel", "b-1") == "run b-1 has no job that is not over\n"
-    second = alice.run("sbatch", "--parsable", str(alice.folder / "runs" / "b-1" / "script.sbatch")).strip()
+    script = str(alice.folder / "runs" / "b-1" / "submission-1" / "script.sbatch")
+    second = alice.run("sbatch", "--parsable", script).strip()
     assert alice.sacct(second) == ["FAILED"]
     assert "run b-1 was cancelled" in Path(alice.folder, "runs", "b-1", "logs", f"slurm-{second}.out").read_text()
 
@@ -140,7 +141,7 @@ def test_logs_follow_from_before_the_start_across_a_requeue(alice: Member, sandb
     alice.run("scontrol", "requeue", number)
     alice.wait_for("a-1", "state", "PENDING")
     # started again at once, not after two minutes, slurmctld (22.05.8) takes the end of the first life for the second's
-    assert gone(sandbox, "a-1/launch.pyz", 20)
+    assert gone(sandbox, "a-1/submission-1/launch.pyz", 20)
     time.sleep(2)
     alice.run("scontrol", "update", f"jobid={number}", "StartTime=now")
     rest = seen.read()

@@ -38,15 +38,17 @@ class LocalJob:
         cancelled: bool,
     ) -> None:
         self.run = RunFolder(str(folder))
-        for path in (self.run.path, *self.run.folders):
+        self.submission = self.run.submission(1)
+        for path in (self.run.path, self.submission.path, *self.run.folders):
             os.makedirs(path, mode=0o700, exist_ok=True)
-        write_settings(self.run, settings)
+        write_settings(self.submission, settings)
         if cancelled:
             Path(self.run.cancelled).touch()
         tasks = len(settings.tasks)
         launcher = step if step is not None else [*LAUNCH, "local", "--ntasks", str(tasks), "--"]
         of_point = [] if point is None else ["--point", str(point)]
-        argv = [*LAUNCH, "coordinate", str(folder), *of_point, "--", *launcher, *LAUNCH, "agent", "--", *command]
+        argv = [*LAUNCH, "coordinate", self.submission.path, *of_point, "--", *launcher]
+        argv += [*LAUNCH, "agent", "--", *command]
         self.output = folder / "output"
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)

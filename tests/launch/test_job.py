@@ -109,8 +109,8 @@ def test_the_exit_code_is_worker_0s(program: str, code: int, start_job: StartJob
 def test_a_command_that_is_not_there(start_job: StartJob, tmp_path: Path) -> None:
     job = start_job("true", strategy="single", roles=(RoleSettings("worker", 1),), step=None)
     job.wait()
-    argv = [*LAUNCH, "coordinate", job.run.path, "--", *LAUNCH, "local", "--ntasks", "1", "--", *LAUNCH, "agent", "--"]
-    Path(job.run.settings).write_text(Path(job.run.settings).read_text())
+    argv = [*LAUNCH, "coordinate", job.submission.path, "--"]
+    argv += [*LAUNCH, "local", "--ntasks", "1", "--", *LAUNCH, "agent", "--"]
     done = subprocess.run(
         [*argv, str(tmp_path / "no such program")], capture_output=True, text=True, timeout=60, check=False
     )

@@ -37,7 +37,7 @@ def test_a_run_knows_what_its_points_found(tmp_path: Path) -> None:
     remember(run, n1="a")
     remember(run.point(0), n2="b")
     remember(run.point(12), n3="c")
-    remember(RunFolder(f"{run.path}/code-1"), n4="d")
+    remember(RunFolder(f"{run.path}/submission-1"), n4="d")
     assert bad_nodes.known(run) == {"n1": "a", "n2": "b", "n3": "c"}
     bad_nodes.forget(run)
     assert bad_nodes.known(run) == {}

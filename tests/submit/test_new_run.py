@@ -4,6 +4,7 @@ import functools
 import grp
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from slurm_tf.errors import RunError, SpecError, UsageError
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
+from slurm_tf.launch.coordinator import startup
 from slurm_tf.run import checkpoint_folder, json_file
 from slurm_tf.run.settings import LaunchSettings
 from slurm_tf.run.version import VERSION
@@ -149,7 +151,7 @@ def test_the_launcher_runs_a_job_under_every_python_that_is_here(
     )
     new_run.claim(str(tmp_path / "runs"), "a", "run-1")
     new_run.write(plan, render.script(plan))
-    launch = [python, "-IS", plan.run.launcher]
+    launch = [python, "-IS", plan.submission.launcher]
     command = [*launch, "coordinate", plan.run.path, "--", *launch, "local", "--ntasks", "2", "--"]
     done = subprocess.run(
         [*command, *launch, "agent", "--", *plan.job.spec.command],
@@ -163,3 +165,36 @@ def test_the_contract_is_versioned(fit: Callable[..., Plan]) -> None:
     text = json_file.dumps(fit(JOB).settings).replace(f'"contract": {VERSION}', '"contract": 99')
     with pytest.raises(RunError, match=r"launch.json was written by another release .*version 99\); needed "):
         json_file.parse(text, LaunchSettings, "launch.json")
+
+
+TWO = 'name = "r"\nstrategy = "multi_worker"\npreflight = "mpi"\ncommand = ["x"]\n[roles.worker]\ncount = 2\n'
+
+
+def test_another_submission_of_a_run_changes_nothing_that_the_first_ones_job_reads_again(
+    load: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = {"SLURM_TF_RUNS": str(tmp_path / "runs")}
+    run = new_run.prepare(load(TWO, environ=environ), "r").run
+    (script,) = Path(run.path).rglob("script.sbatch")
+    folder = re.findall(r" coordinate (\S+)", script.read_text())[0]
+    before = {path: path.read_bytes() for path in Path(run.path).rglob("*") if path.is_file()}
+    monkeypatch.setattr(new_run, "launcher_zip", lambda: b"another release")
+    new_run.prepare(load(TWO, environ=environ, set=("roles.worker.count=3",)), "r")
+    place, settings = startup.open_run(folder, None, {})
+    assert [role.count for role in settings.roles] == [2]
+    assert script == Path(place.submission.script)
+    assert settings.preflight_mpi[1] in map(str, before)
+    changed = {path for path, data in before.items() if path.read_bytes() != data}
+    assert changed == {Path(run.manifest)}, "that of the newest submission, which no job reads"
+
+
+def test_a_submission_that_fails_leaves_the_others_as_they_were(
+    load: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = load(TWO, environ={"SLURM_TF_RUNS": str(tmp_path / "runs")})
+    run = new_run.prepare(job, "r").run
+    monkeypatch.setattr(new_run, "launcher_zip", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        new_run.prepare(job, "r")
+    assert [each.number for each in run.submissions] == [1]
+    assert os.path.exists(run.submissions[0].launcher)

@@ -91,12 +91,12 @@ def test_a_sweep_is_one_call_and_its_points_are_known(
     sent = sbatch.send(sbatch.Order.of(plan))
     assert sent.jobs == ("7",)
     assert sent.messages == "sbatch: a word from a plugin\n"
-    assert fake_sbatch.arguments() == [["--parsable", "--array=0-2", plan.run.script]]
+    assert fake_sbatch.arguments() == [["--parsable", "--array=0-2", plan.submission.script]]
     assert "SBATCH_PARTITION" not in fake_sbatch.environ(7)
     assert job_chain.newest(plan.run) == {0: "7_0", 1: "7_1", 2: "7_2"}
-    again = sbatch.send(sbatch.Order(plan.run, (1,), 4, one_job=True))
+    again = sbatch.send(sbatch.Order(plan.submission, (1,), 4, one_job=True))
     assert again.jobs == ("8",)
-    assert fake_sbatch.arguments()[1] == ["--parsable", "--array=1%4", plan.run.script]
+    assert fake_sbatch.arguments()[1] == ["--parsable", "--array=1%4", plan.submission.script]
     assert job_chain.newest(plan.run) == {0: "7_0", 1: "8_1", 2: "7_2"}
     assert json.loads(Path(plan.run.manifest).read_text())["versions"]["slurm"] == "22.05.8"
 
@@ -104,7 +104,10 @@ def test_a_sweep_is_one_call_and_its_points_are_known(
 def test_a_heterogeneous_sweep_is_a_call_a_point(fake_sbatch: FakeSbatch, prepare: Callable[[str], Plan]) -> None:
     plan = prepare(HET)
     assert sbatch.send(sbatch.Order.of(plan)).jobs == ("7", "8")
-    assert fake_sbatch.arguments() == [["--parsable", plan.run.script, "0"], ["--parsable", plan.run.script, "1"]]
+    assert fake_sbatch.arguments() == [
+        ["--parsable", plan.submission.script, "0"],
+        ["--parsable", plan.submission.script, "1"],
+    ]
     assert job_chain.newest(plan.run) == {0: "7", 1: "8"}
 
 
@@ -117,14 +120,14 @@ def test_a_refusal_has_slurms_own_words_and_what_was_taken_is_known(
     with pytest.raises(SchedulerError, match=r"no: a \| b \(sbatch ended with exit code 1\); 7 submitted before it"):
         sbatch.send(sbatch.Order.of(plan))
     assert job_chain.newest(plan.run) == {0: "7"}
-    new_run.forget(plan.run)
+    new_run.forget(plan.submission)
     assert Path(plan.run.path).exists()
     assert len(fake_sbatch.arguments()) == 2
 
 
 def test_a_run_of_which_nothing_was_taken_is_forgotten(prepare: Callable[[str], Plan]) -> None:
     plan = prepare(SINGLE)
-    new_run.forget(plan.run)
+    new_run.forget(plan.submission)
     assert not Path(plan.run.path).exists()
 
 

@@ -1,6 +1,5 @@
 """Runs as submit leaves them, and a Slurm that says what a test tells it to."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,11 +8,12 @@ import pytest
 from slurm_tf.errors import SlurmTfError
 from slurm_tf.run import job_chain
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.version import VERSION
+from slurm_tf.run.manifest import ArrayShape
 from slurm_tf.slurm.client import CommandLineClient
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
 from slurm_tf.watch.find_run import Target
+from tests.conftest import write_manifest
 
 
 class Slurm(CommandLineClient):
@@ -53,14 +53,15 @@ MakeRun = Callable[..., Target]
 def make_run(tmp_path: Path) -> MakeRun:
     """Make a run's folder with these submissions: (job, points, array)."""
 
-    def make(name: str, *jobs: tuple[str, tuple[int, ...], bool], array: object = None) -> Target:
+    def make(name: str, *jobs: tuple[str, tuple[int, ...], bool], array: ArrayShape | None = None) -> Target:
         run = RunFolder(str(tmp_path / "runs" / name))
         Path(run.path).mkdir(mode=0o700, parents=True)
         Path(run.logs).mkdir()
-        manifest = {"contract": VERSION, "job": {"name": name}, "array": array}
-        Path(run.manifest).write_text(json.dumps(manifest))
+        Path(run.submission(1).path).mkdir(mode=0o700)
+        write_manifest(run, name, array)
+        write_manifest(run, name, array, 1)
         for job, points, one_job in jobs:
-            job_chain.add(run, job, "", points, one_job)
+            job_chain.add(run, job, "", points, one_job, submission=1)
         return Target(run)
 
     return make

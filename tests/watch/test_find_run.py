@@ -36,7 +36,7 @@ def test_by_name_point_path_and_job(make_run: MakeRun, tmp_path: Path, slurm: Sl
 
 def test_by_a_job_whose_run_lies_elsewhere(make_run: MakeRun, tmp_path: Path, slurm: Slurm) -> None:
     run = make_run("flowers-1")
-    slurm.live = [record("77", script=run.run.script)]
+    slurm.live = [record("77", script=run.run.submission(1).script)]
     assert find_run.find("77", str(tmp_path / "other"), slurm).run == run.run
 
 

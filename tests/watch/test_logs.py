@@ -20,7 +20,7 @@ def target(make_run: MakeRun) -> Target:
     found = make_run("a-1", ("7", (), False))
     roles = (RoleSettings("chief", 1), RoleSettings("worker", 2))
     settings = LaunchSettings(**{**DEFAULTS.__dict__, "roles": roles})
-    write_settings(found.run, settings)
+    write_settings(found.run.submission(1), settings)
     return found
 
 

@@ -9,10 +9,14 @@ import pytest
 
 from slurm_tf.cli import tables
 from slurm_tf.errors import SchedulerError, UnreachableError, UsageError
+from slurm_tf.run import job_chain
 from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.manifest import ArrayShape
 from slurm_tf.run.version import VERSION
 from slurm_tf.slurm.job_states import JobState
+from slurm_tf.submit.sbatch import Order
 from slurm_tf.watch import cancel, resubmit, run_state, status_rows
+from tests.conftest import write_manifest
 from tests.watch.conftest import MakeRun, Slurm, record
 
 DOWN = UnreachableError("Unable to contact slurm controller (connect failure)")
@@ -161,17 +165,28 @@ def test_a_point_that_was_cancelled_before_it_started_is_forgotten_by_slurm_and_
 
 
 def test_failed_points_alone_are_submitted_again(make_run: MakeRun, slurm: Slurm) -> None:
-    target = make_run("a-1", ("1", (0, 1, 2, 3), True), array={"limit": 2, "one_job": True})
+    target = make_run("a-1", ("1", (0, 1, 2, 3), True), array=ArrayShape(2, True))
     slurm.live = [
         record("1_0", JobState.COMPLETED, exit_code=0), record("1_1", JobState.FAILED, exit_code=1),
         record("1_2", JobState.RUNNING), record("1_3", JobState.TIMEOUT, exit_code=0),
     ]  # fmt: skip
-    order = resubmit.order(slurm, target, failed=True)
+    (order,) = resubmit.orders(slurm, target, failed=True)
     assert (order.points, order.limit, order.one_job) == ((1, 3), 2, True)
-    assert resubmit.order(slurm, target, failed=False).points == (0, 1, 3)
+    assert [each.points for each in resubmit.orders(slurm, target, failed=False)] == [(0, 1, 3)]
     slurm.live = [record(f"1_{point}", JobState.COMPLETED, exit_code=0) for point in range(4)]
     with pytest.raises(UsageError, match="no point of run a-1 failed"):
-        resubmit.order(slurm, target, failed=True)
+        resubmit.orders(slurm, target, failed=True)
+
+
+def test_each_point_is_submitted_again_as_it_was_submitted_last(make_run: MakeRun, slurm: Slurm) -> None:
+    target = make_run("a-1", ("1", (0, 1, 2), True), array=ArrayShape(2, True))
+    os.mkdir(target.run.submission(2).path)
+    write_manifest(target.run, "a-1", ArrayShape(None, False), 2)
+    job_chain.add(target.run, "2", "", (1,), False, submission=2)
+    slurm.live = [record("1_0", JobState.FAILED), record("2", JobState.FAILED), record("1_2", JobState.FAILED)]
+    assert resubmit.orders(slurm, target, failed=True) == [
+        Order(target.run.submission(1), (0, 2), 2, True), Order(target.run.submission(2), (1,), None, False)
+    ]  # fmt: skip
 
 
 SLOW = {"worker:1": {"own": 0.3, "others": 0.1, "seconds": 180}}

@@ -44,7 +44,7 @@ from slurm_tf.launch.nodes import probe
 from slurm_tf.launch.transport import connections, ports
 from slurm_tf.launch.transport.signal_pipe import REPORTED, SignalPipe
 from slurm_tf.run import env
-from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.folder import RunFolder, SubmissionFolder
 from slurm_tf.slurm import in_job
 
 # How long an agent whose coordinator is gone lets its program save, and end by itself.
@@ -209,8 +209,7 @@ class Agent:
         """Return what sees to the run; it does nothing after a signal: what that means the coordinator would know."""
         alone = self._settings["alone"]
         goes_on = alone["goes_on"] and not self._signalled and bool(in_job.own_id(self._environ))
-        folder = RunFolder(self._place.variables[env.RUN_FOLDER])
-        place = JobContext(folder, RunFolder(alone["group"]), alone["point"], self._environ)
+        place = JobContext(SubmissionFolder(alone["submission"]), alone["point"], self._environ)
         attempt, rank = self._place.variables[env.ATTEMPT], self._allocation.rank
         return OrphanRecovery(place, attempt, self._place.name, rank, self._writes, cut, goes_on)
 

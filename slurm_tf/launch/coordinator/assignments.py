@@ -27,7 +27,7 @@ def greeting(settings: LaunchSettings, place: JobContext, goes_on: bool) -> Dict
         "named": settings.horovod == "gloo",
         "silence": settings.watch.coordinator,
         "alone": {
-            "group": place.group.path,
+            "submission": place.submission.path,
             "point": place.point,
             "signal": settings.checkpoint_signal,
             "goes_on": goes_on and settings.goes_on,

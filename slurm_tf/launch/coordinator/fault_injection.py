@@ -1,6 +1,6 @@
 """A rehearsal of what can end an attempt: `slurm-tf interrupt` asks by a file in the run's folder, the attempt does it.
 
-Login nodes often cannot reach compute nodes, so nobody is called. The file is rehearsal.json:
+Login nodes often cannot reach compute nodes, so nobody is called. The file is fault_request.json:
 
     {"contract": 1, "attempt": "12.0", "as": "preemption", "task": "worker:0"}
 """
@@ -28,7 +28,7 @@ class FaultInjector:
     def __init__(self, folder: RunFolder, attempt: str, interruption: Termination, say: Callable[[str], None]) -> None:
         self.failed: Set[str] = set()
         self.wakes_at = 0.0
-        self._path, self._attempt = folder.rehearsal, attempt
+        self._path, self._attempt = folder.fault_request, attempt
         self._interruption, self._say = interruption, say
 
     def due(self, now: float, nodes: Mapping[str, str]) -> List[Tuple[str, str]]:

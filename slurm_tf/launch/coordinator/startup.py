@@ -12,7 +12,7 @@ from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.log import say
 from slurm_tf.launch.requeue import continuation, lease_holder
 from slurm_tf.run import attempts
-from slurm_tf.run.folder import CLAIM, RunFolder
+from slurm_tf.run.folder import CLAIM, SubmissionFolder
 from slurm_tf.run.settings import LaunchSettings, read_settings
 
 
@@ -21,17 +21,15 @@ def open_run(path: str, point: Optional[int], environ: Mapping[str, str]) -> Tup
 
     `environ`: the batch script's. Raises RunError or OSError.
     """
-    group = RunFolder(os.path.abspath(path))
-    settings = read_settings(group)
-    folder = group
+    submission = SubmissionFolder(os.path.abspath(path))
+    settings, place = read_settings(submission), JobContext(submission, point, environ)
     if point is not None:
-        settings, folder = settings.of_point(point), group.point(point)
+        settings, folder = settings.of_point(point), place.folder
         for each in (folder.path, *folder.folders):
             files.own_folder(each)
-        if files.is_shared(group.path):
+        if files.is_shared(place.run.path):
             for each in (folder.path, folder.checkpoints):
                 files.share(each)
-    place = JobContext(folder, group, point, environ)
     if place.is_cancelled:
         raise RunError(f"run {settings.run} was cancelled", "one that is to go on", "submit it again")
     return place, settings

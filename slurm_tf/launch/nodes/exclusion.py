@@ -161,7 +161,7 @@ class Exclusion:
         found = {**unfit, **self._found}
         self._looked_at = self._news
         try:
-            known = bad_nodes.known(place.group)
+            known = bad_nodes.known(place.run)
             new = {node: why for node, why in found.items() if node not in known}
             if new:
                 bad_nodes.remember(place.folder, new)
@@ -219,7 +219,7 @@ class Exclusion:
     def _try(self, nodes: Sequence[str]) -> in_job.Answer:
         """Ask whether the job could start some day without `nodes`."""
         place = self._place
-        command = in_job.successor_command(place.group.script, "/dev/null", place.environ, place.point, nodes)
+        command = in_job.successor_command(place.submission.script, "/dev/null", place.environ, place.point, nodes)
         return self._ask(in_job.trial_command(command))
 
     def _ask(self, command: Sequence[str]) -> in_job.Answer:

@@ -22,15 +22,15 @@ class MpiStep:
     """
 
     def __init__(
-        self, folder: RunFolder, python: str, nodes: Sequence[str], environ: Mapping[str, str], now: float
+        self, folder: RunFolder, probe: Sequence[str], nodes: Sequence[str], environ: Mapping[str, str], now: float
     ) -> None:
-        """`environ`: the batch script's."""
+        """`probe`: the command that each node runs; `environ`: the batch script's."""
         self.figures: List[Figures] = []
         self.note = self.error = ""
         self.until = now + _SECONDS
         self._result = os.path.join(folder.probes, "mpi.json")
         self._output = os.path.join(folder.probes, "mpi.out")
-        self._command, self._environ = _command(folder, python, nodes, self._result), dict(environ)
+        self._command, self._environ = _command(probe, nodes, self._result), dict(environ)
         self._crashes = 0
         self._start()
 
@@ -90,10 +90,10 @@ class MpiStep:
                 os.unlink(path)
 
 
-def _command(folder: RunFolder, python: str, nodes: Sequence[str], result: str) -> List[str]:
+def _command(probe: Sequence[str], nodes: Sequence[str], result: str) -> List[str]:
     """Return srun's command line: all that a shell or a site may have set for other steps is said again."""
     return [
         "srun", "--mpi=pmix", "--overlap", "--exact", "--export=ALL", "--kill-on-bad-exit=0", "--wait=10",
         f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}", "--ntasks-per-node=1", "--cpus-per-task=1",
-        f"--nodelist={','.join(nodes)}", "--gres=none", python, folder.mpi_probe, result,
+        f"--nodelist={','.join(nodes)}", "--gres=none", *probe, result,
     ]  # fmt: skip

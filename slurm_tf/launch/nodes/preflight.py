@@ -57,7 +57,7 @@ class Preflight:
         self._waiting: List[str] = []
         self._answers: Answers = {}
         self._until = 0.0
-        self._python = settings.preflight_mpi
+        self._mpi_probe = settings.preflight_mpi
         self._mpi: Optional[MpiStep] = None
 
     def begin(self, now: float) -> List[Letter]:
@@ -109,8 +109,8 @@ class Preflight:
         try:
             return self._step(*self._course.send(answers), now)
         except StopIteration:
-            if self._python and not self.reasons and len(self._reports) > 1:
-                self._mpi = MpiStep(self._folder, self._python, list(self._reports), os.environ, now)
+            if self._mpi_probe and not self.reasons and len(self._reports) > 1:
+                self._mpi = MpiStep(self._folder, self._mpi_probe, list(self._reports), os.environ, now)
             else:
                 self.over = True
             return []

@@ -97,8 +97,8 @@ def _delay(place: JobContext, wait: float) -> str:
 def _follow(place: JobContext, over: bool, is_stopped: Callable[[], bool], exclude: Sequence[str]) -> Continuation:
     """Submit another job, unless somebody has cancelled this one."""
     line = place.line
-    output = os.path.join(place.group.logs, f"slurm-{line[0]}.out")
-    script = place.group.script
+    output = os.path.join(place.run.logs, f"slurm-{line[0]}.out")
+    script = place.submission.script
     answer = _ask(place, in_job.successor_command(script, output, place.environ, place.point, exclude, after=place.job))
     job, _, cluster = answer.output.strip().partition(";") if answer.code == 0 else ("", "", "")
     if not job:
@@ -107,8 +107,9 @@ def _follow(place: JobContext, over: bool, is_stopped: Callable[[], bool], exclu
     if place.is_cancelled or is_stopped() or (not over and _standing(place).state == "COMPLETING"):
         _ask(place, in_job.cancel_command(job))
         return _CANCELLED
-    array = "SLURM_ARRAY_TASK_ID" in place.environ
-    job_chain.add(place.folder, job, cluster, () if place.point is None else (place.point,), array, line[-1])
+    array, number = "SLURM_ARRAY_TASK_ID" in place.environ, place.submission.number
+    points = () if place.point is None else (place.point,)
+    job_chain.add(place.folder, job, cluster, points, array, line[-1], submission=number)
     job = f"{job}_{place.point}" if array else job
     words = [f"job {job} follows job {place.job}", *dependents.follow(place.job, job, place.environ)]
     return Continuation(True, "; ".join(words))

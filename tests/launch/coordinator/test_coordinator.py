@@ -32,7 +32,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Coordinator:
     for name in ("_start_step", "_leave"):
         monkeypatch.setattr(Coordinator, name, lambda _: None)
     run = RunFolder(str(tmp_path))
-    place = JobContext(run, run, None, {"SLURM_JOB_ID": "7"})
+    place = JobContext(run.submission(1), None, {"SLURM_JOB_ID": "7"})
     record = AttemptRecorder(run, "7.0", "7", print)
     return Coordinator(place, dataclasses.replace(DEFAULTS, local=False), ["srun"], record)
 

@@ -112,11 +112,12 @@ def test_a_cluster_that_cannot_be_written_down_ends_the_attempt_in_all_its_files
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_point_of_a_shared_run_is_shared(shared: bool, tmp_path: Path) -> None:
     run = RunFolder(str(tmp_path / "r"))
-    os.mkdir(run.path, 0o700)
-    write_settings(run, dataclasses.replace(DEFAULTS, points={"3": {}}))
+    for path in (run.path, run.submission(1).path):
+        os.mkdir(path, 0o700)
+    write_settings(run.submission(1), dataclasses.replace(DEFAULTS, points={"3": {}}))
     if shared:
         files.share(run.path)
-    place, _ = startup.open_run(run.path, 3, {})
+    place, _ = startup.open_run(run.submission(1).path, 3, {})
     folder = place.folder
     assert [files.is_shared(each) for each in (folder.path, folder.checkpoints)] == [shared] * 2
     for each in (folder.logs, folder.exports, folder.tensorboard):

@@ -83,8 +83,8 @@ class Bench:
         self.run = RunFolder(str(folder / "run"))
         os.makedirs(self.run.logs)
         self.hold("7.0")
-        job_chain.add(self.run, "7", "", (), array=False)
-        self.place = JobContext(self.run, self.run, None, self.environ)
+        job_chain.add(self.run, "7", "", (), array=False, submission=1)
+        self.place = JobContext(self.run.submission(1), None, self.environ)
         self.shown: list[str] = []
         self.pipe = Pipe()
         self.answer("squeue", 0, "RUNNING N/A 9999999999 1 10:00 0 0")
@@ -158,14 +158,12 @@ def test_another_job_follows_where_it_cannot_be_put_back(bench: Bench) -> None:
     bench.answer("scontrol-requeue", 1, "", "Requested operation is presently disabled for job 7")
     bench.answer("sbatch", 0, "8;main")
     assert bench.conclude(PREEMPTED, preemption()) == Outcome(75, "")
-    assert (
-        bench.calls[1]
-        == f"sbatch --parsable --output={bench.run.logs}/slurm-7.out --dependency=afterany:7 {bench.run.script}"
-    )
+    output, script = f"{bench.run.logs}/slurm-7.out", bench.place.submission.script
+    assert bench.calls[1] == f"sbatch --parsable --output={output} --dependency=afterany:7 {script}"
     assert job_chain.chains(bench.run) == {None: ("7", "8")}
     assert job_chain.read(bench.run)[1].cluster == "main"
     # and the one that follows that
-    later = JobContext(bench.run, bench.run, None, {**bench.environ, "SLURM_JOB_ID": "8"})
+    later = JobContext(bench.run.submission(1), None, {**bench.environ, "SLURM_JOB_ID": "8"})
     assert later.line == ["7", "8"]
     bench.answer("sbatch", 0, "9")
     assert continuation.arrange(later, None, 0.0, lambda: False).is_arranged
@@ -176,24 +174,22 @@ def test_another_job_follows_where_it_cannot_be_put_back(bench: Bench) -> None:
 @pytest.mark.parametrize("array", [True, False])
 def test_another_job_follows_for_a_point_alone(array: bool, bench: Bench) -> None:
     if array:
-        job_chain.add(bench.run, "7", "", (2, 3), array=True)
+        job_chain.add(bench.run, "7", "", (2, 3), array=True, submission=1)
     else:
         for job, point in (("6", 2), ("7", 3)):
-            job_chain.add(bench.run, job, "", (point,), array=False)
+            job_chain.add(bench.run, job, "", (point,), array=False, submission=1)
     environ = {**bench.environ, **({"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"} if array else {})}
     os.mkdir(bench.run.point(3).path)
     bench.answer("scontrol-requeue", 1, "", "no")
     bench.answer("sbatch", 0, "8")
-    assert continuation.arrange(
-        JobContext(bench.run.point(3), bench.run, 3, environ), None, 0.0, lambda: False
-    ).is_arranged
+    assert continuation.arrange(JobContext(bench.run.submission(1), 3, environ), None, 0.0, lambda: False).is_arranged
     newest = job_chain.newest(bench.run)
     assert (newest[2], newest[3]) == (("7_2", "8_3") if array else ("6", "8"))
     last = bench.calls[-1].split()[-2:]
-    assert last == (["--array=3", bench.run.script] if array else [bench.run.script, "3"])
+    assert last == (["--array=3", bench.run.submission(1).script] if array else [bench.run.submission(1).script, "3"])
     assert f"--output={bench.run.logs}/slurm-{'7_3' if array else '7'}.out" in bench.calls[-1]
     # a new submission of it is a new line
-    job_chain.add(bench.run, "20", "", (3,), array)
+    job_chain.add(bench.run, "20", "", (3,), array, submission=1)
     assert job_chain.newest(bench.run)[3] == ("20_3" if array else "20")
 
 
@@ -346,7 +342,7 @@ def test_jobs_that_wait_for_it_wait_for_the_one_that_follows(bench: Bench) -> No
 def test_jobs_that_cannot_be_moved_are_told(bench: Bench) -> None:
     environ = {**bench.environ, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
     os.mkdir(bench.run.point(3).path)
-    place = JobContext(bench.run.point(3), bench.run, 3, environ)
+    place = JobContext(bench.run.submission(1), 3, environ)
     bench.answer("scontrol-requeue", 1, "", "disabled")
     bench.answer("scontrol-update", 1, "", "Access/permission denied")
     bench.answer("sbatch", 0, "8")
@@ -377,10 +373,12 @@ def test_the_third_attempt_in_vain_is_the_last(bench: Bench) -> None:
 
 def test_a_run_that_nobody_can_take_yet_is_tried_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slurm_tf.launch.requeue.lease_holder._ANSWER_SECONDS", 0.0)
-    write_settings(bench.run, SETTINGS)
+    submission = bench.run.submission(1)
+    os.mkdir(submission.path)
+    write_settings(submission, SETTINGS)
     lease.write(bench.run, Lease("3.0", "3", "n", "1-1", 0.0))
     bench.answer("squeue", 1, "", "Unable to contact slurm controller")
-    place, settings = startup.open_run(bench.run.path, None, bench.environ)
+    place, settings = startup.open_run(submission.path, None, bench.environ)
     with pytest.raises(LeaseError, match="job 7 waits to be started again, in 600 s"):
         startup.take(place, settings, False, bench.said.append)
     assert bench.calls[0] == "scontrol requeue incomplete 7"

@@ -1,0 +1,62 @@
+"""Where a submission came from: manifest.json in its folder, and that of the newest one in the run's folder.
+
+Standard library, Python 3.9.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional
+
+from slurm_tf.errors import RunError
+from slurm_tf.run import json_file
+
+
+@dataclass(frozen=True)
+class ArrayShape:
+    """How sweep points are submitted: `one_job`: as tasks of one job array, of which `limit` run at once."""
+
+    limit: Optional[int]
+    one_job: bool
+
+
+@dataclass(frozen=True)
+class CodeOrigin:
+    """The code that was copied. `commit` is "" and `dirty` None where git does not know it; `files`: how many."""
+
+    commit: str
+    dirty: Optional[bool]
+    files: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One submission: its job file, resolved, without the values of [env], and the versions of what it was made with.
+
+    `run`: the run's name; `written`: when, in ISO 8601; `array`: None without sweep points; `code`: None if not copied.
+    """
+
+    run: str
+    written: str
+    job_file: str
+    job: Mapping[str, Any]
+    site: str
+    array: Optional[ArrayShape]
+    code: Optional[CodeOrigin]
+    versions: Mapping[str, str]
+
+    @property
+    def job_name(self) -> str:
+        """The `name` of the job file."""
+        return str(self.job["name"])
+
+
+def read(path: str) -> Manifest:
+    """Return the manifest in the file `path`. Raises RunError."""
+    try:
+        return json_file.read(path, Manifest)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror})", "the manifest that submit wrote") from error
+
+
+def write(path: str, manifest: Manifest) -> None:
+    """Write a manifest. Raises OSError."""
+    json_file.write(path, manifest)
