@@ -11,6 +11,7 @@ __all__ = [
     "job_chain",
     "job_comment",
     "lease",
+    "manifest",
     "settings",
     "straggler_report",
     "version",
