@@ -204,13 +204,13 @@ def show(rows, megabytes):
     ours = columns[Ours.name]
     waits, loses = (statistics.median(ours[f"training {key}"]) for key in ("waits for the save", "lost to it in all"))
     stored = statistics.median(ours["until it is on storage"])
-    chosen = save_interval.Interval(DAY)
-    chosen.took(stored, waits, megabytes * 1_000_000)
+    chosen = save_interval.SaveInterval(DAY)
+    chosen.record_save(stored, waits, megabytes * 1_000_000)
     seconds = chosen.seconds
     print(
         f'\nWith an interruption a day, `checkpoint.every = "auto"` chooses {seconds:.0f} s: training waits for '
         f"{waits / seconds:.4%} of the time, and loses {loses / seconds:.2%} in all; the most that it chooses is "
-        f"{save_interval.MOST_OVERHEAD:.1%}."
+        f"{save_interval.MAX_OVERHEAD:.1%}."
     )
 
 

@@ -68,7 +68,7 @@ def model(costs, seed=0):
     """Print what is kept under each policy."""
     drawn = lives(random.Random(seed), SAMPLES)
     total = sum(drawn)
-    best = save_interval.best(costs.blocked, statistics.fmean(drawn))
+    best = save_interval.optimum(costs.blocked, statistics.fmean(drawn))
     rows = [(f"every {every:.0f} s", every, False) for every in (60.0, 600.0, 3600.0)]
     rows += [(f"{best:.0f} s, which slurm-tf chooses, no warning", best, False)]
     rows += [(f"{best:.0f} s, and a save at the warning: slurm-tf", best, True)]

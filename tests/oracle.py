@@ -43,15 +43,16 @@ OMPI_MCA_mpi_yield_when_idle = "1"
 CHANGED = """
 import runpy, sys
 from slurm_tf.train.collectives import allreduce, replica_check
-replica_check.ReplicaCheck.step = lambda self: None
+from slurm_tf.train.keras import keras_3
+replica_check.ReplicaCheck.after_step = lambda self: None
 {change}
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 NO_REDUCTION = {
-    "horovod": "from slurm_tf.train.collectives.horovod_ranks import HorovodRanks\n"
-    "HorovodRanks.mean = lambda self, tensors: list(tensors)",
-    "multi_worker": "allreduce.Workers.mean = lambda self, tensors: list(tensors)",
+    "horovod": "from slurm_tf.train.collectives.horovod_ranks import HorovodCollective\n"
+    "HorovodCollective.mean = lambda self, tensors: list(tensors)",
+    "multi_worker": "allreduce.MultiWorkerCollective.mean = lambda self, tensors: list(tensors)",
 }
 # every rank trains on the samples of rank 0
 NO_SHARDS = """

@@ -58,6 +58,7 @@ ORDERS = {
         "__main__",
     ),
     "train": (
+        "train_log",
         "task_context",
         "agent_connection",
         "collectives",

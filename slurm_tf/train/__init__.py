@@ -1,4 +1,4 @@
-"""Inside the user's program: strategy, data, checkpoints, resume and progress for whatever role this task has.
+"""The library inside the user's program: strategy, data, checkpoints, resume and progress for the role of this task.
 
     import slurm_tf.train as train
 
@@ -7,7 +7,7 @@
         model = ...
     model.fit(run.batches((x, y), batch_size=64), epochs=10, callbacks=run.callbacks(model))
 
-Runs on Python 3.9, and without slurm-tf around it (`python program.py`): then alone, without checkpoints.
+Runs on Python 3.9. Without slurm-tf around it (`python program.py`) it trains as a single task, without checkpoints.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ __all__ = ["Run", "init"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import TensorFlow when it is first needed: who only reads a folder of checkpoints (commit.py) does without."""
+    """Import TensorFlow only when `Run` or `init` is used, as checkpoint/verify.py must start without TensorFlow."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from slurm_tf.train import training_run

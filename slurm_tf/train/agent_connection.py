@@ -1,4 +1,7 @@
-"""The connection to this task's agent, and through it to the other tasks; launch/agent/agent.py lists what is said."""
+"""Connects a program to the agent of its task, and through it to the programs of the other tasks.
+
+Both sides send lines of JSON over an inherited socket; launch/agent/agent.py lists them.
+"""
 
 import contextlib
 import faulthandler
@@ -14,146 +17,148 @@ from typing import Any, Callable, Dict, Mapping, NoReturn, Optional
 
 from slurm_tf.run import env
 
-# Longer than the coordinator waits (launch/coordinator/message_relay.py), which always answers.
+# Longer than the coordinator's own timeout (launch/coordinator/message_relay.py), after which it answers in any case.
 _ANSWER_SECONDS = 180.0
-# How long a program that is to leave may take to do so by itself: what waits for other tasks never does.
-_LEAVE_SECONDS = 2.0
-_DIRECT = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+# How long a program that was told to exit may take to do so by itself; one that waits for other tasks never would.
+_EXIT_SECONDS = 2.0
+_SLURM_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class AgentConnection:
-    """One program's end of the line. What comes is read by a thread of its own: the others may be in a long step."""
+    """The program's end of the connection. A thread reads it, as the main thread may be in a long training step."""
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=os.dup(fd))
-        self._rest = b""
-        self._writing = threading.Lock()
-        self._asking = threading.Lock()
-        self._asked = 0
+        self._received = b""
+        self._write_lock = threading.Lock()
+        self._request_lock = threading.Lock()
+        self._requests = 0
         self._answers: queue.Queue[Optional[Dict[str, Any]]] = queue.Queue()
-        self._leaving = threading.Event()
-        self._code = env.INTERRUPTED
+        self._told_to_exit = threading.Event()
+        self._exit_code = env.INTERRUPTED
 
-    def begin(
+    def start(
         self,
-        writes: bool,
-        act: Callable[[Dict[str, Any]], Optional[str]],
-        interrupt: Callable[[str], None] = lambda _: None,
+        is_writer: bool,
+        on_request: Callable[[Dict[str, Any]], Optional[str]],
+        on_interrupt: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Say that this program listens; from now on signals are its agent's affair, and the agent asks for its end.
+        """Tell the agent that this program listens. From now on only the agent reacts to Slurm's signals.
 
-        `writes`: it is the one that commits checkpoints. `act` does what another task asks for, and returns why it
-        could not, in the reading thread. `interrupt`: called with the reason when training is to be saved, in another.
+        `is_writer`: this program commits the checkpoints. `on_request` handles a message of another task in the reading
+        thread, and returns an error text or None. `on_interrupt` is called in a thread of its own,
+        with the reason, when training is to be saved.
         """
-        shield()
-        # the agent's, where this program is hung: Python may not run any more
+        ignore_slurm_signals()
+        # The agent sends SIGQUIT to a program that hangs, in which Python code may not run any more.
         faulthandler.register(signal.SIGQUIT, all_threads=True)
-        self._act, self._interrupt = act, interrupt
-        self.tell({"hello": {"writes": writes}})
-        threading.Thread(target=self._read_all, name="slurm_tf control", daemon=True).start()
+        self._on_request, self._on_interrupt = on_request, on_interrupt
+        self.send({"hello": {"writes": is_writer}})
+        threading.Thread(target=self._read_all, name="slurm_tf agent connection", daemon=True).start()
 
-    def ask(self, role: str, message: Dict[str, Any]) -> Dict[str, Optional[str]]:
-        """Have every running task of `role` ("*": all others) act on `message`; return the error of each, or None.
+    def request(self, role: str, message: Dict[str, Any]) -> Dict[str, Optional[str]]:
+        """Send `message` to every running task of `role`, or to all others for "*"; return each task's error, or None.
 
-        Raises OSError if the agent is gone.
+        Raises OSError if the agent is gone or does not answer.
         """
-        with self._asking:
-            self._asked += 1
-            self._write({"ask": self._asked, "to": role, "message": message})
+        with self._request_lock:
+            self._requests += 1
+            self._write({"ask": self._requests, "to": role, "message": message})
             while True:
                 try:
-                    words = self._answers.get(timeout=_ANSWER_SECONDS)
+                    answer = self._answers.get(timeout=_ANSWER_SECONDS)
                 except queue.Empty:
                     raise TimeoutError(f"no answer from the coordinator in {_ANSWER_SECONDS:.0f} s") from None
-                if words is None:
+                if answer is None:
                     raise ConnectionError("the agent of this task is gone")
-                if words["answers"] == self._asked:
-                    errors: Dict[str, Optional[str]] = words["errors"]
+                if answer["answers"] == self._requests:
+                    errors: Dict[str, Optional[str]] = answer["errors"]
                     return errors
 
-    def tell(self, words: Mapping[str, Any]) -> None:
-        """Say something that nobody answers; nobody may be there."""
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send a message that needs no answer; do nothing if the agent is gone."""
         with contextlib.suppress(OSError):
-            self._write(words)
+            self._write(message)
 
-    def progress(self, step: int, steps: int, rate: float, values: Mapping[str, float]) -> None:
-        """Say how far training is, for `slurm-tf status`."""
-        self.tell({"progress": {"step": step, "steps": steps, "rate": rate, "values": dict(values)}})
+    def send_progress(self, step: int, steps: int, rate: float, values: Mapping[str, float]) -> None:
+        """Send the progress of training that `slurm-tf status` shows. `rate`: steps per second."""
+        self.send({"progress": {"step": step, "steps": steps, "rate": rate, "values": dict(values)}})
 
-    def leave(self) -> NoReturn:
-        """Wait until the agent says that this program is to end, then end it."""
-        self._leaving.wait()
-        raise SystemExit(self._code)
+    def wait_and_exit(self) -> NoReturn:
+        """Wait until the agent tells this program to exit, then raise SystemExit with the agent's exit code."""
+        self._told_to_exit.wait()
+        raise SystemExit(self._exit_code)
 
-    def is_leaving(self) -> bool:
-        """Whether the agent has said so."""
-        return self._leaving.is_set()
+    def is_told_to_exit(self) -> bool:
+        """Return whether the agent has told this program to exit, or is gone."""
+        return self._told_to_exit.is_set()
 
     def _read_all(self) -> None:
         while True:
             try:
-                words = self._read()
+                message = self._read()
             except OSError:
                 break
-            if "answers" in words:
-                self._answers.put(words)
-            elif "asked" in words:
-                self.tell({"answer": words["asked"], "error": self._act(words["message"])})
-            elif "interrupt" in words:
-                # it may take long, and need answers that are read here
-                threading.Thread(target=self._interrupt, args=(str(words["interrupt"]),), daemon=True).start()
-            elif "leave" in words:
-                self._code = int(words["leave"])
-                self._leaving.set()
-                threading.Thread(target=self._insist, daemon=True).start()
+            if "answers" in message:
+                self._answers.put(message)
+            elif "asked" in message:
+                self.send({"answer": message["asked"], "error": self._on_request(message["message"])})
+            elif "interrupt" in message:
+                # It may take long, and wait for answers that this thread reads.
+                threading.Thread(target=self._on_interrupt, args=(str(message["interrupt"]),), daemon=True).start()
+            elif "leave" in message:
+                self._exit_code = int(message["leave"])
+                self._told_to_exit.set()
+                threading.Thread(target=self._exit_after_timeout, daemon=True).start()
         self._answers.put(None)
-        self._leaving.set()
+        self._told_to_exit.set()
 
-    def _insist(self) -> None:
-        threading.Event().wait(_LEAVE_SECONDS)
+    def _exit_after_timeout(self) -> None:
+        threading.Event().wait(_EXIT_SECONDS)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(self._code)
+        os._exit(self._exit_code)
 
-    def _write(self, words: Mapping[str, Any]) -> None:
-        with self._writing:
-            self._socket.sendall(json.dumps(words).encode() + b"\n")
+    def _write(self, message: Mapping[str, Any]) -> None:
+        with self._write_lock:
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
 
     def _read(self) -> Dict[str, Any]:
-        while b"\n" not in self._rest:
+        while b"\n" not in self._received:
             data = self._socket.recv(1 << 16)
             if not data:
                 raise ConnectionError("the agent of this task is gone")
-            self._rest += data
-        line, _, self._rest = self._rest.partition(b"\n")
-        words: Dict[str, Any] = json.loads(line)
-        return words
+            self._received += data
+        line, _, self._received = self._received.partition(b"\n")
+        message: Dict[str, Any] = json.loads(line)
+        return message
 
 
-def shield() -> None:
-    """Let Slurm's signals do nothing here: with proctrack/linuxproc they reach the program as well as its agent.
+def ignore_slurm_signals() -> None:
+    """Have SIGTERM, SIGUSR1 and SIGUSR2 do nothing, unless the program has handlers of its own for them.
 
-    Again after TensorFlow has started a strategy for several workers, which takes SIGTERM for itself (2.21). Processes
-    that the program forks get the usual ones: a pool of workers is ended by SIGTERM.
+    With proctrack/linuxproc Slurm sends them to the program as well as to its agent. Call this again after TensorFlow
+    has created a strategy for several workers, which installs a handler for SIGTERM (2.21). Forked processes get the
+    default handlers back, as a multiprocessing pool ends its workers by SIGTERM.
     """
     if threading.current_thread() is not threading.main_thread():
         return
-    for number in _DIRECT:
-        if signal.getsignal(number) in (signal.SIG_DFL, None, _nothing):
-            signal.signal(number, _nothing)
-    _unshield_forks()
+    for number in _SLURM_SIGNALS:
+        if signal.getsignal(number) in (signal.SIG_DFL, None, _ignore):
+            signal.signal(number, _ignore)
+    _restore_handlers_in_forks()
 
 
 @functools.cache
-def _unshield_forks() -> None:
-    os.register_at_fork(after_in_child=_unshield)
+def _restore_handlers_in_forks() -> None:
+    os.register_at_fork(after_in_child=_restore_handlers)
 
 
-def _nothing(number: int, frame: object) -> None:
-    """Do nothing, unlike SIG_IGN not in programs that this one starts either."""
+def _ignore(number: int, frame: object) -> None:
+    """Do nothing. Unlike SIG_IGN, a handler is not inherited by the programs that this one starts."""
 
 
-def _unshield() -> None:
-    for number in _DIRECT:
-        if signal.getsignal(number) is _nothing:
+def _restore_handlers() -> None:
+    for number in _SLURM_SIGNALS:
+        if signal.getsignal(number) is _ignore:
             signal.signal(number, signal.SIG_DFL)

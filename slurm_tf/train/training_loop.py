@@ -1,4 +1,4 @@
-"""A training loop of the program's own, under any strategy: a chunk of steps at a time."""
+"""Runs the steps of `run.loop`: in lockstep with other tasks, or by the workers of strategy ps."""
 
 import functools
 import math
@@ -13,11 +13,11 @@ from slurm_tf.train.data.batches import Batches
 
 # What one step returns: named scalars.
 Logs = Dict[str, Any]
-_CLOSURES = 4
+_SCHEDULED_PER_WORKER = 4
 
 
-class Steps:
-    """Runs steps in this process: all strategies but ps."""
+class LockstepLoop:
+    """Runs steps in this process, under all strategies but ps."""
 
     def __init__(
         self,
@@ -34,22 +34,22 @@ class Steps:
         self._data, self._step = data, tf.function(step)
         if isinstance(strategy, tf.distribute.MirroredStrategy):
             self._data = strategy.experimental_distribute_dataset(data)
-            self._step = tf.function(functools.partial(_mirrored, strategy, step))
+            self._step = tf.function(functools.partial(_mirrored_step, strategy, step))
         self._iterator: Optional[Iterator[Any]] = None
 
-    def run(self, done: int, until: int, last: int) -> Tuple[int, Dict[str, float]]:
-        """Run the steps from `done` to `until`, of `last` in all; return `until`, and the mean of each log."""
-        every: List[Logs] = []
+    def run(self, done: int, until: int, total: int) -> Tuple[int, Dict[str, float]]:
+        """Run the steps from `done` to `until`, of `total`; return `until` and the mean of each scalar. Collective."""
+        all_logs: List[Logs] = []
         for step in range(done, until):
-            every.append(self._step(self._next(step)))
-            self._check.step()
-            self._boundary.reached(step + 1, step + 1 == last)
-        names = sorted(every[0])
-        means = [tf.reduce_mean([tf.cast(logs[name], tf.float32) for logs in every]) for name in names]
+            all_logs.append(self._step(self._next_batch(step)))
+            self._check.after_step()
+            self._boundary.after_step(step + 1, step + 1 == total)
+        names = sorted(all_logs[0])
+        means = [tf.reduce_mean([tf.cast(logs[name], tf.float32) for logs in all_logs]) for name in names]
         return until, {name: float(mean) for name, mean in zip(names, self._collective.mean(means))}
 
-    def _next(self, step: int) -> Any:
-        """Return the batch of `step`; data that ends is begun again."""
+    def _next_batch(self, step: int) -> Any:
+        """Return the batch of `step`; a data set that has ended is started again."""
         if self._iterator is not None:
             for batch in self._iterator:
                 return batch
@@ -59,57 +59,58 @@ class Steps:
         return next(self._iterator)
 
 
-def _mirrored(strategy: tf.distribute.Strategy, step: Callable[[Any], Logs], batch: Any) -> Logs:
+def _mirrored_step(strategy: tf.distribute.Strategy, step: Callable[[Any], Logs], batch: Any) -> Logs:
     logs = strategy.run(step, args=(batch,))
     return {name: strategy.reduce("MEAN", value, axis=None) for name, value in logs.items()}
 
 
-class Closures:
-    """Has workers run steps: strategy ps. A step whose worker dies is run again by another."""
+class ParameterServerLoop:
+    """Schedules steps on the workers of strategy ps. Another worker repeats the step of one that dies."""
 
     def __init__(
         self, step: Callable[[Any], Logs], data: Any, coordinator: Any, workers: int, boundary: StepBoundary
     ) -> None:
         self._coordinator, self._data, self._boundary = coordinator, data, boundary
-        # enough for every worker to have its next one at hand, few enough to be done soon after an interruption
-        self._at_once = _CLOSURES * workers
+        # enough that no worker waits for its next step, few enough that all are done soon after an interruption
+        self._max_scheduled = _SCHEDULED_PER_WORKER * workers
 
-        def one(iterator: Any) -> Logs:
+        def worker_step(iterator: Any) -> Logs:
             logs: Logs = coordinator.strategy.run(step, args=(next(iterator),))
             return logs
 
-        self._step = tf.function(one)
+        self._step = tf.function(worker_step)
         self._names: List[str] = []
 
-    def run(self, done: int, until: int, last: int) -> Tuple[int, Dict[str, float]]:
-        """Have the steps from `done` to `until` run, in no order; return how many are done, and the mean of each log.
+    def run(self, done: int, until: int, total: int) -> Tuple[int, Dict[str, float]]:
+        """Have the steps from `done` to `until`, of `total`, run in any order; return `until` and the means.
 
-        Fewer after an interruption, which is seen to here: it does not return then. NaN where all logs are lost.
+        NaN where all logs are lost. After an interruption it schedules no more steps, and the step boundary raises
+        SystemExit when those that were scheduled are done.
         """
-        waiting: Deque[Any] = deque()
-        every: List[Logs] = []
-        while done + len(waiting) < until and not self._boundary.is_interrupted:
-            waiting.append(self._coordinator.schedule(self._step, args=(self._data,)))
-            if len(waiting) == self._at_once:
-                every += _fetched(waiting.popleft())
+        scheduled: Deque[Any] = deque()
+        all_logs: List[Logs] = []
+        while done + len(scheduled) < until and not self._boundary.is_interrupted:
+            scheduled.append(self._coordinator.schedule(self._step, args=(self._data,)))
+            if len(scheduled) == self._max_scheduled:
+                all_logs += _fetch(scheduled.popleft())
                 done += 1
-                # or it would say at an interruption that there is nothing to save
+                # otherwise an interruption would find that there is nothing to save
                 self._boundary.step = done
-                self._boundary.beat(done)
+                self._boundary.report_step(done)
         self._coordinator.join()
-        every += [logs for result in waiting for logs in _fetched(result)]
-        done += len(waiting)
-        self._boundary.reached(done, done == last)
-        self._names = sorted(every[0]) if every else self._names
-        count = len(every) or math.nan
-        return done, {name: sum(float(logs[name]) for logs in every) / count for name in self._names}
+        all_logs += [logs for result in scheduled for logs in _fetch(result)]
+        done += len(scheduled)
+        self._boundary.after_step(done, done == total)
+        self._names = sorted(all_logs[0]) if all_logs else self._names
+        count = len(all_logs) or math.nan
+        return done, {name: sum(float(logs[name]) for logs in all_logs) / count for name in self._names}
 
 
-def _fetched(result: Any) -> List[Logs]:
-    """Return the logs of one step, none if they are lost.
+def _fetch(result: Any) -> List[Logs]:
+    """Return the logs of one step in a list, or [] if they are lost.
 
-    The worker that did the step keeps them, and may have died since (TensorFlow 2.21). The step counts all the same:
-    what it changed is on the parameter servers. If it is one of those that is gone, the next step tells.
+    The worker that ran the step keeps them, and may have died since (TensorFlow 2.21). The step counts all the same, as
+    its updates are on the parameter servers. Should one of those be gone, the next step raises the error.
     """
     try:
         return [result.fetch()]

@@ -1,6 +1,7 @@
 """What a user's program calls: `init`, and the `Run` that it returns."""
 
 import contextlib
+import functools
 import os
 import sys
 import time
@@ -11,72 +12,77 @@ import tensorflow as tf
 from slurm_tf.errors import UsageError
 from slurm_tf.run import checkpoint_folder
 from slurm_tf.train import training_loop
-from slurm_tf.train.agent_connection import AgentConnection, shield
-from slurm_tf.train.checkpoint import local_state
+from slurm_tf.train.agent_connection import AgentConnection, ignore_slurm_signals
+from slurm_tf.train.checkpoint import local_state, parameter_servers
 from slurm_tf.train.checkpoint.checkpoints import Checkpoints
 from slurm_tf.train.checkpoint.step_boundary import StepBoundary
 from slurm_tf.train.collectives import allreduce, replica_check, strategies
-from slurm_tf.train.collectives.step_clock import Clock, Clocked
-from slurm_tf.train.data.batches import Batches, endless
+from slurm_tf.train.collectives.step_clock import StepClock, TimedCollective
+from slurm_tf.train.data.batches import Batches, repeated_batches
+from slurm_tf.train.train_log import log
 from slurm_tf.train.task_context import TaskContext
 
-# every task trains the same model, on its own part of each batch
-_ALIKE = ("multi_worker", "horovod")
+# Strategies whose tasks train the same model in lockstep, each on its own part of every batch.
+_LOCKSTEP = ("multi_worker", "horovod")
+# Strategies under which variables must be created in the scope of the tf.distribute strategy.
 _SCOPED = ("mirrored", "ps")
-_WATCH_SECONDS = 1.0
+_EVALUATOR_POLL_SECONDS = 1.0
 
 
 def init() -> "Run":
-    """Return this task's run; collective. Workers and parameter servers of strategy ps serve here and never return."""
-    place = TaskContext.from_environ(os.environ)
-    control = None if place.control_fd is None else AgentConnection(place.control_fd)
-    if place.strategy == "ps" and place.role in ("worker", "ps"):
-        strategies.serve(place, control)
-    if place.mixed_precision:
-        # layers take the policy when they are made; tf.keras is that of Keras 3 or, as the user says, of tf_keras
+    """Return this task's run. Collective. Workers and parameter servers of strategy ps serve here and never return."""
+    task = TaskContext.from_environ(os.environ)
+    agent = None if task.control_fd is None else AgentConnection(task.control_fd)
+    if task.strategy == "ps" and task.role in ("worker", "ps"):
+        strategies.run_server(task, agent, parameter_servers.handle_flush)
+    if task.mixed_precision:
+        # Layers take the policy when they are created. tf.keras is Keras 3 or tf_keras, whichever the user has chosen.
         for keras in {tf.keras, sys.modules.get("tf_keras", tf.keras)}:
-            keras.mixed_precision.set_global_policy(f"mixed_{place.mixed_precision}")
-    return Run(place, control)
+            keras.mixed_precision.set_global_policy(f"mixed_{task.mixed_precision}")
+    return Run(task, agent)
 
 
 class Run:
     """One task's view of the run.
 
-    `rank` of `size`: its number among the tasks that train. `step`: where training starts, from the checkpoint.
+    `role`, `index`: its task in the cluster. `rank` of `size`: its number among the tasks that train in lockstep.
+    `is_chief`: it reports, writes checkpoints and exports. `step`: where training starts, from the checkpoint.
     `strategy`: the tf.distribute strategy, for programs that use it directly.
     """
 
-    def __init__(self, place: TaskContext, control: Optional[AgentConnection]) -> None:
-        self._place, self._control = place, control
-        self.role, self.index = place.role, place.index
-        self.rank, self.size = (place.rank, place.size) if place.strategy in _ALIKE else (0, 1)
+    def __init__(self, task: TaskContext, agent: Optional[AgentConnection]) -> None:
+        self._task, self._agent = task, agent
+        self.role, self.index = task.role, task.index
+        self.rank, self.size = (task.rank, task.size) if task.strategy in _LOCKSTEP else (0, 1)
         self.step = 0
-        self.is_chief = self.rank == 0 and self.role != "evaluator"
-        alike = place.strategy in _ALIKE and self.size > 1
-        self._boundary = StepBoundary(control, self.is_chief, alike, pauses=place.strategy != "ps")
-        if control:
-            control.begin(self.is_chief, self._boundary.agree, self._boundary.interrupt)
-        single = self.role == "evaluator"
-        self.strategy = tf.distribute.get_strategy() if single else strategies.make(place)
-        self._collective = allreduce.SingleTask() if single else strategies.collective(place, self.strategy)
-        if control and alike and not single:
-            self._boundary.clock = Clock()
-            self._collective = Clocked(self._collective, self._boundary.clock)
+        is_evaluator = self.role == "evaluator"
+        self.is_chief = self.rank == 0 and not is_evaluator
+        in_lockstep = task.strategy in _LOCKSTEP and self.size > 1
+        self._boundary = StepBoundary(agent, self.is_chief, in_lockstep, saves_in_pauses=task.strategy != "ps")
+        if agent:
+            agent.start(self.is_chief, self._boundary.handle_sync_request, self._boundary.interrupt)
+        self.strategy = tf.distribute.get_strategy() if is_evaluator else strategies.create_strategy(task)
+        self._collective: allreduce.Collective = allreduce.SingleTaskCollective()
+        if not is_evaluator:
+            self._collective = strategies.create_collective(task, self.strategy)
+        if agent and in_lockstep and not is_evaluator:
+            self._boundary.clock = StepClock()
+            self._collective = TimedCollective(self._collective, self._boundary.clock)
         self._coordinator: Any = None
-        if place.strategy == "ps" and not single:
+        if task.strategy == "ps" and not is_evaluator:
             self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self.strategy)
-        if control:
-            shield()
+        if agent:
+            ignore_slurm_signals()
         self._batches: List[Batches] = []
         self._tracked: List[Any] = []
         self._checkpoint: Optional[tf.train.Checkpoint] = None
         self._checkpoints = self._open_checkpoints()
-        self._reported: Optional[Tuple[float, int]] = None
+        self._last_report: Optional[Tuple[float, int]] = None
         self._rate = 0.0
 
     def scope(self) -> ContextManager[Any]:
         """Return the scope to create the model and its optimizer in."""
-        if self._place.strategy in _SCOPED and self.role != "evaluator":
+        if self._task.strategy in _SCOPED and self.role != "evaluator":
             scope: ContextManager[Any] = self.strategy.scope()
             return scope
         return contextlib.nullcontext()
@@ -86,25 +92,25 @@ class Run:
     def batches(self, arrays: Any, batch_size: int, seed: int = 0) -> Any:
         """Return this task's part of global batches of `batch_size` samples of `arrays`, in a new order each epoch.
 
-        Each batch ends with the samples' weights, whose mean over the global batch is 1: (x, y) becomes (x, y, weight),
-        where 0 marks what fills up the last batch of an epoch. They are multiplied into those of (x, y, weight).
+        Each batch ends with the samples' weights, whose mean over the global batch is 1: (x, y) becomes (x, y, weight).
+        The weight 0 marks padding of the last batch of an epoch. The weights of (x, y, weight) are multiplied by them.
 
-        Under ps each worker goes through all samples in an order of its own, as it may die and others go on: the
+        Under ps each worker goes through all samples in its own order, as any worker may die while others continue; the
         result is for `loop`.
         """
         if self._coordinator is not None:
             return self._per_worker(
-                lambda context: endless(arrays, batch_size, seed + 1 + context.input_pipeline_id),
+                lambda context: repeated_batches(arrays, batch_size, seed + 1 + context.input_pipeline_id),
             )
-        replicas = self.strategy.num_replicas_in_sync if self._place.strategy == "mirrored" else 1
+        replicas = self.strategy.num_replicas_in_sync if self._task.strategy == "mirrored" else 1
         self._batches.append(Batches(arrays, batch_size, seed, self.rank, self.size, replicas))
         return self._batches[-1].dataset
 
     def dataset(self, make: Callable[[tf.distribute.InputContext], tf.data.Dataset]) -> Any:
-        """Return the data set that `make` makes for this task, from TensorFlow's own kind of context.
+        """Return the data set that `make(context)` makes for this task, from a tf.distribute.InputContext.
 
-        `context.num_input_pipelines` and `context.input_pipeline_id` say how to shard. The position in it is not part
-        of a checkpoint: a resumed run starts it anew.
+        `context.num_input_pipelines` and `context.input_pipeline_id` say how to shard. The position in the data set is
+        not part of a checkpoint: a resumed run starts it anew.
         """
         if self._coordinator is not None:
             return self._per_worker(make)
@@ -113,193 +119,184 @@ class Run:
     def _per_worker(self, make: Callable[[tf.distribute.InputContext], tf.data.Dataset]) -> Any:
         def on_worker() -> tf.data.Dataset:
             index = tf.cast(tf.distribute.coordinator.experimental_get_current_worker_index(), tf.int64)
-            return make(tf.distribute.InputContext(self._place.workers, index, 1))
+            return make(tf.distribute.InputContext(self._task.workers, index, 1))
 
         return iter(self._coordinator.create_per_worker_dataset(on_worker))
 
-    # --- what tasks do together ---
+    # --- collectives ---
 
     def mean(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
-        """Return the mean of each tensor, dense, over the tasks and replicas that train together; collective.
+        """Return the mean of each tensor, dense, over the tasks and replicas that train in lockstep. Collective.
 
-        For the gradients of a loop of the program's own. Under ps workers do not wait for each other: their own.
+        For the gradients of a loop of the program's own. Under ps it returns the tensors of the calling worker, as
+        workers do not wait for each other.
         """
         if self._coordinator is not None:
             return [tf.convert_to_tensor(tensor) for tensor in tensors]
         return self._collective.mean(tensors)
 
     def check_replicas(self, variables: Sequence[Any]) -> None:
-        """Raise ReplicaError unless `variables` have the same bits in every task that trains; collective.
+        """Raise ReplicaError unless `variables` have the same bits in all tasks that train. Collective.
 
-        `loop` and `callbacks` do this after the first steps, with what is trained.
+        `loop` and `callbacks` do this after the first steps, with the variables that are trained.
         """
         replica_check.compare(self._collective, variables)
 
-    def _check(self) -> replica_check.ReplicaCheck:
-        return replica_check.ReplicaCheck(self._collective, lambda: replica_check.trainable(self._tracked))
+    def _replica_check(self) -> replica_check.ReplicaCheck:
+        return replica_check.ReplicaCheck(self._collective, lambda: replica_check.trainable_variables(self._tracked))
 
     # --- checkpoints ---
 
     def checkpoint(self, **tracked: Any) -> None:
-        """Have `loop` keep `tracked` (models, optimizers, variables) in checkpoints, and restore the newest now.
+        """Have `loop` save `tracked` (models, optimizers, variables), and restore the newest checkpoint now.
 
-        Collective: every task then has rank 0's variables. Sets `step`.
+        Collective: afterwards every task has rank 0's variables. Sets `step`.
         """
         self._tracked = tf.nest.flatten(tracked)
         self._checkpoint = tf.train.Checkpoint(**tracked)
         if self.role == "evaluator":
             return
-        kept = local_state.variables(self._tracked, self.size)
-        found = self._restore(kept)
+        local_variables = local_state.variables(self._tracked, self.size)
+        found = self._restore(local_variables)
         if found and self.is_chief:
-            _say(f"resumed at step {found.step} from {found.path}")
-        self._boundary.begin(self.step, self._collective, self._checkpoints, self._checkpoint, kept)
+            log(f"resumed at step {found.step} from {found.path}")
+        self._boundary.track(self.step, self._collective, self._checkpoints, self._checkpoint, local_variables)
 
-    def _restore(self, kept: Sequence[Any]) -> Optional[checkpoint_folder.Committed]:
-        """Begin at the newest checkpoint that rank 0 can read, with the values that this task alone had; collective."""
+    def _restore(self, local_variables: Sequence[Any]) -> Optional[checkpoint_folder.Committed]:
+        """Restore the newest checkpoint that rank 0 can read, in all tasks, and set `step`. Collective."""
         checkpoints, checkpoint = self._checkpoints, self._checkpoint
         found = checkpoints.restore(checkpoint) if checkpoints and checkpoint and self.is_chief else None
         self.step = found.step if found else 0
         if self.size > 1:
             (step,) = self._collective.sum([tf.constant(found.step if found else -1 * self.is_chief, tf.int64)])
             if checkpoints and checkpoint and step >= 0 and not self.is_chief:
-                # for variables that are made later; an NFS client may not see yet what rank 0 has just written
+                # For variables that are created later. It restores nothing on an NFS client that does not see the
+                # new files yet.
                 checkpoints.restore(checkpoint, int(step))
             self.step = max(int(step), 0)
-            allreduce.broadcast(self._collective, replica_check.shared(self._tracked))
-        local_state.restore(self._collective, found.read(local_state.FILE) if found else None, kept)
+            allreduce.broadcast(self._collective, replica_check.shared_variables(self._tracked))
+        local_state.restore(self._collective, found.read(local_state.FILE) if found else None, local_variables)
         return found
 
     def _open_checkpoints(self) -> Optional[Checkpoints]:
-        place, folder = self._place, self._place.checkpoints
+        task, folder, agent = self._task, self._task.checkpoints, self._agent
         if not folder:
             return None
+        flush: Callable[[str], None] = checkpoint_folder.flush_files
         if self._coordinator is not None:
-            strategies.prove_shared(folder, place.servers)
-
-        def flush(path: str) -> None:
-            strategies.flush_everywhere(path, self._control if self._coordinator else None)
-
-        asynchronous = self._coordinator is None
-        fence = checkpoint_folder.fence(place.run, place.attempt, place.step)
+            parameter_servers.check_shared(folder, task.servers)
+            if agent:
+                flush = functools.partial(parameter_servers.flush_everywhere, agent=agent)
         checkpoints = Checkpoints(
             folder,
-            place.keep,
-            place.save_every,
-            place.save_every_steps,
+            task.keep,
+            task.save_every,
+            task.save_every_steps,
             flush,
-            asynchronous,
-            self._committed,
-            fence,
-            place.mtbf,
+            asynchronous=self._coordinator is None,
+            on_commit=self._on_commit,
+            fence=checkpoint_folder.fence(task.run, task.attempt, task.step),
+            mtbf=task.mtbf,
         )
         if self.is_chief:
             checkpoints.sweep()
         return checkpoints
 
-    def _committed(self, step: int, seconds: float, blocked: float, size: int) -> None:
-        if self._control:
-            self._control.tell(
-                {"committed": {"step": step, "seconds": seconds, "blocked": blocked, "bytes": size}},
-            )
+    def _on_commit(self, step: int, seconds: float, blocked: float, size: int) -> None:
+        if self._agent:
+            self._agent.send({"committed": {"step": step, "seconds": seconds, "blocked": blocked, "bytes": size}})
 
     # --- training ---
 
     def loop(
         self, step: Callable[[Any], Dict[str, Any]], data: Any, steps: int, every: int = 100
     ) -> Iterator[Tuple[int, Dict[str, float]]]:
-        """Train: run `step(batch)`, which returns named scalars, from where the checkpoint was to `steps` in all.
+        """Train: run `step(batch)`, which returns named scalars, from the step of the checkpoint up to `steps`.
 
-        Yields the number of steps done and the means of the scalars after each `every` steps, and saves when due. In an
-        evaluator nothing is trained: it restores each new checkpoint and yields its step, until that of the last.
+        Yields the number of steps done and the means of the scalars after each `every` steps, and saves when due. An
+        evaluator does not train: it restores each new checkpoint and yields its step, up to that of the last one.
         """
         if self.role == "evaluator":
-            yield from ((done, {}) for done in self._watch(steps))
+            yield from ((done, {}) for done in self._restore_each_checkpoint(steps))
             return
-        if self._place.accumulate > 1:
-            raise UsageError(f"found train.accumulate={self._place.accumulate} and run.loop", "model.fit for it")
-        self._say_if_data_starts_anew()
-        runner = (
-            training_loop.Closures(step, data, self._coordinator, self._place.workers, self._boundary)
+        if self._task.accumulate > 1:
+            raise UsageError(f"found train.accumulate={self._task.accumulate} and run.loop", "model.fit for it")
+        self._log_if_data_starts_anew()
+        loop = (
+            training_loop.ParameterServerLoop(step, data, self._coordinator, self._task.workers, self._boundary)
             if self._coordinator is not None
-            else training_loop.Steps(
-                step, data, self._batches, self._collective, self.strategy, self._check(), self._boundary
+            else training_loop.LockstepLoop(
+                step, data, self._batches, self._collective, self.strategy, self._replica_check(), self._boundary
             )
         )
-        self._boundary.phase("compile")
+        self._boundary.enter_phase("compile")
         while self.step < steps:
-            # at the same steps after a resume as without it
-            self.step, logs = runner.run(self.step, min(self.step - self.step % every + every, steps), steps)
-            self._progress(self.step, steps, logs)
+            # yields at the same steps after a resume as without one
+            self.step, logs = loop.run(self.step, min(self.step - self.step % every + every, steps), steps)
+            self._send_progress(self.step, steps, logs)
             with self._boundary.pause():
                 yield self.step, logs
 
-    def _watch(self, steps: int) -> Iterator[int]:
-        """Restore each new checkpoint; yield its step; end at that of `steps`."""
-        seen = -1
-        while seen < steps:
-            newest = next(checkpoint_folder.complete(self._place.checkpoints), None)
-            if newest is None or newest.step == seen or self._checkpoint is None:
-                time.sleep(_WATCH_SECONDS)
+    def _restore_each_checkpoint(self, steps: int) -> Iterator[int]:
+        """Restore each new checkpoint and yield its step, until that is `steps`."""
+        last = -1
+        while last < steps:
+            newest = next(checkpoint_folder.complete(self._task.checkpoints), None)
+            if newest is None or newest.step == last or self._checkpoint is None:
+                time.sleep(_EVALUATOR_POLL_SECONDS)
                 continue
-            # it may have been pruned since: then there is a newer one
+            # It may have been pruned in the meantime; then there is a newer one.
             with contextlib.suppress(tf.errors.NotFoundError, tf.errors.DataLossError):
                 self._checkpoint.read(newest.prefix).expect_partial()
-                seen = newest.step
-                yield seen
+                last = newest.step
+                yield last
 
-    def _say_if_data_starts_anew(self) -> None:
+    def _log_if_data_starts_anew(self) -> None:
         if self.step and not self._batches and self.is_chief:
-            where = "under ps each worker goes" if self._coordinator else "a data set that is not of run.batches goes"
-            _say(f"position not saved: {where} through the samples anew")
+            which = "the samples of each worker" if self._coordinator else "a data set that is not of run.batches"
+            log(f"the checkpoint has no position in the data: {which} starts anew")
 
     def callbacks(self, model: Any) -> List[Any]:
-        """Return the callbacks for `model.fit`, and prepare the compiled model for it; collective.
+        """Return the callbacks for `model.fit`, and prepare the compiled model for it. Collective.
 
-        Put them before others of your own: those then see the metrics of all tasks.
+        Put them before callbacks of your own, which then see the metrics of all tasks.
         """
         from slurm_tf.train.keras import fit
 
         if self._coordinator is not None:
             raise UsageError("model.fit under strategy ps", "run.loop", "Keras 3 cannot fit on parameter servers")
         with self.scope():
-            fit.prepare(model, self._collective, self._batches, self._place.accumulate)
+            fit.prepare(model, self._collective, self._batches, self._task.accumulate)
         self.checkpoint(model=model, optimizer=model.optimizer)
-        self._say_if_data_starts_anew()
+        self._log_if_data_starts_anew()
         return [fit.callback(model, self._collective, self._batches, self._boundary, self.report)]
 
-    # --- telling ---
+    # --- progress and results ---
 
     def report(self, step: int, steps: int = 0, **values: Any) -> None:
         """Print a line of progress; only the chief and the evaluator do."""
         if not self.is_chief and self.role != "evaluator":
             return
-        rate = self._progress(step, steps, {name: value for name, value in values.items() if isinstance(value, float)})
-        words = [f"step {step}/{steps}" if steps else f"step {step}"]
-        words += [
-            f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
-        ]
-        print("  ".join(words + ([f"{rate:.1f} steps/s"] if rate > 0 else [])), flush=True)
+        numbers = {name: value for name, value in values.items() if isinstance(value, float)}
+        rate = self._send_progress(step, steps, numbers)
+        columns = [f"step {step}/{steps}" if steps else f"step {step}"]
+        columns += [f"{name} {value:.4f}" if name in numbers else f"{name} {value}" for name, value in values.items()]
+        print("  ".join(columns + ([f"{rate:.1f} steps/s"] if rate > 0 else [])), flush=True)
 
-    def _progress(self, step: int, steps: int, values: Dict[str, float]) -> float:
-        """Tell `slurm-tf status`; return the steps a second since the last time."""
+    def _send_progress(self, step: int, steps: int, values: Dict[str, float]) -> float:
+        """Send progress for `slurm-tf status`; return the steps per second since the last report."""
         now = time.monotonic()
-        if self._reported is not None and step != self._reported[1]:
-            self._rate = (step - self._reported[1]) / (now - self._reported[0])
-        if self._reported is None or step != self._reported[1]:
-            self._reported = (now, step)
-        if self._control:
-            self._control.progress(step, steps, self._rate, values)
+        if self._last_report is not None and step != self._last_report[1]:
+            self._rate = (step - self._last_report[1]) / (now - self._last_report[0])
+        if self._last_report is None or step != self._last_report[1]:
+            self._last_report = (now, step)
+        if self._agent:
+            self._agent.send_progress(step, steps, self._rate, values)
         return self._rate
 
     def export_path(self) -> str:
-        """Return a new folder's name for a SavedModel of this run: its versions are numbers, as servers want them."""
-        folder = self._place.exports or "export"
+        """Return a path for a new version of the run's SavedModel; versions are numbers, as model servers need them."""
+        folder = self._task.exports or "export"
         os.makedirs(folder, exist_ok=True)
         versions = [int(name) for name in os.listdir(folder) if name.isdecimal()]
         return os.path.join(folder, str(max(versions, default=0) + 1))
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"slurm_tf.train: {text}\n")
-    sys.stderr.flush()

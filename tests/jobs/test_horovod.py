@@ -28,9 +28,9 @@ def _horovod() -> None:
     "broken",
     [
         NO_REDUCTION["horovod"],
-        "from slurm_tf.train.collectives.horovod_ranks import HorovodRanks\n"
-        "HorovodRanks.sum = lambda self, tensors: list(tensors)",
-        "allreduce.averaging = lambda optimizer, collective: None",
+        "from slurm_tf.train.collectives.horovod_ranks import HorovodCollective\n"
+        "HorovodCollective.sum = lambda self, tensors: list(tensors)",
+        "keras_3.average_gradients = lambda optimizer, collective: None",
     ],
     ids=["no mean", "no sum", "no averaged gradients"],
 )

@@ -129,7 +129,7 @@ keras.Sequential = Own
 @pytest.mark.parametrize(
     ("strategy", "more", "samples", "change", "message"),
     [
-        ("multi_worker", "count = 2", 21, CUSTOM, r"5 samples left .*a train_step that does not weigh its loss"),
+        ("multi_worker", "count = 2", 21, CUSTOM, r"5 samples left .*a train_step that does not scale its loss"),
         ("mirrored", "", 17, "", r"1 samples left for the last batch of an epoch, on 2 replicas"),
         ("multi_worker", "count = 2", 24, "executions", r"found steps_per_execution=2 on 2 tasks"),
         ("single", "", 21, "data", r"found several run.batches\(...\) that differ"),

@@ -42,17 +42,17 @@ class Quiet:
     is_interrupted = False
     step = 0
 
-    def beat(self, step: int) -> None:
+    def report_step(self, step: int) -> None:
         pass
 
-    def reached(self, step: int, last: bool) -> None:
+    def after_step(self, step: int, last: bool) -> None:
         self.step, self.is_done = step, last
 
 
 def closures(coordinator: Coordinator) -> Any:
     from slurm_tf.train import training_loop
 
-    return training_loop.Closures(lambda _: {}, None, coordinator, 1, Quiet())  # type: ignore[arg-type]
+    return training_loop.ParameterServerLoop(lambda _: {}, None, coordinator, 1, Quiet())  # type: ignore[arg-type]
 
 
 def run(losses: list[float | None], *until: int) -> list[tuple[int, dict[str, float]]]:

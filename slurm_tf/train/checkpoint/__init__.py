@@ -1,1 +1,1 @@
-"""Checkpoints: when to save, how a save is written and read back, where training may stop."""
+"""Checkpoints: when to save, how a save is written and read back, and at which steps training may stop."""

@@ -1,4 +1,7 @@
-"""TensorFlow's checkpoints under the protocol of commit.py: saved while training goes on, the newest restored."""
+"""Saves TensorFlow checkpoints while training continues, and restores the newest good one.
+
+They are committed to a folder by the protocol of run/checkpoint_folder.py.
+"""
 
 import logging
 import sys
@@ -13,27 +16,33 @@ from slurm_tf import files
 from slurm_tf.errors import CheckpointError, FencedError
 from slurm_tf.run import checkpoint_folder
 from slurm_tf.train.checkpoint import tensor_bundle
-from slurm_tf.train.checkpoint.save_interval import Interval
+from slurm_tf.train.checkpoint.save_interval import SaveInterval
+from slurm_tf.train.train_log import log
 
-# After a save that failed: the disk may have space again, and until then nothing new is safe.
+# How soon to save again after a save that failed: the disk may have space again, and nothing since the last good
+# checkpoint is safe.
 _RETRY_SECONDS = 60.0
-# Between two attempts at reading.
-_PAUSES = (0.5, 2.0)
-# What TensorFlow says of a damaged file, of one that is gone, and of one that the disk does not give (2.21).
+# Pauses before a checkpoint is read again after an I/O error.
+_READ_PAUSES = (0.5, 2.0)
+# TensorFlow's error codes for a damaged file, a missing one, and an I/O error (2.21).
 _UNREADABLE = (tf.errors.DATA_LOSS, tf.errors.OUT_OF_RANGE, tf.errors.NOT_FOUND, tf.errors.UNKNOWN)
 
 
 class _NoRetracingWarnings(logging.Filter):
-    """TensorFlow builds a function for each save, and warns of it as if the program did (2.21)."""
+    """Drops TensorFlow's warning about the function that it builds itself for each save (2.21)."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep everything else."""
+        """Return whether to keep a record."""
         return "MultiDeviceSaver.save" not in record.getMessage()
 
 
 @dataclass(frozen=True)
 class _Save:
-    """A checkpoint that TensorFlow writes. `called`: when (time.monotonic); `blocked`: seconds that training waited."""
+    """A checkpoint that TensorFlow is writing.
+
+    `extras`: contents of further files by name; `called`: time.monotonic() of the call of `save`; `blocked`: seconds
+    that training waited for it.
+    """
 
     checkpoint: tf.train.Checkpoint
     prefix: str
@@ -47,7 +56,7 @@ OnCommit = Callable[[int, float, float, int], object]
 
 
 class Checkpoints:
-    """The checkpoints of one run, as one task reads and (if it is the writer) writes them."""
+    """The checkpoints of one run in one task, which reads them and, if it is the writer, writes them."""
 
     def __init__(
         self,
@@ -61,23 +70,24 @@ class Checkpoints:
         fence: checkpoint_folder.Fence = checkpoint_folder.no_fence,
         mtbf: Optional[float] = None,
     ) -> None:
-        """Open a folder. Raises RunError if others can write it: who puts a checkpoint there decides what is trained.
+        """Open a folder. Raises RunError if other users can write to it, and so decide what is trained.
 
-        `every`: seconds between two saves; `mtbf`: mean seconds between two interruptions, where the interval follows
-        from it and from what saves cost; `flush` has every node that writes flush its files of a folder.
+        `keep`: how many checkpoints to keep; `every`, `every_steps`: seconds and steps between two saves; `mtbf`: mean
+        seconds between two interruptions, if the interval is to follow from it and from what saves cost. `flush`
+        flushes the files of a folder on every node that writes there.
 
-        `on_commit(step, seconds, blocked, bytes)` is called in the committing thread for each checkpoint that is on
-        storage: seconds since `save` was called, and of these how many training waited.
+        `on_commit(step, seconds, blocked, bytes)` is called in the committing thread when a checkpoint is on storage.
+        `seconds` have passed since the call of `save`; during `blocked` of them training waited.
 
-        `asynchronous`: have training wait for the copy of the values only, instead of for TensorFlow to write them.
-        Not where workers run closures of a ClusterCoordinator: a save makes TensorFlow register a new function with
-        other processes, which moves a table that running closures read without its lock; they then name a garbage
+        `asynchronous`: training waits only until the values are copied, not until TensorFlow has written them. Must be
+        False where workers run functions of a ClusterCoordinator: a save makes TensorFlow register a new function with
+        other processes, which moves a table that running functions read without its lock. They then name a garbage
         device, or crash (tensorflow/core/distributed_runtime/eager/cluster_function_library_runtime.cc, Run, in 2.21).
         """
         files.check_own(folder, sticky=False)
         self._folder, self._keep, self._every, self._every_steps = folder, keep, every, every_steps
         self._flush, self._on_commit, self._fence = flush, on_commit, fence
-        self._interval = None if mtbf is None else Interval(mtbf)
+        self._interval = None if mtbf is None else SaveInterval(mtbf)
         self._options = tf.train.CheckpointOptions(enable_async=asynchronous)
         self._saved_step = -1
         self._saved_at = time.monotonic()
@@ -88,18 +98,18 @@ class Checkpoints:
     def restore(
         self, checkpoint: tf.train.Checkpoint, step: Optional[int] = None
     ) -> Optional[checkpoint_folder.Committed]:
-        """Read the newest good checkpoint into `checkpoint`, or that of `step`; return it, None if there is none.
+        """Read the newest good checkpoint, or that of `step`, into `checkpoint`; return it, or None if there is none.
 
-        One whose contents TensorFlow finds damaged is passed over for the next older one. Raises CheckpointError if a
-        good one does not fit what the program has built.
+        A checkpoint whose contents are damaged is passed over for the next older one. Raises CheckpointError if a good
+        one does not fit what the program has built.
         """
-        for found in checkpoint_folder.complete(self._folder, _say):
+        for found in checkpoint_folder.complete(self._folder, log):
             if step not in (None, found.step):
                 continue
             try:
                 _read(checkpoint, found)
             except (CheckpointError, OSError) as error:
-                _say(f"checkpoint {found.path} is passed over: {error}")
+                log(f"checkpoint {found.path} is passed over: {error}")
                 continue
             except (AssertionError, ValueError, tf.errors.InvalidArgumentError) as error:
                 raise CheckpointError(
@@ -110,14 +120,14 @@ class Checkpoints:
             except tf.errors.OpError as error:
                 if error.error_code not in _UNREADABLE:
                     raise
-                _say(f"checkpoint {found.path} is passed over: {error.message}")
+                log(f"checkpoint {found.path} is passed over: {error.message}")
                 continue
             self._saved_step = found.step
             return found
         return None
 
     def due(self, step: int) -> bool:
-        """Whether it is time to save; sooner than that once a save has failed."""
+        """Return whether to save after `step`: when the interval is over, or sooner once a save has failed."""
         if isinstance(self._error, FencedError):
             return True
         if self._every_steps and step // self._every_steps > max(self._saved_step, 0) // self._every_steps:
@@ -130,10 +140,10 @@ class Checkpoints:
         return time.monotonic() - self._saved_at >= every
 
     def save(self, checkpoint: tf.train.Checkpoint, step: int, extras: Mapping[str, bytes] = {}) -> None:
-        """Write `checkpoint`, and each of `extras` as a file beside it; flushed and committed while training goes on.
+        """Write `checkpoint`, and each of `extras` as a file beside it; flush and commit them in a thread.
 
-        Waits for the last save. One that fails is reported, keeps the older checkpoints, and raises at `wait`. Raises
-        FencedError once another attempt has taken over the run.
+        Waits for the previous save. A save that fails is reported, and raises at `wait`; older checkpoints are kept.
+        Raises FencedError once another attempt has taken over the run.
         """
         called = time.monotonic()
         self._join()
@@ -158,18 +168,21 @@ class Checkpoints:
             raise CheckpointError(f"the last checkpoint was not written: {self._error}") from self._error
 
     def sweep(self) -> None:
-        """Remove what dead writers left; for the writer, before its first save. Raises CheckpointError."""
+        """Remove unfinished checkpoints of writers that died; for the writer, before its first save.
+
+        Raises CheckpointError.
+        """
         if files.all_can_read(self._folder):
-            _say(f"everybody here can read the checkpoints; `chmod o-rwx {self._folder}` makes them yours alone")
+            log(f"all users can read the checkpoints; `chmod o-rwx {self._folder}` stops that")
         try:
             checkpoint_folder.sweep(self._folder, self._fence)
         except OSError as error:
-            needed = "a folder of checkpoints that can be written"
-            raise CheckpointError(f"what was not finished in {self._folder} stays ({error})", needed) from error
+            found = f"cannot remove unfinished checkpoints in {self._folder} ({error})"
+            raise CheckpointError(found, "a folder of checkpoints that can be written") from error
 
     def _write(self, checkpoint: tf.train.Checkpoint, step: int, failed_before: bool) -> str:
-        """Have TensorFlow copy the values and begin to write; return the prefix, "" if it cannot."""
-        _mend_keras()
+        """Have TensorFlow copy the values and start writing them; return the prefix, or "" after a failure."""
+        _patch_keras_copy()
         prefix = ""
         try:
             prefix = checkpoint_folder.begin(self._folder, step, self._fence)
@@ -178,7 +191,7 @@ class Checkpoints:
             except tf.errors.OpError:
                 if not failed_before:
                     raise
-                # TensorFlow raises what went wrong in its thread at the next save, before it starts that one (2.21)
+                # TensorFlow raises an error of the previous save here, before it starts this one (2.21)
                 checkpoint.write(prefix, options=self._options)
         except (OSError, tf.errors.OpError) as error:
             self._fail(step, prefix, error)
@@ -196,21 +209,21 @@ class Checkpoints:
             return
         seconds = time.monotonic() - save.called
         self._on_commit(save.step, seconds, save.blocked, found.size)
-        told = self._interval.took(seconds, save.blocked, found.size) if self._interval else ""
-        if told:
-            _say(told)
+        report = self._interval.record_save(seconds, save.blocked, found.size) if self._interval else ""
+        if report:
+            log(report)
         try:
             checkpoint_folder.prune(self._folder, self._keep, self._fence)
         except FencedError as error:
             self._error = error
         except OSError as error:
-            _say(f"older checkpoints cannot be removed: {error}")
+            log(f"older checkpoints cannot be removed: {error}")
 
     def _fail(self, step: int, prefix: str, error: Exception) -> None:
         if prefix:
             checkpoint_folder.abandon(prefix)
         self._error = error
-        _say(f"checkpoint of step {step} was not written, older ones are kept: {error}")
+        log(f"checkpoint of step {step} was not written, older ones are kept: {error}")
 
     def _join(self) -> None:
         if self._thread is not None:
@@ -221,12 +234,12 @@ class Checkpoints:
 _NO_RETRACING_WARNINGS = _NoRetracingWarnings()
 
 
-def _mend_keras() -> None:
-    """Let TensorFlow copy Keras 3 variables for a save more than once.
+def _patch_keras_copy() -> None:
+    """Let TensorFlow copy Keras 3 variables for more than one save.
 
-    Keras makes a new tf.Variable for each copy, which a tf.function may do in its first call only: the second
-    asynchronous save of any model fails (Keras 3.15.1, keras/src/backend/tensorflow/core.py). The copy of the variable
-    inside does as well.
+    Keras makes a new tf.Variable for each copy, which a tf.function may do in its first call only, so that the second
+    asynchronous save of any model fails (Keras 3.15.1, keras/src/backend/tensorflow/core.py). Copying the TensorFlow
+    variable inside the Keras variable works each time.
     """
     keras = sys.modules.get("keras")
     if keras is None:
@@ -240,7 +253,7 @@ def _mend_keras() -> None:
 
 
 def _raise_failure(checkpoint: tf.train.Checkpoint) -> None:
-    """Raise what went wrong in TensorFlow's thread, which it keeps for the next save (2.21): why a file is missing."""
+    """Raise the error of TensorFlow's writing thread, if any, which TensorFlow keeps for the next save (2.21)."""
     helper: Any = getattr(checkpoint, "_async_checkpointer_impl", None)
     error = getattr(helper, "_async_error", None)
     if error is not None:
@@ -249,8 +262,8 @@ def _raise_failure(checkpoint: tf.train.Checkpoint) -> None:
 
 
 def _read(checkpoint: tf.train.Checkpoint, found: checkpoint_folder.Committed) -> None:
-    """Read a checkpoint; again if that was an I/O error, which may be over: an older one costs training."""
-    for pause in (*_PAUSES, None):
+    """Read a checkpoint, after an I/O error up to two more times: going back to an older one would lose steps."""
+    for pause in (*_READ_PAUSES, None):
         try:
             found.check_extras()
             checkpoint.read(found.prefix).assert_existing_objects_matched().expect_partial()
@@ -258,14 +271,14 @@ def _read(checkpoint: tf.train.Checkpoint, found: checkpoint_folder.Committed) -
             io_error = isinstance(error, OSError) or error.error_code == tf.errors.UNKNOWN
             if pause is None or not io_error:
                 raise
-            _say(f"checkpoint {found.path} cannot be read, trying again: {error}")
+            log(f"checkpoint {found.path} cannot be read, trying again: {error}")
             time.sleep(pause)
         else:
             return
 
 
 def verify(found: checkpoint_folder.Committed) -> None:
-    """Read every byte of a checkpoint against the checksums. Raises CheckpointError or OSError."""
+    """Compare every byte of a checkpoint with its checksums. Raises CheckpointError or OSError."""
     found.check_extras()
     if tensor_bundle.checksums(found.prefix) != found.manifest["crc32c"]:
         raise CheckpointError(f"the index of {found.path} is not the one that was committed")
@@ -275,8 +288,3 @@ def verify(found: checkpoint_folder.Committed) -> None:
             reader.get_tensor(name)
         except tf.errors.OpError as error:
             raise CheckpointError(f"{name} of {found.path} is damaged: {error.message}") from error
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"slurm_tf.train: {text}\n")
-    sys.stderr.flush()

@@ -1,23 +1,25 @@
-"""Between two steps, and in the pauses of training: where it may be saved, and ended after an interruption.
+"""Saves training between two steps or in a pause, and ends it there after an interruption.
 
-An interruption (a preemption, a time limit, a cancel) comes as a line from the agent. The answer is {"saved": ...},
-after which the agent ends this program. Who answers, and when:
+An interruption (a preemption, a time limit, a cancel) is announced by the agent. The writer saves and answers with
+{"saved": ...}, after which the agent ends this program. Which thread answers, and when:
 
-- Training is where the newest checkpoint is: before its first step is done (it reads data, or compiles), or just saved.
-  There is nothing to do, and that is said at once.
-- It is in a pause: an evaluation, or code of the program's own between two yields of `run.loop`. A thread of the
-  interruption's own saves, as the main one may be busy for long.
-- It is in a step. The main thread saves at the end of it.
+- Nothing has changed since the newest checkpoint: before the first step is done (the program reads data, or compiles),
+  or just after a save. The thread of the interruption answers at once.
+- Training is in a pause: an evaluation, or code of the program's own between two yields of `run.loop`. The thread of
+  the interruption saves, as the main thread may be busy for long.
+- Training is in a step. The main thread saves at the end of the step.
 
-Tasks that train alike end at the same step. The writer asks the others to stop after the next one; none of them can be
-further, as each step needs all of them, and all have heard it when the writer goes on into that step. An interruption
-that comes just after the end of a step has looked for one is seen at the end of the next, unless that step was saved.
+Tasks that train in lockstep must all stop after the same step. The writer requests that for the step after the current
+one. No task can be further, as each step needs all of them, and all have received the request before the writer starts
+that step. An interruption that arrives after the end of a step has checked for one is handled at the end of the next
+step, unless that step was saved.
 """
 
 import contextlib
-import sys
+import enum
 import threading
 import time
+from dataclasses import dataclass
 from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
 from slurm_tf.errors import CheckpointError
@@ -25,218 +27,242 @@ from slurm_tf.train.agent_connection import AgentConnection
 from slurm_tf.train.checkpoint import local_state
 from slurm_tf.train.checkpoint.checkpoints import Checkpoints
 from slurm_tf.train.collectives import allreduce
-from slurm_tf.train.collectives.step_clock import Clock
+from slurm_tf.train.collectives.step_clock import StepClock
+from slurm_tf.train.train_log import log
 
-_BEAT_SECONDS = 5.0
+_REPORT_SECONDS = 5.0
+
+
+class _Interruption(enum.Enum):
+    """Whether training is to be saved and ended, and whether the agent was told that it is saved."""
+
+    NONE = enum.auto()
+    ANNOUNCED = enum.auto()
+    ANSWERED = enum.auto()
+
+
+@dataclass(frozen=True)
+class _SyncPoint:
+    """The step after which all tasks come together to save, and to end if `stop`."""
+
+    step: int
+    stop: bool
 
 
 class StepBoundary:
-    """One task's steps. `step`: how many are done."""
+    """Decides after each step of one task whether to save and whether to end. `step`: how many steps are done."""
 
-    def __init__(self, control: Optional[AgentConnection], writes: bool, alike: bool, pauses: bool) -> None:
-        """`writes`: this task commits checkpoints. `alike`: tasks must agree where they stop.
+    def __init__(
+        self, agent: Optional[AgentConnection], is_writer: bool, in_lockstep: bool, saves_in_pauses: bool
+    ) -> None:
+        """`is_writer`: this task commits checkpoints. `in_lockstep`: all tasks must stop after the same step.
 
-        `pauses`: another thread may save while the program evaluates; not under ps, where closures may run then.
+        `saves_in_pauses`: another thread may save during a pause; not under ps, where workers may run steps then.
         """
         self.step = 0
-        self._control, self._writes, self._alike, self._pauses = control, writes, alike, pauses
+        self._agent, self._is_writer, self._in_lockstep = agent, is_writer, in_lockstep
+        self._saves_in_pauses = saves_in_pauses
         self._lock = threading.RLock()
         self._checkpoints: Optional[Checkpoints] = None
         self._checkpoint: Any = None
-        self._collective: allreduce.Collective = allreduce.SingleTask()
-        self._own: Sequence[Any] = ()
-        self._gathered: Dict[str, bytes] = {}
-        self._saved = 0
-        self._paused = False
-        self._reason = ""
-        self._agreed: Optional[Tuple[int, bool]] = None
-        self._answered = False
+        self._collective: allreduce.Collective = allreduce.SingleTaskCollective()
+        self._local_variables: Sequence[Any] = ()
+        self._extras: Dict[str, bytes] = {}
+        self._saved_step = 0
+        self._is_paused = False
+        self._interruption, self._reason = _Interruption.NONE, ""
+        self._sync_point: Optional[_SyncPoint] = None
         self._phase = ""
-        self._beaten = 0.0
+        self._reported_at = 0.0
         self._measured: Optional[Tuple[int, float]] = None
-        # where tasks wait for each other in each step
-        self.clock: Optional[Clock] = None
+        # set where tasks wait for each other in each step
+        self.clock: Optional[StepClock] = None
 
-    # --- in threads of the control line ---
+    # --- in threads of the agent connection ---
 
     def interrupt(self, reason: str) -> None:
-        """Take in that training is to be saved and ended."""
-        if not self._writes:
+        """Record that training is to be saved and ended; do it here if no step runs."""
+        if not self._is_writer:
             return
         with self._lock:
-            self._reason = self._reason or reason
-            if self.step == self._saved or (self._paused and self._pauses):
+            if self._interruption is _Interruption.NONE:
+                self._interruption, self._reason = _Interruption.ANNOUNCED, reason
+            if self.step == self._saved_step or (self._is_paused and self._saves_in_pauses):
                 self._save_and_answer()
 
-    def agree(self, message: Dict[str, Any]) -> Optional[str]:
-        """Answer the writer, which wants all to come together after a step."""
-        self._agreed = (int(message["meet"]), bool(message["stop"]))
+    def handle_sync_request(self, message: Dict[str, Any]) -> Optional[str]:
+        """Accept the writer's request that all tasks come together after a step; return no error."""
+        self._sync_point = _SyncPoint(int(message["meet"]), bool(message["stop"]))
         return None
 
     @property
     def is_interrupted(self) -> bool:
         """Whether training is to be saved and ended."""
-        return bool(self._reason)
+        return self._interruption is not _Interruption.NONE
 
     # --- in the main thread ---
 
-    def begin(
+    def track(
         self,
         step: int,
         collective: allreduce.Collective,
         checkpoints: Optional[Checkpoints],
         checkpoint: Any,
-        own_variables: Sequence[Any],
+        local_variables: Sequence[Any],
     ) -> None:
-        """Take in what is trained, at `step`, which is that of the newest checkpoint or 0."""
+        """Set what is trained and saved. `step`: that of the newest checkpoint, or 0."""
         with self._lock:
-            self.step = self._saved = step
+            self.step = self._saved_step = step
             self._collective, self._checkpoints, self._checkpoint = collective, checkpoints, checkpoint
-            self._own = own_variables
+            self._local_variables = local_variables
 
-    def phase(self, name: str) -> None:
-        """Say what training does, for whoever waits for it to go on: each phase takes its own time."""
-        if self._control and name != self._phase:
+    def enter_phase(self, name: str) -> None:
+        """Tell the hang detector what training does now, as each phase has a time limit of its own."""
+        if self._agent and name != self._phase:
             self._phase = name
-            self._control.tell({"phase": name, "step": self.step})
+            self._agent.send({"phase": name, "step": self.step})
 
-    def beat(self, step: int) -> None:
-        """Say now and then how far training is, for whoever waits for it to go on."""
-        if self._control and time.monotonic() - self._beaten >= _BEAT_SECONDS:
-            self._beaten = time.monotonic()
-            self._control.tell({"at": step, **self._own_work(step)})
+    def report_step(self, step: int) -> None:
+        """Tell the hang detector every few seconds that `step` is done."""
+        if self._agent and time.monotonic() - self._reported_at >= _REPORT_SECONDS:
+            self._reported_at = time.monotonic()
+            self._agent.send({"at": step, **self._own_work(step)})
 
     def _own_work(self, step: int) -> Dict[str, float]:
-        """Return how long this task worked by itself in each step since the last time."""
+        """Return the mean seconds of own work in each step since the last report, {} if they are not known."""
         if self.clock is None:
             return {}
         last, self._measured = self._measured, (step - self.clock.skipped, self.clock.seconds)
-        if last is None or self._measured[0] <= last[0]:  # the first steps were compiled
+        if last is None or self._measured[0] <= last[0]:  # None: the first steps were compiled
             return {}
         return {"own": (self._measured[1] - last[1]) / (self._measured[0] - last[0])}
 
-    def reached(self, step: int, last: bool = False) -> None:
-        """Take in that `step` steps are done; save if it is time. Collective at times.
+    def after_step(self, step: int, last: bool = False) -> None:
+        """Record that `step` steps are done; save if a save is due. Collective at times.
 
-        After an interruption it raises SystemExit. `last`: of all; it is saved and on storage then. Raises
-        CheckpointError if it is not.
+        Raises SystemExit after an interruption. `last`: this was the last step of all; the checkpoint is on storage
+        when this returns. Raises CheckpointError if it cannot be written.
         """
-        self.phase("train")
+        self.enter_phase("train")
         with self._lock:
-            self.step, reason = step, self._reason
-        self.beat(step)
-        agreed = self._agreed
-        if last or (agreed and step >= agreed[0]):
-            self._meet(stop=bool(agreed and agreed[1]) or bool(reason), last=last)
-        elif not agreed and self._writes and (reason or self._is_due(step)):
-            if not self._alike or self._control is None or not (reason or self._own):
-                self._meet(stop=bool(reason), last=False)
+            self.step, interrupted = step, self.is_interrupted
+        self.report_step(step)
+        sync_point = self._sync_point
+        if last or (sync_point and step >= sync_point.step):
+            self._synchronize(stop=bool(sync_point and sync_point.stop) or interrupted, last=last)
+        elif not sync_point and self._is_writer and (interrupted or self._is_due(step)):
+            if not self._in_lockstep or self._agent is None or not (interrupted or self._local_variables):
+                self._synchronize(stop=interrupted, last=False)
             else:
-                self._ask_to_meet(self._control, step + 1, bool(reason))
+                self._request_sync(self._agent, _SyncPoint(step + 1, interrupted))
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
-        """Be in a pause of training: no variable of it changes here. Collective."""
-        gathered = self._gather()
+        """Pause training: its variables do not change inside this context. Collective."""
+        extras = self._gather_local_state()
         with self._lock:
-            self._gathered, self._paused = gathered, True
-            if self._reason and self._writes and self._pauses:
+            self._extras, self._is_paused = extras, True
+            if self.is_interrupted and self._is_writer and self._saves_in_pauses:
                 self._save_and_answer()
         before = self._phase
-        self.phase("evaluate")
+        self.enter_phase("evaluate")
         try:
             yield
         finally:
             with self._lock:
-                self._paused = False
-            self._skip()
-            self.end_if_told()
-        # the step that comes has a step's time; not where the program breaks off, which may take its own afterwards
-        self.phase(before)
+                self._is_paused = False
+            self._skip_measurement()
+            self.exit_if_told()
+        # The next step has the time limit of a step. Not after an exception: the program may do something else then.
+        self.enter_phase(before)
 
-    def _skip(self) -> None:
+    def _skip_measurement(self) -> None:
         if self.clock:
             self.clock.skip()
 
-    def end_if_told(self) -> None:
-        """Raise SystemExit if the agent has said that this program is to end."""
-        if self._control and self._control.is_leaving():
-            self._control.leave()
+    def exit_if_told(self) -> None:
+        """Raise SystemExit if the agent has told this program to exit."""
+        if self._agent and self._agent.is_told_to_exit():
+            self._agent.wait_and_exit()
 
     def _is_due(self, step: int) -> bool:
         return self._checkpoints is not None and self._checkpoints.due(step)
 
-    def _ask_to_meet(self, control: AgentConnection, step: int, stop: bool) -> None:
+    def _request_sync(self, agent: AgentConnection, point: _SyncPoint) -> None:
         try:
-            errors = control.ask("*", {"meet": step, "stop": stop})
+            errors = agent.request("*", {"meet": point.step, "stop": point.stop})
         except OSError as error:
             errors = {"the agent": str(error)}
         failed = [f"{task}: {error}" for task, error in errors.items() if error]
         if not failed:
-            self._agreed = (step, stop)
+            self._sync_point = point
             return
-        _say(f"cannot meet the others after step {step}: {'; '.join(failed)}")
-        if stop:  # they are gone, or cannot be reached: what they alone have is lost, and nothing else
-            self._gathered = {}
-            self._close(stop, last=False)
+        log(f"cannot synchronize with the other tasks after step {point.step}: {'; '.join(failed)}")
+        if point.stop:  # The others cannot be reached, so only their local state is lost.
+            self._extras = {}
+            self._save_or_stop(stop=True, last=False)
 
-    def _meet(self, stop: bool, last: bool) -> None:
-        self._gathered, self._agreed = self._gather(), None
-        self._close(stop, last)
+    def _synchronize(self, stop: bool, last: bool) -> None:
+        self._extras, self._sync_point = self._gather_local_state(), None
+        self._save_or_stop(stop, last)
 
-    def _gather(self) -> Dict[str, bytes]:
-        """Return what goes beside TensorFlow's files of a checkpoint; collective."""
-        return {local_state.FILE: local_state.gather(self._collective, self._own)} if self._own else {}
+    def _gather_local_state(self) -> Dict[str, bytes]:
+        """Return the extra file of a checkpoint with the local state of all tasks. Collective."""
+        if not self._local_variables:
+            return {}
+        return {local_state.FILE: local_state.gather(self._collective, self._local_variables)}
 
-    def _close(self, stop: bool, last: bool) -> None:
-        """Save, as far as it is this task's affair; end if it is to `stop`."""
+    def _save_or_stop(self, stop: bool, last: bool) -> None:
+        """Save if this task is the writer; then end training if `stop`."""
         with self._lock:
-            self._write()
-            if last and not stop and self._checkpoints is not None and self._writes:
+            self._save()
+            if last and not stop and self._checkpoints is not None and self._is_writer:
                 self._checkpoints.wait()
             if last:
-                self.phase("done")
+                self.enter_phase("done")
             if not stop:
-                if self._reason and self._writes and self.step == self._saved:
-                    self._answer()  # it was heard just after this step had looked
-                self._skip()
+                if self.is_interrupted and self._is_writer and self.step == self._saved_step:
+                    self._answer()  # the interruption came after this step had checked for one
+                self._skip_measurement()
                 return
-            if self._writes:
+            if self._is_writer:
                 self._answer()
-        if self._control:
-            self._control.leave()
+        if self._agent:
+            self._agent.wait_and_exit()
 
     def _save_and_answer(self) -> None:
         try:
-            if self.step != self._saved:
-                self._write()
+            if self.step != self._saved_step:
+                self._save()
         except CheckpointError as error:
             self._answer(str(error))
         self._answer()
 
-    def _write(self) -> None:
-        if self._writes and self._checkpoints is not None and self._checkpoint is not None:
-            self._checkpoints.save(self._checkpoint, self.step, self._gathered)
-            self._saved = self.step
+    def _save(self) -> None:
+        if self._is_writer and self._checkpoints is not None and self._checkpoint is not None:
+            self._checkpoints.save(self._checkpoint, self.step, self._extras)
+            self._saved_step = self.step
 
     def _answer(self, problem: str = "") -> None:
-        """Say that all up to the newest checkpoint is on storage, or why it is not: because of `problem`, for one."""
-        if self._answered or self._control is None:
+        """Tell the agent, once, that the newest checkpoint is on storage, or why it is not.
+
+        `problem`: an error that is known before the last save is waited for.
+        """
+        if self._interruption is _Interruption.ANSWERED or self._agent is None:
             return
-        self._answered, error = True, problem or None
-        if problem or self._checkpoint is None:  # None: before there is anything to train
-            pass
-        elif self._checkpoints is None:
-            error = "the program keeps no checkpoints"
-        else:
-            try:
-                self._checkpoints.wait()
-            except CheckpointError as failure:
-                error = str(failure)
-        _say(f"{self._reason}: " + (error or f"all of step {self._saved} is saved"))
-        self._control.tell({"saved": {"step": self._saved, "error": error}})
+        self._interruption = _Interruption.ANSWERED
+        error = problem or self._wait_for_save()
+        log(f"{self._reason}: " + (error or f"all of step {self._saved_step} is saved"))
+        self._agent.send({"saved": {"step": self._saved_step, "error": error or None}})
 
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"slurm_tf.train: {text}\n")
-    sys.stderr.flush()
+    def _wait_for_save(self) -> str:
+        """Wait until the last save is on storage; return why it is not, or ""."""
+        if self._checkpoint is None:  # nothing is trained yet
+            return ""
+        if self._checkpoints is None:
+            return "the program keeps no checkpoints"
+        try:
+            self._checkpoints.wait()
+        except CheckpointError as error:
+            return str(error)
+        return ""

@@ -1,6 +1,6 @@
-"""python -m slurm_tf.train.checkpoint.verify FOLDER STEP...: read checkpoints whole, against TensorFlow's checksums.
+"""python -m slurm_tf.train.checkpoint.verify FOLDER STEP...: reads whole checkpoints against TensorFlow's checksums.
 
-Prints a line of JSON for each, [step, what is wrong or null], as soon as it is known. Exit code 69: no TensorFlow.
+Prints one line of JSON per checkpoint, [step, problem or null], as soon as it is read. Exit code 69: no TensorFlow.
 """
 
 import importlib.util
@@ -16,22 +16,22 @@ NO_TENSORFLOW = os.EX_UNAVAILABLE
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Verify these steps of a folder; return the exit code."""
+    """Verify the checkpoints of these steps of a folder; return the exit code."""
     if importlib.util.find_spec("tensorflow") is None:
         return NO_TENSORFLOW
     os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1")
     from slurm_tf.train.checkpoint import checkpoints
 
-    wanted = {int(step) for step in arguments[1:]}
+    steps = {int(step) for step in arguments[1:]}
     for found in checkpoint_folder.complete(arguments[0]):
-        if found.step not in wanted:
+        if found.step not in steps:
             continue
-        wrong = None
+        problem = None
         try:
             checkpoints.verify(found)
         except (CheckpointError, OSError) as error:
-            wrong = str(error)
-        sys.stdout.write(json.dumps([found.step, wrong]) + "\n")
+            problem = str(error)
+        sys.stdout.write(json.dumps([found.step, problem]) + "\n")
         sys.stdout.flush()
     return 0
 

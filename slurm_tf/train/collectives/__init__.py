@@ -1,1 +1,1 @@
-"""What the tasks of one training do together: strategies, allreduce, the check that they train one model."""
+"""Operations of all tasks that train one model: strategies, allreduce, and the check that their variables are equal."""

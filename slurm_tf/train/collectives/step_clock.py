@@ -1,9 +1,9 @@
-"""How long a task works by itself in each step, when all wait for each other in each.
+"""Measures the own work of a task in each step, without the time in which it waits for the other tasks.
 
-Steps that end in a reduction take all tasks the same time: a slow one is seen by what it does between the end of one
-reduction and the moment at which it has all that it brings to the next. The graph itself calls the clock there, with
-one number of what is reduced: a GPU's work is waited for by copying that. Not tf.timestamp, which fails where
-operations are to be deterministic (TensorFlow 2.21).
+Where every step ends in a reduction, all tasks take equally long for it. A straggler shows in the time from the end of
+one reduction to the moment at which all inputs of the next one are computed. The graph itself calls the clock at both
+points, with one number of the tensors as an input: copying that waits for a GPU's work. tf.timestamp would fail where
+operations must be deterministic (TensorFlow 2.21).
 """
 
 import time
@@ -14,33 +14,33 @@ import tensorflow as tf
 from slurm_tf.train.collectives.allreduce import Collective
 
 
-class Clock:
-    """The time of one task's own work. `seconds`: all that was measured so far; `skipped`: how often it was not."""
+class StepClock:
+    """Adds up the own work of one task. `seconds`: the sum so far; `skipped`: how often a measurement was dropped."""
 
     def __init__(self) -> None:
         self.seconds, self.skipped = 0.0, 0
-        self._since: Optional[float] = None
+        self._started: Optional[float] = None
 
     def skip(self) -> None:
-        """Leave out what is done before the next reduction: an evaluation, a checkpoint."""
-        self.skipped += self._since is not None
-        self._since = None
+        """Drop the measurement that runs: it has an evaluation or a checkpoint in it."""
+        self.skipped += self._started is not None
+        self._started = None
 
-    def arrive(self, _number: Any = None) -> None:
-        """Take in that this task has what it brings to a reduction."""
-        if self._since is not None:
-            self.seconds += time.monotonic() - self._since
-            self._since = None
+    def before_reduction(self, _number: Any = None) -> None:
+        """Add the own work up to now, when the inputs of a reduction are computed."""
+        if self._started is not None:
+            self.seconds += time.monotonic() - self._started
+            self._started = None
 
-    def go_on(self, _number: Any = None) -> None:
-        """Take in that it has got the result."""
-        self._since = time.monotonic()
+    def after_reduction(self, _number: Any = None) -> None:
+        """Start a measurement, when the result of a reduction is there."""
+        self._started = time.monotonic()
 
 
-class Clocked:
-    """A collective by which a clock is read."""
+class TimedCollective:
+    """Calls another collective, and a clock before and after each reduction."""
 
-    def __init__(self, collective: Collective, clock: Clock) -> None:
+    def __init__(self, collective: Collective, clock: StepClock) -> None:
         self.rank, self.size = collective.rank, collective.size
         self._collective, self._clock = collective, clock
 
@@ -53,17 +53,20 @@ class Clocked:
         return self._timed(self._collective.sum, tensors)
 
     def _timed(self, reduce: Callable[[Sequence[Any]], List[tf.Tensor]], tensors: Sequence[Any]) -> List[tf.Tensor]:
-        given = [tf.convert_to_tensor(tensor) for tensor in tensors]
-        if not given or tf.distribute.has_strategy():  # in a replica of the program's own
-            return reduce(given)
-        arrived = _call(self._clock.arrive, given, [])
-        reduced = reduce(given)
-        _call(self._clock.go_on, reduced, [arrived])
-        return reduced
+        inputs = [tf.convert_to_tensor(tensor) for tensor in tensors]
+        if not inputs or tf.distribute.has_strategy():  # in a replica of the program's own
+            return reduce(inputs)
+        stopped = _call(self._clock.before_reduction, inputs, [])
+        outputs = reduce(inputs)
+        _call(self._clock.after_reduction, outputs, [stopped])
+        return outputs
 
 
 def _call(function: Callable[[Any], None], tensors: Sequence[tf.Tensor], after: Sequence[Any]) -> Any:
-    """Call `function` when all of `tensors` are there, and `after` is done; return what others may come after."""
+    """Call `function` when all of `tensors` are computed and the operations `after` are done.
+
+    Return the operation that calls it, None in eager mode.
+    """
     if tf.executing_eagerly():
         function(None)
         return None

@@ -1,1 +1,1 @@
-"""Training data: the batches of each task, and the padding of the last one."""
+"""Training data: the batches of each task."""

@@ -1,1 +1,1 @@
-"""`model.fit` under slurm_tf.train, for Keras 3 and tf_keras."""
+"""`model.fit` under the strategies of slurm_tf.train, for models of Keras 3 and tf_keras."""

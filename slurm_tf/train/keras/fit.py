@@ -1,4 +1,4 @@
-"""`model.fit` under our strategies: one callback, and a model prepared for its tasks. Keras 3, or tf_keras."""
+"""Prepares a model of Keras 3 or tf_keras for `model.fit` with slurm_tf.train, and has the callback for it."""
 
 import contextlib
 import sys
@@ -10,48 +10,48 @@ from slurm_tf.errors import UsageError
 from slurm_tf.train.checkpoint import local_state
 from slurm_tf.train.checkpoint.step_boundary import StepBoundary
 from slurm_tf.train.collectives import allreduce, replica_check
-from slurm_tf.train.data import padding
 from slurm_tf.train.data.batches import Batches
 from slurm_tf.train.keras import keras_2, keras_3
+from slurm_tf.train.keras.padding import Padding, samples_in_metrics
 
 _REPORT_SECONDS = 5.0
 
 
 def prepare(model: Any, collective: allreduce.Collective, batches: List[Batches], accumulate: int) -> None:
-    """Make a compiled and built model reduce over the tasks, and leave out the padding of `batches`.
+    """Make a compiled and built model average over the tasks, and leave out the padding of `batches`.
 
     Its optimizer applies the mean gradient of each `accumulate` steps. Raises UsageError.
     """
-    keras = _keras(model)
-    kind = _kind(keras)
+    keras = _keras_of(model)
+    adapter = _adapter(keras)
     if getattr(model, "optimizer", None) is None or not model.built:
         raise UsageError(
             "the model is not compiled, or has no variables yet",
             "model.compile(...) and known input shapes before run.callbacks(model)",
             "begin the model with keras.Input, or call model.build(shape)",
         )
-    kind.accumulate(model.optimizer, accumulate)
-    # fit shuffles arrays of its own; ours are in the order of the run already (Keras 3.15)
+    adapter.accumulate(model.optimizer, accumulate)
+    # The warning is of no use here: run.batches has shuffled the samples (Keras 3.15).
     warnings.filterwarnings("ignore", message="`shuffle=True` was passed", category=UserWarning)
-    kind.build(model)
-    left_out = padding.Padding(batches, collective)
-    left_out.cut_off(model, kind)
-    kind.average(model, collective, left_out)
+    adapter.build_optimizer(model)
+    padding = Padding(batches, collective)
+    padding.remove_in(model, adapter)
+    adapter.scale_and_average(model, collective, padding)
     if collective.size == 1:
         return
-    steps = kind.steps_per_execution(model)
+    steps = adapter.steps_per_execution(model)
     if steps != 1:
-        # TensorFlow cannot run a reduction in the branch that Keras puts each further step in (2.21)
+        # Keras runs each further step in a conditional branch, in which TensorFlow cannot run a reduction (2.21).
         raise UsageError(f"found steps_per_execution={steps} on {collective.size} tasks", "1, the default")
-    # XLA, which Keras chooses by itself on GPUs, cannot compile a reduction between processes
+    # XLA, which Keras chooses by itself on GPUs, cannot compile a reduction between processes.
     model.jit_compile = False
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization) and layer.synchronized:
-            kind.synchronize(layer, collective, left_out)
+            adapter.synchronize_statistics(layer, collective, padding)
 
 
-def _keras(model: Any) -> Any:
-    """Return the library that `model` is of; none is imported for it. Raises UsageError."""
+def _keras_of(model: Any) -> Any:
+    """Return the library, keras or tf_keras, that `model` is of, without importing either. Raises UsageError."""
     for name in ("keras", "tf_keras"):
         library = sys.modules.get(name)
         if library is not None and isinstance(model, library.Model):
@@ -59,95 +59,95 @@ def _keras(model: Any) -> Any:
     raise UsageError(f"found a {type(model).__name__}", "a model of Keras 3 or tf_keras")
 
 
-def _kind(keras: Any) -> Any:
+def _adapter(keras: Any) -> Any:
     return keras_3 if int(keras.__version__.partition(".")[0]) >= 3 else keras_2
 
 
 def callback(model: Any, *arguments: Any) -> Any:
-    """Return a `FitCallback` for `model`, with these arguments."""
-    keras = _keras(model)
-    return type("FitCallback", (FitCallback, keras.callbacks.Callback), {})(_kind(keras), *arguments)
+    """Return a `FitCallback` for `model` with these arguments, of the Callback class of the model's library."""
+    keras = _keras_of(model)
+    return type("FitCallback", (FitCallback, keras.callbacks.Callback), {})(_adapter(keras), *arguments)
 
 
 class FitCallback:
-    """Goes on at the step of the checkpoint, has it saved, averages what only one task has seen, reports."""
+    """Continues `fit` at the step of the checkpoint, saves, averages statistics and metrics over tasks, and reports."""
 
     params: Dict[str, Any]
     model: Any
 
     def __init__(
         self,
-        kind: Any,
+        adapter: Any,
         collective: allreduce.Collective,
         batches: List[Batches],
         boundary: StepBoundary,
         report: Callable[..., None],
     ) -> None:
         super().__init__()
-        self._kind = kind
+        self._adapter = adapter
         self._collective, self._batches, self._boundary, self._report = collective, batches, boundary, report
         self._epoch_start = boundary.step
         self._check = replica_check.ReplicaCheck(collective, lambda: self.model.trainable_variables)
-        self._reported = time.monotonic()
+        self._reported_at = time.monotonic()
         self._pause = contextlib.ExitStack()
-        self._trains = False
+        self._is_training = False
 
     def on_train_begin(self, logs: Optional[Dict[str, Any]] = None) -> None:
-        """Go on in the epoch of the first step."""
-        self._kind.begin(self.model, self._boundary.step // self._steps_per_epoch)
-        self._place_data()
-        self._trains = True
-        self._boundary.phase("compile")
+        """Start in the epoch of the first step."""
+        self._adapter.set_initial_epoch(self.model, self._boundary.step // self._steps_per_epoch)
+        self._set_data_position()
+        self._is_training = True
+        self._boundary.enter_phase("compile")
 
     def on_epoch_begin(self, epoch: int, logs: Optional[Dict[str, Any]] = None) -> None:
-        """Start the data at the step."""
+        """Start the data at the current step."""
         self._epoch_start = self._boundary.step
-        self._place_data()
+        self._set_data_position()
 
     def on_train_batch_end(self, batch: int, logs: Optional[Dict[str, Any]] = None) -> None:
-        """Count, save when due, and stop at the last step: a resumed epoch starts in the middle of one."""
+        """Count the step, save when due, and stop at the last step, as a resumed run may start within an epoch."""
         step = self._epoch_start + batch + 1
-        self._check.step()
+        self._check.after_step()
         if step % self._steps_per_epoch == 0 and self._collective.size > 1:
-            # what training left different: moving statistics of each task's samples
+            # moving statistics, which each task has computed from its own samples
             allreduce.average_floats(self._collective, local_state.variables([self.model], self._collective.size))
         if step >= self._last_step:
             self.model.stop_training = True
-        self._boundary.reached(step)
-        if time.monotonic() - self._reported >= _REPORT_SECONDS:
-            self._say(logs)
+        self._boundary.after_step(step)
+        if time.monotonic() - self._reported_at >= _REPORT_SECONDS:
+            self._report_progress(logs)
 
     def on_test_begin(self, logs: Optional[Dict[str, Any]] = None) -> None:
         """Pause training for its validation."""
-        if self._trains:
+        if self._is_training:
             self._pause.enter_context(self._boundary.pause())
 
     def on_test_batch_end(self, batch: int, logs: Optional[Dict[str, Any]] = None) -> None:
-        """End if training has been saved and is to end."""
-        self._boundary.end_if_told()
+        """Exit if training was saved and the agent has told this program to exit."""
+        self._boundary.exit_if_told()
 
     def on_test_end(self, logs: Optional[Dict[str, Any]] = None) -> None:
-        """Go on."""
+        """End the pause."""
         self._pause.close()
 
     def on_epoch_end(self, epoch: int, logs: Optional[Dict[str, Any]] = None) -> None:
-        """Average the epoch's metrics."""
+        """Average the epoch's metrics over the tasks, by their numbers of samples."""
         if self._collective.size > 1:
             names = sorted(logs or {})
-            seen = padding.samples_seen(self._batches, self._epoch_start, self._boundary.step)
-            *sums, total = self._collective.sum([seen * float((logs or {})[name]) for name in names] + [seen])
+            samples = samples_in_metrics(self._batches, self._epoch_start, self._boundary.step)
+            *sums, total = self._collective.sum([samples * float((logs or {})[name]) for name in names] + [samples])
             for name, each in zip(names, sums):
                 (logs or {})[name] = float(each / total)
-        self._say(logs, epoch=f"{epoch + 1}/{self.params['epochs']}")
-        # tf_keras takes the next epoch's iterator before it says that the epoch begins
-        self._place_data()
+        self._report_progress(logs, epoch=f"{epoch + 1}/{self.params['epochs']}")
+        # tf_keras takes the next epoch's iterator before it calls on_epoch_begin
+        self._set_data_position()
 
     def on_train_end(self, logs: Optional[Dict[str, Any]] = None) -> None:
-        """Write the last checkpoint and see it on storage."""
-        self._trains = False
-        self._boundary.reached(self._boundary.step, last=True)
+        """Save the last checkpoint and wait until it is on storage."""
+        self._is_training = False
+        self._boundary.after_step(self._boundary.step, last=True)
 
-    def _place_data(self) -> None:
+    def _set_data_position(self) -> None:
         for batches in self._batches:
             batches.step = self._boundary.step
 
@@ -162,8 +162,8 @@ class FitCallback:
     def _last_step(self) -> int:
         return self._steps_per_epoch * int(self.params["epochs"])
 
-    def _say(self, logs: Optional[Dict[str, Any]], **more: Any) -> None:
-        self._reported = time.monotonic()
+    def _report_progress(self, logs: Optional[Dict[str, Any]], **more: Any) -> None:
+        self._reported_at = time.monotonic()
         self._report(
             self._boundary.step,
             self._last_step,

@@ -221,7 +221,7 @@ def test_the_writer_is_told_if_everybody_can_read(tmp_path: Path, capsys: pytest
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         os.chmod(folder, 0o755)
         opened(Path(folder)).sweep()
-        assert f"everybody here can read the checkpoints; `chmod o-rwx {folder}`" in capsys.readouterr().err
+        assert f"all users can read the checkpoints; `chmod o-rwx {folder}`" in capsys.readouterr().err
 
 
 def test_when_a_save_is_due(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_the_interval_follows_from_what_saves_cost(
 ) -> None:
     from slurm_tf.train.checkpoint import save_interval
 
-    checkpoints, now, ahead = opened(tmp_path, mtbf=86400.0), time.monotonic(), [save_interval.FIRST - 1]
+    checkpoints, now, ahead = opened(tmp_path, mtbf=86400.0), time.monotonic(), [save_interval.FIRST_SECONDS - 1]
     with monkeypatch.context() as later:
         later.setattr(time, "monotonic", lambda: now + ahead[0])
         assert not checkpoints.due(1)
@@ -252,7 +252,7 @@ def test_the_interval_follows_from_what_saves_cost(
     said = capsys.readouterr().err
     match = re.search(r"slurm_tf.train: a checkpoint every (\d+) s: one of 0 MB costs [\d.]+ s of training", said)
     assert match is not None, said
-    assert round(checkpoints._interval.seconds) == int(match[1]) >= save_interval.LEAST
+    assert round(checkpoints._interval.seconds) == int(match[1]) >= save_interval.MIN_SECONDS
     assert not checkpoints.due(2)
 
 

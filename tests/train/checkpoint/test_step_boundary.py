@@ -149,10 +149,12 @@ def test_an_interruption_that_is_heard_just_after_the_step_has_looked(is_due: bo
 
     agent, program = socket.socketpair()
     with agent, program, agent.makefile() as lines:
-        boundary = StepBoundary(AgentConnection(program.fileno()), writes=True, alike=True, pauses=True)
+        boundary = StepBoundary(
+            AgentConnection(program.fileno()), is_writer=True, in_lockstep=True, saves_in_pauses=True
+        )
         checkpoints = Late(str(tmp_path), keep=2, every_steps=1)
-        boundary.begin(0, allreduce.SingleTask(), checkpoints, tf.train.Checkpoint(v=tf.Variable(1.0)), ())
-        boundary.reached(1)
+        boundary.track(0, allreduce.SingleTaskCollective(), checkpoints, tf.train.Checkpoint(v=tf.Variable(1.0)), ())
+        boundary.after_step(1)
         program.shutdown(socket.SHUT_WR)
         told = [json.loads(line) for line in lines]
     saved = [words["saved"] for words in told if "saved" in words]

@@ -16,16 +16,16 @@ class Agent:
     def __init__(self) -> None:
         self.said: list[dict[str, Any]] = []
 
-    def tell(self, words: dict[str, Any]) -> None:
-        self.said += [words] if "saved" in words else []
+    def send(self, message: dict[str, Any]) -> None:
+        self.said += [message] if "saved" in message else []
 
-    def ask(self, _role: str, _message: object) -> dict[str, str]:
+    def request(self, _role: str, _message: object) -> dict[str, str]:
         return {"worker:1": "the task ended"}
 
-    def is_leaving(self) -> bool:
+    def is_told_to_exit(self) -> bool:
         return False
 
-    def leave(self) -> NoReturn:
+    def wait_and_exit(self) -> NoReturn:
         raise SystemExit(75)
 
 
@@ -45,11 +45,11 @@ class Kept:
         pass
 
 
-def begun(agent: Agent, kept: Kept, alike: bool, own: list[object]) -> Any:
+def begun(agent: Agent, kept: Kept, in_lockstep: bool, local_variables: list[object]) -> Any:
     from slurm_tf.train.checkpoint.step_boundary import StepBoundary
 
-    boundary: Any = StepBoundary(agent, True, alike, pauses=alike)  # type: ignore[arg-type]
-    boundary.begin(0, None, kept, object(), own)
+    boundary: Any = StepBoundary(agent, True, in_lockstep, saves_in_pauses=in_lockstep)  # type: ignore[arg-type]
+    boundary.track(0, None, kept, object(), local_variables)
     return boundary
 
 
@@ -59,18 +59,18 @@ def test_what_others_had_in_an_earlier_pause_is_not_saved_with_a_later_step(monk
     monkeypatch.setattr(local_state, "gather", lambda *_: b"of step 1")
     agent, kept = Agent(), Kept()
     boundary = begun(agent, kept, True, [object()])
-    boundary.reached(1)
+    boundary.after_step(1)
     with boundary.pause():
         pass
     boundary.interrupt("preemption")
     with pytest.raises(SystemExit):
-        boundary.reached(2)
+        boundary.after_step(2)
     assert kept.saves == [(2, {})]
     assert agent.said == [{"saved": {"step": 2, "error": None}}]
 
 
 class Silent(Agent):
-    def ask(self, _role: str, _message: object) -> dict[str, str]:
+    def request(self, _role: str, _message: object) -> dict[str, str]:
         raise TimeoutError("no answer")
 
 
@@ -82,10 +82,10 @@ def test_an_agent_that_does_not_answer_does_not_keep_training_from_being_saved(
     monkeypatch.setattr(local_state, "gather", lambda *_: b"")
     agent, kept = Silent(), Kept()
     boundary = begun(agent, kept, True, [object()])
-    boundary.reached(1)
+    boundary.after_step(1)
     boundary.interrupt("preemption")
     with pytest.raises(SystemExit):
-        boundary.reached(2)
+        boundary.after_step(2)
     assert kept.saves == [(2, {})]
 
 
@@ -97,25 +97,25 @@ class Fenced(Kept):
 def test_a_writer_that_may_write_no_more_says_so_at_an_interruption_in_a_pause() -> None:
     agent = Agent()
     boundary = begun(agent, Fenced(), True, [])
-    boundary.reached(1)
+    boundary.after_step(1)
     with boundary.pause():
         boundary.interrupt("preemption")
     assert agent.said == [{"saved": {"step": 0, "error": "another attempt has taken over"}}]
 
 
 class Watched(Agent):
-    def tell(self, words: dict[str, Any]) -> None:
-        self.said += [words] if "phase" in words else []
+    def send(self, message: dict[str, Any]) -> None:
+        self.said += [message] if "phase" in message else []
 
 
 def test_a_step_after_an_evaluation_has_the_time_of_a_step() -> None:
     agent = Watched()
     boundary = begun(agent, Kept(), True, [])
-    boundary.reached(1)
+    boundary.after_step(1)
     with boundary.pause():
         pass
     assert [words["phase"] for words in agent.said] == ["train", "evaluate", "train"]
-    boundary.reached(2, last=True)
+    boundary.after_step(2, last=True)
     with boundary.pause():
         pass
     assert [words["phase"] for words in agent.said][3:] == ["done", "evaluate", "done"]
@@ -141,7 +141,7 @@ def test_steps_that_workers_have_done_are_saved_before_anything_is_said(monkeypa
         def join(self) -> None:
             pass
 
-    closures = training_loop.Closures(dict, None, Coordinator(), 1, boundary)
+    closures = training_loop.ParameterServerLoop(dict, None, Coordinator(), 1, boundary)
     with pytest.raises(SystemExit):
         closures.run(0, 100, 200)
     assert kept.saves == [(10, {})]

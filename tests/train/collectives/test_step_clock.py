@@ -1,4 +1,4 @@
-"""The clock of a task's own work: reductions, in which it waits for others, are left out."""
+"""The clock of a task's own work leaves out reductions, in which the task waits for others."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ STEPS = 6
 
 
 class Slow:
-    """A collective in which all wait for somebody else."""
+    """A collective whose every reduction waits for another task."""
 
     rank, size = 0, 2
 
@@ -31,13 +31,13 @@ class Slow:
 
 @pytest.mark.parametrize("graph", [True, False])
 @pytest.mark.parametrize("what", ["mean", "sum"])
-def test_own_work_is_all_but_waiting(graph: bool, what: str) -> None:
+def test_waiting_is_no_own_work(graph: bool, what: str) -> None:
     import tensorflow as tf
 
-    from slurm_tf.train.collectives.step_clock import Clock, Clocked
+    from slurm_tf.train.collectives.step_clock import StepClock, TimedCollective
 
-    clock = Clock()
-    collective = Clocked(Slow(), clock)
+    clock = StepClock()
+    collective = TimedCollective(Slow(), clock)
 
     def work(value: Any) -> Any:
         time.sleep(WORK)
@@ -51,14 +51,14 @@ def test_own_work_is_all_but_waiting(graph: bool, what: str) -> None:
 
     run: Callable[[Any], Any] = tf.function(step) if graph else step
     value = run(tf.zeros([3]))
-    begun, before = time.monotonic(), clock.seconds
+    started, before = time.monotonic(), clock.seconds
     for _ in range(STEPS):
         value = run(value)
-    whole, own = time.monotonic() - begun, clock.seconds - before
+    whole, own = time.monotonic() - started, clock.seconds - before
     assert value.numpy() == pytest.approx([4.0 * (STEPS + 1)] * 3)
-    # however busy this machine is: the waits are at least so long
+    # holds on a busy machine too: the waits are no shorter than WAIT
     assert STEPS * WORK <= own <= whole - STEPS * WAIT + 0.02
-    # what lies before the next reduction may be left out
+    # the work before the next reduction can be left out
     time.sleep(0.5)
     for _ in range(2):
         clock.skip()
@@ -67,9 +67,9 @@ def test_own_work_is_all_but_waiting(graph: bool, what: str) -> None:
     assert (clock.seconds, clock.skipped) == (before, 1)
 
 
-def test_nothing_to_reduce_is_no_reduction() -> None:
-    from slurm_tf.train.collectives.step_clock import Clock, Clocked
+def test_without_tensors_nothing_is_measured() -> None:
+    from slurm_tf.train.collectives.step_clock import StepClock, TimedCollective
 
-    clock = Clock()
-    assert Clocked(Slow(), clock)._timed(list, []) == []
+    clock = StepClock()
+    assert TimedCollective(Slow(), clock)._timed(list, []) == []
     assert clock.seconds == 0.0
