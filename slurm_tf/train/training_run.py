@@ -19,8 +19,8 @@ from slurm_tf.train.checkpoint.step_boundary import StepBoundary
 from slurm_tf.train.collectives import allreduce, replica_check, strategies
 from slurm_tf.train.collectives.step_clock import StepClock, TimedCollective
 from slurm_tf.train.data.batches import Batches, repeated_batches
-from slurm_tf.train.train_log import log
 from slurm_tf.train.task_context import TaskContext
+from slurm_tf.train.train_log import log
 
 # Strategies whose tasks train the same model in lockstep, each on its own part of every batch.
 _LOCKSTEP = ("multi_worker", "horovod")
