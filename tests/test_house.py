@@ -1,6 +1,7 @@
 """The house: imports go one way, each heavy or dangerous thing has one room, launch runs on Python 3.9."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -90,9 +91,9 @@ ONLY_IN = {
         "watch.tensorboard",
     },
 }
-# what packs into launch.pyz, and what the user's program imports
-ON_NODES = ["contract.py", "errors.py", "files.py", "units.py", "slurm/hostlist.py", "launch", "train"]
-STDLIB_ONLY = ("contract", "errors", "files", "units", "scheduler", "launch")
+# besides themselves, these import the standard library alone
+STDLIB_ONLY = ("errors", "files", "units", "search_path", "run", "slurm", "launch")
+PAGE = ROOT / "docs" / "house.md"
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -290,8 +291,41 @@ def test_rendering_imports_no_tensorflow() -> None:
     assert not loaded & {"tensorflow", "numpy", "keras"}
 
 
+def first_sentence(path: Path) -> str:
+    """Return the first sentence of a module's docstring."""
+    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    return re.split(r"(?<=\.)\s", text, maxsplit=1)[0]
+
+
+def rows_of_the_page() -> list[str]:
+    """Return the rows of docs/house.md: each room, in the order of ROOMS and ORDERS, with its first sentence."""
+    rows = []
+    for room in ROOMS:
+        inner = [f"{room}.{name}" for name in ORDERS.get(room, ())]
+        for name in [room, *(each for each in inner if MODULES[each].name == "__init__.py")]:
+            path = name.replace(".", "/") + ("/" if MODULES[name].name == "__init__.py" else ".py")
+            rows.append(f"| `{path}` | {first_sentence(MODULES[name])} |")
+    return rows
+
+
+def test_the_page_of_the_house_has_each_room_with_its_first_sentence(request: pytest.FixtureRequest) -> None:
+    text = PAGE.read_text()
+    rows = "".join(f"{row}\n" for row in rows_of_the_page())
+    shown = "".join(re.findall(r"^\| `.*\n", text, re.MULTILINE))
+    if request.config.getoption("--update-golden"):
+        PAGE.write_text(text.replace(shown, rows))
+        shown = rows
+    assert shown == rows, "pytest --update-golden tests/test_house.py writes the rows anew"
+    assert len(PAGE.read_text().splitlines()) <= 50
+
+
+def test_a_room_imports_only_rooms_above_it_on_the_page() -> None:
+    for number, (room, others) in enumerate(ROOMS.items()):
+        assert others <= set(list(ROOMS)[:number]), room
+
+
 def who_imports_whom() -> Iterator[str]:
-    """Yield a line a room: its first sentence, and the rooms that it imports. Run `python -m tests.test_house`."""
+    """Yield a line a room with the rooms that it imports; `python -m tests.test_house` prints them."""
 
     def room_of(module: str) -> str:
         parts = module.split(".")
