@@ -1,12 +1,11 @@
-"""The command line: the only place that prints and exits."""
+"""The command line: every verb, and the only place on the login node that prints and exits."""
 
 import sys
 
 
 def main() -> None:
-    """Run slurm-tf."""
+    """Run the verb on the command line. `slurm-tf launch` runs on nodes, so it needs no click and no Python 3.11."""
     if sys.argv[1:2] == ["launch"]:
-        # in every task of a step: no click, and any Python that a node has
         from slurm_tf.launch.direct.direct_launch import main as launch
 
         launch(sys.argv[2:])

@@ -1,4 +1,4 @@
-"""The verb checkpoints."""
+"""The verb checkpoints, which lists, verifies, prunes and exports the checkpoints of a run."""
 
 import json
 import os
@@ -21,15 +21,19 @@ _WORDS = {"list": (0, 0), "verify": (0, 1), "prune": (0, 0), "export": (2, 2)}
 @watch_commands.RUN
 @click.argument("what", type=click.Choice(list(_WORDS)), default="list")
 @click.argument("words", nargs=-1, metavar="[STEP [FOLDER]]")
-@click.option("--keep", type=click.IntRange(min=1), help="prune: how many to keep; default: as the job file says.")
-@click.option("--python", default=sys.executable, help="verify: a Python with TensorFlow; default: slurm-tf's own.")
+@click.option(
+    "--keep", type=click.IntRange(min=1), help="prune: how many to keep; default: checkpoint.keep of the job file."
+)
+@click.option(
+    "--python", default=sys.executable, help="verify: a Python with TensorFlow; default: the Python of slurm-tf."
+)
 @watch_commands.JSON
 def checkpoints(run: str, what: str, words: tuple[str, ...], keep: int | None, python: str, as_json: bool) -> None:
     """List the checkpoints of RUN, verify or prune them, or export one.
 
-    list: step, time, size, and whether it is whole. verify: read every byte of all, or of STEP, against its checksums.
-    prune: remove all but the newest; refused while an attempt of the run lives, which does that by itself. export:
-    copy STEP (or "latest") to a new FOLDER, from which tf.train.load_checkpoint(FOLDER) reads it.
+    list: print step, time, size, and whether it is whole. verify: compare every byte of all checkpoints, or of STEP,
+    with its checksums. prune: remove all but the newest; refused while an attempt of the run is alive, which prunes by
+    itself. export: copy STEP (or "latest") to a new FOLDER, which tf.train.load_checkpoint(FOLDER) reads.
     """
     least, most = _WORDS[what]
     if not least <= len(words) <= most:
@@ -43,7 +47,7 @@ def checkpoints(run: str, what: str, words: tuple[str, ...], keep: int | None, p
         for target in targets:
             _prune(target, keep)
     elif len(targets) > 1:
-        raise UsageError(f"run {run} has {len(targets)} points", f"one: {targets[0].name}")
+        raise UsageError(f"run {run} has {len(targets)} sweep points", f"one of them, such as {targets[0].name}")
     else:
         _export(targets[0], *words)
 
@@ -81,17 +85,17 @@ def _verify(targets: "list[Target]", step: str, python: str) -> None:
             bad += problem is not None
             click.echo(f"{target.name} step {each}: {problem or 'every tensor is as it was written'}")
     if bad:
-        raise CheckpointError(f"{bad} checkpoints cannot be used", "those whose bytes are as they were written")
+        raise CheckpointError(f"{bad} checkpoints cannot be used", "checkpoints whose bytes are as they were written")
 
 
 def _prune(target: "Target", keep: int | None) -> None:
-    """Remove old checkpoints as the run's last attempt would, which is over."""
+    """Remove old checkpoints under a lease of the run's last attempt, which must have ended."""
     from slurm_tf.launch.requeue import lease_holder
     from slurm_tf.run import checkpoint_folder
 
     folder = target.folder
     held = lease_holder.over(folder, os.environ, lambda text: click.echo(f"slurm-tf: {text}", err=True))
-    # an attempt that starts now takes the lease from us
+    # an attempt that starts now takes the lease over, and pruning stops
     fence = checkpoint_folder.fence(folder.path, held.attempt, held.step) if held else checkpoint_folder.no_fence
     number = keep or int(manifest.read(target.run.manifest).job["checkpoint"]["keep"])
     before = sorted(os.listdir(folder.checkpoints))
@@ -109,6 +113,6 @@ def _export(target: "Target", step: str, folder: str) -> None:
         made.export(found, folder)
     except OSError as error:
         raise UsageError(
-            f"{error.filename}: {error.strerror}", "space for a copy, and a run that is not pruned"
+            f"{error.filename}: {error.strerror}", "space for a copy, and a run that is not pruned at the same time"
         ) from error
     click.echo(f"step {found.step} of {target.name} is in {folder}: tf.train.load_checkpoint({folder!r})")

@@ -1,4 +1,4 @@
-"""All verbs, and what becomes of errors: one message, one exit code, no traceback."""
+"""The list of all verbs, and the handling of errors: one message and one exit code each, without a traceback."""
 
 import os
 import signal
@@ -30,8 +30,8 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 def cli() -> None:
     """Distributed TensorFlow under Slurm.
 
-    A job file and a site profile become one sbatch script; inside the job every task learns its place in a TensorFlow
-    cluster.
+    A job file and a site profile become one sbatch script. Inside the job every task is assigned its role in a
+    TensorFlow cluster.
     """
 
 
@@ -61,7 +61,7 @@ for command in (
 
 
 def run_commands() -> None:
-    """Run the verb on the command line and exit."""
+    """Run the verb on the command line, and exit with its exit code."""
     # A shell starts its background jobs with SIGINT ignored; Python then installs no handler, and Ctrl-C would end
     # neither this program nor what it starts, which inherits "ignored".
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -77,11 +77,11 @@ def run_commands() -> None:
         click.echo(f"slurm-tf: {error}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # whoever read us has enough; nothing may be flushed into the closed pipe at exit
+        # the reader has closed the pipe: Python must not flush into it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except Exception as error:
         if os.environ.get("SLURM_TF_DEBUG"):
             raise
-        click.echo(f"slurm-tf: {type(error).__name__}: {error}\nHINT: SLURM_TF_DEBUG=1 shows where", err=True)
+        click.echo(f"slurm-tf: {type(error).__name__}: {error}\nHINT: SLURM_TF_DEBUG=1 shows the traceback", err=True)
         sys.exit(70)

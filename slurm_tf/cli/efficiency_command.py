@@ -1,4 +1,4 @@
-"""The verb efficiency."""
+"""The verb efficiency, which compares what a job asked for with what it used."""
 
 import json
 import os
@@ -24,9 +24,9 @@ _JOB = re.compile(r"\d+(_\d+|\+\d+)?", re.ASCII)
 @usage_command.ALL_USERS
 @watch_commands.JSON
 def efficiency(what: str, path: str | None, form: str, all_users: bool, as_json: bool) -> None:
-    """Say what JOB (its id), or the jobs of RUN, asked for and used, and what to ask for next time.
+    """Show what JOB (a job id) or the jobs of RUN asked for and used, and what to ask for next time.
 
-    Of several incarnations and array tasks it is the most that one used; a heterogeneous job is shown by component.
+    Of several incarnations and array tasks the highest value counts. A heterogeneous job is shown by component.
     """
     from slurm_tf.account import efficiency as efficiencies
     from slurm_tf.account.usage_record import Window
@@ -36,8 +36,8 @@ def efficiency(what: str, path: str | None, form: str, all_users: bool, as_json:
     records = usage_command.source(path, form, all_users).records(Window(0, now + 1), jobs=jobs)
     found = efficiencies.gather(records, now)
     if not found:
-        do = "squeue shows what waits; --all-users also jobs of others"
-        raise UsageError(f"accounting has no job of {what} that has started", "one that ran, or runs", do)
+        do = "squeue shows pending jobs; --all-users includes the jobs of other users"
+        raise UsageError(f"accounting has no job of {what} that has started", "a job that has started", do)
     if as_json:
         rows = [efficiencies.as_dict(component, asked) for component, asked in sorted(found.items())]
         click.echo(json.dumps({"asked": what, "jobs": jobs, "components": rows}, indent=2))
@@ -47,7 +47,7 @@ def efficiency(what: str, path: str | None, form: str, all_users: bool, as_json:
 
 
 def _jobs(text: str) -> list[str]:
-    """Return the ids of a run's jobs, of all its submissions; of NAME/POINT those of the point."""
+    """Return the ids of a run's jobs, of all its submissions; for NAME/POINT the newest job of that sweep point."""
     from slurm_tf.account.run_records import Runs
     from slurm_tf.jobspec import configuration
 
@@ -57,7 +57,7 @@ def _jobs(text: str) -> list[str]:
         return [found.ids[found.point]]
     jobs = Runs(around.runs).jobs_of(found.run.name) or list(found.ids.values())
     if not jobs:
-        raise UsageError(f"run {text} was not submitted", "one that was")
+        raise UsageError(f"run {text} was not submitted", "a run that was submitted")
     return jobs
 
 

@@ -1,4 +1,4 @@
-"""The verb interrupt."""
+"""The verb interrupt, which asks the running attempt of a run to inject a fault."""
 
 import contextlib
 import json
@@ -23,18 +23,18 @@ _TAKEN_SECONDS = 30.0
 
 @click.command()
 @watch_commands.RUN
-@click.option("--as", "kind", type=click.Choice(KINDS), default="preemption", show_default=True)
-@click.option("--role", help="kill, node-failure: of which task; default: the first one.")
-@click.option("--index", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--as", "kind", type=click.Choice(KINDS), default="preemption", show_default=True, help="The fault.")
+@click.option("--role", help="kill, node-failure: the role of the task; default: that of the first task.")
+@click.option("--index", type=click.IntRange(min=0), default=0, show_default=True, help="The index of the task.")
 def interrupt(run: str, kind: str, role: str | None, index: int) -> None:
-    """Rehearse on RUN, which runs, what a cluster may do to it.
+    """Inject a fault into RUN while it is running.
 
-    preemption, timeout: save and go on in another attempt, as if Slurm had warned the job. kill: SIGKILL to one task's
-    program. node-failure: one task's node is gone, with all agents and programs on it.
+    preemption, timeout: the run saves and goes on in another attempt, as if Slurm had warned the job. kill: the program
+    of one task gets SIGKILL. node-failure: all agents and programs on the node of one task are killed.
     """
     targets = watch_commands.target(run).each()
     if len(targets) > 1:
-        raise UsageError(f"run {run} has {len(targets)} points", f"one: {targets[0].name}")
+        raise UsageError(f"run {run} has {len(targets)} sweep points", f"one of them, such as {targets[0].name}")
     found = targets[0]
     attempt, tasks = _running(found)
     task = tasks[0] if role is None else f"{role}:{index}"
@@ -48,19 +48,23 @@ def interrupt(run: str, kind: str, role: str | None, index: int) -> None:
         if time.monotonic() > until:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-            raise UsageError(f"attempt {attempt} of run {found.name} did not look", "one that lives", "slurm-tf status")
+            raise UsageError(
+                f"attempt {attempt} of run {found.name} did not answer", "an attempt that is alive", "slurm-tf status"
+            )
         time.sleep(0.1)
     of = f" of {task}" if kind in (KILL, NODE_FAILURE) else ""
-    click.echo(f"{kind}{of} in attempt {attempt}: slurm-tf logs {found.name} --follow shows what it does")
+    click.echo(f"{kind}{of} injected into attempt {attempt}: slurm-tf logs {found.name} --follow shows the effect")
 
 
 def _running(found: "Target") -> tuple[str, list[str]]:
-    """Return the attempt that runs, and its tasks. Raises UsageError."""
+    """Return the id of the running attempt, and the names of its tasks. Raises UsageError."""
     from slurm_tf.watch import run_state
 
     values = run_state.read_attempt(found.folder)
     held = lease.read(found.folder)
     word = values.get("state", "unknown") if values else "unknown"
     if values is None or held is None or word in ("ended", "registering", "requeued"):
-        raise UsageError(f"run {found.name} is {word}", "one whose tasks run", f"slurm-tf status {found.name}")
+        raise UsageError(
+            f"run {found.name} is {word}", "a run whose tasks are running", f"slurm-tf status {found.name}"
+        )
     return held.attempt, list(values.get("tasks", {}))

@@ -1,4 +1,4 @@
-"""Verbs about a job file: render, explain, schema."""
+"""The verbs that read a job file and start nothing: render, explain, schema."""
 
 import json
 import os
@@ -16,9 +16,11 @@ from slurm_tf.errors import UsageError
 @SITE
 @NAME
 @SET
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the script there instead of printing it.")
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), help="Write the script to this file instead of printing it."
+)
 def render(job: Path, site: str, name: str, overrides: tuple[str, ...], output: Path | None) -> None:
-    """Print the batch script for JOB, as `submit` would write it now."""
+    """Print the batch script for JOB, exactly as `submit` would write it now."""
     from slurm_tf.jobspec import configuration
     from slurm_tf.submit import new_run, render
 
@@ -42,7 +44,7 @@ def _write(output: Path, text: str) -> None:
 @SITE
 @SET
 def explain(job: Path, site: str, overrides: tuple[str, ...]) -> None:
-    """Print each value of JOB and where it came from."""
+    """Print each value of JOB, and the file, variable or option that it came from."""
     from slurm_tf.jobspec import configuration
 
     rows = configuration.explain(configuration.load(job, os.environ, site, overrides))
@@ -55,7 +57,7 @@ def explain(job: Path, site: str, overrides: tuple[str, ...]) -> None:
 @click.command()
 @click.argument("what", type=click.Choice(["job", "site"]))
 def schema(what: str) -> None:
-    """Print the JSON Schema of job files or site profiles, for editors."""
+    """Print the JSON Schema of job files or of site profiles, for editors."""
     import msgspec
 
     from slurm_tf.jobspec.job_file import JobSpec

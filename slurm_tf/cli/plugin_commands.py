@@ -1,4 +1,4 @@
-"""Verbs about Slurm steps that no job file made: launch, and plugin for what Slurm and TensorFlow load."""
+"""The verbs for steps that no job file describes: launch, and plugin for files that Slurm or TensorFlow load."""
 
 import sys
 from pathlib import Path
@@ -16,25 +16,26 @@ from slurm_tf.errors import UsageError
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="")
 @click.pass_context
 def launch(context: click.Context, arguments: tuple[str, ...]) -> None:
-    """Start a program as this task of a TensorFlow cluster, in any srun step.
+    """Start a program as one task of a TensorFlow cluster, in any srun step.
 
-    cli.main runs it without click; this is its place in the list of verbs.
+    Run it as the first word after `slurm-tf`; `slurm-tf launch --help` lists its options.
     """
+    # cli.main runs the verb without click; this function only puts it into the list of verbs
     context.fail(f"found {arguments} after other options; needed `slurm-tf launch` first")
 
 
 @click.group()
 def plugin() -> None:
-    """What Slurm and TensorFlow load: a TaskProlog, Horovod."""
+    """Write or build a file that Slurm or TensorFlow loads: a TaskProlog, Horovod."""
 
 
 @plugin.command("task-prolog")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write it there, for everyone to run.")
-@click.option("--python", default="python3", show_default=True, help="The nodes' Python, 3.9 or later.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write it to this file, which all users may run.")
+@click.option("--python", default="python3", show_default=True, help="The Python of the nodes, 3.9 or later.")
 def task_prolog(output: Path | None, python: str) -> None:
-    """Write the TaskProlog and print its path.
+    """Write a TaskProlog that starts TensorFlow clusters in srun steps, and print its path.
 
-    By default it goes to ~/.cache/slurm-tf, or $XDG_CACHE_HOME, which the nodes must see:
+    By default it is written below ~/.cache/slurm-tf, or $XDG_CACHE_HOME, which the nodes must see. To use it:
     SLURM_TF_ROLES=ps=1,worker=3 srun --task-prolog="$(slurm-tf plugin task-prolog)" ...
     """
     from slurm_tf.submit import task_prolog as made
@@ -51,12 +52,12 @@ def task_prolog(output: Path | None, python: str) -> None:
 
 
 @plugin.command()
-@click.option("--python", default=sys.executable, help="A Python with TensorFlow; default: the one of slurm-tf.")
-@click.option("--mpi", is_flag=True, help="With MPI beside Gloo.")
+@click.option("--python", default=sys.executable, help="A Python with TensorFlow; default: the Python of slurm-tf.")
+@click.option("--mpi", is_flag=True, help="Build it with MPI in addition to Gloo.")
 def horovod(python: str, mpi: bool) -> None:
-    """Build Horovod for the TensorFlow that is installed, install it, and print the wheel's path.
+    """Build Horovod for the installed TensorFlow, install it, and print the path of its wheel.
 
-    The wheel stays in ~/.cache/slurm-tf, or $XDG_CACHE_HOME: for the same TensorFlow it is built once.
+    The wheel is kept in ~/.cache/slurm-tf, or $XDG_CACHE_HOME, and built once for each TensorFlow.
     """
     from slurm_tf.submit import horovod_wheel as made
 

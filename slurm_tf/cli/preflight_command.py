@@ -1,4 +1,4 @@
-"""The verb preflight."""
+"""The verb preflight, which tests the nodes of a job without starting its program."""
 
 import json
 import os
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 @options.SET
 @options.FORGET_BAD_NODES
 def preflight(words: tuple[str, ...], site: str, name: str, overrides: tuple[str, ...], forget_bad_nodes: bool) -> None:
-    """Try the nodes that JOB gets, and the ways between them; start no program.
+    """Test the nodes that JOB gets and the network between them, without starting its program.
 
-    Waits for the end. The exit code is 76 if a node is bad; the run's next submission leaves it out.
+    The verb waits for the result. The exit code is 76 if a node is bad; the run's next submission excludes this node.
     """
     from slurm_tf.launch.direct import local_tasks
     from slurm_tf.run import bad_nodes
@@ -35,7 +35,7 @@ def preflight(words: tuple[str, ...], site: str, name: str, overrides: tuple[str
     job, _ = submit_commands.load(words, site, overrides)
     if job.spec.sweep or job.spec.array:
         where = job.where("sweep" if job.spec.sweep else "array")
-        raise SpecError("found points", "one job", "`preflight = true` tries the nodes of each point", where)
+        raise SpecError("found sweep points", "one job", "`preflight = true` tests the nodes of each point", where)
     if name and forget_bad_nodes:
         bad_nodes.forget(new_run.folder(job.runs, name))
     fitted = new_run.prepare(job, name)
@@ -71,7 +71,7 @@ def _on_nodes(fitted: "Plan") -> int:
     found = json.loads(path.read_bytes()) if path.exists() else {}
     if found.get("job") == number:
         click.echo("\n".join(found["table"]))
-    else:  # it ended before anything was measured
+    else:  # the job ended before it had measured anything
         log = Path(fitted.run.logs, f"slurm-{number}.out")
         click.echo(log.read_text(errors="replace") if log.exists() else f"there is no {log}", err=True)
     return code

@@ -1,4 +1,4 @@
-"""Verbs that start a job: run."""
+"""The verb run, which runs a job file on this machine."""
 
 import os
 import shlex
@@ -20,8 +20,8 @@ from slurm_tf.run.folder import RunFolder
 def run(job: Path, name: str, overrides: tuple[str, ...]) -> None:
     """Run JOB on this machine, without Slurm.
 
-    The same script, coordinator and agents as in an allocation. The exit code is the job's: that of its chief, or of
-    its worker 0.
+    It runs the same script, coordinator and agents as a job in Slurm. The exit code is that of the job: of its chief,
+    or of its worker 0.
     """
     from slurm_tf.jobspec import configuration
     from slurm_tf.launch.direct import local_tasks
@@ -36,14 +36,14 @@ def run(job: Path, name: str, overrides: tuple[str, ...]) -> None:
 
 
 def environ_here(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return `environ` with the Python that slurm-tf runs on first, unless the user has activated an environment."""
+    """Return `environ` with the Python of slurm-tf first in PATH, unless the user has activated an environment."""
     active = any(environ.get(name) for name in ("VIRTUAL_ENV", "CONDA_PREFIX"))
     path = environ.get("PATH", os.defpath)
     return {**environ, "PATH": path if active else f"{Path(sys.executable).parent}:{path}"}
 
 
 def _report(folder: RunFolder, job: Path, code: int) -> None:
-    """Say where everything is, and what to type next."""
+    """Print where the run's output is, and commands to type next."""
     rows = [("logs", folder.logs), ("checkpoints", folder.checkpoints), ("models", folder.exports),
             ("tensorboard", folder.tensorboard)]  # fmt: skip
     click.echo(f"\nRun {folder.name} ended with exit code {code}", err=True)

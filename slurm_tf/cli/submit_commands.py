@@ -1,4 +1,4 @@
-"""Verbs that hand a job to Slurm: submit, resubmit."""
+"""The verbs that submit jobs to Slurm: submit, resubmit."""
 
 import os
 import shlex
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from slurm_tf.run.folder import RunFolder
     from slurm_tf.submit.sbatch import Sent
 
-# -h is sbatch's and may be part of an option's value, such as -phigh
+# no -h: it is an option of sbatch, and may be part of an option's value, such as -phigh
 SETTINGS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 
 
@@ -29,9 +29,11 @@ SETTINGS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 @options.SITE
 @options.NAME
 @options.SET
-@click.option("--dry-run", is_flag=True, help="Print the script; ask Slurm when it would start; submit nothing.")
-@click.option("--parsable", is_flag=True, help="Print the job id alone (id;cluster).")
-@click.option("--wait", is_flag=True, help="Wait for the job to end; its exit code is ours, as with sbatch --wait.")
+@click.option("--dry-run", is_flag=True, help="Print the script and when Slurm would start it; submit nothing.")
+@click.option("--parsable", is_flag=True, help="Print only the job id (id;cluster).")
+@click.option(
+    "--wait", is_flag=True, help="Wait until the job has ended, and exit with its exit code, as sbatch --wait."
+)
 @options.FORGET_BAD_NODES
 def submit(
     words: tuple[str, ...],
@@ -45,7 +47,7 @@ def submit(
 ) -> None:
     """Submit JOB to Slurm.
 
-    Options of sbatch (--partition, --dependency, --array, --hold, -t ...) may follow JOB; they outrank the job file.
+    Options of sbatch (--partition, --dependency, --array, --hold, -t ...) may follow JOB; they override the job file.
     """
     from slurm_tf.run import bad_nodes
     from slurm_tf.submit import new_run
@@ -62,7 +64,7 @@ def submit(
 
 
 def load(words: tuple[str, ...], site: str, overrides: tuple[str, ...]) -> "tuple[Job, bool]":
-    """Return the job of JOB [SBATCH OPTIONS], and whether it was asked to wait for its end."""
+    """Return the job that JOB [SBATCH OPTIONS] describes, and whether sbatch's own options ask to wait for its end."""
     from slurm_tf.jobspec import configuration
     from slurm_tf.jobspec import sbatch_options as sbatch
 
@@ -78,12 +80,12 @@ def load(words: tuple[str, ...], site: str, overrides: tuple[str, ...]) -> "tupl
 
 @click.command()
 @watch_commands.RUN
-@click.option("--failed", is_flag=True, help="Those points alone that did not end with exit code 0.")
-@click.option("--parsable", is_flag=True, help="Print the job ids alone.")
-@click.option("--wait", is_flag=True, help="Wait for RUN to be over, as with sbatch --wait.")
+@click.option("--failed", is_flag=True, help="Submit only the sweep points that did not end with exit code 0.")
+@click.option("--parsable", is_flag=True, help="Print only the job ids.")
+@click.option("--wait", is_flag=True, help="Wait until RUN is over, as sbatch --wait.")
 @options.FORGET_BAD_NODES
 def resubmit(run: str, failed: bool, parsable: bool, wait: bool, forget_bad_nodes: bool) -> None:
-    """Submit RUN, or points of it, once more: with the code of its submission, from its last checkpoint."""
+    """Submit RUN, or sweep points of it, again: with the same code, from the last checkpoint."""
     from slurm_tf.run import bad_nodes, manifest
     from slurm_tf.slurm import hostlist
     from slurm_tf.submit import sbatch as sender
@@ -102,19 +104,19 @@ def resubmit(run: str, failed: bool, parsable: bool, wait: bool, forget_bad_node
 
 
 def say_left_out(run: "RunFolder") -> dict[str, str]:
-    """Say which nodes the run is not to use again, and why; return them."""
+    """Print which nodes the submission excludes, and why; return them with their reasons."""
     from slurm_tf.run import bad_nodes
 
     bad = bad_nodes.known(run)
     for node, reason in sorted(bad.items()):
-        click.echo(f"slurm-tf: leaves out {node}: {reason}", err=True)
+        click.echo(f"slurm-tf: excludes {node}: {reason}", err=True)
     if bad:
         click.echo("slurm-tf: --forget-bad-nodes uses every node again", err=True)
     return bad
 
 
 def _dry_run(fitted: "Plan") -> None:
-    """Print the very bytes that would be submitted, and to stderr what Slurm and we say of them."""
+    """Print the exact script that would be submitted, and to stderr when it would start and what it would cost."""
     from slurm_tf.slurm import client, in_job
     from slurm_tf.submit import render
 
@@ -139,7 +141,7 @@ def _submit(fitted: "Plan", parsable: bool, wait: bool) -> None:
     try:
         sent = sender.send(sender.Order.of(fitted))
     except SchedulerError as error:
-        # nothing of a refused job is left; where Slurm did not answer it may have taken the job
+        # remove the folder of a refused job; where Slurm did not answer it may have accepted the job
         if not isinstance(error, UnreachableError):
             new_run.forget(fitted.submission)
         raise
@@ -153,8 +155,8 @@ def _submit(fitted: "Plan", parsable: bool, wait: bool) -> None:
 
 
 def say_sent(sent: "Sent", parsable: bool) -> None:
-    """Print what sbatch has taken."""
-    if sent.messages:  # of job_submit and cli_filter plugins, as they are
+    """Print what sbatch accepted: its messages and the job ids."""
+    if sent.messages:  # those of job_submit and cli_filter plugins, unchanged
         click.echo(sent.messages, err=True, nl=False)
     for job in sent.jobs:
         number, _, cluster = job.partition(";")
@@ -164,16 +166,16 @@ def say_sent(sent: "Sent", parsable: bool) -> None:
 
 
 def _tell(fitted: "Plan") -> None:
-    """Say where everything will be, and what to type next."""
+    """Print where the run's files will be, its highest cost, and commands to type next."""
     run = fitted.run
     name = shlex.quote(run.name)
     click.echo(f"Run {run.name} in {short(run.path)}", err=True)
     click.echo(f"  logs  {short(run.logs)}", err=True)
     _tell_cost(fitted)
     say_next(
-        (f"status {name}", "where it is, and why it is pending"),
-        (f"logs {name} --follow", "what it prints"),
-        (f"cancel {name}", "end it, so that it does not come back"),
+        (f"status {name}", "its state, and why it is pending"),
+        (f"logs {name} --follow", "its output"),
+        (f"cancel {name}", "end it for good"),
     )
 
 
@@ -185,7 +187,7 @@ def _tell_cost(fitted: "Plan") -> None:
     amounts = [f"{_number(most.gpu)} GPU-hours", f"{_number(most.cpu)} CPU-hours"]
     try:
         billed = estimate.billing_at_most(fitted, billing.weights())
-    except SchedulerError:  # the job is there, or its script is printed, all the same
+    except SchedulerError:  # the job was submitted, or its script printed, in any case
         billed = None
     cost = most.price(prices)
     if prices.billing_hour is not None:
@@ -204,19 +206,19 @@ def _number(value: float | None) -> str:
 
 
 def _warn(fitted: "Plan", job: str) -> None:
-    """Warn of what sbatch accepts without a word."""
+    """Print warnings about a job that sbatch accepted without a message: shared nodes, a job that cannot start."""
     from slurm_tf.slurm import pending_reasons
     from slurm_tf.submit import sbatch as sender
 
     if sender.shares_nodes(fitted):
         click.echo(
-            "slurm-tf: warning: jobs of others may run on the same nodes, and TensorFlow's ports authenticate nobody; "
-            "exclusive = true (--exclusive) keeps them off",
+            "slurm-tf: warning: jobs of other users may run on the same nodes, and TensorFlow's ports authenticate "
+            "nobody; exclusive = true (--exclusive) prevents this",
             err=True,
         )
     try:
         record = sender.pending_reason(watch_commands.connect(), job)
-    except SchedulerError as error:  # the job is there all the same
+    except SchedulerError as error:  # the job was submitted in any case
         click.echo(f"slurm-tf: warning: whether job {job} can start is unknown: {error.found}", err=True)
         return
     if record:

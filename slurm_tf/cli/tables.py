@@ -1,4 +1,4 @@
-"""What verbs print of runs, as text for people."""
+"""Tables of runs, attempts and checkpoints, as text for the terminal."""
 
 import io
 import shutil
@@ -14,12 +14,12 @@ from slurm_tf.cli.terminal import printable
 from slurm_tf.watch import status_rows
 from slurm_tf.watch.run_state import PointState
 
-# So many attempts are shown; --json has all that are kept.
+# Number of attempts that are shown; --json has all that are kept.
 _ATTEMPTS = 10
 
 
 def status(points: Sequence[PointState]) -> str:
-    """Return one run in full, or the points of several in a table."""
+    """Return the full status of one run or sweep point, or a table of several."""
     if len(points) > 1:
         return listing(points)
     state = points[0]
@@ -49,7 +49,7 @@ def status(points: Sequence[PointState]) -> str:
 
 
 def listing(points: Sequence[PointState]) -> str:
-    """Return one line a run or point."""
+    """Return a table with one line for each run or sweep point."""
     rows = []
     for state in points:
         known = status_rows.point(state)
@@ -70,13 +70,13 @@ def listing(points: Sequence[PointState]) -> str:
 
 
 def checkpoint(row: Mapping[str, Any]) -> list[str]:
-    """Return the cells of one checkpoint: step, when it was written, its size, whether it is whole."""
+    """Return the cells of one checkpoint: step, time since it was written, size, and "whole" or what is wrong."""
     size = "-" if row["size"] is None else f"{row['size'] / 1e6:.1f} MB"
     return [str(row["step"]), status_rows.ago(row["written"]), size, row["problem"] or "whole"]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table without lines; as wide as it must be where nobody looks at it on a screen."""
+    """Return a table without borders; it is folded to the terminal's width, and not folded where there is none."""
     drawn = Table(box=None, pad_edge=False, header_style="")
     for head in heads:
         drawn.add_column(head, overflow="fold", no_wrap=head != "REASON")

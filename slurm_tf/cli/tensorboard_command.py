@@ -1,4 +1,4 @@
-"""The verb tensorboard."""
+"""The verb tensorboard, which starts TensorBoard for a run."""
 
 import os
 import signal
@@ -12,10 +12,10 @@ from slurm_tf.run import manifest
 
 @click.command(context_settings={"ignore_unknown_options": True}, options_metavar="[OPTIONS]")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="RUN [SRUN OPTIONS]")
-@click.option("--node", is_flag=True, help="On a node, as a job of one task; options of srun may follow RUN.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port to listen on; any that is free.")
+@click.option("--node", is_flag=True, help="Run it on a node, as a job of one task; options of srun may follow RUN.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port to listen on; default: any free port.")
 def tensorboard(words: tuple[str, ...], node: bool, port: int) -> None:
-    """Start TensorBoard for RUN, and print the ssh command that leads to it, until Ctrl-C."""
+    """Run TensorBoard for RUN until Ctrl-C, and print the ssh command with which to reach it."""
     from slurm_tf.jobspec import sbatch_options
     from slurm_tf.slurm.in_job import environ_for_sbatch
     from slurm_tf.watch import tensorboard as board
@@ -34,13 +34,19 @@ def tensorboard(words: tuple[str, ...], node: bool, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     if not any(os.scandir(folder)):
-        click.echo(f"slurm-tf: nothing is in {folder} yet: programs find it as SLURM_TF_TENSORBOARD_FOLDER", err=True)
+        click.echo(
+            f"slurm-tf: nothing is in {folder} yet: a program writes to the folder in SLURM_TF_TENSORBOARD_FOLDER",
+            err=True,
+        )
     with board.Server(argv, environ) as server:
         place = server.wait_until_up(lambda line: click.echo(line, err=True))
         where = place.node or "this machine"
-        click.echo(f"TensorBoard of {found.name} is up; others on {where} can reach it too. Where you sit:", err=True)
+        click.echo(
+            f"TensorBoard of {found.name} is up; other users of {where} can reach it too. On your own machine, type:",
+            err=True,
+        )
         click.echo(place.ssh())
-        click.echo(f"then http://localhost:{place.port}/ in a browser. Ctrl-C here ends it.", err=True)
+        click.echo(f"and open http://localhost:{place.port}/ in a browser. Ctrl-C here ends TensorBoard.", err=True)
         server.wait()
 
 

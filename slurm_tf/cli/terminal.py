@@ -1,4 +1,4 @@
-"""How things are said to whoever types."""
+"""Formats text for the terminal: commands to type next, short paths, text without control characters."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ import click
 
 
 def _as_typed() -> str:
-    """Return what starts this program here: its name if a shell would find it, else its path."""
+    """Return how this program is started here: by its name if a shell would find it, otherwise by its path."""
     name = click.get_current_context().find_root().info_name or "slurm-tf"
     found = shutil.which(name)
     by_name = found is not None and os.path.samefile(found, sys.argv[0])
@@ -16,7 +16,7 @@ def _as_typed() -> str:
 
 
 def say_next(*rows: tuple[str, str]) -> None:
-    """Say what to type next: a verb with its arguments, and why."""
+    """Print commands to type next; each row is a verb with its arguments, and what it does."""
     me = _as_typed()
     typed = [(f"{me} {words}", why) for words, why in rows]
     width = max(len(command) for command, _ in typed)
@@ -26,11 +26,11 @@ def say_next(*rows: tuple[str, str]) -> None:
 
 
 def short(path: str) -> str:
-    """Return `path` as a person here would type it."""
+    """Return `path` relative to the working directory if it is below it."""
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative
 
 
 def printable(text: str) -> str:
-    """Return text that cannot move a terminal's cursor."""
+    """Return `text` with "?" for every control character, so that it cannot move the terminal's cursor."""
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,4 +1,4 @@
-"""The verb usage."""
+"""The verb usage, which adds up what jobs used, from Slurm's accounting."""
 
 import os
 import shutil
@@ -19,27 +19,37 @@ if TYPE_CHECKING:
 
 _DAYS = 30
 
-ALL_USERS = click.option("--all-users", "-a", is_flag=True, help="All whose jobs you may see, as sacct's --allusers.")
-FROM = click.option("--from", "path", metavar="FILE", help='A saved "sacct -P" instead of sacct; "-": standard input.')
+ALL_USERS = click.option(
+    "--all-users", "-a", is_flag=True, help="Include the jobs of all users that you may see, as sacct --allusers."
+)
+FROM = click.option(
+    "--from",
+    "path",
+    metavar="FILE",
+    help='Read output of "sacct -P" from this file ("-": standard input) instead of asking sacct.',
+)
 FORMAT = click.option(
-    "--format", "form", default="", metavar="FIELDS", help="The columns of a FILE that has no line of heads."
+    "--format", "form", default="", metavar="FIELDS", help="The columns of a FILE that has no header line."
 )
 
 
 @click.command(options_metavar="[OPTIONS]")
 @click.option(
-    "--since", "-S", metavar="TIME", help="As sacct's --starttime; default: 30 days ago, of a file its begin."
+    "--since",
+    "-S",
+    metavar="TIME",
+    help="Start, as sacct --starttime; default: 30 days ago; for a file, its beginning.",
 )
-@click.option("--until", "-E", metavar="TIME", help="As sacct's --endtime; default: now.")
-@click.option("--by", default="user", metavar="WORDS", help="What to add up by: user,account,template,partition,...")
-@click.option("--user", "-u", "users", multiple=True, metavar="NAMES", help="These users alone.")
-@click.option("--account", "-A", "accounts", multiple=True, metavar="NAMES", help="These accounts alone.")
-@click.option("--run", metavar="RUN", default="", help="The jobs of one run alone.")
+@click.option("--until", "-E", metavar="TIME", help="End, as sacct --endtime; default: now.")
+@click.option("--by", default="user", metavar="KEYS", help="Group by these keys: user,account,template,partition,...")
+@click.option("--user", "-u", "users", multiple=True, metavar="NAMES", help="Only these users.")
+@click.option("--account", "-A", "accounts", multiple=True, metavar="NAMES", help="Only these accounts.")
+@click.option("--run", metavar="RUN", default="", help="Only the jobs of this run.")
 @ALL_USERS
-@click.option("--json", "as_json", is_flag=True, help="Print JSON; null is unknown.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print one line a group.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; null means unknown.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, one line for each group.")
 @click.option(
-    "--html", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with plots."
+    "--html", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page with plots."
 )
 @FROM
 @FORMAT
@@ -47,12 +57,10 @@ FORMAT = click.option(
     "--prices",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="As [prices] of a site.",
+    help="A TOML file with the keys of [prices] of a site profile.",
 )
-@click.option("--no-ledger", is_flag=True, help="Ask Slurm for days that are over as well, and keep nothing of them.")
-@click.option(
-    "--rebuild", is_flag=True, help="Forget what the ledger has of days that are over, and ask for them again."
-)
+@click.option("--no-ledger", is_flag=True, help="Ask Slurm for past days as well, and do not store them.")
+@click.option("--rebuild", is_flag=True, help="Delete what the ledger holds of past days, and ask for them again.")
 @options.SITE
 def usage(
     since: str | None,
@@ -72,10 +80,10 @@ def usage(
     rebuild: bool,
     site: str,
 ) -> None:
-    """Say what jobs used: hours, waits, efficiency, losses; every incarnation of a requeued job counts.
+    """Show what jobs used: hours, waiting times, efficiency, losses. Every incarnation of a requeued job counts.
 
-    WORDS: user, account, template, partition, gpu-type, state, run, day, qos, wckey, cluster; several with commas. A
-    template is the name in a job file.
+    KEYS: user, account, template, partition, gpu-type, state, run, day, qos, wckey, cluster; several are separated by
+    commas. A template is the name in a job file.
     """
     from slurm_tf.account import report as reports
     from slurm_tf.account.run_records import Runs
@@ -92,7 +100,7 @@ def usage(
             f"no jobs of a run {run!r} below {around.runs}", "a run that was submitted", "slurm-tf list --all"
         )
     words = [word.strip() for word in by.split(",") if word.strip()]
-    # nothing to find, and nothing to look for
+    # look runs up only where there are any, or where the output needs their names
     own = runs.find if html or runs.jobs or {"run", "template"} & set(words) else None
     aggregate = Aggregate(window, words, table, own)
     asked = source(path, form, all_users)
@@ -126,7 +134,7 @@ def _window(since: str | None, until: str | None, path: str | None) -> "Window":
     first = 0 if path else when.parse(f"now-{_DAYS}days", when.parse("midnight", now))
     start = when.parse(since, now) if since else first
     if start >= end:
-        raise UsageError(f"found --since {since} --until {until or 'now'}", "a time before another one")
+        raise UsageError(f"found --since {since} --until {until or 'now'}", "a --since that is before --until")
     return Window(start, end)
 
 
@@ -136,12 +144,12 @@ def source(path: str | None, form: str, all_users: bool) -> "Source":
     from slurm_tf.account.source import SacctSource
 
     if form and not path:
-        raise UsageError("found --format without --from", "both: it is for a file without a line of heads")
+        raise UsageError("found --format without --from", "both: --format is for a file without a header line")
     return FileSource(path, form) if path else SacctSource(all_users)
 
 
 def _kept(inner: "Source", all_users: bool, rebuild: bool) -> "Source":
-    """Return a source that keeps closed days in the ledger, as far as it is known of which cluster they are."""
+    """Return a source that keeps closed days in the ledger; `inner` itself where the cluster's name is unknown."""
     from slurm_tf.account import ledger
     from slurm_tf.jobspec import sites
 

@@ -1,4 +1,4 @@
-"""What `slurm-tf usage` prints for people and for spreadsheets."""
+"""The report of `slurm-tf usage` as a text table and as CSV."""
 
 import csv
 import io
@@ -11,13 +11,13 @@ from slurm_tf.account.report import Report
 from slurm_tf.cli.terminal import printable
 
 _GAP = "  "
-# Columns from this weight on stay while words can be cut to this length; the first column always does.
+# Columns of at least this weight are kept as long as names can be cut to this length.
 _KEPT, _SHORT = 95, 8
 _FIRST, _SHORTEST = 99, 3
 
 
 class Column(NamedTuple):
-    """One column of numbers; those with the highest `weight` stay on a narrow terminal."""
+    """One column of numbers. On a narrow terminal those with the lowest `weight` are left out first."""
 
     head: str
     cell: Callable[[Amounts], str]
@@ -25,13 +25,13 @@ class Column(NamedTuple):
 
 
 def hours(seconds: float) -> str:
-    """Return hours for a table."""
+    """Return `seconds` in hours, as a cell of a table."""
     amount = seconds / 3600
     return f"{amount:.0f}" if amount >= 10_000 else f"{amount:.1f}" if amount >= 10 or not amount else f"{amount:.2f}"
 
 
 def duration(seconds: float | None) -> str:
-    """Return a length of time in its largest unit; "-" where nobody knows."""
+    """Return a duration in its largest unit; "-" if it is unknown."""
     if seconds is None:
         return "-"
     for size, least, unit in ((86400, 172800, "d"), (3600, 7200, "h"), (60, 120, "min")):
@@ -41,7 +41,7 @@ def duration(seconds: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """Return percent; "-" where nobody knows."""
+    """Return a share in percent; "-" if it is unknown."""
     return "-" if value is None else f"{100 * value:.0f}%"
 
 
@@ -50,7 +50,7 @@ def _effective(amounts: Amounts) -> str:
 
 
 def _columns(report: Report) -> list[Column]:
-    """Return the columns of which anything is known, in their order."""
+    """Return the columns for which the report has any value, in their order."""
     total = report.total
     gpus = total.gpu_seconds > 0
     lost = (lambda each: hours(each.lost_gpu_seconds)) if gpus else (lambda each: hours(each.lost_cpu_seconds))
@@ -77,7 +77,7 @@ def _columns(report: Report) -> list[Column]:
 
 
 def text(report: Report, width: int | None) -> str:
-    """Return the report for a terminal of `width` columns, None for as wide as it must be."""
+    """Return the report for a terminal of `width` columns; None: as wide as necessary."""
     lines = [*_wrapped(report.about(), width), ""]
     if report.rows:
         lines += [*_groups(report, width), "", *_ends(report.total), "", *_wrapped(_losses(report.total), width)]
@@ -86,7 +86,7 @@ def text(report: Report, width: int | None) -> str:
 
 
 def _wrapped(lines: Sequence[str], width: int | None) -> list[str]:
-    """Return sentences, broken where the terminal ends."""
+    """Return sentences, wrapped at `width`."""
     plain = [printable(line) for line in lines]
     return [part for line in plain for part in textwrap.wrap(line, width)] if width else plain
 
@@ -112,7 +112,7 @@ def _groups(report: Report, width: int | None) -> list[str]:
 
 
 def _fit(sizes: list[int], wide: dict[Column, int], width: int) -> list[str]:
-    """Make a table narrow: without its least columns, then with shorter words; return the heads that are left out."""
+    """Make a table fit: leave out columns of low weight, then cut names; return the headers that are left out."""
     left_out = []
     for least, shortest in ((_KEPT, _SHORT), (_FIRST, _SHORTEST)):
         while _taken(sizes, wide) > width and (column := min(wide, key=lambda each: each.weight)).weight < least:
@@ -168,7 +168,7 @@ _CSV = (
 
 
 def comma_separated(report: Report) -> Iterator[str]:
-    """Yield one line a group, after one of heads; times in seconds, shares from 0 to 1, nothing where unknown."""
+    """Yield a header line and one line for each group: times in seconds, shares from 0 to 1, empty if unknown."""
     line = io.StringIO()
     writer = csv.writer(line, lineterminator="\n")
     writer.writerow([*report.by, *_CSV])

@@ -1,4 +1,4 @@
-"""Verbs about runs that were submitted: status, list, describe, logs, cancel, wait."""
+"""The verbs for submitted runs: status, list, describe, logs, cancel, wait."""
 
 import json
 import os
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from slurm_tf.watch.run_state import PointState
 
 RUN = click.argument("run", metavar="RUN")
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON; null is unknown.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON; null means unknown.")
 _WATCH_SECONDS, _WATCH_SECONDS_MOST = 2.0, 15.0
 
 
 def connect() -> "Client":
-    """Return the way to Slurm that is configured."""
+    """Return the client of Slurm that is configured."""
     from slurm_tf.jobspec import configuration
     from slurm_tf.slurm import client
 
@@ -30,14 +30,14 @@ def connect() -> "Client":
 
 
 def runs_folder() -> str:
-    """Return the folder of runs that is configured."""
+    """Return the runs folder that is configured."""
     from slurm_tf.jobspec import configuration
 
     return configuration.surroundings(os.environ).runs
 
 
 def target(text: str) -> "Target":
-    """Return the run that `text` names: by name, RUN/POINT, path or job id."""
+    """Return the run or sweep point that `text` names: by name, NAME/POINT, path or job id."""
     from slurm_tf.watch import find_run
 
     return find_run.find(text, runs_folder(), connect())
@@ -46,9 +46,9 @@ def target(text: str) -> "Target":
 @click.command()
 @RUN
 @JSON
-@click.option("--watch", is_flag=True, help="Go on printing until the run is over.")
+@click.option("--watch", is_flag=True, help="Keep printing until the run is over.")
 def status(run: str, as_json: bool, watch: bool) -> None:
-    """Say how RUN (a run's name, NAME/POINT or a job id) is doing."""
+    """Show the state of RUN (a run's name, NAME/POINT or a job id)."""
     from slurm_tf.watch import run_state
 
     slurm, found = connect(), target(run)
@@ -60,9 +60,9 @@ def status(run: str, as_json: bool, watch: bool) -> None:
 
 @click.command("list")
 @JSON
-@click.option("--all", "everything", is_flag=True, help="Runs that are over as well.")
+@click.option("--all", "everything", is_flag=True, help="Include runs that are over.")
 def list_runs(as_json: bool, everything: bool) -> None:
-    """List the runs, one line each."""
+    """List the runs, one line for each."""
     from slurm_tf.watch import find_run, run_state
 
     points = run_state.look(connect(), find_run.all_runs(runs_folder()))
@@ -80,7 +80,7 @@ def list_runs(as_json: bool, everything: bool) -> None:
 @click.command()
 @RUN
 def describe(run: str) -> None:
-    """Print all that is known of RUN, as JSON: where it came from, its submissions, its state."""
+    """Print all that is known about RUN as JSON: its origin, its submissions, its state."""
     from slurm_tf.run import job_chain, manifest
     from slurm_tf.run.version import VERSION
     from slurm_tf.watch import run_state, status_rows
@@ -97,12 +97,12 @@ def describe(run: str) -> None:
 
 @click.command()
 @RUN
-@click.option("--follow", "-f", is_flag=True, help="Go on printing what comes, until the run is over.")
-@click.option("--role", default="", help="The log of this role's tasks instead of the job's output.")
-@click.option("--index", type=int, help="The log of this task of the role.")
-@click.option("--lines", "-n", type=click.IntRange(min=0), help="The last lines alone.")
+@click.option("--follow", "-f", is_flag=True, help="Keep printing new output until the run is over.")
+@click.option("--role", default="", help="Print the logs of the tasks of this role instead of the job's output.")
+@click.option("--index", type=int, help="Print only the log of the task of this index in the role.")
+@click.option("--lines", "-n", type=click.IntRange(min=0), help="Print only the last lines.")
 def logs(run: str, follow: bool, role: str, index: int | None, lines: int | None) -> None:
-    """Print what RUN printed."""
+    """Print the output of RUN."""
     from slurm_tf.watch import logs as files
     from slurm_tf.watch import run_state
 
@@ -130,7 +130,7 @@ def logs(run: str, follow: bool, role: str, index: int | None, lines: int | None
 @click.command()
 @RUN
 def cancel(run: str) -> None:
-    """End RUN, and keep every attempt of it from starting again."""
+    """Cancel RUN for good: its jobs are cancelled, and no further attempt starts."""
     from slurm_tf.watch import cancel as canceller
 
     found = target(run)
@@ -141,12 +141,12 @@ def cancel(run: str) -> None:
 @click.command()
 @RUN
 def wait(run: str) -> None:
-    """Wait until RUN is over; the exit code is its own, by the rules of sbatch --wait."""
+    """Wait until RUN is over, through all its attempts, and exit with its exit code, as sbatch --wait."""
     sys.exit(wait_for(target(run)))
 
 
 def wait_for(found: "Target") -> int:
-    """Wait until a run is over; return the highest exit code of its points."""
+    """Wait until a run is over; return the highest exit code of its sweep points."""
     from slurm_tf.watch import run_state
 
     points = run_state.wait(connect(), found)
@@ -154,7 +154,7 @@ def wait_for(found: "Target") -> int:
 
 
 def _watch(slurm: "Client", found: "Target") -> None:
-    """Print the state again and again; ask Slurm less often as time goes by, the run's own files each time."""
+    """Print the state repeatedly until the run is over; the pause grows from 2 to 15 s."""
     from rich.live import Live
     from rich.text import Text
 

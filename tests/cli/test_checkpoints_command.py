@@ -90,7 +90,8 @@ def test_points_are_listed_together(run: RunFolder, typed: Type) -> None:
     assert [line.split()[:2] for line in lines] == [["RUN", "STEP"], ["r-1/0", "10"], ["r-1/1", "11"]]
     assert typed("r-1/1").stdout.splitlines()[1].split()[0] == "11"
     done = typed("r-1", "export", "latest", "x")
-    assert (done.returncode, done.stderr) == (2, "slurm-tf: run r-1 has 2 points; needed one: r-1/0\n")
+    message = "slurm-tf: run r-1 has 2 sweep points; needed one of them, such as r-1/0\n"
+    assert (done.returncode, done.stderr) == (2, message)
 
 
 def test_prune_keeps_the_newest_as_the_job_file_says(run: RunFolder, typed: Type) -> None:

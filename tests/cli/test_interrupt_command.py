@@ -1,4 +1,4 @@
-"""`slurm-tf interrupt`: what a cluster may do to a run, rehearsed on one that runs here."""
+"""`slurm-tf interrupt`: faults injected into a run on this machine."""
 
 import json
 import re
@@ -71,11 +71,11 @@ def running(tmp_path: Path) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("kind", ["preemption", "timeout"])
-def test_an_interruption_is_rehearsed_to_its_end(kind: str, running: Any) -> None:
+def test_an_injected_interruption_saves_and_ends_the_attempt(kind: str, running: Any) -> None:
     run = running()
     done = run.interrupt("--as", kind)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{kind} in attempt local-")
+    assert done.stdout.startswith(f"{kind} injected into attempt local-")
     assert run.process.wait(30) == 75
     run.wait_for(rf"worker:0\] interrupted at \d+: {kind}: a rehearsal")
     (row,) = run.attempts()
@@ -84,7 +84,7 @@ def test_an_interruption_is_rehearsed_to_its_end(kind: str, running: Any) -> Non
     assert not (run.folder / "runs/a-1/fault_request.json").exists()
 
 
-def test_a_killed_program_and_a_node_that_is_gone_are_rehearsed(running: Any) -> None:
+def test_a_kill_and_a_node_failure_are_injected(running: Any) -> None:
     run = running(budget=1)
     done = run.interrupt("--as", "kill", "--role", "worker", "--index", "1")
     assert done.returncode == 0, done.stderr
@@ -97,7 +97,7 @@ def test_a_killed_program_and_a_node_that_is_gone_are_rehearsed(running: Any) ->
     run.wait_for("the job failed: worker:[01] on .* is lost")
 
 
-def test_what_cannot_be_rehearsed_is_said(running: Any) -> None:
+def test_what_cannot_be_injected_is_said(running: Any) -> None:
     run = running()
     done = run.interrupt("--as", "kill", "--role", "ps")
     assert (done.returncode, done.stdout) == (2, "")
@@ -106,4 +106,4 @@ def test_what_cannot_be_rehearsed_is_said(running: Any) -> None:
     run.process.wait(30)
     done = run.interrupt()
     assert done.returncode == 2
-    assert "run a-1 is ended; needed one whose tasks run" in done.stderr
+    assert "run a-1 is ended; needed a run whose tasks are running" in done.stderr

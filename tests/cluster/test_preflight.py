@@ -42,7 +42,7 @@ def check_next_attempt(member: Member, *more: str) -> None:
     """The next submission of the run leaves node3 out, says so, and trains."""
     done = member.type("submit", "a.toml", "--name=r", "--wait", *more, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "slurm-tf: leaves out node3: " in done.stderr
+    assert "slurm-tf: excludes node3: " in done.stderr
     logs = member.ok("logs", "r")
     trained = {line.rpartition(" ")[2] for line in logs.splitlines() if "trains on" in line}
     assert trained == {"node1", "node2", "node4"}, logs
@@ -92,14 +92,14 @@ def test_a_slow_node_is_named_and_left_out(alice: Member, on_node3: Callable[...
     assert "trains" not in alice.ok("logs", "r")
     resubmitted = alice.type("resubmit", "r", "--wait", timeout=120)
     assert resubmitted.returncode == 0, resubmitted.stderr
-    assert "slurm-tf: leaves out node3: sends " in resubmitted.stderr
+    assert "slurm-tf: excludes node3: sends " in resubmitted.stderr
     assert alice.ok("logs", "r").count("trains on node4") == 1
     # with the user's own
     refused = alice.type("submit", "a.toml", "--name=r", "--dry-run", "--exclude=node[1-2]")
     assert "#SBATCH --exclude=node[1-2],node3\n" in refused.stdout
     again = alice.type("submit", "a.toml", "--name=r", "--wait", "--forget-bad-nodes", timeout=120)
     assert again.returncode == 0, again.stderr
-    assert "leaves out" not in again.stderr
+    assert "excludes" not in again.stderr
     assert alice.ok("logs", "r").count("trains on node3") == 1
 
 

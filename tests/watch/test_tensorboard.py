@@ -105,7 +105,7 @@ def test_it_runs_until_a_signal_and_prints_the_ssh_line_alone(
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (code, "")
     assert "nothing is in" in err
-    assert "others on this machine can reach it" in err
+    assert "other users of this machine can reach it" in err
     assert not Path("/proc", words[0]).exists()
     assert os.stat(run.tensorboard).st_mode & 0o777 == 0o700
 
