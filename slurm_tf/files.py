@@ -4,7 +4,7 @@ import contextlib
 import os
 import stat
 import tempfile
-from typing import Callable
+from typing import Callable, Optional, Tuple
 
 from slurm_tf.errors import RunError
 
@@ -58,6 +58,35 @@ def newest(folder: str) -> int:
             with contextlib.suppress(OSError):
                 times.append(os.lstat(os.path.join(path, name)).st_mtime_ns)
     return max(times)
+
+
+def identity(path: str) -> Optional[Tuple[int, int]]:
+    """Return the device and inode of what `path` leads to: one folder has one, however it is spelled, linked or bound.
+
+    None if there is nothing at `path`. Raises OSError.
+    """
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def path_below(path: str, folder: str) -> Optional[str]:
+    """Return the relative path from `folder` to `path`, "." if they are the same, None if `path` is not in it.
+
+    Folders are compared by `identity`. Raises OSError.
+    """
+    wanted, at = identity(folder), os.path.realpath(path)
+    names: Tuple[str, ...] = ()
+    while wanted is not None:
+        if identity(at) == wanted:
+            return os.path.join(*names) if names else "."
+        at, name = os.path.split(at)
+        if not name:
+            break
+        names = (name, *names)
+    return None
 
 
 def own_folder(path: str) -> str:

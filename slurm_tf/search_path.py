@@ -32,7 +32,7 @@ def check_trusted(path: Path) -> None:
 
     What came with slurm-tf is as safe as slurm-tf itself.
     """
-    if any(path.resolve().is_relative_to(packaged(kind)) for kind in ("templates", "site_configs")):
+    if any(files.path_below(str(path), str(packaged(kind))) for kind in ("templates", "site_configs")):
         return
     try:
         for each in (path, path.parent):

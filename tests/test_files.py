@@ -24,6 +24,19 @@ def test_a_file_is_private_and_replaced_whole(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [path.name]
 
 
+def test_a_path_below_a_folder_however_both_are_spelled(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("a")
+    for folder in (f"{tmp_path}/a", f"{tmp_path}/link", f"{tmp_path}//a/b/..", f"{tmp_path}/link/"):
+        assert files.path_below(folder, f"{tmp_path}/a") == "."
+        for name in ("b", "b/c", "new/file"):
+            assert files.path_below(f"{folder}/{name}", f"{tmp_path}/link") == name
+            assert files.path_below(f"{tmp_path}/a/{name}", folder) == name
+        assert files.path_below(str(tmp_path), folder) is None
+        assert files.path_below(f"{folder}/../other", folder) is None
+    assert files.path_below(str(tmp_path), f"{tmp_path}/gone") is None
+
+
 def test_nothing_is_left_of_a_write_that_failed(tmp_path: Path) -> None:
     (tmp_path / "folder" / "x").mkdir(parents=True)
     with pytest.raises(OSError, match="folder"):

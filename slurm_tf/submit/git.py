@@ -5,6 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from slurm_tf import files
 from slurm_tf.errors import RunError
 
 _SECONDS = 60.0
@@ -14,9 +15,13 @@ _NOT_FOR_GIT = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
 
 @dataclass(frozen=True, slots=True)
 class WorkTree:
-    """A work tree: its files, tracked or not, without those that are ignored; `commit` is "" before the first one."""
+    """A work tree: its files, tracked or not, without those that are ignored; `commit` is "" before the first one.
+
+    `folder` is the one that was asked about, and that and `files` are relative to `root`.
+    """
 
     root: str
+    folder: str
     files: tuple[str, ...]
     commit: str
     dirty: bool
@@ -28,12 +33,15 @@ def work_tree(folder: Path) -> WorkTree | None:
     if root is None:
         return None
     top = Path(root.rstrip("\n"))
+    below = files.path_below(str(folder), str(top))
+    if below is None:  # the repository's core.worktree is somewhere else
+        return None
     listed = _git(top, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate")
     status = _git(top, "status", "--porcelain", "-z")
     if listed is None or status is None:
         raise RunError(f"git does not read {top}", "a work tree, or none", f"see git -C {top} status")
     commit = _git(top, "rev-parse", "--verify", "--quiet", "HEAD") or ""
-    return WorkTree(str(top), tuple(filter(None, listed.split("\0"))), commit.strip(), bool(status))
+    return WorkTree(str(top), below, tuple(filter(None, listed.split("\0"))), commit.strip(), bool(status))
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -167,7 +167,7 @@ def _fit(job: Job, submission: SubmissionFolder, source: snapshot.Source | None)
     if "dependency" in options:
         options["dependency"] = dependency.resolve(str(options["dependency"]), os.path.dirname(run.path))
     job = replace(job, spec=msgspec.structs.replace(job.spec, sbatch=options))
-    chdir = str(Path(submission.code) / source.chdir.relative_to(source.root)) if source else ""
+    chdir = str(Path(submission.code) / source.chdir) if source else ""
     return plan.fit(job, run, chdir, submission.number)
 
 

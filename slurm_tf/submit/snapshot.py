@@ -6,10 +6,12 @@ data, environments, large files.
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from slurm_tf import files
 from slurm_tf.errors import RunError
+from slurm_tf.run.folder import RunFolder
 from slurm_tf.submit import git
 
 _LARGE = 16 << 20
@@ -20,7 +22,7 @@ _NEVER = frozenset({"__pycache__", "node_modules"})
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The code around a working directory: `files` below `root` are to be copied; `chdir` is below `root` too."""
+    """The code around a working directory: `files` are to be copied; they and `chdir` are relative to `root`."""
 
     root: Path
     chdir: Path
@@ -30,17 +32,19 @@ class Source:
 
 
 def find(chdir: Path, runs: Path) -> Source:
-    """Return the code around `chdir`: its git work tree, or the folder itself; `runs` is never part of it.
+    """Return the code around `chdir`: its git work tree, or the folder itself, without the runs in it.
 
-    `commit` is "" and `dirty` None without git. Raises RunError if it is more than code can be.
+    `runs` is the folder of runs; other folders that hold a run are left out, too. `commit` is "" and `dirty` None
+    without git. Raises RunError if it is more than code can be.
     """
     tree = git.work_tree(chdir)
     root = Path(tree.root) if tree else chdir
-    names = tree.files if tree else _small_files(root)
+    of_runs = _FoldersOfRuns(root, runs)
+    names = tree.files if tree else _small_files(root, of_runs)
     chosen, size = [], 0
     for name in names:
         path = root / name
-        if path.is_relative_to(runs) or path.is_symlink() or not path.is_file():
+        if of_runs.contain(os.path.dirname(name)) or path.is_symlink() or not path.is_file():
             continue
         length = path.stat().st_size
         if length <= _LARGE:
@@ -52,7 +56,9 @@ def find(chdir: Path, runs: Path) -> Source:
             f"at most {_MOST_FILES} files of {_MOST_BYTES >> 20} MiB to copy",
             "keep data out of it (.gitignore), or say `snapshot = false` in the job file",
         )
-    return Source(root, chdir, tuple(chosen), tree.commit if tree else "", tree.dirty if tree else None)
+    if tree is None:
+        return Source(root, Path("."), tuple(chosen), "", None)
+    return Source(root, Path(tree.folder), tuple(chosen), tree.commit, tree.dirty)
 
 
 def copy(source: Source, target: Path) -> None:
@@ -62,8 +68,7 @@ def copy(source: Source, target: Path) -> None:
         folders.setdefault(file.parent, set()).add(file.name)
         for parent in file.parents[:-1]:
             folders.setdefault(parent.parent, set()).add(parent.name)
-    chdir = source.chdir.relative_to(source.root)
-    for parent in (chdir, *chdir.parents)[:-1]:
+    for parent in (source.chdir, *source.chdir.parents)[:-1]:
         folders.setdefault(parent, set())
         folders.setdefault(parent.parent, set()).add(parent.name)
     for folder in sorted(folders):
@@ -77,16 +82,49 @@ def copy(source: Source, target: Path) -> None:
         os.chmod(target / file, 0o700 if executable else 0o600)
 
 
-def _small_files(root: Path) -> list[str]:
-    """Return every file below `root` that may be code: not hidden, not of an environment."""
+@dataclass
+class _FoldersOfRuns:
+    """Tells folders below `root` that hold runs from those that hold code.
+
+    The folder of runs is known by its device and inode: it may be reached through symbolic links, "..", or a mount of
+    it or of a folder around it. Runs that lie elsewhere are known by what is in their folders.
+    """
+
+    root: Path
+    runs: Path
+    _known: dict[str, bool] = field(default_factory=lambda: {"": False})
+
+    def __post_init__(self) -> None:
+        self._identity = files.identity(str(self.runs))
+
+    def contain(self, folder: str) -> bool:
+        """Whether `folder`, relative to the root, is the folder of runs, a run, or inside one."""
+        if folder not in self._known:
+            self._known[folder] = self.contain(os.path.dirname(folder)) or self._is_one(str(self.root / folder))
+        return self._known[folder]
+
+    def _is_one(self, path: str) -> bool:
+        run = RunFolder(path)
+        if self._identity is not None and files.identity(path) == self._identity:
+            return True
+        return os.path.isfile(run.manifest) and all(map(os.path.isdir, run.folders))
+
+
+def _small_files(root: Path, of_runs: _FoldersOfRuns) -> list[str]:
+    """Return every file below `root` that may be code: not hidden, not of an environment or a run."""
     found: list[str] = []
-    for folder, folders, names in os.walk(root):
+    for path, folders, names in os.walk(root):
+        folder = os.path.relpath(path, root)
+        folder = "" if folder == "." else folder
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".") and name not in _NEVER and not os.path.exists(f"{folder}/{name}/pyvenv.cfg")
+            if not name.startswith(".")
+            and name not in _NEVER
+            and not os.path.exists(f"{path}/{name}/pyvenv.cfg")
+            and not of_runs.contain(os.path.join(folder, name))
         )
-        found += [os.path.relpath(os.path.join(folder, name), root) for name in sorted(names) if name[0] != "."]
+        found += [os.path.join(folder, name) for name in sorted(names) if name[0] != "."]
         if len(found) > 10 * _MOST_FILES:
             break
     return found

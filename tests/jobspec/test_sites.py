@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from slurm_tf import search_path
 from slurm_tf.errors import SpecError, UsageError
 from slurm_tf.jobspec import layers, sites
 from tests.conftest import ROOT
@@ -34,6 +35,20 @@ def test_local_and_generic_are_there() -> None:
     assert {"local", "generic"} <= set(PACKAGED)
     assert sites.load("local").scheduler == "local"
     assert sites.load("generic").scheduler == "slurm"
+
+
+def test_what_came_with_slurm_tf_is_trusted_however_its_folder_is_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "x.toml").write_text("")
+    (tmp_path / "real" / "x.toml").chmod(0o666)
+    (tmp_path / "packaged").symlink_to("real")
+    with pytest.raises(SpecError, match="others can change it"):
+        search_path.check_trusted(tmp_path / "real" / "x.toml")
+    monkeypatch.setattr(search_path, "packaged", lambda kind: tmp_path / "packaged")  # noqa: ARG005
+    search_path.check_trusted(tmp_path / "real" / "x.toml")
+    search_path.check_trusted(tmp_path / "packaged" / ".." / "real" / "x.toml")
 
 
 def write(tmp_path: Path, text: str) -> str:

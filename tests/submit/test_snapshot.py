@@ -3,6 +3,7 @@
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from slurm_tf.errors import RunError, SpecError
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.submit import new_run, snapshot
+from tests.conftest import ROOT
 
 JOB = 'name = "a"\nstrategy = "single"\ncommand = ["x"]\n[roles.worker]\n'
 
@@ -89,6 +91,105 @@ def test_without_git_small_files_are_code(tmp_path: Path) -> None:
     assert copied(tmp_path / "code-1") == {"train.py": "train.py", "sub/a.py": "sub/a.py"}
     assert (tmp_path / "code-1" / "model.bin").is_symlink()
     assert (tmp_path / "code-1" / "runs").is_symlink()
+
+
+# how the folder of runs of a project may be spelled; {link} leads to the folder around the project
+SPELLINGS = {
+    "plain": "{project}/runs",
+    "link": "{link}/proj/runs",
+    "dots": "{project}/data/../runs",
+    "slashes": "{project}//runs/",
+    "link in the project": "{project}/out/runs",
+    "link to a link": "{link}/proj/out/../runs",
+}
+
+
+@pytest.fixture(params=["git", "no git"])
+def project(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A project of one program, in a work tree or not, whose folder `out` is a link to its folder `data`."""
+    folder = tmp_path / "home" / "proj"
+    (folder / "data").mkdir(parents=True)
+    (folder / "train.py").write_text("x")
+    (folder / "out").symlink_to("data")
+    (tmp_path / "link").symlink_to("home")
+    if request.param == "git":
+        git(folder, "init", "-q")
+    return folder
+
+
+def codes(load: Callable[..., Job], project: Path, *runs: str) -> list[list[str]]:
+    """Prepare a run in each of the folders `runs`, each with a checkpoint; return the files of each one's code."""
+    found = []
+    for each in runs:
+        made = new_run.prepare(load(f'chdir = "{project}"\n{JOB}', environ={"SLURM_TF_RUNS": each}), "")
+        Path(made.run.checkpoints, "weights").write_text("w")
+        found.append(sorted(copied(Path(made.chdir).resolve())))
+    return found
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_runs_are_no_code_however_their_folder_is_spelled(
+    spelling: str, project: Path, tmp_path: Path, load: Callable[..., Job]
+) -> None:
+    runs = SPELLINGS[spelling].format(project=project, link=tmp_path / "link")
+    assert codes(load, project, *[runs] * 3) == [["train.py"]] * 3
+
+
+def test_runs_of_another_folder_are_no_code(project: Path, load: Callable[..., Job]) -> None:
+    """The project may be the folder of runs itself, and runs may lie where they were sent before."""
+    runs = (f"{project}/old/runs", f"{project}", f"{project}", f"{project}/runs")
+    assert codes(load, project, *runs) == [["train.py"]] * 4
+
+
+def test_a_folder_around_the_project_may_be_the_folder_of_runs(project: Path, load: Callable[..., Job]) -> None:
+    assert codes(load, project, *[str(project.parent)] * 2) == [["train.py"]] * 2
+
+
+def test_many_files_of_runs_hide_no_code(project: Path, load: Callable[..., Job]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot, "_MOST_FILES", 3)
+        (project / "zzz").mkdir()
+        (project / "zzz" / "last.py").write_text("x")
+        (project / "runs").mkdir()
+        for number in range(40):
+            (project / "runs" / f"log-{number}").write_text("x")
+        assert codes(load, project, f"{project}/runs") == [["train.py", "zzz/last.py"]]
+
+
+# what has been submitted from one folder is looked at through mounts of another one
+MOUNTED = """
+import sys
+from pathlib import Path
+from slurm_tf.submit import snapshot
+for chdir, runs in zip(sys.argv[1::2], sys.argv[2::2]):
+    source = snapshot.find(Path(chdir), Path(runs))
+    print(source.chdir, *source.files)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts")
+def test_runs_behind_a_mount_are_no_code(project: Path, tmp_path: Path, load: Callable[..., Job]) -> None:
+    codes(load, project, f"{project}/data/runs")
+    (tmp_path / "bound").mkdir()
+    (project / "seen").mkdir()
+    argv = [f"{tmp_path}/bound/proj", f"{project}/data/runs", str(project), f"{tmp_path}/bound/proj/data/runs"]
+    argv += [str(project), f"{tmp_path}/elsewhere/runs"]
+    script = 'mount --bind "$1" "$2" && mount --bind "$3" "$4" && shift 4 && exec "$@"'
+    mounts = (str(tmp_path / "home"), str(tmp_path / "bound"), f"{project}/data", f"{project}/seen")
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", *mounts, sys.executable, "-c", MOUNTED, *argv],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, timeout=60, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == (". train.py\n" * 3, "")
+
+
+def test_a_repository_whose_work_tree_is_elsewhere(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "readme").write_text("x")
+    git(project, "init", "-q")
+    git(project, "config", "core.worktree", str(tmp_path / "other"))
+    source = snapshot.find(project, tmp_path / "runs")
+    assert (source.root, source.chdir, Path("train.py") in source.files) == (project, Path("."), True)
 
 
 def test_an_empty_working_directory_inside_a_tree(tree: Path, tmp_path: Path) -> None:
