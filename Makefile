@@ -6,14 +6,20 @@ TENSORFLOW := 2.21
 # what `make test-matrix` runs on, each in an environment of its own
 MATRIX := 2.18 2.21
 
-.PHONY: demo test test-long test-faults test-matrix matrix quick lint bench bench-allreduce bench-overhead \
+# for two cores and 16 GiB: half of the tests' time is Slurm's
+WORKERS := 6
+
+.PHONY: demo test tests test-long test-faults test-matrix matrix quick lint bench bench-allreduce bench-overhead \
 	bench-checkpoint bench-goodput horovod sandbox sandbox-shell sandbox-down clean
 
 demo: $(VENV)/.examples ## train on this machine; NAME=cancer-1 goes on with that run
 	$(BIN)/slurm-tf run jobs/cancer_ps.toml $(if $(NAME),--name $(NAME))
 
-test: lint $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod ## all tests but the long ones
-	$(BIN)/pytest -n 2 --dist loadfile -m "not mpi and not long and not faults" $(ARGS)
+test: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod ## style, types, and all tests but the long ones: a quarter of an hour on two cores
+	@$(MAKE) --no-print-directory --jobs=2 lint tests
+
+tests: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not mpi and not long and not faults" $(ARGS)
 
 test-long: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod ## all tests but the faults, an hour
 	$(BIN)/pytest -m "not faults" $(ARGS)

@@ -15,6 +15,7 @@ from slurm_tf.run import manifest
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.manifest import ArrayShape, Manifest
 from slurm_tf.submit import new_run
+from tests.lean import sitecustomize as _lean  # noqa: F401 - this process imports TensorFlow as well
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = ROOT / "tests" / "recorded"

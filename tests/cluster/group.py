@@ -83,7 +83,7 @@ class Member:
 
     def sacct(self, job: str, components: int = 1) -> list[str]:
         """Return the state of each of the job's components from accounting, which hears of their end late."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             rows = self.run("sacct", "-nPX", "-j", job, "-o", "End,State").split("\n")[:-1]
             if len(rows) >= components and not any(row.startswith("Unknown|") for row in rows):
@@ -93,7 +93,7 @@ class Member:
 
     def wait_for_sacct(self, job: str, ids: set[str]) -> None:
         """Wait until accounting has these tasks of an array, which it hears of late."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while set(self.run("sacct", "-nPX", "-j", job, "-o", "JobID").split()) != ids:
             assert time.monotonic() < deadline, ids
             time.sleep(0.5)

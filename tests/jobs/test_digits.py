@@ -110,9 +110,10 @@ def test_one_program_does_the_same_under_any_strategy(strategy: str, tmp_path: P
     "broken",
     [
         NO_REDUCTION["multi_worker"],
-        "keras_3.average_gradients = lambda optimizer, collective: None",
+        # that ranks differ is seen, whatever makes them differ
+        pytest.param("keras_3.average_gradients = lambda optimizer, collective: None", marks=pytest.mark.long),
         "keras_3.synchronize_statistics = lambda layer, collective, padding: None",
-        "allreduce.broadcast = lambda collective, variables: None",
+        pytest.param("allreduce.broadcast = lambda collective, variables: None", marks=pytest.mark.long),
     ],
     ids=["no mean", "no averaged gradients", "no synchronized statistics", "no common start"],
 )

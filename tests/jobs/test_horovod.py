@@ -27,10 +27,10 @@ def _horovod() -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        NO_REDUCTION["horovod"],
+        pytest.param(NO_REDUCTION["horovod"], marks=pytest.mark.long),  # on nodes: tests/cluster/test_oracle.py
         "from slurm_tf.train.collectives.horovod_ranks import HorovodCollective\n"
         "HorovodCollective.sum = lambda self, tensors: list(tensors)",
-        "keras_3.average_gradients = lambda optimizer, collective: None",
+        pytest.param("keras_3.average_gradients = lambda optimizer, collective: None", marks=pytest.mark.long),
     ],
     ids=["no mean", "no sum", "no averaged gradients"],
 )
@@ -46,6 +46,7 @@ def test_without_any_part_of_the_reduction_ranks_differ(broken: str, run_job: Ru
     assert len({checksum for _, _, checksum in ranks}) == 2
 
 
+@pytest.mark.long  # tests/cluster/test_horovod.py has it on nodes
 def test_a_killed_rank_ends_the_job_and_is_named(run_job: RunJob) -> None:
     job = run_job(HOROVOD)
     job.wait_for(r"step 46/230")

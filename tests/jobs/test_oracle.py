@@ -25,7 +25,11 @@ def start(run_job: RunJob, folder: Path, text: str) -> Path:
     return folder / "runs" / "oracle-1"
 
 
-@pytest.mark.parametrize("strategy", TASKS)
+@pytest.mark.parametrize(
+    "strategy",
+    # on nodes, with padding: tests/cluster/test_oracle.py
+    ["mirrored", pytest.param("multi_worker", marks=pytest.mark.long), "horovod"],
+)
 def test_it_does_what_one_process_does(strategy: str, run_job: RunJob, tmp_path: Path) -> None:
     """mirrored: two devices of one machine, which stand for two GPUs."""
     if strategy == "horovod":

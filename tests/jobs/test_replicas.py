@@ -34,7 +34,11 @@ FOUND = r"ReplicaError: the variables of rank 1 are not those of rank 0 after 1 
 @pytest.mark.parametrize("strategy", ["multi_worker", "horovod"])
 @pytest.mark.parametrize(
     "layer",
-    ["keras.layers.Dense(8)", "keras.layers.Dropout(0.5)", "keras.layers.BatchNormalization()"],
+    [
+        pytest.param("keras.layers.Dense(8)", marks=pytest.mark.long),  # as the next, and no seeds
+        "keras.layers.Dropout(0.5)",
+        "keras.layers.BatchNormalization()",
+    ],
     ids=["plain", "dropout", "statistics of each replica"],
 )
 def test_good_programs_train_to_the_end(layer: str, strategy: str, run_job: RunJob, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from slurm_tf.run.settings import RoleSettings
+from tests.free_ports import free_range
 from tests.launch.conftest import LAUNCH, StartJob, gone_within, is_alive
-from tests.launch.transport.test_ports import free_range
 
 PS = (RoleSettings("chief", 1), RoleSettings("worker", 2), RoleSettings("ps", 1))
 
@@ -251,8 +251,8 @@ def test_a_second_interrupt_does_not_wait(start_job: StartJob) -> None:
 
 @pytest.mark.slow
 def test_a_signal_before_all_have_come(start_job: StartJob) -> None:
-    job = start_job("true", step=["bash", "-c", "sleep 60"])
-    time.sleep(1)
+    job = start_job("true", step=["bash", "-c", "echo the step; exec sleep 60"])
+    job.wait_for("the step")
     job.process.send_signal(signal.SIGTERM)
     assert job.wait(30) == 143
 
@@ -336,7 +336,7 @@ def test_five_jobs_in_a_range_with_as_many_ports_as_tasks(start_job: StartJob) -
 @pytest.mark.slow
 def test_a_range_that_is_full(start_job: StartJob) -> None:
     low, high = free_range(1)
-    job = start_job("true", ports=(low, high), register_timeout=2.0)
+    job = start_job("true", ports=(low, high), register_timeout=6.0)
     assert job.wait(30) == 75
     assert "the job failed: rank " in job.text
     assert f"every port from {low} to {high} is in use" in job.text

@@ -1,4 +1,4 @@
-"""Run a command on one host of the sandbox: `python -m tests.sandbox.enter PID UID GID CWD COMMAND...`.
+"""Run a command on one host of the sandbox: `python -c ENTER PID UID GID CWD COMMAND...`, ENTER of cluster.py.
 
 PID is that of the host's pid 1. Signals sent to this process go on to the command, and the command's end becomes its
 own. The command does not outlive it.
@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 
-from tests.sandbox import linux
+from tests.sandbox import calls
 
 FORWARDED = {
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT,
@@ -22,7 +22,7 @@ def run(argv: list[str], uid: int, gid: int, cwd: str) -> None:
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
-    linux.die_with_parent()  # after the change of user, which forgets it
+    calls.die_with_parent()  # after the change of user, which forgets it
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED | {signal.SIGCHLD})
     for number in (signal.SIGPIPE, signal.SIGINT):  # Python ignores the first, a shell's background job the second
         signal.signal(number, signal.SIG_DFL)
@@ -51,9 +51,9 @@ def main() -> None:
     pid, uid, gid = (int(number) for number in sys.argv[1:4])
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED | {signal.SIGCHLD})
     host = os.pidfd_open(pid)
-    linux.call(
+    calls.call(
         "setns", host,
-        linux.NEWNS | linux.NEWCGROUP | linux.NEWUTS | linux.NEWIPC | linux.NEWPID | linux.NEWNET,
+        calls.NEWNS | calls.NEWCGROUP | calls.NEWUTS | calls.NEWIPC | calls.NEWPID | calls.NEWNET,
     )  # fmt: skip
     child = os.fork()
     if child == 0:
@@ -65,7 +65,3 @@ def main() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {os.WTERMSIG(status)})
         os.kill(os.getpid(), os.WTERMSIG(status))
     os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 1)
-
-
-if __name__ == "__main__":
-    main()

@@ -9,23 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-# sched.h and mount.h, as Linux has them on every architecture
-NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWPID, NEWNET = (
-    0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x20000000, 0x40000000,
-)  # fmt: skip
+from tests.sandbox.calls import NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWPID, NEWUTS, call, die_with_parent
+
+__all__ = [
+    "MNT_DETACH", "MS_MOVE", "NEWCGROUP", "NEWIPC", "NEWNET", "NEWNS", "NEWPID", "NEWUTS", "Process", "bind", "call",
+    "die_with_parent", "mount", "reap", "tmpfs", "unshare", "wait_until",
+]  # fmt: skip
+
+# mount.h, as Linux has them on every architecture
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 1, 32, 4096, 8192, 16384, 1 << 18
 MNT_DETACH = 2
-PR_SET_PDEATHSIG = 1
-
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def call(name: str, *arguments: object) -> None:
-    """Call a function of libc that gives 0; raises OSError with its errno."""
-    plain = [value.encode() if isinstance(value, str) else value for value in arguments]
-    if getattr(libc, name)(*plain) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{name}{arguments}: {os.strerror(number)}")
 
 
 def unshare(flags: int) -> None:
@@ -48,11 +41,6 @@ def bind(source: str | Path, target: str | Path, writable: bool = True) -> None:
 
 def tmpfs(target: str | Path, mode: int = 0o755) -> None:
     mount("tmpfs", target, "tmpfs", data=f"mode={mode:o}")
-
-
-def die_with_parent(signum: int = signal.SIGKILL) -> None:
-    """Have the kernel send `signum` to this process when the one that started it ends."""
-    call("prctl", PR_SET_PDEATHSIG, signum)
 
 
 def wait_until(what: str, true: Callable[[], bool], timeout: float = 60.0) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import PYTHONPATH
+from tests.free_ports import free_range
 
 
 class Program:
@@ -88,21 +89,12 @@ class Program:
         self.tell({"answers": words["ask"], "errors": {str(n): None for n, _ in enumerate(self.others)}})
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 def start(folder: Path, argv: Sequence[str], tasks: int = 1, **environ: str) -> list[Program]:
     """Start a program as `tasks` workers of one run in `folder`."""
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(exist_ok=True, mode=0o700)
-    hosts = [f"127.0.0.1:{port}" for port in free_ports(tasks)]
+    low, high = free_range(tasks)
+    hosts = [f"127.0.0.1:{port}" for port in range(low, high + 1)]
     number = len(list(folder.glob("output-*")))
     programs = []
     for index in range(tasks):

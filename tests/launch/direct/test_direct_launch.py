@@ -19,8 +19,8 @@ from slurm_tf.errors import TopologyError, UsageError
 from slurm_tf.launch.direct import direct_launch
 from slurm_tf.submit import task_prolog
 from tests.conftest import ROOT
+from tests.free_ports import free_range
 from tests.launch.conftest import LAUNCH
-from tests.launch.transport.test_ports import free_range
 from tests.submit.test_new_run import pythons
 
 Done = list["subprocess.CompletedProcess[str]"]

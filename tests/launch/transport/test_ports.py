@@ -7,23 +7,7 @@ import pytest
 
 from slurm_tf.errors import AllocationError
 from slurm_tf.launch.transport import ports
-
-
-def free_range(count: int) -> tuple[int, int]:
-    """Return a range of ports that nobody uses now."""
-    for low in range(42000, 60000, count):
-        sockets = []
-        try:
-            for port in range(low, low + count):
-                sockets.append(socket.socket())
-                sockets[-1].bind(("", port))
-            return low, low + count - 1
-        except OSError:
-            continue
-        finally:
-            for each in sockets:
-                each.close()
-    raise AssertionError("no free range of ports")
+from tests.free_ports import free_range
 
 
 @pytest.mark.parametrize("ranged", [False, True])
