@@ -11,7 +11,7 @@ import click
 from slurm_tf import files
 from slurm_tf.cli import watch_commands
 from slurm_tf.errors import UsageError
-from slurm_tf.run import lease
+from slurm_tf.run import lease, status
 from slurm_tf.run.fault_request import KILL, KINDS, NODE_FAILURE
 from slurm_tf.run.version import VERSION
 
@@ -58,13 +58,10 @@ def interrupt(run: str, kind: str, role: str | None, index: int) -> None:
 
 def _running(found: "Target") -> tuple[str, list[str]]:
     """Return the id of the running attempt, and the names of its tasks. Raises UsageError."""
-    from slurm_tf.watch import run_state
-
-    values = run_state.read_attempt(found.folder)
-    held = lease.read(found.folder)
-    word = values.get("state", "unknown") if values else "unknown"
-    if values is None or held is None or word in ("ended", "registering", "requeued"):
+    known, held = status.read(found.folder), lease.read(found.folder)
+    state = known.state if known else "unknown"
+    if known is None or held is None or state in ("ended", "registering", "requeued"):
         raise UsageError(
-            f"run {found.name} is {word}", "a run whose tasks are running", f"slurm-tf status {found.name}"
+            f"run {found.name} is {state}", "a run whose tasks are running", f"slurm-tf status {found.name}"
         )
-    return held.attempt, list(values.get("tasks", {}))
+    return held.attempt, list(known.tasks)

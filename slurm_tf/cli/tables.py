@@ -89,7 +89,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _head(state: PointState) -> list[str]:
-    attempt = state.attempt or {}
+    attempt = state.attempt
     rows = [("Run", state.target.name), ("Job", f"{state.job or '-'}  {status_rows.state_words(state)}")]
     if why := status_rows.why(state):
         rows.append(("Why", why))
@@ -98,8 +98,7 @@ def _head(state: PointState) -> list[str]:
     if nodes := status_rows.nodes(state.records):
         rows.append(("Nodes", nodes))
     if attempt:
-        restarts = attempt.get("restarts") or 0
-        said = f"{attempt.get('state')}, {restarts} restarts, as of {status_rows.ago(attempt.get('written'))}"
+        said = f"{attempt.state}, {attempt.restarts} restarts, as of {status_rows.ago(attempt.written)}"
         rows.append(("Attempt", said))
     kept = state.checkpoint
     rows.append(("Checkpoint", f"step {kept.step}, {status_rows.ago(kept.written)}" if kept else status_rows.UNKNOWN))

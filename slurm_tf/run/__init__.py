@@ -13,6 +13,6 @@ __all__ = [
     "lease",
     "manifest",
     "settings",
-    "straggler_report",
+    "status",
     "version",
 ]

@@ -57,9 +57,9 @@ def parse(text: Union[str, bytes], kind: Type[_Value], name: str, do: str = ONE_
         raise _other_release(name, str(error), do) from error
 
 
-def write(path: str, value: object) -> None:
+def write(path: str, value: object, indent: Optional[int] = 1) -> None:
     """Write a dataclass so that a reader sees the old file or the new one. Raises OSError."""
-    files.write_whole(path, dumps(value, indent=1).encode() + b"\n")
+    files.write_whole(path, dumps(value, indent).encode() + b"\n")
 
 
 def dumps(value: object, indent: Optional[int] = None) -> str:

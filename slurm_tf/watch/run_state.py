@@ -1,27 +1,23 @@
 """How runs are doing: what Slurm says of their jobs, what their coordinators wrote. What nobody says is unknown."""
 
-import json
 import os
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from slurm_tf.errors import RunError, SchedulerError, UnreachableError
-from slurm_tf.run import attempts, bad_nodes
+from slurm_tf.run import attempts, bad_nodes, checkpoint_folder, status
 from slurm_tf.run.attempts import Attempt
 from slurm_tf.run.bad_nodes import BadNode
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.version import VERSION
+from slurm_tf.run.status import RunStatus
 from slurm_tf.slurm.client import Client
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
 from slurm_tf.watch.find_run import Target
 
 _Read = TypeVar("_Read")
-_CHECKPOINT = re.compile(r"step-(\d{10,})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +30,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The newest committed checkpoint; `written`: seconds since the epoch."""
+    """A committed checkpoint; `written`: seconds since the epoch."""
 
     step: int
     written: float
@@ -51,7 +47,7 @@ class PointState:
     target: Target
     job: str
     records: tuple[JobRecord, ...]
-    attempt: Mapping[str, Any] | None
+    attempt: RunStatus | None
     checkpoint: Checkpoint | None
     cancelled: bool
     notes: tuple[str, ...] = field(default=())
@@ -116,7 +112,7 @@ def look(slurm: Client, targets: Sequence[Target]) -> list[PointState]:
             target=target,
             job=job,
             records=answers.records.get(job, ()),
-            attempt=read_attempt(target.folder),
+            attempt=_read(status.read, target.folder),
             checkpoint=newest_checkpoint(target.folder),
             cancelled=os.path.exists(target.folder.cancelled) or os.path.exists(target.run.cancelled),
             notes=answers.notes,
@@ -130,15 +126,6 @@ def look(slurm: Client, targets: Sequence[Target]) -> list[PointState]:
     return look(slurm, targets) if over and _jobs(targets) != single else points
 
 
-def read_attempt(folder: RunFolder) -> Mapping[str, Any] | None:
-    """Return what the newest attempt's coordinator wrote, None if it wrote nothing that can be read."""
-    try:
-        values = json.loads(Path(folder.status).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return values if isinstance(values, dict) and values.get("contract") == VERSION else None
-
-
 def _read(reader: Callable[[RunFolder], _Read], folder: RunFolder) -> _Read | None:
     try:
         return reader(folder)
@@ -147,16 +134,12 @@ def _read(reader: Callable[[RunFolder], _Read], folder: RunFolder) -> _Read | No
 
 
 def newest_checkpoint(folder: RunFolder) -> Checkpoint | None:
-    """Return the newest committed checkpoint that slurm_tf.train wrote, None if there is none."""
+    """Return the checkpoint that a restore would take, the newest whole one of slurm_tf.train; None without one."""
     try:
-        entries = list(os.scandir(folder.checkpoints))
+        found = next(checkpoint_folder.complete(folder.checkpoints), None)
     except OSError:
         return None
-    steps = [(int(match[1]), entry) for entry in entries if (match := _CHECKPOINT.fullmatch(entry.name))]
-    if not steps:
-        return None
-    step, entry = max(steps, key=lambda pair: pair[0])
-    return Checkpoint(step, entry.stat().st_mtime)
+    return Checkpoint(found.step, found.manifest["written"]) if found else None
 
 
 def wait(slurm: Client, target: Target, patience: float = 30.0) -> list[PointState]:

@@ -1,13 +1,13 @@
 """States of runs as rows: what a table shows and what --json holds. "unknown" is what nobody said."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from slurm_tf.run.attempts import KILLED, Attempt
-from slurm_tf.run.straggler_report import slowness
+from slurm_tf.run.status import Progress, RunStatus, TaskState, TaskStatus
 from slurm_tf.slurm import pending_reasons
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
@@ -21,8 +21,7 @@ _LEADS = ("chief", "worker")
 def point(state: PointState) -> dict[str, Any]:
     """Return all that is known of one run or point, for --json; None is unknown. Times: seconds since the epoch."""
     first = state.records[0] if state.records else None
-    attempt = state.attempt or {}
-    progress = _lead(attempt)
+    attempt, progress = state.attempt, _lead_progress(state.attempt)
     return {
         "run": state.target.name,
         "job": state.job or None,
@@ -35,46 +34,44 @@ def point(state: PointState) -> dict[str, Any]:
         "ended": _seconds(_ended(state)),
         "exit_code": state.exit_code,
         "cancelled": state.cancelled,
-        "step": progress.get("step"),
-        "steps": progress.get("steps"),
-        "rate": progress.get("rate"),
-        "values": progress.get("values"),
-        "checkpoint": {"step": state.checkpoint.step, "written": state.checkpoint.written}
-        if state.checkpoint
-        else None,
-        "restarts": attempt.get("restarts"),
+        "step": progress.step if progress else None,
+        "steps": progress.steps if progress else None,
+        "rate": progress.rate if progress else None,
+        "values": progress.values if progress else None,
+        "checkpoint": asdict(state.checkpoint) if state.checkpoint else None,
+        "restarts": attempt.restarts if attempt else None,
         "requeues": first.restarts if first else None,
-        "attempt": {key: attempt.get(key) for key in ("state", "code", "reason", "written")} if attempt else None,
+        "attempt": {key: getattr(attempt, key) for key in ("state", "code", "reason", "written")} if attempt else None,
         "attempts": None if state.attempts is None else [_attempt(each) for each in state.attempts],
         "bad_nodes": None
         if state.bad_nodes is None
         else {node: asdict(found) for node, found in state.bad_nodes.items()},
-        "stragglers": attempt.get("stragglers"),
+        "stragglers": asdict(attempt.stragglers) if attempt and attempt.stragglers else None,
         "roles": roles(state),
-        "tasks": attempt.get("tasks") or {},
+        "tasks": {name: _task(task) for name, task in attempt.tasks.items()} if attempt else {},
         "notes": list(state.notes),
     }
 
 
 def roles(state: PointState) -> list[dict[str, Any]]:
     """Return one row a role: how many tasks registered and run, progress of its first task, restarts."""
-    tasks: Mapping[str, Mapping[str, Any]] = (state.attempt or {}).get("tasks") or {}
-    grouped: dict[str, list[Mapping[str, Any]]] = {}
+    tasks = state.attempt.tasks if state.attempt else {}
+    grouped: dict[str, list[TaskStatus]] = {}
     for name, task in sorted(tasks.items(), key=lambda item: _number(item[0])):
         grouped.setdefault(name.partition(":")[0], []).append(task)
     rows = []
     for role, members in grouped.items():
-        progress: Mapping[str, Any] = next((task["progress"] for task in members if task.get("progress")), {})
+        progress = next((task.progress for task in members if task.progress), None)
         rows.append(
             {
                 "role": role,
                 "tasks": len(members),
-                "registered": sum(task["state"] != "missing" for task in members),
-                "running": sum(task["state"] == "running" for task in members),
-                "step": progress.get("step"),
-                "rate": progress.get("rate"),
-                "loss": (progress.get("values") or {}).get("loss"),
-                "restarts": sum(task.get("restarts") or 0 for task in members),
+                "registered": sum(task.state is not TaskState.MISSING for task in members),
+                "running": sum(task.state is TaskState.RUNNING for task in members),
+                "step": progress.step if progress else None,
+                "rate": progress.rate if progress else None,
+                "loss": progress.values.get("loss") if progress else None,
+                "restarts": sum(task.restarts or 0 for task in members),
             }
         )
     return rows
@@ -90,8 +87,8 @@ def why(state: PointState) -> str:
     if state.state is JobState.PENDING and record.reason:
         never = " (it will never start)" if pending_reasons.is_for_ever(record.reason) else ""
         return f"{pending_reasons.words(record.reason)}{never}"
-    reason = (state.attempt or {}).get("reason") if state.is_over else ""
-    return str(reason or "").partition("\n")[0]
+    reason = state.attempt.reason if state.attempt and state.is_over else ""
+    return reason.partition("\n")[0]
 
 
 def state_words(state: PointState) -> str:
@@ -160,19 +157,14 @@ def bad_nodes(state: PointState) -> list[str]:
 
 def slow(state: PointState) -> list[str]:
     """Return a line for each task that others wait for; nothing where no two tasks run."""
-    attempt = state.attempt or {}
-    tasks = attempt.get("tasks") or {}
-    if is_between(state) or len(tasks) < 2:
+    if state.attempt is None or is_between(state) or len(state.attempt.tasks) < 2:
         return []
-    known = attempt.get("stragglers")
+    tasks, known = state.attempt.tasks, state.attempt.stragglers
     if known is None:
         return [UNKNOWN]
-    lines = [
-        f"{name} on {tasks.get(name, {}).get('node', UNKNOWN)} "
-        + slowness(found["own"], found["others"], found["seconds"])
-        for name, found in sorted(known["slow"].items(), key=lambda item: _number(item[0]))
-    ]
-    return lines or ["none"]
+    names = sorted(known.slow, key=_number)
+    nodes = {name: tasks[name].node if name in tasks else None for name in names}
+    return [f"{name} on {nodes[name] or UNKNOWN} {known.slow[name].words}" for name in names] or ["none"]
 
 
 def _clock(length: float) -> str:
@@ -188,14 +180,17 @@ def _ended(state: PointState) -> datetime | None:
     return max((record.ended for record in state.records if record.ended), default=None)
 
 
-def _lead(attempt: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the progress of the chief or worker 0."""
-    tasks = attempt.get("tasks") or {}
-    for role in _LEADS:
-        progress = tasks.get(f"{role}:0", {}).get("progress")
-        if progress:
-            return dict(progress)
-    return {}
+def _lead_progress(attempt: RunStatus | None) -> Progress | None:
+    """Return the progress of the chief or of worker 0."""
+    tasks = attempt.tasks if attempt else {}
+    found = (tasks[f"{role}:0"].progress for role in _LEADS if f"{role}:0" in tasks)
+    return next((progress for progress in found if progress), None)
+
+
+def _task(task: TaskStatus) -> dict[str, Any]:
+    """Return what is known of a task, for --json: the code of one that is lost is known to be unknown."""
+    lost = task.state is TaskState.LOST
+    return {key: value for key, value in asdict(task).items() if value is not None or (lost and key == "code")}
 
 
 def _number(name: str) -> tuple[int, int]:

@@ -1,18 +1,20 @@
 """States: from slurmctld, else from slurmdbd, else unknown; and what the run itself wrote."""
 
-import json
 import os
 import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from slurm_tf.cli import tables
 from slurm_tf.errors import SchedulerError, UnreachableError, UsageError
-from slurm_tf.run import job_chain
+from slurm_tf.run import checkpoint_folder, job_chain, status
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.manifest import ArrayShape
-from slurm_tf.run.version import VERSION
+from slurm_tf.run.status import Progress, RunStatus, SlowTask, StragglerReport, TaskState, TaskStatus
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.submit.sbatch import Order
 from slurm_tf.watch import cancel, resubmit, run_state, status_rows
@@ -90,32 +92,73 @@ def test_waiting_survives_an_outage_and_ends_with_the_last_point(make_run: MakeR
     assert [point.exit_code for point in done[0]] == [0, 5]
 
 
-def write_attempt(folder: RunFolder, **values: object) -> None:
+def write_status(folder: RunFolder, **values: object) -> None:
     os.makedirs(folder.path, exist_ok=True)
-    Path(folder.status).write_text(json.dumps({"contract": VERSION, **values}))
+    attempt = RunStatus("a-1", "1", 0, "n1", 0.0, "training")
+    status.write(folder, replace(attempt, **values))  # type: ignore[arg-type]
+
+
+def commit(folder: RunFolder, step: int) -> None:
+    """Write a checkpoint of one file."""
+    os.makedirs(folder.checkpoints, exist_ok=True)
+    prefix = checkpoint_folder.begin(folder.checkpoints, step)
+    Path(f"{prefix}.index").write_bytes(b"12345")
+    checkpoint_folder.finish(prefix, step, {}, checkpoint_folder.flush_files)
 
 
 def test_progress_by_role(make_run: MakeRun, slurm: Slurm) -> None:
     target = make_run("a-1", ("1", (), False))
-    progress = {"step": 300, "steps": 1000, "rate": 12.5, "values": {"loss": 0.25, "accuracy": None}, "at": 1.0}
+    progress = Progress(step=300, steps=1000, rate=12.5, values={"loss": 0.25, "accuracy": None}, at=1.0)
     tasks = {
-        "ps:0": {"state": "running", "restarts": 0},
-        "worker:1": {"state": "missing"},
-        "worker:0": {"state": "running", "restarts": 2},
-        "chief:0": {"state": "running", "restarts": 0, "progress": progress},
+        "ps:0": TaskStatus(TaskState.RUNNING, restarts=0),
+        "worker:1": TaskStatus(),
+        "worker:0": TaskStatus(TaskState.RUNNING, restarts=2),
+        "chief:0": TaskStatus(TaskState.RUNNING, restarts=0, progress=progress),
     }
-    write_attempt(target.run, state="training", restarts=2, tasks=tasks, written=0.0)
-    os.makedirs(f"{target.run.checkpoints}/step-0000000200")
+    write_status(target.run, restarts=2, tasks=tasks)
+    commit(target.run, 200)
     os.makedirs(f"{target.run.checkpoints}/step-0000000900.7_temp")
     slurm.live = [record("1", nodes="n[1-2]")]
     (point,) = run_state.look(slurm, [target])
     known = status_rows.point(point)
     assert (known["step"], known["rate"], known["values"]["loss"]) == (300, 12.5, 0.25)
     assert known["checkpoint"]["step"] == 200
+    assert abs(known["checkpoint"]["written"] - time.time()) < 60
+    assert known["tasks"]["worker:1"] == {"state": "missing"}
+    assert known["tasks"]["chief:0"] == {
+        "state": "running", "restarts": 0,
+        "progress": {"step": 300, "steps": 1000, "rate": 12.5, "values": {"loss": 0.25, "accuracy": None}, "at": 1.0},
+    }  # fmt: skip
     assert [(row["role"], row["registered"], row["tasks"], row["restarts"]) for row in status_rows.roles(point)] == [
         ("chief", 1, 1, 0), ("worker", 1, 2, 2), ("ps", 1, 1, 0),
     ]  # fmt: skip
     assert status_rows.roles(point)[1]["step"] is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: (path / "MANIFEST.json").unlink(),
+        lambda path: (path / "MANIFEST.json").write_text("{"),
+        lambda path: (path / "checkpoint.index").write_bytes(b"123"),
+        lambda path: (path / "checkpoint.index").unlink(),
+    ],
+    ids=["no manifest", "torn manifest", "torn file", "file gone"],
+)
+def test_the_last_checkpoint_is_the_one_that_a_restore_takes(
+    damage: Callable[[Path], object], make_run: MakeRun, slurm: Slurm
+) -> None:
+    target = make_run("a-1", ("1", (), False))
+    slurm.live = [record("1")]
+    for step in (100, 200):
+        commit(target.run, step)
+    damage(Path(target.run.checkpoints, "step-0000000200"))
+    (point,) = run_state.look(slurm, [target])
+    assert status_rows.point(point)["checkpoint"]["step"] == 100
+    assert "\nCheckpoint  step 100, " in tables.status([point])
+    damage(Path(target.run.checkpoints, "step-0000000100"))
+    (point,) = run_state.look(slurm, [target])
+    assert status_rows.point(point)["checkpoint"] is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"contract": 99}'])
@@ -189,30 +232,33 @@ def test_each_point_is_submitted_again_as_it_was_submitted_last(make_run: MakeRu
     ]  # fmt: skip
 
 
-SLOW = {"worker:1": {"own": 0.3, "others": 0.1, "seconds": 180}}
+SLOW = StragglerReport({}, {"worker:1": SlowTask(0.3, 0.1, 180)})
 
 
 @pytest.mark.parametrize(
     ("stragglers", "job", "line"),
     [
         (None, JobState.RUNNING, "Slow        unknown"),
-        ({"own": {}, "slow": {}}, JobState.RUNNING, "Slow        none"),
+        (StragglerReport({}, {}), JobState.RUNNING, "Slow        none"),
         (
-            {"own": {}, "slow": SLOW},
+            SLOW,
             JobState.RUNNING,
             "Slow        worker:1 on n2 works 0.3 s by itself in each step, "
             "3.0 times the 0.1 s of the others, for 180 s",
         ),
-        ({"own": {}, "slow": SLOW}, JobState.COMPLETED, ""),
+        (SLOW, JobState.COMPLETED, ""),
     ],
 )
 def test_tasks_that_others_wait_for(
-    stragglers: object, job: JobState, line: str, make_run: MakeRun, slurm: Slurm
+    stragglers: StragglerReport | None, job: JobState, line: str, make_run: MakeRun, slurm: Slurm
 ) -> None:
     target = make_run("a-1", ("1", (), False))
-    tasks = {f"worker:{index}": {"state": "running", "node": f"n{index + 1}"} for index in range(2)}
-    write_attempt(target.run, state="training", tasks=tasks, written=0.0, stragglers=stragglers)
+    tasks = {f"worker:{index}": TaskStatus(TaskState.RUNNING, f"n{index + 1}") for index in range(2)}
+    write_status(target.run, tasks=tasks, stragglers=stragglers)
     slurm.live = [record("1", job)]
     (point,) = run_state.look(slurm, [target])
-    assert status_rows.point(point)["stragglers"] == stragglers
+    expected = (
+        {"own": {}, "slow": {name: asdict(each) for name, each in stragglers.slow.items()}} if stragglers else None
+    )
+    assert status_rows.point(point)["stragglers"] == expected
     assert [each for each in tables.status([point]).splitlines() if each.startswith("Slow")] == ([line] if line else [])

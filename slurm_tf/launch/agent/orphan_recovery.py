@@ -8,15 +8,15 @@
 """
 
 import contextlib
-import json
 import os
 import time
-from typing import Any, Callable, Dict
+from typing import Callable, Optional
 
 from slurm_tf.errors import RunError
 from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.requeue import continuation
-from slurm_tf.run import lease
+from slurm_tf.run import lease, status
+from slurm_tf.run.status import RunStatus, TaskState
 from slurm_tf.slurm import in_job
 
 # The task that writes checkpoints is the first to say that it will do it. The others wait for that word so long, and a
@@ -112,16 +112,17 @@ class OrphanRecovery:
     def _coordinator_lives(self) -> bool:
         """Whether the coordinator has written since, or knew before us that this task is lost."""
         now, was = self._status(), self._known
-        mine = (now.get("tasks") or {}).get(self._name) or {}
-        return now.get("written") != was.get("written") or mine.get("state") in ("lost", "ended", "missing")
+        if now is None:
+            return was is not None
+        mine = now.tasks.get(self._name)
+        is_known = mine is not None and mine.state in (TaskState.LOST, TaskState.ENDED, TaskState.MISSING)
+        return was is None or now.written != was.written or is_known
 
-    def _status(self) -> Dict[str, Any]:
+    def _status(self) -> Optional[RunStatus]:
         try:
-            with open(self._place.folder.status, encoding="utf-8") as file:
-                values = json.load(file)
-        except (OSError, ValueError):
-            return {}
-        return values if isinstance(values, dict) else {}
+            return status.read(self._place.folder)
+        except (RunError, OSError):
+            return None
 
 
 def _touch(path: str) -> None:

@@ -16,7 +16,7 @@ from slurm_tf.launch.coordinator import assignments, gloo_rendezvous
 from slurm_tf.launch.coordinator.message_relay import Letter, MessageRelay
 from slurm_tf.launch.coordinator.registration import Registration
 from slurm_tf.launch.coordinator.signal_monitor import SignalMonitor
-from slurm_tf.launch.coordinator.status_writer import Status
+from slurm_tf.launch.coordinator.status_writer import StatusWriter
 from slurm_tf.launch.coordinator.step import Step
 from slurm_tf.launch.decide.restarts import Action, AttemptState, Outcome, OutcomeCause, RestartPolicy, Verb
 from slurm_tf.launch.decide.termination import TerminationAction
@@ -30,6 +30,7 @@ from slurm_tf.launch.transport.signal_pipe import REPORTED, SignalPipe
 from slurm_tf.run import env, lease
 from slurm_tf.run.attempts import AttemptRecorder
 from slurm_tf.run.settings import LaunchSettings
+from slurm_tf.run.status import TaskState
 
 # Connections that never prove themselves end without a wake-up of their own.
 _LOOK_SECONDS = 10.0
@@ -61,7 +62,7 @@ class Coordinator:
         self._policy = RestartPolicy(settings)
         self._switchboard = MessageRelay()
         self._meeting: Optional[gloo_rendezvous.Rendezvous] = None
-        self._status = Status(self._folder, settings.run, self._planned, os.environ, say)
+        self._status = StatusWriter(self._folder, settings.run, self._planned, os.environ, say)
         self._alarm = SignalMonitor(place, settings, record, say)
         self._interruption = self._alarm.interruption
         self._lost_host = ""
@@ -92,8 +93,7 @@ class Coordinator:
 
     def _show(self, outcome: Outcome, state: str) -> None:
         """Write into the run's status how the attempt ended."""
-        self._status.update(state=state, code=outcome.code, reason=outcome.reason)
-        self._status.write()
+        self._status.conclude(state, outcome.code, outcome.reason)
 
     def _start_step(self) -> None:
         self._step = Step(self._launcher, self._settings, self._server.port, self._secret)
@@ -136,8 +136,7 @@ class Coordinator:
         self._deliver(self._switchboard.tick(now))
         if self._policy.state is AttemptState.RENEWING:
             self._renew(now)
-        slow = self._alarm.stragglers.report
-        self._status.update(state=self._policy.state, restarts=self._policy.restarts, stragglers=slow)
+        self._status.show(self._policy.state, self._policy.restarts, self._alarm.stragglers.report)
         return self._policy.outcome if self._policy.over else None
 
     def _renew(self, now: float) -> None:
@@ -155,7 +154,7 @@ class Coordinator:
             lease.next_step(self._folder, attempt_id(os.environ))
             self._policy.renewed()
             for name in self._planned:
-                self._status.task(name, state="missing")
+                self._status.task(name, TaskState.MISSING)
             self._start_step()
 
     def _patience(self) -> float:
@@ -215,7 +214,7 @@ class Coordinator:
             return
         connection.name = self._planned[report.rank]
         self._connections[connection.name] = connection
-        self._status.task(connection.name, state="registered", node=report.node)
+        self._status.task(connection.name, TaskState.REGISTERED, report.node)
         if not self._registration.complete or self._interruption.begun:
             return
         if (self._settings.preflight or not self._record) and not self._policy.restarts:
@@ -255,7 +254,7 @@ class Coordinator:
         files.write_whole(self._folder.cluster, json.dumps({"tasks": rows}, indent=1).encode())
         self._nodes = {task.name: task.node for task in formed.tasks}
         for name, node in self._nodes.items():
-            self._status.task(name, state="registered", node=node)
+            self._status.task(name, TaskState.REGISTERED, node)
         say(f"all {len(self._nodes)} tasks registered, on {len(set(self._nodes.values()))} nodes")
         arrived = [self._connections[self._planned[task.rank]] for task in formed.tasks]
         self._connections = {task.name: connection for task, connection in zip(formed.tasks, arrived)}
@@ -272,7 +271,7 @@ class Coordinator:
 
     def _on_started(self, name: str, pid: int) -> None:
         say(f"{name} started on {self._nodes[name]} (process {pid})")
-        self._status.task(name, state="running", restarts=self._starts[name] - 1)
+        self._status.task(name, TaskState.RUNNING, restarts=self._starts[name] - 1)
         self._alarm.started(name)
 
     def _on_control(self, name: str, line: str) -> None:
@@ -310,7 +309,7 @@ class Coordinator:
     def _on_ended(self, name: str, code: Optional[int]) -> None:
         self._alarm.gone(name)
         self._deliver(self._switchboard.ended(name))
-        self._status.task(name, state="lost" if code is None else "ended", code=code)
+        self._status.task_ended(name, code)
         self._carry_out(self._policy.ended(name, code, time.monotonic()))
 
     def _on_task_signal(self, name: str, number: int) -> None:

@@ -1,28 +1,25 @@
-"""How an attempt is doing, for whoever looks into the run's folder: written by the coordinator, read by `status`."""
+"""Writes how an attempt is doing into the run's folder (run/status.py), where `slurm-tf status` reads it."""
 
-import json
 import math
 import os
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from dataclasses import replace
+from typing import Callable, List, Mapping, Optional
 
-from slurm_tf import files
 from slurm_tf.launch.job_context import attempt_id
-from slurm_tf.run import lease
+from slurm_tf.run import lease, status
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.version import VERSION
+from slurm_tf.run.status import Progress, RunStatus, StragglerReport, TaskState, TaskStatus
 
-# What happens to tasks is written so soon, in one go for all to which it happens; progress less often.
+# A change of a task's state is written so soon, with all that change at the same time; progress less often.
 _SOON = 0.2
 _PROGRESS = 2.0
+# So many metrics of a program are kept, with names of so many characters.
+_MOST_METRICS, _LONGEST_NAME = 32, 64
 
 
-class Status:
-    """One attempt's status file.
-
-    Times are of the coordinator's clock, seconds since the epoch. States are those of launch/decide/restarts.py, and
-    "registering" before all tasks have registered.
-    """
+class StatusWriter:
+    """The status file of one attempt. Its times are of the coordinator's clock, seconds since the epoch."""
 
     def __init__(
         self,
@@ -33,43 +30,55 @@ class Status:
         say: Callable[[str], None],
     ) -> None:
         """`planned`: the tasks by name; `environ`: the batch script's; `say`: told when the file cannot be written."""
-        self._folder, self._own, self._say = folder, attempt_id(environ), say
+        self._folder, self._attempt, self._say = folder, attempt_id(environ), say
         self._due: Optional[float] = None
         self._failed = False
-        self._values: Dict[str, Any] = {
-            "contract": VERSION,
-            "run": run,
-            "job": environ.get("SLURM_JOB_ID", ""),
-            "attempt": int(environ.get("SLURM_RESTART_COUNT") or 0),
-            "host": os.uname().nodename,
-            "started": time.time(),
-            "state": "registering",
-            "restarts": 0,
-            "code": None,
-            "reason": "",
-            "stragglers": None,
-            "tasks": {name: {"state": "missing"} for name in planned},
-        }
+        self._tasks = {name: TaskStatus() for name in planned}
+        self._status = RunStatus(
+            run=run,
+            job=environ.get("SLURM_JOB_ID", ""),
+            attempt=int(environ.get("SLURM_RESTART_COUNT") or 0),
+            host=os.uname().nodename,
+            started=time.time(),
+            state="registering",
+        )
         self.write()
 
-    def update(self, **values: object) -> None:
-        """Set values of the attempt."""
-        if any(self._values.get(name) != value for name, value in values.items()):
-            self._values.update(values)
-            self._write_in(_SOON)
+    def show(self, state: str, restarts: int, stragglers: Optional[StragglerReport]) -> None:
+        """Show the state of the attempt, how often something was started again, and which tasks are slow."""
+        self._change(replace(self._status, state=state, restarts=restarts, stragglers=stragglers))
 
-    def task(self, name: str, **values: object) -> None:
-        """Set values of one task."""
-        self._values["tasks"].setdefault(name, {}).update(values)
+    def conclude(self, state: str, code: Optional[int], reason: str) -> None:
+        """Show how the attempt ended, at once."""
+        self._change(replace(self._status, state=state, code=code, reason=reason))
+        self.write()
+
+    def task(self, name: str, state: TaskState, node: Optional[str] = None, restarts: Optional[int] = None) -> None:
+        """Show a task's state; the node and the number of its restarts where they are known."""
+        task = replace(self._known(name), state=state)
+        task = task if node is None else replace(task, node=node)
+        self._tasks[name] = task if restarts is None else replace(task, restarts=restarts)
         self._write_in(_SOON)
 
-    def progress(self, name: str, words: object) -> None:
-        """Take in what a program said of its progress: numbers, by name. A program may say anything."""
-        if not isinstance(words, dict) or not isinstance(words.get("values"), dict):
+    def task_ended(self, name: str, code: Optional[int]) -> None:
+        """Show that a task has ended with `code`; that it is lost for None."""
+        state = TaskState.LOST if code is None else TaskState.ENDED
+        self._tasks[name] = replace(self._known(name), state=state, code=code)
+        self._write_in(_SOON)
+
+    def progress(self, name: str, said: object) -> None:
+        """Show what a program said of its progress: numbers, by name. A program may say anything."""
+        if not isinstance(said, dict) or not isinstance(said.get("values"), dict):
             return
-        progress: Dict[str, object] = {key: _number(words.get(key)) for key in ("step", "steps", "rate")}
-        progress["values"] = {str(key)[:64]: _number(value) for key, value in list(words["values"].items())[:32]}
-        self._values["tasks"].setdefault(name, {})["progress"] = {**progress, "at": time.time()}
+        metrics = list(said["values"].items())[:_MOST_METRICS]
+        progress = Progress(
+            step=_number(said.get("step")),
+            steps=_number(said.get("steps")),
+            rate=_number(said.get("rate")),
+            values={str(key)[:_LONGEST_NAME]: _number(value) for key, value in metrics},
+            at=time.time(),
+        )
+        self._tasks[name] = replace(self._known(name), progress=progress)
         self._write_in(_PROGRESS)
 
     def tick(self, now: float) -> None:
@@ -85,15 +94,22 @@ class Status:
     def write(self) -> None:
         """Write the file now, unless it is another attempt's. Training goes on where that fails, as on a full disk."""
         self._due = None
-        if lease.is_taken_over(self._folder, self._own):
+        if lease.is_taken_over(self._folder, self._attempt):
             return
-        self._values["written"] = time.time()
         try:
-            files.write_whole(self._folder.status, json.dumps(self._values).encode())
+            status.write(self._folder, replace(self._status, tasks=self._tasks, written=time.time()))
         except OSError as error:
             if not self._failed:
                 self._say(f"cannot write {self._folder.status}: {error.strerror}")
             self._failed = True
+
+    def _known(self, name: str) -> TaskStatus:
+        return self._tasks.get(name, TaskStatus())
+
+    def _change(self, changed: RunStatus) -> None:
+        if changed != self._status:
+            self._status = changed
+            self._write_in(_SOON)
 
     def _write_in(self, seconds: float) -> None:
         due = time.monotonic() + seconds

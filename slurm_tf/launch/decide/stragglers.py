@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from slurm_tf.run.settings import WatchSettings
-from slurm_tf.run.straggler_report import slowness
+from slurm_tf.run.status import SlowTask, StragglerReport
 
 # It is told every few seconds, or once a step if that takes longer.
 _FRESH_SECONDS = 60.0
@@ -32,7 +32,7 @@ class Stragglers:
 
     def __init__(self, settings: WatchSettings) -> None:
         self.notes: List[Tuple[str, str]] = []
-        self.report: Optional[Dict[str, Any]] = None
+        self.report: Optional[StragglerReport] = None
         self._settings = settings
         self._own: Dict[str, Tuple[float, float]] = {}
         self._since: Dict[str, float] = {}
@@ -53,7 +53,8 @@ class Stragglers:
         if self.report is None or now >= self._report_at:
             self._report_at = now + _REPORT_SECONDS
             slow = {each: self._slow(each, known, now) for each in known if self._is_slow(each, now)}
-            self.report = {"own": {each: round(value, 6) for each, value in sorted(known.items())}, "slow": slow}
+            own_work = {each: round(value, 6) for each, value in sorted(known.items())}
+            self.report = StragglerReport(own_work, slow)
 
     def ended(self, name: str) -> None:
         """Take in that `name` does not run any more."""
@@ -66,10 +67,7 @@ class Stragglers:
         """The tasks that are slow by the last report, and how slow, in words; None if nothing is known."""
         if self.report is None:
             return None
-        return {
-            name: slowness(found["own"], found["others"], found["seconds"])
-            for name, found in self.report["slow"].items()
-        }
+        return {name: found.words for name, found in self.report.slow.items()}
 
     def _judge(self, name: str, known: Mapping[str, float], now: float) -> None:
         others = _others(name, known)
@@ -81,17 +79,13 @@ class Stragglers:
             self._told[name] = now
             self._report_at = now
             seconds = self._settings.straggler_time
-            self.notes.append((name, slowness(known[name], others, seconds)))
+            self.notes.append((name, SlowTask(known[name], others, seconds).words))
 
     def _is_slow(self, name: str, now: float) -> bool:
         return name in self._since and now - self._since[name] >= self._settings.straggler_time
 
-    def _slow(self, name: str, known: Mapping[str, float], now: float) -> Dict[str, float]:
-        return {
-            "own": round(known[name], 6),
-            "others": round(_others(name, known), 6),
-            "seconds": round(now - self._since[name]),
-        }
+    def _slow(self, name: str, known: Mapping[str, float], now: float) -> SlowTask:
+        return SlowTask(round(known[name], 6), round(_others(name, known), 6), round(now - self._since[name]))
 
 
 def _others(name: str, known: Mapping[str, float]) -> float:

@@ -11,11 +11,12 @@ import pytest
 
 from slurm_tf import files
 from slurm_tf.launch.coordinator import startup
-from slurm_tf.launch.coordinator.status_writer import Status
+from slurm_tf.launch.coordinator.status_writer import StatusWriter
 from slurm_tf.run import lease
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.lease import Lease
 from slurm_tf.run.settings import RoleSettings, write_settings
+from slurm_tf.run.status import TaskState
 from tests.launch.conftest import DEFAULTS, StartJob
 
 
@@ -27,29 +28,31 @@ def read(path: Path) -> dict[str, Any]:
 def test_changes_are_written_together_and_soon(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
     said: list[str] = []
-    status = Status(RunFolder(str(tmp_path)), "r", ["worker:0", "worker:1"], {"SLURM_RESTART_COUNT": "2"}, said.append)
+    status = StatusWriter(
+        RunFolder(str(tmp_path)), "r", ["worker:0", "worker:1"], {"SLURM_RESTART_COUNT": "2"}, said.append
+    )
     assert read(path)["attempt"] == 2
     assert status.wakes_at is None
     for name in ("worker:0", "worker:1"):
-        status.task(name, state="running", node="n1")
-    assert read(path)["tasks"]["worker:0"] == {"state": "missing"}
+        status.task(name, TaskState.RUNNING, "n1")
+    assert read(path)["tasks"]["worker:0"]["state"] == "missing"
     status.tick(time.monotonic() + 1.0)
     assert [task["state"] for task in read(path)["tasks"].values()] == ["running", "running"]
     assert status.wakes_at is None
-    status.update(state="registering")
+    status.show("registering", 0, None)
     assert status.wakes_at is None
 
 
 @pytest.mark.parametrize("words", [None, 3, {}, {"values": 3}, {"step": 1}, {"values": None, "step": 1}])
 def test_a_program_may_say_anything(words: object, tmp_path: Path) -> None:
-    status = Status(RunFolder(str(tmp_path)), "r", ["worker:0"], {}, print)
+    status = StatusWriter(RunFolder(str(tmp_path)), "r", ["worker:0"], {}, print)
     status.progress("worker:0", words)
     assert status.wakes_at is None
 
 
 def test_progress_is_numbers(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
-    status = Status(RunFolder(str(tmp_path)), "r", ["worker:0"], {}, print)
+    status = StatusWriter(RunFolder(str(tmp_path)), "r", ["worker:0"], {}, print)
     values = {"loss": float("nan"), "accuracy": 0.5, "name": "x" * 100_000, "flag": True, "k" * 500: 1}
     status.progress("worker:0", {"step": 7, "steps": "many", "rate": 1.5, "values": values})
     status.write()
@@ -62,7 +65,7 @@ def test_a_folder_that_is_gone_ends_no_training(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     said: list[str] = []
-    status = Status(RunFolder(str(folder)), "r", ["worker:0"], {}, said.append)
+    status = StatusWriter(RunFolder(str(folder)), "r", ["worker:0"], {}, said.append)
     (folder / "status.json").unlink()
     folder.rmdir()
     status.write()
@@ -72,10 +75,10 @@ def test_a_folder_that_is_gone_ends_no_training(tmp_path: Path) -> None:
 
 def test_an_attempt_whose_run_is_anothers_by_now_says_no_more(tmp_path: Path) -> None:
     run = RunFolder(str(tmp_path))
-    status = Status(run, "r", ["worker:0"], {"SLURM_JOB_ID": "7"}, print)
+    status = StatusWriter(run, "r", ["worker:0"], {"SLURM_JOB_ID": "7"}, print)
     for attempt, seen in (("7.0", "training"), ("7.1", "training"), ("8.0", "training")):
         lease.write(run, Lease(attempt, "7", "n1", "1-1", 0.0))
-        status.update(state="training" if attempt == "7.0" else "ended")
+        status.show("training" if attempt == "7.0" else "ended", 0, None)
         status.write()
         assert read(Path(run.status))["state"] == seen
         assert status.wakes_at is None

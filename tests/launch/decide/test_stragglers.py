@@ -28,11 +28,11 @@ def test_one_that_is_slow_for_long_is_told_once() -> None:
     words = "works 0.3 s by itself in each step, 3.0 times the 0.1 s of the others, for 60 s"
     assert stragglers.notes == [("worker:2", words)]
     assert stragglers.report is not None
-    assert stragglers.report["own"] == {"worker:0": 0.1, "worker:1": 0.1, "worker:2": 0.3}
-    slow = stragglers.report["slow"]
+    assert stragglers.report.own == {"worker:0": 0.1, "worker:1": 0.1, "worker:2": 0.3}
+    slow = stragglers.report.slow
     assert list(slow) == ["worker:2"]
-    assert (slow["worker:2"]["own"], slow["worker:2"]["others"]) == (0.3, 0.1)
-    assert slow["worker:2"]["seconds"] >= 180
+    assert (slow["worker:2"].own, slow["worker:2"].others) == (0.3, 0.1)
+    assert slow["worker:2"].seconds >= 180
     # and so is another life of it
     stragglers.notes.clear()
     stragglers.ended("worker:2")
@@ -57,7 +57,7 @@ def test_nobody_is_slow_by_little(own: tuple[float, ...]) -> None:
         tell(stragglers, now, *own)
     assert told(stragglers) == []
     assert stragglers.report is not None
-    assert stragglers.report["slow"] == {}
+    assert stragglers.report.slow == {}
 
 
 def test_one_that_is_slow_now_and_then_is_not() -> None:

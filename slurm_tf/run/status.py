@@ -1,0 +1,108 @@
+"""How the newest attempt of a run is doing: status.json in its folder, written by the coordinator.
+
+Times are of the coordinator's clock, seconds since the epoch. Standard library, Python 3.9.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Mapping, Optional
+
+from slurm_tf.run import json_file
+from slurm_tf.run.folder import RunFolder
+
+
+class TaskState(str, Enum):
+    """State of a task. MISSING: it has not registered yet; LOST: its agent's connection ended before its program."""
+
+    MISSING = "missing"
+    REGISTERED = "registered"
+    RUNNING = "running"
+    ENDED = "ended"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a task's program said of its training: `step` of `steps`, `rate` in steps per second, metrics by name.
+
+    `at`: when it said so. None stands for what it did not say, or no number.
+    """
+
+    step: Optional[float]
+    steps: Optional[float]
+    rate: Optional[float]
+    values: Mapping[str, Optional[float]]
+    at: float
+
+
+@dataclass(frozen=True)
+class TaskStatus:
+    """One task. `restarts`: how often it was started again in this allocation; `code`: its program's exit code."""
+
+    state: TaskState = TaskState.MISSING
+    node: Optional[str] = None
+    restarts: Optional[int] = None
+    code: Optional[int] = None
+    progress: Optional[Progress] = None
+
+
+@dataclass(frozen=True)
+class SlowTask:
+    """A task that others wait for: seconds of `own` work in each step, the `others`' median, for how many `seconds`."""
+
+    own: float
+    others: float
+    seconds: float
+
+    @property
+    def words(self) -> str:
+        """How much longer the task works in each step than others do, and for how long it has done so."""
+        times = f"{self.own / self.others:.1f} times" if self.others > 0 else "far more than"
+        return (
+            f"works {self.own:.3g} s by itself in each step, {times} the {self.others:.3g} s of the others, "
+            f"for {self.seconds:.0f} s"
+        )
+
+
+@dataclass(frozen=True)
+class StragglerReport:
+    """How long each task works by itself in each step (`own`, in seconds), and the slow tasks, by name."""
+
+    own: Mapping[str, float]
+    slow: Mapping[str, SlowTask]
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One attempt. `attempt`: how often Slurm restarted its job; `host`: where the coordinator runs.
+
+    `state`: that of launch/decide/restarts.py, or "registering", "requeued", "waits for Slurm", "ended". `restarts`: of
+    tasks and steps in this allocation; `code`, `reason`: how the job ended. `stragglers`: None where nothing is known.
+    `written`: when the file was.
+    """
+
+    run: str
+    job: str
+    attempt: int
+    host: str
+    started: float
+    state: str
+    restarts: int = 0
+    code: Optional[int] = None
+    reason: str = ""
+    stragglers: Optional[StragglerReport] = None
+    tasks: Mapping[str, TaskStatus] = field(default_factory=dict)
+    written: float = 0.0
+
+
+def read(folder: RunFolder) -> Optional[RunStatus]:
+    """Return the status of a run's newest attempt, None if there was none. Raises RunError or OSError."""
+    try:
+        return json_file.read(folder.status, RunStatus)
+    except FileNotFoundError:
+        return None
+
+
+def write(folder: RunFolder, status: RunStatus) -> None:
+    """Replace the status of a run. Raises OSError."""
+    json_file.write(folder.status, status, indent=None)
