@@ -1,12 +1,12 @@
-"""What exchanging gradients costs: 25 million float32 a step, by each way that two or four ranks have here.
+"""Measures the exchange of gradients: 25 million float32 a step, by each method that two or four ranks have.
 
     python benchmarks/allreduce.py [--rounds 9] [--rounds-of-four 3] [--steps 7] [--only "ours"]
 
-Prints Markdown tables of seconds a step. Every way does the same: a rank adds its number to each variable, and all take
-the mean. What is compared runs in turns: a round is one run of each way, the next round goes through them backwards. A
-run's figure is the median of its steps, a step's that of its slowest rank; cells are medians of the runs with the
-smallest and largest, ratios are medians of the rounds' ratios. The results are checked, each element. A way that does
-not run or does not end is a line of its own.
+Prints Markdown tables of seconds per step. Every method does the same: a rank adds its number to each variable, and all
+ranks take the mean. A round is one run of each method, and the next round runs them in reverse order. The figure of a
+run is the median of its steps, that of a step is the time of its slowest rank. Cells are medians of the runs with the
+smallest and largest, ratios are medians of the rounds' ratios. Each element of the results is checked. A method that
+does not run or does not end is reported on a line of its own.
 """
 
 import argparse
@@ -24,9 +24,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WARM_UP = 2
-PATIENCE = 180.0  # seconds: a run takes ten
-GRACE = 20.0
-FAILURES = 2  # of one way, and it is not tried again
+TIMEOUT = 180.0  # seconds; a run takes ten
+KILL_WAIT = 20.0
+MAX_FAILURES = 2  # a method that fails this often is not run again
 ENVIRON = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0", "PYTHONPATH": str(ROOT)}
 JOB = """\
 name = "allreduce"
@@ -57,10 +57,10 @@ SIZES = {"25 x 1M": [1_000_000] * 25, "161, as ResNet-50": resnet50(), "1 x 25M"
 
 
 def with_tensorflow(exchange, rank):
-    """Return what makes a step from sizes: the step, and what gives the variables."""
+    """Return a function of sizes that returns the training step, and a function for the values of the variables."""
     import tensorflow as tf  # noqa: PLC0415 - the program alone needs it
 
-    # as many ranks as processors
+    # there are as many ranks as processors
     tf.config.threading.set_intra_op_parallelism_threads(1)
     strategy, mean = tf.distribute.get_strategy(), list
     if exchange == "default":
@@ -142,19 +142,19 @@ def own_rank():
 
 
 def meet(folder, when, rank, ranks):
-    """Wait until all ranks are here: also those that do not speak to each other shall work at the same time."""
+    """Wait for all ranks, so that those that do not communicate also compute at the same time."""
     Path(folder, f"{when}-{rank}").touch()
-    left, end = set(range(ranks)), time.monotonic() + PATIENCE
+    left, end = set(range(ranks)), time.monotonic() + TIMEOUT
     while left := {other for other in left if not os.path.exists(f"{folder}/{when}-{other}")}:
         assert time.monotonic() < end, f"rank {sorted(left)} did not come to {when}"
         time.sleep(0.0002)
 
 
 def program(exchange, folder, ranks, steps):
-    """Be one rank; leave the seconds of each step, by sizes."""
+    """Run one rank; write the seconds of each step, by sizes, to a file."""
     rank = own_rank()
-    own = {"memcpy": with_memcpy, "mpi4py": lambda: with_mpi4py(rank)}
-    make = own.get(exchange, lambda: with_tensorflow(exchange, rank))()
+    makers = {"memcpy": with_memcpy, "mpi4py": lambda: with_mpi4py(rank)}
+    make = makers.get(exchange, lambda: with_tensorflow(exchange, rank))()
     added = {"none": rank + 1, "memcpy": 0}.get(exchange, (ranks + 1) / 2)
     seconds = {}
     for name, sizes in SIZES.items():
@@ -170,11 +170,11 @@ def program(exchange, folder, ranks, steps):
             assert (value == expected).all(), f"error: {name}, variable {index} of rank {rank} is not {expected}"
         del step, values
     Path(folder, f"seconds-{rank}").write_text(json.dumps(seconds))
-    # who leaves early is missed: TensorFlow's and Horovod's ranks end each other
+    # a rank that ends early would make the others fail, under TensorFlow and Horovod
     meet(folder, "end", rank, ranks)
 
 
-# --- the ways to start it ---
+# --- the ways to start the program ---
 
 
 def slurm_tf(strategy):
@@ -186,8 +186,8 @@ def slurm_tf(strategy):
     return start
 
 
-def horovodrun(command, ranks, folder):  # noqa: ARG001 - as the others
-    # beside this Python, as pip puts it
+def horovodrun(command, ranks, folder):  # noqa: ARG001 - the signature of all methods
+    # pip installs it beside this Python
     return [str(Path(sys.executable).with_name("horovodrun")), "--gloo", "-np", str(ranks), *command], {}
 
 
@@ -195,14 +195,14 @@ def mpirun(command, ranks, folder):  # noqa: ARG001
     options = ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)]
     environ = {"HOROVOD_CONTROLLER": "mpi", "HOROVOD_CPU_OPERATIONS": "mpi"}
     if ranks > os.cpu_count():
-        # MPI waits without a pause
+        # MPI polls while it waits
         environ["OMPI_MCA_mpi_yield_when_idle"] = "1"
     return ["mpirun", *options, *command], environ
 
 
 DEFAULT, OURS = "multi_worker, TensorFlow's defaults", "multi_worker, slurm_tf.train"
 GLOO, HOROVODRUN = "Horovod, Gloo, slurm-tf", "Horovod, Gloo, horovodrun"
-WAYS = {
+METHODS = {
     "no communication": ("none", slurm_tf("multi_worker")),
     "one copy in memory": ("memcpy", slurm_tf("multi_worker")),
     DEFAULT: ("default", slurm_tf("multi_worker")),
@@ -216,28 +216,28 @@ RATIOS = ((DEFAULT, OURS), (HOROVODRUN, GLOO))
 
 
 class FailedError(Exception):
-    """A run that gave no figures; says why."""
+    """A run failed; the message is the reason."""
 
 
 def end(process):
-    """End a run and all below it: slurm-tf's coordinator, horovodrun and mpirun do so when they are asked."""
+    """End a run and its descendants, which slurm-tf's coordinator, horovodrun and mpirun end at SIGTERM."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
         except ProcessLookupError:
             return
         try:
-            process.wait(GRACE)
+            process.wait(KILL_WAIT)
         except subprocess.TimeoutExpired:
             continue
 
 
-def measured(way, ranks, steps):
-    """Run one way once; return the seconds of a step, by sizes. Raises FailedError."""
-    exchange, start = WAYS[way]
+def measured(method, ranks, steps):
+    """Run one method once; return the seconds of a step, by sizes. Raises FailedError."""
+    exchange, start = METHODS[method]
     with tempfile.TemporaryDirectory(prefix="stf-bench-") as folder:
-        own = [sys.executable, str(Path(__file__).resolve()), "--as-program", exchange, folder, str(ranks), str(steps)]
-        command, environ = start(own, ranks, folder)
+        arguments = ["--as-program", exchange, folder, str(ranks), str(steps)]
+        command, environ = start([sys.executable, str(Path(__file__).resolve()), *arguments], ranks, folder)
         if not shutil.which(command[0]):
             raise FailedError(f"there is no {command[0]}")
         output = Path(folder, "output")
@@ -247,19 +247,19 @@ def measured(way, ranks, steps):
                 start_new_session=True, cwd=folder,
             )  # fmt: skip
             try:
-                code = process.wait(PATIENCE)
+                code = process.wait(TIMEOUT)
             except subprocess.TimeoutExpired:
                 code = None
             finally:
                 end(process)
         if code != 0:
             lines = [line.strip() for line in output.read_text(errors="replace").splitlines() if line.strip()]
-            why = next((line for line in reversed(lines) if "rror" in line), (lines or ["it printed nothing"])[-1])
-            how = f"not done in {PATIENCE:.0f} s" if code is None else f"exit code {code}"
-            raise FailedError(f"{how}: {why[:200]}")
-        every = [json.loads(Path(folder, f"seconds-{rank}").read_text()) for rank in range(ranks)]
+            reason = next((line for line in reversed(lines) if "rror" in line), (lines or ["it printed nothing"])[-1])
+            how = f"not done in {TIMEOUT:.0f} s" if code is None else f"exit code {code}"
+            raise FailedError(f"{how}: {reason[:200]}")
+        by_rank = [json.loads(Path(folder, f"seconds-{rank}").read_text()) for rank in range(ranks)]
     return {
-        name: statistics.median([max(step) for step in zip(*(own[name] for own in every), strict=True)][WARM_UP:])
+        name: statistics.median([max(step) for step in zip(*(rank[name] for rank in by_rank), strict=True)][WARM_UP:])
         for name in SIZES
     }
 
@@ -271,32 +271,32 @@ def spread(values, digits=3):
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def compare(ways, ranks, rounds, steps):
-    """Run all ways in turns; print their table, what failed, and the ratios."""
-    runs, failures = {way: [] for way in ways}, {way: [] for way in ways}
+def compare(methods, ranks, rounds, steps):
+    """Run all methods in each round; print their table, the failures, and the ratios."""
+    runs, failures = {method: [] for method in methods}, {method: [] for method in methods}
     for number in range(rounds):
-        for way in ways if number % 2 == 0 else reversed(ways):
+        for method in methods if number % 2 == 0 else reversed(methods):
             row = None
-            if len(failures[way]) < FAILURES:
+            if len(failures[method]) < MAX_FAILURES:
                 try:
-                    row = measured(way, ranks, steps)
+                    row = measured(method, ranks, steps)
                 except FailedError as error:
-                    failures[way].append(str(error))
-            runs[way].append(row)
-            said = row and [round(value, 3) for value in row.values()]
-            print(ranks, number, way, said or failures[way][-1], file=sys.stderr, flush=True)
+                    failures[method].append(str(error))
+            runs[method].append(row)
+            figures = row and [round(value, 3) for value in row.values()]
+            print(ranks, number, method, figures or failures[method][-1], file=sys.stderr, flush=True)
     print(f"| {ranks} ranks, seconds a step, {rounds} rounds | {' | '.join(SIZES)} |\n|---|{'---|' * len(SIZES)}")
-    for way in ways:
-        rows = [row for row in runs[way] if row]
+    for method in methods:
+        rows = [row for row in runs[method] if row]
         cells = [spread([row[name] for row in rows]) if rows else "not measured" for name in SIZES]
-        print(f"| {way} | {' | '.join(cells)} |")
+        print(f"| {method} | {' | '.join(cells)} |")
     print()
-    for way in ways:
-        done = sum(row is not None for row in runs[way])
-        for why in failures[way]:
-            print(f"{way}: {done} of {rounds} runs have figures; {why}")
+    for method in methods:
+        done = sum(row is not None for row in runs[method])
+        for reason in failures[method]:
+            print(f"{method}: {done} of {rounds} runs have figures; {reason}")
     for slow, fast in RATIOS:
-        if slow in ways and fast in ways:
+        if slow in methods and fast in methods:
             pairs = [(a, b) for a, b in zip(runs[slow], runs[fast], strict=True) if a and b]
             every = [f"{name}: {spread([a[name] / b[name] for a, b in pairs], 2)}" for name in SIZES if pairs]
             print(f"{slow} / {fast}: {', '.join(every) or 'not measured'}.")
@@ -307,22 +307,22 @@ def main():
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--rounds-of-four", type=int, default=3)
     parser.add_argument("--steps", type=int, default=7)
-    parser.add_argument("--only", default="", help="ways whose names have this in them, or one of A|B")
+    parser.add_argument("--only", default="", help="run only methods whose names contain this, or A or B of A|B")
     parser.add_argument("--as-program", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.as_program:
         exchange, folder, ranks, steps = options.as_program
         program(exchange, folder, int(ranks), int(steps))
         return
-    # so that what runs is ended
+    # so that the method that runs is ended
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    ways = [way for way in WAYS if any(part in way for part in options.only.split("|"))]
+    methods = [method for method in METHODS if any(part in method for part in options.only.split("|"))]
     load = os.getloadavg()[0]
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, load {load:.1f} at the start.\n", flush=True)
-    compare(ways, 2, options.rounds, options.steps)
+    compare(methods, 2, options.rounds, options.steps)
     if options.rounds_of_four:
         print()
-        compare(ways, 4, options.rounds_of_four, options.steps)
+        compare(methods, 4, options.rounds_of_four, options.steps)
 
 
 if __name__ == "__main__":

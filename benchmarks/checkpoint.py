@@ -1,11 +1,11 @@
-"""What a checkpoint costs a training, and how long it takes to go on from one: slurm_tf.train and CheckpointManager.
+"""Measures the cost of a checkpoint and of a restore, with slurm_tf.train and with CheckpointManager.
 
     python benchmarks/checkpoint.py [--rounds 9] [--million 100] [--folder .] [--costs FILE]
 
-Prints a Markdown table. One process trains 100 million float32 with a step that changes all of them; it saves with
-slurm_tf.train, and with TensorFlow's own CheckpointManager, synchronous and asynchronous, in turns. Figures are medians
-with the smallest and largest. CheckpointManager flushes nothing, so the benchmark does it afterwards, and says how long
-that took: until then its checkpoint is in the page cache of one node. `--costs` writes slurm_tf.train's medians, which
+Prints a Markdown table. One process trains 100 million float32 with a step that changes all of them. It saves in turn
+with slurm_tf.train and with TensorFlow's own CheckpointManager, synchronous and asynchronous. Figures are medians with
+the smallest and largest. CheckpointManager flushes nothing, so the benchmark flushes afterwards, and counts that time:
+until then its checkpoint is in the page cache of one node. `--costs` writes slurm_tf.train's medians, which
 benchmarks/goodput.py reads.
 """
 
@@ -32,8 +32,8 @@ VARIABLES = 10
 DAY = 86400.0
 
 
-class Ours:
-    """slurm_tf.train."""
+class SlurmTfTrain:
+    """Saves with slurm_tf.train."""
 
     name = "slurm_tf.train"
 
@@ -48,14 +48,14 @@ class Ours:
         self.saver.wait()
 
     def flush(self):
-        """Nothing: what is committed is flushed."""
+        """Do nothing: a committed checkpoint is flushed."""
 
     def restore(self):
         return Checkpoints(self.folder, 1).restore(self.checkpoint).step
 
 
 class Manager:
-    """tf.train.CheckpointManager."""
+    """Saves with tf.train.CheckpointManager."""
 
     def __init__(self, checkpoint, folder, asynchronous):
         self.name = f"CheckpointManager, {'a' if asynchronous else ''}synchronous"
@@ -79,7 +79,7 @@ class Manager:
 
 
 def training(million):
-    """Return the variables, and a step that changes all of them and computes besides."""
+    """Return the variables, and a step that computes and then changes all of them."""
     size = million * 1_000_000 // VARIABLES
     variables = [tf.Variable(tf.zeros([size])) for _ in range(VARIABLES)]
     factor = tf.random.stateless_normal([1024, 1024], [1, 2], stddev=0.03)
@@ -96,49 +96,49 @@ def training(million):
 
 
 def timed(act):
-    begun = time.perf_counter()
+    start = time.perf_counter()
     act()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
-def measured(way, step, number, beside):
-    """Save once; return the figures of it in seconds: `beside` steps are run while it is written."""
+def measured(saver, step, number, steps_after):
+    """Save once, and run at least `steps_after` steps from then on; return the figures in seconds."""
     usual = statistics.median(timed(step) for _ in range(5))
     done = []
-    begun = time.perf_counter()
-    way.save(number)
-    blocked = time.perf_counter() - begun
+    start = time.perf_counter()
+    saver.save(number)
+    blocked = time.perf_counter() - start
 
     def watch():
-        way.written()
-        done.append(time.perf_counter() - begun)
+        saver.written()
+        done.append(time.perf_counter() - start)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     steps = 0
-    while watcher.is_alive() or steps < beside:
+    while watcher.is_alive() or steps < steps_after:
         step()
         steps += 1
-    spent = time.perf_counter() - begun
+    spent = time.perf_counter() - start
     watcher.join()
-    flushed = timed(way.flush)
+    flushed = timed(saver.flush)
     return {
         "training waits for the save": blocked,
         "training lost to it in all": spent - steps * usual,
-        "until TensorFlow has written": None if isinstance(way, Ours) else done[0],
+        "until TensorFlow has written": None if isinstance(saver, SlurmTfTrain) else done[0],
         "until it is on storage": done[0] + flushed,
         "step": usual,
     }
 
 
-def recovered(way, variables, number):
-    """Return the seconds until the newest checkpoint is back in the variables."""
+def restored(saver, variables, number):
+    """Restore the newest checkpoint; return the seconds that it takes."""
     before = float(variables[0][0])
     for variable in variables:
         variable.assign(tf.zeros_like(variable))
     found = []
-    seconds = timed(lambda: found.append(way.restore()))
-    assert found == [number], (way.name, found, number)
+    seconds = timed(lambda: found.append(saver.restore()))
+    assert found == [number], (saver.name, found, number)
     assert 0 < float(variables[0][0]) <= before
     return seconds
 
@@ -151,41 +151,44 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--million", type=int, default=100, help="float32 values")
-    parser.add_argument("--beside", type=int, default=20, help="steps after a save that are timed, at least")
+    parser.add_argument("--beside", type=int, default=20, help="the least number of steps that are timed after a save")
     parser.add_argument("--folder", default=".", help="the storage to measure")
-    parser.add_argument("--costs", type=Path, help="a file for what benchmarks/goodput.py reads")
+    parser.add_argument("--costs", type=Path, help="a file to write for benchmarks/goodput.py")
     options = parser.parse_args()
     print(f"Python {platform.python_version()}, TensorFlow {tf.__version__}, {os.cpu_count()} cores, ", end="")
-    print(f"load {os.getloadavg()[0]:.1f} at the start, {options.rounds} rounds in turns.")
+    print(f"load {os.getloadavg()[0]:.1f} at the start, {options.rounds} alternating rounds.")
     with tempfile.TemporaryDirectory(dir=options.folder) as root:
         variables, step = training(options.million)
-        ways = []
+        savers = []
         for name in ("ours", "synchronous", "asynchronous"):
             folder = str(Path(root, name))
             os.mkdir(folder, 0o700)
             checkpoint = tf.train.Checkpoint(v=variables)
-            ways.append(Ours(checkpoint, folder) if name == "ours" else Manager(checkpoint, folder, name[0] == "a"))
+            manager = name != "ours"
+            savers.append(
+                Manager(checkpoint, folder, name == "asynchronous") if manager else SlurmTfTrain(checkpoint, folder)
+            )
         step()
-        for way in ways:  # the first save of each builds what the others use
-            measured(way, step, 1, 1)
-        rows = {way.name: [] for way in ways}
+        for saver in savers:  # the first save of each builds functions that the later ones use
+            measured(saver, step, 1, 1)
+        rows = {saver.name: [] for saver in savers}
         for number in range(2, options.rounds + 2):
-            for way in ways[number % 3 :] + ways[: number % 3]:
-                figures = measured(way, step, number, options.beside)
-                figures["until training goes on from it"] = recovered(way, variables, number)
-                rows[way.name].append(figures)
-                print(way.name, {name: value and round(value, 3) for name, value in figures.items()}, file=sys.stderr)
+            for saver in savers[number % 3 :] + savers[: number % 3]:
+                figures = measured(saver, step, number, options.beside)
+                figures["until training continues from it"] = restored(saver, variables, number)
+                rows[saver.name].append(figures)
+                print(saver.name, {name: value and round(value, 3) for name, value in figures.items()}, file=sys.stderr)
     show(rows, options.million * 4)
     if options.costs:
-        options.costs.write_text(json.dumps(costs(rows[Ours.name])))
+        options.costs.write_text(json.dumps(costs(rows[SlurmTfTrain.name])))
 
 
 def costs(figures):
-    """Return the seconds that goodput.py's model takes from here."""
+    """Return the seconds that the model of goodput.py reads."""
     names = {
         "blocked": "training lost to it in all",
         "written": "until it is on storage",
-        "recovery": "until training goes on from it",
+        "recovery": "until training continues from it",
     }
     return {key: max(0.0, statistics.median(each[name] for each in figures)) for key, name in names.items()}
 
@@ -201,7 +204,7 @@ def show(rows, megabytes):
             print(f"| {key} | {' | '.join(cells)} |")
     speeds = [spread([megabytes / each for each in column["until it is on storage"]], 0) for column in columns.values()]
     print(f"| MB a second to storage | {' | '.join(speeds)} |")
-    ours = columns[Ours.name]
+    ours = columns[SlurmTfTrain.name]
     waits, loses = (statistics.median(ours[f"training {key}"]) for key in ("waits for the save", "lost to it in all"))
     stored = statistics.median(ours["until it is on storage"])
     chosen = save_interval.SaveInterval(DAY)

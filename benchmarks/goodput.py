@@ -1,12 +1,12 @@
-"""How much of its allocations a training on preemptible nodes keeps: a model, and ten real preemptions to check it by.
+"""Measures the share of its allocations that a training on preemptible nodes keeps: by a model, and ten preemptions.
 
     python benchmarks/goodput.py --costs FILE [--preemptions 10] [--start 15]
 
-The model draws the lives of jobs from the quantiles of a real trace (median 253 s, p10 34 s, p90 2269 s, 217 s from one
-life to the next) and counts what is left after start-up, saves, and work that is lost. Its costs are those that
-benchmarks/checkpoint.py has measured and written to FILE; `--start` is what a job takes until it restores. As root it
-also brings up a Slurm cluster (tests/sandbox), has a training preempted, and compares what the model says of those
-lives with what the training kept. Prints Markdown tables.
+The model draws run times until a preemption from the quantiles of a real trace (median 253 s, p10 34 s, p90 2269 s,
+217 s from one incarnation to the next) and subtracts start-up, saves, and steps that are lost. It takes its costs from
+FILE, which benchmarks/checkpoint.py --costs has written; `--start` is how long a job takes until it restores. As root
+it also starts a Slurm cluster (tests/sandbox), has a training preempted, and compares the model's result for those
+incarnations with what the training kept. Prints Markdown tables.
 """
 
 import argparse
@@ -26,11 +26,11 @@ sys.path.insert(0, str(ROOT))
 
 from slurm_tf.train.checkpoint import save_interval
 
-# Seconds at each quantile.
-LIVES = {0.1: 34.0, 0.5: 253.0, 0.9: 2269.0}
+# Run time until a preemption, in seconds, at each quantile.
+RUN_TIMES = {0.1: 34.0, 0.5: 253.0, 0.9: 2269.0}
 GAP = 217.0
 SAMPLES = 20_000
-# of a standard normal distribution: its quantile 0.9
+# the quantile 0.9 of a standard normal distribution
 Z90 = 1.2816
 JOB = """\
 name = "goodput"
@@ -41,48 +41,48 @@ exclusive = true
 """
 
 
-def lives(rng, count):
-    """Draw lives: two halves of lognormal distributions that meet in the median."""
-    middle = math.log(LIVES[0.5])
-    below, above = ((math.log(LIVES[q]) - middle) / (Z90 if q > 0.5 else -Z90) for q in (0.1, 0.9))
+def run_times(rng, count):
+    """Draw run times from two halves of lognormal distributions with the same median."""
+    middle = math.log(RUN_TIMES[0.5])
+    below, above = ((math.log(RUN_TIMES[q]) - middle) / (Z90 if q > 0.5 else -Z90) for q in (0.1, 0.9))
     drawn = (rng.gauss(0, 1) for _ in range(count))
     return [math.exp(middle + z * (above if z > 0 else below)) for z in drawn]
 
 
-def kept(life, every, costs, warned):
-    """Return the seconds of training in a `life` that the next one goes on from.
+def kept(run_time, every, costs, warned):
+    """Return the seconds of training in one incarnation that the next one continues from.
 
-    `every`: seconds of training between two saves; `warned`: one more save comes before the end.
+    `every`: seconds of training between two saves; `warned`: training is saved once more before the end.
     """
-    training = life - costs.restart - (costs.last if warned else 0.0)
+    training = run_time - costs.restart - (costs.last if warned else 0.0)
     if training <= 0:
         return 0.0
     cycle = every + costs.blocked
     if warned:
         return training * every / cycle
-    # what is on storage at the end: whole intervals whose save had the time to be written
+    # on storage at the end: whole intervals whose save was written in time
     return every * math.floor(max(training - costs.written, 0.0) / cycle)
 
 
 def model(costs, seed=0):
-    """Print what is kept under each policy."""
-    drawn = lives(random.Random(seed), SAMPLES)
+    """Print the share that is kept under each policy."""
+    drawn = run_times(random.Random(seed), SAMPLES)
     total = sum(drawn)
     best = save_interval.optimum(costs.blocked, statistics.fmean(drawn))
     rows = [(f"every {every:.0f} s", every, False) for every in (60.0, 600.0, 3600.0)]
-    rows += [(f"{best:.0f} s, which slurm-tf chooses, no warning", best, False)]
-    rows += [(f"{best:.0f} s, and a save at the warning: slurm-tf", best, True)]
-    print("| a checkpoint | kept of the allocated time | of all time, waits included |\n|---|---|---|")
+    rows += [(f"every {best:.0f} s, chosen by slurm-tf, no warning", best, False)]
+    rows += [(f"every {best:.0f} s, and a save at the warning: slurm-tf", best, True)]
+    print("| a checkpoint | share of the allocated time kept | share of all time, waits included |\n|---|---|---|")
     for name, every, warned in rows:
-        own = sum(kept(life, every, costs, warned) for life in drawn)
-        print(f"| {name} | {own / total:.1%} | {own / (total + GAP * len(drawn)):.1%} |")
+        training = sum(kept(run_time, every, costs, warned) for run_time in drawn)
+        print(f"| {name} | {training / total:.1%} | {training / (total + GAP * len(drawn)):.1%} |")
 
 
-# --- ten real ones ---
+# --- real preemptions ---
 
 
 def train(folder):
-    """Be the program: small steps of TensorFlow, a line each with the time when it was done."""
+    """Run the program: small steps of TensorFlow, and a line with the time after every ten of them."""
     import tensorflow as tf  # noqa: PLC0415 - the program alone needs it
 
     import slurm_tf.train  # noqa: PLC0415
@@ -90,7 +90,7 @@ def train(folder):
     run = slurm_tf.train.init()
     weights = tf.Variable(tf.random.stateless_normal([512, 512], [1, 2], stddev=0.04))
     run.checkpoint(weights=weights)
-    log = Path(folder, "steps").open("a", buffering=1)  # noqa: SIM115 - until this process ends
+    log = Path(folder, "steps").open("a", buffering=1)  # noqa: SIM115 - open until this process ends
 
     @tf.function
     def update():
@@ -119,7 +119,7 @@ def wait_until(what, seconds=180.0):
     until = time.monotonic() + seconds
     while not what():
         if time.monotonic() > until:
-            raise SystemExit(f"goodput.py: waited {seconds:.0f} s in vain")
+            raise SystemExit(f"goodput.py: what it waits for did not happen in {seconds:.0f} s")
         time.sleep(0.2)
 
 
@@ -136,28 +136,28 @@ def preempted(folder, count, rng):
     sandbox = Sandbox.up(Path(folder, "sandbox"), Shape(nodes=1), bound=True)
     try:
         member = Member(sandbox, "alice", sandbox.home("alice") / "goodput")
-        mine = member.folder
-        text = JOB.format(python=sys.executable, program=Path(__file__).resolve(), folder=mine)
+        work = member.folder
+        text = JOB.format(python=sys.executable, program=Path(__file__).resolve(), folder=work)
         job = member.submit(member.write("goodput.toml", text), "--qos=scavenge")
-        run = mine / "runs" / "goodput-1"
+        run = work / "runs" / "goodput-1"
         for number in range(count + 1):
-            wait_for_steps(mine, f"{job}.{number}")
+            wait_for_steps(work, f"{job}.{number}")
             time.sleep(rng.uniform(8, 40))
             if number < count:
                 sandbox.run("srun", "--qos=urgent", "--exclusive", "true", user="bob", timeout=120)
                 wait_until(lambda: member.run("squeue", "-h", "-j", job, "-o", "%T").strip() == "PENDING")
-                # slurmctld (22.05.8) needs a moment until it has seen the end of the former life
+                # slurmctld (22.05.8) needs a moment until it has seen the end of the last incarnation
                 time.sleep(3)
                 member.run("scontrol", "update", f"JobId={job}", "StartTime=now")
         member.type("cancel", "goodput-1")
         wait_until(lambda: attempts(run)[-1]["ended"])
-        return attempts(run), steps(mine)
+        return attempts(run), steps(work)
     finally:
         sandbox.down()
 
 
 def compare(rows, done):
-    """Print what the training kept beside what the model says, each from the attempts' own costs."""
+    """Print the share that the training kept, and the model's for the same attempts and their costs."""
     of = {row["id"]: [line for line in done if line[0] == row["id"]] for row in rows}
     pace = statistics.median(
         (later[2] - earlier[2]) / (later[1] - earlier[1])
@@ -168,25 +168,26 @@ def compare(rows, done):
     tails = [row["ended"] - of[row["id"]][-1][2] for row in rows]
     half = len(rows) // 2
     costs = Costs(0.0, 0.0, statistics.median(starts[:half]), statistics.median(tails[:half]))
-    said = sum(kept(row["ended"] - row["started"], 1e9, costs, True) for row in rows)
-    was = (rows[-1]["last"] or done[-1][1]) * pace
+    modelled = sum(kept(row["ended"] - row["started"], 1e9, costs, True) for row in rows)
+    measured = (rows[-1]["last"] or done[-1][1]) * pace
     total = sum(row["ended"] - row["started"] for row in rows)
     redone = [
         before[-1][1] - after[0][1] + 10
         for before, after in zip(list(of.values()), list(of.values())[1:], strict=False)
     ]
-    print(f"{len(rows)} lives of {min(r['ended'] - r['started'] for r in rows):.0f} to "
+    print(f"{len(rows)} incarnations of {min(r['ended'] - r['started'] for r in rows):.0f} to "
           f"{max(r['ended'] - r['started'] for r in rows):.0f} s; {pace * 1000:.1f} ms a step; start-up and restore "
           f"{statistics.median(starts):.1f} s; at most {max(0, *redone)} steps done twice.\n")  # fmt: skip
-    print("| kept of the allocated time | model | measured | model / measured |\n|---|---|---|---|")
-    print(f"| {len(rows) - 1} preemptions | {said / total:.1%} | {was / total:.1%} | {said / was:.3f} |")
+    print("| share of the allocated time kept | model | measured | model / measured |\n|---|---|---|---|")
+    ratio = modelled / measured
+    print(f"| {len(rows) - 1} preemptions | {modelled / total:.1%} | {measured / total:.1%} | {ratio:.3f} |")
 
 
 class Costs:
-    """Seconds. `blocked`: training waits for a save; `written`: until it is on storage.
+    """Costs in seconds. `blocked`: training waits for a save; `written`: until the save is on storage.
 
-    `restart`: from the start of a life to its first new step; `last`: from the last step to the end of one that was
-    warned.
+    `restart`: from the start of an incarnation to its first new step; `last`: from the last step to the end, after a
+    warning.
     """
 
     def __init__(self, blocked, written, restart, last):
@@ -196,7 +197,7 @@ class Costs:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preemptions", type=int, default=10)
-    parser.add_argument("--costs", type=Path, help="what benchmarks/checkpoint.py --costs wrote")
+    parser.add_argument("--costs", type=Path, help="the file that benchmarks/checkpoint.py --costs wrote")
     parser.add_argument("--start", type=float, default=15.0, help="seconds from a job's start to its restore")
     parser.add_argument("--as-program", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -209,7 +210,7 @@ def main():
     written, restart = measured["written"], options.start + measured["recovery"]
     model(Costs(measured["blocked"], written, restart, written))
     if os.getuid():
-        print("\nNo real preemptions: the cluster for them needs root.")
+        print("\nNo real preemptions: the Slurm cluster for them needs root.")
         return
     print()
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:

@@ -1,9 +1,9 @@
-"""What the launcher costs: one agent, two thousand agents, the largest cluster.
+"""Measures the launcher: the cost of one agent, of two thousand agents, and the largest cluster.
 
     python benchmarks/launch.py [--pairs 9] [--agents 2000]
 
-Prints Markdown tables. Everything that is compared runs in turns, in the same minute; figures are medians, and ratios
-are medians of the pairs' ratios with the smallest and largest. System calls are counted by strace, where it is there.
+Prints Markdown tables. What is compared runs alternately, within the same minute. Figures are medians, and ratios are
+medians of the pairs' ratios with the smallest and largest. System calls are counted by strace, if it is installed.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def timed(command, environ):
 
 
 def traced(command):
-    """Put strace before `command`, writing file-system calls to a file that `calls` counts."""
+    """Return `command` under strace, and the path of the file in which `calls` counts the file-system calls."""
     handle, path = tempfile.mkstemp()
     os.close(handle)
     return ["strace", "-f", "-qq", "-e", "trace=%file", "-o", path, *command], path
@@ -96,7 +96,7 @@ def calls(path):
 
 
 def as_step(result, trace):
-    """In the place of srun: time one agent, from its start to its end."""
+    """Time one agent from its start to its end, in a process that the coordinator starts in place of srun."""
     run = os.environ["BENCH_RUN"]
     command = [sys.executable, "-IS", RunFolder(run).submission(1).launcher, "agent", "--", "true"]
     environ = {**os.environ, **STEP}
@@ -118,7 +118,7 @@ def agent(folder, trace=False):
     return json.loads(Path(result).read_text())
 
 
-def bare(trace=False):
+def true_alone(trace=False):
     command, path = traced(["true"]) if trace else (["true"], "")
     wall, cpu, _ = timed(command, dict(os.environ))
     return [wall, cpu, calls(path) if trace else None]
@@ -140,11 +140,11 @@ def one_agent(folder, pairs):
     agents, trues, resolvers = [], [], []
     for _ in range(pairs):
         agents.append(agent(folder))
-        trues.append(bare())
+        trues.append(true_alone())
         resolvers.append(resolver())
     counts = [None] * 3
     if shutil.which("strace"):
-        counts = [agent(folder, trace=True)[2], bare(trace=True)[2], resolver(trace=True)[2]]
+        counts = [agent(folder, trace=True)[2], true_alone(trace=True)[2], resolver(trace=True)[2]]
     print("| one task | wall, ms | CPU, ms | file-system calls |\n|---|---|---|---|")
     for name, rows, count in zip(
         ("`agent -- true`", "`true`", "SlurmClusterResolver, its process"),
@@ -167,8 +167,8 @@ def one_agent(folder, pairs):
 
 
 def as_agents(count, part, result):
-    """In the place of srun: `count` agents of which each is a connection, in threads; no programs are started."""
-    placed, errors = [], []
+    """Run `count` agents as threads, each of which is a connection without a program; started in place of srun."""
+    assigned, errors = [], []
 
     def one(rank):
         try:
@@ -179,11 +179,11 @@ def as_agents(count, part, result):
             client.send({"is": "hello"})
             client.next(deadline)
             reserved = ports.reserve(None, deadline)
-            own = Report(rank, f"n{rank // 8}", client.sock.getsockname()[0], ports.port_of(reserved))
-            client.send({"is": "report", **own.__dict__})
-            place, shared = client.next(deadline), client.next(deadline)
-            placed.append(time.monotonic())
-            assert shared["hosts"]["worker"][place["index"]].endswith(f":{own.port}")
+            report = Report(rank, f"n{rank // 8}", client.sock.getsockname()[0], ports.port_of(reserved))
+            client.send({"is": "report", **report.__dict__})
+            assignment, shared = client.next(deadline), client.next(deadline)
+            assigned.append(time.monotonic())
+            assert shared["hosts"]["worker"][assignment["index"]].endswith(f":{report.port}")
             while client.next(deadline).get("do") != "start":
                 pass
             client.send({"is": "started", "pid": rank})
@@ -202,11 +202,11 @@ def as_agents(count, part, result):
         thread.start()
     for thread in threads:
         thread.join()
-    Path(f"{result}-{first}").write_text(json.dumps([start, max(placed, default=0), len(placed), errors[:3]]))
+    Path(f"{result}-{first}").write_text(json.dumps([start, max(assigned, default=0), len(assigned), errors[:3]]))
 
 
 def as_many(count, result):
-    """Start the agents in a few processes."""
+    """Start processes of 500 agents each."""
     size = 500
     parts = [(first, min(first + size, count)) for first in range(0, count, size)]
     processes = [
@@ -218,7 +218,8 @@ def as_many(count, result):
 
 
 def many_agents(folder, counts):
-    print("| agents | until all are placed, s | coordinator's CPU, s | its peak memory, MiB |\n|---|---|---|---|")
+    print("| agents | until all have their assignment, s | coordinator's CPU, s | its peak memory, MiB |")
+    print("|---|---|---|---|")
     for count in counts:
         plan = settings((RoleSettings("worker", count),))
         run = run_folder(folder, plan)
@@ -262,7 +263,7 @@ def fits(host, count):
 
 
 def largest(host):
-    """Return the most tasks whose TF_CONFIG fits, and whether Linux agrees: it starts with it, and not with more."""
+    """Return the largest number of tasks whose TF_CONFIG fits, and whether Linux starts a process with more."""
     low, high = 1, 20000
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,11 +1,11 @@
-"""What slurm-tf costs while a program trains: two workers under `slurm-tf run`, and the same two started by hand.
+"""Measures what slurm-tf costs while a program trains: two workers under `slurm-tf run`, and two started by hand.
 
     python benchmarks/overhead.py [--pairs 9] [--seconds 60]
 
-Prints a Markdown table. By hand is a TF_CONFIG and one subprocess a worker. The program is TensorFlow's own
-MultiWorkerMirroredStrategy with a loop, and knows nothing of slurm-tf. Both do the same number of steps, in turns;
-figures are medians, ratios are medians of the pairs' ratios with the smallest and largest. CPU seconds are those of all
-processes, slurm-tf's own included; what came before the first step was done is counted apart.
+Prints a Markdown table. "By hand" is a TF_CONFIG and one subprocess per worker. The program is a loop with TensorFlow's
+own MultiWorkerMirroredStrategy, without slurm_tf.train. Both run the same number of steps, alternately. Figures are
+medians, ratios are medians of the pairs' ratios with the smallest and largest. CPU seconds are those of all processes,
+slurm-tf's own included; the time until the first step is done is counted apart.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = 2
 CALIBRATION_STEPS = 200
-# load may fall after the calibration: more steps than it says, so that training takes at least as long as asked
+# The load may fall after the calibration: more steps than it gives, so that training takes at least --seconds.
 MARGIN = 1.3
 POLL_SECONDS = 0.02
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -38,7 +38,7 @@ count = {workers}
 
 
 def train(folder, steps):
-    """Be the program: train a small network on random images, a line each 100 steps."""
+    """Run the program: train a small network on random images, and print a line every 100 steps."""
     import tensorflow as tf  # noqa: PLC0415 - the program alone needs it
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -75,21 +75,21 @@ def train(folder, steps):
 
 def by_hand(command, folder):
     """Start the workers; return them."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(WORKERS)]
-    addresses = [f"127.0.0.1:{sock.getsockname()[1]}" for sock in held]
-    for sock in held:
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(WORKERS)]
+    addresses = [f"127.0.0.1:{sock.getsockname()[1]}" for sock in listeners]
+    for sock in listeners:
         sock.close()
     processes = []
     for rank in range(WORKERS):
-        place = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
+        tf_config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
         with Path(folder, f"worker-{rank}.log").open("wb") as log:
-            environ = {**os.environ, **ENVIRON, "TF_CONFIG": json.dumps(place)}
+            environ = {**os.environ, **ENVIRON, "TF_CONFIG": json.dumps(tf_config)}
             processes.append(subprocess.Popen(command, env=environ, stdout=log, stderr=log))
     return processes
 
 
 def under_slurm_tf(command, folder):
-    """Start `slurm-tf run`; return it."""
+    """Start `slurm-tf run`; return its process in a list."""
     job = Path(folder, "job.toml")
     job.write_text(JOB.format(command=json.dumps(command), workers=WORKERS))
     environ = {**os.environ, **ENVIRON, "SLURM_TF_RUNS": str(Path(folder, "runs")), "PYTHONPATH": str(ROOT)}
@@ -99,7 +99,7 @@ def under_slurm_tf(command, folder):
 
 
 def cpu_of(roots):
-    """Return the CPU seconds that `roots` and all below them have used, those that have ended included."""
+    """Return the CPU seconds of the processes `roots` and all their descendants, ended ones included."""
     parents, seconds = {}, {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -116,7 +116,7 @@ def cpu_of(roots):
 
 
 def measured(start, steps):
-    """Run the program once; return start-up wall and CPU, training wall and CPU, all in seconds."""
+    """Run the program once; return the wall and CPU seconds of start-up, and those of training."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(Path(__file__).resolve()), "--as-program", folder, str(steps)]
         begun, at_first = time.time(), None
@@ -165,7 +165,7 @@ def main():
             rows.append(measured(start, steps))
             print([round(value, 2) for value in rows[-1]], start.__name__, file=sys.stderr, flush=True)
     shortest = min(row[2] for row in ours + theirs)
-    print(f"{steps} steps each, {shortest:.0f} s of training at least, {options.pairs} pairs in turns.\n")
+    print(f"{steps} steps each, {shortest:.0f} s of training at least, {options.pairs} alternating pairs.\n")
     print("| seconds | slurm-tf run | by hand | ratio |\n|---|---|---|---|")
     names = ("start-up, wall", "start-up, CPU", "training, wall", "training, CPU")
     for column, name in enumerate(names):

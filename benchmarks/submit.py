@@ -1,10 +1,10 @@
-"""What submitting costs, on an idle Slurm: from the command to the program's first line; a sweep of 200 points.
+"""Measures submission on an idle Slurm: from the command to the program's first line, and a sweep of 200 points.
 
     python benchmarks/submit.py [--pairs 9] [--points 200]
 
-Starts a Slurm cluster on this machine (docs/sandbox.md), so it needs root and Debian's Slurm; says what is missing
-otherwise. Prints Markdown tables. What is compared runs in turns, first one then the other; figures are medians, and
-ratios are medians of the pairs' ratios with the smallest and largest.
+Starts a Slurm cluster on this machine (docs/sandbox.md), which needs root and Debian's Slurm; prints what is missing
+otherwise. Prints Markdown tables. What is compared runs alternately. Figures are medians, and ratios are medians of the
+pairs' ratios with the smallest and largest.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from tests.sandbox.needs import MissingError
 from tests.sandbox.shape import Shape
 
 SLURM_TF = [sys.executable, "-m", "slurm_tf", "submit"]
-# The program prints when it begins; the batch script does so before it starts anything.
+# The program prints the time at its start; the batch script does so before it starts anything.
 PROGRAM = ["date", "+program %s.%N"]
 SCRIPT_BEGINS = "date '+script %s.%N'"
 JOB = f"""\
@@ -68,7 +68,7 @@ COUNTING_SBATCH = """\
 echo "$@" >> "$BENCH_CALLS"
 exec /usr/bin/sbatch "$@"
 """
-PATIENCE = 120.0  # seconds
+TIMEOUT = 120.0  # seconds
 
 
 # --- inside the sandbox ---
@@ -82,40 +82,40 @@ def timed(command, **more):
     )
     line = process.stdout.readline()
     printed = time.time()
-    _, errors = process.communicate(timeout=PATIENCE)
+    _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, (command, line, errors)
     return start, printed, time.time(), line.split()
 
 
 def wait_until(what, condition):
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < end, f"not within {PATIENCE:.0f} s: {what}"
+        assert time.monotonic() < end, f"not within {TIMEOUT:.0f} s: {what}"
         time.sleep(0.01)
 
 
 def idle():
-    """No job is there, pending, running or about to end."""
+    """Return whether there is no job, pending, running or completing."""
     return not subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 def first_line(command, output):
-    """Submit a job; return the seconds until its id was printed, of Slurm, and from the script to its program.
+    """Submit a job; return the seconds until its id was printed, those of Slurm, and from the script to its program.
 
-    `output`: a pattern for its output, by the job's id.
+    `output`: the pattern of its output file, with the job's id.
     """
     wait_until("an idle cluster", idle)
     start, printed, ended_at, (job,) = timed(command)
-    said = {}
+    times = {}
 
     def ended():
         for path in Path().glob(output.format(job=job)):
             whole = [line.split() for line in path.read_text().split("\n")[:-1]]
-            said.update(words[-2:] for words in whole if len(words) > 1)
-        return "program" in said
+            times.update(words[-2:] for words in whole if len(words) > 1)
+        return "program" in times
 
     wait_until(f"the first line of job {job}", ended)
-    script, program = float(said["script"]), float(said["program"])
+    script, program = float(times["script"]), float(times["program"])
     return {
         "submit": printed - start, "slurm": script - printed, "launch": program - script, "all": program - start,
         "command": ended_at - start,
@@ -182,7 +182,7 @@ def tables(figures, points):
     own = [ours["all"] - ours["slurm"] - theirs["all"] + theirs["slurm"] for ours, theirs in single]
     ratios = [ours["all"] / theirs["all"] for ours, theirs in single]
     print(f"\nslurm-tf takes {spread(ratios)} times as long as sbatch by hand.")
-    print(f"It takes {spread(own)} s more if Slurm's own part, which wobbles by itself, is left out of both.\n")
+    print(f"It takes {spread(own)} s more if Slurm's own part, which varies by itself, is left out of both.\n")
     print(f"| a sweep of {points} | until its id is printed, s | until the command ends, s | calls of sbatch |")
     print("|---|---|---|---|")
     for side, name in ((0, "slurm-tf submit"), (1, "submitit, map_array")):
@@ -206,7 +206,7 @@ def outside(pairs, points):
         compileall.compile_dir(ROOT / "slurm_tf", quiet=1)  # as pip does for what it installs
         version = sandbox.run("sinfo", "--version").stdout.strip()
         command = [sys.executable, __file__, "--inside", "--pairs", str(pairs), "--points", str(points)]
-        done = sandbox.run(*command, env={"PYTHONPATH": str(ROOT)}, timeout=3 * pairs * PATIENCE)
+        done = sandbox.run(*command, env={"PYTHONPATH": str(ROOT)}, timeout=3 * pairs * TIMEOUT)
     finally:
         sandbox.down()
     print(f"Python {platform.python_version()}, {version}, {os.cpu_count()} cores, load {load:.1f} at the start.\n")

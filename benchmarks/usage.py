@@ -1,12 +1,12 @@
-"""What a report costs: a million rows of sacct in 10,000 groups, added up by slurm-tf, by pandas and by polars.
+"""Measures a usage report: a million rows of sacct in 10,000 groups, added up by slurm-tf, by pandas and by polars.
 
     python benchmarks/usage.py [--rows 1000000] [--rounds 3]
 
-Each runs in a process of its own, in turns, on the same table: user, account and partition; CPU-hours, GPU-hours,
-distinct jobs, incarnations, median and 90th percentile of the waits. They must agree: sums to the second, percentiles
-to 1%. A stand-in for sacct prints the table for `slurm-tf usage`: the first run fills its ledger, the second reads it.
-Prints a Markdown table: medians, with the smallest and largest; of wall times also the ratio to pandas in the same
-round; memory is the largest resident set.
+Each runs in a process of its own, in each round, on the same table: user, account and partition; CPU-hours, GPU-hours,
+distinct jobs, incarnations, median and 90th percentile of the wait times. The results must agree: sums to the second,
+percentiles to 1%. A script prints the table for `slurm-tf usage` in place of sacct: the first run fills its ledger, the
+second reads it. Prints a Markdown table: medians, with the smallest and largest; for wall times also the ratio to
+pandas in the same round; memory is the largest resident set.
 """
 
 import argparse
@@ -33,7 +33,7 @@ SUMS = ("gpu_seconds", "cpu_seconds", "jobs", "incarnations")
 WAITS = {"wait_p50": 50, "wait_p90": 90}
 USERS, ACCOUNTS, PARTITIONS = 100, 10, 10
 FIRST, DAYS, DAY = 1_790_000_000, 28, 86400
-# Python's own start, libraries' imports and the table's printing are part of what is measured.
+# The start of Python, the imports and the printing of the table are part of what is measured.
 PANDAS = """
 import sys, pandas as pd
 rows = pd.read_csv(sys.argv[1], sep="|", usecols=["JobIDRaw", "User", "Account", "Partition", "Eligible", "Start",
@@ -68,7 +68,7 @@ table = (
 )
 table.write_csv(sys.stdout)
 """
-# Linux counts a process's memory from before its exec: it has to be started by a small one.
+# Linux counts the memory of a process from before its exec too, so a small process must start it.
 STARTER = """
 import json, os, sys, time
 start = time.perf_counter()
@@ -93,7 +93,7 @@ esac
 
 
 def write(path, rows):
-    """Write the table as `sacct -P` prints it, with the fields that slurm-tf asks for; one in ten is requeued."""
+    """Write the table as `sacct -P` prints it, with the fields that slurm-tf requests; one row in ten is requeued."""
     rng = random.Random(6)
     with path.open("w") as file:
         file.write("|".join(ASKED) + "\n")
@@ -121,8 +121,8 @@ def write(path, rows):
             file.write("|".join(str(row.get(name, "")) for name in ASKED) + "\n")
 
 
-def stand_in(folder, table):
-    """Return an environment whose sacct prints the table, and whose ledger is empty."""
+def fake_sacct(folder, table):
+    """Return an environment in which sacct prints the table, and the ledger is empty."""
     (folder / "bin").mkdir()
     sacct = folder / "bin" / "sacct"
     sacct.write_text(SACCT.format(fields=" ".join(ASKED), table=table))
@@ -135,7 +135,7 @@ def stand_in(folder, table):
 
 
 def measured(command, environ, output):
-    """Run a command; return its wall time, CPU time and peak memory. Those of sacct are in the CPU time alone."""
+    """Run a command; return its wall time, CPU time and peak memory. Only the CPU time includes sacct."""
     starter = [sys.executable, "-S", "-c", STARTER, str(output), *command]
     done = subprocess.run(starter, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
@@ -147,17 +147,17 @@ def read(path):
 
 
 def check(name, found, wanted):
-    """All must say the same."""
+    """Raise AssertionError unless two results agree."""
     assert found.keys() == wanted.keys(), name
     for key, row in found.items():
         for column in SUMS:
             assert int(float(row[column])) == int(float(wanted[key][column])), (name, key, column)
         number = int(row["incarnations"])
         for column, percent in WAITS.items():
-            # libraries count ranks from 0 to n - 1, a nearest rank is from 1 to n: mostly the same value
+            # libraries count ranks from 0 to n - 1, a nearest rank counts from 1 to n: mostly the same value
             if (number - 1) * percent // 100 == -(-number * percent // 100) - 1:
-                mine, other = float(row[column]), float(wanted[key][column])
-                assert math.isclose(mine, other, rel_tol=0.01), (name, key, column, mine, other)
+                value, other = float(row[column]), float(wanted[key][column])
+                assert math.isclose(value, other, rel_tol=0.01), (name, key, column, value, other)
 
 
 def rounds(folder, table, count):
@@ -168,8 +168,8 @@ def rounds(folder, table, count):
     for number in range(count):
         inner = folder / str(number)
         inner.mkdir()
-        environ = stand_in(inner, table)
-        ways = {
+        environ = fake_sacct(inner, table)
+        commands = {
             "slurm-tf usage, first run": [*usage, *window],
             "slurm-tf usage, from the ledger": [*usage, *window],
             "slurm-tf usage --from FILE": [*usage, *window, "--from", str(table)],
@@ -177,7 +177,7 @@ def rounds(folder, table, count):
             "polars": [sys.executable, "-c", POLARS, str(table)],
         }
         outputs = {}
-        for name, command in ways.items():
+        for name, command in commands.items():
             outputs[name] = inner / f"{len(outputs)}.csv"
             found.setdefault(name, []).append(measured(command, environ, outputs[name]))
             print(f"{name}: {json.dumps(found[name][-1])}", file=sys.stderr)
@@ -193,27 +193,28 @@ def spread(values, digits):
 
 
 def show(found):
-    """Print medians; wall times also as those of pandas in the same round."""
+    """Print medians; for wall times also the ratios to pandas in the same round."""
     print("| | wall, s | times pandas | CPU, s | peak memory, MiB |\n|---|---|---|---|---|")
-    for way, runs in found.items():
+    for name, runs in found.items():
         wall, cpu, memory = ([run[key] for run in runs] for key in ("wall", "cpu", "memory"))
-        ratios = [mine / other["wall"] for mine, other in zip(wall, found["pandas"], strict=True)]
-        print(f"| {way} | {spread(wall, 1)} | {spread(ratios, 2)} | {spread(cpu, 1)} | {spread(memory, 0)} |")
+        ratios = [seconds / other["wall"] for seconds, other in zip(wall, found["pandas"], strict=True)]
+        print(f"| {name} | {spread(wall, 1)} | {spread(ratios, 2)} | {spread(cpu, 1)} | {spread(memory, 0)} |")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="stf-bench-") as name:
         folder = Path(name)
         table = folder / "table.txt"
-        write(table, asked.rows)
+        write(table, options.rows)
         load, cores = os.getloadavg()[0], os.cpu_count()
         print(f"Python {platform.python_version()}, {cores} cores, load {load:.1f} at the start, ", end="")
-        print(f"{asked.rows} rows, {table.stat().st_size / 1e6:.0f} MB, {asked.rounds} rounds in turns, ", end="")
-        found, groups = rounds(folder, table, asked.rounds)
+        print(f"{options.rows} rows, {table.stat().st_size / 1e6:.0f} MB, ", end="")
+        print(f"{options.rounds} alternating rounds, ", end="")
+        found, groups = rounds(folder, table, options.rounds)
         print(f"{groups} groups.\n")
         show(found)
 
