@@ -39,8 +39,16 @@ _ENDED = (
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
     "TIMEOUT",
 )  # fmt: skip
-# Of sinfo's states: nodes on which nothing starts until somebody has seen to them.
-_UNFIT = ("down", "drained", "draining", "fail", "failing", "error")
+# Of sinfo's states (sinfo(1) and node_state_string() of 22.05 to 25.11): nodes on which Slurm starts nothing until they
+# are repaired, or back. INVAL, of a node that registered with less than slurm.conf says, hides all others, also DRAINED.
+# Fit are those that are held for others, or for a reservation that may be the job's own (planned, reserved, maint,
+# perfctrs, blocked); those that Slurm powers up for a job (~ # ! %); and unknown: slurmctld has only just started.
+_UNFIT = (
+    "down", "drained", "draining", "error", "fail", "failing", "future", "inval", "invalid_reg", "no_respond",
+    "not_responding", "reboot", "reboot_issued", "reboot_requested",
+)  # fmt: skip
+# What sinfo appends to a state, and what it means.
+_UNFIT_FLAGS = {"*": "not responding", "^": "rebooting"}
 # So much of what an administrator wrote.
 _WHY = 200
 
@@ -267,15 +275,23 @@ def nodes_command(nodes: Sequence[str]) -> List[str]:
 
 
 def unfit(answer: Answer) -> Dict[str, str]:
-    """Return the nodes that are down, failing or drained, as sinfo says, and why; none if it did not answer."""
+    """Return the nodes on which nothing starts, as sinfo says, and why; none if it did not answer."""
     rows = [line.split("|", 2) for line in answer.output.splitlines()] if answer.code == 0 else []
     found = {}
     for name, state, reason in (row for row in rows if len(row) == 3):
-        word = re.match("[a-z]*", state.lower())
-        if word and word[0] in _UNFIT:
+        problem = _problem(state.lower())
+        if problem:
             why = "".join(character if character.isprintable() else "?" for character in reason.strip())[:_WHY]
-            found[name] = word[0] if why in ("", "none") else f"{word[0]}: {why}"
+            found[name] = problem if why in ("", "none") else f"{problem}: {why}"
     return found
+
+
+def _problem(state: str) -> str:
+    """Return why nothing starts on a node in this state, "" if something does."""
+    word = state.rstrip("*~#!%$@^+-")
+    if word in _UNFIT:
+        return word
+    return next((problem for flag, problem in _UNFIT_FLAGS.items() if flag in state[len(word) :]), "")
 
 
 def successor_command(

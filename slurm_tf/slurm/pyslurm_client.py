@@ -266,13 +266,20 @@ def _node_state(text: str, is_mixed: bool) -> str:
     if base == "allocated" and is_mixed:
         base = "mixed"
     is_busy = base in ("allocated", "mixed")
+    if "invalid_reg" in flags:  # before all others, as sinfo has it
+        return "inval"
+    if not is_busy and "maintenance" not in flags and {"reboot_requested", "reboot_issued"} & set(flags):
+        return "reboot"
     if "drain" in flags:
         return "draining" if is_busy or "completing" in flags else "drained"
     if "fail" in flags:
         return "failing" if is_busy or "completing" in flags else "fail"
     if base != "idle":
         return "maint" if "maintenance" in flags and base not in ("allocated", "mixed", "down") else base
-    words = {"maintenance": "maint", "completing": "completing", "reserved": "reserved", "planned": "planned"}
+    words = {
+        "maintenance": "maint", "completing": "completing", "perfctrs": "perfctrs", "blocked": "blocked",
+        "reserved": "reserved", "planned": "planned",
+    }  # fmt: skip
     return next((word for flag, word in words.items() if flag in flags), base)
 
 

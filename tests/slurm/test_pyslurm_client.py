@@ -105,6 +105,14 @@ def test_components_of_heterogeneous_jobs_in_accounting() -> None:
         ("ALLOCATED+FAIL", False, "failing"),
         ("IDLE+FAIL", False, "fail"),
         ("UNKNOWN", False, "unknown"),
+        ("IDLE+INVALID_REG", False, "inval"),
+        ("IDLE+DRAIN+INVALID_REG", False, "inval"),
+        ("ALLOCATED+INVALID_REG", True, "inval"),
+        ("IDLE+REBOOT_ISSUED", False, "reboot"),
+        ("IDLE+DRAIN+REBOOT_REQUESTED", False, "reboot"),
+        ("ALLOCATED+REBOOT_REQUESTED", False, "allocated"),
+        ("IDLE+PERFCTRS", False, "perfctrs"),
+        ("IDLE+BLOCKED", False, "blocked"),
     ],
 )
 def test_node_states_in_sinfos_words(text: str, is_mixed: bool, state: str) -> None:

@@ -3,10 +3,10 @@
 | a node is bad if                                               | as is seen by                    |
 |----------------------------------------------------------------|----------------------------------|
 | it does not answer, after an agent's connection ended          | this                             |
-| it is down, failing, drained or draining at the attempt's end  | sinfo                            |
-| tasks hung there twice, while all others went on               | launch/decide/hangs.py               |
-| a task was slow there in its last steps, and nowhere else      | launch/decide/stragglers.py             |
-| it was no good in a preflight                                  | launch/nodes/preflight.py              |
+| Slurm starts nothing on it at the attempt's end: down, drained | sinfo (slurm/in_job.py)          |
+| tasks hung there twice, while all others went on               | launch/decide/hangs.py           |
+| a task was slow there in its last steps, and nowhere else      | launch/decide/stragglers.py      |
+| it was no good in a preflight                                  | launch/nodes/preflight.py        |
 
 They are remembered in the run's folder (run/bad_nodes.py). The job itself gets them into its ExcNodeList once it
 waits again, beside what its user excludes; slurmctld (22.05.8) takes that from `scontrol requeue` on, not before. A job
