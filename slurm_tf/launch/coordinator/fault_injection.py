@@ -48,7 +48,7 @@ class FaultInjector:
             self._say(f"a rehearsal of {kind} of {task}, attempt {words.get('attempt')}, is not for this attempt")
             return []
         if kind in (EndCause.PREEMPTION, EndCause.TIMEOUT):
-            self._interruption.rehearse(EndCause(kind), now)
+            self._interruption.inject(EndCause(kind), now)
             return []
         tasks = [str(task)]
         if kind == NODE_FAILURE:

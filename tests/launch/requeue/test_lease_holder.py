@@ -114,7 +114,7 @@ def test_slurm_is_asked_again_while_it_does_not_answer(
 ) -> None:
     first = lease_holder.take(run, squeue("RUNNING", job="7"), quiet)
     with monkeypatch.context() as soon:
-        soon.setattr(lease_holder, "_ANSWER_SECONDS", 0.1)
+        soon.setattr(lease_holder, "_ANSWER_SECONDS", 1.0)
         with pytest.raises(LeaseError, match=r"job 7 .*Unable to contact(.|\n)*HINT: try again; if job 7") as caught:
             lease_holder.take(run, squeue("down"), quiet)
     assert caught.value.exit_code == 75
