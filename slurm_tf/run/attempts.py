@@ -1,6 +1,7 @@
 """How the attempts of a run went: attempts.json in its folder, written by the coordinator of each.
 
-An attempt is one incarnation of a job. One that was killed, or whose node died, has no end here.
+An attempt is one incarnation of a job. One that was killed, or whose node died, has no end here; it has a cause if
+that was decided before.
 """
 
 import time
@@ -66,6 +67,11 @@ class Attempt:
     began: Optional[float] = None
     saved: Optional[float] = None
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether the run may go on after it: also if nobody wrote how it ended, unless it was being cancelled."""
+        return self.cause.goes_on or (self.ended is None and self.cause is EndCause.NONE)
+
 
 @dataclass(frozen=True)
 class _Attempts:
@@ -84,7 +90,7 @@ def fruitless(attempts: Sequence[Attempt], jobs: Set[str]) -> int:
     count, newest = 0, -1
     for each in attempts:
         last = -1 if each.last is None else each.last
-        if each.job not in jobs or last > newest or not (each.ended is None or each.cause.goes_on):
+        if each.job not in jobs or last > newest or not each.may_go_on:
             count = 0
         elif speaks or each.cause in (EndCause.RETRY, EndCause.FAILURE):
             count += 1
@@ -160,6 +166,12 @@ class AttemptRecorder:
         first = step if self.own.first is None else self.own.first
         self.own = replace(self.own, speaks=True, first=first, last=step, saved=time.time())
         self._write()
+
+    def decided(self, cause: EndCause, reason: str) -> None:
+        """Record why the attempt is about to end: Slurm may kill the coordinator before its end is known."""
+        if (self.own.cause, self.own.reason) != (cause, reason):
+            self.own = replace(self.own, cause=cause, reason=reason)
+            self._write()
 
     def ended(self, cause: EndCause, code: int, reason: str) -> None:
         """Take in the end of the attempt."""

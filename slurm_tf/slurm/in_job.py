@@ -40,7 +40,7 @@ _ENDED = (
     "TIMEOUT",
 )  # fmt: skip
 # Of sinfo's states (sinfo(1) and node_state_string() of 22.05 to 25.11): nodes on which Slurm starts nothing until they
-# are repaired, or back. INVAL, of a node that registered with less than slurm.conf says, hides all others, also DRAINED.
+# are repaired, or back. INVAL, of a node that registered with less than slurm.conf says, hides others, also DRAINED.
 # Fit are those that are held for others, or for a reservation that may be the job's own (planned, reserved, maint,
 # perfctrs, blocked); those that Slurm powers up for a job (~ # ! %); and unknown: slurmctld has only just started.
 _UNFIT = (

@@ -132,10 +132,13 @@ def attempt(each: Attempt, is_over: bool) -> list[str]:
     `is_over`: it does not run any more, also where it has not said so.
     """
     steps = "-" if each.last is None else f"{each.first}-{each.last}" if each.first != each.last else str(each.last)
+    reason = each.reason.partition("\n")[0]
+    cause = each.cause.value or "-"
     if each.ended is None:
-        return [each.id, ago(each.started), UNKNOWN if is_over else "-", steps, "-", KILLED if is_over else ""]
-    end = each.reason.partition("\n")[0] or f"exit code {each.code}"
-    return [each.id, ago(each.started), _clock(each.ended - each.started), steps, each.cause.value or "-", end]
+        end = "; ".join(filter(None, [reason, KILLED if is_over else ""]))
+        return [each.id, ago(each.started), UNKNOWN if is_over else "-", steps, cause, end]
+    end = reason or f"exit code {each.code}"
+    return [each.id, ago(each.started), _clock(each.ended - each.started), steps, cause, end]
 
 
 def _attempt(each: Attempt) -> dict[str, Any]:

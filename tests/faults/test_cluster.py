@@ -120,8 +120,9 @@ def test_a_cancel_while_slurmctld_does_not_answer_a_requeue(run: Held, trainings
     try:
         os.kill(coordinator, signal.SIGUSR1)
         run.let_save()
-        # which is written just before Slurm is asked
-        run.wait("it is to be put back", lambda: run.attempts()[-1]["cause"] == "timeout")
+        # whose end is written just before Slurm is asked
+        run.wait("it is to be put back", lambda: run.attempts()[-1]["ended"])
+        assert run.attempts()[-1]["cause"] == "timeout"
         assert not any(run.pid(task) for task in run.programs)
         os.kill(coordinator, signal.SIGTERM)
     finally:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -118,6 +119,48 @@ while True: time.sleep(1)
     job.process.send_signal(signal.SIGINT)
     assert job.wait(20) == 130
     assert gone_within(1, pids)
+
+
+def test_the_cause_is_on_storage_before_the_step_is_gone(start_job: StartJob) -> None:
+    deaf = f"""exec {sys.executable} -c '
+import signal, time
+signal.signal(signal.SIGTERM, lambda *_: None)
+print("up", flush=True)
+while True: time.sleep(1)
+'"""
+    job = start_job(deaf, kill_wait=60.0)
+    for task in ("worker:0", "worker:1"):
+        job.wait_for(rf"^\[{task}\] up")
+    job.process.send_signal(signal.SIGTERM)
+    job.wait_for("cancel: the coordinator got SIGTERM")
+    job.process.kill()  # as Slurm does KillWait after its SIGTERM
+    job.process.wait()
+    (row,) = attempts(job)
+    assert (row["cause"], row["reason"]) == ("cancel", "cancel: the coordinator got SIGTERM")
+    assert (row["ended"], row["code"]) == (None, None)
+
+
+def test_the_reason_of_a_bad_end_is_on_storage_before_the_step_is_gone(start_job: StartJob, tmp_path: Path) -> None:
+    deaf = """case $SLURM_TF_TASK in
+worker:1) while ! [ -e "$1" ]; do sleep 0.05; done; exit 9;;
+*) trap '' TERM; echo up; while true; do sleep 0.05; done
+esac"""
+    job = start_job(deaf, "bash", f"{tmp_path}/go", kill_wait=60.0)
+    job.wait_for(r"^\[worker:0\] up")
+    (tmp_path / "go").touch()
+    reason = r"worker:1 on \S+ ended with exit code 9"
+    deadline = time.monotonic() + 30
+    status: dict[str, Any] = {"code": None}
+    while status["code"] is None:
+        assert time.monotonic() < deadline, job.text
+        time.sleep(0.05)
+        status = json.loads(Path(job.run.status).read_text())
+    job.process.kill()
+    job.process.wait()
+    (row,) = attempts(job)
+    assert re.fullmatch(reason, row["reason"])
+    assert (row["cause"], row["ended"]) == ("", None)
+    assert (status["code"], status["reason"]) == (9, row["reason"])
 
 
 def test_who_begins_to_listen_after_the_signal_is_told_to_leave(start_job: StartJob, tmp_path: Path) -> None:

@@ -42,6 +42,9 @@ def row(
         # an end for good: whoever submits once more begins anew
         ([row(), row(EndCause.NONE), row()], 1),
         ([row(), row(EndCause.CANCEL), row()], 1),
+        # its cause was known, and it was killed before its end was
+        ([row(), row(ended=False)], 2),
+        ([row(), row(EndCause.CANCEL, ended=False), row()], 1),
         # another job, which this one does not follow
         ([row(job="3"), row(job="3"), row()], 1),
         # a program that never tells may have written checkpoints
@@ -101,6 +104,19 @@ def test_what_is_written(folder: RunFolder) -> None:
     assert former.started <= former.saved <= (former.ended or 0)
     assert own.started <= (own.began or 0) == began
     assert Path(folder.attempts).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_cause_is_written_when_it_is_decided(folder: RunFolder) -> None:
+    made = AttemptRecorder(folder, "7.0", "7", pytest.fail)
+    made.decided(EndCause.TIMEOUT, "timeout: the coordinator got SIGUSR1")
+    (own,) = attempts.read(folder)
+    assert (own.cause, own.reason) == (EndCause.TIMEOUT, "timeout: the coordinator got SIGUSR1")
+    assert (own.ended, own.code) == (None, None)
+    # what becomes of the run at the end says the last word
+    made.ended(EndCause.CANCEL, 143, "cancel")
+    (own,) = attempts.read(folder)
+    assert (own.cause, own.code, own.reason) == (EndCause.CANCEL, 143, "cancel")
+    assert own.ended is not None
 
 
 def test_one_that_comes_back_leaves_what_its_successor_wrote(folder: RunFolder) -> None:

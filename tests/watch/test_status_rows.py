@@ -61,6 +61,15 @@ def test_one_that_said_nothing_at_its_end_was_killed(what: JobState, target: Tar
     assert rows(look(slurm, target, what))[-1].endswith(" unknown - - was killed, or its node died")
 
 
+@pytest.mark.parametrize(("what", "end"), [
+    (JobState.RUNNING, " - - timeout timeout: worker:0 got SIGUSR1"),
+    (JobState.TIMEOUT, " unknown - timeout timeout: worker:0 got SIGUSR1; was killed, or its node died"),
+])  # fmt: skip
+def test_a_cause_is_told_before_the_end_is_known(what: JobState, end: str, target: Target, slurm: Slurm) -> None:
+    AttemptRecorder(target.run, "8.0", "8", print).decided(EndCause.TIMEOUT, "timeout: worker:0 got SIGUSR1")
+    assert rows(look(slurm, target, what))[-1].endswith(end)
+
+
 def test_the_newest_are_shown(target: Target, slurm: Slurm) -> None:
     for number in range(20):
         AttemptRecorder(target.run, f"8.{number}", "8", print).ended(EndCause.TIMEOUT, 75, "limit")

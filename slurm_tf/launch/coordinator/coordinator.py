@@ -28,7 +28,7 @@ from slurm_tf.launch.transport import authentication, connections, ports
 from slurm_tf.launch.transport.connections import Connection
 from slurm_tf.launch.transport.signal_pipe import REPORTED, SignalPipe
 from slurm_tf.run import env, lease
-from slurm_tf.run.attempts import AttemptRecorder
+from slurm_tf.run.attempts import AttemptRecorder, EndCause
 from slurm_tf.run.settings import LaunchSettings
 from slurm_tf.run.status import TaskState
 
@@ -137,7 +137,15 @@ class Coordinator:
         if self._policy.state is AttemptState.RENEWING:
             self._renew(now)
         self._status.show(self._policy.state, self._policy.restarts, self._alarm.stragglers.report)
+        if self._policy.outcome:
+            self._record_outcome(self._policy.outcome)
         return self._policy.outcome if self._policy.over else None
+
+    def _record_outcome(self, outcome: Outcome) -> None:
+        """Write how the attempt ends when that is decided: Slurm may kill this process before the step is gone."""
+        self._status.decided(outcome.code, outcome.reason)
+        if self._record and self._interruption.cause is EndCause.NONE:
+            self._record.decided(EndCause.NONE, outcome.reason)
 
     def _renew(self, now: float) -> None:
         """End what is left of the step, then start the next one.

@@ -12,7 +12,7 @@ from slurm_tf.launch.decide.stragglers import Stragglers
 from slurm_tf.launch.decide.termination import Termination, TerminationAction
 from slurm_tf.launch.job_context import JobContext, attempt_id
 from slurm_tf.launch.nodes.exclusion import Exclusion
-from slurm_tf.run.attempts import AttemptRecorder
+from slurm_tf.run.attempts import AttemptRecorder, EndCause
 from slurm_tf.run.settings import LaunchSettings
 from slurm_tf.slurm import in_job
 
@@ -134,6 +134,9 @@ class SignalMonitor:
         word = self.interruption.due(now)
         if word is TerminationAction.SAVE:
             self.exclusion.begin(insists=True)
+        if self._record and self.interruption.cause is not EndCause.NONE:
+            # not at the end: Slurm kills us KillWait after its SIGTERM, and the step may take longer to end
+            self._record.decided(self.interruption.cause, self.interruption.reason)
         for note in self.interruption.notes:
             self._say(note)
         self.interruption.notes.clear()

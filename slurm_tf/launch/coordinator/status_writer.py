@@ -48,6 +48,10 @@ class StatusWriter:
         """Show the state of the attempt, how often something was started again, and which tasks are slow."""
         self._change(replace(self._status, state=state, restarts=restarts, stragglers=stragglers))
 
+    def decided(self, code: int, reason: str) -> None:
+        """Show how the attempt is about to end."""
+        self._change(replace(self._status, code=code, reason=reason))
+
     def conclude(self, state: str, code: Optional[int], reason: str) -> None:
         """Show how the attempt ended, at once."""
         self._change(replace(self._status, state=state, code=code, reason=reason))
