@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from slurm_tf.errors import SlurmTfError, TopologyError
 from slurm_tf.launch.mapping import cluster
-from slurm_tf.launch.mapping.cluster import Report
 from slurm_tf.launch.transport import connections, ports
+from slurm_tf.launch.transport.messages import Ended, Hello, Leave, Report, Start, Started
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.settings import LaunchSettings, RoleSettings, write_settings
 from slurm_tf.submit import new_run
@@ -176,19 +176,19 @@ def as_agents(count, part, result):
             deadline = time.monotonic() + 280
             secret = bytes.fromhex(os.environ["SLURM_TF_SECRET"])
             client = connections.connect([(host, int(port))], secret, count, deadline)
-            client.send({"is": "hello"})
+            client.send(Hello())
             client.next(deadline)
             reserved = ports.reserve(None, deadline)
             report = Report(rank, f"n{rank // 8}", client.sock.getsockname()[0], ports.port_of(reserved))
-            client.send({"is": "report", **report.__dict__})
+            client.send(report)
             assignment, shared = client.next(deadline), client.next(deadline)
             assigned.append(time.monotonic())
-            assert shared["hosts"]["worker"][assignment["index"]].endswith(f":{report.port}")
-            while client.next(deadline).get("do") != "start":
+            assert shared.hosts["worker"][assignment.index].endswith(f":{report.port}")
+            while not isinstance(client.next(deadline), Start):
                 pass
-            client.send({"is": "started", "pid": rank})
-            client.send({"is": "ended", "code": 0})
-            while client.next(deadline).get("do") != "leave":
+            client.send(Started(rank))
+            client.send(Ended(0))
+            while not isinstance(client.next(deadline), Leave):
                 pass
         except (SlurmTfError, OSError) as error:
             errors.append(repr(error))

@@ -20,6 +20,7 @@
     ├── RegistrationError      75   some task never reported to the coordinator
     ├── PreflightError         76   a node of the allocation is not fit for the job
     ├── AuthenticationError    77   the other side does not know the job's secret
+    ├── MessageError           76   the other side sent what this release does not know
     ├── ProgressError          78   attempts in a row committed no new checkpoint
     └── StoppedError      128 + n   ended by signal n
 
@@ -162,6 +163,12 @@ class AuthenticationError(SlurmTfError):
     """The other side of a connection does not know the job's secret."""
 
     exit_code = 77
+
+
+class MessageError(SlurmTfError):
+    """The other side of an authenticated connection is of another release of slurm-tf, or broken."""
+
+    exit_code = 76
 
 
 class ProgressError(SlurmTfError):

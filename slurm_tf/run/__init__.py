@@ -10,6 +10,7 @@ __all__ = [
     "folder",
     "job_chain",
     "job_comment",
+    "json_file",
     "lease",
     "manifest",
     "settings",

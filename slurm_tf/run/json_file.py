@@ -52,7 +52,7 @@ def parse(text: Union[str, bytes], kind: Type[_Value], name: str, do: str = ONE_
     if version != VERSION:
         raise _other_release(name, f"found contract version {version}", do)
     try:
-        return cast(_Value, _converted(values, kind, ""))
+        return cast(_Value, from_json(values, kind))
     except ValueError as error:
         raise _other_release(name, str(error), do) from error
 
@@ -71,7 +71,7 @@ def _other_release(name: str, found: str, do: str) -> RunError:
     return RunError(f"{name} was written by another release of slurm-tf ({found})", f"contract version {VERSION}", do)
 
 
-def _converted(value: object, kind: object, at: str) -> object:
+def from_json(value: object, kind: object, at: str = "") -> object:
     """Return `value`, as JSON holds it, as the type `kind`; `at`: the keys that lead to it. Raises ValueError."""
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any:
@@ -82,7 +82,7 @@ def _converted(value: object, kind: object, at: str) -> object:
         return _tuple(value, arguments, at)
     if origin is not None and issubclass(origin, Mapping):
         table = _checked(value, dict, at)
-        return {key: _converted(each, arguments[1], f"{at}.{key}") for key, each in table.items()}
+        return {key: from_json(each, arguments[1], f"{at}.{key}") for key, each in table.items()}
     if not isinstance(kind, type):
         raise TypeError(f"{at} is a {kind}, which is not known here")
     if is_dataclass(kind):
@@ -97,7 +97,7 @@ def _optional(value: object, kinds: Tuple[object, ...], at: str) -> object:
     kind, none = kinds
     if none is not type(None):
         raise TypeError(f"{at} may be one of {kinds}: only Optional is known here")
-    return None if value is None else _converted(value, kind, at)
+    return None if value is None else from_json(value, kind, at)
 
 
 def _tuple(value: object, kinds: Tuple[object, ...], at: str) -> Tuple[object, ...]:
@@ -107,7 +107,7 @@ def _tuple(value: object, kinds: Tuple[object, ...], at: str) -> Tuple[object, .
         kinds = kinds[:1] * len(members)
     if len(members) != len(kinds):
         raise ValueError(f"{_path(at)} has {len(members)} members, not {len(kinds)}")
-    return tuple(_converted(each, kind, f"{at}.{index}") for index, (each, kind) in enumerate(zip(members, kinds)))
+    return tuple(from_json(each, kind, f"{at}.{index}") for index, (each, kind) in enumerate(zip(members, kinds)))
 
 
 def _dataclass(value: object, kind: type, at: str) -> object:
@@ -116,7 +116,7 @@ def _dataclass(value: object, kind: type, at: str) -> object:
     for what, keys in (("unknown", set(table) - set(kinds)), ("missing", set(kinds) - set(table))):
         if keys:
             raise ValueError(f"{what}: {', '.join(_path(f'{at}.{key}') for key in sorted(keys))}")
-    found: object = kind(**{key: _converted(each, kinds[key], f"{at}.{key}") for key, each in table.items()})
+    found: object = kind(**{key: from_json(each, kinds[key], f"{at}.{key}") for key, each in table.items()})
     return found
 
 

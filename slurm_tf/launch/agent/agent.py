@@ -1,4 +1,4 @@
-"""Each task: finds its place through the coordinator, then keeps the user's program running until it is told to leave.
+"""The agent of a task: registers it, then starts and ends the user's program as the coordinator says.
 
 The program may speak with its agent over an inherited socket, lines of JSON (env.CONTROL_FD):
 
@@ -24,24 +24,39 @@ import json
 import os
 import selectors
 import signal
-import socket
 import sys
 import time
-from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Sequence, Type
 
-from slurm_tf import units
-from slurm_tf.errors import AllocationError, SlurmTfError
+from slurm_tf.errors import SlurmTfError
 from slurm_tf.launch.agent import horovod_check
 from slurm_tf.launch.agent.child import Child, Output
 from slurm_tf.launch.agent.orphan_recovery import OrphanRecovery
+from slurm_tf.launch.agent.program_connection import ProgramConnection
+from slurm_tf.launch.agent.task_registration import Registered, register
 from slurm_tf.launch.decide.heartbeat import Heartbeat, HeartbeatAction
 from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.log import say
 from slurm_tf.launch.mapping import horovod_variables
-from slurm_tf.launch.mapping.allocation import Allocation
-from slurm_tf.launch.mapping.assignment import Assignment, program_environ
-from slurm_tf.launch.nodes import probe
-from slurm_tf.launch.transport import connections, ports
+from slurm_tf.launch.mapping.assignment import program_environ
+from slurm_tf.launch.transport.messages import (
+    ConnectionLost,
+    Dump,
+    End,
+    Ended,
+    HeartbeatReply,
+    HeartbeatRequest,
+    Kill,
+    Leave,
+    Message,
+    ProgramLine,
+    Save,
+    Start,
+    Started,
+    TaskSignal,
+    TellProgram,
+    Vanish,
+)
 from slurm_tf.launch.transport.signal_pipe import REPORTED, SignalPipe
 from slurm_tf.run import env
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
@@ -50,328 +65,309 @@ from slurm_tf.slurm import in_job
 # How long an agent whose coordinator is gone lets its program save, and end by itself.
 _ORPHAN_SAVE_WAIT = 60.0
 _ORPHAN_KILL_WAIT = 5.0
-_LOOK_SECONDS = 1.0
-# How often it is told that a program prints.
+# How often it looks whether the program that saves has done so.
+_ORPHAN_LOOK_SECONDS = 1.0
+# How often the coordinator is told that a program prints.
 _OUTPUT_SECONDS = 5.0
 
 
 class Agent:
-    """One task's agent."""
+    """The agent of one registered task."""
 
-    def __init__(self, command: Sequence[str], role: str, environ: Mapping[str, str]) -> None:
-        self._command, self._role, self._environ = list(command), role, environ
+    def __init__(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        registered: Registered,
+        selector: selectors.BaseSelector,
+        signals: SignalPipe,
+    ) -> None:
+        self._command, self._environ = list(command), environ
         self._job_env: Dict[str, str] = json.loads(environ.get(env.PROGRAM_ENV, "{}"))
-        self._selector = selectors.DefaultSelector()
-        # the agent reports what srun and Slurm send to every task, and the coordinator says what it means
-        self._signals = SignalPipe(self._selector, (*REPORTED, signal.SIGCHLD))
+        self._client, self._greeting = registered.client, registered.greeting
+        self._assignment, self._rank = registered.assignment, registered.allocation.rank
+        self._selector, self._signals = selector, signals
+        selector.register(self._client.sock, selectors.EVENT_READ, self._client)
+        self._heartbeat = Heartbeat(self._greeting.silence, time.monotonic())
         self._child: Optional[Child] = None
-        self._control: Optional[socket.socket] = None
-        self._control_rest = b""
-        self._listens = self._writes = False
-        self._interrupted = ""
-        self._leave: Optional[int] = None
-        self._output_told = 0.0
-        self._asked: object = None
-        self._exit: Optional[int] = None
-        self._signalled = False
-        self._alone: Optional[OrphanRecovery] = None
-        self._look_at: Optional[float] = None
-
-    def run(self) -> int:
-        """Register, run the program as often as the coordinator says; return the agent's own exit code.
-
-        What keeps this task from taking part is told to the coordinator, which ends the job and says so.
-        """
-        self._allocation = allocation = Allocation.from_environ(self._environ)
-        places, secret = _coordinator(self._environ)
-        deadline = time.monotonic() + float(self._environ.get(env.REGISTER_TIMEOUT, "300"))
-        self._client = connections.connect(places, secret, allocation.tasks, deadline)
-        self._client.send({"is": "hello"})
-        self._settings = settings = self._client.next(deadline)
-        allowed: Optional[Tuple[int, int]] = None
-        try:
-            # held until this process ends: the program can be started again at the same address
-            own = self._environ.get(env.PORTS)
-            allowed = units.parse_ports(own) if own else settings["ports"]
-            self._reserved = ports.reserve(allowed, (time.monotonic() + deadline) / 2)
-            self._client.send(self._report(allocation, settings))
-        except SlurmTfError as error:
-            self._client.send({"is": "unable", "rank": allocation.rank, "node": allocation.node, "why": str(error)})
-        place = probe.take_part(self._client, secret, allowed, deadline + float(settings["patience"]))
-        if place.get("do") == "leave":
-            return 0
-        shared = self._client.next(deadline + float(settings["patience"]))
-        place["gpus"] = None if place["gpus"] is None else tuple(place["gpus"])
-        self._place = Assignment(**{**place, **shared, "variables": {**shared["variables"], **place["variables"]}})
-        self._selector.register(self._client.sock, selectors.EVENT_READ)
-        self._pulse = Heartbeat(float(settings["silence"]), time.monotonic())
-        for message in self._client.early:
-            self._on_message(message)
-        while self._exit is None or self._child is not None:
-            self._turn()
-        if self._alone:
-            self._alone.see_to_the_run(self._record)
-        return self._exit
-
-    def _report(self, allocation: Allocation, settings: Dict[str, Any]) -> Dict[str, Any]:
-        interface = settings["interface"]
-        host = ports.interface_address(interface) if interface else self._client.sock.getsockname()[0]
-        return {
-            "is": "report",
-            "rank": allocation.rank,
-            "node": allocation.node,
-            "host": host,
-            "port": ports.port_of(self._reserved),
-            "gpus": allocation.gpus,
-            "gpus_bound": allocation.gpus_bound,
-            "role": self._role,
-            "named": horovod_variables.named_address() if settings["named"] else "",
+        self._program: Optional[ProgramConnection] = None
+        self._listens = self._is_writer = False
+        self._save_reason = ""
+        self._leave_code: Optional[int] = None
+        self._output_told_at = 0.0
+        self._last_question: object = None
+        self._exit_code: Optional[int] = None
+        self._has_got_signal = False
+        self._orphan: Optional[OrphanRecovery] = None
+        self._orphan_look_at: Optional[float] = None
+        self._handlers: Dict[Type[Any], Callable[[Any], None]] = {
+            Start: self._on_start,
+            End: self._on_end,
+            Save: self._on_save,
+            Dump: self._on_dump,
+            Kill: self._on_kill,
+            Vanish: self._on_vanish,
+            TellProgram: self._on_tell_program,
+            Leave: self._on_leave,
+            HeartbeatReply: lambda _: None,
+            ConnectionLost: self._on_connection_lost,
         }
 
+    def run(self) -> int:
+        """Run the program as often as the coordinator says; return the agent's own exit code."""
+        for message in self._client.early:
+            self._handle(message)
+        while self._exit_code is None or self._child is not None:
+            self._turn()
+        if self._orphan:
+            self._orphan.see_to_the_run(self._log)
+        return self._exit_code
+
     def _turn(self) -> None:
-        """Wait for something to happen and see to it."""
-        due = [self._pulse.wakes_at, self._look_at, self._child.kill_at if self._child else None]
+        """Wait until something happens or is due, and see to it."""
+        due = [self._heartbeat.wakes_at, self._orphan_look_at, self._child.kill_at if self._child else None]
         wakes_at = min((when for when in due if when is not None), default=None)
         timeout = None if wakes_at is None else max(0.0, wakes_at - time.monotonic())
         for key, _ in self._selector.select(timeout):
-            if isinstance(key.data, Output) and self._child:
-                self._child.pump(key.data)
-                self._on_output()
-            elif key.data is self._signals:
-                self._on_signals()
-            elif key.fileobj is self._control:
-                self._on_control()
-            elif key.fileobj is self._client.sock:
-                self._pulse.heard(time.monotonic())
-                for message in self._client.receive():
-                    self._on_message(message)
+            self._on_event(key.data)
         if self._child:
             self._child.kill_if_due()
-        self._beat()
+        self._tick_heartbeat()
+        self._tick_orphan()
 
-    def _beat(self) -> None:
+    def _on_event(self, source: object) -> None:
+        if isinstance(source, Output) and self._child:
+            self._child.pump(source)
+            self._on_output()
+        elif source is self._signals:
+            self._on_signals()
+        elif source is self._program and self._program:
+            for line in self._program.read():
+                self._on_program_line(line)
+        elif source is self._client:
+            self._heartbeat.heard(time.monotonic())
+            for message in self._client.receive():
+                self._handle(message)
+
+    def _tick_heartbeat(self) -> None:
         """Find out whether the coordinator still answers."""
-        word = self._pulse.due(time.monotonic())
-        if word is HeartbeatAction.ASK:
-            self._client.send({"is": "ask"})
-        elif word is HeartbeatAction.GIVE_UP and self._exit is None:
-            self._on_lost(f"the coordinator has not answered for {self._settings['silence']:.0f} s", cut=False)
-        if self._alone and self._look_at is not None and time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + _LOOK_SECONDS
-            if self._alone.is_saved:
-                self._look_at = None
-                self._end(_ORPHAN_KILL_WAIT, env.INTERRUPTED)
+        action = self._heartbeat.due(time.monotonic())
+        if action is HeartbeatAction.ASK:
+            self._client.send(HeartbeatRequest())
+        elif action is HeartbeatAction.GIVE_UP and self._exit_code is None:
+            silence = self._greeting.silence
+            self._on_connection_lost(ConnectionLost(f"the coordinator has not answered for {silence:.0f} s"))
 
-    def _on_message(self, message: Dict[str, Any]) -> None:
-        if "lost" in message:
-            self._on_lost(message["lost"], message.get("cut", False))
-        elif message["do"] == "start":
-            self._start(message["restarts"], message["rendezvous"])
-        elif message["do"] == "end":
-            self._end(message["kill_wait"], message["code"])
-        elif message["do"] == "interrupt":
-            self._interrupt(message["reason"], message["signal"])
-        elif message["do"] == "leave":
-            self._exit = 0
-        elif message["do"] == "dump" and self._child and self._listens:
+    def _tick_orphan(self) -> None:
+        """End a program that was needed only until the one that saves has done so."""
+        if self._orphan is None or self._orphan_look_at is None or time.monotonic() < self._orphan_look_at:
+            return
+        self._orphan_look_at = time.monotonic() + _ORPHAN_LOOK_SECONDS
+        if self._orphan.is_saved:
+            self._orphan_look_at = None
+            self._end_program(_ORPHAN_KILL_WAIT, env.INTERRUPTED)
+
+    # --- messages of the coordinator ---
+
+    def _handle(self, message: Message) -> None:
+        kind = type(message)
+        if kind in self._handlers:
+            self._handlers[kind](message)
+        else:
+            reason = f"the coordinator sent {kind.__name__}, which is not for a task that is registered"
+            self._on_connection_lost(ConnectionLost(reason))
+
+    def _on_start(self, message: Start) -> None:
+        """Start the program."""
+        assignment = self._assignment
+        environ = program_environ(self._environ, self._job_env, assignment, message.restarts)
+        if message.rendezvous_port is not None:
+            host = self._client.sock.getpeername()[0]
+            environ.update(horovod_variables.rendezvous(host, message.rendezvous_port))
+        argv = assignment.argv(self._command)
+        self._warn(argv, environ)
+        self._listens = self._is_writer = False
+        self._save_reason, self._leave_code = "", None
+        program = ProgramConnection(self._selector)
+        environ[env.CONTROL_FD] = str(program.program_end.fileno())
+        try:
+            with program.program_end as inherited:
+                self._child = Child(argv, environ, self._log_path(), assignment.name, self._selector, inherited)
+        except OSError as error:
+            program.close()
+            say(f"{assignment.name}: cannot start {self._command[0]!r}: {error.strerror}")
+            # a shell's codes: 127 for a command that is not there, 126 for one that cannot be run
+            self._client.send(Ended(127 if isinstance(error, FileNotFoundError) else 126))
+            return
+        self._program = program
+        self._client.send(Started(self._child.pid))
+
+    def _on_end(self, message: End) -> None:
+        self._end_program(message.kill_wait, message.code)
+
+    def _on_save(self, message: Save) -> None:
+        self._save(message.reason, message.signal)
+
+    def _on_dump(self, _message: Dump) -> None:
+        if self._child and self._listens:
             self._child.signal(signal.SIGQUIT)
-        elif message["do"] == "kill" and self._child:
-            self._child.kill()
-        elif message["do"] == "vanish":
-            # the program goes as well: it is told to by the kernel
-            os._exit(1)
-        elif message["do"] == "tell":
-            self._tell(message["line"])
 
-    def _on_lost(self, reason: str, cut: bool) -> None:
-        """The coordinator is gone: nobody will end this job but us. `cut`: it may live where we cannot reach it."""
+    def _on_kill(self, _message: Kill) -> None:
+        if self._child:
+            self._child.kill()
+
+    def _on_vanish(self, _message: Vanish) -> None:
+        os._exit(1)  # the kernel kills the program then (child.die_with)
+
+    def _on_tell_program(self, message: TellProgram) -> None:
+        self._tell(message.line)
+
+    def _on_leave(self, _message: Leave) -> None:
+        self._exit_code = 0
+
+    def _on_connection_lost(self, lost: ConnectionLost) -> None:
+        """Save and end the program: the coordinator is gone, and nobody else would."""
         self._selector.unregister(self._client.sock)
         self._client.sock.close()
-        self._pulse.wakes_at = None
-        if self._exit is None:
-            self._record(f"{reason}; ending the program")
+        self._heartbeat.wakes_at = None
+        if self._exit_code is None:
+            self._log(f"{lost.reason}; ending the program")
             # srun ends the step with the first agent that ends badly: the one that writes may still save
-            self._exit = 0
-            self._alone = self._left_alone(cut)
-        number = self._settings["alone"]["signal"]
-        if self._writes or (number and not self._listens):
-            self._answer_nothing()
-            self._interrupt(reason, number)
+            self._exit_code = 0
+            self._orphan = self._begin_orphan_recovery(lost.may_live)
+        number = self._greeting.checkpoint_signal
+        if self._is_writer or (number and not self._listens):
+            self._answer_last_question()
+            self._save(lost.reason, number)
             self._kill_in(_ORPHAN_SAVE_WAIT)
         elif self._listens:
             # the one that writes may need this one, to end its step
-            self._look_at = time.monotonic() if self._alone else None
+            self._orphan_look_at = time.monotonic() if self._orphan else None
             self._kill_in(_ORPHAN_SAVE_WAIT + _ORPHAN_KILL_WAIT)
         else:
-            self._end(_ORPHAN_KILL_WAIT, env.INTERRUPTED)
+            self._end_program(_ORPHAN_KILL_WAIT, env.INTERRUPTED)
 
-    def _left_alone(self, cut: bool) -> OrphanRecovery:
-        """Return what sees to the run; it does nothing after a signal: what that means the coordinator would know."""
-        alone = self._settings["alone"]
-        goes_on = alone["goes_on"] and not self._signalled and bool(in_job.own_id(self._environ))
-        place = JobContext(SubmissionFolder(alone["submission"]), alone["point"], self._environ)
-        attempt, rank = self._place.variables[env.ATTEMPT], self._allocation.rank
-        return OrphanRecovery(place, attempt, self._place.name, rank, self._writes, cut, goes_on)
+    def _begin_orphan_recovery(self, may_live: bool) -> OrphanRecovery:
+        """Return what sees to the run. It does not go on after a signal: its cause only the coordinator would know."""
+        greeting, variables = self._greeting, self._assignment.variables
+        goes_on = greeting.goes_on and not self._has_got_signal and bool(in_job.own_id(self._environ))
+        return OrphanRecovery(
+            JobContext(SubmissionFolder(greeting.submission), greeting.point, self._environ),
+            variables[env.ATTEMPT],
+            self._assignment.name,
+            self._rank,
+            writes=self._is_writer,
+            may_live=may_live,
+            goes_on=goes_on,
+        )
 
-    def _record(self, text: str) -> None:
-        """Say it in the task's log as well: srun, which would bring it to the job's, may be gone."""
-        say(f"{self._place.name}: {text}")
-        folder = RunFolder(self._place.variables[env.RUN_FOLDER])
-        with contextlib.suppress(OSError), open(folder.log(self._place.role, self._place.index), "a") as log:
-            log.write(f"slurm-tf: {text}\n")
+    # --- the program ---
 
-    def _kill_in(self, seconds: float) -> None:
-        if self._child:
-            self._child.kill_in(seconds)
+    def _warn(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
+        """Print, once a job, what is known to go wrong with such a program."""
+        if environ[env.RESTARTS] == "0" and self._assignment.variables.get("HOROVOD_RANK") == "0":
+            warning = horovod_check.warning(argv, environ)
+            if warning:
+                say(warning)
 
-    def _interrupt(self, reason: str, number: str) -> None:
-        """Have the program save: one that listens, or that will; any other by the signal of that name, "" for none."""
-        self._interrupted = reason
+    def _save(self, reason: str, number: str) -> None:
+        """Have the program save: one with slurm_tf.train, also if it is still to say hello; others by a signal.
+
+        `number`: the signal's name without SIG, "" for none.
+        """
+        self._save_reason = reason
         if self._listens:
             self._tell(json.dumps({"interrupt": reason}))
         elif number and self._child:
             self._child.signal(signal.Signals[f"SIG{number}"])
 
-    def _end(self, kill_wait: float, code: int) -> None:
-        self._leave = code
+    def _end_program(self, kill_wait: float, code: int) -> None:
+        self._leave_code = code
         if self._child and self._listens:
             self._tell(json.dumps({"leave": code}))
             self._child.kill_in(kill_wait)
         elif self._child:
             self._child.end(kill_wait)
 
+    def _kill_in(self, seconds: float) -> None:
+        if self._child:
+            self._child.kill_in(seconds)
+
     def _on_output(self) -> None:
-        """Let it be known that the program lives, which says nothing else."""
-        if not self._listens and time.monotonic() - self._output_told >= _OUTPUT_SECONDS:
-            self._output_told = time.monotonic()
-            self._client.send({"is": "control", "line": json.dumps({"output": True})})
+        """Tell the coordinator now and then that the program prints, which is progress if it sends no other."""
+        if not self._listens and time.monotonic() - self._output_told_at >= _OUTPUT_SECONDS:
+            self._output_told_at = time.monotonic()
+            self._client.send(ProgramLine(json.dumps({"output": True})))
 
     def _on_signals(self) -> None:
         for number in self._signals.read():
             if number == signal.SIGCHLD:
                 self._reap()
             else:
-                self._signalled = True
-                self._client.send({"is": "signal", "number": number})
-
-    def _start(self, restarts: int, meet_at: Optional[int]) -> None:
-        """Start the program, which was started again `restarts` times before or now.
-
-        `meet_at`: the port of Horovod's rendezvous, beside the coordinator's.
-        """
-        ours, theirs = socket.socketpair()
-        environ = program_environ(self._environ, self._job_env, self._place, restarts)
-        if meet_at is not None:
-            environ.update(horovod_variables.program_environ(self._client.sock.getpeername()[0], meet_at))
-        environ[env.CONTROL_FD] = str(theirs.fileno())
-        folder = RunFolder(environ[env.RUN_FOLDER])
-        log = folder.log(self._place.role, self._place.index)
-        argv = self._place.argv(self._command)
-        self._warn(argv, environ)
-        try:
-            with theirs:
-                self._child = Child(argv, environ, log, self._place.name, self._selector, theirs)
-        except OSError as error:
-            ours.close()
-            say(f"{self._place.name}: cannot start {self._command[0]!r}: {error.strerror}")
-            # a shell's codes: 127 for a command that is not there, 126 for one that cannot be run
-            self._client.send({"is": "ended", "code": 127 if isinstance(error, FileNotFoundError) else 126})
-            return
-        self._control, self._control_rest = ours, b""
-        self._listens = self._writes = False
-        self._interrupted, self._leave = "", None
-        self._selector.register(ours, selectors.EVENT_READ)
-        self._client.send({"is": "started", "pid": self._child.pid})
-
-    def _warn(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
-        """Say, once a job, what is known to go wrong with such a program."""
-        if environ[env.RESTARTS] == "0" and self._place.variables.get("HOROVOD_RANK") == "0":
-            warning = horovod_check.warning(argv, environ)
-            if warning:
-                say(warning)
+                self._has_got_signal = True
+                self._client.send(TaskSignal(number))
 
     def _reap(self) -> None:
         code = self._child.reap() if self._child else None
         if code is not None:
             self._child = None
-            self._close_control()
-            self._client.send({"is": "ended", "code": code})
+            if self._program:
+                self._program.close()
+            self._client.send(Ended(code))
 
-    def _on_control(self) -> None:
-        """Pass on each line that the program wrote."""
-        data = b""
-        if self._control:
-            with contextlib.suppress(OSError):
-                data = self._control.recv(1 << 16)
-        if not data:
-            self._close_control()
-            return
-        *lines, self._control_rest = (self._control_rest + data).split(b"\n")
-        for line in lines:
-            text = line.decode("utf-8", "replace")
-            self._heed(text)
-            self._client.send({"is": "control", "line": text})
-
-    def _heed(self, line: str) -> None:
-        """Take in what of the program's words is for its agent."""
+    def _on_program_line(self, line: str) -> None:
+        """Act on what is for the agent, and pass the line on to the coordinator."""
         try:
             words = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
-        if isinstance(words, dict) and isinstance(words.get("hello"), dict):
-            self._listens, self._writes = True, bool(words["hello"].get("writes"))
-            if self._interrupted:
-                self._interrupt(self._interrupted, "")
-            if self._leave is not None:  # SIGTERM found it deaf already, and not yet listening
-                self._tell(json.dumps({"leave": self._leave}))
-        elif not isinstance(words, dict):
-            return
-        elif "ask" in words:
-            self._asked = words["ask"]
-            if self._exit is not None:
-                self._answer_nothing()
-        elif "saved" in words and self._exit is not None:
-            self._end(_ORPHAN_KILL_WAIT, env.INTERRUPTED)
+        if isinstance(words, dict):
+            self._on_program_words(words)
+            self._client.send(ProgramLine(line))
 
-    def _answer_nothing(self) -> None:
-        """Answer the program's last question, which the coordinator may have taken with it."""
-        self._tell(json.dumps({"answers": self._asked, "errors": {"*": "the coordinator is gone"}}))
+    def _on_program_words(self, words: Dict[str, Any]) -> None:
+        if isinstance(words.get("hello"), dict):
+            self._listens, self._is_writer = True, bool(words["hello"].get("writes"))
+            if self._save_reason:
+                self._save(self._save_reason, "")
+            if self._leave_code is not None:  # SIGTERM came before the program had its handlers and its say
+                self._tell(json.dumps({"leave": self._leave_code}))
+        elif "ask" in words:
+            self._last_question = words["ask"]
+            if self._exit_code is not None:
+                self._answer_last_question()
+        elif "saved" in words and self._exit_code is not None:
+            self._end_program(_ORPHAN_KILL_WAIT, env.INTERRUPTED)
+
+    def _answer_last_question(self) -> None:
+        """Answer the program's last question, which the coordinator may not have answered."""
+        self._tell(json.dumps({"answers": self._last_question, "errors": {"*": "the coordinator is gone"}}))
 
     def _tell(self, line: str) -> None:
-        if self._control:
-            with contextlib.suppress(OSError):
-                self._control.sendall(line.encode() + b"\n")
+        if self._program:
+            self._program.write(line)
 
-    def _close_control(self) -> None:
-        if self._control:
-            self._selector.unregister(self._control)
-            self._control.close()
-            self._control = None
+    def _log_path(self) -> str:
+        folder = RunFolder(self._assignment.variables[env.RUN_FOLDER])
+        return folder.log(self._assignment.role, self._assignment.index)
 
-
-def _coordinator(environ: Mapping[str, str]) -> Tuple[List[Tuple[str, int]], bytes]:
-    """Return where the coordinator may be reached, and the secret."""
-    where, secret = environ.get(env.COORDINATOR), environ.get(env.SECRET)
-    if not where or not secret:
-        raise AllocationError(
-            f"{env.COORDINATOR} and {env.SECRET} are not set",
-            "to be started by a coordinator (launch.pyz coordinate)",
-            "if srun drops the environment, pass it --export=ALL",
-        )
-    hosts, _, port = where.rpartition(":")
-    names = hosts.split(",")
-    # where srun runs, in Slurm's own words: right even if the batch host's name resolves to nothing useful here
-    launcher = environ.get("SLURM_LAUNCH_NODE_IPADDR", "")
-    extra = [launcher] if launcher and names != ["127.0.0.1"] else []
-    return [(name, int(port)) for name in dict.fromkeys([*names, *extra])], bytes.fromhex(secret)
+    def _log(self, text: str) -> None:
+        """Print a line, into the task's log as well: srun, which would bring it to the job's, may be gone."""
+        say(f"{self._assignment.name}: {text}")
+        with contextlib.suppress(OSError), open(self._log_path(), "a") as log:
+            log.write(f"slurm-tf: {text}\n")
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
     """agent [--role ROLE] -- COMMAND..."""
     options, command = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
     role = options[1] if options[:1] == ["--role"] else ""
+    selector = selectors.DefaultSelector()
+    # the agent reports what srun and Slurm send to every task, and the coordinator decides what it means
+    signals = SignalPipe(selector, (*REPORTED, signal.SIGCHLD))
     try:
-        code = Agent(command, role, os.environ).run()
+        registered = register(os.environ, role)
+        code = Agent(command, os.environ, registered, selector, signals).run() if registered else 0
     except SlurmTfError as error:
         say(str(error))
         code = error.exit_code

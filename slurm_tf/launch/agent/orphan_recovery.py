@@ -33,14 +33,14 @@ class OrphanRecovery:
     """One agent of attempt `attempt`, from the moment it lost its coordinator."""
 
     def __init__(
-        self, place: JobContext, attempt: str, name: str, rank: int, writes: bool, cut: bool, goes_on: bool
+        self, place: JobContext, attempt: str, name: str, rank: int, writes: bool, may_live: bool, goes_on: bool
     ) -> None:
         """`name`: the task's, as in the run's status; `rank`: the lowest one that lives sees to the run.
 
-        `writes`: its program saves, and it is asked before all others. `cut`: the coordinator may live, and not have
-        found out yet. `goes_on`: whether the run is to go on.
+        `writes`: its program saves, and it is asked before all others. `may_live`: the coordinator may live, and not
+        have found out yet. `goes_on`: whether the run is to go on.
         """
-        self._place, self._name, self._rank, self._cut = place, name, rank, cut
+        self._place, self._name, self._rank, self._may_live = place, name, rank, may_live
         self._attempt, self._claim = attempt, place.folder.claim(attempt)
         self._writes, self._goes_on, self._saved = writes, goes_on, f"{self._claim}.saved"
         self._known, self._since = self._status(), time.monotonic()
@@ -69,7 +69,7 @@ class OrphanRecovery:
 
     def _is_to_act(self) -> bool:
         first = self._since + min(_FIRST_SECONDS + self._rank, _MOST_SECONDS)
-        known = self._since + (_CUT_SECONDS if self._cut else 0.0)
+        known = self._since + (_CUT_SECONDS if self._may_live else 0.0)
         while time.monotonic() < max(known, 0.0 if self._is_mine else first):
             if self._coordinator_lives() or (not self._is_mine and os.path.exists(self._claim)):
                 break

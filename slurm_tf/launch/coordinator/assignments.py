@@ -1,12 +1,13 @@
-"""What the coordinator tells each task: how to register, then its assignment (launch/mapping/assignment.py)."""
+"""Makes what the coordinator sends to each agent before its program starts: a greeting, then an assignment."""
 
 import os
-from typing import Any, Dict, List
+from typing import Dict, List
 
 from slurm_tf.launch.job_context import JobContext, attempt_id
 from slurm_tf.launch.mapping import horovod_variables
 from slurm_tf.launch.mapping.cluster import Cluster
 from slurm_tf.launch.nodes import preflight
+from slurm_tf.launch.transport.messages import Greeting, SharedAssignment, TaskAssignment
 from slurm_tf.run import env, lease
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.settings import LaunchSettings
@@ -15,50 +16,42 @@ from slurm_tf.run.settings import LaunchSettings
 _WITHOUT_CLUSTER = ("single", "mirrored", "horovod")
 
 
-def greeting(settings: LaunchSettings, place: JobContext, goes_on: bool) -> Dict[str, Any]:
-    """Return what each agent must know to take part, and what to do when it is left alone.
-
-    `goes_on`: whether the run may be put back into the queue.
-    """
-    return {
-        "ports": settings.ports,
-        "interface": settings.interface,
-        "patience": settings.register_timeout + preflight.PATIENCE_SECONDS,
-        "named": settings.horovod == "gloo",
-        "silence": settings.watch.coordinator,
-        "alone": {
-            "submission": place.submission.path,
-            "point": place.point,
-            "signal": settings.checkpoint_signal,
-            "goes_on": goes_on and settings.goes_on,
-        },
-    }
-
-
-def shared(settings: LaunchSettings, folder: RunFolder, formed: Cluster) -> Dict[str, Any]:
-    """Return what is the same for all. Raises RunError if the run is another attempt's by now."""
-    return {
-        "hosts": None if settings.strategy in _WITHOUT_CLUSTER else formed.hosts,
-        "variables": _variables(settings, folder, len({task.node for task in formed.tasks})),
-        "cluster_flags": settings.cluster_flags,
-        "point": settings.point,
-    }
-
-
-def own(settings: LaunchSettings, formed: Cluster) -> List[Dict[str, Any]]:
-    """Return what is each task's own, in the order of the cluster."""
-    nodes = [task.node for task in formed.tasks]
-    every = (
-        horovod_variables.places(settings.horovod, nodes, settings.interface) if settings.horovod else [{}] * len(nodes)
+def greeting(settings: LaunchSettings, context: JobContext, goes_on: bool) -> Greeting:
+    """Return what each agent must know to register. `goes_on`: whether the run may be put back into the queue."""
+    return Greeting(
+        ports=settings.ports,
+        interface=settings.interface,
+        patience=settings.register_timeout + preflight.PATIENCE_SECONDS,
+        named=settings.horovod == "gloo",
+        silence=settings.watch.coordinator,
+        submission=context.submission.path,
+        point=context.point,
+        checkpoint_signal=settings.checkpoint_signal,
+        goes_on=goes_on and settings.goes_on,
     )
-    return [
-        {"role": task.role, "index": task.index, "gpus": task.gpus, "variables": variables}
-        for task, variables in zip(formed.tasks, every)
-    ]
+
+
+def shared(settings: LaunchSettings, folder: RunFolder, cluster: Cluster) -> SharedAssignment:
+    """Return the part that all tasks get. Raises RunError if the run is another attempt's by now."""
+    return SharedAssignment(
+        hosts=None if settings.strategy in _WITHOUT_CLUSTER else cluster.hosts,
+        variables=_variables(settings, folder, len({task.node for task in cluster.tasks})),
+        cluster_flags=settings.cluster_flags,
+        point=settings.point,
+    )
+
+
+def of_tasks(settings: LaunchSettings, cluster: Cluster) -> List[TaskAssignment]:
+    """Return the part that is each task's own, in the order of the cluster."""
+    nodes = [task.node for task in cluster.tasks]
+    variables: List[Dict[str, str]] = [{}] * len(nodes)
+    if settings.horovod:
+        variables = horovod_variables.of_ranks(settings.horovod, nodes, settings.interface)
+    return [TaskAssignment(task.role, task.index, task.gpus, own) for task, own in zip(cluster.tasks, variables)]
 
 
 def _variables(settings: LaunchSettings, folder: RunFolder, nodes: int) -> Dict[str, str]:
-    """Return the contract with the program, but for what is each task's own."""
+    """Return the environment variables of all programs (run/env.py), without those that are each task's own."""
     held = lease.check(folder, attempt_id(os.environ))
     variables = {
         env.RUN: settings.run,

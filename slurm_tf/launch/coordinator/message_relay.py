@@ -7,13 +7,18 @@ gone or its time is over.
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set
 
 # A task that has not answered by then counts as one that cannot.
 ANSWER_SECONDS = 120.0
 
-# (task, line) to be sent.
-Letter = Tuple[str, str]
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A line that is to be written to the program of `task`."""
+
+    task: str
+    line: str
 
 
 @dataclass
@@ -34,37 +39,37 @@ class MessageRelay:
 
     def line(
         self, task: str, words: Dict[str, Any], running: Sequence[str], listeners: Sequence[str], now: float
-    ) -> List[Letter]:
+    ) -> List[Outgoing]:
         """Take in a line that `task` wrote; `running` are the tasks that run, `listeners` those that said hello."""
         if "ask" in words and "to" in words:
             return self._ask(task, words, listeners if words["to"] == "*" else running, now)
         return self._answer(task, words.get("answer"), words.get("error"))
 
-    def ended(self, task: str) -> List[Letter]:
+    def ended(self, task: str) -> List[Outgoing]:
         """Take in that `task` does not run any more."""
-        letters: List[Letter] = []
+        lines: List[Outgoing] = []
         for number, question in list(self._open.items()):
             if question.asker == task:
                 del self._open[number]
             elif task in question.waiting:
-                letters += self._answer(task, number, "the task ended")
-        return letters
+                lines += self._answer(task, number, "the task ended")
+        return lines
 
-    def tick(self, now: float) -> List[Letter]:
+    def tick(self, now: float) -> List[Outgoing]:
         """Take in the time."""
-        letters: List[Letter] = []
+        lines: List[Outgoing] = []
         for number, question in list(self._open.items()):
             if now >= question.until:
                 for task in sorted(question.waiting):
-                    letters += self._answer(task, number, f"no answer in {ANSWER_SECONDS:.0f} s")
-        return letters
+                    lines += self._answer(task, number, f"no answer in {ANSWER_SECONDS:.0f} s")
+        return lines
 
     @property
     def wakes_at(self) -> Optional[float]:
         """When `tick` has something to do."""
         return min((question.until for question in self._open.values()), default=None)
 
-    def _ask(self, asker: str, words: Dict[str, Any], tasks: Sequence[str], now: float) -> List[Letter]:
+    def _ask(self, asker: str, words: Dict[str, Any], tasks: Sequence[str], now: float) -> List[Outgoing]:
         to = [task for task in tasks if words["to"] in ("*", task.partition(":")[0]) and task != asker]
         question = _Question(asker, words["ask"], now + ANSWER_SECONDS, set(to))
         number, self._next = self._next, self._next + 1
@@ -72,9 +77,9 @@ class MessageRelay:
         if not to:
             return self._close(number)
         line = json.dumps({"asked": number, "message": words.get("message")})
-        return [(task, line) for task in to]
+        return [Outgoing(task, line) for task in to]
 
-    def _answer(self, task: str, number: object, error: Optional[str]) -> List[Letter]:
+    def _answer(self, task: str, number: object, error: Optional[str]) -> List[Outgoing]:
         question = self._open.get(number) if isinstance(number, int) else None
         if question is None or task not in question.waiting or not isinstance(number, int):
             return []
@@ -82,6 +87,6 @@ class MessageRelay:
         question.errors[task] = error
         return [] if question.waiting else self._close(number)
 
-    def _close(self, number: int) -> List[Letter]:
+    def _close(self, number: int) -> List[Outgoing]:
         question = self._open.pop(number)
-        return [(question.asker, json.dumps({"answers": question.number, "errors": question.errors}))]
+        return [Outgoing(question.asker, json.dumps({"answers": question.number, "errors": question.errors}))]

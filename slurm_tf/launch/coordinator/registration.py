@@ -9,7 +9,7 @@ from typing import Dict, Mapping, Sequence
 from slurm_tf.errors import RegistrationError
 from slurm_tf.launch.mapping import cluster, horovod_variables
 from slurm_tf.launch.mapping.allocation import expected_nodes
-from slurm_tf.launch.transport import authentication
+from slurm_tf.launch.transport.messages import Report
 from slurm_tf.run.settings import LaunchSettings
 
 _PROGRESS_SECONDS = 10.0
@@ -22,21 +22,18 @@ class Registration:
 
     def __init__(self, settings: LaunchSettings, environ: Mapping[str, str], now: float, cause: str = "") -> None:
         """`environ`: the batch script's; `cause`: why this is not the first step, in words."""
-        self.reports: Dict[int, cluster.Report] = {}
+        self.reports: Dict[int, Report] = {}
         self._settings, self._environ, self._cause = settings, environ, cause
         self._planned = [f"{role}:{index}" for role, index in settings.tasks]
         self._until = now + settings.register_timeout
         self._progress_at = now + _PROGRESS_SECONDS
 
-    def take(self, message: authentication.Message) -> cluster.Report:
-        """Take in a task's report. Raises RegistrationError for one that is not expected."""
-        values = {name: message[name] for name in cluster.Report.__dataclass_fields__}
-        report = cluster.Report(**{**values, "gpus": tuple(values["gpus"])})
+    def add(self, report: Report) -> None:
+        """Record a task's report. Raises RegistrationError for one that is not expected."""
         if report.rank in self.reports or not 0 <= report.rank < len(self._planned):
             found = f"a task on {report.node} that says it is rank {report.rank}: not expected"
             raise RegistrationError(found, "", "", ())
         self.reports[report.rank] = report
-        return report
 
     @property
     def complete(self) -> bool:

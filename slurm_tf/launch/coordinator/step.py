@@ -1,4 +1,4 @@
-"""One step of the job: its launcher, srun or launch/direct/local_tasks.py, from its start to its end."""
+"""Runs one step of the job: its launcher, srun or launch/direct/local_tasks.py, from its start to its end."""
 
 import contextlib
 import json
@@ -14,22 +14,22 @@ from slurm_tf.launch.transport import ports
 from slurm_tf.run import env
 from slurm_tf.run.settings import LaunchSettings
 
-# How long the launcher may take to leave once every agent was told to, and again after each signal.
+# How long the launcher may take to exit once every agent was told to leave, and again after each signal.
 _SECONDS = 10.0
-# A step gets its job's memory without being told; told of two kinds, by two components of a heterogeneous job, srun
-# ends with "SLURM_MEM_PER_CPU, SLURM_MEM_PER_GPU, and SLURM_MEM_PER_NODE are mutually exclusive" (22.05.8).
+# A step gets its job's memory without these variables. Where two components of a heterogeneous job set two of them,
+# srun ends with "SLURM_MEM_PER_CPU, SLURM_MEM_PER_GPU, and SLURM_MEM_PER_NODE are mutually exclusive" (22.05.8).
 _NOT_FOR_SRUN = ("SLURM_MEM_PER_CPU", "SLURM_MEM_PER_GPU", "SLURM_MEM_PER_NODE")
 
 
 class Step:
-    """A launcher that runs, leader of its own session and process group."""
+    """A launcher, started as the leader of its own session and process group."""
 
     def __init__(self, command: Sequence[str], settings: LaunchSettings, port: int, secret: bytes) -> None:
         """Start `command`, whose agents reach the coordinator at `port`. Raises OSError."""
         self._command = list(command)
         self._signals = [signal.SIGTERM, signal.SIGKILL]
         self._next_at: Optional[float] = None
-        self._held: Dict[int, Tuple[int, int]] = {}
+        self._file_limits: Dict[int, Tuple[int, int]] = {}
         self._process = subprocess.Popen(
             self._command, env=_environ(settings, port, secret), stdin=subprocess.DEVNULL, start_new_session=True
         )
@@ -40,26 +40,26 @@ class Step:
         code = self._process.poll()
         return "" if code is None else f"{self._command[0]} {describe(code)}"
 
-    def hold_shepherd(self) -> None:
-        """Keep the child of srun from slurmctld that has the whole step killed the moment srun is killed.
+    def keep_if_srun_is_killed(self) -> None:
+        """Keep srun's shepherd, a child of it, from having the whole step killed the moment srun is killed.
 
-        When Slurm ends what a killed batch script leaves it kills both, and on a busy node the child was often quick
-        enough (_shepherd_spawn in srun_job.c, 22.05.8): no agent could save. Without a file descriptor to spare it
-        tries again each second; where srun has ended by itself it gets them back.
+        When Slurm ends what a killed batch script leaves it kills both, and on a busy node the shepherd was often quick
+        enough to tell slurmctld (_shepherd_spawn in srun_job.c, 22.05.8): no agent could save. Without a file
+        descriptor to spare it tries again each second; where srun has ended by itself it gets them back.
         """
         if os.path.basename(self._command[0]) == "srun":
-            own = _words(self._process.pid)
+            command_line = _command_line(self._process.pid)
             for pid in _children(self._process.pid):
-                if own and _words(pid) == own:
-                    self._hold(pid)
+                if command_line and _command_line(pid) == command_line:
+                    self._take_file_descriptors(pid)
 
-    def end(self, now: float, told: bool) -> None:
-        """Begin its end: it is waited for, then SIGTERM, then SIGKILL; `told`: all agents were told to leave.
+    def end(self, now: float, agents_were_told: bool) -> None:
+        """Begin to end the step: wait for its launcher, then send it SIGTERM, then SIGKILL.
 
-        Said again, it changes nothing.
+        `agents_were_told`: all agents were told to leave, and are waited for. A second call changes nothing.
         """
         if self._next_at is None:
-            self._next_at = now + _SECONDS if told else now
+            self._next_at = now + _SECONDS if agents_were_told else now
 
     @property
     def is_ending(self) -> bool:
@@ -67,9 +67,9 @@ class Step:
         return self._next_at is not None
 
     def tick(self, now: float) -> bool:
-        """Go on with its end, if that has begun; return whether it is over."""
+        """Send the launcher the next signal, if it is due; return whether the step is over."""
         if self._process.poll() is not None:
-            self._let_go()
+            self._give_back_file_descriptors()
             return True
         if self._next_at is None or now < self._next_at:
             return False
@@ -86,22 +86,22 @@ class Step:
         return self._next_at
 
     def wait(self) -> None:
-        """Wait for its end, which has begun."""
+        """Wait until the step is over; `end` was called."""
         while not self.tick(time.monotonic()):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(max(0.0, (self._next_at or 0.0) - time.monotonic()))
 
-    def _hold(self, pid: int) -> None:
+    def _take_file_descriptors(self, pid: int) -> None:
         with contextlib.suppress(OSError):
             limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (0, limits[1]))
-            self._held[pid] = limits
+            self._file_limits[pid] = limits
 
-    def _let_go(self) -> None:
-        for pid, limits in self._held.items():
+    def _give_back_file_descriptors(self) -> None:
+        for pid, limits in self._file_limits.items():
             with contextlib.suppress(OSError):
                 resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
-        self._held = {}
+        self._file_limits = {}
 
 
 def _children(pid: int) -> List[int]:
@@ -114,8 +114,8 @@ def _children(pid: int) -> List[int]:
     return found
 
 
-def _words(pid: int) -> bytes:
-    """Return a process's command line, which one that was only forked shares with its parent; none if it is gone."""
+def _command_line(pid: int) -> bytes:
+    """Return a process's command line, the parent's for one that was only forked; empty if it is gone."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
         return file.read()
     return b""

@@ -22,6 +22,7 @@ from slurm_tf.launch.mapping import cluster
 from slurm_tf.launch.mapping.allocation import Allocation
 from slurm_tf.launch.mapping.assignment import Assignment, program_environ
 from slurm_tf.launch.transport import ports
+from slurm_tf.launch.transport.messages import Report
 from slurm_tf.run import env
 from slurm_tf.run.settings import RoleSettings
 
@@ -94,7 +95,7 @@ def find_assignment(
     try:
         allowed = units.parse_ports(asked.ports) if asked.ports else None
         reserved.append(ports.reserve(allowed, time.monotonic() + limit / 2))
-        report = cluster.Report(
+        report = Report(
             rank=allocation.rank,
             node=allocation.node,
             host=_host(asked.interface, environ),
@@ -154,7 +155,7 @@ def _decide(words: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
             raise UsageError(f"rank {rank} was asked for {word['asked']}", f"{words[0]['asked']}, as rank 0")
         if "unable" in word:
             raise RegistrationError(f"rank {rank} on {word['node']}: {word['unable']}", "", "", [str(rank)])
-    reports = [cluster.Report(**{**word["report"], "gpus": tuple(word["report"]["gpus"])}) for word in words]
+    reports = [Report(**{**word["report"], "gpus": tuple(word["report"]["gpus"])}) for word in words]
     formed = cluster.form(reports, roles, sharing, gpus_where_found=True)
     formed.check_size()
     return {"hosts": formed.hosts, "places": [[task.role, task.index, task.gpus] for task in formed.tasks]}

@@ -1,4 +1,4 @@
-"""The environment of the user's program: its place in the cluster, its GPUs, and nothing that is not for it."""
+"""Makes the environment of the user's program: its task in the cluster, its GPUs, nothing that is the launcher's."""
 
 import re
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from slurm_tf.launch.mapping import cluster
 from slurm_tf.launch.mapping.allocation import DEVICE_VARIABLES
+from slurm_tf.launch.transport.messages import SharedAssignment, TaskAssignment
 from slurm_tf.run import env
 from slurm_tf.run.version import VERSION
 
@@ -14,10 +15,11 @@ _NOT_FOR_PROGRAMS = (env.SECRET, env.COORDINATOR, env.PROGRAM_ENV)
 
 @dataclass(frozen=True)
 class Assignment:
-    """What the coordinator tells one task. `hosts`: the ClusterSpec, None where the strategy has no TF_CONFIG.
+    """One task's place in the cluster. `hosts`: the ClusterSpec, None where the strategy has no TF_CONFIG.
 
-    `gpus`: the devices to see, None for those that Slurm gave. `variables`: the contract with the program.
-    `cluster_flags`: whether the program also wants its place as arguments. `point`: values for {key} in its arguments.
+    `gpus`: the devices to see, None for those that Slurm gave. `variables`: environment variables of run/env.py.
+    `cluster_flags`: whether the program also gets its role and the ClusterSpec as arguments. `point`: values for {key}
+    in its arguments, from a sweep.
     """
 
     role: str
@@ -28,51 +30,60 @@ class Assignment:
     cluster_flags: bool
     point: Mapping[str, str]
 
+    @classmethod
+    def of_parts(cls, own: TaskAssignment, shared: SharedAssignment) -> "Assignment":
+        """Return the assignment that the coordinator sent in two parts."""
+        variables = {**shared.variables, **own.variables}
+        return cls(own.role, own.index, shared.hosts, own.gpus, variables, shared.cluster_flags, shared.point)
+
     @property
     def name(self) -> str:
         """Role and index, as in "worker:0"."""
         return f"{self.role}:{self.index}"
 
     def argv(self, command: Sequence[str]) -> List[str]:
-        """Return `command` with the values of the point in it, and the place as arguments if it wants them."""
+        """Return `command` with the values of the sweep point in it, and with the cluster's flags if it gets them."""
         argv = [_fill(argument, self.point) for argument in command]
         return argv + (cluster.flags(self.hosts, self.role, self.index) if self.cluster_flags and self.hosts else [])
 
 
 def _fill(argument: str, point: Mapping[str, str]) -> str:
-    """Put values in the place of {key}, in one pass: a value that looks like a key stays as it is."""
+    """Replace each {key} by its value, in one pass: a value that looks like a key stays as it is."""
     if not point:
         return argument
     return re.sub("|".join(re.escape(f"{{{key}}}") for key in point), lambda match: point[match[0][1:-1]], argument)
 
 
 def program_environ(
-    inherited: Mapping[str, str], job_env: Mapping[str, str], place: Assignment, restarts: int
+    inherited: Mapping[str, str], job_env: Mapping[str, str], assignment: Assignment, restarts: int
 ) -> Dict[str, str]:
-    """Return the environment of the program: `inherited`, the job file's [env] over it, and what this task must see."""
-    environ = {**inherited, **job_env, **place.variables}
+    """Return the environment of the program: `inherited`, overridden by the job file's [env], then by the assignment.
+
+    `restarts`: how often the program was started before.
+    """
+    environ = {**inherited, **job_env, **assignment.variables}
     # a pipe would hold back what the program prints, and lose it when the program is killed
     environ.setdefault("PYTHONUNBUFFERED", "1")
-    if place.variables.get(env.STRATEGY) == "ps":
+    if assignment.variables.get(env.STRATEGY) == "ps":
         # TensorFlow's guide on parameter servers: else the chief waits for a dead worker instead of hearing of it
         environ.setdefault("GRPC_FAIL_FAST", "use_caller")
     for name in (*_NOT_FOR_PROGRAMS, "TF_CONFIG"):
         environ.pop(name, None)
     environ[env.CONTRACT] = str(VERSION)
-    environ[env.TASK] = place.name
+    environ[env.TASK] = assignment.name
     environ[env.RESTARTS] = str(restarts)
-    if place.hosts is not None:
-        environ["TF_CONFIG"] = cluster.tf_config(place.hosts, place.role, place.index)
-        _go_direct(environ, place.hosts)
-    if place.gpus is not None:
+    if assignment.hosts is not None:
+        environ["TF_CONFIG"] = cluster.tf_config(assignment.hosts, assignment.role, assignment.index)
+        _bypass_proxies(environ, assignment.hosts)
+    if assignment.gpus is not None:
         for name in DEVICE_VARIABLES:
             if name in environ or name == "CUDA_VISIBLE_DEVICES":
-                environ[name] = ",".join(place.gpus)
+                environ[name] = ",".join(assignment.gpus)
     return environ
 
 
-def _go_direct(environ: Dict[str, str], hosts: cluster.Hosts) -> None:
-    """Keep gRPC from sending the tasks' traffic through http_proxy: TensorFlow would hang for ever without a word.
+def _bypass_proxies(environ: Dict[str, str], hosts: cluster.Hosts) -> None:
+    """Keep gRPC from sending the tasks' traffic through http_proxy: TensorFlow would hang for ever and print nothing.
 
     gRPC reads no_grpc_proxy and only if that is unset no_proxy; Python and curl read either case of the second.
     """

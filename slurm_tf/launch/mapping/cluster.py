@@ -10,33 +10,17 @@ from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from slurm_tf.errors import TopologyError
+from slurm_tf.launch.transport.messages import Report
 from slurm_tf.run.settings import RoleSettings
 
 # execve(2): MAX_ARG_STRLEN, one variable or argument with its terminating zero, 32 pages of 4 KiB.
 EXECVE_LIMIT = 131072
 
 # Addresses of each role, by index.
-Hosts = Dict[str, List[str]]
+Hosts = Mapping[str, Tuple[str, ...]]
 
 # TensorFlow looks for the evaluator outside of "cluster": it takes no part in training.
 _OUTSIDE = "evaluator"
-
-
-@dataclass(frozen=True)
-class Report:
-    """What one task says about itself; `role` only where its srun component was started for one role.
-
-    `named`: the address of its node's own name, where somebody asks for it.
-    """
-
-    rank: int
-    node: str
-    host: str
-    port: int
-    gpus: Tuple[str, ...] = ()
-    gpus_bound: bool = False
-    role: str = ""
-    named: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,11 +49,11 @@ class Cluster:
     @property
     def hosts(self) -> Hosts:
         """The ClusterSpec: addresses of each role, by index; without the evaluator."""
-        spec: Hosts = {}
+        addresses: Dict[str, List[str]] = {}
         for task in sorted(self.tasks, key=lambda task: task.index):
             if task.role != _OUTSIDE:
-                spec.setdefault(task.role, []).append(task.address)
-        return spec
+                addresses.setdefault(task.role, []).append(task.address)
+        return {role: tuple(of_role) for role, of_role in addresses.items()}
 
     def check_size(self) -> None:
         """Raise TopologyError if a process could not be started with this cluster in its environment and arguments."""

@@ -8,15 +8,15 @@ import socket
 from typing import Dict, List, Sequence
 
 from slurm_tf.errors import TopologyError
-from slurm_tf.launch.mapping.cluster import Report
 from slurm_tf.launch.transport import ports
+from slurm_tf.launch.transport.messages import Report
 
 # Horovod gives up after 30 s by itself, and the import of TensorFlow from a busy file system takes longer. Who never
 # comes ended, and then the coordinator ends the others.
 _TIMEOUT_SECONDS = 600
 
 
-def places(controller: str, nodes: Sequence[str], interface: str = "") -> List[Dict[str, str]]:
+def of_ranks(controller: str, nodes: Sequence[str], interface: str = "") -> List[Dict[str, str]]:
     """Return the variables of each rank, from the node of each; nodes may have different numbers of tasks.
 
     A rank's cross group is the ranks of its local rank, on the nodes that have so many. `interface`: "" for the one of
@@ -73,6 +73,6 @@ def check_names(reports: Sequence[Report]) -> None:
             )
 
 
-def program_environ(host: str, port: int) -> Dict[str, str]:
+def rendezvous(host: str, port: int) -> Dict[str, str]:
     """Return the variables that lead to a rendezvous, at `host`, by which a task's agent reaches the coordinator."""
     return {"HOROVOD_GLOO_RENDEZVOUS_ADDR": host, "HOROVOD_GLOO_RENDEZVOUS_PORT": str(port)}

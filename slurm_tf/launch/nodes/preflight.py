@@ -9,13 +9,24 @@ import os
 import secrets
 import time
 from dataclasses import asdict
-from typing import Any, Callable, Dict, Generator, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, Generator, List, Mapping, Optional, Sequence, Tuple
 
 from slurm_tf import files
 from slurm_tf.errors import PreflightError
-from slurm_tf.launch.mapping import cluster
 from slurm_tf.launch.nodes import diagnosis
 from slurm_tf.launch.nodes.mpi_step import MpiStep
+from slurm_tf.launch.transport.messages import (
+    CheckFiles,
+    FilesChecked,
+    LinkMeasured,
+    MeasureLink,
+    OpenProbe,
+    ProbeAnswer,
+    ProbeFailed,
+    ProbeOpened,
+    ProbeRequest,
+    Report,
+)
 from slurm_tf.run import bad_nodes
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.settings import LaunchSettings
@@ -29,16 +40,18 @@ _MOST_PARTNERS = 64
 _LOOK_SECONDS = 30.0
 _ANSWER_SECONDS = 30.0
 
-# rank of an agent, and what to tell it
-Letter = Tuple[int, Dict[str, Any]]
-Answers = Dict[str, Dict[str, Any]]
-_Course = Generator[Tuple[Dict[str, Dict[str, Any]], float], Answers, None]
+# rank of an agent, and what to send to it
+Request = Tuple[int, ProbeRequest]
+# by node; None from a node that is gone
+Answers = Dict[str, Optional[ProbeAnswer]]
+# yields what to ask of which node, and for how many seconds at most; is sent the answers
+_Course = Generator[Tuple[Mapping[str, ProbeRequest], float], Answers, None]
 
 
 class Preflight:
-    """One preflight: feed it every answer and the time; send the letters that it returns until it is `over`."""
+    """One preflight: feed it every answer and the time; send the requests that it returns until it is `over`."""
 
-    def __init__(self, folder: RunFolder, settings: LaunchSettings, reports: Mapping[int, cluster.Report]) -> None:
+    def __init__(self, folder: RunFolder, settings: LaunchSettings, reports: Mapping[int, Report]) -> None:
         """`reports`: those of all tasks, by rank."""
         self.reasons: Dict[str, str] = {}
         self.table: List[str] = []
@@ -60,13 +73,13 @@ class Preflight:
         self._mpi_probe = settings.preflight_mpi
         self._mpi: Optional[MpiStep] = None
 
-    def begin(self, now: float) -> List[Letter]:
-        """Return the first letters. Raises OSError if the run's folder cannot be written."""
+    def begin(self, now: float) -> List[Request]:
+        """Return the first requests. Raises OSError if the run's folder cannot be written."""
         files.own_folder(self._folder.probes)
         return self._step(*next(self._course), now)
 
-    def answered(self, rank: int, answer: Dict[str, Any], now: float) -> List[Letter]:
-        """Take in what an agent said."""
+    def answered(self, rank: int, answer: Optional[ProbeAnswer], now: float) -> List[Request]:
+        """Record what an agent answered, None if it is gone; return what to send next."""
         name = self._names.get(rank, "")
         if name not in self._waiting:
             return []
@@ -74,18 +87,18 @@ class Preflight:
         self._answers[name] = answer
         return [] if self._waiting else self._go_on(now)
 
-    def lost(self, node: str, now: float) -> List[Letter]:
-        """Take in that the connection of an agent on `node` has ended."""
+    def lost(self, node: str, now: float) -> List[Request]:
+        """Record that the connection of an agent on `node` has ended; return what to send next."""
         self._errors.setdefault(node, "its agent's connection ended")
-        return self.answered(self._reports[node].rank, {}, now)
+        return self.answered(self._reports[node].rank, None, now)
 
     @property
     def all_are_lost(self) -> bool:
         """Whether no node can be asked any more: then it was none of them."""
         return len(self._errors) == len(self._reports)
 
-    def tick(self, now: float) -> List[Letter]:
-        """Take in the time."""
+    def tick(self, now: float) -> List[Request]:
+        """See to what is due at `now`; return what to send next."""
         if self._mpi and not self.over and self._mpi.is_over(now):
             self._take_mpi(self._mpi)
         if self.over or self._mpi or now < self._until:
@@ -104,7 +117,7 @@ class Preflight:
         if self._mpi:
             self._mpi.end()
 
-    def _go_on(self, now: float) -> List[Letter]:
+    def _go_on(self, now: float) -> List[Request]:
         answers, self._answers = self._answers, {}
         try:
             return self._step(*self._course.send(answers), now)
@@ -115,27 +128,27 @@ class Preflight:
                 self.over = True
             return []
 
-    def _step(self, messages: Dict[str, Dict[str, Any]], seconds: float, now: float) -> List[Letter]:
-        letters = {name: each for name, each in messages.items() if name not in self._errors}
-        self._waiting, self._until = list(letters), now + seconds
-        if not letters:
+    def _step(self, wanted: Mapping[str, ProbeRequest], seconds: float, now: float) -> List[Request]:
+        requests = {name: each for name, each in wanted.items() if name not in self._errors}
+        self._waiting, self._until = list(requests), now + seconds
+        if not requests:
             return self._go_on(now)
-        return [(self._reports[name].rank, {"do": "probe", **each}) for name, each in letters.items()]
+        return [(self._reports[name].rank, each) for name, each in requests.items()]
 
     def _take_course(self) -> _Course:
         """Yield what to ask of which node, and for how many seconds at most; take the answers."""
         texts = {name: secrets.token_hex(16) for name in self._reports}
         paths = {name: os.path.join(self._folder.probes, str(r.rank)) for name, r in self._reports.items()}
-        opening = {name: {"what": "open", "file": paths[name], "text": texts[name]} for name in texts}
+        opening = {name: OpenProbe(paths[name], texts[name]) for name in texts}
         for name, answer in (yield opening, _ANSWER_SECONDS).items():
             self._note_error(name, answer)
-            if "port" in answer:
-                self._ports[name], self._devices[name] = answer["port"], answer["devices"]
+            if isinstance(answer, ProbeOpened):
+                self._ports[name], self._devices[name] = answer.port, answer.devices
         expected = {name: (paths[name], texts[name]) for name in self._ports}
-        looking = {"what": "look", "files": expected, "seconds": _LOOK_SECONDS}
+        looking = CheckFiles(expected, _LOOK_SECONDS)
         for name, answer in (yield dict.fromkeys(self._ports, looking), _LOOK_SECONDS + _ANSWER_SECONDS).items():
             self._note_error(name, answer)
-            self._unseen[name] = tuple(other for other in answer.get("unseen", ()))
+            self._unseen[name] = answer.unseen if isinstance(answer, FilesChecked) else ()
         names = list(self._ports)
         rounds = diagnosis.rounds(names, _MOST_PARTNERS)
         yield from self._measure(rounds)
@@ -147,15 +160,12 @@ class Preflight:
     def _measure(self, rounds: Sequence[Sequence[diagnosis.Pair]]) -> _Course:
         for pairs in rounds:
             partners = {one: other for one, other in pairs if not {one, other} & set(self._errors)}
-            asked = {
-                one: {"what": "measure", "host": self._reports[other].host, "port": self._ports[other]}
-                for one, other in partners.items()
-            }
+            asked = {one: MeasureLink(self._reports[other].host, self._ports[other]) for one, other in partners.items()}
             if not asked:
                 continue
             for name, answer in (yield asked, _ANSWER_SECONDS).items():
-                if answer:
-                    found = diagnosis.Figures(name, partners[name], **answer)
+                found = _figures(name, partners[name], answer)
+                if found:
                     known = self._figures.get((name, partners[name]))
                     self._figures[name, partners[name]] = known.better(found) if known else found
 
@@ -168,9 +178,9 @@ class Preflight:
             self.table.append(step.note)
         self.error = step.error
 
-    def _note_error(self, name: str, answer: Mapping[str, Any]) -> None:
-        if "error" in answer:
-            self._errors.setdefault(name, str(answer["error"]))
+    def _note_error(self, name: str, answer: Optional[ProbeAnswer]) -> None:
+        if isinstance(answer, ProbeFailed):
+            self._errors.setdefault(name, answer.error)
 
     def _judge(self) -> Dict[str, str]:
         return diagnosis.judge(self._nodes(), list(self._figures.values()), self._factor)
@@ -220,13 +230,19 @@ class Preflight:
             bad_nodes.remember(self._folder, self.reasons)
 
 
-def _of_node(reports: Mapping[int, cluster.Report], node: str) -> cluster.Report:
+def _figures(source: str, target: str, answer: Optional[ProbeAnswer]) -> Optional[diagnosis.Figures]:
+    if isinstance(answer, LinkMeasured):
+        return diagnosis.Figures(source, target, answer.latency, answer.bandwidth)
+    return diagnosis.Figures(source, target, error=answer.error) if isinstance(answer, ProbeFailed) else None
+
+
+def _of_node(reports: Mapping[int, Report], node: str) -> Report:
     """Return the report of the task that speaks for `node`: the first with GPUs, else the first."""
     own = sorted((report for report in reports.values() if report.node == node), key=lambda report: report.rank)
     return next((report for report in own if report.gpus), own[0])
 
 
-def _gpus(settings: LaunchSettings, reports: Mapping[int, cluster.Report], node: str) -> Tuple[int, int]:
+def _gpus(settings: LaunchSettings, reports: Mapping[int, Report], node: str) -> Tuple[int, int]:
     """Return how many GPUs the tasks of `node` were given, and how many their roles asked for there."""
     asked = {role.name: 1 if role.gpus is None else role.gpus for role in settings.roles}
     own = [(each, asked[each.role or settings.tasks[each.rank][0]]) for each in reports.values() if each.node == node]

@@ -8,6 +8,7 @@ used with the coordinator. What follows on that connection are meaningless bytes
 """
 
 import contextlib
+import errno
 import hashlib
 import hmac
 import os
@@ -18,11 +19,23 @@ import statistics
 import struct
 import threading
 import time
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import List, Mapping, Optional, Tuple
 
 from slurm_tf import files
 from slurm_tf.errors import SlurmTfError
 from slurm_tf.launch.transport import authentication, connections, ports
+from slurm_tf.launch.transport.messages import (
+    PROBE_REQUESTS,
+    FilesChecked,
+    LinkMeasured,
+    MeasureLink,
+    Message,
+    OpenProbe,
+    ProbeAnswer,
+    ProbeFailed,
+    ProbeOpened,
+    ProbeRequest,
+)
 
 _PINGS = 20
 _PING_SECONDS = 2.0
@@ -33,6 +46,9 @@ _ANSWER_SECONDS = 5.0
 _LOOK_AGAIN_SECONDS = 0.1
 _CHUNK = 1 << 18
 _MOST_AT_ONCE = 16
+# What accept(2) says of a socket that was shut down, or closed.
+_CLOSED = (errno.EINVAL, errno.EBADF)
+_PAUSE_SECONDS = 0.1
 _PING, _STREAM = b"p", b"s"
 _COUNT = struct.Struct(">Qd")
 _DEVICE = re.compile(r"nvidia\d+")
@@ -61,25 +77,28 @@ class Prober:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
-    def measure(self, host: str, port: int) -> Dict[str, Any]:
-        """Return round trip and stream to another node as launch/verdict.Figures has them, or the error."""
+    def measure(self, host: str, port: int) -> ProbeAnswer:
+        """Return round trip and stream to another node, or the error."""
         try:
             with socket.create_connection((host, port), timeout=_ANSWER_SECONDS) as sock:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 _shake_hands(sock, authentication.Conversation(self._secret, authentication.AGENT))
-                figures = {"latency": _ping(sock), "bandwidth": _stream(sock)}
+                figures = LinkMeasured(_ping(sock), _stream(sock))
                 # what a slow link still holds would be in the way of the next probe: drop it
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 return figures
         except (OSError, SlurmTfError) as error:
-            return {"error": getattr(error, "strerror", None) or str(error)}
+            return ProbeFailed(getattr(error, "strerror", None) or str(error))
 
     def _accept(self) -> None:
         while True:
             try:
                 sock, _ = self._listener.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if error.errno in _CLOSED:
+                    return
+                time.sleep(_PAUSE_SECONDS)  # no free file descriptor, or the other side left already
+                continue
             if self._room.acquire(blocking=False):
                 threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
             else:
@@ -100,10 +119,10 @@ class Prober:
             self._room.release()
 
 
-def take_part(
+def answer_requests(
     client: connections.Client, secret: bytes, allowed: Optional[Tuple[int, int]], deadline: float
-) -> authentication.Message:
-    """Do what the coordinator asks for (launch/nodes/preflight.py), until it says something else; return that.
+) -> Message:
+    """Answer the coordinator's requests (launch/nodes/preflight.py); return the first message that is no request.
 
     Raises RegistrationError if that does not come by `deadline` (time.monotonic).
     """
@@ -111,32 +130,32 @@ def take_part(
     try:
         while True:
             message = client.next(deadline)
-            if message.get("do") != "probe":
+            if not isinstance(message, PROBE_REQUESTS):
                 return message
             try:
                 prober = prober or Prober(secret, allowed)
-                said = _answer(prober, message)
+                answer = _answer(prober, message)
             except SlurmTfError as error:
-                said = {"error": error.found}
-            client.send({"is": "probed", "answer": said})
+                answer = ProbeFailed(error.found)
+            client.send(answer)
     finally:
         if prober:
             prober.close()
 
 
-def _answer(prober: Prober, message: Mapping[str, Any]) -> Dict[str, Any]:
-    if message["what"] == "measure":
-        return prober.measure(message["host"], message["port"])
+def _answer(prober: Prober, request: ProbeRequest) -> ProbeAnswer:
+    if isinstance(request, MeasureLink):
+        return prober.measure(request.host, request.port)
     try:
-        if message["what"] == "open":
-            files.write_whole(message["file"], message["text"].encode())
-            return {"port": prober.port, "devices": _devices()}
-        return {"unseen": _unseen(message["files"], message["seconds"])}
+        if isinstance(request, OpenProbe):
+            files.write_whole(request.file, request.text.encode())
+            return ProbeOpened(prober.port, _devices())
+        return FilesChecked(tuple(_unseen(request.files, request.seconds)))
     except OSError as error:
-        return {"error": f"cannot use the run's folder: {error.strerror}"}
+        return ProbeFailed(f"cannot use the run's folder: {error.strerror}")
 
 
-def _unseen(expected: Mapping[str, Sequence[str]], seconds: float) -> List[str]:
+def _unseen(expected: Mapping[str, Tuple[str, str]], seconds: float) -> List[str]:
     """Return the nodes whose file does not hold its text within `seconds`: caches of network file systems take some."""
     until = time.monotonic() + seconds
     left = dict(expected)

@@ -14,7 +14,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def agent(bench: Bench) -> OrphanRecovery:
-    return OrphanRecovery(bench.place, "7.0", "worker:0", 0, writes=True, cut=False, goes_on=True)
+    return OrphanRecovery(bench.place, "7.0", "worker:0", 0, writes=True, may_live=False, goes_on=True)
 
 
 def test_the_one_that_saves_puts_the_job_back(bench: Bench) -> None:

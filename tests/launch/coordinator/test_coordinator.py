@@ -10,16 +10,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from slurm_tf.errors import RegistrationError
 from slurm_tf.launch.coordinator import coordinator
 from slurm_tf.launch.coordinator.coordinator import Coordinator
 from slurm_tf.launch.decide.restarts import Outcome, OutcomeCause
 from slurm_tf.launch.job_context import JobContext
-from slurm_tf.launch.transport import connections
-from slurm_tf.launch.transport.connections import Client
+from slurm_tf.launch.transport import connections, messages
+from slurm_tf.launch.transport.connections import Client, Connection
+from slurm_tf.launch.transport.messages import End, HeartbeatRequest, Save, Start, Started
 from slurm_tf.run.attempts import AttemptRecorder
 from slurm_tf.run.folder import RunFolder
 from tests.launch.conftest import DEFAULTS
@@ -27,23 +29,23 @@ from tests.launch.conftest import DEFAULTS
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Coordinator:
-    """Return one whose step never starts, and that leaves this process's signals alone."""
+    """Return one whose steps have no processes, and that leaves this process's signals alone."""
+    step = SimpleNamespace(tick=lambda _: False, end=lambda *_, **__: None, wait=lambda: None, end_in_words="")
     monkeypatch.setattr(coordinator, "SignalPipe", lambda *_: None)
-    for name in ("_start_step", "_leave"):
-        monkeypatch.setattr(Coordinator, name, lambda _: None)
+    monkeypatch.setattr(coordinator, "Step", lambda *_: step)
     run = RunFolder(str(tmp_path))
-    place = JobContext(run.submission(1), None, {"SLURM_JOB_ID": "7"})
+    context = JobContext(run.submission(1), None, {"SLURM_JOB_ID": "7"})
     record = AttemptRecorder(run, "7.0", "7", print)
-    return Coordinator(place, dataclasses.replace(DEFAULTS, local=False), ["srun"], record)
+    return Coordinator(context, dataclasses.replace(DEFAULTS, local=False), ["srun"], record)
 
 
 def over_by(monkeypatch: pytest.MonkeyPatch, conclude: Callable[..., Outcome]) -> None:
-    monkeypatch.setattr(Coordinator, "_work", lambda _: Outcome(75, "preemption", OutcomeCause.TERMINATION))
+    monkeypatch.setattr(Coordinator, "_loop", lambda _: Outcome(75, "preemption", OutcomeCause.TERMINATION))
     monkeypatch.setattr(coordinator, "Finalizer", lambda *_: SimpleNamespace(conclude=conclude))
 
 
 def shown(made: Coordinator) -> tuple[str, str]:
-    values: dict[str, Any] = json.loads(Path(made._folder.status).read_text())
+    values: dict[str, Any] = json.loads(Path(made._context.folder.status).read_text())
     return values["state"], values["reason"]
 
 
@@ -78,38 +80,41 @@ def test_a_disk_that_is_full_ends_the_job_as_any_bad_end_does(
         return outcome
 
     over_by(monkeypatch, conclude)
-    monkeypatch.setattr(Coordinator, "_work", fail)
+    monkeypatch.setattr(Coordinator, "_loop", fail)
     assert made.run() == 74
     assert concluded == [Outcome(74, "[Errno 28] No space left on device: 'cluster.json'")]
     assert shown(made) == ("ended", concluded[0].reason)
 
 
-def test_a_preflight_that_is_over_says_so_once(made: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_preflight_that_is_over_reports_once_and_not_after_a_signal(
+    made: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done: list[str] = []
     preflight = SimpleNamespace(
         over=True, all_are_lost=False, tick=lambda _: [], finish=lambda _: done.append("finish")
     )
-    monkeypatch.setattr(made, "_preflight", preflight)
-    monkeypatch.setattr(made, "_begin", lambda: done.append("begin"))
-    assert not made._is_cleared(0.0)
-    assert done == ["finish", "begin"]
+    made._start_step()
+    phase = made._registration
+    monkeypatch.setattr(phase, "_preflight", preflight)
     # nothing begins before squeue has said what the signal means
-    made._interruption.signal(signal.SIGTERM, "the coordinator", True, 0.0)
-    for _ in range(3):
-        assert not made._is_cleared(0.0)
-    assert done == ["finish", "begin"]
+    assert not phase.tick(0.0, "", is_terminating=True)
+    assert done == []
+    assert phase.tick(0.0, "", is_terminating=False)
+    assert done == ["finish"]
 
 
-def test_agents_that_have_no_places_yet_are_told_nothing(made: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agents_without_an_assignment_are_sent_nothing_at_a_signal(
+    made: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sent: list[object] = []
-    monkeypatch.setattr(made, "_send", lambda _, message: sent.append(message["do"]))
-    monkeypatch.setattr(made, "_connections", {"worker:0": object()})
-    made._interruption.signal(signal.SIGTERM, "the coordinator", True, 0.0)
-    made._save()
+    monkeypatch.setattr(made._tasks, "send", lambda _, message: sent.append(type(message)))
+    made._tasks.add("worker:0", cast(Connection, SimpleNamespace()))
+    made._termination.signal(signal.SIGTERM, "the coordinator", True, 0.0)
+    made._training.save()
     assert sent == []
     made._policy.begin({})
-    made._save()
-    assert sent == ["interrupt"]
+    made._training.save()
+    assert sent == [Save]
 
 
 def connect(made: Coordinator, name: str) -> Client:
@@ -123,22 +128,49 @@ def connect(made: Coordinator, name: str) -> Client:
                     made._server.accept()
                 else:
                     made._server.read(key.data)
-    connection = next(each for each in made._server._connections if each not in made._connections.values())
-    connection.name = name
-    made._connections[name], made._nodes[name] = connection, "n1"
+    accepted = [each for each in made._server._connections if not made._tasks.is_task(each)]
+    made._tasks.add(name, accepted[0])
     return connecting.result()
 
 
-def test_a_connection_that_breaks_at_a_message_is_handled_after_all_messages(
-    made: Coordinator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_connection_that_breaks_at_a_message_is_handled_after_all_messages(made: Coordinator) -> None:
     first, second = (connect(made, name) for name in ("worker:0", "worker:1"))
     first.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     first.sock.close()
-    monkeypatch.setattr(made, "_step", SimpleNamespace(tick=lambda _: False), raising=False)
-    monkeypatch.setattr(made, "_go_on", lambda _: made._policy.outcome)
-    made._carry_out(made._policy.begin(made._nodes))
-    outcome = made._work()
-    assert "worker:0 on n1 is lost" in outcome.reason
+    made._start_step()
+    made._training.begin({"worker:0": "n1", "worker:1": "n1"}, [])
+    deadline = time.monotonic() + 10
+    while made._policy.outcome is None:
+        assert time.monotonic() < deadline
+        made._turn()
+    assert "worker:0 on n1 is lost" in made._policy.outcome.reason
     # without a budget the end of one is the end of all
-    assert [second.next(time.monotonic() + 10)["do"] for _ in range(2)] == ["start", "end"]
+    assert second.next(deadline) == Start(0, None)
+    assert isinstance(second.next(deadline), End)
+
+
+def test_each_message_of_an_agent_has_a_handler(made: Coordinator) -> None:
+    made._start_step()
+    handled = {*made._registration.handlers, *made._training.handlers, HeartbeatRequest}
+    assert handled == set(messages.FROM_AGENT.values())
+
+
+def test_an_agent_that_sends_what_no_agent_sends_is_lost(made: Coordinator, capsys: pytest.CaptureFixture[str]) -> None:
+    client = connect(made, "worker:0")
+    client.send(Start(0, None))
+    made._start_step()
+    with pytest.raises(RegistrationError, match="worker:0 left before the programs started: a message of type 'Start'"):
+        made._loop()
+    assert "refused a connection from 127.0.0.1:" in capsys.readouterr().err
+
+
+def test_a_message_of_training_before_the_assignment_is_refused(
+    made: Coordinator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = connect(made, "worker:0")
+    client.send(Started(1))
+    made._start_step()
+    made._turn()
+    assert "Started came from an agent that has no assignment" in capsys.readouterr().err
+    with pytest.raises(RegistrationError, match="no answer from the coordinator"):
+        client.next(time.monotonic() + 10)

@@ -2,13 +2,19 @@
 
 import json
 
-from slurm_tf.launch.coordinator.message_relay import ANSWER_SECONDS, MessageRelay
+from slurm_tf.launch.coordinator.message_relay import ANSWER_SECONDS, MessageRelay, Outgoing
 
 RUNNING = ["chief:0", "worker:0", "ps:0", "ps:1"]
 
 
+def pairs(lines: list[Outgoing]) -> list[tuple[str, str]]:
+    return [(each.task, each.line) for each in lines]
+
+
 def ask(board: MessageRelay, number: int = 7, to: str = "ps", now: float = 0.0) -> list[tuple[str, str]]:
-    return board.line("chief:0", {"ask": number, "to": to, "message": {"flush": "/x"}}, RUNNING, RUNNING[:2], now)
+    return pairs(
+        board.line("chief:0", {"ask": number, "to": to, "message": {"flush": "/x"}}, RUNNING, RUNNING[:2], now)
+    )
 
 
 def test_a_question_goes_to_every_task_of_the_role_and_the_answers_come_back() -> None:
@@ -21,7 +27,7 @@ def test_a_question_goes_to_every_task_of_the_role_and_the_answers_come_back() -
     answer = {"answer": asked["asked"], "error": None}
     assert board.line("ps:0", answer, RUNNING, RUNNING[:2], 1.0) == []
     failed = {"answer": asked["asked"], "error": "disk full"}
-    ((task, reply),) = board.line("ps:1", failed, RUNNING, RUNNING[:2], 2.0)
+    ((task, reply),) = pairs(board.line("ps:1", failed, RUNNING, RUNNING[:2], 2.0))
     assert task == "chief:0"
     assert json.loads(reply) == {"answers": 7, "errors": {"ps:0": None, "ps:1": "disk full"}}
     assert board.line("ps:1", failed, RUNNING, RUNNING[:2], 3.0) == []
@@ -42,7 +48,7 @@ def test_a_task_that_ends_has_answered() -> None:
     board = MessageRelay()
     ask(board)
     assert board.ended("ps:0") == []
-    ((_, reply),) = board.ended("ps:1")
+    ((_, reply),) = pairs(board.ended("ps:1"))
     assert json.loads(reply)["errors"] == {"ps:0": "the task ended", "ps:1": "the task ended"}
 
 
@@ -59,7 +65,7 @@ def test_a_task_that_says_nothing_is_answered_for() -> None:
     ask(board, now=10.0)
     assert board.wakes_at == 10.0 + ANSWER_SECONDS
     assert board.tick(10.0) == []
-    ((_, reply),) = board.tick(10.0 + ANSWER_SECONDS)
+    ((_, reply),) = pairs(board.tick(10.0 + ANSWER_SECONDS))
     assert set(json.loads(reply)["errors"].values()) == {f"no answer in {ANSWER_SECONDS:.0f} s"}
 
 

@@ -77,7 +77,7 @@ class Held:
 @pytest.fixture
 def held(tmp_path: Path) -> Held:
     made = Held(tmp_path, "srun")
-    made.step.hold_shepherd()
+    made.step.keep_if_srun_is_killed()
     assert files_of(made.shepherd) == 0
     return made
 
@@ -102,7 +102,7 @@ def test_where_srun_alone_is_killed_its_shepherd_ends_the_step(held: Held) -> No
 
 def test_no_child_of_another_launcher_is_held(tmp_path: Path) -> None:
     made = Held(tmp_path, "mpirun")
-    made.step.hold_shepherd()
+    made.step.keep_if_srun_is_killed()
     assert files_of(made.shepherd) > 0
     (tmp_path / "leave").write_text("")
     wait_until(lambda: made.has("told"))

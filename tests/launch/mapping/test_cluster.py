@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from slurm_tf.errors import TopologyError
 from slurm_tf.launch.mapping import cluster
 from slurm_tf.launch.mapping.allocation import Allocation
-from slurm_tf.launch.mapping.cluster import Cluster, Report
+from slurm_tf.launch.mapping.cluster import Cluster
+from slurm_tf.launch.transport.messages import Report
 from slurm_tf.run.settings import RoleSettings
 from tests.launch.mapping.test_allocation import CASES
 
@@ -39,7 +40,7 @@ def gpus_of(formed: Cluster) -> list[tuple[str, ...] | None]:
 
 def test_1_hosts_are_in_rank_order_across_a_digit_boundary() -> None:
     formed = cluster.form(reports("digit-boundary"), workers(4))
-    assert formed.hosts == {"worker": ["node8:20000", "node9:20001", "node10:20002", "node11:20003"]}
+    assert formed.hosts == {"worker": ("node8:20000", "node9:20001", "node10:20002", "node11:20003")}
 
 
 def test_1_twelve_unpadded_nodes() -> None:
@@ -83,7 +84,7 @@ def test_8_any_distribution(name: str) -> None:
     environs = CASES[name]["tasks"]
     formed = cluster.form(reports(name), workers(len(environs), None if "gpus" in name else 0))
     assert [task.node for task in formed.tasks] == [environ["SLURMD_NODENAME"] for environ in environs]
-    assert formed.hosts["worker"] == [f"{task.node}:{20000 + task.rank}" for task in formed.tasks]
+    assert list(formed.hosts["worker"]) == [f"{task.node}:{20000 + task.rank}" for task in formed.tasks]
 
 
 def test_10_components_of_a_heterogeneous_job() -> None:
@@ -105,9 +106,12 @@ def test_11_a_wrong_number_of_tasks_says_both() -> None:
 def test_12_the_evaluator_is_outside_of_the_cluster() -> None:
     three = [Report(rank, "n1", "n1", 20000 + rank) for rank in range(3)]
     formed = cluster.form(three, [RoleSettings("worker", 2), RoleSettings("evaluator", 1)])
-    assert formed.hosts == {"worker": ["n1:20000", "n1:20001"]}
+    assert formed.hosts == {"worker": ("n1:20000", "n1:20001")}
     config = json.loads(cluster.tf_config(formed.hosts, "evaluator", 0))
-    assert config == {"cluster": formed.hosts, "task": {"type": "evaluator", "index": 0}}
+    assert config == {
+        "cluster": {"worker": ["n1:20000", "n1:20001"]},
+        "task": {"type": "evaluator", "index": 0},
+    }
 
 
 def test_14_uneven_nodes_with_enough_gpus() -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from slurm_tf.errors import AllocationError, TopologyError
 from slurm_tf.launch.coordinator.gloo_rendezvous import Rendezvous
 from slurm_tf.launch.mapping import horovod_variables
-from slurm_tf.launch.mapping.cluster import Report
 from slurm_tf.launch.transport import ports
+from slurm_tf.launch.transport.messages import Report
 from tests.launch.conftest import StartJob
 
 
@@ -23,23 +23,23 @@ def place(variables: dict[str, str]) -> tuple[int, ...]:
 
 
 def test_two_tasks_and_one() -> None:
-    made = horovod_variables.places("gloo", ["n1", "n1", "n2"])
+    made = horovod_variables.of_ranks("gloo", ["n1", "n1", "n2"])
     assert [place(each) for each in made] == [(0, 3, 0, 2, 0, 2), (1, 3, 1, 2, 0, 1), (2, 3, 0, 1, 1, 2)]
     assert [each["HOROVOD_HOSTNAME"] for each in made] == ["n1", "n1", "n2"]
     assert made[0]["HOROVOD_CONTROLLER"] == made[0]["HOROVOD_CPU_OPERATIONS"] == "gloo"
     assert "HOROVOD_GLOO_IFACE" not in made[0]
-    assert horovod_variables.places("gloo", ["n1"], "ib0")[0]["HOROVOD_GLOO_IFACE"] == "ib0"
-    assert "HOROVOD_GLOO_TIMEOUT_SECONDS" not in horovod_variables.places("mpi", ["n1"], "ib0")[0]
+    assert horovod_variables.of_ranks("gloo", ["n1"], "ib0")[0]["HOROVOD_GLOO_IFACE"] == "ib0"
+    assert "HOROVOD_GLOO_TIMEOUT_SECONDS" not in horovod_variables.of_ranks("mpi", ["n1"], "ib0")[0]
 
 
 def test_ranks_that_go_round_the_nodes() -> None:
-    made = horovod_variables.places("mpi", ["n10", "n9", "n10", "n9", "n10"])
+    made = horovod_variables.of_ranks("mpi", ["n10", "n9", "n10", "n9", "n10"])
     assert [place(each)[2:] for each in made] == [(0, 3, 0, 2), (0, 2, 1, 2), (1, 3, 0, 2), (1, 2, 1, 2), (2, 3, 0, 1)]
 
 
 @given(st.lists(st.sampled_from(["n1", "n2", "n3", "n4"]), min_size=1, max_size=40))
 def test_every_group_counts_from_zero_to_its_size(nodes: list[str]) -> None:
-    made = [place(each) for each in horovod_variables.places("gloo", nodes)]
+    made = [place(each) for each in horovod_variables.of_ranks("gloo", nodes)]
     groups: dict[tuple[str, object], list[tuple[int, int]]] = {}
     for node, (rank, size, local, local_size, cross, cross_size) in zip(nodes, made, strict=True):
         assert nodes[rank] == node

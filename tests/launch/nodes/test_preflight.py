@@ -9,10 +9,20 @@ from typing import Any
 import pytest
 
 from slurm_tf.errors import PreflightError
-from slurm_tf.launch.mapping import cluster
 from slurm_tf.launch.nodes.preflight import Preflight
 from slurm_tf.launch.nodes.probe import Prober
 from slurm_tf.launch.transport import authentication
+from slurm_tf.launch.transport.messages import (
+    CheckFiles,
+    FilesChecked,
+    LinkMeasured,
+    MeasureLink,
+    OpenProbe,
+    ProbeAnswer,
+    ProbeFailed,
+    ProbeOpened,
+    Report,
+)
 from slurm_tf.run import bad_nodes
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.settings import RoleSettings
@@ -26,6 +36,11 @@ done
 wait
 """
 THREE = (RoleSettings("worker", 3),)
+ANSWERS: dict[type, ProbeAnswer] = {
+    OpenProbe: ProbeOpened(5, None),
+    CheckFiles: FilesChecked(()),
+    MeasureLink: LinkMeasured(1e-4, 1e9),
+}
 
 
 def step(before: str = "true") -> list[str]:
@@ -75,54 +90,48 @@ def test_on_one_node(start_job: StartJob) -> None:
 
 
 def test_an_agent_that_dies_meanwhile_names_its_node(tmp_path: Path) -> None:
-    reports = {rank: cluster.Report(rank, f"n{rank}", "127.0.0.1", 1000 + rank) for rank in range(3)}
+    reports = {rank: Report(rank, f"n{rank}", "127.0.0.1", 1000 + rank) for rank in range(3)}
     run = RunFolder(str(tmp_path))
     preflight = Preflight(run, DEFAULTS.__class__(**{**vars(DEFAULTS), "roles": THREE}), reports)
-    letters = preflight.begin(0.0)
-    assert [rank for rank, _ in letters] == [0, 1, 2]
+    requests = preflight.begin(0.0)
+    assert [rank for rank, _ in requests] == [0, 1, 2]
     for rank in (0, 2):
-        assert preflight.answered(rank, {"port": 5, "devices": None}, 1.0) == []
-    letters = preflight.lost("n1", 2.0)
+        assert preflight.answered(rank, ProbeOpened(5, None), 1.0) == []
+    requests = preflight.lost("n1", 2.0)
     asked = []
     now = 3.0
-    while letters:
-        rank, message = letters.pop()
-        asked.append((rank, message["what"]))
+    while requests:
+        rank, message = requests.pop()
+        asked.append((rank, type(message).__name__))
         now += 1.0
-        said: dict[str, Any] = {"unseen": []} if message["what"] == "look" else {"latency": 1e-4, "bandwidth": 1e9}
-        letters += preflight.answered(rank, said, now)
-    assert sorted(asked) == [(0, "look"), (0, "measure"), (2, "look"), (2, "measure")]
+        requests += preflight.answered(rank, ANSWERS[type(message)], now)
+    assert sorted(asked) == [(0, "CheckFiles"), (0, "MeasureLink"), (2, "CheckFiles"), (2, "MeasureLink")]
     assert preflight.over
     assert preflight.reasons == {"n1": "its agent's connection ended"}
 
 
 def test_an_agent_that_never_answers_is_waited_for_once(tmp_path: Path) -> None:
-    reports = {rank: cluster.Report(rank, f"n{rank}", "127.0.0.1", 1000 + rank) for rank in range(2)}
+    reports = {rank: Report(rank, f"n{rank}", "127.0.0.1", 1000 + rank) for rank in range(2)}
     preflight = Preflight(RunFolder(str(tmp_path)), DEFAULTS, reports)
     preflight.begin(0.0)
-    preflight.answered(1, {"port": 5, "devices": None}, 1.0)
+    preflight.answered(1, ProbeOpened(5, None), 1.0)
     assert preflight.tick(preflight.wakes_at - 0.1) == []
-    letters = preflight.tick(preflight.wakes_at)
-    assert [rank for rank, _ in letters] == [1]
-    assert preflight.answered(0, {"port": 5, "devices": None}, preflight.wakes_at) == []
-    preflight.answered(1, {"unseen": []}, preflight.wakes_at)
+    requests = preflight.tick(preflight.wakes_at)
+    assert [rank for rank, _ in requests] == [1]
+    assert preflight.answered(0, ProbeOpened(5, None), preflight.wakes_at) == []
+    preflight.answered(1, FilesChecked(()), preflight.wakes_at)
     assert preflight.over
     assert preflight.reasons == {"n0": "its agent does not answer"}
 
 
 def test_a_node_that_is_lost_after_its_last_answer_is_named(tmp_path: Path) -> None:
-    reports = {rank: cluster.Report(rank, f"n{rank}", "127.0.0.1", 1000 + rank) for rank in range(2)}
+    reports = {rank: Report(rank, f"n{rank}", "127.0.0.1", 1000 + rank) for rank in range(2)}
     run = RunFolder(str(tmp_path))
     preflight = Preflight(run, DEFAULTS, reports)
-    letters, now = preflight.begin(0.0), 0.0
-    said: dict[str, dict[str, Any]] = {
-        "open": {"port": 5, "devices": None},
-        "look": {"unseen": []},
-        "measure": {"latency": 1e-4, "bandwidth": 1e9},
-    }
-    while letters:
-        rank, message = letters.pop(0)
-        letters += preflight.answered(rank, said[message["what"]], now)
+    requests, now = preflight.begin(0.0), 0.0
+    while requests:
+        rank, message = requests.pop(0)
+        requests += preflight.answered(rank, ANSWERS[type(message)], now)
     assert preflight.over
     assert preflight.reasons == {}
     preflight.lost("n1", now)
@@ -136,19 +145,20 @@ def test_a_prober_measures_another(capsys: pytest.CaptureFixture[str]) -> None:
     port = other.port
     try:
         figures = one.measure("127.0.0.1", other.port)
-        assert figures["latency"] < 1
-        assert figures["bandwidth"] > 1e6
+        assert isinstance(figures, LinkMeasured)
+        assert figures.latency < 1
+        assert figures.bandwidth > 1e6
     finally:
         one.close()
         other.close()
-    assert "error" in one.measure("127.0.0.1", port)
+    assert isinstance(one.measure("127.0.0.1", port), ProbeFailed)
     assert capsys.readouterr().err == ""
 
 
 def test_strangers_at_a_probes_door_are_refused() -> None:
     door, stranger = Prober(b"s" * 32, None), Prober(b"t" * 32, None)
     try:
-        assert "error" in stranger.measure("127.0.0.1", door.port)
+        assert isinstance(stranger.measure("127.0.0.1", door.port), ProbeFailed)
         for said in (b"", b"p" * 2000, b"GET / HTTP/1.0\r\n\r\n"):
             with socket.create_connection(("127.0.0.1", door.port), timeout=10) as sock:
                 data = sock.recv(1000)  # first: what is refused may reset the connection, and take along what came

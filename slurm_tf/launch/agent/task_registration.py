@@ -1,0 +1,92 @@
+"""Registers a task with its coordinator: finds it, reserves a port, reports the task, waits for its assignment."""
+
+import socket
+import time
+from dataclasses import dataclass
+from typing import List, Mapping, Optional, Tuple
+
+from slurm_tf import units
+from slurm_tf.errors import AllocationError, SlurmTfError
+from slurm_tf.launch.mapping import horovod_variables
+from slurm_tf.launch.mapping.allocation import Allocation
+from slurm_tf.launch.mapping.assignment import Assignment
+from slurm_tf.launch.nodes import probe
+from slurm_tf.launch.transport import connections, messages, ports
+from slurm_tf.launch.transport.connections import Client
+from slurm_tf.launch.transport.messages import Greeting, Hello, Leave, Report, SharedAssignment, TaskAssignment, Unable
+from slurm_tf.run import env
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What an agent has once it is registered.
+
+    `reserved`: holds the task's port until this process ends, so that the program can be started again at the same
+    address; None where none could be reserved.
+    """
+
+    client: Client
+    allocation: Allocation
+    greeting: Greeting
+    reserved: Optional[socket.socket]
+    assignment: Assignment
+
+
+def register(environ: Mapping[str, str], role: str) -> Optional[Registered]:
+    """Register the task whose environment this is; None if the coordinator has the agent leave instead.
+
+    What keeps this task from taking part is sent to the coordinator, which ends the job and says so. Raises
+    SlurmTfError where that cannot be sent.
+    """
+    allocation = Allocation.from_environ(environ)
+    addresses, secret = _coordinator(environ)
+    deadline = time.monotonic() + float(environ.get(env.REGISTER_TIMEOUT, "300"))
+    client = connections.connect(addresses, secret, allocation.tasks, deadline)
+    client.send(Hello())
+    greeting = messages.expect(client.next(deadline), Greeting)
+    allowed, reserved = greeting.ports, None
+    try:
+        if environ.get(env.PORTS):
+            allowed = units.parse_ports(environ[env.PORTS])
+        reserved = ports.reserve(allowed, (time.monotonic() + deadline) / 2)
+        client.send(_report(allocation, greeting, client, ports.port_of(reserved), role))
+    except SlurmTfError as error:
+        client.send(Unable(allocation.rank, allocation.node, str(error)))
+    deadline += greeting.patience
+    own = probe.answer_requests(client, secret, allowed, deadline)
+    if isinstance(own, Leave):
+        return None
+    shared = messages.expect(client.next(deadline), SharedAssignment)
+    assignment = Assignment.of_parts(messages.expect(own, TaskAssignment), shared)
+    return Registered(client, allocation, greeting, reserved, assignment)
+
+
+def _report(allocation: Allocation, greeting: Greeting, client: Client, port: int, role: str) -> Report:
+    interface = greeting.interface
+    return Report(
+        rank=allocation.rank,
+        node=allocation.node,
+        host=ports.interface_address(interface) if interface else client.sock.getsockname()[0],
+        port=port,
+        gpus=allocation.gpus,
+        gpus_bound=allocation.gpus_bound,
+        role=role,
+        named=horovod_variables.named_address() if greeting.named else "",
+    )
+
+
+def _coordinator(environ: Mapping[str, str]) -> Tuple[List[Tuple[str, int]], bytes]:
+    """Return the addresses at which the coordinator may be reached, and the job's secret."""
+    addresses, secret = environ.get(env.COORDINATOR), environ.get(env.SECRET)
+    if not addresses or not secret:
+        raise AllocationError(
+            f"{env.COORDINATOR} and {env.SECRET} are not set",
+            "to be started by a coordinator (launch.pyz coordinate)",
+            "if srun drops the environment, pass it --export=ALL",
+        )
+    hosts, _, port = addresses.rpartition(":")
+    names = hosts.split(",")
+    # where srun runs, in Slurm's own words: right even if the batch host's name resolves to nothing useful here
+    launcher = environ.get("SLURM_LAUNCH_NODE_IPADDR", "")
+    extra = [launcher] if launcher and names != ["127.0.0.1"] else []
+    return [(name, int(port)) for name in dict.fromkeys([*names, *extra])], bytes.fromhex(secret)

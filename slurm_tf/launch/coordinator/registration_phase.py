@@ -1,0 +1,158 @@
+"""The first phase of a step: its tasks register, a preflight may check their nodes, then they form the cluster."""
+
+import json
+import os
+import time
+from dataclasses import asdict
+from typing import Any, Callable, Dict, List, Optional, Type
+
+from slurm_tf import files
+from slurm_tf.errors import RegistrationError
+from slurm_tf.launch.coordinator import assignments
+from slurm_tf.launch.coordinator.registration import Registration
+from slurm_tf.launch.coordinator.status_writer import StatusWriter
+from slurm_tf.launch.coordinator.task_connections import TaskConnections
+from slurm_tf.launch.job_context import JobContext
+from slurm_tf.launch.log import say
+from slurm_tf.launch.mapping.cluster import Cluster
+from slurm_tf.launch.nodes import preflight
+from slurm_tf.launch.nodes.preflight import Preflight
+from slurm_tf.launch.transport import connections, messages
+from slurm_tf.launch.transport.connections import Connection
+from slurm_tf.launch.transport.messages import PROBE_ANSWERS, Hello, Report, Unable
+from slurm_tf.run.settings import LaunchSettings
+from slurm_tf.run.status import TaskState
+
+Handler = Callable[[Connection, Any], None]
+
+
+class RegistrationPhase:
+    """One step, until its programs start."""
+
+    def __init__(
+        self,
+        context: JobContext,
+        settings: LaunchSettings,
+        server: connections.Server,
+        tasks: TaskConnections,
+        status: StatusWriter,
+        *,
+        with_preflight: bool,
+        goes_on: bool,
+        cause: str,
+    ) -> None:
+        """`goes_on`: whether the run may be put back into the queue.
+
+        `cause`: why this is not the first step, in words.
+        """
+        self._context, self._settings = context, settings
+        self._server, self._tasks, self._status = server, tasks, status
+        self._with_preflight, self._goes_on = with_preflight, goes_on
+        self._planned = [f"{role}:{index}" for role, index in settings.tasks]
+        self._registration = Registration(settings, os.environ, time.monotonic(), cause)
+        self._preflight: Optional[Preflight] = None
+        self.handlers: Dict[Type[Any], Handler] = {
+            Hello: self._on_hello,
+            Report: self._on_report,
+            Unable: self._on_unable,
+            **dict.fromkeys(PROBE_ANSWERS, self._on_probe_answer),
+        }
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all tasks have registered."""
+        return self._registration.complete
+
+    @property
+    def hosts(self) -> List[str]:
+        """The addresses that the tasks reported."""
+        return [report.host for report in self._registration.reports.values()]
+
+    def tick(self, now: float, launcher_end: str, is_terminating: bool) -> bool:
+        """Return whether all tasks have registered and are fit, so that the programs can start.
+
+        `launcher_end`: how the step's launcher ended, "" while it runs. `is_terminating`: a signal has come, and
+        nothing begins before its cause is known. Raises RegistrationError, PreflightError or OSError.
+        """
+        if self._preflight is None and self.is_complete and not is_terminating:
+            if not self._with_preflight:
+                return True
+            say("all tasks registered; preflight")
+            self._preflight = Preflight(self._context.folder, self._settings, self._registration.reports)
+            self._send_requests(self._preflight.begin(now))
+        if self._preflight is None:
+            self._registration.check(now, launcher_end)
+            if line := self._registration.progress(now):
+                say(line)
+            return False
+        return self._is_fit(self._preflight, now, is_terminating)
+
+    @property
+    def wakes_at(self) -> float:
+        """When `tick` has something to do."""
+        return (self._preflight or self._registration).wakes_at
+
+    def lost(self, connection: Connection, reason: str, now: float) -> None:
+        """Record that a registered task's agent is gone. Raises RegistrationError where that ends the job."""
+        if not self._preflight:
+            raise RegistrationError(
+                f"{connection.name} left before the programs started: {reason}", "", "", [connection.name]
+            )
+        node = self._registration.reports[self._planned.index(connection.name)].node
+        self._send_requests(self._preflight.lost(node, now))
+
+    def assign(self) -> Cluster:
+        """Write the cluster that all form into the run's folder, send each task its assignment; return the cluster.
+
+        Raises TopologyError, RunError or OSError.
+        """
+        cluster = self._registration.form()
+        shared = messages.encode(assignments.shared(self._settings, self._context.folder, cluster))
+        rows = [{"name": task.name, **asdict(task)} for task in cluster.tasks]
+        files.write_whole(self._context.folder.cluster, json.dumps({"tasks": rows}, indent=1).encode())
+        say(f"all {len(rows)} tasks registered, on {len({task.node for task in cluster.tasks})} nodes")
+        self._tasks.rename({self._planned[task.rank]: task.name for task in cluster.tasks})
+        for task, own in zip(cluster.tasks, assignments.of_tasks(self._settings, cluster)):
+            self._status.task(task.name, TaskState.REGISTERED, task.node)
+            self._tasks.send(task.name, own)
+            self._tasks.send_encoded(task.name, shared)
+        return cluster
+
+    def close(self) -> None:
+        """End a preflight that is under way."""
+        if self._preflight:
+            self._preflight.close()
+
+    def _is_fit(self, running: Preflight, now: float, is_terminating: bool) -> bool:
+        self._send_requests(running.tick(now))
+        if running.all_are_lost:
+            raise RegistrationError("every task left during the preflight", "", "see what its agent printed", ())
+        if not running.over or is_terminating:
+            return False
+        running.finish(say)
+        return True
+
+    def _on_hello(self, connection: Connection, _message: Hello) -> None:
+        self._server.send(connection, assignments.greeting(self._settings, self._context, self._goes_on))
+
+    def _on_report(self, connection: Connection, report: Report) -> None:
+        try:
+            self._registration.add(report)
+        except RegistrationError as error:
+            say(f"refused {error}")
+            self._server.close(connection)
+            return
+        self._tasks.add(self._planned[report.rank], connection)
+        self._status.task(connection.name, TaskState.REGISTERED, report.node)
+
+    def _on_unable(self, _connection: Connection, message: Unable) -> None:
+        raise RegistrationError(f"rank {message.rank} on {message.node}: {message.reason}", "", "", ())
+
+    def _on_probe_answer(self, connection: Connection, answer: messages.ProbeAnswer) -> None:
+        if self._preflight and self._tasks.is_task(connection):
+            rank = self._planned.index(connection.name)
+            self._send_requests(self._preflight.answered(rank, answer, time.monotonic()))
+
+    def _send_requests(self, requests: List[preflight.Request]) -> None:
+        for rank, message in requests:
+            self._tasks.send(self._planned[rank], message)

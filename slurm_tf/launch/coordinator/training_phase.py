@@ -1,0 +1,177 @@
+"""The second phase of a step: its programs run, until the attempt is over or all start again in a new step."""
+
+import json
+import time
+from collections import Counter
+from typing import Any, Callable, Collection, Dict, List, Mapping, Optional, Type
+
+from slurm_tf.errors import StoppedError
+from slurm_tf.launch.coordinator import gloo_rendezvous
+from slurm_tf.launch.coordinator.message_relay import MessageRelay, Outgoing
+from slurm_tf.launch.coordinator.signal_monitor import SignalMonitor
+from slurm_tf.launch.coordinator.status_writer import StatusWriter
+from slurm_tf.launch.coordinator.task_connections import TaskConnections
+from slurm_tf.launch.decide.restarts import Action, AttemptState, RestartPolicy, Verb
+from slurm_tf.launch.log import say
+from slurm_tf.launch.transport.connections import Connection
+from slurm_tf.launch.transport.messages import (
+    Dump,
+    End,
+    Ended,
+    Kill,
+    Message,
+    ProgramLine,
+    Save,
+    Start,
+    Started,
+    TaskSignal,
+    TellProgram,
+    Vanish,
+)
+from slurm_tf.run import env
+from slurm_tf.run.settings import LaunchSettings
+from slurm_tf.run.status import TaskState
+
+# What the hang detector and a fault injection may have an agent do, by the value of their verbs.
+_ORDERS: Mapping[str, Message] = {"dump": Dump(), "kill": Kill(), "vanish": Vanish()}
+
+
+class TrainingPhase:
+    """The programs of all steps of one attempt. `nodes`: node of each task by name.
+
+    `lost_host`: the address of the agent that was lost last before the attempt's outcome was known, "" for none.
+    """
+
+    def __init__(
+        self,
+        settings: LaunchSettings,
+        tasks: TaskConnections,
+        status: StatusWriter,
+        policy: RestartPolicy,
+        monitor: SignalMonitor,
+    ) -> None:
+        self.nodes: Dict[str, str] = {}
+        self.lost_host = ""
+        self._settings, self._tasks, self._status = settings, tasks, status
+        self._policy, self._monitor, self._termination = policy, monitor, monitor.interruption
+        self._relay = MessageRelay()
+        self._starts: Counter[str] = Counter()
+        self._hosts: Collection[str] = ()
+        self._rendezvous: Optional[gloo_rendezvous.Rendezvous] = None
+        self.handlers: Dict[Type[Any], Callable[[Connection, Any], None]] = {
+            Started: self._on_started,
+            Ended: self._on_ended,
+            ProgramLine: self._on_program_line,
+            TaskSignal: self._on_task_signal,
+        }
+
+    def begin(self, nodes: Dict[str, str], hosts: Collection[str]) -> None:
+        """Start all programs. `nodes`: node of each task by name; `hosts`: addresses that the tasks reported."""
+        self.nodes, self._hosts = nodes, hosts
+        self._carry_out(self._policy.begin(nodes))
+
+    def tick(self, now: float) -> None:
+        """See to what is due."""
+        for name, verb in self._monitor.orders(now, self.nodes, self._policy.state is AttemptState.TRAINING):
+            self._tasks.send(name, _ORDERS[verb])
+        self._carry_out(self._policy.tick(now))
+        self._deliver(self._relay.tick(now))
+
+    @property
+    def wakes_at(self) -> Optional[float]:
+        """When `tick` has something to do."""
+        due = [self._policy.wakes_at, self._monitor.orders_at, self._relay.wakes_at]
+        return min((when for when in due if when is not None), default=None)
+
+    def lost(self, connection: Connection, now: float) -> None:
+        """Record that a task's agent is gone."""
+        name = connection.name
+        if self._termination.withdraw():
+            say(f"{name} is gone: its step was being ended")
+            self._policy.resume()
+        if self._policy.outcome is None:  # this task may decide the job's end; those after it do not
+            self.lost_host = connection.host
+        self._monitor.exclusion.lost(self.nodes[name], connection.host)
+        self.ended(name, None, now)
+
+    def ended(self, name: str, code: Optional[int], now: float) -> None:
+        """Record that the program of task `name` ended with `code`, None if its agent is gone."""
+        self._monitor.gone(name)
+        self._deliver(self._relay.ended(name))
+        self._status.task_ended(name, code)
+        self._carry_out(self._policy.ended(name, code, now))
+
+    def save(self) -> None:
+        """Have all programs save that can."""
+        if self._policy.state is AttemptState.REGISTERING:  # agents wait for their assignments, and for nothing else
+            return
+        at_signal = [name for name in self._tasks.names if self._termination.heeds_a_signal(name)]
+        self._policy.save(at_signal)
+        for name in self._tasks.names:
+            number = self._settings.checkpoint_signal if name in at_signal else ""
+            self._tasks.send(name, Save(self._termination.reason, number))
+
+    def stop(self, now: float) -> None:
+        """End all programs: they have saved, or cannot. Raises StoppedError where none runs."""
+        reason, code = self._termination.reason, self._termination.code
+        if self._policy.state in (AttemptState.REGISTERING, AttemptState.RENEWING):
+            raise StoppedError(reason, code)
+        self._carry_out(self._policy.stop(code, reason, now))
+
+    def _on_started(self, connection: Connection, message: Started) -> None:
+        name = connection.name
+        say(f"{name} started on {self.nodes[name]} (process {message.pid})")
+        self._status.task(name, TaskState.RUNNING, restarts=self._starts[name] - 1)
+        self._monitor.started(name)
+
+    def _on_ended(self, connection: Connection, message: Ended) -> None:
+        now, unasked = time.monotonic(), self._policy.state is AttemptState.TRAINING
+        if not (unasked and self._monitor.suspects(connection.name, message.code, now)):
+            self.ended(connection.name, message.code, now)
+
+    def _on_program_line(self, connection: Connection, message: ProgramLine) -> None:
+        try:
+            words = json.loads(message.line)
+        except ValueError:
+            return
+        name, now = connection.name, time.monotonic()
+        if isinstance(words, dict) and "progress" in words:
+            self._status.progress(name, words["progress"])
+        elif isinstance(words, dict) and not self._monitor.line(name, words):
+            running, listeners = self._tasks.names, self._termination.listeners
+            self._deliver(self._relay.line(name, words, running, listeners, now))
+
+    def _on_task_signal(self, connection: Connection, message: TaskSignal) -> None:
+        # srun ends a step that has lost an agent with SIGTERM to the others
+        if not self._policy.step_is_lost:
+            self._monitor.signal(message.number, connection.name, direct=False)
+
+    def _carry_out(self, actions: List[Action]) -> None:
+        for note in self._policy.notes:
+            say(note)
+        self._policy.notes.clear()
+        port = self._open_rendezvous() if any(action.verb is Verb.START for action in actions) else None
+        for action in actions:
+            if action.verb is Verb.START:
+                self._tasks.send(action.task, Start(self._starts[action.task], port))
+                self._starts[action.task] += 1
+            else:
+                self._tasks.send(action.task, self._end())
+
+    def _end(self) -> End:
+        kill_wait = 0.0 if self._termination.at_once else self._settings.kill_wait
+        return End(kill_wait, env.INTERRUPTED if self._termination.begun else 0)
+
+    def _open_rendezvous(self) -> Optional[int]:
+        """Return the port of a new rendezvous for Horovod's ranks, which must not meet those of a former start."""
+        if self._settings.horovod != "gloo":
+            return None
+        if self._rendezvous:
+            self._rendezvous.close()
+        ports, local = self._settings.coordinator_ports, self._settings.local
+        self._rendezvous = gloo_rendezvous.Rendezvous({*self._hosts, *self._tasks.hosts}, ports, local, say)
+        return self._rendezvous.port
+
+    def _deliver(self, lines: List[Outgoing]) -> None:
+        for each in lines:
+            self._tasks.send(each.task, TellProgram(each.line))

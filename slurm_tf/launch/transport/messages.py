@@ -1,0 +1,325 @@
+"""The messages between the coordinator and its agents: one frozen dataclass each, sent as JSON with its type's name.
+
+The connection proves who sends them (launch/transport/authentication.py), so a message that is not known here comes
+from another release of slurm-tf, or from a broken one: `decode` raises an error that says what came.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Iterable, Mapping, Optional, Tuple, Type, TypeVar, Union, cast
+
+from slurm_tf.errors import MessageError
+from slurm_tf.run import json_file
+
+
+class Message:
+    """Base class of all messages."""
+
+
+# --- from an agent ---
+
+
+@dataclass(frozen=True)
+class Hello(Message):
+    """The first message of an agent, which is answered by a Greeting."""
+
+
+@dataclass(frozen=True)
+class Report(Message):
+    """What one task found out about itself. `gpus`: device names as Slurm gave them, `gpus_bound` if to it alone.
+
+    `role`: only where its component of the step was started for one role. `named`: the address of its node's own name,
+    where Horovod needs it.
+    """
+
+    rank: int
+    node: str
+    host: str
+    port: int
+    gpus: Tuple[str, ...] = ()
+    gpus_bound: bool = False
+    role: str = ""
+    named: str = ""
+
+
+@dataclass(frozen=True)
+class Unable(Message):
+    """A task cannot take part, and why."""
+
+    rank: int
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ProbeOpened(Message):
+    """Answer to OpenProbe: where other nodes reach it, and how many device files of GPUs the node has.
+
+    `devices`: None where its GPUs are not NVIDIA's.
+    """
+
+    port: int
+    devices: Optional[int]
+
+
+@dataclass(frozen=True)
+class FilesChecked(Message):
+    """Answer to CheckFiles: the nodes whose file this node does not see."""
+
+    unseen: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LinkMeasured(Message):
+    """Answer to MeasureLink: seconds of a round trip, bytes per second of one stream."""
+
+    latency: float
+    bandwidth: float
+
+
+@dataclass(frozen=True)
+class ProbeFailed(Message):
+    """Answer to any request of a preflight that could not be carried out."""
+
+    error: str
+
+
+@dataclass(frozen=True)
+class Started(Message):
+    """The program runs, as process `pid`."""
+
+    pid: int
+
+
+@dataclass(frozen=True)
+class Ended(Message):
+    """The program has ended. `code`: its exit code, a negative number for a signal."""
+
+    code: int
+
+
+@dataclass(frozen=True)
+class ProgramLine(Message):
+    """A line that the program wrote to its agent."""
+
+    line: str
+
+
+@dataclass(frozen=True)
+class TaskSignal(Message):
+    """The agent got a signal."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class HeartbeatRequest(Message):
+    """The agent has heard nothing for a while; the coordinator answers with a HeartbeatReply."""
+
+
+# --- from the coordinator ---
+
+
+@dataclass(frozen=True)
+class Greeting(Message):
+    """What an agent must know to register, and what it is to do if the coordinator is gone.
+
+    `ports`: the site's range, None for any port. `interface`: "" for the address by which the coordinator is reached.
+    `patience`: seconds that the assignment may take, after the time for registration. `named`: whether the Report gives
+    the address of the node's own name. `silence`: seconds without an answer after which the coordinator counts as gone,
+    0 for never. `submission`: the submission's folder, `point`: the sweep point, None without one. `checkpoint_signal`:
+    has a program save that does not use slurm_tf.train. `goes_on`: whether the run may be put back into the queue.
+    """
+
+    ports: Optional[Tuple[int, int]]
+    interface: str
+    patience: float
+    named: bool
+    silence: float
+    submission: str
+    point: Optional[int]
+    checkpoint_signal: str
+    goes_on: bool
+
+
+@dataclass(frozen=True)
+class OpenProbe(Message):
+    """Open the node's probe, and write `text` into `file` of the run's folder."""
+
+    file: str
+    text: str
+
+
+@dataclass(frozen=True)
+class CheckFiles(Message):
+    """Read the (file, text) of each node, for at most `seconds`."""
+
+    files: Mapping[str, Tuple[str, str]]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MeasureLink(Message):
+    """Measure the way to the probe of another node."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class TaskAssignment(Message):
+    """The part of an assignment that is one task's own; see launch/mapping/assignment.py."""
+
+    role: str
+    index: int
+    gpus: Optional[Tuple[str, ...]]
+    variables: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class SharedAssignment(Message):
+    """The part of an assignment that all tasks get, right after their own."""
+
+    hosts: Optional[Mapping[str, Tuple[str, ...]]]
+    variables: Mapping[str, str]
+    cluster_flags: bool
+    point: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Start(Message):
+    """Start the program, which was started `restarts` times before. `rendezvous_port`: of Horovod's, None without."""
+
+    restarts: int
+    rendezvous_port: Optional[int]
+
+
+@dataclass(frozen=True)
+class End(Message):
+    """End the program: one with slurm_tf.train exits with `code`, any other gets SIGTERM.
+
+    What is left of it gets SIGKILL `kill_wait` seconds later.
+    """
+
+    kill_wait: float
+    code: int
+
+
+@dataclass(frozen=True)
+class Save(Message):
+    """Have the program save: one with slurm_tf.train is told `reason`, any other gets `signal`, "" for none."""
+
+    reason: str
+    signal: str
+
+
+@dataclass(frozen=True)
+class Dump(Message):
+    """Have a program with slurm_tf.train print the stacks of its threads."""
+
+
+@dataclass(frozen=True)
+class Kill(Message):
+    """Kill the program."""
+
+
+@dataclass(frozen=True)
+class Vanish(Message):
+    """End without a word, as if the node had failed."""
+
+
+@dataclass(frozen=True)
+class TellProgram(Message):
+    """Write a line to the program."""
+
+    line: str
+
+
+@dataclass(frozen=True)
+class Leave(Message):
+    """Exit once the program has ended."""
+
+
+@dataclass(frozen=True)
+class HeartbeatReply(Message):
+    """Answer to a HeartbeatRequest."""
+
+
+# --- made by the receiving side ---
+
+
+@dataclass(frozen=True)
+class ConnectionLost(Message):
+    """The other side is gone. `may_live`: it is not known to have ended, so it may run where it cannot be reached."""
+
+    reason: str
+    may_live: bool = False
+
+
+ProbeRequest = Union[OpenProbe, CheckFiles, MeasureLink]
+ProbeAnswer = Union[ProbeOpened, FilesChecked, LinkMeasured, ProbeFailed]
+PROBE_REQUESTS = (OpenProbe, CheckFiles, MeasureLink)
+PROBE_ANSWERS = (ProbeOpened, FilesChecked, LinkMeasured, ProbeFailed)
+
+Kinds = Mapping[str, Type[Message]]
+_Kind = TypeVar("_Kind")
+
+
+def _by_name(kinds: Iterable[Type[Message]]) -> Kinds:
+    return {kind.__name__: kind for kind in kinds}
+
+
+FROM_AGENT = _by_name(
+    (Hello, Report, Unable, *PROBE_ANSWERS, Started, Ended, ProgramLine, TaskSignal, HeartbeatRequest)
+)
+FROM_COORDINATOR = _by_name(
+    (
+        Greeting,
+        *PROBE_REQUESTS,
+        TaskAssignment,
+        SharedAssignment,
+        Start,
+        End,
+        Save,
+        Dump,
+        Kill,
+        Vanish,
+        TellProgram,
+        Leave,
+        HeartbeatReply,
+    )
+)
+
+
+def encode(message: Message) -> bytes:
+    """Return the bytes of one message."""
+    return json.dumps({"type": type(message).__name__, **vars(message)}, separators=(",", ":")).encode()
+
+
+def decode(body: bytes, kinds: Kinds) -> Message:
+    """Return the message that `body` holds, one of `kinds`. Raises MessageError."""
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise _unknown("something that is no message of slurm-tf came")
+    name = values.pop("type", None)
+    kind = kinds.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise _unknown(f"a message of type {name!r} came")
+    try:
+        return cast(Message, json_file.from_json(values, kind))
+    except ValueError as error:
+        raise _unknown(f"a message of type {name} came that is not as expected: {error}") from error
+
+
+def expect(message: Message, kind: Type[_Kind]) -> _Kind:
+    """Return `message` if it is of type `kind`, the only one that may come now. Raises MessageError."""
+    if not isinstance(message, kind):
+        raise _unknown(f"a message of type {type(message).__name__} came")
+    return message
+
+
+def _unknown(found: str) -> MessageError:
+    return MessageError(found, "a message that this release of slurm-tf knows", "use one release for the whole job")
