@@ -303,6 +303,7 @@ def _settings(
     spec, site = job.spec, job.site
     local = site.scheduler == "local"
     points = {str(index): dict(values) for index, values in array.points.items()} if array else {}
+    mpi_probe = (_python(spec.command), submission.launcher, "mpi-probe")
     every: Amount | None = spec.checkpoint.every
     if spec.checkpoint.every_steps is not None and "checkpoint.every" not in job.origins:
         every = None
@@ -326,7 +327,7 @@ def _settings(
         checkpoint_keep=spec.checkpoint.keep,
         preflight=bool(spec.preflight),
         preflight_factor=spec.launch.preflight_factor,
-        preflight_mpi=(_python(spec.command), submission.mpi_probe) if spec.preflight == "mpi" and not local else (),
+        preflight_mpi=mpi_probe if spec.preflight == "mpi" and not local else (),
         train=_train(spec.train),
         point=next(iter(points.values()), {}) if local else {},
         points={} if local else points,

@@ -1,4 +1,4 @@
-"""launch.pyz coordinate | agent | local: what the batch script runs; launch | task-prolog: ways without a script."""
+"""launch.pyz coordinate | agent | local | mpi-probe: parts of a job; launch | task-prolog: ways without a script."""
 
 import sys
 
@@ -12,6 +12,8 @@ def main() -> None:
         from slurm_tf.launch.agent.agent import main as run
     elif part == "local":
         from slurm_tf.launch.direct.local_tasks import main as run
+    elif part == "mpi-probe":
+        from slurm_tf.launch.nodes.mpi_probe import main as run
     elif part == "launch":
         from slurm_tf.launch.direct.direct_launch import main as run
     elif part == "task-prolog":
@@ -19,7 +21,7 @@ def main() -> None:
     else:
         sys.exit(
             "usage: launch.pyz coordinate SUBMISSION_FOLDER -- LAUNCHER... | agent [--role ROLE] -- COMMAND... "
-            "| local ... | launch --roles ROLES -- COMMAND... | task-prolog"
+            "| local ... | mpi-probe RESULT | launch --roles ROLES -- COMMAND... | task-prolog"
         )
     run(arguments)
 

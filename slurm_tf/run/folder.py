@@ -55,11 +55,6 @@ class SubmissionFolder:
         return os.path.join(self.path, "preflight.sbatch")
 
     @property
-    def mpi_probe(self) -> str:
-        """The copy of train/collectives/mpi_probe.py, where the job's preflight is to measure MPI."""
-        return os.path.join(self.path, "mpi_probe.py")
-
-    @property
     def code(self) -> str:
         """The copy of the program's code."""
         return os.path.join(self.path, "code")

@@ -194,8 +194,6 @@ def write(fitted: Plan, script: str, source: snapshot.Source | None = None) -> N
     files.write_whole(submission.launcher, launcher_zip())
     write_settings(submission, fitted.settings)
     files.write_whole(submission.script, script.encode())
-    if fitted.settings.preflight_mpi:
-        files.write_whole(submission.mpi_probe, (_PACKAGE / "train" / "collectives" / "mpi_probe.py").read_bytes())
     origin = _manifest(fitted, source)
     for path in (submission.manifest, run.manifest):
         manifest.write(path, origin)

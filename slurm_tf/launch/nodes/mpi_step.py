@@ -1,4 +1,4 @@
-"""The MPI step of a preflight: train/collectives/mpi_probe.py on each node, beside the agents that wait."""
+"""Runs the MPI step of a preflight: mpi_probe.py on each node, while the agents wait."""
 
 import contextlib
 import json
@@ -7,12 +7,11 @@ import signal
 import subprocess
 from typing import List, Mapping, Sequence
 
+from slurm_tf.launch.nodes import mpi_probe
 from slurm_tf.launch.nodes.diagnosis import Figures
 from slurm_tf.run.folder import RunFolder
 
 _SECONDS = 120.0
-# train/collectives/mpi_probe.py: no mpi4py, or no MPI below it
-_NO_MPI = 69
 
 
 class MpiStep:
@@ -52,7 +51,7 @@ class MpiStep:
                     self.figures += [
                         Figures(source, target, latency, bandwidth), Figures(target, source, latency, bandwidth)
                     ]  # fmt: skip
-        elif code == _NO_MPI:
+        elif code == mpi_probe.NO_MPI:
             self.note = f"no figures of MPI: {self._words()}"
         else:
             how = f"did not end in {_SECONDS:.0f} s" if code is None else f"ended with {code}"
