@@ -6,30 +6,31 @@ from dataclasses import dataclass
 
 from slurm_tf import units
 from slurm_tf.errors import SpecError
-from slurm_tf.jobspec import layers, resources, sweep
+from slurm_tf.jobspec import directives, layers, resources, sweep
 from slurm_tf.jobspec.configuration import Job
+from slurm_tf.jobspec.directives import Option
 from slurm_tf.jobspec.job_file import AUTO, OWNED, TOPOLOGIES, Amount, Horovod, Role, Train
-from slurm_tf.jobspec.resources import Needs, Option
-from slurm_tf.run import env, job_comment
+from slurm_tf.jobspec.resources import GpuOption, GpuRequest, MemoryOption, Resources, TimeLimit
+from slurm_tf.run import env
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
 from slurm_tf.run.settings import LaunchSettings, RetrySettings, RoleSettings, WatchSettings
+from slurm_tf.slurm.billing import Amounts
 
 # In rank order, as far as nothing else matters.
 _ROLES = ("chief", "worker", "ps", "evaluator")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _SBATCH_NAME = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
-# Their workers do not need each other: one may go without the step being lost.
-_INDEPENDENT = ("ps", "between_graph")
+# With these a job gets more than its tasks times what each asks for: whole nodes or cores, of a size not known here.
+_MORE_THAN_ASKED = frozenset({
+    "core-spec", "cpus-per-gpu", "exclusive", "gpus-per-socket", "hint", "mincpus", "ntasks-per-core", "thread-spec",
+    "threads-per-core", "tres-per-task",
+})  # fmt: skip
 # What sbatch --signal may send us: a signal that can be caught, with which a user does not mean "end now".
 _WARNINGS = ("HUP", "TERM", "USR1", "USR2")
 _WARNING_SECONDS = 120
 _SIGNAL = re.compile(r"([RB]{1,2}:)?(SIG)?(?P<signal>\w+)(@(?P<seconds>\d+))?", re.ASCII)
 # Keys of [watch], each a time.
 _WATCHED = ("step", "compile", "evaluate", "output", "coordinator", "straggler-time")
-# slurmctld refuses a comment of more than 1024 bytes (22.05, MAX_COMMENT_LEN).
-_COMMENT_LIMIT = 1000
-# A name that somebody typed for this one job stays as it is.
-_TYPED = ("command line: --job-name", "environment: SBATCH_JOB_NAME")
 # [env] travels in one variable; see EXECVE_LIMIT in launch/mapping/cluster.py.
 _ENV_LIMIT = 100_000
 # Where the site does not say: not of hardware (a month or more), but with the preemptions that it does not say either.
@@ -38,25 +39,33 @@ _NODE_MTBF = "1-00:00:00"
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One component of the job, with the options of its directives and of its part of srun, in their order.
+    """One component of the job: its tasks, what they are given, and the options that say so, in their order.
 
-    `role` is "" where it holds all roles.
+    `role` is "" where it holds all roles. `amounts`: what the component holds while it runs; None there is unknown.
+    `is_exact`: no option gives it more than it asks for, such as whole nodes or cores.
     """
 
     role: str
     tasks: int
+    resources: Resources | None
+    amounts: Amounts
+    is_exact: bool
     options: tuple[Option, ...]
     srun: tuple[Option, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that the templates and the launcher need. `array`: its points, None for one run."""
+    """All that the templates and the launcher need.
+
+    `time_limit`: None for the partition's default; `array`: its points, None for one run.
+    """
 
     job: Job
     submission: SubmissionFolder
     chdir: str
     components: tuple[Component, ...]
+    time_limit: TimeLimit | None
     settings: LaunchSettings
     array: sweep.Array | None
 
@@ -81,9 +90,10 @@ def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1) -> Plan:
     _check(job)
     roles = {name: role for name in _ROLES if (role := getattr(job.spec.roles, name)) and role.count}
     _check_topology(job, {name: role.count for name, role in roles.items()})
-    asked = {name: resources.read(job, name, role) for name, role in roles.items()}
+    limit = resources.time_limit(job)
+    asked = {name: resources.read(job, name, role, limit) for name, role in roles.items()}
     # sbatch makes --mem of a component the next one's too, and refuses another kind of memory there (22.05.8)
-    roles = {name: roles[name] for name in sorted(roles, key=lambda name: (asked[name].mem or ("",))[0] == "mem")}
+    roles = {name: roles[name] for name in sorted(roles, key=lambda name: _is_per_node(asked[name].memory))}
     chdir = chdir or source_folder(job)
     array, submission = sweep.array(job), run.submission(number)
     if job.site.scheduler == "slurm":
@@ -95,11 +105,19 @@ def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1) -> Plan:
             "choose one with --set, such as --set 'sweep.KEY=[VALUE]'",
             job.where("sweep" if job.spec.sweep else "array"),
         )
-    components = _components(job, run, chdir, roles, asked, array)
+    warning = _warning(job, limit)
+    is_one = job.site.scheduler == "local" or len({each.comparable for each in asked.values()}) == 1
+    once = directives.of_job(job, run, chdir, array if is_one else None, warning)
+    if is_one:
+        tasks = sum(role.count for role in roles.values())
+        components: tuple[Component, ...] = (_only_component(job, tasks, list(asked.values()), limit, once),)
+    else:
+        components = _components(job, roles, asked, limit, once)
     if job.spec.preflight == "mpi" and len(components) > 1:
         needed = "a job of one component for it: roles with equal needs"
         raise SpecError("found 'mpi'", needed, "preflight = true", job.where("preflight"))
-    return Plan(job, submission, chdir, components, _settings(job, submission, roles, asked, array), array)
+    settings = _settings(job, submission, roles, asked, array, warning)
+    return Plan(job, submission, chdir, components, limit, settings, array)
 
 
 def source_folder(job: Job) -> str:
@@ -129,7 +147,6 @@ def _check(job: Job) -> None:
         raise SpecError("found true", "strategy between_graph for it", where=job.where("cluster-flags"))
     _check_horovod(job)
     _check_env(job)
-    _warning(job)
     for option in spec.sbatch:
         at = job.where(f"sbatch.{option}")
         if option in OWNED:
@@ -183,50 +200,69 @@ def _check_topology(job: Job, counts: dict[str, int]) -> None:
 
 
 def _components(
-    job: Job,
-    run: RunFolder,
-    chdir: str,
-    roles: dict[str, Role],
-    asked: dict[str, Needs],
-    array: sweep.Array | None,
+    job: Job, roles: dict[str, Role], asked: dict[str, Resources], limit: TimeLimit | None, once: tuple[Option, ...]
 ) -> tuple[Component, ...]:
-    """Return one component for all roles where their needs are alike or there is no Slurm, else one a role."""
-    tasks = sum(role.count for role in roles.values())
+    """Return one component a role, of which the first has the options that are written once."""
+    firsts = [once, *[()] * (len(roles) - 1)]
+    return tuple(
+        _component(job, name, role.count, asked[name], limit, first)
+        for first, (name, role) in zip(firsts, roles.items(), strict=True)
+    )
+
+
+def _only_component(
+    job: Job, tasks: int, asked: list[Resources], limit: TimeLimit | None, once: tuple[Option, ...]
+) -> Component:
+    """Return the one component for all roles: their resources are equal, or there is no Slurm."""
     if job.site.scheduler == "local":
-        return (Component("", tasks, (), ()),)
-    alike = len({need.alike for need in asked.values()}) == 1
-    once = _once(job, run, chdir, array if alike else None)
-    if alike:
-        first, *others = asked.values()
-        need = first.joined(others)
-        return (Component("", tasks, (*once, *_options(job, need, tasks)), _srun(job, need)),)
-    components = []
-    for name, role in roles.items():
-        own = _options(job, asked[name], role.count)
-        components.append(Component(name, role.count, (*once, *own), _srun(job, asked[name])))
-        once = ()
-    return tuple(components)
+        return Component("", tasks, None, Amounts(None, None, None, None), False, (), ())
+    return _component(job, "", tasks, asked[0].joined(asked[1:]), limit, once)
 
 
-def _once(job: Job, run: RunFolder, chdir: str, array: sweep.Array | None) -> tuple[Option, ...]:
-    """Return what is said once, for the whole of a heterogeneous job too."""
-    # "%" starts a pattern in the name of a log file
-    output = f"{run.logs.replace('%', '%%')}/slurm-{'%A_%a' if array else '%j'}.out"
-    name = job.spec.name if job.origins.get("name") in _TYPED else job_comment.JOB_NAME + job.spec.name
-    options: list[Option] = [("job-name", name), ("chdir", chdir), ("output", output), ("open-mode", "append")]
-    comment = job_comment.comment(run.name, job.spec.name)
-    if "comment" not in job.spec.sbatch and len(comment.encode()) <= _COMMENT_LIMIT:
-        options.append(("comment", comment))
-    options += [("array", array.indexes)] if array else []
-    if not {"requeue", "no-requeue"} & set(job.spec.sbatch):
-        options.append(("requeue" if job.site.requeue else "no-requeue", None))
-    warning, seconds = _warning(job)
-    if warning and "signal" not in job.spec.sbatch:
-        options.append(("signal", f"B:{warning}@{seconds}"))
-    return tuple(options)
+def _component(
+    job: Job, role: str, tasks: int, need: Resources, limit: TimeLimit | None, once: tuple[Option, ...]
+) -> Component:
+    options = (*once, *directives.of_component(job, need, tasks, limit))
+    is_exact = not _MORE_THAN_ASKED & {name for name, _ in options}
+    return Component(
+        role, tasks, need, _amounts(job, need, tasks, is_exact), is_exact, options, directives.of_srun(job, need)
+    )
 
 
-def _warning(job: Job) -> tuple[str, int]:
+def _amounts(job: Job, need: Resources, tasks: int, is_exact: bool) -> Amounts:
+    """Return what a component holds, as far as it is what it asks for."""
+    cpus = tasks * (need.cpus_per_task or 1) if is_exact else None
+    nodes, request = need.nodes(tasks), need.gpus
+    if request is None or request.option is GpuOption.GRES:
+        # the user's own --gres counts instead of the site's spelling of gpus
+        own = job.spec.sbatch.get("gres")
+        request = resources.gres_request(str(own)) if own else request or GpuRequest(GpuOption.GRES, units.Gpus(0))
+    gpus = _number(request, tasks, nodes) if request else None
+    return Amounts(cpus, _mib(need, cpus, nodes, gpus), nodes, gpus, request.gpus.type if request else "")
+
+
+def _number(request: GpuRequest, tasks: int, nodes: int | None) -> int | None:
+    """Return how many GPUs a request is in all, None where the number of nodes decides it and is not known."""
+    number = request.gpus.number
+    if number == 0 or request.option is GpuOption.TOTAL:
+        return number
+    times = tasks if request.option is GpuOption.PER_TASK else nodes
+    return None if times is None else number * times
+
+
+def _mib(need: Resources, cpus: int | None, nodes: int | None, gpus: int | None) -> int | None:
+    """Return the memory in all; None where the site's default holds, or all memory of the nodes is asked for."""
+    if need.memory is None or not need.memory.mib:
+        return None
+    times = {MemoryOption.PER_NODE: nodes, MemoryOption.PER_CPU: cpus, MemoryOption.PER_GPU: gpus}[need.memory.option]
+    return None if times is None else need.memory.mib * times
+
+
+def _is_per_node(memory: resources.MemoryRequest | None) -> bool:
+    return memory is not None and memory.option is MemoryOption.PER_NODE
+
+
+def _warning(job: Job, limit: TimeLimit | None) -> tuple[str, int]:
     """Return the signal of the job's --signal and its seconds before the time limit; ("", 0) where nobody would save.
 
     A program under between_graph does not use slurm_tf.train's checkpoints. Raises SpecError.
@@ -238,8 +274,8 @@ def _warning(job: Job) -> tuple[str, int]:
         return "", 0
     if spec.checkpoint.warning is not None:
         return "USR1", round(_seconds(job, "checkpoint.warning", spec.checkpoint.warning))
-    limit = units.parse_time(str(spec.time)) if spec.time is not None else None
-    return "USR1", min(_WARNING_SECONDS, int(limit.total_seconds() / 5)) if limit else _WARNING_SECONDS
+    length = limit.length if limit else None
+    return "USR1", min(_WARNING_SECONDS, int(length.total_seconds() / 5)) if length else _WARNING_SECONDS
 
 
 def _own_warning(text: str, where: str) -> tuple[str, int]:
@@ -252,53 +288,13 @@ def _own_warning(text: str, where: str) -> tuple[str, int]:
     raise SpecError(f"found {text!r}", f"[B:]SIGNAL[@SECONDS], SIGNAL one of {', '.join(_WARNINGS)}", where=where)
 
 
-def _options(job: Job, need: Needs, tasks: int) -> tuple[Option, ...]:
-    """Return the options of one component."""
-    spec = job.spec
-    exclusive = job.site.exclusive if spec.exclusive is None else spec.exclusive
-    per_node = need.ntasks_per_node
-    rows: list[tuple[str, str | int | bool | None]] = [
-        ("partition", need.partition),
-        ("account", spec.account),
-        ("qos", spec.qos),
-        ("time", None if spec.time is None else units.format_time(units.parse_time(str(spec.time)))),
-        ("nodes", -(-tasks // per_node) if per_node else None),
-        ("ntasks", tasks),
-        ("ntasks-per-node", per_node),
-        ("cpus-per-task", need.cpus_per_task),
-        *([(need.mem[0], units.format_memory(need.mem[1]))] if need.mem else []),
-        *([_gpu_option(need)] if need.gpus else []),
-        ("constraint", need.constraint),
-        ("exclusive", exclusive),
-        *sorted(spec.sbatch.items()),
-    ]
-    return tuple(
-        (name, None if value is True else str(value)) for name, value in rows if value not in (None, "", False)
-    )
-
-
-def _gpu_option(need: Needs) -> tuple[str, str]:
-    option, gpus = need.gpus or ("gpus", units.Gpus(0))
-    return option, ("gpu:" if option == "gres" else "") + units.format_gpus(gpus)
-
-
-def _srun(job: Job, need: Needs) -> tuple[Option, ...]:
-    """Return srun's options of one component: always said, so that no default of a site or a shell counts.
-
-    --cpus-per-task is not taken over from sbatch from Slurm 22.05 on. KillOnBadExit=1 in slurm.conf would end a step
-    with the first dead worker. SBATCH_EXPORT=NONE would keep our variables from the tasks.
-    """
-    alone = job.spec.strategy in _INDEPENDENT
-    bad_exit = ("kill-on-bad-exit", "0" if alone else "1")
-    mpi = job.site.mpi if job.spec.horovod.controller == "mpi" else "none"
-    options: list[Option] = [("export", "ALL"), ("mpi", mpi), ("wait", "0"), bad_exit]
-    options += [("no-kill", None)] if alone else []
-    options += [("cpus-per-task", str(need.cpus_per_task))] if need.cpus_per_task else []
-    return tuple(options)
-
-
 def _settings(
-    job: Job, submission: SubmissionFolder, roles: dict[str, Role], asked: dict[str, Needs], array: sweep.Array | None
+    job: Job,
+    submission: SubmissionFolder,
+    roles: dict[str, Role],
+    asked: dict[str, Resources],
+    array: sweep.Array | None,
+    warning: tuple[str, int],
 ) -> LaunchSettings:
     spec, site = job.spec, job.site
     local = site.scheduler == "local"
@@ -333,7 +329,7 @@ def _settings(
         points={} if local else points,
         horovod=spec.horovod.controller if spec.strategy == "horovod" else "",
         checkpoint_mtbf=_mtbf(job) if every == AUTO else None,
-        warning=_warning(job),
+        warning=warning,
         checkpoint_signal=spec.checkpoint.signal or "",
         goes_on=not local and not spec.sbatch.get("no-requeue"),
         watch=WatchSettings(

@@ -1,11 +1,16 @@
-"""What one role asks of its nodes, spelled as the site wants it, and whether the partition can give it."""
+"""The resources that one role asks for, typed and in the options that the site accepts.
+
+They are read from the job file once; directives and estimates are made from these values.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import Enum
 from typing import TypeVar
 
 from slurm_tf import units
-from slurm_tf.errors import SpecError
+from slurm_tf.errors import SpecError, UnitError
 from slurm_tf.jobspec import layers
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.job_file import Amount, Role
@@ -13,56 +18,127 @@ from slurm_tf.units import Gpus
 
 T = TypeVar("T")
 
-# --name=value, or --name alone.
-Option = tuple[str, str | None]
+
+class MemoryOption(str, Enum):
+    """The options of sbatch that ask for memory."""
+
+    PER_NODE = "mem"
+    PER_CPU = "mem-per-cpu"
+    PER_GPU = "mem-per-gpu"
+
+
+class GpuOption(str, Enum):
+    """The options of sbatch that ask for GPUs; GRES is a number for each node, too."""
+
+    TOTAL = "gpus"
+    PER_NODE = "gpus-per-node"
+    PER_TASK = "gpus-per-task"
+    GRES = "gres"
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
-    """One role's needs. `gpus_per_task`: 0 none, None some but not known how many; `mem` in MiB with its option."""
+class MemoryRequest:
+    """An amount of memory and what it is for; 0 MiB is all memory of a node."""
+
+    option: MemoryOption
+    mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class GpuRequest:
+    """A number of GPUs and what it is for."""
+
+    option: GpuOption
+    gpus: Gpus
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimit:
+    """A job's time limit; `length` is None for UNLIMITED."""
+
+    length: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The resources of one component. `gpus_per_task`: 0 for none, None for some whose number is not known."""
 
     partition: str
     constraint: str
     cpus_per_task: int | None
-    ntasks_per_node: int | None
-    mem: tuple[str, int] | None
-    gpus: tuple[str, Gpus] | None
+    tasks_per_node: int | None
+    memory: MemoryRequest | None
+    gpus: GpuRequest | None
     gpus_per_task: int | None
 
     @property
-    def alike(self) -> "Needs":
+    def comparable(self) -> "Resources":
         """What two roles must have in common to be one component: a total of GPUs counts for each task."""
-        if self.gpus and self.gpus[0] == "gpus" and self.gpus_per_task:
-            return replace(self, gpus=("gpus", self.gpus[1]._replace(number=self.gpus_per_task)))
+        if self.gpus and self.gpus.option is GpuOption.TOTAL and self.gpus_per_task:
+            return self._with_gpus(self.gpus_per_task)
         return self
 
-    def joined(self, others: Sequence["Needs"]) -> "Needs":
-        """Return the needs of one component for this role and `others`, which are alike: totals of GPUs add up."""
-        if self.gpus and self.gpus[0] == "gpus":
-            total = sum(each.gpus[1].number for each in (self, *others) if each.gpus)
-            return replace(self, gpus=("gpus", self.gpus[1]._replace(number=total)))
+    def joined(self, others: Sequence["Resources"]) -> "Resources":
+        """Return the resources of one component for this role and `others`: totals of GPUs add up.
+
+        Their `comparable` must be equal.
+        """
+        if self.gpus and self.gpus.option is GpuOption.TOTAL:
+            return self._with_gpus(sum(each.gpus.gpus.number for each in (self, *others) if each.gpus))
         return self
 
+    def nodes(self, tasks: int) -> int | None:
+        """Return the number of nodes for so many tasks, None where Slurm decides it."""
+        if self.tasks_per_node:
+            return -(-tasks // self.tasks_per_node)
+        return 1 if tasks == 1 else None
 
-def read(job: Job, name: str, role: Role) -> Needs:
-    """Return the needs of role `name`. Raises SpecError."""
-    memory = _one_of(job, name, role, ("mem", "mem-per-cpu", "mem-per-gpu"), units.parse_memory)
-    gpus = _one_of(job, name, role, ("gpus", "gpus-per-node", "gpus-per-task"), units.parse_gpus)
-    if gpus and gpus[1].number == 0:
-        gpus = None
-    needs = Needs(
+    def _with_gpus(self, number: int) -> "Resources":
+        assert self.gpus is not None  # noqa: S101 - checked by both callers
+        return replace(self, gpus=replace(self.gpus, gpus=self.gpus.gpus._replace(number=number)))
+
+
+def read(job: Job, name: str, role: Role, limit: TimeLimit | None) -> Resources:
+    """Return the resources of role `name`, checked against its partition. Raises SpecError."""
+    memory = _one_of(job, name, role, [option.value for option in MemoryOption], units.parse_memory)
+    options = [option.value for option in GpuOption if option is not GpuOption.GRES]
+    gpus = _one_of(job, name, role, options, units.parse_gpus)
+    request = GpuRequest(GpuOption(gpus[0]), gpus[1]) if gpus and gpus[1].number else None
+    resources = Resources(
         partition=_partition(job, role),
         constraint=role.constraint or "",
         cpus_per_task=role.cpus_per_task,
-        ntasks_per_node=role.ntasks_per_node,
-        mem=memory,
-        gpus=gpus,
-        gpus_per_task=_per_task(gpus, role) if gpus else 0,
+        tasks_per_node=role.ntasks_per_node,
+        memory=MemoryRequest(MemoryOption(memory[0]), memory[1]) if memory else None,
+        gpus=request,
+        gpus_per_task=_per_task(request, role) if request else 0,
     )
-    _check_partition(job, name, needs, role.count)
+    _check_partition(job, name, resources, role.count, limit)
     if job.site.scheduler == "local":
-        return needs
-    return replace(needs, mem=_spell_mem(job, name, needs, role), gpus=_spell_gpus(job, name, needs, role))
+        return resources
+    return replace(
+        resources, memory=_accepted_memory(job, name, resources, role), gpus=_accepted_gpus(job, name, resources, role)
+    )
+
+
+def time_limit(job: Job) -> TimeLimit | None:
+    """Return the job's time limit, None for the partition's default. Raises UnitError."""
+    return None if job.spec.time is None else TimeLimit(units.parse_time(str(job.spec.time)))
+
+
+def gres_request(text: str) -> GpuRequest | None:
+    """Return the GPUs in the user's own --gres, such as "gpu:a100:2,tmp:1"; a number of 0 where it names none.
+
+    None for a list of several types, or a form that is not read here.
+    """
+    entries = [each for each in text.split(",") if each.partition(":")[0] == "gpu"]
+    if len(entries) > 1:
+        return None
+    try:
+        gpus = units.parse_gpus(entries[0].removeprefix("gpu:")) if entries else Gpus(0)
+    except UnitError:
+        return None
+    return GpuRequest(GpuOption.GRES, gpus)
 
 
 def _partition(job: Job, role: Role) -> str:
@@ -71,8 +147,8 @@ def _partition(job: Job, role: Role) -> str:
     return (job.spec.partition if named else None) or role.partition or job.spec.partition or ""
 
 
-def _one_of(job: Job, name: str, role: Role, keys: tuple[str, ...], parse: Callable[[str], T]) -> tuple[str, T] | None:
-    """Return the one of `keys` that the role has, with its value."""
+def _one_of(job: Job, name: str, role: Role, keys: Sequence[str], parse: Callable[[str], T]) -> tuple[str, T] | None:
+    """Return the one of `keys` that the role has, with its value. Raises SpecError if it has several."""
     found: list[tuple[str, Amount]] = [
         (key, value) for key in keys if (value := getattr(role, key.replace("-", "_"))) is not None
     ]
@@ -86,85 +162,84 @@ def _one_of(job: Job, name: str, role: Role, keys: tuple[str, ...], parse: Calla
     return key, parse(str(value))
 
 
-def _per_task(gpus: tuple[str, Gpus], role: Role) -> int | None:
+def _per_task(request: GpuRequest, role: Role) -> int | None:
     """Return how many GPUs each task gets if they divide evenly, else None."""
-    option, (number, _) = gpus
-    if option == "gpus-per-task":
+    number = request.gpus.number
+    if request.option is GpuOption.PER_TASK:
         return number
-    tasks = role.count if option == "gpus" else role.ntasks_per_node
+    tasks = role.count if request.option is GpuOption.TOTAL else role.ntasks_per_node
     return number // tasks if tasks and number % tasks == 0 else None
 
 
-def _tasks_per_node(needs: Needs, tasks: int) -> int | None:
-    return needs.ntasks_per_node or (1 if tasks == 1 else None)
+def _tasks_on_a_node(resources: Resources, tasks: int) -> int | None:
+    return resources.tasks_per_node or (1 if tasks == 1 else None)
 
 
-def _spell_gpus(job: Job, name: str, needs: Needs, role: Role) -> tuple[str, Gpus] | None:
-    """Return the GPUs in the option that the site accepts."""
-    spelling = job.site.gpu_spelling
-    if needs.gpus is None or spelling in ("as-asked", needs.gpus[0]):
-        return needs.gpus
-    option, gpus = needs.gpus
-    per_node = _tasks_per_node(needs, role.count)
-    if spelling == "gpus-per-task" and needs.gpus_per_task:
-        return spelling, gpus._replace(number=needs.gpus_per_task)
-    if spelling != "gpus-per-task" and option == "gpus-per-node":
-        return spelling, gpus
-    if spelling != "gpus-per-task" and needs.gpus_per_task and per_node:
-        return spelling, gpus._replace(number=needs.gpus_per_task * per_node)
+def _accepted_gpus(job: Job, name: str, resources: Resources, role: Role) -> GpuRequest | None:
+    """Return the GPUs in the option that the site accepts. Raises SpecError."""
+    request, spelling = resources.gpus, job.site.gpu_spelling
+    if request is None or spelling in ("as-asked", request.option.value):
+        return request
+    option, per_node = GpuOption(spelling), _tasks_on_a_node(resources, role.count)
+    if option is GpuOption.PER_TASK and resources.gpus_per_task:
+        return GpuRequest(option, request.gpus._replace(number=resources.gpus_per_task))
+    if option is not GpuOption.PER_TASK and request.option is GpuOption.PER_NODE:
+        return GpuRequest(option, request.gpus)
+    if option is not GpuOption.PER_TASK and resources.gpus_per_task and per_node:
+        return GpuRequest(option, request.gpus._replace(number=resources.gpus_per_task * per_node))
     raise SpecError(
-        f"found {option} = {units.format_gpus(gpus)!r}",
+        f"found {request.option.value} = {units.format_gpus(request.gpus)!r}",
         f"a number that site {job.site_name} can be asked for as {spelling}",
         "say ntasks-per-node as well, and a number of GPUs that divides by it",
-        job.where(f"roles.{name}.{option}"),
+        job.where(f"roles.{name}.{request.option.value}"),
     )
 
 
-def _spell_mem(job: Job, name: str, needs: Needs, role: Role) -> tuple[str, int] | None:
-    """Return the memory in the option that the site accepts; None where it accepts none."""
-    spelling = job.site.mem_spelling
-    if needs.mem is None or spelling == "none":
+def _accepted_memory(job: Job, name: str, resources: Resources, role: Role) -> MemoryRequest | None:
+    """Return the memory in the option that the site accepts; None where it accepts none. Raises SpecError."""
+    request, spelling = resources.memory, job.site.mem_spelling
+    if request is None or spelling == "none":
         return None
-    if spelling in ("as-asked", needs.mem[0]):
-        return needs.mem
-    option, mib = needs.mem
-    per_node = _tasks_per_node(needs, role.count)
-    if option != "mem-per-gpu" and per_node and needs.cpus_per_task:
-        cpus = per_node * needs.cpus_per_task
-        return spelling, mib * cpus if spelling == "mem" else -(-mib // cpus)
+    if spelling in ("as-asked", request.option.value):
+        return request
+    option, per_node = MemoryOption(spelling), _tasks_on_a_node(resources, role.count)
+    if request.option is not MemoryOption.PER_GPU and per_node and resources.cpus_per_task:
+        cpus = per_node * resources.cpus_per_task
+        return MemoryRequest(option, request.mib * cpus if option is MemoryOption.PER_NODE else -(-request.mib // cpus))
     raise SpecError(
-        f"found {option} = {units.format_memory(mib)!r}",
+        f"found {request.option.value} = {units.format_memory(request.mib)!r}",
         f"an amount that site {job.site_name} can be asked for as {spelling}",
         "say ntasks-per-node and cpus-per-task as well",
-        job.where(f"roles.{name}.{option}"),
+        job.where(f"roles.{name}.{request.option.value}"),
     )
 
 
-def _check_partition(job: Job, name: str, needs: Needs, tasks: int) -> None:
+def _check_partition(job: Job, name: str, resources: Resources, tasks: int, limit: TimeLimit | None) -> None:
     """Raise SpecError if the partition cannot give what is asked, as far as the site profile says."""
-    partition_name = needs.partition or job.site.default_partition
+    partition_name = resources.partition or job.site.default_partition
     partition = job.site.partitions.get(partition_name)
     if partition is None:
         return
-    at_once = needs.ntasks_per_node or 1
-    gpus = needs.gpus[1].number if needs.gpus and needs.gpus[0] == "gpus-per-node" else None
-    if gpus is None:
-        gpus = (needs.gpus_per_task or 0) * at_once
-    limit = _value(partition.max_time, units.parse_time)
-    asked = _value(job.spec.time, units.parse_time)
-    mem = needs.mem[1] if needs.mem and needs.mem[0] == "mem" else 0
-    # key, what is asked, what there is, both also as text
+    on_a_node, request = resources.tasks_per_node or 1, resources.gpus
+    gpus = (resources.gpus_per_task or 0) * on_a_node
+    if request and request.option is GpuOption.PER_NODE:
+        gpus = request.gpus.number
+    memory = resources.memory
+    mib = memory.mib if memory and memory.option is MemoryOption.PER_NODE else 0
+    nodes = resources.nodes(tasks) if resources.tasks_per_node else 1
+    # key, what is asked, what there is, and its unit
     rows = [
-        ("cpus-per-task", (needs.cpus_per_task or 1) * at_once, partition.cpus_per_node, "CPUs on a node"),
-        ("mem", mem, _value(partition.mem_per_node, units.parse_memory), "MiB of memory on a node"),
-        (needs.gpus[0] if needs.gpus else "gpus", gpus, _gpu_limit(partition.gpus_per_node), "GPUs on a node"),
-        ("ntasks-per-node", -(-tasks // at_once) if needs.ntasks_per_node else 1, partition.max_nodes, "nodes"),
+        ("cpus-per-task", (resources.cpus_per_task or 1) * on_a_node, partition.cpus_per_node, "CPUs on a node"),
+        ("mem", mib, _value(partition.mem_per_node, units.parse_memory), "MiB of memory on a node"),
+        (request.option.value if request else "gpus", gpus, _gpu_limit(partition.gpus_per_node), "GPUs on a node"),
+        ("ntasks-per-node", nodes or 1, partition.max_nodes, "nodes"),
     ]
-    for key, want, have, what in rows:
-        if have is not None and want > have:
-            _refuse(job, f"roles.{name}.{key}", f"{want} {what}", f"{have}", partition_name)
-    if limit is not None and asked is not None and asked > limit:
-        _refuse(job, "time", units.format_time(asked), units.format_time(limit), partition_name)
+    for key, asked, available, unit in rows:
+        if available is not None and asked > available:
+            _refuse(job, f"roles.{name}.{key}", f"{asked} {unit}", f"{available}", partition_name)
+    longest = _value(partition.max_time, units.parse_time)
+    if longest is not None and limit and limit.length is not None and limit.length > longest:
+        _refuse(job, "time", units.format_time(limit.length), units.format_time(longest), partition_name)
 
 
 def _refuse(job: Job, key: str, asked: str, limit: str, partition: str) -> None:

@@ -16,8 +16,8 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from slurm_tf import search_path
 from slurm_tf.errors import TemplateError
+from slurm_tf.jobspec.directives import Option
 from slurm_tf.jobspec.plan import Plan
-from slurm_tf.jobspec.resources import Option
 
 _OPTION_NAME = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
 # sbatch reads these of a directive's value without quotes (22.05.8).

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from slurm_tf.errors import SchedulerError
+from slurm_tf.jobspec import directives
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.run import job_chain
 from slurm_tf.run.folder import SubmissionFolder
@@ -89,5 +90,4 @@ def pending_reason(slurm: client.Client, job: str) -> JobRecord | None:
 def shares_nodes(fitted: Plan) -> bool:
     """Whether other users' jobs may run beside tasks that listen: TensorFlow's ports authenticate nobody."""
     tasks = sum(component.tasks for component in fitted.components)
-    options = [dict(component.options) for component in fitted.components]
-    return tasks > 1 and not all("exclusive" in each for each in options)
+    return tasks > 1 and not directives.exclusive(fitted.job)

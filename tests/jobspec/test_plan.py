@@ -11,9 +11,11 @@ from slurm_tf.jobspec import configuration
 from slurm_tf.jobspec import plan as plan_module
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
+from slurm_tf.jobspec.resources import GpuOption, GpuRequest
 from slurm_tf.run import job_comment, json_file
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.settings import LaunchSettings, RetrySettings, RoleSettings
+from slurm_tf.units import Gpus
 
 HEAD = 'name = "a"\ncommand = ["x"]\n'
 WORKERS = HEAD + 'strategy = "multi_worker"\n[roles.worker]\ncount = 4\n'
@@ -45,6 +47,42 @@ def test_different_needs_are_a_component_a_role(fit: Callable[..., Plan]) -> Non
     assert options(plan, 1)["partition"] == "gpu"
     assert options(plan, 1)["gpus-per-task"] == "1"
     assert [role.gpus for role in plan.settings.roles] == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("role", "spelling", "asked", "amounts"),
+    [
+        ('gpus-per-task = "a100:2"', "as-asked", (GpuOption.PER_TASK, 2), (4, 8)),
+        ('gpus = "a100:8"', "gpus-per-task", (GpuOption.PER_TASK, 2), (4, 8)),
+        ('gpus-per-task = "a100:2"\nntasks-per-node = 2', "gres", (GpuOption.GRES, 4), (4, 8)),
+        ('gpus-per-node = "a100:2"', "as-asked", (GpuOption.PER_NODE, 2), (4, None)),
+    ],
+)
+def test_gpus_are_one_typed_value(
+    role: str,
+    spelling: str,
+    asked: tuple[GpuOption, int],
+    amounts: tuple[int, int | None],
+    fit: Callable[..., Plan],
+    tmp_path: Path,
+) -> None:
+    """What the estimate counts is what the options ask for, in whatever option the site accepts."""
+    (component,) = fit(WORKERS + role, site=site(tmp_path, f"gpu-spelling = '{spelling}'")).components
+    assert component.resources is not None
+    assert component.resources.gpus == GpuRequest(asked[0], Gpus(asked[1], "a100"))
+    assert (component.amounts.cpus, component.amounts.gpus, component.amounts.gpu_type) == (*amounts, "a100")
+    prefix = "gpu:" if spelling == "gres" else ""
+    assert dict(component.options)[asked[0].value] == f"{prefix}a100:{asked[1]}"
+
+
+def test_the_users_own_gres_counts_where_it_replaces_the_sites_spelling(
+    fit: Callable[..., Plan], tmp_path: Path
+) -> None:
+    job = WORKERS + 'ntasks-per-node = 2\ngpus-per-task = 1\n[sbatch]\ngres = "gpu:t4:3"\n'
+    (component,) = fit(job, site=site(tmp_path, "gpu-spelling = 'gres'")).components
+    assert (component.amounts.gpus, component.amounts.gpu_type) == (6, "t4")
+    (component,) = fit(job).components
+    assert (component.amounts.gpus, component.amounts.gpu_type) == (4, "")
 
 
 def test_accounting_can_tell_whose_hours_they_are(fit: Callable[..., Plan]) -> None:

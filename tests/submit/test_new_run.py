@@ -152,7 +152,7 @@ def test_the_launcher_runs_a_job_under_every_python_that_is_here(
     new_run.claim(str(tmp_path / "runs"), "a", "run-1")
     new_run.write(plan, render.script(plan))
     launch = [python, "-IS", plan.submission.launcher]
-    command = [*launch, "coordinate", plan.run.path, "--", *launch, "local", "--ntasks", "2", "--"]
+    command = [*launch, "coordinate", plan.submission.path, "--", *launch, "local", "--ntasks", "2", "--"]
     done = subprocess.run(
         [*command, *launch, "agent", "--", *plan.job.spec.command],
         capture_output=True, text=True, timeout=60, cwd="/", check=False,

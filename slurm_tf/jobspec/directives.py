@@ -1,0 +1,87 @@
+"""The options of sbatch and srun for a job's components, made from typed values, in the order of the script."""
+
+from slurm_tf import units
+from slurm_tf.jobspec import sweep
+from slurm_tf.jobspec.configuration import Job
+from slurm_tf.jobspec.resources import GpuOption, GpuRequest, Resources, TimeLimit
+from slurm_tf.run import job_comment
+from slurm_tf.run.folder import RunFolder
+
+# --name=value, or --name alone.
+Option = tuple[str, str | None]
+
+# Their workers do not need each other: one may end without the step being lost.
+_INDEPENDENT = ("ps", "between_graph")
+# slurmctld refuses a comment of more than 1024 bytes (22.05, MAX_COMMENT_LEN).
+_COMMENT_LIMIT = 1000
+# A name that somebody typed for this one job stays as it is.
+_TYPED = ("command line: --job-name", "environment: SBATCH_JOB_NAME")
+
+
+def of_job(
+    job: Job, run: RunFolder, chdir: str, array: sweep.Array | None, warning: tuple[str, int]
+) -> tuple[Option, ...]:
+    """Return the options that are written once, also for a heterogeneous job; `warning`: its --signal, "" for none."""
+    # "%" starts a pattern in the name of a log file
+    output = f"{run.logs.replace('%', '%%')}/slurm-{'%A_%a' if array else '%j'}.out"
+    name = job.spec.name if job.origins.get("name") in _TYPED else job_comment.JOB_NAME + job.spec.name
+    options: list[Option] = [("job-name", name), ("chdir", chdir), ("output", output), ("open-mode", "append")]
+    comment = job_comment.comment(run.name, job.spec.name)
+    if "comment" not in job.spec.sbatch and len(comment.encode()) <= _COMMENT_LIMIT:
+        options.append(("comment", comment))
+    options += [("array", array.indexes)] if array else []
+    if not {"requeue", "no-requeue"} & set(job.spec.sbatch):
+        options.append(("requeue" if job.site.requeue else "no-requeue", None))
+    signal, seconds = warning
+    if signal and "signal" not in job.spec.sbatch:
+        options.append(("signal", f"B:{signal}@{seconds}"))
+    return tuple(options)
+
+
+def of_component(job: Job, resources: Resources, tasks: int, limit: TimeLimit | None) -> tuple[Option, ...]:
+    """Return the options of one component."""
+    spec, memory = job.spec, resources.memory
+    rows: list[tuple[str, str | int | bool | None]] = [
+        ("partition", resources.partition),
+        ("account", spec.account),
+        ("qos", spec.qos),
+        ("time", units.format_time(limit.length) if limit else None),
+        ("nodes", resources.nodes(tasks) if resources.tasks_per_node else None),
+        ("ntasks", tasks),
+        ("ntasks-per-node", resources.tasks_per_node),
+        ("cpus-per-task", resources.cpus_per_task),
+        *([(memory.option.value, units.format_memory(memory.mib))] if memory else []),
+        *([_gpus(resources.gpus)] if resources.gpus else []),
+        ("constraint", resources.constraint),
+        ("exclusive", exclusive(job)),
+    ]
+    return tuple(_option(*row) for row in [*rows, *sorted(spec.sbatch.items())] if row[1] not in (None, "", False))
+
+
+def exclusive(job: Job) -> bool | str:
+    """Return the value of the job's --exclusive: the job file's, else the site's."""
+    return job.site.exclusive if job.spec.exclusive is None else job.spec.exclusive
+
+
+def of_srun(job: Job, resources: Resources) -> tuple[Option, ...]:
+    """Return srun's options of one component: all are written, so that no default of a site or a shell counts.
+
+    --cpus-per-task is not taken over from sbatch from Slurm 22.05 on. KillOnBadExit=1 in slurm.conf would end a step
+    with the first dead worker. SBATCH_EXPORT=NONE would keep our variables from the tasks.
+    """
+    independent = job.spec.strategy in _INDEPENDENT
+    bad_exit = ("kill-on-bad-exit", "0" if independent else "1")
+    mpi = job.site.mpi if job.spec.horovod.controller == "mpi" else "none"
+    options: list[Option] = [("export", "ALL"), ("mpi", mpi), ("wait", "0"), bad_exit]
+    options += [("no-kill", None)] if independent else []
+    options += [("cpus-per-task", str(resources.cpus_per_task))] if resources.cpus_per_task else []
+    return tuple(options)
+
+
+def _option(name: str, value: str | int | bool | None) -> Option:
+    return name, None if value is True else str(value)
+
+
+def _gpus(request: GpuRequest) -> tuple[str, str]:
+    prefix = "gpu:" if request.option is GpuOption.GRES else ""
+    return request.option.value, prefix + units.format_gpus(request.gpus)
