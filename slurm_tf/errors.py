@@ -2,7 +2,7 @@
 
     SlurmTfError                1   anything below, caught at one place
     ├── UsageError              2   what was typed cannot be done
-    ├── SpecError               2   a job file, site profile or user file says something impossible
+    ├── ConfigError             2   a job file, site profile or user file says something impossible
     ├── TemplateError           2   a template does not render
     ├── UnitError               2   text that is no time, amount of memory or count
     ├── HostlistError           2   text that is no Slurm node list
@@ -10,7 +10,7 @@
     │   └── LedgerError        74   what was kept of accounting cannot be used
     ├── TopologyError          65   the tasks that came cannot form the cluster that was asked for
     ├── AllocationError        69   not inside a Slurm step, or its variables contradict each other
-    ├── SchedulerError          1   Slurm refused something, in its own words
+    ├── SlurmError              1   Slurm refused something, in its own words
     │   └── UnreachableError   69   Slurm does not answer
     ├── ReplicaError           70   tasks that should train one model train several
     ├── RunError               73   a run's folder cannot be used
@@ -51,7 +51,7 @@ class UsageError(SlurmTfError):
     exit_code = 2
 
 
-class SpecError(SlurmTfError):
+class ConfigError(SlurmTfError):
     """A job file, site profile or user file says something impossible; `where` is "file: key.path"."""
 
     exit_code = 2
@@ -103,7 +103,7 @@ class AllocationError(SlurmTfError):
     exit_code = 69
 
 
-class SchedulerError(SlurmTfError):
+class SlurmError(SlurmTfError):
     """Slurm refused something, in its own words; its commands end with 1 as well."""
 
     exit_code = 1
@@ -115,7 +115,7 @@ class ReplicaError(SlurmTfError):
     exit_code = 70
 
 
-class UnreachableError(SchedulerError):
+class UnreachableError(SlurmError):
     """Slurm does not answer, or is not there."""
 
     exit_code = 69

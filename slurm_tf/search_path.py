@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from slurm_tf import files
-from slurm_tf.errors import RunError, SpecError
+from slurm_tf.errors import ConfigError, RunError
 
 _HERE = Path(__file__).resolve().parent
 
@@ -28,7 +28,7 @@ def folders(kind: str) -> list[Path]:
 
 
 def check_trusted(path: Path) -> None:
-    """Raise SpecError if somebody other than us and root can change `path`: templates and prologues are code.
+    """Raise ConfigError if somebody other than us and root can change `path`: templates and prologues are code.
 
     What came with slurm-tf is as safe as slurm-tf itself.
     """
@@ -38,6 +38,6 @@ def check_trusted(path: Path) -> None:
         for each in (path, path.parent):
             files.check_own(str(each))
     except FileNotFoundError:
-        raise SpecError("no such file", "a file that can be read", where=str(path)) from None
+        raise ConfigError("no such file", "a file that can be read", where=str(path)) from None
     except RunError as error:
-        raise SpecError(error.found, error.needed, error.do, where=str(path)) from error
+        raise ConfigError(error.found, error.needed, error.do, where=str(path)) from error

@@ -15,7 +15,7 @@ from slurm_tf.account.diagnostics import Notes
 from slurm_tf.account.usage_record import UsageRecord
 from slurm_tf.errors import UnitError
 from slurm_tf.slurm import sacct_amounts
-from slurm_tf.slurm.records import said
+from slurm_tf.slurm.records import text_or_empty
 
 # What sacct is asked for; what nobody can do without is in NEEDED. Releases lack some: tests/vectors.
 ASKED = (
@@ -135,7 +135,8 @@ class Rows:
             id_ or raw, raw or id_, state, cluster, sluid,
             submitted, submitted if eligible == submit else time(eligible), started, ended, until, suspended,
             user, account, partition, qos, wckey, name, comment, admin_comment, extra, submit_line, work_dir,
-            said(nodes), said(reason), int(status) if status else None, int(signal) if signal else None,
+            text_or_empty(nodes), text_or_empty(reason), int(status) if status else None,
+            int(signal) if signal else None,
             held.cpus, held.nodes, held.gpus, held.gpu_type, held.memory, held.billing,
             int(limit) if limit.isdigit() else _limit(limit or others[1]),
             sacct_amounts.number(restarts) if restarts else None,

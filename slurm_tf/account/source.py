@@ -7,9 +7,9 @@ from typing import Protocol
 from slurm_tf.account.diagnostics import Notes
 from slurm_tf.account.rows import ASKED, Rows, lacked, missing
 from slurm_tf.account.usage_record import UsageRecord, Window
-from slurm_tf.errors import SchedulerError
+from slurm_tf.errors import SlurmError
 from slurm_tf.slurm import sacct, sacct_fields
-from slurm_tf.slurm.records import whole
+from slurm_tf.slurm.records import whole_job
 
 _MOMENTS = 300
 
@@ -27,7 +27,7 @@ class Source(Protocol):
     ) -> Iterator[UsageRecord]:
         """Yield the records of these users, accounts and jobs; of all that the source has where none are named.
 
-        Raises SchedulerError and what the source's own docstring says, also after some records: they are not all then.
+        Raises SlurmError and what the source's own docstring says, also after some records: they are not all then.
         """
 
 
@@ -41,18 +41,18 @@ class SacctSource:
     def records(
         self, window: Window, users: Sequence[str] = (), accounts: Sequence[str] = (), jobs: Sequence[str] = ()
     ) -> Iterator[UsageRecord]:
-        """Yield what sacct prints, as it prints it. Raises SchedulerError."""
+        """Yield what sacct prints, as it prints it. Raises SlurmError."""
         notes = self.notes = Notes()
         known = sacct.fields()
         names = [name for name in ASKED if name in known]
         lacking = missing(names)
         if lacking:
-            raise SchedulerError(f"sacct --helpformat does not name {', '.join(lacking)}", "Slurm 17.11 or newer")
+            raise SlurmError(f"sacct --helpformat does not name {', '.join(lacking)}", "Slurm 17.11 or newer")
         notes.missing_fields = lacked(names)
         notes.unknown_fields = sorted(known - sacct_fields.KNOWN)
         now = present(window)
         # asked for "42_3", sacct (22.05.8) finds nothing as long as the task is pending
-        ids = list(dict.fromkeys(map(whole, jobs)))
+        ids = list(dict.fromkeys(map(whole_job, jobs)))
         table = sacct.rows(names, *window, users, accounts, ids, self.all_users, self.seconds)
         yield from noted(selected(Rows(names, notes, now).records(table), window, now, jobs=jobs), notes, window, now)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from slurm_tf.slurm.job_states import JobState
-from slurm_tf.slurm.records import whole
+from slurm_tf.slurm.records import whole_job
 
 Key = tuple[str, str] | tuple[str, str, int | None, int | None]
 
@@ -82,7 +82,7 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def job(self) -> str:
         """The id that sbatch printed: without array task or component."""
-        return whole(self.id)
+        return whole_job(self.id)
 
     @property
     def state(self) -> JobState:

@@ -11,7 +11,7 @@ import click
 
 from slurm_tf.cli import options, run_command, submit_commands, watch_commands
 from slurm_tf.cli.terminal import say_next, short
-from slurm_tf.errors import SchedulerError, SpecError, UnreachableError
+from slurm_tf.errors import ConfigError, SlurmError, UnreachableError
 
 if TYPE_CHECKING:
     from slurm_tf.jobspec.plan import Plan
@@ -35,7 +35,7 @@ def preflight(words: tuple[str, ...], site: str, name: str, overrides: tuple[str
     job, _ = submit_commands.load(words, site, overrides)
     if job.spec.sweep or job.spec.array:
         where = job.where("sweep" if job.spec.sweep else "array")
-        raise SpecError("found sweep points", "one job", "`preflight = true` tests the nodes of each point", where)
+        raise ConfigError("found sweep points", "one job", "`preflight = true` tests the nodes of each point", where)
     if name and forget_bad_nodes:
         bad_nodes.forget(new_run.folder(job.runs, name))
     fitted = new_run.prepare(job, name)
@@ -58,10 +58,10 @@ def _on_nodes(fitted: "Plan") -> int:
     from slurm_tf.watch.find_run import Target
 
     try:
-        sent = sender.send(sender.Order(fitted.submission, script=fitted.submission.preflight_script))
-    except SchedulerError as error:
+        sent = sender.submit(sender.SubmitRequest(fitted.submission, script=fitted.submission.preflight_script))
+    except SlurmError as error:
         if not isinstance(error, UnreachableError):
-            new_run.forget(fitted.submission)
+            new_run.remove_unused(fitted.submission)
         raise
     submit_commands.say_sent(sent, parsable=False)
     submit_commands.say_left_out(fitted.run)

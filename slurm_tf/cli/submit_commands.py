@@ -12,13 +12,13 @@ import click
 
 from slurm_tf.cli import options, watch_commands
 from slurm_tf.cli.terminal import say_next, short
-from slurm_tf.errors import SchedulerError, UnreachableError, UsageError
+from slurm_tf.errors import SlurmError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from slurm_tf.jobspec.configuration import Job
     from slurm_tf.jobspec.plan import Plan
     from slurm_tf.run.folder import RunFolder
-    from slurm_tf.submit.sbatch import Sent
+    from slurm_tf.submit.sbatch import SubmittedJobs
 
 # no -h: it is an option of sbatch, and may be part of an option's value, such as -phigh
 SETTINGS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
@@ -98,7 +98,7 @@ def resubmit(run: str, failed: bool, parsable: bool, wait: bool, forget_bad_node
     bad = say_left_out(found.run)
     for order in orders:
         own = manifest.read(order.submission.manifest).job["sbatch"].get("exclude", "")
-        say_sent(sender.send(replace(order, exclude=hostlist.extend(str(own), bad))), parsable)
+        say_sent(sender.submit(replace(order, exclude=hostlist.extend(str(own), bad))), parsable)
     if wait:
         sys.exit(watch_commands.wait_for(found))
 
@@ -139,11 +139,11 @@ def _submit(fitted: "Plan", parsable: bool, wait: bool) -> None:
     from slurm_tf.watch.find_run import Target
 
     try:
-        sent = sender.send(sender.Order.of(fitted))
-    except SchedulerError as error:
+        sent = sender.submit(sender.SubmitRequest.of(fitted))
+    except SlurmError as error:
         # remove the folder of a refused job; where Slurm did not answer it may have accepted the job
         if not isinstance(error, UnreachableError):
-            new_run.forget(fitted.submission)
+            new_run.remove_unused(fitted.submission)
         raise
     say_sent(sent, parsable)
     say_left_out(fitted.run)
@@ -154,7 +154,7 @@ def _submit(fitted: "Plan", parsable: bool, wait: bool) -> None:
         sys.exit(watch_commands.wait_for(Target(fitted.run)))
 
 
-def say_sent(sent: "Sent", parsable: bool) -> None:
+def say_sent(sent: "SubmittedJobs", parsable: bool) -> None:
     """Print what sbatch accepted: its messages and the job ids."""
     if sent.messages:  # those of job_submit and cli_filter plugins, unchanged
         click.echo(sent.messages, err=True, nl=False)
@@ -187,7 +187,7 @@ def _tell_cost(fitted: "Plan") -> None:
     amounts = [f"{_number(most.gpu)} GPU-hours", f"{_number(most.cpu)} CPU-hours"]
     try:
         billed = estimate.billing_at_most(fitted, billing.weights())
-    except SchedulerError:  # the job was submitted, or its script printed, in any case
+    except SlurmError:  # the job was submitted, or its script printed, in any case
         billed = None
     cost = most.price(prices)
     if prices.billing_hour is not None:
@@ -218,7 +218,7 @@ def _warn(fitted: "Plan", job: str) -> None:
         )
     try:
         record = sender.pending_reason(watch_commands.connect(), job)
-    except SchedulerError as error:  # the job was submitted in any case
+    except SlurmError as error:  # the job was submitted in any case
         click.echo(f"slurm-tf: warning: whether job {job} can start is unknown: {error.found}", err=True)
         return
     if record:

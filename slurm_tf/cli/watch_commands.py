@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf.errors import SchedulerError
+from slurm_tf.errors import SlurmError
 
 if TYPE_CHECKING:
     from slurm_tf.slurm.client import Client
@@ -169,7 +169,7 @@ def _watch(slurm: "Client", found: "Target") -> None:
             if all(point.is_over for point in points):
                 return
             if not any(point.records or point.notes for point in points):
-                raise SchedulerError(f"Slurm knows nothing of run {found.name}", "a job that Slurm has a record of")
+                raise SlurmError(f"Slurm knows nothing of run {found.name}", "a job that Slurm has a record of")
             time.sleep(pause)
             pause = min(pause * 1.1, _WATCH_SECONDS_MOST)
 

@@ -13,7 +13,7 @@ import tomllib
 from msgspec import Meta, field
 
 from slurm_tf import search_path
-from slurm_tf.errors import SpecError, UsageError
+from slurm_tf.errors import ConfigError, UsageError
 from slurm_tf.jobspec import layers, sites
 from slurm_tf.jobspec.job_file import OWNED, Base, JobSpec
 
@@ -79,7 +79,7 @@ class Surroundings:
 
 
 def surroundings(environ: Mapping[str, str], site: str = "") -> Surroundings:
-    """Read the user's file and find the site. Raises SpecError or UsageError."""
+    """Read the user's file and find the site. Raises ConfigError or UsageError."""
     user_path, user = _user_file()
     name = site or environ.get("SLURM_TF_SITE") or user.site or sites.recognise(environ)
     profile = sites.load(name)
@@ -96,7 +96,7 @@ def load(
 ) -> Job:
     """Read the job file at `path` and all layers around it.
 
-    `overrides` are KEY=VALUE of the command line, `options` those of sbatch, by their long names. Raises SpecError or
+    `overrides` are KEY=VALUE of the command line, `options` those of sbatch, by their long names. Raises ConfigError or
     UsageError.
     """
     around = surroundings(environ, site)
@@ -116,7 +116,7 @@ def load(
 
 
 def client(environ: Mapping[str, str]) -> ClientKind:
-    """Return how Slurm is asked: $SLURM_TF_CLIENT, else the user file's. Raises SpecError or UsageError."""
+    """Return how Slurm is asked: $SLURM_TF_CLIENT, else the user file's. Raises ConfigError or UsageError."""
     kind = environ.get("SLURM_TF_CLIENT") or _user_file()[1].client
     if kind not in get_args(ClientKind):
         raise UsageError(f"found SLURM_TF_CLIENT={kind}", "commands or pyslurm")
@@ -169,10 +169,10 @@ def _from_options(options: Mapping[str, str | bool]) -> list[layers.Layer]:
 
 
 def _sbatch_layer(origin: str, option: str, value: str | bool, hint: str) -> layers.Layer:
-    """Return what an option of sbatch means as a key of the job file. Raises SpecError for one that slurm-tf owns."""
+    """Return what an option of sbatch means as a key of the job file. Raises ConfigError for one that slurm-tf owns."""
     key = _OPTION_KEYS.get(option)
     if key is None and option in OWNED:
-        raise SpecError(f"found {value!r}", OWNED[option], hint, origin)
+        raise ConfigError(f"found {value!r}", OWNED[option], hint, origin)
     if key == "chdir":  # a job file's is relative to that file
         value = str(Path(str(value)).absolute())
     return layers.Layer(origin, {key: value} if key else {"sbatch": {option: value}})

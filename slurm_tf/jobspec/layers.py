@@ -15,7 +15,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, g
 import msgspec
 import tomllib
 
-from slurm_tf.errors import SpecError, UnitError
+from slurm_tf.errors import ConfigError, UnitError
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -42,19 +42,19 @@ class Resolved(Generic[T]):
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file says. Raises SpecError."""
+    """Return what a TOML file says. Raises ConfigError."""
     try:
         return tomllib.loads(path.read_bytes().decode())
     except OSError as error:
-        raise SpecError(f"cannot be read ({error.strerror})", "a file that can be read", where=str(path)) from error
+        raise ConfigError(f"cannot be read ({error.strerror})", "a file that can be read", where=str(path)) from error
     except UnicodeDecodeError as error:
-        raise SpecError(f"byte {error.start} is no UTF-8", "TOML, which is UTF-8 text", where=str(path)) from error
+        raise ConfigError(f"byte {error.start} is no UTF-8", "TOML, which is UTF-8 text", where=str(path)) from error
     except tomllib.TOMLDecodeError as error:
-        raise SpecError(str(error), "TOML (https://toml.io)", where=str(path)) from error
+        raise ConfigError(str(error), "TOML (https://toml.io)", where=str(path)) from error
 
 
 def resolve(layers: Sequence[Layer], spec: type[T]) -> Resolved[T]:
-    """Merge `layers`, the last one strongest, into a `spec`: tables merge, all else replaces. Raises SpecError."""
+    """Merge `layers`, the last one strongest, into a `spec`: tables merge, all else replaces. Raises ConfigError."""
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer in layers:
@@ -73,7 +73,7 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 
 def check_strings(spec: msgspec.Struct, where: str, free: Sequence[str]) -> None:
-    """Raise SpecError for a control character in any text of `spec` but the top-level fields `free`.
+    """Raise ConfigError for a control character in any text of `spec` but the top-level fields `free`.
 
     Nothing else is dangerous once quoted; a newline would start a line of its own in a script. In the free ones, which
     are shell lines, newlines and tabs may stand.
@@ -82,7 +82,7 @@ def check_strings(spec: msgspec.Struct, where: str, free: Sequence[str]) -> None
         allowed = "\n\t" if path in free else ""
         bad = [c for c in text if c not in allowed and unicodedata.category(c) in ("Cc", "Cs")]
         if bad:
-            raise SpecError(
+            raise ConfigError(
                 f"found {text!r}",
                 f"text without control characters (here U+{ord(bad[0]):04X})",
                 where=f"{where}: {path}",
@@ -90,12 +90,12 @@ def check_strings(spec: msgspec.Struct, where: str, free: Sequence[str]) -> None
 
 
 def check_unit(value: str | int | None, parse: Callable[[str], object], where: str) -> None:
-    """Raise SpecError if `parse` cannot read `value`."""
+    """Raise ConfigError if `parse` cannot read `value`."""
     try:
         if value is not None:
             parse(str(value))
     except UnitError as error:
-        raise SpecError(error.found, error.needed, where=where) from error
+        raise ConfigError(error.found, error.needed, where=where) from error
 
 
 def _texts(value: object, path: str) -> list[tuple[str, str]]:
@@ -128,7 +128,7 @@ def _check_keys(values: Mapping[str, Any], spec: type[msgspec.Struct], origin: s
     for key, value in values.items():
         at = f"{path}{key}"
         if key not in known:
-            raise SpecError(
+            raise ConfigError(
                 f"found the key {key!r}", f"one of {', '.join(known)}", nearest(key, list(known)), f"{origin}: {at}"
             )
         inner, annotation = _struct_of(known[key]), known[key]
@@ -159,7 +159,7 @@ def _explain(
     spec: type[msgspec.Struct],
     origins: Mapping[str, str],
     layers: Sequence[Layer],
-) -> SpecError:
+) -> ConfigError:
     """Turn msgspec's message into one error that names the file and the key."""
     match = _AT.fullmatch(text)
     path = (match["path"] or "").lstrip(".") if match else ""
@@ -169,18 +169,18 @@ def _explain(
     missing = _MISSING.fullmatch(message)
     if missing:
         at = f"{path}.{missing['key']}" if path else missing["key"]
-        return SpecError("the key is missing", "a value", where=f"{layers[-1].origin}: {at}")
+        return ConfigError("the key is missing", "a value", where=f"{layers[-1].origin}: {at}")
     origin = origins.get(re.sub(r"\[\d*\]$", "", path), layers[-1].origin)
     value, annotation = _look_up(merged, spec, path)
     found = f"found {value!r}"
     options = _options(annotation)
     if options and message.startswith("Invalid enum value"):
-        return SpecError(found, f"one of {', '.join(options)}", nearest(str(value), options), f"{origin}: {path}")
+        return ConfigError(found, f"one of {', '.join(options)}", nearest(str(value), options), f"{origin}: {path}")
     expected = _EXPECTED.match(message)
     if not expected:
-        return SpecError(found, message, where=f"{origin}: {path}")
+        return ConfigError(found, message, where=f"{origin}: {path}")
     words = [_WORDS.get(word, word) for word in expected["types"].split(" | ") if word != "null"]
-    return SpecError(found, " or ".join(words) + expected["limit"], where=f"{origin}: {path}")
+    return ConfigError(found, " or ".join(words) + expected["limit"], where=f"{origin}: {path}")
 
 
 def _look_up(values: Any, spec: type[msgspec.Struct], path: str) -> tuple[object, object]:  # noqa: ANN401 - TOML

@@ -5,7 +5,7 @@ import signal
 from dataclasses import dataclass
 
 from slurm_tf import units
-from slurm_tf.errors import SpecError
+from slurm_tf.errors import ConfigError
 from slurm_tf.jobspec import directives, layers, resources, sweep
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.directives import Option
@@ -85,7 +85,7 @@ def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1) -> Plan:
 
     `chdir`: where to run it, the job's own folder by default.
 
-    Raises SpecError.
+    Raises ConfigError.
     """
     _check(job)
     roles = {name: role for name in _ROLES if (role := getattr(job.spec.roles, name)) and role.count}
@@ -99,7 +99,7 @@ def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1) -> Plan:
     if job.site.scheduler == "slurm":
         _check_paths(job, run.path, chdir)
     elif array and len(array.points) > 1:
-        raise SpecError(
+        raise ConfigError(
             f"found {len(array.points)} points",
             "one: without Slurm nothing runs an array",
             "choose one with --set, such as --set 'sweep.KEY=[VALUE]'",
@@ -115,7 +115,7 @@ def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1) -> Plan:
         components = _components(job, roles, asked, limit, once)
     if job.spec.preflight == "mpi" and len(components) > 1:
         needed = "a job of one component for it: roles with equal needs"
-        raise SpecError("found 'mpi'", needed, "preflight = true", job.where("preflight"))
+        raise ConfigError("found 'mpi'", needed, "preflight = true", job.where("preflight"))
     settings = _settings(job, submission, roles, asked, array, warning)
     return Plan(job, submission, chdir, components, limit, settings, array)
 
@@ -130,7 +130,7 @@ def _check(job: Job) -> None:
     spec = job.spec
     layers.check_strings(spec, str(job.path), free=("setup",))
     if spec.container is not None:
-        raise SpecError("found a table", "none: containers are for a later release", where=job.where("container"))
+        raise ConfigError("found a table", "none: containers are for a later release", where=job.where("container"))
     every = spec.checkpoint.every
     times: dict[str, Amount | None] = {
         "time": spec.time,
@@ -144,35 +144,35 @@ def _check(job: Job) -> None:
     for key, value in times.items():
         layers.check_unit(value, units.parse_time, job.where(key))
     if spec.cluster_flags and spec.strategy != "between_graph":
-        raise SpecError("found true", "strategy between_graph for it", where=job.where("cluster-flags"))
+        raise ConfigError("found true", "strategy between_graph for it", where=job.where("cluster-flags"))
     _check_horovod(job)
     _check_env(job)
     for option in spec.sbatch:
         at = job.where(f"sbatch.{option}")
         if option in OWNED:
-            raise SpecError(f"found the option {option}", OWNED[option], where=at)
+            raise ConfigError(f"found the option {option}", OWNED[option], where=at)
         if not _SBATCH_NAME.fullmatch(option):
-            raise SpecError(f"found the option {option!r}", "a long option of sbatch without its dashes", where=at)
+            raise ConfigError(f"found the option {option!r}", "a long option of sbatch without its dashes", where=at)
 
 
 def _check_horovod(job: Job) -> None:
     spec, at = job.spec, job.where("horovod.controller")
     if spec.horovod != Horovod() and spec.strategy != "horovod":
-        raise SpecError(f"found controller {spec.horovod.controller}", "strategy horovod", where=at)
+        raise ConfigError(f"found controller {spec.horovod.controller}", "strategy horovod", where=at)
     if spec.horovod.controller == "mpi" and job.site.scheduler == "local":
-        raise SpecError("found mpi", "gloo: without Slurm nothing starts MPI's processes", where=at)
+        raise ConfigError("found mpi", "gloo: without Slurm nothing starts MPI's processes", where=at)
 
 
 def _check_env(job: Job) -> None:
     for name in job.spec.env:
         at = job.where(f"env.{name}")
         if not _ENV_NAME.fullmatch(name):
-            raise SpecError(f"found the name {name!r}", "letters, digits and _, no digit first", where=at)
+            raise ConfigError(f"found the name {name!r}", "letters, digits and _, no digit first", where=at)
         if name in env.RESERVED or name.startswith(env.RESERVED_PREFIXES):
-            raise SpecError(f"found {name}", "a variable that neither Slurm nor slurm-tf sets", where=at)
+            raise ConfigError(f"found {name}", "a variable that neither Slurm nor slurm-tf sets", where=at)
     size = sum(len(name) + len(value.encode()) for name, value in job.spec.env.items())
     if size > _ENV_LIMIT:
-        raise SpecError(f"found {size} bytes", f"at most {_ENV_LIMIT}", "put it into a file", job.where("env"))
+        raise ConfigError(f"found {size} bytes", f"at most {_ENV_LIMIT}", "put it into a file", job.where("env"))
 
 
 def _check_paths(job: Job, *paths: str) -> None:
@@ -180,7 +180,7 @@ def _check_paths(job: Job, *paths: str) -> None:
         if "\\" in path:
             # sbatch takes it as "no % patterns here", and loses it (22.05.8)
             needed = "one without a backslash, which Slurm cannot hold"
-            raise SpecError(f"found the path {path!r}", needed, where=str(job.path))
+            raise ConfigError(f"found the path {path!r}", needed, where=str(job.path))
 
 
 def _check_topology(job: Job, counts: dict[str, int]) -> None:
@@ -191,7 +191,7 @@ def _check_topology(job: Job, counts: dict[str, int]) -> None:
         if low <= count <= high:
             continue
         limits = str(low) if low == high else f"{low} or 1" if high == 1 else f"at least {low}"
-        raise SpecError(
+        raise ConfigError(
             f"found {count} {role} tasks",
             f"{limits} under strategy {strategy}",
             f"strategy {strategy} has the roles {', '.join(f'[roles.{name}]' for name in allowed)}",
@@ -265,7 +265,7 @@ def _is_per_node(memory: resources.MemoryRequest | None) -> bool:
 def _warning(job: Job, limit: TimeLimit | None) -> tuple[str, int]:
     """Return the signal of the job's --signal and its seconds before the time limit; ("", 0) where nobody would save.
 
-    A program under between_graph does not use slurm_tf.train's checkpoints. Raises SpecError.
+    A program under between_graph does not use slurm_tf.train's checkpoints. Raises ConfigError.
     """
     spec = job.spec
     if "signal" in spec.sbatch:
@@ -285,7 +285,7 @@ def _own_warning(text: str, where: str) -> tuple[str, int]:
     for name in _WARNINGS:
         if match and word in (name, str(int(signal.Signals[f"SIG{name}"]))):
             return name, int(match["seconds"] or 60)
-    raise SpecError(f"found {text!r}", f"[B:]SIGNAL[@SECONDS], SIGNAL one of {', '.join(_WARNINGS)}", where=where)
+    raise ConfigError(f"found {text!r}", f"[B:]SIGNAL[@SECONDS], SIGNAL one of {', '.join(_WARNINGS)}", where=where)
 
 
 def _settings(
@@ -377,5 +377,5 @@ def _attribute(key: str) -> str:
 def _seconds(job: Job, key: str, amount: Amount) -> float:
     length = units.parse_time(str(amount))
     if length is None:
-        raise SpecError("found UNLIMITED", "a time that ends", where=job.where(key))
+        raise ConfigError("found UNLIMITED", "a time that ends", where=job.where(key))
     return length.total_seconds()

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TypeVar
 
 from slurm_tf import units
-from slurm_tf.errors import SpecError, UnitError
+from slurm_tf.errors import ConfigError, UnitError
 from slurm_tf.jobspec import layers
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.job_file import Amount, Role
@@ -99,7 +99,7 @@ class Resources:
 
 
 def read(job: Job, name: str, role: Role, limit: TimeLimit | None) -> Resources:
-    """Return the resources of role `name`, checked against its partition. Raises SpecError."""
+    """Return the resources of role `name`, checked against its partition. Raises ConfigError."""
     memory = _one_of(job, name, role, [option.value for option in MemoryOption], units.parse_memory)
     options = [option.value for option in GpuOption if option is not GpuOption.GRES]
     gpus = _one_of(job, name, role, options, units.parse_gpus)
@@ -148,7 +148,7 @@ def _partition(job: Job, role: Role) -> str:
 
 
 def _one_of(job: Job, name: str, role: Role, keys: Sequence[str], parse: Callable[[str], T]) -> tuple[str, T] | None:
-    """Return the one of `keys` that the role has, with its value. Raises SpecError if it has several."""
+    """Return the one of `keys` that the role has, with its value. Raises ConfigError if it has several."""
     found: list[tuple[str, Amount]] = [
         (key, value) for key in keys if (value := getattr(role, key.replace("-", "_"))) is not None
     ]
@@ -157,7 +157,7 @@ def _one_of(job: Job, name: str, role: Role, keys: Sequence[str], parse: Callabl
     key, value = found[-1]
     where = job.where(f"roles.{name}.{key}")
     if len(found) > 1:
-        raise SpecError(f"found {' and '.join(key for key, _ in found)}", "one of them", where=where)
+        raise ConfigError(f"found {' and '.join(key for key, _ in found)}", "one of them", where=where)
     layers.check_unit(value, parse, where)
     return key, parse(str(value))
 
@@ -176,7 +176,7 @@ def _tasks_on_a_node(resources: Resources, tasks: int) -> int | None:
 
 
 def _accepted_gpus(job: Job, name: str, resources: Resources, role: Role) -> GpuRequest | None:
-    """Return the GPUs in the option that the site accepts. Raises SpecError."""
+    """Return the GPUs in the option that the site accepts. Raises ConfigError."""
     request, spelling = resources.gpus, job.site.gpu_spelling
     if request is None or spelling in ("as-asked", request.option.value):
         return request
@@ -187,7 +187,7 @@ def _accepted_gpus(job: Job, name: str, resources: Resources, role: Role) -> Gpu
         return GpuRequest(option, request.gpus)
     if option is not GpuOption.PER_TASK and resources.gpus_per_task and per_node:
         return GpuRequest(option, request.gpus._replace(number=resources.gpus_per_task * per_node))
-    raise SpecError(
+    raise ConfigError(
         f"found {request.option.value} = {units.format_gpus(request.gpus)!r}",
         f"a number that site {job.site_name} can be asked for as {spelling}",
         "say ntasks-per-node as well, and a number of GPUs that divides by it",
@@ -196,7 +196,7 @@ def _accepted_gpus(job: Job, name: str, resources: Resources, role: Role) -> Gpu
 
 
 def _accepted_memory(job: Job, name: str, resources: Resources, role: Role) -> MemoryRequest | None:
-    """Return the memory in the option that the site accepts; None where it accepts none. Raises SpecError."""
+    """Return the memory in the option that the site accepts; None where it accepts none. Raises ConfigError."""
     request, spelling = resources.memory, job.site.mem_spelling
     if request is None or spelling == "none":
         return None
@@ -206,7 +206,7 @@ def _accepted_memory(job: Job, name: str, resources: Resources, role: Role) -> M
     if request.option is not MemoryOption.PER_GPU and per_node and resources.cpus_per_task:
         cpus = per_node * resources.cpus_per_task
         return MemoryRequest(option, request.mib * cpus if option is MemoryOption.PER_NODE else -(-request.mib // cpus))
-    raise SpecError(
+    raise ConfigError(
         f"found {request.option.value} = {units.format_memory(request.mib)!r}",
         f"an amount that site {job.site_name} can be asked for as {spelling}",
         "say ntasks-per-node and cpus-per-task as well",
@@ -215,7 +215,7 @@ def _accepted_memory(job: Job, name: str, resources: Resources, role: Role) -> M
 
 
 def _check_partition(job: Job, name: str, resources: Resources, tasks: int, limit: TimeLimit | None) -> None:
-    """Raise SpecError if the partition cannot give what is asked, as far as the site profile says."""
+    """Raise ConfigError if the partition cannot give what is asked, as far as the site profile says."""
     partition_name = resources.partition or job.site.default_partition
     partition = job.site.partitions.get(partition_name)
     if partition is None:
@@ -243,7 +243,9 @@ def _check_partition(job: Job, name: str, resources: Resources, tasks: int, limi
 
 
 def _refuse(job: Job, key: str, asked: str, limit: str, partition: str) -> None:
-    raise SpecError(f"asks for {asked}", f"at most {limit}, the limit of partition {partition!r}", where=job.where(key))
+    raise ConfigError(
+        f"asks for {asked}", f"at most {limit}, the limit of partition {partition!r}", where=job.where(key)
+    )
 
 
 def _value(amount: Amount | None, parse: Callable[[str], T]) -> T | None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field
 
 from slurm_tf import search_path, units
-from slurm_tf.errors import SpecError, UsageError
+from slurm_tf.errors import ConfigError, UsageError
 from slurm_tf.jobspec import layers
 from slurm_tf.jobspec.job_file import Amount, Base
 
@@ -94,7 +94,7 @@ class Site(Base, frozen=True):
 
 
 def load(name: str) -> Site:
-    """Return site `name`: a profile of that name in the search path, or a path to a .toml file. Raises SpecError."""
+    """Return site `name`: a profile of that name in the search path, or a path to a .toml file. Raises ConfigError."""
     path = Path(name) if name.endswith(".toml") else _profiles().get(name)
     if path is None:
         hint = layers.nearest(name, list(_profiles()))
@@ -106,10 +106,10 @@ def load(name: str) -> Site:
 
 
 def read_prices(path: Path) -> Prices:
-    """Return the prices of a file with the keys of a site's [prices]. Raises SpecError."""
+    """Return the prices of a file with the keys of a site's [prices]. Raises ConfigError."""
     found = layers.resolve([layers.Layer(str(path), layers.read_toml(path))], Prices).spec
     if not found.currency:
-        raise SpecError("found no currency", 'currency = "EUR", say', where=f"{path}: currency")
+        raise ConfigError("found no currency", 'currency = "EUR", say', where=f"{path}: currency")
     return found
 
 
@@ -151,7 +151,7 @@ def _check(site: Site, where: str) -> None:
     if site.ports and site.coordinator_ports:
         (low, high), (other_low, other_high) = units.parse_ports(site.ports), units.parse_ports(site.coordinator_ports)
         if low <= other_high and other_low <= high:
-            raise SpecError("it overlaps ports", "a range of its own", where=f"{where}: coordinator-ports")
+            raise ConfigError("it overlaps ports", "a range of its own", where=f"{where}: coordinator-ports")
     for key in ("grace_time", "node_mtbf"):
         layers.check_unit(getattr(site, key), units.parse_time, f"{where}: {key.replace('_', '-')}")
     for name, partition in site.partitions.items():
@@ -163,6 +163,6 @@ def _check(site: Site, where: str) -> None:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise SpecError(
+            raise ConfigError(
                 f"found {pattern!r} ({error})", "a regular expression", where=f"{where}: recognise.hostnames"
             ) from error

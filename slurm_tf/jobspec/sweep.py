@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from slurm_tf.errors import SpecError, UnitError
+from slurm_tf.errors import ConfigError, UnitError
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.job_file import SweepValue
 from slurm_tf.slurm import array_indexes
@@ -27,7 +27,7 @@ class Array:
 
 
 def array(job: Job) -> Array | None:
-    """Return the array that `job` is, None for one run. Raises SpecError."""
+    """Return the array that `job` is, None for one run. Raises ConfigError."""
     text, grid = str(job.spec.array), _grid(job)
     if not text and not job.spec.sweep:
         return None
@@ -39,15 +39,15 @@ def array(job: Job) -> Array | None:
         else:
             indexes, limit = tuple(range(len(grid))), array_indexes.parse(f"0%{limit_text}")[1] if percent else None
     except UnitError as error:
-        raise SpecError(error.found, error.needed, where=where) from error
+        raise ConfigError(error.found, error.needed, where=where) from error
     if not job.spec.sweep:
         if not listed:
-            raise SpecError(f"found {text!r}", "indexes, as there is no [sweep]", where=where)
+            raise ConfigError(f"found {text!r}", "indexes, as there is no [sweep]", where=where)
         return Array({index: {} for index in indexes}, limit)
     outside = [index for index in indexes if index >= len(grid)]
     if outside:
         needed = f"indexes from 0 to {len(grid) - 1}: [sweep] has {len(grid)} points"
-        raise SpecError(f"found index {outside[0]}", needed, where=where)
+        raise ConfigError(f"found index {outside[0]}", needed, where=where)
     return Array({index: grid[index] for index in indexes}, limit)
 
 
@@ -57,12 +57,12 @@ def _grid(job: Job) -> list[dict[str, str]]:
     for key, values in sweep.items():
         where = job.where(f"sweep.{key}")
         if not _KEY.fullmatch(key):
-            raise SpecError(f"found the key {key!r}", "letters, digits, _ and -, no digit first", where=where)
+            raise ConfigError(f"found the key {key!r}", "letters, digits, _ and -, no digit first", where=where)
         if not values:
-            raise SpecError("found an empty list", "at least one value", where=where)
+            raise ConfigError("found an empty list", "at least one value", where=where)
         if not any(f"{{{key}}}" in argument for argument in job.spec.command):
             needed = f'an argument of `command` that holds {{{key}}}, such as "--{key}={{{key}}}"'
-            raise SpecError("no argument uses it", needed, where=where)
+            raise ConfigError("no argument uses it", needed, where=where)
     columns = [[(key, _text(value)) for value in values] for key, values in sweep.items()]
     return [dict(point) for point in itertools.product(*columns)]
 

@@ -51,7 +51,7 @@ class Weights:
 def weights() -> Mapping[str, Weights]:
     """Ask Slurm for the weights of its partitions, those that have some; "" is the default partition.
 
-    Raises SchedulerError.
+    Raises SlurmError.
     """
     partitions = client.run(["scontrol", "--all", "--oneliner", "show", "partition"]).stdout
     return parse(partitions, client.run(["scontrol", "show", "config"]).stdout)

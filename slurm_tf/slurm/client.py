@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import Literal, Protocol
 
 from slurm_tf import units
-from slurm_tf.errors import SchedulerError, UnreachableError
+from slurm_tf.errors import SlurmError, UnreachableError
 from slurm_tf.slurm import array_indexes, command_output
-from slurm_tf.slurm.records import JobRecord, NodeRecord, PartitionRecord, asked, whole
+from slurm_tf.slurm.records import JobRecord, NodeRecord, PartitionRecord, is_named, whole_job
 
 _SECONDS = 60.0
 # sbatch retries by itself while slurmctld is busy; ended too early, a job may have been taken all the same.
@@ -36,7 +36,7 @@ _UNKNOWN_JOB = "Invalid job id specified"
 class Client(Protocol):
     """What slurm-tf asks of Slurm. Ids are as sbatch and squeue print them: "42", "42_3", "42+1".
 
-    All raise UnreachableError if a daemon does not answer, SchedulerError for any other refusal.
+    All raise UnreachableError if a daemon does not answer, SlurmError for any other refusal.
     """
 
     def jobs(self, ids: Sequence[str]) -> tuple[JobRecord, ...]:
@@ -71,7 +71,7 @@ class Client(Protocol):
 
 
 def connect(kind: Literal["commands", "pyslurm"]) -> Client:
-    """Return the client of that kind. Raises SchedulerError if pyslurm is missing or not of Slurm's own release."""
+    """Return the client of that kind. Raises SlurmError if pyslurm is missing or not of Slurm's own release."""
     if kind == "commands":
         return CommandLineClient()
     # pyslurm is an extra, and importing it is not harmless
@@ -81,7 +81,7 @@ def connect(kind: Literal["commands", "pyslurm"]) -> Client:
 
 
 @dataclass(frozen=True)
-class Submission:
+class SbatchAnswer:
     """What sbatch answered. `messages`: what Slurm and its plugins told the user, untouched."""
 
     job: str
@@ -89,20 +89,20 @@ class Submission:
     messages: str
 
 
-def submit(script: str, options: Sequence[str], arguments: Sequence[str], environ: Mapping[str, str]) -> Submission:
+def submit(script: str, options: Sequence[str], arguments: Sequence[str], environ: Mapping[str, str]) -> SbatchAnswer:
     """Submit a script with its arguments; not through pyslurm, which passes by cli_filter plugins and a site's sbatch.
 
-    Raises SchedulerError with sbatch's own words.
+    Raises SlurmError with sbatch's own words.
     """
     done = run(["sbatch", "--parsable", *options, script, *arguments], environ, _SUBMIT_SECONDS)
     match = re.fullmatch(r"(\d+)(?:;(.*))?", done.stdout.strip().rpartition("\n")[2])
     if match is None:
-        raise SchedulerError(f"sbatch printed {done.stdout!r}", "a job id", "look for the job with squeue --me")
-    return Submission(match[1], match[2] or "", done.stderr)
+        raise SlurmError(f"sbatch printed {done.stdout!r}", "a job id", "look for the job with squeue --me")
+    return SbatchAnswer(match[1], match[2] or "", done.stderr)
 
 
 def estimate(script: str, environ: Mapping[str, str]) -> str:
-    """Return what `sbatch --test-only` says of a script: when and where it would start. Raises SchedulerError."""
+    """Return what `sbatch --test-only` says of a script: when and where it would start. Raises SlurmError."""
     return run(["sbatch", "--test-only", script], environ).stderr.strip()
 
 
@@ -110,7 +110,7 @@ def version(environ: Mapping[str, str] | None = None) -> str:
     """Return the version of Slurm's commands here, such as "22.05.8"; "" if there are none, or none that work."""
     try:
         text = run(["scontrol", "--version"], environ).stdout
-    except SchedulerError:
+    except SlurmError:
         return ""
     match = re.search(r"\d+\.\d+(\.\d+)?\S*", text)
     return match[0] if match else ""
@@ -122,7 +122,7 @@ def run(
     """Run one of Slurm's commands; return what it printed.
 
     Raises UnreachableError if it is not installed, takes longer, or says that its daemon does not answer, and
-    SchedulerError if it fails otherwise: with the command, its exit code and its own words.
+    SlurmError if it fails otherwise: with the command, its exit code and its own words.
     """
     try:
         done = subprocess.run(
@@ -154,9 +154,9 @@ def missing(command: str) -> UnreachableError:
     return UnreachableError(f"no {command} here", "Slurm's commands in PATH", "do it on a login node")
 
 
-def kind_of(words: str) -> type[SchedulerError]:
+def kind_of(words: str) -> type[SlurmError]:
     """Return the error for what Slurm said: UnreachableError if that is that a daemon does not answer."""
-    return UnreachableError if _UNREACHABLE.search(words) else SchedulerError
+    return UnreachableError if _UNREACHABLE.search(words) else SlurmError
 
 
 class CommandLineClient:
@@ -175,12 +175,12 @@ class CommandLineClient:
         """Return what squeue says."""
         records: list[JobRecord] = []
         # squeue (22.05.8) reads "42+1" as 42
-        for some in _portions([whole(each) for each in checked(ids)]):
+        for some in _portions([whole_job(each) for each in checked(ids)]):
             # an array's waiting tasks in a row each; jobs of partitions that are hidden as well
             argv = ["squeue", "--noheader", "--array", "--all", "--states=all", f"--jobs={some}"]
             try:
                 text = self._run(*argv, command_output.columns(command_output.SQUEUE))
-            except SchedulerError as error:
+            except SlurmError as error:
                 if _UNKNOWN_JOB not in error.found:
                     raise
                 continue
@@ -190,7 +190,7 @@ class CommandLineClient:
             ]
             for row in [*rows, *self._lost(rows)]:
                 record = command_output.from_squeue(row)
-                records += [record] if asked(record, row["JobID"], ids) else []
+                records += [record] if is_named(record, row["JobID"], ids) else []
         return tuple(records)
 
     def _lost(self, rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
@@ -220,12 +220,12 @@ class CommandLineClient:
         records: list[JobRecord] = []
         fields = ("JobIDRaw", *self._sacct_fields)
         # asked for "42_3", sacct (22.05.8) finds nothing as long as the task is pending
-        for some in _portions([whole(each) for each in checked(ids)]):
+        for some in _portions([whole_job(each) for each in checked(ids)]):
             argv = ["sacct", "--noheader", "--parsable", f"--delimiter={command_output.SEPARATOR}", "--allocations"]
             text = self._run(*argv, f"--jobs={some}", f"--format={','.join(fields)}")
             for row in command_output.rows(text, len(fields)):
                 found = command_output.from_sacct(dict(zip(fields, row, strict=True)))
-                records += [record for record in found if asked(record, row[0], ids)]
+                records += [record for record in found if is_named(record, row[0], ids)]
         return tuple(records)
 
     @cached_property
@@ -295,8 +295,8 @@ def gpus_in_gres(text: str) -> int:
 
 
 def checked(ids: Sequence[str]) -> list[str]:
-    """Return the ids, each once. Raises SchedulerError for text that is no id."""
+    """Return the ids, each once. Raises SlurmError for text that is no id."""
     for each in ids:
         if not re.fullmatch(r"\d+(_\d+|\+\d+)?", each, re.ASCII):
-            raise SchedulerError(f"found the job id {each!r}", "a number, as sbatch printed it, N_TASK or N+COMPONENT")
+            raise SlurmError(f"found the job id {each!r}", "a number, as sbatch printed it, N_TASK or N+COMPONENT")
     return list(dict.fromkeys(ids))

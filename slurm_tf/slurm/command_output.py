@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 
-from slurm_tf.errors import SchedulerError
+from slurm_tf.errors import SlurmError
 from slurm_tf.slurm import array_indexes
 from slurm_tf.slurm.job_states import JobState
-from slurm_tf.slurm.records import JobRecord, exit_code, said
+from slurm_tf.slurm.records import JobRecord, exit_code, text_or_empty
 
 SEPARATOR = "\x1f"
 
@@ -45,7 +45,7 @@ def rows(text: str, fields: int) -> list[list[str]]:
     table = [line.split(SEPARATOR, fields - 1) for line in lines]
     for row in [*table, *([[rest]] if rest else [])]:
         if len(row) != fields:
-            raise SchedulerError(f"Slurm printed {row!r}", f"{fields} fields")
+            raise SlurmError(f"Slurm printed {row!r}", f"{fields} fields")
     return table
 
 
@@ -56,19 +56,19 @@ def from_squeue(row: Mapping[str, str]) -> JobRecord:
     return JobRecord(
         id=_squeue_id(row),
         state=state,
-        reason=said(row["Reason"]),
+        reason=text_or_empty(row["Reason"]),
         user=row["UserName"],
-        account=said(row["Account"]),
+        account=text_or_empty(row["Account"]),
         partition=row["Partition"],
-        qos=said(row["QOS"]),
-        nodes=said(row["NodeList"]),
+        qos=text_or_empty(row["QOS"]),
+        nodes=text_or_empty(row["NodeList"]),
         submitted=_time(row["SubmitTime"]),
         started=_time(row["StartTime"]),
         ended=_time(row["EndTime"]),
         exit_code=code,
         signalled=signalled,
         restarts=int(row["RestartCnt"]) if row["RestartCnt"].isdigit() else None,
-        script=said(row["Command"]),
+        script=text_or_empty(row["Command"]),
     )
 
 
@@ -102,12 +102,12 @@ def from_sacct(row: Mapping[str, str]) -> list[JobRecord]:
     record = JobRecord(
         id="",
         state=state,
-        reason=said(row.get("Reason")),
+        reason=text_or_empty(row.get("Reason")),
         user=row["User"],
         account=row["Account"],
         partition=row["Partition"],
-        qos=said(row["QOS"]),
-        nodes=said(row["NodeList"]),
+        qos=text_or_empty(row["QOS"]),
+        nodes=text_or_empty(row["NodeList"]),
         submitted=_time(row["Submit"]),
         started=_time(row["Start"]),
         ended=_time(row["End"]),

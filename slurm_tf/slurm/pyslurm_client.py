@@ -14,11 +14,11 @@ from datetime import datetime
 from grp import getgrgid
 from typing import Any, TypeVar
 
-from slurm_tf.errors import SchedulerError, UnreachableError
+from slurm_tf.errors import SlurmError, UnreachableError
 from slurm_tf.slurm import array_indexes
 from slurm_tf.slurm.client import CommandLineClient, checked, kind_of, run, version
 from slurm_tf.slurm.job_states import JobState
-from slurm_tf.slurm.records import JobRecord, NodeRecord, PartitionRecord, asked, exit_code, said, whole
+from slurm_tf.slurm.records import JobRecord, NodeRecord, PartitionRecord, exit_code, is_named, text_or_empty, whole_job
 
 _T = TypeVar("_T")
 # In a process of its own: without a slurm.conf, libslurm ends the process, and pyslurm 22.5 asks it at import.
@@ -45,17 +45,17 @@ class PyslurmClient:
 
     def jobs(self, ids: Sequence[str]) -> tuple[JobRecord, ...]:
         """Return what slurmctld says: pyslurm asks it for all jobs. Exit codes from 128 on lack their 128."""
-        return tuple(record for record, raw in self._known(ids) if asked(record, raw, ids))
+        return tuple(record for record, raw in self._known(ids) if is_named(record, raw, ids))
 
     def history(self, ids: Sequence[str]) -> tuple[JobRecord, ...]:
         """Return what slurmdbd says."""
-        wanted = sorted({int(whole(each)) for each in checked(ids)})
+        wanted = sorted({int(whole_job(each)) for each in checked(ids)})
         if not wanted:
             return ()
         database = self._slurm.db
         loaded = _call(self._slurm, lambda: list(database.Jobs.load(database.JobFilter(ids=wanted)).values()))
         found = [(record, str(job.id)) for job, own in _named(loaded, wanted) for record in _from_database(job, own)]
-        return tuple(record for record, raw in found if asked(record, raw, ids))
+        return tuple(record for record, raw in found if is_named(record, raw, ids))
 
     def nodes(self) -> tuple[NodeRecord, ...]:
         """Return all nodes that are in a partition."""
@@ -100,7 +100,7 @@ class PyslurmClient:
         known = self._known(ids)
         others = []
         for each in checked(ids):
-            is_plain = all(record.id == each for record, raw in known if asked(record, raw, [each]))
+            is_plain = all(record.id == each for record, raw in known if is_named(record, raw, [each]))
             if is_plain and each.isdigit():
                 job = self._slurm.Job(int(each))
                 _call(self._slurm, lambda job=job: change(job))  # type: ignore[misc] # a default binds it now
@@ -111,7 +111,7 @@ class PyslurmClient:
 
     def _known(self, ids: Sequence[str]) -> list[tuple[JobRecord, str]]:
         """Return the records of all jobs that the ids are part of, each with Slurm's number of it."""
-        wanted = {int(whole(each)) for each in checked(ids)}
+        wanted = {int(whole_job(each)) for each in checked(ids)}
         with _environment("SLURM_BITSTR_LEN", "0"):  # lists of indexes in full
             loaded = _call(self._slurm, lambda: list(self._slurm.Jobs.load().values())) if wanted else []
         return [
@@ -123,7 +123,7 @@ class PyslurmClient:
 
 
 def _call(slurm: Any, ask: Callable[[], _T]) -> _T:
-    """Return what pyslurm says. Raises UnreachableError, SchedulerError."""
+    """Return what pyslurm says. Raises UnreachableError, SlurmError."""
     try:
         return ask()
     except slurm.RPCError as error:
@@ -133,17 +133,17 @@ def _call(slurm: Any, ask: Callable[[], _T]) -> _T:
 
 
 def _load() -> Any:
-    """Return pyslurm, once a process of its own imported it. Raises SchedulerError if missing or of another release."""
+    """Return pyslurm, once a process of its own imported it. Raises SlurmError if missing or of another release."""
     try:
         found = run([sys.executable, "-P", "-c", _PROBE], {**os.environ, _NO_INIT: "1"}).stdout.strip()
     except UnreachableError:
         raise
-    except SchedulerError as error:
+    except SlurmError as error:
         words = error.found.splitlines()[-1]
-        raise SchedulerError(f"pyslurm cannot be imported: {words}", _NEEDED, _DO) from error
+        raise SlurmError(f"pyslurm cannot be imported: {words}", _NEEDED, _DO) from error
     commands = version()
     if commands and _release(commands) != _release(found):
-        raise SchedulerError(f"found pyslurm {found} beside Slurm {commands}", _NEEDED, _DO)
+        raise SlurmError(f"found pyslurm {found} beside Slurm {commands}", _NEEDED, _DO)
     with _environment(_NO_INIT, "1"):
         import pyslurm
     pyslurm.slurm_init()
@@ -171,10 +171,10 @@ def _environment(name: str, value: str) -> Iterator[None]:
 def _from_controller(job: Any) -> list[JobRecord]:
     record = replace(
         _common(job),
-        nodes=said(job.allocated_nodes),
+        nodes=text_or_empty(job.allocated_nodes),
         ended=_end(job),
         restarts=job.requeue_count,
-        script=said(job.command),
+        script=text_or_empty(job.command),
     )
     if job.heterogeneous_id:
         return [replace(record, id=f"{job.heterogeneous_id}+{job.heterogeneous_offset or 0}")]
@@ -182,7 +182,7 @@ def _from_controller(job: Any) -> list[JobRecord]:
 
 
 def _from_database(job: Any, own: str) -> list[JobRecord]:
-    record = replace(_common(job), nodes=said(job.nodelist), ended=_time(job.end_time))
+    record = replace(_common(job), nodes=text_or_empty(job.nodelist), ended=_time(job.end_time))
     return [replace(record, id=each) for each in ([own] if own else _ids(job))]
 
 
@@ -196,11 +196,11 @@ def _common(job: Any) -> JobRecord:
     return JobRecord(
         id="",
         state=state,
-        reason=said(job.state_reason),
-        user=said(user),
-        account=said(job.account),
-        partition=said(job.partition),
-        qos=said(job.qos),
+        reason=text_or_empty(job.state_reason),
+        user=text_or_empty(user),
+        account=text_or_empty(job.account),
+        partition=text_or_empty(job.partition),
+        qos=text_or_empty(job.qos),
         submitted=_time(job.submit_time),
         started=_time(job.start_time),
         exit_code=exit_code(job.exit_code, job.exit_code_signal) if state.ended else None,

@@ -35,7 +35,7 @@ class JobRecord:
     @property
     def job(self) -> str:
         """The id that sbatch printed: without array task or component."""
-        return whole(self.id)
+        return whole_job(self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +61,17 @@ class PartitionRecord:
     max_time: int | None
 
 
-def whole(job_id: str) -> str:
+def whole_job(job_id: str) -> str:
     """Return the id of the array or heterogeneous job that a task or component belongs to."""
     return job_id.partition("_")[0].partition("+")[0]
 
 
-def asked(record: JobRecord, raw: str, ids: Sequence[str]) -> bool:
+def is_named(record: JobRecord, raw: str, ids: Sequence[str]) -> bool:
     """Return whether `ids` name the record: by its own id, by that of the whole job, or by Slurm's number of it."""
     return not {record.id, record.job, raw}.isdisjoint(ids)
 
 
-def said(text: str | None) -> str:
+def text_or_empty(text: str | None) -> str:
     """Return what Slurm said, "" for its several words for nothing."""
     return "" if text in (None, "(null)", "None", "N/A", "None assigned", "Unknown") else str(text)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import IO
 
-from slurm_tf.errors import SchedulerError, UnreachableError
+from slurm_tf.errors import SlurmError, UnreachableError
 from slurm_tf.slurm import client
 
 # slurmdbd answers 100,000 jobs with their steps in 18 s (22.05.8, measured); sites have millions a month.
@@ -21,13 +21,13 @@ _TOO_WIDE = "Too wide of a date range"
 
 def fields(seconds: float = 60.0) -> frozenset[str]:
     """Return the names of the fields that this release's sacct has: one that it lacks is an error. Raises
-    SchedulerError.
+    SlurmError.
     """
     return frozenset(client.run(["sacct", "--helpformat"], seconds=seconds).stdout.split())
 
 
 def cluster() -> str:
-    """Return the name of this cluster, "" if Slurm does not say one. Raises SchedulerError."""
+    """Return the name of this cluster, "" if Slurm does not say one. Raises SlurmError."""
     config = client.run(["scontrol", "show", "config"]).stdout
     match = re.search(r"^ClusterName\s*=\s*(\S+)", config, re.MULTILINE)
     return match[1] if match else ""
@@ -48,7 +48,7 @@ def rows(
     All incarnations of a job (--duplicates): without them, sacct tells of the last one alone. Text is as sacct has it,
     bytes that are no UTF-8 written as backslash, x and two digits.
 
-    Raises UnreachableError if sacct is missing or takes longer than `seconds`, SchedulerError if it fails, also after
+    Raises UnreachableError if sacct is missing or takes longer than `seconds`, SlurmError if it fails, also after
     some rows: then they are not all.
     """
     # Names and comments may hold any character, also the separator of command_output.py, but not one drawn now.
@@ -66,7 +66,7 @@ def rows(
 def parse(chunks: Iterator[bytes], separator: str, fields: int) -> Iterator[list[str]]:
     """Yield the rows of a table whose fields are each followed by the separator, and each row by a newline.
 
-    Fields are counted: also one that is not the last may begin with a newline. Raises SchedulerError.
+    Fields are counted: also one that is not the last may begin with a newline. Raises SlurmError.
     """
     mark, rest = separator.encode(), b""
     parts: list[str] = []
@@ -80,13 +80,13 @@ def parse(chunks: Iterator[bytes], separator: str, fields: int) -> Iterator[list
         for at in range(0, full, fields):
             row = parts[at : at + fields]
             if not row[0].startswith(newline):
-                raise SchedulerError(f"sacct printed {row[0]!r} where a row begins", f"{fields} fields in each")
+                raise SlurmError(f"sacct printed {row[0]!r} where a row begins", f"{fields} fields in each")
             row[0] = row[0][len(newline) :]
             newline = "\n"
             yield row
         del parts[:full]
     if parts or rest.decode(errors="replace") != newline:
-        raise SchedulerError("sacct's output ends inside a row", "all of it", "run it again")
+        raise SlurmError("sacct's output ends inside a row", "all of it", "run it again")
 
 
 def output(argv: Sequence[str], seconds: float, environ: Mapping[str, str]) -> Iterator[bytes]:

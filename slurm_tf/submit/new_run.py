@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from slurm_tf import __version__, files
-from slurm_tf.errors import RunError, SpecError, UsageError
+from slurm_tf.errors import ConfigError, RunError, UsageError
 from slurm_tf.jobspec import plan
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
@@ -63,7 +63,7 @@ def folder(runs: str, name: str) -> RunFolder:
     return RunFolder(str(path))
 
 
-def claim(runs: str, job_name: str, name: str = "") -> RunFolder:
+def make_folder(runs: str, job_name: str, name: str = "") -> RunFolder:
     """Make, or find again, the folder of a run: `name`, else the job's name with the next free number.
 
     Raises RunError for a folder that somebody else could write or that another job's run has.
@@ -87,12 +87,12 @@ def preview(job: Job, name: str) -> Plan:
 def prepare(job: Job, name: str) -> Plan:
     """Make the folder of a run of `job` with all that is needed to start it; nothing is made for an impossible job.
 
-    Raises SpecError, RunError, UsageError or OSError.
+    Raises ConfigError, RunError, UsageError or OSError.
     """
     source, group = _source(job), _group(job)
     _fit(job, _next_submission(_expected(job, name)), source)
     known = name and os.path.exists(folder(job.runs, name).manifest)
-    run = claim(job.runs, job.spec.name, name)
+    run = make_folder(job.runs, job.spec.name, name)
     submission = _claim_submission(run)
     try:
         if group is not None:
@@ -108,7 +108,7 @@ def prepare(job: Job, name: str) -> Plan:
     return fitted
 
 
-def forget(submission: SubmissionFolder) -> None:
+def remove_unused(submission: SubmissionFolder) -> None:
     """Remove the files of a submission that Slurm refused; all of a run that has no other job and has written nothing.
 
     Of several jobs of one submission Slurm may have refused the last ones only: then nothing is removed.
@@ -122,7 +122,7 @@ def forget(submission: SubmissionFolder) -> None:
 
 
 def _expected(job: Job, name: str) -> RunFolder:
-    """Return the folder that `claim` would make now."""
+    """Return the folder that `make_folder` would make now."""
     return folder(job.runs, name) if name else _free(job.runs, job.spec.name)
 
 
@@ -132,12 +132,12 @@ def _source(job: Job) -> snapshot.Source | None:
         return None
     chdir = Path(plan.source_folder(job))
     if not chdir.is_dir():
-        raise SpecError(f"there is no folder {chdir}", "the program's working directory", where=job.where("chdir"))
+        raise ConfigError(f"there is no folder {chdir}", "the program's working directory", where=job.where("chdir"))
     return snapshot.find(chdir, Path(folder(job.runs, "x").path).parent)
 
 
 def _group(job: Job) -> int | None:
-    """Return the number of the group that may read the run. Raises SpecError."""
+    """Return the number of the group that may read the run. Raises ConfigError."""
     if not job.spec.group:
         return None
     try:
@@ -146,7 +146,7 @@ def _group(job: Job) -> int | None:
         number = None
     if number is None or (os.geteuid() != 0 and number not in (os.getegid(), *os.getgroups())):
         mine = ", ".join(sorted(_group_name(each) for each in {os.getegid(), *os.getgroups()}))
-        raise SpecError(f"found {job.spec.group!r}", f"a group that you are in: {mine}", where=job.where("group"))
+        raise ConfigError(f"found {job.spec.group!r}", f"a group that you are in: {mine}", where=job.where("group"))
     return number
 
 

@@ -5,7 +5,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from slurm_tf.errors import SchedulerError
+from slurm_tf.errors import SlurmError
 from slurm_tf.jobspec import directives
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.run import job_chain
@@ -19,7 +19,7 @@ _REASON_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SubmittedJobs:
     """Jobs that sbatch has taken, "id" or "id;cluster" each, and what Slurm told the user."""
 
     jobs: tuple[str, ...]
@@ -27,7 +27,7 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class SubmitRequest:
     """What to call sbatch for: the script of a submission, or sweep `points` of it, of which `limit` run at once.
 
     `one_job`: the points are the tasks of one job array; else each is a job, as Slurm has no arrays of heterogeneous
@@ -43,38 +43,38 @@ class Order:
     exclude: str = ""
 
     @classmethod
-    def of(cls, fitted: Plan) -> "Order":
-        """Return the order for a whole plan."""
+    def of(cls, fitted: Plan) -> "SubmitRequest":
+        """Return the request for a whole plan."""
         if fitted.array is None:
             return cls(fitted.submission)
         return cls(fitted.submission, tuple(fitted.array.points), fitted.array.limit, fitted.one_job)
 
 
-def send(order: Order) -> Sent:
-    """Submit a run whose folder is prepared. Raises SchedulerError.
+def submit(request: SubmitRequest) -> SubmittedJobs:
+    """Submit a run whose folder is prepared. Raises SlurmError.
 
     Each job is written down as soon as sbatch has taken it: an error later loses none. A cancelled run may start again.
     """
-    run, environ = order.submission.run, in_job.environ_for_sbatch(os.environ)
-    for folder in (run, *map(run.point, order.points)):
+    run, environ = request.submission.run, in_job.environ_for_sbatch(os.environ)
+    for folder in (run, *map(run.point, request.points)):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(folder.cancelled)
     jobs: list[str] = []
     messages: list[str] = []
-    for points in (order.points,) if order.one_job else tuple((point,) for point in order.points):
-        options = [f"--array={array_indexes.render(points, order.limit)}"] if points and order.one_job else []
-        options += [f"--exclude={order.exclude}"] if order.exclude else []
-        arguments = [] if order.one_job else [str(point) for point in points]
+    for points in (request.points,) if request.one_job else tuple((point,) for point in request.points):
+        options = [f"--array={array_indexes.render(points, request.limit)}"] if points and request.one_job else []
+        options += [f"--exclude={request.exclude}"] if request.exclude else []
+        arguments = [] if request.one_job else [str(point) for point in points]
         try:
-            answer = client.submit(order.script or order.submission.script, options, arguments, environ)
-        except SchedulerError as error:
+            answer = client.submit(request.script or request.submission.script, options, arguments, environ)
+        except SlurmError as error:
             before = f"; {', '.join(jobs)} submitted before it" if jobs else ""
             raise type(error)(f"{error.found}{before}", error.needed, error.do) from error
-        array, number = order.one_job and bool(points), order.submission.number
+        array, number = request.one_job and bool(points), request.submission.number
         job_chain.add(run, answer.job, answer.cluster, points, array, submission=number)
         jobs.append(f"{answer.job};{answer.cluster}" if answer.cluster else answer.job)
         messages.append(answer.messages)
-    return Sent(tuple(jobs), "".join(dict.fromkeys(messages)))
+    return SubmittedJobs(tuple(jobs), "".join(dict.fromkeys(messages)))
 
 
 def pending_reason(slurm: client.Client, job: str) -> JobRecord | None:

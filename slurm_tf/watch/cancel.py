@@ -9,7 +9,7 @@ from slurm_tf.watch.find_run import Target
 
 
 def cancel(slurm: Client, target: Target) -> list[str]:
-    """Mark `target`, then cancel its jobs that have not ended; return their ids. Raises SchedulerError.
+    """Mark `target`, then cancel its jobs that have not ended; return their ids. Raises SlurmError.
 
     A job of which Slurm has no record any more has ended.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slurm_tf import files
-from slurm_tf.errors import RunError, SchedulerError, UsageError
+from slurm_tf.errors import RunError, SlurmError, UsageError
 from slurm_tf.run import job_chain
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
 from slurm_tf.slurm.client import Client
@@ -94,7 +94,7 @@ def _by_job(match: "re.Match[str]", known: list[Target], slurm: Client) -> Targe
                 return Target(target.run, point)
     try:
         scripts = {record.script for record in slurm.jobs([match[0]]) if record.script}
-    except SchedulerError:
+    except SlurmError:
         scripts = set()
     for script in scripts:
         found = _by_path(SubmissionFolder(os.path.dirname(script)).run.path)

@@ -6,12 +6,12 @@ from slurm_tf.errors import UsageError
 from slurm_tf.run import job_chain, manifest
 from slurm_tf.run.folder import SubmissionFolder
 from slurm_tf.slurm.client import Client
-from slurm_tf.submit.sbatch import Order
+from slurm_tf.submit.sbatch import SubmitRequest
 from slurm_tf.watch import run_state
 from slurm_tf.watch.find_run import Target
 
 
-def orders(slurm: Client, target: Target, failed: bool) -> list[Order]:
+def orders(slurm: Client, target: Target, failed: bool) -> list[SubmitRequest]:
     """Return orders for all points of `target` that are over, or for those that `failed`; raises UsageError.
 
     One for each submission that the newest jobs of those points are of. A point that lives, or of which Slurm does not
@@ -32,8 +32,8 @@ def orders(slurm: Client, target: Target, failed: bool) -> list[Order]:
     return [_order(submission, points[submission]) for submission in sorted(points, key=lambda each: each.number)]
 
 
-def _order(submission: SubmissionFolder, points: Sequence[int]) -> Order:
+def _order(submission: SubmissionFolder, points: Sequence[int]) -> SubmitRequest:
     array = manifest.read(submission.manifest).array
     if array is None:
-        return Order(submission)
-    return Order(submission, tuple(sorted(points)), array.limit, array.one_job)
+        return SubmitRequest(submission)
+    return SubmitRequest(submission, tuple(sorted(points)), array.limit, array.one_job)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from slurm_tf.errors import RunError, SchedulerError, UnreachableError
+from slurm_tf.errors import RunError, SlurmError, UnreachableError
 from slurm_tf.run import attempts, bad_nodes, checkpoint_folder, status
 from slurm_tf.run.attempts import Attempt
 from slurm_tf.run.bad_nodes import BadNode
@@ -93,7 +93,7 @@ def ask(slurm: Client, ids: Sequence[str]) -> Answers:
         except UnreachableError as error:
             notes.append(f"{source} does not answer: {error.found}")
             continue
-        except SchedulerError as error:
+        except SlurmError as error:
             notes.append(f"{source}: {error.found}")
             continue
         for record in answered:
@@ -145,7 +145,7 @@ def newest_checkpoint(folder: RunFolder) -> Checkpoint | None:
 def wait(slurm: Client, target: Target, patience: float = 30.0) -> list[PointState]:
     """Wait until all points of `target` are over; return them. Asks Slurm less and less often, up to `patience` s.
 
-    Raises SchedulerError if Slurm has forgotten a job: how it ended is then unknown.
+    Raises SlurmError if Slurm has forgotten a job: how it ended is then unknown.
     """
     pause = 0.5
     while True:
@@ -156,7 +156,7 @@ def wait(slurm: Client, target: Target, patience: float = 30.0) -> list[PointSta
             lost = [point for point in points if not point.records]
             if lost:
                 known = f"job {lost[0].job}" if lost[0].job else f"run {lost[0].target.name}, which was not submitted"
-                raise SchedulerError(f"Slurm knows nothing of {known}", "a job that Slurm still has a record of")
+                raise SlurmError(f"Slurm knows nothing of {known}", "a job that Slurm still has a record of")
         time.sleep(pause)
         pause = min(pause * 1.5, patience)
 

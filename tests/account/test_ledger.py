@@ -20,7 +20,7 @@ from slurm_tf.account.diagnostics import Notes
 from slurm_tf.account.ledger import DAY, LedgerSource
 from slurm_tf.account.source import selected
 from slurm_tf.account.usage_record import UsageRecord, Window
-from slurm_tf.errors import LedgerError, RunError, SchedulerError
+from slurm_tf.errors import LedgerError, RunError, SlurmError
 from tests.conftest import ROOT
 
 TODAY = int(time.time()) // DAY
@@ -40,7 +40,7 @@ class Listed:
         self.notes = Notes()
         for count, record in enumerate(selected(self.all, window, NOW, users, accounts, jobs)):
             if count == self.fails_after:
-                raise SchedulerError("sacct was killed")
+                raise SlurmError("sacct was killed")
             yield record
 
 
@@ -144,7 +144,7 @@ def test_with_a_ledger_and_without_it_is_the_same(
 
 def test_a_source_that_fails_half_way_closes_nothing(source: Callable[..., tuple[LedgerSource, Listed]]) -> None:
     made, _ = source(fails_after=2)
-    with pytest.raises(SchedulerError, match="killed"):
+    with pytest.raises(SlurmError, match="killed"):
         list(made.records(days(-10, 0)))
     made, inner = source()
     assert ids(made.records(days(-10, 0))) == ["1", "2", "3", "4"]

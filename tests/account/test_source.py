@@ -10,7 +10,7 @@ from slurm_tf.account.rows import ASKED
 from slurm_tf.account.saved import FileSource
 from slurm_tf.account.source import SacctSource
 from slurm_tf.account.usage_record import Window
-from slurm_tf.errors import AccountingError, SchedulerError, UnreachableError
+from slurm_tf.errors import AccountingError, SlurmError, UnreachableError
 from tests.conftest import RECORDED
 from tests.recorded.record_usage import SEPARATOR
 
@@ -79,21 +79,21 @@ def test_records_of_a_live_sacct(sacct: Callable[[str], Path]) -> None:
 @pytest.mark.parametrize(
     ("end", "kind", "words"),
     [
-        ("sys.exit('sacct: error: Invalid user id: x')", SchedulerError, "Invalid user id: x .*exit code 1"),
+        ("sys.exit('sacct: error: Invalid user id: x')", SlurmError, "Invalid user id: x .*exit code 1"),
         (
             "sys.stdout.buffer.write(data[:5000]); sys.stdout.flush(); sys.exit('slurmdbd: Connection refused')",
             UnreachableError,
             "Connection refused",
         ),
-        (f"{WHOLE}; print('sacct: error: no answer', file=sys.stderr)", SchedulerError, "no answer .*exit code 0"),
-        ("sys.stdout.buffer.write(data[:5000])", SchedulerError, "ends inside a row"),
+        (f"{WHOLE}; print('sacct: error: no answer', file=sys.stderr)", SlurmError, "no answer .*exit code 0"),
+        ("sys.stdout.buffer.write(data[:5000])", SlurmError, "ends inside a row"),
         ("sys.stdout.buffer.write(data); time.sleep(60)", UnreachableError, "not done in 1 s"),
-        ("sys.exit('sacct: error: Too wide of a date range in query')", SchedulerError, "HINT: ask for a shorter time"),
-        ("sys.stdout.buffer.write(data.replace(b'\\n2', b'2'))", SchedulerError, "where a row begins"),
+        ("sys.exit('sacct: error: Too wide of a date range in query')", SlurmError, "HINT: ask for a shorter time"),
+        ("sys.stdout.buffer.write(data.replace(b'\\n2', b'2'))", SlurmError, "where a row begins"),
     ],
     ids=["refused", "half way", "error and exit code 0", "cut", "slow", "too wide", "other rows"],
 )  # fmt: skip
-def test_a_sacct_that_fails(sacct: Callable[[str], Path], end: str, kind: type[SchedulerError], words: str) -> None:
+def test_a_sacct_that_fails(sacct: Callable[[str], Path], end: str, kind: type[SlurmError], words: str) -> None:
     sacct(end)
     with pytest.raises(kind, match=words):
         list(SacctSource(seconds=1 if "sleep" in end else 60).records(ALL))

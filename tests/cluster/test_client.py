@@ -18,7 +18,7 @@ HOSTILE = "a\nb|c\"d'e\x1f99\x1f\n7"
 ASK = """
 import dataclasses, json, sys
 from datetime import datetime
-from slurm_tf.errors import SchedulerError
+from slurm_tf.errors import SlurmError
 from slurm_tf.slurm.client import connect
 
 def plain(value):
@@ -30,7 +30,7 @@ client, answers = connect(sys.argv[1]), []
 for name, *arguments in json.loads(sys.argv[2]):
     try:
         answers.append(getattr(client, name)(*arguments))
-    except SchedulerError as error:
+    except SlurmError as error:
         answers.append({"error": type(error).__name__, "words": str(error)})
 print(json.dumps(answers, default=plain))
 """
@@ -210,7 +210,7 @@ def test_names_that_hold_any_delimiter(ask: Ask, submit: Callable[..., str]) -> 
     found = eventually(lambda: ask("jobs", other, own), lambda records: states(records) == ["RUNNING"] * 2)
     assert {record["id"]: record["user"] for record in found} == {other: "bob", own: "alice"}
     refused = ask("cancel", other)
-    assert refused["error"] == "SchedulerError"
+    assert refused["error"] == "SlurmError"
     assert "denied" in refused["words"]
     # accounting shows its own jobs to everybody here; what it shows, it shows in one row each
     recorded = eventually(lambda: ask("history", own, other), lambda records: len(records) == 2)
@@ -223,7 +223,7 @@ def test_a_job_that_nobody_knows(ask: Ask) -> None:
     assert ask("cancel", "999999999") is None
     for verb in ("requeue", "hold", "release"):
         refused = ask(verb, "999999999")
-        assert refused["error"] == "SchedulerError"
+        assert refused["error"] == "SlurmError"
         assert "Invalid job id specified" in refused["words"]
     assert "needed a number" in ask("jobs", "1; true")["words"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.errors import SpecError, UsageError
+from slurm_tf.errors import ConfigError, UsageError
 from slurm_tf.jobspec import configuration
 from slurm_tf.jobspec.configuration import Job
 
@@ -56,9 +56,9 @@ def test_each_layer_over_the_last(load: Callable[..., Job]) -> None:
 
 def test_an_error_names_the_layer_that_is_wrong(load: Callable[..., Job]) -> None:
     user_file('[job]\naccoun = "user"\n')
-    with pytest.raises(SpecError, match=r"config.toml: job: accoun: .*\nHINT: did you mean 'account'"):
+    with pytest.raises(ConfigError, match=r"config.toml: job: accoun: .*\nHINT: did you mean 'account'"):
         load(JOB.format(more=""))
-    with pytest.raises(SpecError, match=r"site uni: job"):
+    with pytest.raises(ConfigError, match=r"site uni: job"):
         Path(os.environ["XDG_CONFIG_HOME"], "slurm-tf", "site_configs", "uni.toml").write_text("[job]\nx = 1")
         Path(os.environ["XDG_CONFIG_HOME"], "slurm-tf", "config.toml").unlink()
         load(JOB.format(more=""), site="uni")
@@ -71,7 +71,7 @@ def test_an_override_without_a_value(override: str, load: Callable[..., Job]) ->
 
 
 def test_an_option_of_the_environment_that_is_ours(load: Callable[..., Job]) -> None:
-    with pytest.raises(SpecError, match=r"environment: SBATCH_OUTPUT: found 'x'.*\nHINT: unset SBATCH_OUTPUT"):
+    with pytest.raises(ConfigError, match=r"environment: SBATCH_OUTPUT: found 'x'.*\nHINT: unset SBATCH_OUTPUT"):
         load(JOB.format(more=""), environ={"SBATCH_OUTPUT": "x"})
 
 
@@ -85,7 +85,7 @@ def test_a_secret_is_not_explained(load: Callable[..., Job]) -> None:
 def test_a_user_file_that_others_write_is_refused(load: Callable[..., Job]) -> None:
     user_file("")
     Path(os.environ["XDG_CONFIG_HOME"], "slurm-tf", "config.toml").chmod(0o666)
-    with pytest.raises(SpecError, match="others can change it"):
+    with pytest.raises(ConfigError, match="others can change it"):
         load(JOB.format(more=""))
 
 
@@ -102,5 +102,5 @@ def test_which_client_asks_slurm() -> None:
     with pytest.raises(UsageError, match="found SLURM_TF_CLIENT=rest; needed commands or pyslurm"):
         configuration.client({"SLURM_TF_CLIENT": "rest"})
     Path(os.environ["XDG_CONFIG_HOME"], "slurm-tf", "config.toml").write_text('client = "rest"\n')
-    with pytest.raises(SpecError, match=r"config.toml: client: "):
+    with pytest.raises(ConfigError, match=r"config.toml: client: "):
         configuration.client({})

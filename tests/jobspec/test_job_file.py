@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from slurm_tf.errors import SpecError
+from slurm_tf.errors import ConfigError
 from slurm_tf.jobspec import layers
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.job_file import TOPOLOGIES, JobSpec, Strategy
@@ -107,7 +107,7 @@ WRONG = {
 @pytest.mark.parametrize("what", WRONG)
 def test_one_error_with_file_key_found_needed(what: str, fit: Callable[..., Plan], tmp_path: Path) -> None:
     text, key, found, needed, hint = WRONG[what]
-    with pytest.raises(SpecError) as error:
+    with pytest.raises(ConfigError) as error:
         fit(text)
     assert error.value.where == f"{tmp_path}/job.toml: {key}"
     assert found in error.value.found
@@ -122,13 +122,13 @@ def test_one_error_with_file_key_found_needed(what: str, fit: Callable[..., Plan
 def test_a_file_that_is_no_toml(data: bytes, found: str, tmp_path: Path) -> None:
     path = tmp_path / "job.toml"
     path.write_bytes(data)
-    with pytest.raises(SpecError, match=found) as error:
+    with pytest.raises(ConfigError, match=found) as error:
         layers.read_toml(path)
     assert error.value.where == str(path)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="No such file"):
+    with pytest.raises(ConfigError, match="No such file"):
         layers.read_toml(tmp_path / "none.toml")
 
 

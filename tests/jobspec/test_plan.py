@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slurm_tf.errors import SpecError
+from slurm_tf.errors import ConfigError
 from slurm_tf.jobspec import configuration
 from slurm_tf.jobspec import plan as plan_module
 from slurm_tf.jobspec.configuration import Job
@@ -149,7 +149,9 @@ def test_gpus_as_the_site_spells_them(
 
 
 def test_gpus_that_the_site_cannot_be_asked_for(fit: Callable[..., Plan], tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"roles.worker.gpus-per-task: .*asked for as gres\nHINT: say ntasks-per-node"):
+    with pytest.raises(
+        ConfigError, match=r"roles.worker.gpus-per-task: .*asked for as gres\nHINT: say ntasks-per-node"
+    ):
         fit(WORKERS + "gpus-per-task = 1", site=site(tmp_path, "gpu-spelling = 'gres'"))
 
 
@@ -195,12 +197,12 @@ def test_what_the_partition_cannot_give(
 ) -> None:
     where = site(tmp_path, "default-partition = 'small'\n" + LIMITS)
     fit(WORKERS, site=where)
-    with pytest.raises(SpecError, match=f"{key}: asks for {numbers[0]} .* at most {numbers[1]}.*'small'"):
+    with pytest.raises(ConfigError, match=f"{key}: asks for {numbers[0]} .* at most {numbers[1]}.*'small'"):
         fit(WORKERS + asked, site=where)
 
 
 def test_a_time_over_the_limit(fit: Callable[..., Plan], tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"time: asks for 02:00:00; needed at most 01:00:00"):
+    with pytest.raises(ConfigError, match=r"time: asks for 02:00:00; needed at most 01:00:00"):
         fit("time = '2:00:00'\npartition = 'small'\n" + WORKERS, site=site(tmp_path, LIMITS))
 
 
@@ -245,7 +247,7 @@ def test_horovods_controller_says_how_srun_starts_it(fit: Callable[..., Plan], t
     assert found(over_mpi) == ("pmix", "mpi")
     assert found(over_mpi, site(tmp_path, "mpi = 'pmix_v4'")) == ("pmix_v4", "mpi")
     assert found(WORKERS) == ("none", "")
-    with pytest.raises(SpecError, match=r"horovod\.controller: found mpi; needed gloo"):
+    with pytest.raises(ConfigError, match=r"horovod\.controller: found mpi; needed gloo"):
         fit(over_mpi, site="local")
 
 
@@ -274,7 +276,7 @@ def test_the_interval_between_checkpoints_follows_the_nodes_failures(fit: Callab
     mine = site(tmp_path, 'node-mtbf = "30-00:00:00"\n')
     assert fit(WORKERS, site=mine).settings.checkpoint_mtbf == 30 * 86400.0
     assert fit(WORKERS + '[checkpoint]\nevery = "auto"\nevery-steps = 9\n').settings.checkpoint_mtbf == 86400.0
-    with pytest.raises(SpecError, match=r"checkpoint.every: found 'automatic'; needed a time"):
+    with pytest.raises(ConfigError, match=r"checkpoint.every: found 'automatic'; needed a time"):
         fit(WORKERS + '[checkpoint]\nevery = "automatic"\n')
 
 
@@ -283,7 +285,7 @@ def test_explain_shows_that_the_interval_is_chosen(load: Callable[..., Job]) -> 
 
 
 def test_a_path_that_slurm_cannot_hold(fit: Callable[..., Plan]) -> None:
-    with pytest.raises(SpecError, match="backslash"):
+    with pytest.raises(ConfigError, match="backslash"):
         fit("chdir = 'a\\b'\n" + WORKERS)
     fit("chdir = 'a\\b'\n" + WORKERS, site="local")
 
@@ -337,7 +339,7 @@ def test_a_signal_of_the_users_own_wins_and_is_understood(
 
 @pytest.mark.parametrize("own", ["KILL@60", "INT", "B:", "B:USR1@", "64", "USR1@60 ", ""])
 def test_a_signal_that_says_something_else_is_refused(own: str, fit: Callable[..., Plan]) -> None:
-    with pytest.raises(SpecError, match=r"sbatch\.signal: found .*one of HUP, TERM, USR1, USR2"):
+    with pytest.raises(ConfigError, match=r"sbatch\.signal: found .*one of HUP, TERM, USR1, USR2"):
         fit(WORKERS + f"[sbatch]\nsignal = '{own}'\n")
 
 

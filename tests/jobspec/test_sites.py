@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from slurm_tf import search_path
-from slurm_tf.errors import SpecError, UsageError
+from slurm_tf.errors import ConfigError, UsageError
 from slurm_tf.jobspec import layers, sites
 from tests.conftest import ROOT
 
@@ -44,7 +44,7 @@ def test_what_came_with_slurm_tf_is_trusted_however_its_folder_is_reached(
     (tmp_path / "real" / "x.toml").write_text("")
     (tmp_path / "real" / "x.toml").chmod(0o666)
     (tmp_path / "packaged").symlink_to("real")
-    with pytest.raises(SpecError, match="others can change it"):
+    with pytest.raises(ConfigError, match="others can change it"):
         search_path.check_trusted(tmp_path / "real" / "x.toml")
     monkeypatch.setattr(search_path, "packaged", lambda kind: tmp_path / "packaged")  # noqa: ARG005
     search_path.check_trusted(tmp_path / "real" / "x.toml")
@@ -73,7 +73,7 @@ def write(tmp_path: Path, text: str) -> str:
 )
 def test_a_wrong_profile(text: str, key: str, hint: str, tmp_path: Path) -> None:
     name = write(tmp_path, text)
-    with pytest.raises(SpecError) as error:
+    with pytest.raises(ConfigError) as error:
         sites.load(name)
     assert error.value.where == f"{name}: {key}"
     assert hint in error.value.do
@@ -87,7 +87,7 @@ def test_an_unknown_profile_gets_the_nearest() -> None:
 def test_a_profile_that_others_write_is_refused(tmp_path: Path) -> None:
     name = write(tmp_path, "")
     os.chmod(name, 0o666)
-    with pytest.raises(SpecError, match="others can change it"):
+    with pytest.raises(ConfigError, match="others can change it"):
         sites.load(name)
 
 

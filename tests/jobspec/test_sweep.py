@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from slurm_tf.errors import SpecError
+from slurm_tf.errors import ConfigError
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.jobspec.sweep import Array, array
@@ -53,7 +53,7 @@ def test_a_plain_array_has_points_without_values(load: Callable[..., Job]) -> No
     ],
 )
 def test_what_is_no_sweep(text: str, message: str, fit: Callable[..., Plan]) -> None:
-    with pytest.raises(SpecError, match=message):
+    with pytest.raises(ConfigError, match=message):
         fit(text + ONE)
 
 
@@ -73,5 +73,5 @@ def test_one_job_array_where_slurm_can_and_a_job_a_point_where_it_cannot(fit: Ca
 def test_here_a_sweep_of_one_point_can_run(fit: Callable[..., Plan]) -> None:
     fitted = fit("sweep = {lr = [5], n = [6]}\n" + ONE, "local")
     assert fitted.settings.point == {"lr": "5", "n": "6"}
-    with pytest.raises(SpecError, match=r"found 6 points; needed one.*(.|\n)*HINT: choose one with --set"):
+    with pytest.raises(ConfigError, match=r"found 6 points; needed one.*(.|\n)*HINT: choose one with --set"):
         fit(GRID + ONE, "local")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from slurm_tf.errors import SchedulerError
+from slurm_tf.errors import SlurmError
 from slurm_tf.slurm import client
 from slurm_tf.slurm.client import CommandLineClient
 from slurm_tf.slurm.job_states import JobState
@@ -64,7 +64,7 @@ class Recorder:
         client.subprocess.run = self  # type: ignore[attr-defined]
         try:
             ask()
-        except SchedulerError as error:
+        except SlurmError as error:
             print(error)
         finally:
             client.subprocess.run = self._run  # type: ignore[attr-defined]

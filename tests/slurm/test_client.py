@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.errors import SchedulerError, UnreachableError
+from slurm_tf.errors import SlurmError, UnreachableError
 from slurm_tf.slurm import client
 from slurm_tf.slurm.client import Client, CommandLineClient
 from slurm_tf.slurm.job_states import JobState
@@ -159,9 +159,7 @@ def test_an_unknown_job_is_refused_with_slurms_words() -> None:
     asked = CommandLineClient()
     asked.cancel(["999999"])
     for verb in (asked.requeue, asked.hold, asked.release):
-        with pytest.raises(
-            SchedulerError, match=r"Invalid job id specified.*\(scontrol ended with exit code 1\)"
-        ) as error:
+        with pytest.raises(SlurmError, match=r"Invalid job id specified.*\(scontrol ended with exit code 1\)") as error:
             verb(["999999"])
         assert not isinstance(error.value, UnreachableError)
 
@@ -214,7 +212,7 @@ def test_a_command_that_hangs_is_ended(program: Program, tmp_path: Path) -> None
 def test_what_is_no_id_reaches_no_command(job_id: str) -> None:
     asked: Client = CommandLineClient()
     for verb in (asked.jobs, asked.history, asked.cancel, asked.requeue, asked.hold, asked.release):
-        with pytest.raises(SchedulerError, match="found the job id") as error:
+        with pytest.raises(SlurmError, match="found the job id") as error:
             verb(["1", job_id])
         assert repr(job_id) in str(error.value)
 
@@ -246,7 +244,7 @@ def test_many_ids_go_on_several_command_lines(program: Program, tmp_path: Path) 
 
 def test_text_that_is_no_table_is_an_error(program: Program) -> None:
     program("squeue", "#!/bin/sh\necho 'Warning: maintenance on Monday'\n")
-    with pytest.raises(SchedulerError, match=r"Slurm printed .*Monday"):
+    with pytest.raises(SlurmError, match=r"Slurm printed .*Monday"):
         CommandLineClient().jobs(["1"])
 
 
@@ -277,13 +275,13 @@ def test_no_format_or_filter_of_the_users_own(
 
 def test_submit_keeps_what_sbatch_says(program: Program, tmp_path: Path) -> None:
     program("sbatch", f'#!/bin/sh\necho "$*" > {tmp_path}/asked\necho hello >&2\necho "a banner"\necho "17;tiger"\n')
-    assert client.submit("job.sh", ["--hold"], ["3"], os.environ) == client.Submission("17", "tiger", "hello\n")
+    assert client.submit("job.sh", ["--hold"], ["3"], os.environ) == client.SbatchAnswer("17", "tiger", "hello\n")
     assert (tmp_path / "asked").read_text() == "--parsable --hold job.sh 3\n"
     program("sbatch", "#!/bin/sh\necho 'sbatch: error: Invalid qos specification' >&2\nexit 1\n")
-    with pytest.raises(SchedulerError, match=r"Invalid qos specification \(sbatch ended with exit code 1\)"):
+    with pytest.raises(SlurmError, match=r"Invalid qos specification \(sbatch ended with exit code 1\)"):
         client.submit("job.sh", [], [], os.environ)
     program("sbatch", "#!/bin/sh\necho Submitted\n")
-    with pytest.raises(SchedulerError, match="needed a job id"):
+    with pytest.raises(SlurmError, match="needed a job id"):
         client.submit("job.sh", [], [], os.environ)
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from slurm_tf.errors import SchedulerError, UnreachableError
+from slurm_tf.errors import SlurmError, UnreachableError
 from slurm_tf.slurm import pyslurm_client
 from slurm_tf.slurm.client import CommandLineClient, connect
 
@@ -50,7 +50,7 @@ def test_commands_need_no_pyslurm() -> None:
 )
 def test_without_a_pyslurm_that_fits(install: Callable[[str], None], text: str, words: str) -> None:
     install(text)
-    with pytest.raises(SchedulerError, match=r"(?s)needed pyslurm of Slurm's own release.*HINT: pip install") as error:
+    with pytest.raises(SlurmError, match=r"(?s)needed pyslurm of Slurm's own release.*HINT: pip install") as error:
         connect("pyslurm")
     assert words in error.value.found
     assert not isinstance(error.value, UnreachableError)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slurm_tf.errors import SpecError
+from slurm_tf.errors import ConfigError
 from slurm_tf.jobspec import configuration, plan
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
@@ -143,7 +143,7 @@ def test_every_control_character_is_refused_everywhere(load: Callable[..., Job])
         for place in range(4):
             values = ['"x"'] * 4
             values[place] = escaped
-            with pytest.raises(SpecError, match="without control characters"):
+            with pytest.raises(ConfigError, match="without control characters"):
                 plan.fit(load(template.format(*values)), RunFolder("/runs/x"))
 
 

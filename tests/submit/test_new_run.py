@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.errors import RunError, SpecError, UsageError
+from slurm_tf.errors import ConfigError, RunError, UsageError
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.launch.coordinator import startup
@@ -28,16 +28,16 @@ JOB = 'name = "a b"\nstrategy = "single"\ncommand = ["x"]\n[roles.worker]\n[env]
 
 
 def test_numbers_count_up(tmp_path: Path) -> None:
-    names = [new_run.claim(str(tmp_path), "a b").name for _ in range(3)]
+    names = [new_run.make_folder(str(tmp_path), "a b").name for _ in range(3)]
     assert names == ["a_b-1", "a_b-2", "a_b-3"]
     (tmp_path / "a_b-10").mkdir()
-    assert new_run.claim(str(tmp_path), "a b").name == "a_b-11"
+    assert new_run.make_folder(str(tmp_path), "a b").name == "a_b-11"
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".a", "-a", "a\nb", "é" * 200])
 def test_a_name_that_is_no_folders(name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needed a name for a folder"):
-        new_run.claim(str(tmp_path), "a", name)
+        new_run.make_folder(str(tmp_path), "a", name)
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,12 @@ def test_a_name_that_is_no_folders(name: str, tmp_path: Path) -> None:
     [("../../etc", "etc-1"), ("$(x)", "x-1"), ("-rf", "rf-1"), ("漢字", "run-1"), ("a" * 300, "a" * 200 + "-1")],
 )
 def test_a_job_name_makes_a_safe_folder(job: str, slug: str, tmp_path: Path) -> None:
-    assert new_run.claim(str(tmp_path), job).name == slug
+    assert new_run.make_folder(str(tmp_path), job).name == slug
 
 
 def test_everything_is_private(tmp_path: Path, fit: Callable[..., Plan]) -> None:
     plan = fit(JOB)
-    run = new_run.claim(str(tmp_path / "runs"), "a b", "run-1")
+    run = new_run.make_folder(str(tmp_path / "runs"), "a b", "run-1")
     new_run.write(plan, render.script(plan))
     assert run == plan.run
     for path in (tmp_path / "runs" / "run-1").rglob("*"):
@@ -79,14 +79,14 @@ def test_a_group_reads_the_run_and_its_checkpoints_alone(tmp_path: Path, load: C
 
 def test_a_group_that_there_is_not(tmp_path: Path, load: Callable[..., Job]) -> None:
     job = load(f'group = "no such"\n{JOB}', environ={"SLURM_TF_RUNS": str(tmp_path / "runs")})
-    with pytest.raises(SpecError, match=r"job.toml: group: found 'no such'; needed a group that you are in: "):
+    with pytest.raises(ConfigError, match=r"job.toml: group: found 'no such'; needed a group that you are in: "):
         new_run.prepare(job, "")
     assert not (tmp_path / "runs").exists()
 
 
 def test_secrets_are_in_the_settings_alone(tmp_path: Path, fit: Callable[..., Plan]) -> None:
     plan = fit(JOB)
-    new_run.claim(str(tmp_path / "runs"), "a b", "run-1")
+    new_run.make_folder(str(tmp_path / "runs"), "a b", "run-1")
     new_run.write(plan, render.script(plan))
     holding = [
         path.name for path in Path(plan.run.path).rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()
@@ -99,20 +99,20 @@ def test_secrets_are_in_the_settings_alone(tmp_path: Path, fit: Callable[..., Pl
 
 def test_a_run_of_another_job_is_not_taken_over(tmp_path: Path, fit: Callable[..., Plan]) -> None:
     plan = fit(JOB)
-    new_run.claim(str(tmp_path / "runs"), "a b", "run-1")
+    new_run.make_folder(str(tmp_path / "runs"), "a b", "run-1")
     new_run.write(plan, render.script(plan))
-    assert new_run.claim(str(tmp_path / "runs"), "a b", "run-1").name == "run-1"
+    assert new_run.make_folder(str(tmp_path / "runs"), "a b", "run-1").name == "run-1"
     with pytest.raises(
         RunError, match=r"run run-1 is of job 'a b'; needed a run of job 'c'.*\nHINT: use another --name"
     ):
-        new_run.claim(str(tmp_path / "runs"), "c", "run-1")
+        new_run.make_folder(str(tmp_path / "runs"), "c", "run-1")
 
 
 def test_a_folder_of_something_else_is_not_taken_over(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir(mode=0o700)
     (tmp_path / "thesis" / "chapter1").touch()
     with pytest.raises(RunError, match="holds files, but no run"):
-        new_run.claim(str(tmp_path), "a", "thesis")
+        new_run.make_folder(str(tmp_path), "a", "thesis")
 
 
 def test_the_launcher_is_the_same_bytes_every_time(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_the_launcher_runs_a_job_under_every_python_that_is_here(
         "[roles.worker]\ncount = 2\n[env]\nV = 'é'\n",
         site="local",
     )
-    new_run.claim(str(tmp_path / "runs"), "a", "run-1")
+    new_run.make_folder(str(tmp_path / "runs"), "a", "run-1")
     new_run.write(plan, render.script(plan))
     launch = [python, "-IS", plan.submission.launcher]
     command = [*launch, "coordinate", plan.submission.path, "--", *launch, "local", "--ntasks", "2", "--"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.errors import RunError, SchedulerError
+from slurm_tf.errors import RunError, SlurmError
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.jobspec.sites import Prices
@@ -88,13 +88,13 @@ def test_a_sweep_is_one_call_and_its_points_are_known(
 ) -> None:
     monkeypatch.setenv("SBATCH_PARTITION", "elsewhere")
     plan = prepare(SINGLE)
-    sent = sbatch.send(sbatch.Order.of(plan))
+    sent = sbatch.submit(sbatch.SubmitRequest.of(plan))
     assert sent.jobs == ("7",)
     assert sent.messages == "sbatch: a word from a plugin\n"
     assert fake_sbatch.arguments() == [["--parsable", "--array=0-2", plan.submission.script]]
     assert "SBATCH_PARTITION" not in fake_sbatch.environ(7)
     assert job_chain.newest(plan.run) == {0: "7_0", 1: "7_1", 2: "7_2"}
-    again = sbatch.send(sbatch.Order(plan.submission, (1,), 4, one_job=True))
+    again = sbatch.submit(sbatch.SubmitRequest(plan.submission, (1,), 4, one_job=True))
     assert again.jobs == ("8",)
     assert fake_sbatch.arguments()[1] == ["--parsable", "--array=1%4", plan.submission.script]
     assert job_chain.newest(plan.run) == {0: "7_0", 1: "8_1", 2: "7_2"}
@@ -103,7 +103,7 @@ def test_a_sweep_is_one_call_and_its_points_are_known(
 
 def test_a_heterogeneous_sweep_is_a_call_a_point(fake_sbatch: FakeSbatch, prepare: Callable[[str], Plan]) -> None:
     plan = prepare(HET)
-    assert sbatch.send(sbatch.Order.of(plan)).jobs == ("7", "8")
+    assert sbatch.submit(sbatch.SubmitRequest.of(plan)).jobs == ("7", "8")
     assert fake_sbatch.arguments() == [
         ["--parsable", plan.submission.script, "0"],
         ["--parsable", plan.submission.script, "1"],
@@ -117,17 +117,17 @@ def test_a_refusal_has_slurms_own_words_and_what_was_taken_is_known(
     monkeypatch.setenv("REFUSE", "8")
     monkeypatch.setenv("USER_TEXT", "a | b")
     plan = prepare(HET)
-    with pytest.raises(SchedulerError, match=r"no: a \| b \(sbatch ended with exit code 1\); 7 submitted before it"):
-        sbatch.send(sbatch.Order.of(plan))
+    with pytest.raises(SlurmError, match=r"no: a \| b \(sbatch ended with exit code 1\); 7 submitted before it"):
+        sbatch.submit(sbatch.SubmitRequest.of(plan))
     assert job_chain.newest(plan.run) == {0: "7"}
-    new_run.forget(plan.submission)
+    new_run.remove_unused(plan.submission)
     assert Path(plan.run.path).exists()
     assert len(fake_sbatch.arguments()) == 2
 
 
 def test_a_run_of_which_nothing_was_taken_is_forgotten(prepare: Callable[[str], Plan]) -> None:
     plan = prepare(SINGLE)
-    new_run.forget(plan.submission)
+    new_run.remove_unused(plan.submission)
     assert not Path(plan.run.path).exists()
 
 
@@ -138,7 +138,7 @@ def test_a_cancelled_run_that_is_submitted_again_may_start(
     os.makedirs(plan.run.point(1).path)
     for folder in (plan.run, plan.run.point(1)):
         Path(folder.cancelled).touch()
-    sbatch.send(sbatch.Order.of(plan))
+    sbatch.submit(sbatch.SubmitRequest.of(plan))
     assert not os.path.exists(plan.run.cancelled)
     assert not os.path.exists(plan.run.point(1).cancelled)
     assert fake_sbatch.arguments()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.errors import RunError, SpecError
+from slurm_tf.errors import ConfigError, RunError
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.submit import new_run, snapshot
 from tests.conftest import ROOT
@@ -254,5 +254,5 @@ def test_a_run_that_cannot_be_made_leaves_nothing(load: Callable[..., Job], tmp_
 
 
 def test_a_working_directory_that_is_not_there(load: Callable[..., Job]) -> None:
-    with pytest.raises(SpecError, match="chdir: there is no folder /nowhere"):
+    with pytest.raises(ConfigError, match="chdir: there is no folder /nowhere"):
         new_run.prepare(load('chdir = "/nowhere"\n' + JOB), "")

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from slurm_tf.cli import tables
-from slurm_tf.errors import SchedulerError, UnreachableError, UsageError
+from slurm_tf.errors import SlurmError, UnreachableError, UsageError
 from slurm_tf.run import checkpoint_folder, job_chain, status
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.manifest import ArrayShape
 from slurm_tf.run.status import Progress, RunStatus, SlowTask, StragglerReport, TaskState, TaskStatus
 from slurm_tf.slurm.job_states import JobState
-from slurm_tf.submit.sbatch import Order
+from slurm_tf.submit.sbatch import SubmitRequest
 from slurm_tf.watch import cancel, resubmit, run_state, status_rows
 from tests.conftest import write_manifest
 from tests.watch.conftest import MakeRun, Slurm, record
@@ -49,9 +49,9 @@ def test_a_job_that_slurm_has_forgotten(make_run: MakeRun, slurm: Slurm) -> None
     target = make_run("a-1", ("1", (), False))
     (point,) = run_state.look(slurm, [target])
     assert status_rows.why(point) == "Slurm has no record of job 1"
-    with pytest.raises(SchedulerError, match="Slurm knows nothing of job 1"):
+    with pytest.raises(SlurmError, match="Slurm knows nothing of job 1"):
         run_state.wait(slurm, target)
-    with pytest.raises(SchedulerError, match="run b-1, which was not submitted"):
+    with pytest.raises(SlurmError, match="run b-1, which was not submitted"):
         run_state.wait(slurm, make_run("b-1"))
 
 
@@ -198,7 +198,7 @@ def test_a_point_that_was_cancelled_before_it_started_is_forgotten_by_slurm_and_
 ) -> None:
     target = make_run("a-1", ("1", (0, 1), True))
     slurm.live = [record("1_0", JobState.COMPLETED, exit_code=0)]
-    with pytest.raises(SchedulerError, match="Slurm knows nothing of job 1_1"):
+    with pytest.raises(SlurmError, match="Slurm knows nothing of job 1_1"):
         run_state.wait(slurm, target)
     os.makedirs(target.run.point(1).path)
     Path(target.run.point(1).cancelled).touch()
@@ -228,8 +228,9 @@ def test_each_point_is_submitted_again_as_it_was_submitted_last(make_run: MakeRu
     job_chain.add(target.run, "2", "", (1,), False, submission=2)
     slurm.live = [record("1_0", JobState.FAILED), record("2", JobState.FAILED), record("1_2", JobState.FAILED)]
     assert resubmit.orders(slurm, target, failed=True) == [
-        Order(target.run.submission(1), (0, 2), 2, True), Order(target.run.submission(2), (1,), None, False)
-    ]  # fmt: skip
+        SubmitRequest(target.run.submission(1), (0, 2), 2, True),
+        SubmitRequest(target.run.submission(2), (1,), None, False),
+    ]
 
 
 SLOW = StragglerReport({}, {"worker:1": SlowTask(0.3, 0.1, 180)})
