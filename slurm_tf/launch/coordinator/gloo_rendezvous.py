@@ -1,27 +1,33 @@
-"""Where Horovod's ranks meet: the key-value store that its Gloo controller asks for, over HTTP.
+"""Serves the rendezvous of Horovod's Gloo controller: a key-value store over HTTP.
 
-Source: horovod/common/gloo/http_store.cc (0.28.1). A rank keeps its addresses under its number, in a scope for all, one
-for its node and one for its cross group, and asks for the others' until they are there.
+Source: horovod/common/gloo/http_store.cc (0.28.1). A rank stores its addresses under its number, in a scope for all,
+one for its node and one for its cross group, and asks for the others' until they are there.
 """
 
+import errno
 import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Callable, Collection, Dict, Optional, Set, Tuple
+from typing import Callable, Collection, Dict, Optional, Set, Tuple, Union
 
 from slurm_tf.launch.transport import ports
 
 # A request is one line, and at most one rank's addresses: some 200 bytes for each other rank.
 _REQUEST_SECONDS, _LONGEST = 10.0, 1 << 24
 _BACKLOG = 4096
+# Requests that are served at the same time, a thread each; more wait in the backlog, or are closed and tried again.
+_MOST_AT_ONCE = 512
+# How long no connection is accepted while so many are served, or after an error that would come again at once, such as
+# no free file descriptor.
+_PAUSE_SECONDS = 1.0
 
 
 class Rendezvous:
-    """Where the ranks of one start meet. A new start needs a new one.
+    """The rendezvous of the ranks of one start; a new start needs a new one. `port`: where it listens.
 
-    Horovod proves nothing to it, so it listens to the addresses of this job's tasks alone, and a key is its writer's
-    own. `port`: where it listens.
+    Horovod does not authenticate itself, so only addresses of this job's tasks are answered, and only the address that
+    wrote a key may change it.
     """
 
     def __init__(
@@ -31,7 +37,7 @@ class Rendezvous:
         local: bool,
         log: Callable[[str], None],
     ) -> None:
-        """`allowed`: numeric addresses; `port_range`: as of the coordinator; `log` gets one line a stranger."""
+        """`allowed`: numeric addresses; `port_range`: the coordinator's; `log`: gets a line about others."""
         self._server = _Server(set(allowed), log)
         listener = ports.reserve(port_range, time.monotonic()) if port_range else socket.socket()
         if not port_range:
@@ -48,6 +54,9 @@ class Rendezvous:
         self._server.server_close()
 
 
+_Request = Union[socket.socket, Tuple[bytes, socket.socket]]
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = _BACKLOG
@@ -59,17 +68,54 @@ class _Server(ThreadingHTTPServer):
         # key: (address of its writer, value)
         self.store: Dict[str, Tuple[str, bytes]] = {}
         self.changing = threading.Lock()
+        self._free = threading.BoundedSemaphore(_MOST_AT_ONCE)
+        self._is_short_of_files = False
+
+    def get_request(self) -> Tuple[socket.socket, Tuple[str, int]]:
+        """Accept a connection; pause after an error, which select would report again at once."""
+        try:
+            sock, address = self.socket.accept()
+        except OSError as error:
+            if error.errno != errno.ECONNABORTED:
+                self._pause(error)
+            raise
+        self._is_short_of_files = False
+        return sock, address
 
     def verify_request(self, request: object, client_address: object) -> bool:  # noqa: ARG002
-        """Whether the other side is on a node of this job."""
+        """Return whether the other side is on a node of this job."""
         host = client_address[0] if isinstance(client_address, tuple) else ""
         if host not in self.allowed and host not in self.refused:
             self.refused.add(host)
             self.log(f"refused {host} at Horovod's rendezvous: no node of this job")
         return host in self.allowed
 
+    def process_request(self, request: _Request, client_address: object) -> None:
+        """Serve a request in a thread of its own; close it if too many others are not done within a moment."""
+        if not self._free.acquire(timeout=_PAUSE_SECONDS):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread was started
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: _Request, client_address: object) -> None:
+        """Serve a request; each read of it takes at most _REQUEST_SECONDS."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
     def handle_error(self, request: object, client_address: object) -> None:
-        """A connection that broke is its client's affair: Horovod tries again."""
+        """Do nothing about a connection that broke: Horovod tries again."""
+
+    def _pause(self, error: OSError) -> None:
+        if not self._is_short_of_files:
+            self._is_short_of_files = True
+            self.log(f"Horovod's rendezvous accepts no connection: {error.strerror}; tried again each second")
+        time.sleep(_PAUSE_SECONDS)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -85,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, known[1])
 
     def do_PUT(self) -> None:
-        """Keep a value."""
+        """Store a value."""
         text = self.headers.get("Content-Length", "")
         if not (text.isascii() and text.isdigit()) or int(text) > _LONGEST:
             self._answer(400)
@@ -94,20 +140,20 @@ class _Handler(BaseHTTPRequestHandler):
         if len(value) < int(text):
             return
         with self.server.changing:
-            mine = self._is_mine()
-            if mine:
+            allowed = self._may_change()
+            if allowed:
                 self.server.store[self.path] = (self.client_address[0], value)
-        self._answer(200 if mine else 403)
+        self._answer(200 if allowed else 403)
 
     def do_DELETE(self) -> None:
-        """Forget a value: a rank does so when its group has met, and may meet again under the same key."""
+        """Remove a value: a rank does so when its group has met, and may meet again under the same key."""
         with self.server.changing:
-            mine = self._is_mine()
-            if mine:
+            allowed = self._may_change()
+            if allowed:
                 self.server.store.pop(self.path, None)
-        self._answer(200 if mine else 403)
+        self._answer(200 if allowed else 403)
 
-    def _is_mine(self) -> bool:
+    def _may_change(self) -> bool:
         host = self.client_address[0]
         return self.server.store.get(self.path, (host, b""))[0] == host
 
@@ -118,4 +164,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing of each request."""
+        """Print no line for each request."""
