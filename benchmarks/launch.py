@@ -27,6 +27,7 @@ from slurm_tf.launch.transport import connections, ports
 from slurm_tf.launch.transport.messages import Ended, Hello, Leave, Report, Start, Started
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.settings import LaunchSettings, RoleSettings, write_settings
+from slurm_tf.run.train_settings import TrainSettings
 from slurm_tf.submit import new_run
 
 STEP = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0", "SLURMD_NODENAME": "n1"}
@@ -53,7 +54,7 @@ def settings(roles, **more):
     return LaunchSettings(
         run="bench", local=True, strategy="multi_worker", roles=roles, env={}, cluster_flags=False, gpu_sharing="split",
         max_restarts=0, register_timeout=300.0, wait=60.0, kill_wait=5.0, ports=None, coordinator_ports=None,
-        interface="", checkpoint_every=None, checkpoint_every_steps=None, checkpoint_keep=1, **more,
+        interface="", train=TrainSettings(), **more,
     )  # fmt: skip
 
 

@@ -9,11 +9,12 @@ from slurm_tf.errors import ConfigError
 from slurm_tf.jobspec import directives, layers, resources, sweep
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.directives import Option
-from slurm_tf.jobspec.job_file import AUTO, OWNED, TOPOLOGIES, Amount, Horovod, Role, Train
+from slurm_tf.jobspec.job_file import AUTO, OWNED, TOPOLOGIES, Amount, Horovod, Role
 from slurm_tf.jobspec.resources import GpuOption, GpuRequest, MemoryOption, Resources, TimeLimit
 from slurm_tf.run import env
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
 from slurm_tf.run.settings import LaunchSettings, RetrySettings, RoleSettings, WatchSettings
+from slurm_tf.run.train_settings import TrainSettings
 from slurm_tf.slurm.billing import Amounts
 
 # In rank order, as far as nothing else matters.
@@ -300,9 +301,6 @@ def _settings(
     local = site.scheduler == "local"
     points = {str(index): dict(values) for index, values in array.points.items()} if array else {}
     mpi_probe = (_python(spec.command), submission.launcher, "mpi-probe")
-    every: Amount | None = spec.checkpoint.every
-    if spec.checkpoint.every_steps is not None and "checkpoint.every" not in job.origins:
-        every = None
     return LaunchSettings(
         run=submission.run.name,
         local=local,
@@ -318,17 +316,13 @@ def _settings(
         ports=units.parse_ports(site.ports) if site.ports else None,
         coordinator_ports=units.parse_ports(site.coordinator_ports) if site.coordinator_ports else None,
         interface=site.interface,
-        checkpoint_every=None if every in (None, AUTO) else _seconds(job, "checkpoint.every", every),
-        checkpoint_every_steps=spec.checkpoint.every_steps,
-        checkpoint_keep=spec.checkpoint.keep,
         preflight=bool(spec.preflight),
         preflight_factor=spec.launch.preflight_factor,
         preflight_mpi=mpi_probe if spec.preflight == "mpi" and not local else (),
-        train=_train(spec.train),
+        train=_train(job),
         point=next(iter(points.values()), {}) if local else {},
         points={} if local else points,
         horovod=spec.horovod.controller if spec.strategy == "horovod" else "",
-        checkpoint_mtbf=_mtbf(job) if every == AUTO else None,
         warning=warning,
         checkpoint_signal=spec.checkpoint.signal or "",
         goes_on=not local and not spec.sbatch.get("no-requeue"),
@@ -359,15 +353,22 @@ def _python(command: tuple[str, ...]) -> str:
     return next((word for word in command if re.fullmatch(r"(.*/)?python[0-9.]*", word)), "python3")
 
 
-def _train(train: Train) -> dict[str, str]:
-    """Return what the job file says of slurm_tf.train, by its variables."""
-    rows = {
-        env.ACCUMULATE: train.accumulate,
-        env.MIXED_PRECISION: train.mixed_precision,
-        env.BYTES_PER_PACK: train.bytes_per_pack,
-        env.COLLECTIVE: train.collective,
-    }
-    return {name: str(value) for name, value in rows.items() if value is not None}
+def _train(job: Job) -> TrainSettings:
+    """Return what [checkpoint] and [train] say to slurm_tf.train."""
+    checkpoint, train = job.spec.checkpoint, job.spec.train
+    every: Amount | None = checkpoint.every
+    if checkpoint.every_steps is not None and "checkpoint.every" not in job.origins:
+        every = None
+    return TrainSettings(
+        checkpoint_every=None if every in (None, AUTO) else _seconds(job, "checkpoint.every", every),
+        checkpoint_every_steps=checkpoint.every_steps,
+        mtbf=_mtbf(job) if every == AUTO else None,
+        checkpoint_keep=checkpoint.keep,
+        accumulate=train.accumulate,
+        mixed_precision=train.mixed_precision or "",
+        bytes_per_pack=train.bytes_per_pack,
+        collective=train.collective,
+    )
 
 
 def _attribute(key: str) -> str:

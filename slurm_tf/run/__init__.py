@@ -15,5 +15,6 @@ __all__ = [
     "manifest",
     "settings",
     "status",
+    "train_settings",
     "version",
 ]

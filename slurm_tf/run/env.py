@@ -29,14 +29,7 @@ ATTEMPT = "SLURM_TF_ATTEMPT"  # as in the run's lease: "12_3.0" is the first inc
 STEP = "SLURM_TF_STEP"  # how many steps the attempt has had before this one, as in the run's lease
 RESTARTS = "SLURM_TF_RESTARTS"  # how often this task was started again in its allocation
 CHECKPOINT_FOLDER = "SLURM_TF_CHECKPOINT_FOLDER"
-CHECKPOINT_EVERY = "SLURM_TF_CHECKPOINT_EVERY"  # seconds; absent if steps or costs decide
-CHECKPOINT_MTBF = "SLURM_TF_CHECKPOINT_MTBF"  # mean seconds between interruptions, where the interval is chosen by it
-CHECKPOINT_EVERY_STEPS = "SLURM_TF_CHECKPOINT_EVERY_STEPS"
-CHECKPOINT_KEEP = "SLURM_TF_CHECKPOINT_KEEP"
-ACCUMULATE = "SLURM_TF_ACCUMULATE"  # these four: the job file's [train]
-MIXED_PRECISION = "SLURM_TF_MIXED_PRECISION"
-BYTES_PER_PACK = "SLURM_TF_BYTES_PER_PACK"
-COLLECTIVE = "SLURM_TF_COLLECTIVE"
+TRAIN = "SLURM_TF_TRAIN"  # [checkpoint] and [train] of the job file, as JSON: see run/train_settings.py
 EXPORT_FOLDER = "SLURM_TF_EXPORT_FOLDER"
 TENSORBOARD_FOLDER = "SLURM_TF_TENSORBOARD_FOLDER"
 # number of an inherited socket: lines of JSON between the program and its agent, see launch/agent/agent.py

@@ -7,6 +7,7 @@ from slurm_tf.errors import RunError
 from slurm_tf.run import json_file
 from slurm_tf.run.env import INTERRUPTED
 from slurm_tf.run.folder import SubmissionFolder
+from slurm_tf.run.train_settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,9 @@ class WatchSettings:
 class LaunchSettings:
     """What the coordinator must know about the plan; times in seconds.
 
-    `preflight_factor`: by what factor a node may be slower than others; `preflight_mpi`: the command of
-    the MPI step, () for none.
-    `train`: variables for slurm_tf.train. `points`: of an array, the values of each task by its index; `point`: the
-    values of this run. `horovod`: its controller, "" under another strategy. `checkpoint_mtbf`: mean time between
-    failures of one node, where the interval between checkpoints is chosen by it.
+    `preflight_factor`: by what factor a node may be slower than others; `preflight_mpi`: the command of the MPI step,
+    () for none. `points`: of a sweep, the values of each point by its index; `point`: the values of this run.
+    `horovod`: its controller, "" under another strategy.
 
     `warning`: the signal of the job's --signal, "USR1", and how long before the limit it comes. `checkpoint_signal`:
     what a program that does not use slurm_tf.train saves at, "" for none. `goes_on`: whether what is interrupted does.
@@ -77,17 +76,13 @@ class LaunchSettings:
     ports: Optional[Tuple[int, int]]
     coordinator_ports: Optional[Tuple[int, int]]
     interface: str
-    checkpoint_every: Optional[float]
-    checkpoint_every_steps: Optional[int]
-    checkpoint_keep: int
+    train: TrainSettings
     preflight: bool = False
     preflight_factor: float = 4.0
     preflight_mpi: Tuple[str, ...] = ()
-    train: Mapping[str, str] = field(default_factory=dict)
     point: Mapping[str, str] = field(default_factory=dict)
     points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     horovod: str = ""
-    checkpoint_mtbf: Optional[float] = None
     warning: Tuple[str, float] = ("", 0.0)
     checkpoint_signal: str = ""
     goes_on: bool = True

@@ -4,7 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Mapping, Optional
 
-from slurm_tf.run import env
+from slurm_tf.run import env, train_settings
+from slurm_tf.run.train_settings import TrainSettings
 from slurm_tf.run.version import check_version
 
 
@@ -13,9 +14,8 @@ class TaskContext:
     """One task's place. `rank` of `size` counts the tasks that train: chief and workers, in this order.
 
     `run` is the run's folder, `attempt` which attempt of it this is, `step` which of its steps. `workers` and
-    `servers`: how many tasks of these roles there are. Folders are "" outside of a run. `save_every`: seconds; `mtbf`:
-    mean seconds between interruptions, where the interval follows from it. The last four are the job file's [train];
-    `mixed_precision` is "" for none.
+    `servers`: how many tasks of these roles there are. Folders are "" outside of a run. `train`: what the job file says
+    of checkpoints and training.
     """
 
     strategy: str
@@ -30,15 +30,8 @@ class TaskContext:
     step: int
     checkpoints: str
     exports: str
-    keep: int
-    save_every: Optional[float]
-    save_every_steps: Optional[int]
-    mtbf: Optional[float]
     control_fd: Optional[int]
-    accumulate: int
-    mixed_precision: str
-    bytes_per_pack: Optional[int]
-    collective: str
+    train: TrainSettings
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "TaskContext":
@@ -59,9 +52,6 @@ class TaskContext:
         if strategy == "horovod":
             index = rank = int(environ["HOROVOD_RANK"])
             size = int(environ["HOROVOD_SIZE"])
-        pack = environ.get(env.BYTES_PER_PACK)
-        mtbf = environ.get(env.CHECKPOINT_MTBF)
-        steps, seconds = environ.get(env.CHECKPOINT_EVERY_STEPS), environ.get(env.CHECKPOINT_EVERY)
         return cls(
             strategy=strategy,
             role=role,
@@ -75,13 +65,6 @@ class TaskContext:
             step=int(environ.get(env.STEP, "0")),
             checkpoints=environ.get(env.CHECKPOINT_FOLDER, ""),
             exports=environ.get(env.EXPORT_FOLDER, ""),
-            keep=int(environ.get(env.CHECKPOINT_KEEP, "3")),
-            save_every=float(seconds) if seconds else None,
-            save_every_steps=int(steps) if steps else None,
-            mtbf=float(mtbf) if mtbf else None,
             control_fd=int(environ[env.CONTROL_FD]) if env.CONTROL_FD in environ else None,
-            accumulate=int(environ.get(env.ACCUMULATE, "1")),
-            mixed_precision=environ.get(env.MIXED_PRECISION, ""),
-            bytes_per_pack=int(pack) if pack else None,
-            collective=environ.get(env.COLLECTIVE, "auto"),
+            train=train_settings.from_environ(environ),
         )

@@ -35,10 +35,10 @@ def init() -> "Run":
     agent = None if task.control_fd is None else AgentConnection(task.control_fd)
     if task.strategy == "ps" and task.role in ("worker", "ps"):
         strategies.run_server(task, agent, parameter_servers.handle_flush)
-    if task.mixed_precision:
+    if task.train.mixed_precision:
         # Layers take the policy when they are created. tf.keras is Keras 3 or tf_keras, whichever the user has chosen.
         for keras in {tf.keras, sys.modules.get("tf_keras", tf.keras)}:
-            keras.mixed_precision.set_global_policy(f"mixed_{task.mixed_precision}")
+            keras.mixed_precision.set_global_policy(f"mixed_{task.train.mixed_precision}")
     return Run(task, agent)
 
 
@@ -189,14 +189,14 @@ class Run:
                 flush = functools.partial(parameter_servers.flush_everywhere, agent=agent)
         checkpoints = Checkpoints(
             folder,
-            task.keep,
-            task.save_every,
-            task.save_every_steps,
+            task.train.checkpoint_keep,
+            task.train.checkpoint_every,
+            task.train.checkpoint_every_steps,
             flush,
             asynchronous=self._coordinator is None,
             on_commit=self._on_commit,
             fence=checkpoint_folder.fence(task.run, task.attempt, task.step),
-            mtbf=task.mtbf,
+            mtbf=task.train.mtbf,
         )
         if self.is_chief:
             checkpoints.sweep()
@@ -219,8 +219,8 @@ class Run:
         if self.role == "evaluator":
             yield from ((done, {}) for done in self._restore_each_checkpoint(steps))
             return
-        if self._task.accumulate > 1:
-            raise UsageError(f"found train.accumulate={self._task.accumulate} and run.loop", "model.fit for it")
+        if self._task.train.accumulate > 1:
+            raise UsageError(f"found train.accumulate={self._task.train.accumulate} and run.loop", "model.fit for it")
         self._log_if_data_starts_anew()
         loop = (
             training_loop.ParameterServerLoop(step, data, self._coordinator, self._task.workers, self._boundary)
@@ -266,7 +266,7 @@ class Run:
         if self._coordinator is not None:
             raise UsageError("model.fit under strategy ps", "run.loop", "Keras 3 cannot fit on parameter servers")
         with self.scope():
-            fit.prepare(model, self._collective, self._batches, self._task.accumulate)
+            fit.prepare(model, self._collective, self._batches, self._task.train.accumulate)
         self.checkpoint(model=model, optimizer=model.optimizer)
         self._log_if_data_starts_anew()
         return [fit.callback(model, self._collective, self._batches, self._boundary, self.report)]

@@ -20,6 +20,7 @@ from slurm_tf.launch.direct import direct_launch
 from slurm_tf.run import json_file
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.settings import LaunchSettings, RoleSettings
+from slurm_tf.run.train_settings import TrainSettings
 from slurm_tf.submit import new_run, task_prolog
 
 pytestmark = pytest.mark.slurm
@@ -122,7 +123,7 @@ def coordinator(sandbox: Sandbox, options: Options, roles: str, program: Sequenc
         roles=tuple(role if gpus and on_gpus(role.name, options) else RoleSettings(role.name, role.count)
                     for role in direct_launch.parse_roles(roles)),
         max_restarts=0, register_timeout=30.0, wait=20.0, kill_wait=2.0, ports=None, coordinator_ports=None,
-        interface="", checkpoint_every=None, checkpoint_every_steps=None, checkpoint_keep=3,
+        interface="", train=TrainSettings(),
     )  # fmt: skip
     run = RunFolder(str(at / "run"))
     submission = run.submission(1)

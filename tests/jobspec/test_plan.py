@@ -259,23 +259,23 @@ def test_settings_come_back_from_json(fit: Callable[..., Plan], tmp_path: Path) 
     assert json_file.parse(json_file.dumps(settings), LaunchSettings, "launch.json") == settings
     assert settings.roles == (RoleSettings("worker", 4, 0),)
     assert settings.ports == (20000, 20100)
-    assert (settings.wait, settings.max_restarts, settings.checkpoint_keep) == (30.0, 2, 2)
-    assert (settings.checkpoint_every, settings.checkpoint_every_steps) == (None, 5)
+    assert (settings.wait, settings.max_restarts, settings.train.checkpoint_keep) == (30.0, 2, 2)
+    assert (settings.train.checkpoint_every, settings.train.checkpoint_every_steps) == (None, 5)
 
 
 def test_time_and_steps_may_both_decide(fit: Callable[..., Plan]) -> None:
     settings = fit(WORKERS + "[checkpoint]\nevery = 5\nevery-steps = 7").settings
-    assert (settings.checkpoint_every, settings.checkpoint_every_steps) == (300.0, 7)
-    assert settings.checkpoint_mtbf is None
+    assert (settings.train.checkpoint_every, settings.train.checkpoint_every_steps) == (300.0, 7)
+    assert settings.train.mtbf is None
 
 
 def test_the_interval_between_checkpoints_follows_the_nodes_failures(fit: Callable[..., Plan], tmp_path: Path) -> None:
     settings = fit(WORKERS).settings
-    assert (settings.checkpoint_every, settings.checkpoint_every_steps) == (None, None)
-    assert settings.checkpoint_mtbf == 86400.0
+    assert (settings.train.checkpoint_every, settings.train.checkpoint_every_steps) == (None, None)
+    assert settings.train.mtbf == 86400.0
     mine = site(tmp_path, 'node-mtbf = "30-00:00:00"\n')
-    assert fit(WORKERS, site=mine).settings.checkpoint_mtbf == 30 * 86400.0
-    assert fit(WORKERS + '[checkpoint]\nevery = "auto"\nevery-steps = 9\n').settings.checkpoint_mtbf == 86400.0
+    assert fit(WORKERS, site=mine).settings.train.mtbf == 30 * 86400.0
+    assert fit(WORKERS + '[checkpoint]\nevery = "auto"\nevery-steps = 9\n').settings.train.mtbf == 86400.0
     with pytest.raises(ConfigError, match=r"checkpoint.every: found 'automatic'; needed a time"):
         fit(WORKERS + '[checkpoint]\nevery = "automatic"\n')
 

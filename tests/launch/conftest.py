@@ -15,13 +15,14 @@ import pytest
 
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.settings import LaunchSettings, RoleSettings, write_settings
+from slurm_tf.run.train_settings import TrainSettings
 
 LAUNCH = [sys.executable, "-m", "slurm_tf.launch"]
 
 DEFAULTS = LaunchSettings(
     run="r", local=True, strategy="multi_worker", roles=(RoleSettings("worker", 2),), env={}, cluster_flags=False,
     gpu_sharing="split", max_restarts=0, register_timeout=30.0, wait=10.0, kill_wait=2.0, ports=None,
-    coordinator_ports=None, interface="", checkpoint_every=600.0, checkpoint_every_steps=None, checkpoint_keep=3,
+    coordinator_ports=None, interface="", train=TrainSettings(checkpoint_every=600.0),
 )  # fmt: skip
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from slurm_tf.run import train_settings
 from slurm_tf.run.settings import RoleSettings
+from slurm_tf.run.train_settings import TrainSettings
 from tests.free_ports import free_range
 from tests.launch.conftest import LAUNCH, StartJob, gone_within, is_alive
 
@@ -38,8 +40,7 @@ def test_the_environment_of_a_program(start_job: StartJob, monkeypatch: pytest.M
     monkeypatch.setenv("TF_CONFIG", "somebody else's")
     program = "case $SLURM_TF_TASK in chief*) env -0 | tr '\\0\\n' '\\n ';; *) sleep 60;; esac"
     job = start_job(
-        program, env={"A": "b c", "PYTHONUNBUFFERED": ""}, strategy="ps", roles=PS, checkpoint_every=None,
-        checkpoint_mtbf=7200.0,
+        program, env={"A": "b c", "PYTHONUNBUFFERED": ""}, strategy="ps", roles=PS, train=TrainSettings(mtbf=7200.0),
     )  # fmt: skip
     assert job.wait() == 0, job.text
     seen = dict(line.split("=", 1) for line in job.lines("chief:0") if "=" in line)
@@ -50,8 +51,7 @@ def test_the_environment_of_a_program(start_job: StartJob, monkeypatch: pytest.M
     assert seen["GRPC_FAIL_FAST"] == "use_caller"
     assert seen["SLURM_TF_TASK"] == "chief:0"
     assert seen["SLURM_TF_RUN_FOLDER"] == job.run.path
-    assert seen["SLURM_TF_CHECKPOINT_MTBF"] == "7200.0"
-    assert "SLURM_TF_CHECKPOINT_EVERY" not in seen
+    assert train_settings.from_environ(seen) == TrainSettings(mtbf=7200.0)
     assert seen["SLURM_TF_ATTEMPT"] == json.loads(Path(job.run.lease).read_text())["attempt"]
     assert json.loads(seen["TF_CONFIG"])["task"] == {"type": "chief", "index": 0}
     assert not {"SLURM_TF_SECRET", "SLURM_TF_COORDINATOR", "SLURM_TF_PROGRAM_ENV"} & set(seen)

@@ -15,6 +15,7 @@ from slurm_tf.run.attempts import Attempt
 from slurm_tf.run.json_file import read, write
 from slurm_tf.run.lease import Lease
 from slurm_tf.run.settings import LaunchSettings, RoleSettings
+from slurm_tf.run.train_settings import TrainSettings
 from slurm_tf.run.version import VERSION
 
 
@@ -125,8 +126,8 @@ def test_a_union_that_nobody_reads_back_is_a_mistake_of_ours() -> None:
 SETTINGS = LaunchSettings(
     run="r", local=False, strategy="ps", env={"A": "b"}, cluster_flags=False, gpu_sharing="split",
     roles=(RoleSettings("worker", 2, None),), max_restarts=0, register_timeout=30.0, wait=20.0, kill_wait=2.0,
-    ports=(20000, 20999), coordinator_ports=None, interface="", checkpoint_every=None, checkpoint_every_steps=None,
-    checkpoint_keep=3, points={"0": {"rate": "0.1"}}, warning=("USR1", 60.0), checkpoint_mtbf=float("inf"),
+    ports=(20000, 20999), coordinator_ports=None, interface="", train=TrainSettings(mtbf=float("inf")),
+    points={"0": {"rate": "0.1"}}, warning=("USR1", 60.0),
 )  # fmt: skip
 
 

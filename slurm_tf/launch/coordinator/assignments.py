@@ -1,6 +1,7 @@
 """Makes what the coordinator sends to each agent before its program starts: a greeting, then an assignment."""
 
 import os
+from dataclasses import replace
 from typing import Dict, List
 
 from slurm_tf.launch.job_context import JobContext, attempt_id
@@ -8,7 +9,7 @@ from slurm_tf.launch.mapping import horovod_variables
 from slurm_tf.launch.mapping.cluster import Cluster
 from slurm_tf.launch.nodes import preflight
 from slurm_tf.launch.transport.messages import Greeting, SharedAssignment, TaskAssignment
-from slurm_tf.run import env, lease
+from slurm_tf.run import env, lease, train_settings
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.settings import LaunchSettings
 
@@ -52,23 +53,17 @@ def of_tasks(settings: LaunchSettings, cluster: Cluster) -> List[TaskAssignment]
 
 def _variables(settings: LaunchSettings, folder: RunFolder, nodes: int) -> Dict[str, str]:
     """Return the environment variables of all programs (run/env.py), without those that are each task's own."""
-    held = lease.check(folder, attempt_id(os.environ))
-    variables = {
+    held, train = lease.check(folder, attempt_id(os.environ)), settings.train
+    if train.mtbf is not None:
+        train = replace(train, mtbf=train.mtbf / nodes)
+    return {
         env.RUN: settings.run,
         env.RUN_FOLDER: folder.path,
         env.ATTEMPT: held.attempt,
         env.STEP: str(held.step),
         env.STRATEGY: settings.strategy,
         env.CHECKPOINT_FOLDER: folder.checkpoints,
-        env.CHECKPOINT_KEEP: str(settings.checkpoint_keep),
         env.EXPORT_FOLDER: folder.exports,
         env.TENSORBOARD_FOLDER: folder.tensorboard,
-        **settings.train,
+        env.TRAIN: train_settings.to_variable(train),
     }
-    if settings.checkpoint_every is not None:
-        variables[env.CHECKPOINT_EVERY] = str(settings.checkpoint_every)
-    if settings.checkpoint_mtbf is not None:
-        variables[env.CHECKPOINT_MTBF] = str(settings.checkpoint_mtbf / nodes)
-    if settings.checkpoint_every_steps is not None:
-        variables[env.CHECKPOINT_EVERY_STEPS] = str(settings.checkpoint_every_steps)
-    return variables

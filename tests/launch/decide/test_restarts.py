@@ -19,6 +19,7 @@ from slurm_tf.launch.decide.restarts import (
     exit_code,
 )
 from slurm_tf.run.settings import LaunchSettings, RoleSettings
+from slurm_tf.run.train_settings import TrainSettings
 
 ROLES = {
     "single": {"worker": 1},
@@ -47,7 +48,7 @@ def settings(name: str, max_restarts: int, controller: str = "gloo") -> LaunchSe
         "run": "r", "local": True, "strategy": "multi_worker" if "and" in name else name, "roles": roles, "env": {},
         "cluster_flags": False, "gpu_sharing": "split", "max_restarts": max_restarts, "register_timeout": 1.0,
         "wait": 60.0, "kill_wait": 5.0, "ports": None, "coordinator_ports": None, "interface": "",
-        "checkpoint_every": None, "checkpoint_every_steps": None, "checkpoint_keep": 1,
+        "train": TrainSettings(),
         "horovod": controller if name == "horovod" else "",
     }  # fmt: skip
     return LaunchSettings(**values)

@@ -16,6 +16,7 @@ from slurm_tf.errors import FencedError
 from slurm_tf.launch.requeue import lease_holder
 from slurm_tf.run import checkpoint_folder, env, lease
 from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.train_settings import TrainSettings, to_variable
 from tests.conftest import PYTHONPATH, ROOT
 
 # Commits steps up to the last, and keeps three; what it writes are its attempt's name.
@@ -211,7 +212,7 @@ def test_training_ends_once_another_attempt_has_taken_over(run: RunFolder) -> No
     environ = {
         **os.environ, "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1",
         env.RUN_FOLDER: run.path, env.ATTEMPT: first, env.CHECKPOINT_FOLDER: run.checkpoints,
-        env.CHECKPOINT_EVERY_STEPS: "1",
+        env.TRAIN: to_variable(TrainSettings(checkpoint_every_steps=1)),
     }  # fmt: skip
     with subprocess.Popen([sys.executable, "-c", TRAINS], stderr=subprocess.PIPE, text=True, env=environ) as program:
         deadline = time.monotonic() + 120

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from slurm_tf.run import checkpoint_folder
+from slurm_tf.run.train_settings import TrainSettings, to_variable
 from tests.conftest import ROOT
 from tests.train.line import Program, start
 
@@ -86,7 +87,8 @@ def test_an_interrupted_run_ends_with_the_bits_of_one_that_was_not(trainings: An
 def test_saves_within_training_do_not_change_its_bits(trainings: Any) -> None:
     expected = trainings("whole").whole("fit", 2)
     saving = trainings("saving")
-    programs = saving.start("fit", tasks=2, SLURM_TF_CHECKPOINT_EVERY_STEPS="5", SLURM_TF_CHECKPOINT_KEEP="9")
+    settings = to_variable(TrainSettings(checkpoint_every_steps=5, checkpoint_keep=9))
+    programs = saving.start("fit", tasks=2, SLURM_TF_TRAIN=settings)
     for each in programs:
         assert each.process.wait(120) == 0, each.text
     assert [each.wait_for(r"\bbits (\w+)")[1] for each in programs] == expected

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from slurm_tf.run import checkpoint_folder, env
+from slurm_tf.run.train_settings import TrainSettings, to_variable
 from tests.conftest import PYTHONPATH
 
 pytestmark = pytest.mark.tensorflow
@@ -70,7 +71,7 @@ print("names", *sorted(os.listdir(folder)))
 """
 ENVIRON = {
     **os.environ, "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1",
-    env.CHECKPOINT_EVERY_STEPS: "1", env.CHECKPOINT_KEEP: "2",
+    env.TRAIN: to_variable(TrainSettings(checkpoint_every_steps=1, checkpoint_keep=2)),
 }  # fmt: skip
 
 
