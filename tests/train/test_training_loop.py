@@ -1,4 +1,4 @@
-"""A loop under ps, where a worker dies between its step and the chief's look at what it printed."""
+"""A loop under ps whose worker dies after its step, before the chief has fetched its logs."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,7 @@ pytestmark = pytest.mark.tensorflow
 
 
 class Result:
-    """A step's logs, on a worker that may be gone."""
+    """The logs of a step, on a worker that is gone if `loss` is None."""
 
     def __init__(self, loss: float | None) -> None:
         self.loss = loss
@@ -23,7 +23,7 @@ class Result:
 
 
 class Coordinator:
-    """Gives results one after another."""
+    """A ClusterCoordinator that returns given results one after another."""
 
     def __init__(self, losses: Iterator[float | None]) -> None:
         self.losses = losses
@@ -36,8 +36,8 @@ class Coordinator:
         pass
 
 
-class Quiet:
-    """A boundary where nothing happens."""
+class NoBoundary:
+    """A step boundary that never saves or stops."""
 
     is_interrupted = False
     step = 0
@@ -49,17 +49,17 @@ class Quiet:
         self.step, self.is_done = step, last
 
 
-def closures(coordinator: Coordinator) -> Any:
+def loop_of(coordinator: Coordinator) -> Any:
     from slurm_tf.train import training_loop
 
-    return training_loop.ParameterServerLoop(lambda _: {}, None, coordinator, 1, Quiet())  # type: ignore[arg-type]
+    return training_loop.ParameterServerLoop(lambda _: {}, None, coordinator, 1, NoBoundary())  # type: ignore[arg-type]
 
 
 def run(losses: list[float | None], *until: int) -> list[tuple[int, dict[str, float]]]:
-    made = closures(Coordinator(iter(losses)))
+    loop = loop_of(Coordinator(iter(losses)))
     done, found = 0, []
     for each in until:
-        found.append(made.run(done, each, until[-1]))
+        found.append(loop.run(done, each, until[-1]))
         done = each
     return found
 
@@ -69,13 +69,13 @@ def test_logs_of_a_worker_that_died_after_its_step_are_left_out() -> None:
     assert run(losses, 7) == [(7, {"loss": 2.4})]
 
 
-def test_where_all_are_lost_they_are_unknown() -> None:
+def test_logs_are_nan_where_all_are_lost() -> None:
     (_, first), (done, second) = run([1.0, None, None], 1, 3)
     assert (first, done) == ({"loss": 1.0}, 3)
     assert second["loss"] != second["loss"]
 
 
-def test_an_error_of_the_program_is_one() -> None:
+def test_an_error_of_the_program_is_raised() -> None:
     class Wrong(Coordinator):
         def schedule(self, _: Any, args: tuple[Any, ...]) -> Any:
             assert args == (None,)
@@ -85,4 +85,4 @@ def test_an_error_of_the_program_is_one() -> None:
             raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        closures(Wrong(iter([]))).run(0, 1, 1)
+        loop_of(Wrong(iter([]))).run(0, 1, 1)

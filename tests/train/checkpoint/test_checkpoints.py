@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoints under the commit protocol: whole, checked, asynchronous."""
+"""TensorFlow's checkpoints under the commit protocol: complete, checked, asynchronous."""
 
 import os
 import re
@@ -42,7 +42,7 @@ def saved(tf: Any, folder: Path, steps: range) -> Any:
     for step in steps:
         variable.assign(tf.fill([1000], float(step)))
         checkpoints.save(checkpoint, step)
-        variable.assign(tf.fill([1000], -1.0))  # what comes after the save is not in it
+        variable.assign(tf.fill([1000], -1.0))  # a change after the save is not in it
     checkpoints.wait()
     return variable
 
@@ -67,13 +67,13 @@ def test_extra_files_come_back_and_a_checkpoint_with_a_damaged_one_is_passed_ove
     assert (found.step, found.read("position"), found.read("other")) == (1, b"1", None)
 
 
-def test_what_a_save_took_is_told_when_it_is_on_storage(tf: Any, tmp_path: Path) -> None:
-    told: list[tuple[int, float, float, int]] = []
+def test_the_cost_of_a_save_is_reported_when_it_is_on_storage(tf: Any, tmp_path: Path) -> None:
+    reported: list[tuple[int, float, float, int]] = []
 
     def on_commit(step: int, seconds: float, blocked: float, size: int) -> None:
         assert next(checkpoint_folder.complete(str(tmp_path))).step == step
         assert threading.current_thread() is not threading.main_thread()
-        told.append((step, seconds, blocked, size))
+        reported.append((step, seconds, blocked, size))
 
     go = threading.Event()
 
@@ -83,10 +83,10 @@ def test_what_a_save_took_is_told_when_it_is_on_storage(tf: Any, tmp_path: Path)
 
     checkpoints = opened(tmp_path, flush=flush, on_commit=on_commit)
     checkpoints.save(tf.train.Checkpoint(v=tf.Variable(tf.zeros([1000]))), 7, {"position": b"x" * 5})
-    assert told == []
+    assert reported == []
     go.set()
     checkpoints.wait()
-    ((step, seconds, blocked, size),) = told
+    ((step, seconds, blocked, size),) = reported
     assert step == 7
     assert 0 < blocked < seconds
     assert size == sum(
@@ -96,7 +96,7 @@ def test_what_a_save_took_is_told_when_it_is_on_storage(tf: Any, tmp_path: Path)
 
 
 def test_a_synchronous_save_returns_when_tensorflow_has_written(tf: Any, tmp_path: Path) -> None:
-    """What is left for the background is to flush and to commit: nothing of TensorFlow runs there."""
+    """Only the flush and the commit are left for the background thread, nothing of TensorFlow."""
     flushing, go = threading.Event(), threading.Event()
 
     def flush(aside: str) -> None:
@@ -156,7 +156,7 @@ def damage(path: Path) -> None:
     path.write_bytes(data)
 
 
-def test_damage_that_keeps_the_size_is_found_and_an_older_one_restored(
+def test_damage_that_keeps_the_size_is_found_and_an_older_checkpoint_restored(
     tf: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from slurm_tf.errors import CheckpointError
@@ -186,7 +186,7 @@ def test_another_index_is_found(tf: Any, tmp_path: Path) -> None:
         tensor_bundle.checksums(newest.prefix)
 
 
-def test_a_program_that_has_changed_is_told_so(tf: Any, tmp_path: Path) -> None:
+def test_a_changed_program_is_refused(tf: Any, tmp_path: Path) -> None:
     from slurm_tf.errors import CheckpointError
 
     saved(tf, tmp_path, range(1, 2))
@@ -215,7 +215,7 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
-def test_the_writer_is_told_if_everybody_can_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_writer_warns_if_all_users_can_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     opened(tmp_path).sweep()
     assert capsys.readouterr().err == ""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
@@ -249,9 +249,9 @@ def test_the_interval_follows_from_what_saves_cost(
         assert checkpoints.due(1)
     checkpoints.save(tf.train.Checkpoint(v=tf.Variable(1.0)), 1)
     checkpoints.wait()
-    said = capsys.readouterr().err
-    match = re.search(r"slurm_tf.train: a checkpoint every (\d+) s: one of 0 MB costs [\d.]+ s of training", said)
-    assert match is not None, said
+    errors = capsys.readouterr().err
+    match = re.search(r"slurm_tf.train: a checkpoint every (\d+) s: one of 0 MB costs [\d.]+ s of training", errors)
+    assert match is not None, errors
     assert round(checkpoints._interval.seconds) == int(match[1]) >= save_interval.MIN_SECONDS
     assert not checkpoints.due(2)
 
@@ -289,20 +289,20 @@ while True:
 
 
 def test_kill_9_at_any_time_loses_no_committed_step(tmp_path: Path) -> None:
-    """Each life restores what the last one committed, every tensor of the same step."""
+    """Each process restores what the last one committed, with every tensor of the same step."""
     committed = 0
-    for life in range(5):
+    for number in range(5):
         saver = subprocess.Popen(
             [sys.executable, "-c", SAVER, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=ENVIRON
         )
         assert saver.stdout is not None
-        words = saver.stdout.readline().split(maxsplit=2)
-        assert int(words[1]) >= committed
-        assert words[2].strip() == f"[{float(words[1])}]"
+        _, step, values = saver.stdout.readline().split(maxsplit=2)
+        assert int(step) >= committed
+        assert values.strip() == f"[{float(step)}]"
         for line in saver.stdout:
-            if int(line.split()[1]) >= int(words[1]) + 3:
+            if int(line.split()[1]) >= int(step) + 3:
                 break
-        time.sleep(0.013 * life)
+        time.sleep(0.013 * number)
         saver.send_signal(signal.SIGKILL)
         saver.wait()
         saver.stdout.close()
@@ -334,8 +334,8 @@ print("saved again")
 """
 
 
-def test_a_save_that_cannot_be_written_keeps_the_older_and_the_next_one_works(tmp_path: Path) -> None:
-    """A file size limit: the kernel refuses the write, as it does on a full disk."""
+def test_after_a_save_that_cannot_be_written_older_ones_are_kept_and_the_next_works(tmp_path: Path) -> None:
+    """With a file size limit the kernel refuses the write, as on a full disk."""
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path)],
         capture_output=True,

@@ -1,6 +1,6 @@
-"""Two attempts that write to one run: the old one is stopped at a point, the new one takes over, the old one goes on.
+"""Two attempts that write to one run: the old one is stopped, the new one takes over, then the old one continues.
 
-A writer stops itself in an audit hook, that is, in the instant before the system call that it is about to make.
+A writer stops itself in an audit hook, that is, just before a system call.
 """
 
 import os
@@ -19,7 +19,7 @@ from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.train_settings import TrainSettings, to_variable
 from tests.conftest import PYTHONPATH, ROOT
 
-# Commits steps up to the last, and keeps three; what it writes are its attempt's name.
+# Commits steps up to `last`, and keeps three; each checkpoint holds the name of the attempt.
 WRITER = """
 import os, signal, sys
 from pathlib import Path
@@ -53,8 +53,8 @@ while step < int(last):
 checkpoint_folder.begin(folder, step + 1, fence)
 """
 LEASE = "lease.json"
-# what the old attempt is about to do when it is stopped in step 6: event, path, which of them
-POINTS = {
+# what the old attempt is about to do when it is stopped in step 6: audit event, path, which occurrence
+STOPS = {
     "reading the lease before the folder is made": ("open", LEASE, 4 * 5 + 2),
     "making the folder": ("os.mkdir", "step-0000000006-", 1),
     "writing a file": ("open", "step-0000000006-", 1),
@@ -82,43 +82,43 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def take(run: RunFolder, restarts: int) -> str:
-    """Make the run an incarnation's of job 12; return the attempt."""
+    """Take the lease for an incarnation of job 12; return the attempt."""
     return lease_holder.take(run, {"SLURM_JOB_ID": "12", "SLURM_RESTART_COUNT": str(restarts)}, print).attempt
 
 
 def writer(
-    run: RunFolder, attempt: str, last: int, point: tuple[str, str, int] = ("", "", 0)
+    run: RunFolder, attempt: str, last: int, stop: tuple[str, str, int] = ("", "", 0)
 ) -> "subprocess.Popen[str]":
-    argv = [sys.executable, "-c", WRITER, run.path, attempt, str(last), *map(str, point)]
+    argv = [sys.executable, "-c", WRITER, run.path, attempt, str(last), *map(str, stop)]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
 def stopped(old: "subprocess.Popen[str]") -> None:
     """Wait until a writer has stopped itself."""
     _, status = os.waitpid(old.pid, os.WUNTRACED)
-    assert os.WIFSTOPPED(status), f"it never came there: {old.communicate()}"
+    assert os.WIFSTOPPED(status), f"it did not stop: {old.communicate()}"
 
 
 def contents(run: RunFolder) -> dict[int, str]:
-    """Return what each whole checkpoint holds."""
+    """Return the attempt that each complete checkpoint holds, by step."""
     return {
         found.step: Path(f"{found.prefix}.data").read_text() for found in checkpoint_folder.complete(run.checkpoints)
     }
 
 
 def ended(old: "subprocess.Popen[str]") -> str:
-    """Have the old writer go on; return what it says at its end."""
+    """Have the old writer continue; return its output when it has failed."""
     os.kill(old.pid, signal.SIGCONT)
-    said, errors = old.communicate(timeout=60)
-    assert old.returncode == 1, said + errors
+    output, errors = old.communicate(timeout=60)
+    assert old.returncode == 1, output + errors
     assert "FencedError: another attempt has taken over: " in errors, errors
-    return said + errors
+    return output + errors
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_only_the_new_attempt_commits(point: str, run: RunFolder) -> None:
+@pytest.mark.parametrize("stop", STOPS)
+def test_only_the_new_attempt_commits(stop: str, run: RunFolder) -> None:
     first = take(run, 0)
-    old = writer(run, first, 9, POINTS[point])
+    old = writer(run, first, 9, STOPS[stop])
     stopped(old)
     second = take(run, 1)
     new = writer(run, second, 7)
@@ -126,7 +126,7 @@ def test_only_the_new_attempt_commits(point: str, run: RunFolder) -> None:
     assert new.returncode == 0, errors
     assert Path(run.checkpoints, "latest").read_text() == "step-0000000007\n"
     ended(old)
-    expected = {7: second, 6: first if point in COMMITTED else second, 5: first}
+    expected = {7: second, 6: first if stop in COMMITTED else second, 5: first}
     assert contents(run) == expected
     assert Path(run.checkpoints, "latest").read_text() == "step-0000000007\n"
     assert writer(run, second, 9).wait(60) == 0
@@ -136,7 +136,7 @@ def test_only_the_new_attempt_commits(point: str, run: RunFolder) -> None:
 
 
 def test_a_checkpoint_of_the_new_attempt_is_not_taken_for_a_damaged_one(run: RunFolder) -> None:
-    """The old one is about to move a damaged checkpoint out of its way when the new one writes that step."""
+    """The old writer is about to move a damaged checkpoint away when the new one writes that step."""
     first = take(run, 0)
     assert writer(run, first, 5).wait(60) == 0
     torn = Path(run.checkpoints, "step-0000000006")
@@ -151,8 +151,8 @@ def test_a_checkpoint_of_the_new_attempt_is_not_taken_for_a_damaged_one(run: Run
     assert contents(run) == {6: second, 5: first, 4: first}
 
 
-def test_a_new_attempt_that_is_swept_by_the_old_loses_nothing(run: RunFolder) -> None:
-    """The old one is stopped in its own sweep."""
+def test_a_sweep_of_the_old_attempt_takes_nothing_from_the_new(run: RunFolder) -> None:
+    """The old writer is stopped in its sweep."""
     first = take(run, 0)
     Path(run.checkpoints, "left_temp").touch()
     old = writer(run, first, 9, ("os.rename", "left_temp", 1))

@@ -1,4 +1,4 @@
-"""Training that is interrupted is saved at once, ends, and goes on with the same bits."""
+"""An interrupted training is saved, ends, and continues with the same bits."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 from slurm_tf.run import checkpoint_folder
 from slurm_tf.run.train_settings import TrainSettings, to_variable
 from tests.conftest import ROOT
-from tests.train.line import Program, start
+from tests.train.fake_agent import Program, start
 
 pytestmark = pytest.mark.tensorflow
 
@@ -32,7 +32,7 @@ class Trainings:
         return programs
 
     def whole(self, how: str, tasks: int = 1) -> list[str]:
-        """Train to the end; return the bits of what each task has then."""
+        """Train to the end; return a digest of the bits that each task has then."""
         programs = self.start(how, tasks=tasks)
         for each in programs:
             assert each.process.wait(120) == 0, each.text
@@ -56,12 +56,12 @@ def trainings(tmp_path: Path) -> Iterator[Any]:
 
 
 def interrupt(programs: list[Program]) -> dict[str, Any]:
-    """Interrupt all, as a coordinator does; return what the first one says of it, when all have left."""
+    """Interrupt all programs, as a coordinator does; return the first one's answer when all have exited."""
     for each in programs:
-        each.tell({"interrupt": "preemption"})
-    saved: dict[str, Any] = programs[0].wait_said("saved")
+        each.send({"interrupt": "preemption"})
+    saved: dict[str, Any] = programs[0].wait_for_message("saved")
     for each in programs:
-        each.tell({"leave": 75})
+        each.send({"leave": 75})
     for each in programs:
         assert each.process.wait(30) == 75, each.text
     return saved
@@ -92,24 +92,24 @@ def test_saves_within_training_do_not_change_its_bits(trainings: Any) -> None:
     for each in programs:
         assert each.process.wait(120) == 0, each.text
     assert [each.wait_for(r"\bbits (\w+)")[1] for each in programs] == expected
-    # asked for after 5 steps, taken where all can meet
+    # due after 5 steps, and saved one step later, where all tasks come together
     steps = [each.step for each in checkpoint_folder.complete(str(saving.folder / "checkpoints"))]
     assert steps == [24, 21, 16, 11, 6]
-    assert [words["committed"]["step"] for words in programs[0].said if "committed" in words] == steps[::-1]
+    assert [message["committed"]["step"] for message in programs[0].sent if "committed" in message] == steps[::-1]
 
 
-def test_before_the_first_step_there_is_nothing_to_wait_for(trainings: Any) -> None:
+def test_an_interruption_before_the_first_step_is_answered_at_once(trainings: Any) -> None:
     training = trainings("r")
     (program,) = training.start("fit compile")
     program.wait_for("compiling")
     before = time.monotonic()
     assert interrupt([program]) == {"step": 0, "error": None}
     assert time.monotonic() - before < 30  # the step would take a minute
-    assert {"hello": {"writes": True}} in program.said
+    assert {"hello": {"writes": True}} in program.sent
 
 
 @pytest.mark.parametrize("how", ["fit evaluate", pytest.param("loop evaluate", marks=pytest.mark.long)])
-def test_an_evaluation_is_not_waited_for(trainings: Any, how: str) -> None:
+def test_an_interruption_does_not_wait_for_an_evaluation(trainings: Any, how: str) -> None:
     expected = trainings("whole").whole(how.split(maxsplit=1)[0])
     training = trainings("r")
     (program,) = training.start(how)
@@ -127,16 +127,16 @@ def test_signals_that_reach_the_program_itself_change_nothing(trainings: Any) ->
         programs[0].wait_for(r"^step \d+")
         for each in programs:
             os.kill(each.process.pid, number)
-    # but for the agent's question where it stands
+    # except SIGQUIT, by which the agent has the program print its stacks
     os.kill(programs[0].process.pid, signal.SIGQUIT)
     programs[0].wait_for(r"most recent call first")
     for each in programs:
         assert each.process.wait(60) == 0, each.text
-    assert all("saved" not in words for words in programs[0].said)
+    assert all("saved" not in message for message in programs[0].sent)
 
 
 @pytest.mark.parametrize("is_due", [True, False])
-def test_an_interruption_that_is_heard_just_after_the_step_has_looked(is_due: bool, tmp_path: Path) -> None:
+def test_an_interruption_just_after_the_check_at_the_end_of_a_step(is_due: bool, tmp_path: Path) -> None:
     import tensorflow as tf
 
     from slurm_tf.train.agent_connection import AgentConnection
@@ -158,25 +158,25 @@ def test_an_interruption_that_is_heard_just_after_the_step_has_looked(is_due: bo
         boundary.track(0, allreduce.SingleTaskCollective(), checkpoints, tf.train.Checkpoint(v=tf.Variable(1.0)), ())
         boundary.after_step(1)
         program.shutdown(socket.SHUT_WR)
-        told = [json.loads(line) for line in lines]
-    saved = [words["saved"] for words in told if "saved" in words]
-    # or it is to be saved where all meet, after the next step
+        messages = [json.loads(line) for line in lines]
+    saved = [message["saved"] for message in messages if "saved" in message]
+    # otherwise it is saved after the next step, where all tasks come together
     assert saved == ([{"step": 1, "error": None}] if is_due else [])
     assert [each.step for each in checkpoint_folder.complete(str(tmp_path))] == ([1] if is_due else [])
     assert boundary.is_interrupted
 
 
-def test_two_interruptions_are_one(trainings: Any) -> None:
+def test_two_interruptions_are_answered_once(trainings: Any) -> None:
     (program,) = trainings("r").start("loop", pause=0.2)
     program.wait_for(r"\bstep 3$")
-    program.tell({"interrupt": "preemption"})
-    program.tell({"interrupt": "timeout"})
+    program.send({"interrupt": "preemption"})
+    program.send({"interrupt": "timeout"})
     interrupt([program])
-    assert sum("saved" in words for words in program.said) == 1
+    assert sum("saved" in message for message in program.sent) == 1
     assert "preemption: all of step" in program.text
 
 
-def test_another_number_of_workers_goes_on_at_the_same_step_and_sample(trainings: Any) -> None:
+def test_another_number_of_workers_continues_at_the_same_step_and_sample(trainings: Any) -> None:
     training = trainings("r")
     programs = training.start("fit", pause=0.2, tasks=2)
     programs[0].wait_for(r"\bstep 8$")

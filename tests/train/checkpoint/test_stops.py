@@ -1,4 +1,4 @@
-"""Where training stops: a boundary whose agent, checkpoints and workers are the test's own."""
+"""A step boundary whose agent, checkpoints and workers are fakes."""
 
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -11,13 +11,13 @@ pytestmark = pytest.mark.tensorflow
 
 
 class Agent:
-    """Passes nothing on: the others are gone."""
+    """An agent whose requests fail: the other tasks are gone. `sent`: the answers to interruptions."""
 
     def __init__(self) -> None:
-        self.said: list[dict[str, Any]] = []
+        self.sent: list[dict[str, Any]] = []
 
     def send(self, message: dict[str, Any]) -> None:
-        self.said += [message] if "saved" in message else []
+        self.sent += [message] if "saved" in message else []
 
     def request(self, _role: str, _message: object) -> dict[str, str]:
         return {"worker:1": "the task ended"}
@@ -29,8 +29,8 @@ class Agent:
         raise SystemExit(75)
 
 
-class Kept:
-    """Keeps the step and the extra files of each checkpoint."""
+class RecordedSaves:
+    """Checkpoints that record the step and the extra files of each save."""
 
     def __init__(self) -> None:
         self.saves: list[tuple[int, dict[str, bytes]]] = []
@@ -45,88 +45,94 @@ class Kept:
         pass
 
 
-def begun(agent: Agent, kept: Kept, in_lockstep: bool, local_variables: list[object]) -> Any:
+def tracking(agent: Agent, checkpoints: RecordedSaves, in_lockstep: bool, local_variables: list[object]) -> Any:
     from slurm_tf.train.checkpoint.step_boundary import StepBoundary
 
     boundary: Any = StepBoundary(agent, True, in_lockstep, saves_in_pauses=in_lockstep)  # type: ignore[arg-type]
-    boundary.track(0, None, kept, object(), local_variables)
+    boundary.track(0, None, checkpoints, object(), local_variables)
     return boundary
 
 
-def test_what_others_had_in_an_earlier_pause_is_not_saved_with_a_later_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_state_of_an_earlier_pause_is_not_saved_with_a_later_step(monkeypatch: pytest.MonkeyPatch) -> None:
     from slurm_tf.train.checkpoint import local_state
 
     monkeypatch.setattr(local_state, "gather", lambda *_: b"of step 1")
-    agent, kept = Agent(), Kept()
-    boundary = begun(agent, kept, True, [object()])
+    agent, checkpoints = Agent(), RecordedSaves()
+    boundary = tracking(agent, checkpoints, True, [object()])
     boundary.after_step(1)
     with boundary.pause():
         pass
     boundary.interrupt("preemption")
     with pytest.raises(SystemExit):
         boundary.after_step(2)
-    assert kept.saves == [(2, {})]
-    assert agent.said == [{"saved": {"step": 2, "error": None}}]
+    assert checkpoints.saves == [(2, {})]
+    assert agent.sent == [{"saved": {"step": 2, "error": None}}]
 
 
 class Silent(Agent):
+    """An agent that does not answer requests."""
+
     def request(self, _role: str, _message: object) -> dict[str, str]:
         raise TimeoutError("no answer")
 
 
-def test_an_agent_that_does_not_answer_does_not_keep_training_from_being_saved(
+def test_training_is_saved_although_the_agent_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from slurm_tf.train.checkpoint import local_state
 
     monkeypatch.setattr(local_state, "gather", lambda *_: b"")
-    agent, kept = Silent(), Kept()
-    boundary = begun(agent, kept, True, [object()])
+    agent, checkpoints = Silent(), RecordedSaves()
+    boundary = tracking(agent, checkpoints, True, [object()])
     boundary.after_step(1)
     boundary.interrupt("preemption")
     with pytest.raises(SystemExit):
         boundary.after_step(2)
-    assert kept.saves == [(2, {})]
+    assert checkpoints.saves == [(2, {})]
 
 
-class Fenced(Kept):
+class Fenced(RecordedSaves):
+    """Checkpoints of an attempt that has lost the lease."""
+
     def save(self, *_: object) -> None:
         raise FencedError("another attempt has taken over")
 
 
-def test_a_writer_that_may_write_no_more_says_so_at_an_interruption_in_a_pause() -> None:
+def test_a_fenced_writer_answers_an_interruption_in_a_pause_with_the_error() -> None:
     agent = Agent()
-    boundary = begun(agent, Fenced(), True, [])
+    boundary = tracking(agent, Fenced(), True, [])
     boundary.after_step(1)
     with boundary.pause():
         boundary.interrupt("preemption")
-    assert agent.said == [{"saved": {"step": 0, "error": "another attempt has taken over"}}]
+    assert agent.sent == [{"saved": {"step": 0, "error": "another attempt has taken over"}}]
 
 
-class Watched(Agent):
+class PhaseRecorder(Agent):
+    """An agent that records the phases."""
+
     def send(self, message: dict[str, Any]) -> None:
-        self.said += [message] if "phase" in message else []
+        self.sent += [message] if "phase" in message else []
 
 
-def test_a_step_after_an_evaluation_has_the_time_of_a_step() -> None:
-    agent = Watched()
-    boundary = begun(agent, Kept(), True, [])
+def test_after_an_evaluation_the_phase_is_that_of_before() -> None:
+    agent = PhaseRecorder()
+    boundary = tracking(agent, RecordedSaves(), True, [])
     boundary.after_step(1)
     with boundary.pause():
         pass
-    assert [words["phase"] for words in agent.said] == ["train", "evaluate", "train"]
+    assert [message["phase"] for message in agent.sent] == ["train", "evaluate", "train"]
     boundary.after_step(2, last=True)
     with boundary.pause():
         pass
-    assert [words["phase"] for words in agent.said][3:] == ["done", "evaluate", "done"]
+    assert [message["phase"] for message in agent.sent][3:] == ["done", "evaluate", "done"]
 
 
-def test_steps_that_workers_have_done_are_saved_before_anything_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_that_workers_have_done_are_saved_before_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     from slurm_tf.train import training_loop
 
     monkeypatch.setattr(training_loop, "tf", SimpleNamespace(function=lambda step: step))
-    agent, kept = Agent(), Kept()
-    boundary = begun(agent, kept, False, [])
+    agent, checkpoints = Agent(), RecordedSaves()
+    boundary = tracking(agent, checkpoints, False, [])
 
     class Coordinator:
         scheduled = 0
@@ -135,20 +141,20 @@ def test_steps_that_workers_have_done_are_saved_before_anything_is_said(monkeypa
             self.scheduled += 1
             if self.scheduled == 10:
                 boundary.interrupt("preemption")
-                assert agent.said == []
+                assert agent.sent == []
             return SimpleNamespace(fetch=lambda: {"loss": 0.0})
 
         def join(self) -> None:
             pass
 
-    closures = training_loop.ParameterServerLoop(dict, None, Coordinator(), 1, boundary)
+    loop = training_loop.ParameterServerLoop(dict, None, Coordinator(), 1, boundary)
     with pytest.raises(SystemExit):
-        closures.run(0, 100, 200)
-    assert kept.saves == [(10, {})]
-    assert agent.said == [{"saved": {"step": 10, "error": None}}]
+        loop.run(0, 100, 200)
+    assert checkpoints.saves == [(10, {})]
+    assert agent.sent == [{"saved": {"step": 10, "error": None}}]
 
 
-def test_what_is_frozen_is_alike_and_not_gathered() -> None:
+def test_frozen_weights_are_equal_in_all_tasks_and_not_gathered() -> None:
     import keras
 
     from slurm_tf.train.checkpoint import local_state

@@ -1,6 +1,6 @@
-"""Storage that fails under a training that goes on: full, read-only, with I/O errors. As root, on a disk of its own.
+"""Storage that fails during training: full, read-only, with I/O errors. Needs root.
 
-The disk is a tmpfs in the program's own mount namespace; I/O errors are strace's fault injection into system calls.
+The disk is a tmpfs in the program's own mount namespace; strace injects I/O errors into system calls.
 """
 
 import os
@@ -22,7 +22,7 @@ from tests.conftest import PYTHONPATH
 pytestmark = pytest.mark.tensorflow
 
 MIB = 1 << 20
-# A checkpoint of 2 MiB each step; `BAD` is done after step 2 is committed, `GOOD` after step 4 was tried.
+# Saves 2 MiB in each step. The disk fails as `bad` says when step 2 is committed, and recovers (`good`) after step 4.
 PROGRAM = """
 import os, subprocess, sys, time
 import tensorflow as tf
@@ -77,13 +77,13 @@ ENVIRON = {
 
 @pytest.fixture
 def disk(tmp_path: Path) -> list[str]:
-    """Return a command that runs another with 9 MiB of disk at `disk`, seen by that one alone."""
+    """Return a command that runs another one with a disk of 9 MiB at `disk`, which only that one sees."""
     (tmp_path / "disk").mkdir()
     script = 'mount -t tmpfs -o size=9m tmpfs "$0" && mkdir "$0/checkpoints" && exec "$@"'
     command = ["unshare", "--mount", "sh", "-c", script, str(tmp_path / "disk")]
     done = subprocess.run([*command, "true"], capture_output=True, text=True, timeout=30, check=False)
     if done.returncode:
-        pytest.skip(f"no disk of its own: {done.stderr.strip()}")
+        pytest.skip(f"cannot mount a disk: {done.stderr.strip()}")
     return command
 
 
@@ -95,17 +95,17 @@ def train(disk: list[str], steps: int, bad: str, good: str) -> "subprocess.Compl
     )  # fmt: skip
 
 
-WORDS = {"fill": "No space left on device", "ro": "Read-only file system"}
+ERRORS = {"fill": "No space left on device", "ro": "Read-only file system"}
 
 
 @pytest.mark.parametrize(("bad", "good"), [("fill", "empty"), ("ro", "rw")])
-def test_training_goes_on_and_the_last_good_one_is_kept(bad: str, good: str, disk: list[str]) -> None:
+def test_training_continues_and_the_last_good_checkpoint_is_kept(bad: str, good: str, disk: list[str]) -> None:
     done = train(disk, 6, bad, good)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "newest then 2 freed True" in done.stdout, done.stdout + done.stderr[-3000:]
     for step in (3, 4):
-        why = rf"checkpoint of step {step} was not written, older ones are kept: .*{WORDS[bad]}"
-        assert re.search(why, done.stderr), done.stderr[-3000:]
+        line = rf"checkpoint of step {step} was not written, older ones are kept: .*{ERRORS[bad]}"
+        assert re.search(line, done.stderr), done.stderr[-3000:]
     assert "Traceback" not in done.stderr
     kept = "steps done 6\nkept 6 6.0\nkept 5 5.0\nnames latest step-0000000005 step-0000000006\n"
     assert done.stdout.endswith(kept), done.stdout
@@ -116,7 +116,7 @@ def test_a_last_save_that_failed_fails_the_program(bad: str, disk: list[str]) ->
     done = train(disk, 4, bad, "")
     assert done.returncode not in (0, -signal.SIGSEGV, -signal.SIGABRT), done.stdout
     assert "the last checkpoint was not written: " in done.stderr, done.stderr[-3000:]
-    assert WORDS[bad] in done.stderr
+    assert ERRORS[bad] in done.stderr
 
 
 # --- I/O errors ---
@@ -144,15 +144,16 @@ print("done", flush=True)
 
 
 class Saver:
-    """The program above; each `save` is one step of it."""
+    """A process of the program above; `save` has it do one step."""
 
-    def __init__(self, folder: Path, said: Path) -> None:
-        said.mkdir(exist_ok=True)
-        self._said, self._steps = said, 0
-        self.errors = said.parent / "errors"
+    def __init__(self, folder: Path, markers: Path) -> None:
+        """`markers`: a folder in which the program makes one entry per step."""
+        markers.mkdir(exist_ok=True)
+        self._markers, self._steps = markers, 0
+        self.errors = markers.parent / "errors"
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", SAVER, str(folder), str(said)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [sys.executable, "-c", SAVER, str(folder), str(markers)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=errors, text=True, env=ENVIRON,
             )  # fmt: skip
         assert self.process.stdout is not None
@@ -164,7 +165,7 @@ class Saver:
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         self._steps += 1
-        marker = self._said / str(int(self.restored[1]) + self._steps)
+        marker = self._markers / str(int(self.restored[1]) + self._steps)
         deadline = time.monotonic() + 60
         while not marker.exists():
             assert time.monotonic() < deadline, self.errors.read_text()
@@ -175,7 +176,7 @@ class Saver:
 @pytest.fixture
 def saver(tmp_path: Path) -> Iterator[Saver]:
     (tmp_path / "checkpoints").mkdir()
-    started = Saver(tmp_path / "checkpoints", tmp_path / "said")
+    started = Saver(tmp_path / "checkpoints", tmp_path / "markers")
     yield started
     started.process.kill()
     started.process.communicate()
@@ -209,7 +210,7 @@ def inject() -> Iterator[Inject]:
 
 
 def detach(tracer: "subprocess.Popen[str]") -> int:
-    """End a tracer; return how many calls it made fail."""
+    """End a tracer; return how many system calls it made fail."""
     tracer.send_signal(signal.SIGINT)
     _, traced = tracer.communicate(timeout=60)
     return traced.count("(INJECTED)")
@@ -220,7 +221,7 @@ def steps(folder: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("calls", ["fsync", "write,pwrite64,writev", "rename"])
-def test_an_io_error_while_saving_keeps_the_last_good_one(
+def test_after_an_io_error_while_saving_the_last_good_checkpoint_is_kept(
     calls: str, saver: Saver, inject: Inject, tmp_path: Path
 ) -> None:
     folder = tmp_path / "checkpoints"
@@ -235,12 +236,12 @@ def test_an_io_error_while_saving_keeps_the_last_good_one(
     assert steps(folder) == [3, 1]
     output, _ = saver.process.communicate(timeout=60)
     assert output == "done\n", saver.errors.read_text()
-    if "write" not in calls:  # which the report is as well
+    if "write" not in calls:  # otherwise the report fails too
         assert "checkpoint of step 2 was not written, older ones are kept: " in saver.errors.read_text()
         assert "Input/output error" in saver.errors.read_text()
 
 
-def test_an_io_error_while_reading_falls_back_to_an_older_one(saver: Saver, tmp_path: Path) -> None:
+def test_after_an_io_error_while_reading_an_older_checkpoint_is_restored(saver: Saver, tmp_path: Path) -> None:
     if not shutil.which("strace"):
         pytest.skip("no strace to inject errors with")
     for _ in range(3):

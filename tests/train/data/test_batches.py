@@ -1,4 +1,4 @@
-"""Every sample once an epoch, whatever the numbers; what fills up the last batch weighs nothing."""
+"""Every sample is seen once an epoch, for all sizes; the padding of the last batch has the weight 0."""
 
 import collections
 import os
@@ -49,13 +49,13 @@ def test_every_sample_is_seen_once_an_epoch(numbers: tuple[int, int, int, int, i
             weight = np.concatenate([each[batch][1] for each in epochs_parts])
             assert index.shape == weight.shape == (batch_size,)
             assert weight.mean() == pytest.approx(1.0)
-            there = index[weight > 0]
-            seen.update(there.tolist())
-            # whatever the number of tasks, a global batch has the same samples, of the same weight
-            left = tasks[0].order(epoch)[batch * batch_size : (batch + 1) * batch_size]
-            assert set(there) == set(left)
-            assert np.allclose(weight[weight > 0], batch_size / len(left))
-            # every piece gets as many of them, its own padding last
+            real = index[weight > 0]
+            seen.update(real.tolist())
+            # for any number of tasks, a global batch has the same samples with the same weights
+            expected = tasks[0].order(epoch)[batch * batch_size : (batch + 1) * batch_size]
+            assert set(real) == set(expected)
+            assert np.allclose(weight[weight > 0], batch_size / len(expected))
+            # the samples are spread evenly over the pieces, and the padding is at the end of each
             counts = (weight.reshape(size * replicas, -1) > 0).sum(axis=1)
             assert counts.max() - counts.min() <= 1
             assert (np.diff(weight.reshape(size * replicas, -1), axis=1) <= 0).all()
@@ -64,7 +64,7 @@ def test_every_sample_is_seen_once_an_epoch(numbers: tuple[int, int, int, int, i
 
 @settings(max_examples=100, deadline=None)
 @given(SIZES, some.data())
-def test_a_resumed_run_goes_on_in_the_middle_of_an_epoch(numbers: Any, data: some.DataObject) -> None:
+def test_a_resumed_run_continues_in_the_middle_of_an_epoch(numbers: Any, data: some.DataObject) -> None:
     samples, times, size, replicas, epochs = numbers
     for task in of_each_task(samples, times, size, replicas):
         steps = task.steps_per_epoch
@@ -98,7 +98,7 @@ def test_weights_come_last_in_every_batch(kind: str) -> None:
         if kind == "weights":
             index = parts(task, step)[0][0]
             assert np.allclose(batch[-1], (expected * index)[:, None] * np.ones(2))
-            # a weight of the program that is 0 is not padding's
+            # a weight of 0 of the program does not mark padding
             assert ((batch[-1].numpy() != 0).all(axis=1) == (expected > 0)).all()
         else:
             assert batch[-1].numpy().tolist() == expected.tolist()
@@ -110,7 +110,7 @@ def test_weights_come_last_in_every_batch(kind: str) -> None:
     ("samples", "batch_size", "message"),
     [(0, 4, "no samples"), (10, 3, "a multiple of 2"), (10, 0, "a multiple of 2")],
 )
-def test_what_cannot_be_divided_is_refused(samples: int, batch_size: int, message: str) -> None:
+def test_a_batch_size_that_cannot_be_divided_is_refused(samples: int, batch_size: int, message: str) -> None:
     import numpy as np
 
     from slurm_tf.errors import UsageError

@@ -1,6 +1,6 @@
-"""An agent's and a coordinator's part in a conversation with programs that use slurm_tf.train, as a test drives it.
+"""Starts programs that use slurm_tf.train, and plays their agents and coordinator, so that a test decides what is sent.
 
-The real ones are in tests/launch and tests/cluster: here a test decides when what is said.
+tests/launch and tests/cluster have real agents.
 """
 
 import json
@@ -20,21 +20,21 @@ from tests.free_ports import free_range
 
 
 class Program:
-    """One task's process; `said`: the lines that it wrote to its agent."""
+    """The process of one task. `sent`: the messages that it sent to its agent."""
 
     def __init__(self, argv: Sequence[str], environ: dict[str, str], output: Path) -> None:
-        self.said: list[dict[str, Any]] = []
-        self._mine, theirs = socket.socketpair()
+        self.sent: list[dict[str, Any]] = []
+        self._socket, its_end = socket.socketpair()
         self.output = output
         with output.open("wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, *argv],
-                env={**os.environ, **environ, "SLURM_TF_CONTROL_FD": str(theirs.fileno())},
-                pass_fds=[theirs.fileno()],
+                env={**os.environ, **environ, "SLURM_TF_CONTROL_FD": str(its_end.fileno())},
+                pass_fds=[its_end.fileno()],
                 stdout=file,
                 stderr=subprocess.STDOUT,
             )
-        theirs.close()
+        its_end.close()
         self.others: list[Program] = []
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -42,17 +42,17 @@ class Program:
     def text(self) -> str:
         return self.output.read_text()
 
-    def tell(self, words: dict[str, Any]) -> None:
-        self._mine.sendall(json.dumps(words).encode() + b"\n")
+    def send(self, message: dict[str, Any]) -> None:
+        self._socket.sendall(json.dumps(message).encode() + b"\n")
 
     def wait_for(self, pattern: str, timeout: float = 90.0) -> "re.Match[str]":
-        """Wait until it has printed what matches."""
+        """Wait until its output matches; return the match."""
         match: re.Match[str] = self._wait(lambda: re.search(pattern, self.text, re.MULTILINE), pattern, timeout)
         return match
 
-    def wait_said(self, word: str, timeout: float = 60.0) -> Any:
-        """Wait until it has said something of that name; return the first."""
-        return self._wait(lambda: next((each for each in self.said if word in each), None), word, timeout)[word]
+    def wait_for_message(self, key: str, timeout: float = 60.0) -> Any:
+        """Wait until it has sent a message with `key`; return the value in the first one."""
+        return self._wait(lambda: next((each for each in self.sent if key in each), None), key, timeout)[key]
 
     def end(self) -> None:
         if self.process.poll() is None:
@@ -65,28 +65,28 @@ class Program:
             match = found()
             if match is not None:
                 return match
-            assert self.process.poll() is None or found() is not None, f"no {what!r}:\n{self.text}\n{self.said}"
+            assert self.process.poll() is None or found() is not None, f"no {what!r}:\n{self.text}\n{self.sent}"
             time.sleep(0.02)
-        raise AssertionError(f"no {what!r} in {timeout} s:\n{self.text}\n{self.said}")
+        raise AssertionError(f"no {what!r} in {timeout} s:\n{self.text}\n{self.sent}")
 
     def _listen(self) -> None:
-        with self._mine.makefile("r") as lines:
+        with self._socket.makefile("r") as lines:
             for line in lines:
-                words = json.loads(line)
-                self.said.append(words)
-                if "ask" in words:
-                    self._pass_on(words)
+                message = json.loads(line)
+                self.sent.append(message)
+                if "ask" in message:
+                    self._relay(message)
 
-    def _pass_on(self, words: dict[str, Any]) -> None:
-        """Ask the others, as the coordinator does; their answers are all good, or none of them comes."""
+    def _relay(self, request: dict[str, Any]) -> None:
+        """Send a request to the other programs, as the coordinator does, and answer it without errors."""
         for number, other in enumerate(self.others):
-            before = sum("answer" in each for each in other.said)
-            other.tell({"asked": number, "message": words["message"]})
+            before = sum("answer" in each for each in other.sent)
+            other.send({"asked": number, "message": request["message"]})
             until = time.monotonic() + 30
-            while sum("answer" in each for each in other.said) == before:
+            while sum("answer" in each for each in other.sent) == before:
                 assert time.monotonic() < until, f"no answer:\n{other.text}"
                 time.sleep(0.005)
-        self.tell({"answers": words["ask"], "errors": {str(n): None for n, _ in enumerate(self.others)}})
+        self.send({"answers": request["ask"], "errors": {str(n): None for n, _ in enumerate(self.others)}})
 
 
 def start(folder: Path, argv: Sequence[str], tasks: int = 1, **environ: str) -> list[Program]:
@@ -99,7 +99,7 @@ def start(folder: Path, argv: Sequence[str], tasks: int = 1, **environ: str) -> 
     programs = []
     for index in range(tasks):
         config = {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}}
-        own = {
+        task_environ = {
             "PYTHONPATH": PYTHONPATH,
             "PYTHONUNBUFFERED": "1",
             "TF_CPP_MIN_LOG_LEVEL": "2",
@@ -110,7 +110,7 @@ def start(folder: Path, argv: Sequence[str], tasks: int = 1, **environ: str) -> 
             **({"TF_CONFIG": json.dumps(config)} if tasks > 1 else {}),
             **environ,
         }
-        programs.append(Program(argv, own, folder / f"output-{number}-{index}"))
+        programs.append(Program(argv, task_environ, folder / f"output-{number}-{index}"))
     for each in programs:
         each.others = [other for other in programs if other is not each]
     return programs
