@@ -1,6 +1,6 @@
-"""Whether several tasks trained one model, on every sample once an epoch, as one process does.
+"""Checks that several tasks trained one model, on every sample once an epoch, as one process does.
 
-tests/programs/recorded.py writes down what it trains on, this counts and compares: each check raises AssertionError.
+tests/programs/recorded.py records what it trains on; the checks here count and compare, and raise AssertionError.
 """
 
 import functools
@@ -21,7 +21,7 @@ from slurm_tf.run import checkpoint_folder
 from tests.conftest import PYTHONPATH, ROOT
 
 PROGRAM = ROOT / "tests" / "programs" / "recorded.py"
-SAMPLES, BATCH_SIZE, EPOCHS = 482, 48, 4  # the program's defaults: two samples left, fewer than there are ranks
+SAMPLES, BATCH_SIZE, EPOCHS = 482, 48, 4  # the program's defaults: two samples are left for the last batch
 JOB = """
 name = "oracle"
 strategy = "{strategy}"
@@ -36,10 +36,10 @@ every-steps = 5
 [env]
 TF_CPP_MIN_LOG_LEVEL = "2"
 TF_ENABLE_ONEDNN_OPTS = "0"
-# ranks that wait for each other would keep a processor that others need
+# Open MPI polls while it waits, on processors that other ranks need
 OMPI_MCA_mpi_yield_when_idle = "1"
 """
-# a program, changed from outside; nobody looks at the first steps, whose difference would end it
+# Runs a program after a change to slurm_tf. The replica check is off, as it would end a program whose ranks differ.
 CHANGED = """
 import runpy, sys
 from slurm_tf.train.collectives import allreduce, replica_check
@@ -54,7 +54,7 @@ NO_REDUCTION = {
     "HorovodCollective.mean = lambda self, tensors: list(tensors)",
     "multi_worker": "allreduce.MultiWorkerCollective.mean = lambda self, tensors: list(tensors)",
 }
-# every rank trains on the samples of rank 0
+# has every rank train on the samples of rank 0
 NO_SHARDS = """
 from slurm_tf.train.data import batches
 make = batches.Batches.__init__
@@ -65,7 +65,7 @@ batches.Batches.__init__ = first_shard
 
 
 class Sample(NamedTuple):
-    """One sample in one step. Padding has the weight 0."""
+    """One sample in one step. The weight of padding is 0."""
 
     number: int
     weight: float
@@ -73,8 +73,8 @@ class Sample(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Life:
-    """One process of one rank, from its first step to its end or death. `steps`: the samples of each."""
+class RankProcess:
+    """One process of one rank, until it ended or was killed. `first`: its first step; `steps`: the samples of each."""
 
     rank: int
     size: int
@@ -85,38 +85,40 @@ class Life:
 
 @dataclass(frozen=True)
 class Training:
-    """What all ranks did. `steps`: the samples of each rank in each step that counted."""
+    """What all ranks did. `steps`: the samples of each rank, in each step that was not undone by a restart."""
 
-    lives: list[Life]
+    processes: list[RankProcess]
     steps: list[dict[int, list[Sample]]]
     variables: dict[int, dict[str, Any]]
-    losses: dict[int, dict[str, float]]  # of each epoch, as each rank was told
+    losses: dict[int, dict[str, float]]  # of each epoch, as model.fit or run.loop returned it in each rank
     accuracy: dict[int, float]
 
 
 def read(run: Path) -> Training:
-    """Return what the program wrote down in a run's folder, that of killed processes too."""
+    """Return what the program recorded in a run's folder, in processes that were killed too."""
     folder = run / "oracle"
-    begun = sorted(folder.glob("*.begin"))
-    lives = [_life(path) for path in begun]
-    ended = {life.rank: path for life, path in zip(lives, begun, strict=True) if path.with_suffix(".end").exists()}
+    starts = sorted(folder.glob("*.begin"))
+    processes = [_process(path) for path in starts]
+    ended = {
+        process.rank: path for process, path in zip(processes, starts, strict=True) if path.with_suffix(".end").exists()
+    }
     ends = {rank: json.loads(path.with_suffix(".end").read_text()) for rank, path in ended.items()}
     return Training(
-        lives,
-        _steps(lives),
+        processes,
+        _steps(processes),
         {rank: dict(np.load(path.with_suffix(".npz"))) for rank, path in ended.items()},
         {rank: end["losses"] for rank, end in ends.items()},
         {rank: end["accuracy"] for rank, end in ends.items()},
     )
 
 
-def _life(path: Path) -> Life:
-    place = json.loads(path.read_text())
+def _process(path: Path) -> RankProcess:
+    start = json.loads(path.read_text())
     lines = [line.split(" ") for line in path.with_suffix(".steps").read_text().splitlines()]
     each = [list(_samples(lines, replica)) for replica in sorted({replica for _, replica, *_ in lines})]
-    # replicas wait for each other in each step; a killed one may have done less of the last
+    # replicas wait for each other in each step; a killed one may have recorded less of the last
     steps = [[sample for part in parts for sample in part] for parts in zip(*each, strict=False)]
-    return Life(place["rank"], place["size"], place["first"], place["variables"], steps)
+    return RankProcess(start["rank"], start["size"], start["first"], start["variables"], steps)
 
 
 def _samples(lines: list[list[str]], one: str) -> Iterator[list[Sample]]:
@@ -126,19 +128,19 @@ def _samples(lines: list[list[str]], one: str) -> Iterator[list[Sample]]:
         for kind in ("samples", "weights", "losses")
     )
     for step in zip(numbers, weights, losses, strict=False):
-        # model.fit has no loss for the padding, but where a part is padding alone
+        # model.fit has no loss for the padding, unless a part is padding alone
         missing = len(step[0]) - len(step[2])
         every = zip(step[0], step[1], step[2] + ["nan"] * missing, strict=True)
         yield [Sample(int(float(number)), float(weight), float(loss)) for number, weight, loss in every]
 
 
-def _steps(lives: list[Life]) -> list[dict[int, list[Sample]]]:
-    """Join the lives of each rank: what came after the checkpoint that the next one began with does not count."""
+def _steps(processes: list[RankProcess]) -> list[dict[int, list[Sample]]]:
+    """Join the processes of each rank, without the steps after the checkpoint that the next process restored."""
     joined: dict[int, list[list[Sample]]] = {}
-    for life in lives:
-        before = joined.get(life.rank, [])[: life.first]
-        assert len(before) == life.first, f"rank {life.rank} goes on at step {life.first} after {len(before)}"
-        joined[life.rank] = before + life.steps
+    for process in processes:
+        before = joined.get(process.rank, [])[: process.first]
+        assert len(before) == process.first, f"rank {process.rank} continues at {process.first} after {len(before)}"
+        joined[process.rank] = before + process.steps
     lengths = {rank: len(steps) for rank, steps in joined.items()}
     assert len(set(lengths.values())) == 1, f"steps of each rank: {lengths}"
     return [dict(zip(joined, parts, strict=True)) for parts in zip(*joined.values(), strict=True)]
@@ -146,7 +148,7 @@ def _steps(lives: list[Life]) -> list[dict[int, list[Sample]]]:
 
 @functools.cache
 def alone(*options: str) -> Training:
-    """Return what one process on this machine does with the program's `options`."""
+    """Return the training of one process on this machine, with the program's `options`."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "job.toml").write_text(job("single", 1, *options))
@@ -158,13 +160,13 @@ def alone(*options: str) -> Training:
 
 
 def job(strategy: str, tasks: int, *options: str, changed: str = "", program: str = str(PROGRAM)) -> str:
-    """Return a job file for the program; `changed`: the path of one made with CHANGED."""
+    """Return a job file for the program. `changed`: the path of a program made from CHANGED."""
     command = json.dumps(["python", *([changed] if changed else []), program, *options])
     return JOB.format(strategy=strategy, command=command, tasks=tasks)
 
 
 def check(training: Training, single: Training, size: int) -> None:
-    """`size` tasks did together what one did by itself."""
+    """Check that `size` tasks had the same training as one process."""
     check_starts(training, size)
     check_equal(training, size)
     check_samples(training)
@@ -172,15 +174,15 @@ def check(training: Training, single: Training, size: int) -> None:
 
 
 def check_starts(training: Training, size: int) -> None:
-    """The ranks began with variables of their own, which only the training made one."""
-    assert {life.size for life in training.lives} == {size}
-    starts = {life.rank: life.untrained for life in training.lives}
+    """Check that the ranks started with different variables, which only the training made equal."""
+    assert {process.size for process in training.processes} == {size}
+    starts = {process.rank: process.untrained for process in training.processes}
     assert sorted(starts) == list(range(size))
-    assert len(set(starts.values())) == size, f"ranks that started alike: {starts}"
+    assert len(set(starts.values())) == size, f"ranks that started with equal variables: {starts}"
 
 
 def check_equal(training: Training, size: int) -> None:
-    """All ranks ended with the same bits and were told the same losses."""
+    """Check that all ranks ended with the same bits and the same losses."""
     assert sorted(training.variables) == list(range(size)), f"only ranks {sorted(training.variables)} ended"
     for rank, variables in sorted(training.variables.items()):
         assert list(variables) == list(training.variables[0])
@@ -191,45 +193,47 @@ def check_equal(training: Training, size: int) -> None:
 
 
 def check_samples(training: Training, samples: int = SAMPLES, epochs: int = EPOCHS) -> None:
-    """Every sample was trained on once an epoch, in equal parts, and what fills up the last batch weighs nothing."""
+    """Check that every sample was trained on once an epoch, in equal parts, and that padding had the weight 0."""
     length = -(-samples // BATCH_SIZE)
     assert len(training.steps) == epochs * length, f"{len(training.steps)} steps"
     for epoch in range(epochs):
         steps = training.steps[epoch * length : (epoch + 1) * length]
-        seen = Counter(sample.number for step in steps for sample in real(step))
+        seen = Counter(sample.number for step in steps for sample in real_samples(step))
         wrong = {number: seen[number] for number in {*range(samples), *seen} if seen[number] != (number < samples)}
         assert not wrong, f"epoch {epoch}: how often samples were seen that should be once: {wrong}"
     for number, step in enumerate(training.steps):
         assert {len(part) for part in step.values()} == {BATCH_SIZE // len(step)}
         padding = BATCH_SIZE * length - samples if (number + 1) % length == 0 else 0
-        assert len(real(step)) == BATCH_SIZE - padding
+        assert len(real_samples(step)) == BATCH_SIZE - padding
         weights = sum(sample.weight for part in step.values() for sample in part)
         assert abs(weights - BATCH_SIZE) <= 1e-3, f"step {number}: weights of {weights}"
 
 
 def check_curve(training: Training, single: Training, tolerance: float = 1e-4) -> None:
-    """Each step had the samples and the loss of one process, each epoch its metric, the end its variables."""
+    """Check samples and loss of each step, the metric of each epoch and the final variables against one process."""
     assert len(training.steps) == len(single.steps)
     for number, (step, other) in enumerate(zip(training.steps, single.steps, strict=True)):
-        assert {sample.number for sample in real(step)} == {sample.number for sample in real(other)}, f"step {number}"
+        assert {sample.number for sample in real_samples(step)} == {sample.number for sample in real_samples(other)}, (
+            f"step {number}"
+        )
         assert abs(loss(step) - loss(other)) <= tolerance, f"step {number}: loss {loss(step)}, not {loss(other)}"
     length = len(single.steps) // len(single.losses[0])
-    begun = max(life.first for life in training.lives)
-    # after a resume within an epoch, Keras' epochs are no longer those of the data
-    for epoch in [epoch for epoch in training.losses[0] if begun % length == 0 and int(epoch) * length >= begun]:
-        told, expected = training.losses[0][epoch], single.losses[0][epoch]
-        assert abs(told - expected) <= tolerance, f"epoch {epoch}: loss {told}, not {expected}"
+    first = max(process.first for process in training.processes)
+    # after a resume within an epoch, the epochs of Keras are not those of the data
+    for epoch in [epoch for epoch in training.losses[0] if first % length == 0 and int(epoch) * length >= first]:
+        found, expected = training.losses[0][epoch], single.losses[0][epoch]
+        assert abs(found - expected) <= tolerance, f"epoch {epoch}: loss {found}, not {expected}"
     assert largest_difference(training.variables[0], single.variables[0]) <= tolerance
 
 
-def real(step: dict[int, list[Sample]]) -> list[Sample]:
-    """Return the samples of a step without the padding."""
+def real_samples(step: dict[int, list[Sample]]) -> list[Sample]:
+    """Return the samples of a step without padding."""
     return [sample for part in step.values() for sample in part if sample.weight]
 
 
 def loss(step: dict[int, list[Sample]]) -> float:
     """Return the mean loss of the samples of a step."""
-    losses = [sample.loss for sample in real(step)]
+    losses = [sample.loss for sample in real_samples(step)]
     return sum(losses) / len(losses)
 
 

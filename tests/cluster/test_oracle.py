@@ -115,7 +115,7 @@ def test_a_killed_worker_ends_the_others_and_is_named(way: str, alice: Member) -
 def test_with_a_budget_all_start_again_and_no_sample_is_lost_or_seen_twice(way: str, loop: str, alice: Member) -> None:
     """What was done after the checkpoint is done again, so it counts once."""
     training = train(alice, way, loop, 3, "--die", "2", "27", budget=1)
-    firsts = [life.first for life in training.lives]
+    firsts = [process.first for process in training.processes]
     assert sorted(firsts)[:3] == [0, 0, 0]
     assert 0 < min(firsts[3:]) == max(firsts[3:]) <= 33
     assert len(firsts) == 6

@@ -8,7 +8,7 @@ from tests.cluster.group import Member
 from tests.cluster.test_bad_nodes import WITHOUT
 from tests.cluster.test_interrupted_training import Training
 from tests.faults.held import program_of
-from tests.jobs.test_stragglers import held_up
+from tests.jobs.test_stragglers import slowed_down
 
 pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow]
 
@@ -22,7 +22,7 @@ def slow_down(run: Training, number: int) -> str:
     run.wait_for(r"\[worker:0\] step", len(run.steps()) + 5, timeout=120)
     pid = program_of(run.folder, "worker:1")
     assert pid
-    with held_up(pid):
+    with slowed_down(pid):
         run.wait_for(SLOW, number, timeout=120)
         run.member.ok("interrupt", run.name, "--as=preemption")
         run.wait_for("waits to be started again", number, timeout=120)

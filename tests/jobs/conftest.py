@@ -1,4 +1,4 @@
-"""Job files run as a person runs them: `slurm-tf run`, real TensorFlow processes."""
+"""Runs job files as a user does: `slurm-tf run`, with real TensorFlow processes."""
 
 import os
 import re
@@ -18,7 +18,7 @@ SLURM_TF = [sys.executable, "-m", "slurm_tf"]
 
 
 class RunningJob:
-    """`slurm-tf run` in a folder of its own; what it prints goes to a file."""
+    """A process `slurm-tf run` in a folder of its own, whose output goes to a file."""
 
     def __init__(self, folder: Path, arguments: list[str], environ: dict[str, str]) -> None:
         self.folder = folder
@@ -47,19 +47,19 @@ class RunningJob:
                 return match
             assert self.process.poll() is None, self.text
             time.sleep(0.05)
-        raise AssertionError(f"{pattern!r} did not come:\n{self.text}")
+        raise AssertionError(f"no {pattern!r} in the output:\n{self.text}")
 
     def pid(self, task: str, start: int = 1) -> int:
         return int(self.wait_for(rf"(?s)(?:.*?^slurm-tf: {task} started on \S+ \(process (\d+)\)){{{start}}}")[1])
 
     def stop(self) -> None:
-        """End it, if it still runs."""
+        """Terminate the process if it still runs."""
         if self.process.poll() is None:
             self.process.terminate()
             self.process.wait(60)
 
     def find(self, pattern: str) -> list[Any]:
-        """Return the groups of each match in what was printed."""
+        """Return the groups of each match in the output."""
         return re.findall(pattern, self.text, re.MULTILINE)
 
 
@@ -68,7 +68,7 @@ RunJob = Callable[..., RunningJob]
 
 @pytest.fixture
 def run_job(tmp_path: Path, venv_path: str) -> Iterator[RunJob]:
-    """Start `slurm-tf run` with these arguments and variables."""
+    """Return a function that starts `slurm-tf run` with these arguments and variables."""
     started: list[RunningJob] = []
 
     def start(*arguments: str, **environ: str) -> RunningJob:

@@ -1,4 +1,4 @@
-"""The demo's job and the program of 2016: parameter servers, as real processes, with real deaths."""
+"""The demo's job and a program of 2016: parameter servers as real processes, which are killed."""
 
 import os
 import re
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.tensorflow
 
 PS = str(JOBS / "cancer_ps.toml")
 ACCURACY = r"^\[chief:0\] steps (\d+), test accuracy ([\d.]+) on 143 samples$"
-# slower steps, so that there is time to kill somebody
+# many steps, so that there is time to kill a task
 MANY = ["--set", 'command=["python", "cancer_ps.py", "--steps", "2000"]', "--set", "checkpoint.every-steps=50"]
 
 
@@ -38,7 +38,7 @@ def test_the_demo_trains_prints_saves_exports_and_resumes(run_job: RunJob, tmp_p
     assert progress == [str(step) for step in range(50, 650, 50)]
     for task in ("chief:0", "worker:0", "worker:1", "ps:0"):
         job.pid(task)
-    # as many lines of noise as a person can read over; TensorFlow 2.18 prints the definition of each server as well
+    # few enough other lines to read; TensorFlow 2.18 also prints the definition of each server
     assert len(job.text.splitlines()) < (120 if tf.__version__.startswith("2.18.") else 40)
     (path,) = job.find(r"^\[chief:0\] SavedModel (\S+)$")
     scores = tf.saved_model.load(path)(tf.constant(np.zeros((3, 30), "f")))
@@ -53,7 +53,7 @@ def test_the_demo_trains_prints_saves_exports_and_resumes(run_job: RunJob, tmp_p
     assert os.listdir(tmp_path / "runs") == ["cancer-1"]
 
 
-def test_a_killed_worker_comes_back_and_training_goes_on(run_job: RunJob) -> None:
+def test_a_killed_worker_restarts_and_training_continues(run_job: RunJob) -> None:
     job = run_job(PS, *MANY)
     job.wait_for(r"step 300/2000")
     os.kill(job.pid("worker:1"), signal.SIGKILL)
@@ -97,7 +97,7 @@ def test_a_killed_parameter_server_starts_all_again(run_job: RunJob) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a process a mount of its own")
-def test_a_folder_that_the_servers_do_not_share_is_found_before_training(run_job: RunJob) -> None:
+def test_a_folder_that_the_servers_do_not_share_is_refused_before_training(run_job: RunJob) -> None:
     hide = (
         'if [ "$SLURM_TF_TASK" = ps:0 ]; then exec unshare --mount sh -c '
         "'mount -t tmpfs tmpfs \"$SLURM_TF_CHECKPOINT_FOLDER\" && exec python cancer_ps.py'; fi; "

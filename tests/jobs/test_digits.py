@@ -1,4 +1,4 @@
-"""One Keras 3 program, any strategy: the same samples, the same result; and not without the reduction."""
+"""One Keras 3 program has the same samples and the same result under any strategy, but not without the reduction."""
 
 import functools
 import os
@@ -27,13 +27,13 @@ def test_the_jobs_differ_in_nothing_but_the_strategy() -> None:
     for stem, job in jobs.items():
         assert stem == f"digits_{job.pop('strategy')}"
         assert job.pop("name") == stem.replace("_", "-")
-        # the others take one task
+        # single and mirrored run as one task
         assert job["roles"]["worker"].pop("count", 1) == (2 if stem in ("digits_multi_worker", "digits_horovod") else 1)
     assert len(jobs) == 4
     assert all(job == jobs["digits_single"] for job in jobs.values())
 
 
-# counts the samples that the loss of a training step is of
+# counts the samples in the loss of each training step
 COUNT = """
 import os, keras, tensorflow as tf
 compute_loss = keras.Model.compute_loss
@@ -46,7 +46,7 @@ keras.Model.compute_loss = counted
 
 
 class Trained(NamedTuple):
-    """What a job of the digits came to. `tested`: loss and accuracy, as each rank says."""
+    """The result of a job of the digits. `tested`: test loss and accuracy of each rank; `epochs`: accuracy and loss."""
 
     tested: list[tuple[float, float]]
     epochs: list[tuple[float, float]]
@@ -55,7 +55,7 @@ class Trained(NamedTuple):
 
 
 def trained(folder: Path, strategy: str, change: str, path: str) -> Trained:
-    """Run the job of the strategy in `folder`, with a program that counts."""
+    """Run the strategy's job in `folder`, with the program and COUNT; return its result."""
     (folder / "counting.py").write_text(CHANGED.format(change=COUNT + change))
     command = f'command=["python", "{folder}/counting.py", "digits.py"]'
     job = RunningJob(folder, [str(JOBS / f"digits_{strategy}.toml"), "--set", command], {"PATH": path})
@@ -88,8 +88,8 @@ def single(path: str) -> Trained:
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("strategy", ["multi_worker", "horovod", "mirrored"])
-def test_one_program_does_the_same_under_any_strategy(strategy: str, tmp_path: Path, venv_path: str) -> None:
-    """mirrored: two devices of one machine, which stand for two GPUs."""
+def test_the_result_is_the_same_under_any_strategy(strategy: str, tmp_path: Path, venv_path: str) -> None:
+    """Under mirrored, two logical CPU devices replace two GPUs."""
     if strategy == "horovod":
         require()
     many = trained(tmp_path, strategy, TWO_DEVICES if strategy == "mirrored" else "", venv_path)
@@ -100,7 +100,7 @@ def test_one_program_does_the_same_under_any_strategy(strategy: str, tmp_path: P
     assert accuracy == same >= 0.95
     assert abs(loss - expected) <= 1e-4
     assert largest_difference(many.variables, alone.variables) <= 1e-4
-    # the same order of samples, step by step: the epochs' metrics agree as well
+    # the order of samples is the same, so the metrics of each epoch agree as well
     assert len(many.epochs) == 10
     for one, other in zip(many.epochs, alone.epochs, strict=True):
         assert one == pytest.approx(other, abs=1e-3)
@@ -117,8 +117,8 @@ def test_one_program_does_the_same_under_any_strategy(strategy: str, tmp_path: P
     ],
     ids=["no mean", "no averaged gradients", "no synchronized statistics", "no common start"],
 )
-def test_without_any_part_of_the_reduction_the_result_is_another(broken: str, run_job: RunJob, tmp_path: Path) -> None:
-    """What the test above would say: workers differ, or the result is not that of one process."""
+def test_without_one_part_of_the_reduction_the_result_differs(broken: str, run_job: RunJob, tmp_path: Path) -> None:
+    """Workers differ, or the result is not that of one process: the test above would fail."""
     program = tmp_path / "broken.py"
     program.write_text(CHANGED.format(change=broken))
     command = f'command=["python", "{program}", "digits.py", "--epochs", "2"]'
@@ -127,14 +127,14 @@ def test_without_any_part_of_the_reduction_the_result_is_another(broken: str, ru
     checksums = {checksum for _, _, checksum in many.find(RANKS)}
     if len(checksums) > 1:
         return
-    together = checkpointed(tmp_path / "runs" / "digits-multi-worker-1")
+    many_values = checkpointed(tmp_path / "runs" / "digits-multi-worker-1")
     alone = run_job(str(JOBS / "digits_single.toml"), "--set", 'command=["python", "digits.py", "--epochs", "2"]')
     assert alone.wait() == 0, alone.text
-    assert largest_difference(together, checkpointed(tmp_path / "runs" / "digits-single-1")) > 1e-4
+    assert largest_difference(many_values, checkpointed(tmp_path / "runs" / "digits-single-1")) > 1e-4
 
 
 def test_a_dead_proxy_does_not_stop_the_workers(run_job: RunJob) -> None:
-    """Without no_proxy TensorFlow's workers would wait for each other through it for ever."""
+    """Without no_proxy TensorFlow's workers would try to reach each other through the proxy for ever."""
     proxy = "http://127.0.0.1:9"
     job = run_job(
         str(JOBS / "digits_multi_worker.toml"),
@@ -150,16 +150,16 @@ def test_a_dead_proxy_does_not_stop_the_workers(run_job: RunJob) -> None:
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("whom", ["the worker", pytest.param("its agent", marks=pytest.mark.long)])
-def test_a_killed_worker_starts_all_again_from_the_last_checkpoint(whom: str, run_job: RunJob) -> None:
+@pytest.mark.parametrize("killed", ["the worker", pytest.param("its agent", marks=pytest.mark.long)])
+def test_a_killed_worker_starts_all_again_from_the_last_checkpoint(killed: str, run_job: RunJob) -> None:
     job = run_job(
         str(JOBS / "digits_multi_worker.toml"), "--set", "launch.max-restarts=1", "--set", "checkpoint.every-steps=20"
     )
     job.wait_for(r"step 69/230")
     pid = job.pid("worker:1")
-    os.kill(pid if whom == "the worker" else parent(pid), signal.SIGKILL)
+    os.kill(pid if killed == "the worker" else parent(pid), signal.SIGKILL)
     assert job.wait() == 0, job.text
-    assert ("a new step is started (restart 1 of 1)" in job.text) == (whom == "its agent")
+    assert ("a new step is started (restart 1 of 1)" in job.text) == (killed == "its agent")
     resumed = job.find(r"resumed at step (\d+) from")
     assert len(resumed) == 1
     assert int(resumed[0]) >= 60

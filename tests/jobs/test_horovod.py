@@ -1,4 +1,4 @@
-"""The digits under Horovod: without its parts, with a death, without Horovod. Its results: test_digits.py."""
+"""The digits under Horovod: parts of the reduction removed, a rank killed, no Horovod. Its results: test_digits.py."""
 
 import os
 import re
@@ -34,8 +34,8 @@ def _horovod() -> None:
     ],
     ids=["no mean", "no sum", "no averaged gradients"],
 )
-def test_without_any_part_of_the_reduction_ranks_differ(broken: str, run_job: RunJob, tmp_path: Path) -> None:
-    """What the test above would say; that program, whole, ends with equal ranks."""
+def test_without_one_part_of_the_reduction_ranks_differ(broken: str, run_job: RunJob, tmp_path: Path) -> None:
+    """With all parts, test_digits.py ends with equal ranks."""
     program = tmp_path / "broken.py"
     program.write_text(CHANGED.format(change=broken))
     command = f'command=["python", "{program}", "digits.py", "--epochs", "2"]'
@@ -72,7 +72,7 @@ def test_a_killed_rank_starts_all_again_from_the_last_checkpoint(run_job: RunJob
     assert len({checksum for _, _, checksum in ranks}) == 1
 
 
-def test_a_python_without_horovod_is_told_how_to_get_it(run_job: RunJob, tmp_path: Path) -> None:
+def test_without_horovod_the_error_tells_how_to_get_it(run_job: RunJob, tmp_path: Path) -> None:
     (tmp_path / "horovod").mkdir()
     (tmp_path / "horovod" / "__init__.py").write_text("raise ImportError('none here')\n")
     job = run_job(HOROVOD, *SHORT, PYTHONPATH=f"{tmp_path}:{JOBS.parent}")

@@ -1,4 +1,4 @@
-"""A loop of a program's own under every strategy: the samples that it sees and what comes of them."""
+"""A loop of a program's own under every strategy: the samples that it sees, and its result."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.jobs.test_programs import TWO_DEVICES
 
 pytestmark = pytest.mark.tensorflow
 
-# no padding, of which there is none under ps
+# without padding, which ps does not have
 EVEN = ("--loop", "own", "--samples", "480", "--epochs", "20")
 TASKS = {"mirrored": 1, "multi_worker": 2, "horovod": 2}
 PS = '[roles.chief]\ncpus-per-task = 1\nmem-per-cpu = "2G"\n[roles.ps]\ncpus-per-task = 1\nmem-per-cpu = "2G"\n'
@@ -30,8 +30,8 @@ def start(run_job: RunJob, folder: Path, text: str) -> Path:
     # on nodes, with padding: tests/cluster/test_oracle.py
     ["mirrored", pytest.param("multi_worker", marks=pytest.mark.long), "horovod"],
 )
-def test_it_does_what_one_process_does(strategy: str, run_job: RunJob, tmp_path: Path) -> None:
-    """mirrored: two devices of one machine, which stand for two GPUs."""
+def test_it_equals_one_process(strategy: str, run_job: RunJob, tmp_path: Path) -> None:
+    """Under mirrored, two logical CPU devices replace two GPUs."""
     if strategy == "horovod":
         require()
     changed = tmp_path / "changed.py"
@@ -46,14 +46,14 @@ def test_it_does_what_one_process_does(strategy: str, run_job: RunJob, tmp_path:
 
 
 def test_parameter_servers_train_on_as_many_samples(run_job: RunJob, tmp_path: Path) -> None:
-    """Workers do not wait for each other, so which samples they are is chance, and the result another one."""
+    """Workers do not wait for each other, so the samples of a step, and with them the result, vary."""
     training = oracle.read(start(run_job, tmp_path, oracle.job("ps", 2, *EVEN) + PS))
-    assert sum(len(oracle.real(step)) for step in training.steps) == 20 * 480
+    assert sum(len(oracle.real_samples(step)) for step in training.steps) == 20 * 480
     assert training.accuracy[0] >= oracle.alone(*EVEN).accuracy[0] - 0.05
 
 
-def test_shards_that_are_not_disjoint_are_found_out(run_job: RunJob, tmp_path: Path) -> None:
-    """Both tasks train one model, on the samples of the first."""
+def test_shards_that_are_not_disjoint_are_detected(run_job: RunJob, tmp_path: Path) -> None:
+    """Both tasks train one model, on the samples of the first task."""
     changed = tmp_path / "changed.py"
     changed.write_text(oracle.CHANGED.format(change=oracle.NO_SHARDS))
     job = oracle.job("multi_worker", 2, "--loop", "own", changed=str(changed))

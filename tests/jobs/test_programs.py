@@ -1,4 +1,4 @@
-"""Programs of all kinds: those that know only TF_CONFIG, loops of their own, strategies of one process."""
+"""Programs of all kinds: with TF_CONFIG only, with a loop of their own, with model.fit in one process."""
 
 import subprocess
 import sys
@@ -104,7 +104,7 @@ tf.distribute.MirroredStrategy.__init__ = lambda self: make_mirrored(self, ["CPU
 @pytest.mark.matrix
 @pytest.mark.parametrize(("strategy", "devices", "replicas"), [("single", "", "1"), ("mirrored", TWO_DEVICES, "2")])
 def test_fit_of_keras_3(strategy: str, devices: str, replicas: str, run_job: RunJob, tmp_path: Path) -> None:
-    """mirrored: two devices of one machine, which stand for two GPUs."""
+    """Under mirrored, two logical CPU devices replace two GPUs."""
     job = run_job(write(tmp_path, FIT.format(devices=devices.replace("\n[0]", "[0]")), strategy))
     assert job.wait() == 0, job.text
     ((found, accuracy),) = job.find(r"replicas (\d) accuracy ([\d.]+)")
@@ -123,14 +123,14 @@ def test_fit_of_keras_3(strategy: str, devices: str, replicas: str, run_job: Run
         ("x, y = x[:100], y", "arrays of \\[100, 256\\] samples"),
     ],
 )
-def test_a_wrong_program_is_told_what_to_do(change: str, message: str, run_job: RunJob, tmp_path: Path) -> None:
+def test_the_error_of_a_wrong_program_is_helpful(change: str, message: str, run_job: RunJob, tmp_path: Path) -> None:
     program = FIT.format(devices="").replace("model.fit(", f"{change}\nmodel.fit(")
     job = run_job(write(tmp_path, program, "single"))
     assert job.wait() == 1
     assert job.find(message), job.text
 
 
-def test_a_program_of_ours_runs_by_hand_as_well(tmp_path: Path) -> None:
+def test_a_program_with_slurm_tf_train_also_runs_without_slurm_tf(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(JOBS / "digits.py"), "--epochs", "1"],
         cwd=tmp_path, capture_output=True, text=True, timeout=200,

@@ -1,4 +1,4 @@
-"""The last batch of an epoch, which is padded: the result is that of one process on the samples that are there."""
+"""The padded last batch of an epoch: the result is that of one process on the real samples."""
 
 import functools
 import os
@@ -16,7 +16,7 @@ from tests.jobs.test_programs import TWO_DEVICES, write
 
 pytestmark = pytest.mark.tensorflow
 
-# penalties on weights and activations, statistics of batches: all that weights of 0 alone would not undo
+# penalties on weights and activations, statistics of batches: weights of 0 alone would not give the right result
 MODEL = """
 import numpy as np, tensorflow as tf
 import {keras} as keras
@@ -55,7 +55,7 @@ data = run.batches(arrays, batch_size=8)
 history = model.fit(data, epochs=3, callbacks=run.callbacks(model), verbose=0)
 say(model, {name: values[-1] for name, values in history.history.items()})
 """
-# Keras alone, in the order of samples that slurm_tf has
+# Keras alone, with the same order of samples as slurm_tf
 ALONE = """
 from slurm_tf.train.data.batches import Batches
 model = make()
@@ -90,7 +90,7 @@ MATRIX = {("keras", "multi_worker", 17), *(case[:2] + case[3:4] for case in CASE
 
 
 def program(text: str, keras: str, strategy: str, samples: int, weighted: bool, devices: str = "") -> str:
-    """Return the model of a case and what is done with it."""
+    """Return the program of a case: MODEL, then `text`."""
     # Keras 3.15 itself miscounts penalties on activations before a synchronized BatchNormalization under mirrored
     activity = "None" if strategy == "mirrored" else "l2"
     values = {"keras": keras, "samples": samples, "weighted": weighted, "activity": activity, "devices": devices}
@@ -99,7 +99,7 @@ def program(text: str, keras: str, strategy: str, samples: int, weighted: bool, 
 
 @functools.cache
 def alone(keras: str) -> dict[tuple[int, bool, bool], tuple[list[float], list[float]]]:
-    """Return what Keras alone trains in each case, by samples, weights and whether it is mirrored: in one process."""
+    """Return the result of Keras alone, in one process, for each case: by samples, weights, and whether mirrored."""
     keys = sorted(
         {(samples, weighted, how == "mirrored") for kind, how, _, samples, weighted in CASES if kind == keras}
     )
@@ -115,10 +115,10 @@ def alone(keras: str) -> dict[tuple[int, bool, bool], tuple[list[float], list[fl
     ("keras", "strategy", "more", "samples", "weighted"),
     [pytest.param(*case, marks=[pytest.mark.matrix] * ((*case[:2], case[3]) in MATRIX)) for case in CASES],
 )
-def test_fit_on_a_padded_batch_is_training_on_what_is_there(
+def test_fit_on_a_padded_batch_is_training_on_the_real_samples(
     keras: str, strategy: str, more: str, samples: int, weighted: bool, run_job: RunJob, tmp_path: Path
 ) -> None:
-    """17 samples: one is left for two tasks, so that one of them has padding alone."""
+    """17 samples leave one for two tasks, so that one of them has padding alone."""
     if keras == "tf_keras":
         tf_keras.require()
     if strategy == "horovod":
@@ -155,7 +155,7 @@ keras.Sequential = Own
         ("single", "", 21, "data", r"found several run.batches\(...\) that differ"),
     ],
 )
-def test_what_would_silently_be_another_result_is_refused(
+def test_what_would_silently_give_another_result_is_refused(
     strategy: str, more: str, samples: int, change: str, message: str, run_job: RunJob, tmp_path: Path
 ) -> None:
     text = (change if "class" in change else "") + TOGETHER

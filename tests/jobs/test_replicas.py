@@ -1,4 +1,4 @@
-"""A program that trains each replica alone is stopped in its first steps; one that trains one model is not."""
+"""A program whose tasks train several models is stopped in its first steps; one that trains one model is not."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ FOUND = r"ReplicaError: the variables of rank 1 are not those of rank 0 after 1 
     ids=["plain", "dropout", "statistics of each replica"],
 )
 def test_good_programs_train_to_the_end(layer: str, strategy: str, run_job: RunJob, tmp_path: Path) -> None:
-    """84 samples in batches of 8: more steps than are looked at, and a remainder."""
+    """84 samples in batches of 8: more steps than are checked, and a remainder."""
     if strategy == "horovod":
         horovod.require()
     program = FIT.format(layer=layer, change="", batch_size=8)
@@ -59,7 +59,7 @@ def test_good_programs_train_to_the_end(layer: str, strategy: str, run_job: RunJ
     ['model.compile("sgd", "mse")', "model.optimizer.apply = type(model.optimizer).apply.__get__(model.optimizer)"],
     ids=["compiled again", "an optimizer that averages nothing"],
 )
-def test_a_replica_that_trains_alone_is_found_in_its_first_step(change: str, run_job: RunJob, tmp_path: Path) -> None:
+def test_a_replica_that_trains_alone_is_detected_in_step_1(change: str, run_job: RunJob, tmp_path: Path) -> None:
     program = FIT.format(layer="keras.layers.Dense(8)", change=change, batch_size=12)
     job = run_job(write(tmp_path, program, "multi_worker", "count = 2"))
     assert job.wait() == 1
@@ -68,25 +68,25 @@ def test_a_replica_that_trains_alone_is_found_in_its_first_step(change: str, run
     assert "trained with" not in job.text
 
 
-def test_so_is_a_loop_that_forgets_the_mean(run_job: RunJob, tmp_path: Path) -> None:
+def test_a_loop_without_the_mean_is_detected_in_its_first_step(run_job: RunJob, tmp_path: Path) -> None:
     program = OWN_LOOP.replace("run.mean([tape.gradient(loss, w)])[0]", "tape.gradient(loss, w)")
     job = run_job(write(tmp_path, program, "multi_worker", "count = 2"))
     assert job.wait() == 1
     assert job.find(FOUND), job.text
 
 
-def test_a_program_may_ask_by_itself(run_job: RunJob, tmp_path: Path) -> None:
+def test_a_program_can_check_its_replicas_itself(run_job: RunJob, tmp_path: Path) -> None:
     program = (
         "import tensorflow as tf\nimport slurm_tf.train as train\nrun = train.init()\n"
         "same = [tf.Variable(tf.range(5.0)), tf.Variable(1.0)]\nrun.check_replicas(same)\nprint('same in', run.rank)\n"
         "same[0].assign(tf.where(tf.range(5.0) == 3.0, 3.0 + 1e-6 * run.rank, tf.range(5.0)))\n"
-        "run.check_replicas(same)\nprint('not noticed')\n"
+        "run.check_replicas(same)\nprint('not detected')\n"
     )
     job = run_job(write(tmp_path, program, "multi_worker", "count = 3"))
     assert job.wait() == 1
     assert sorted(job.find(r"same in (\d)")) == ["0", "1", "2"]
     assert job.find(r"ReplicaError: the variables of rank 1, 2 are not those of rank 0: each"), job.text
-    assert "not noticed" not in job.text
+    assert "not detected" not in job.text
 
 
 LATE = """
@@ -108,7 +108,7 @@ for done, logs in run.loop(step, run.dataset(lambda context: tf.data.Dataset.ran
 
 
 def test_a_task_that_does_not_see_the_checkpoint_begins_where_rank_0_does(run_job: RunJob, tmp_path: Path) -> None:
-    """As an NFS client that has not heard of it yet."""
+    """As on an NFS client that does not see the new files yet."""
     path = write(tmp_path, LATE, "multi_worker", "count = 2")
     for begin in ("0 0.0", "5 5.0"):
         job = run_job(path, "--name", "a-1")
@@ -117,8 +117,8 @@ def test_a_task_that_does_not_see_the_checkpoint_begins_where_rank_0_does(run_jo
         assert found == [begin, begin], job.text
 
 
-# as Horovod's own examples have it, for Keras 2; each rank has its own part of the samples
-HOROVODS_OWN = """
+# like Horovod's own examples for Keras 2; each rank has its own part of the samples
+HOROVOD_EXAMPLE = """
 import os, hashlib
 import numpy as np, tensorflow as tf
 import horovod.tensorflow.keras as hvd
@@ -145,24 +145,24 @@ WARNING = r"warning: program.py:\d+ uses Horovod's DistributedOptimizer, and its
 def test_horovods_optimizer_trains_a_model_in_each_rank_with_keras_3_and_the_agent_warns(
     keras: str, models: int, run_job: RunJob, tmp_path: Path
 ) -> None:
-    """Losses fall and the job succeeds all the same; with tf_keras, which the warning names, it trains one model."""
+    """Losses fall and the job succeeds all the same. With tf_keras, which the warning names, it trains one model."""
     horovod.require()
     if keras == "2":
         tf_keras.require()
-    program = HOROVODS_OWN.format(begin="hvd.init()", check="")
+    program = HOROVOD_EXAMPLE.format(begin="hvd.init()", check="")
     legacy = str(keras == "2")
     job = run_job(write(tmp_path, program, "horovod", "count = 2"), TF_USE_LEGACY_KERAS=legacy)
     assert job.wait() == 0, job.text
-    ends = job.find(rf"Keras {keras} ends with (\w+)")
-    assert len(ends) == 2
-    assert len(set(ends)) == models
+    digests = job.find(rf"Keras {keras} ends with (\w+)")
+    assert len(digests) == 2
+    assert len(set(digests)) == models
     assert len(job.find(WARNING)) == models - 1, job.text
 
 
-def test_the_check_finds_it(run_job: RunJob, tmp_path: Path) -> None:
+def test_the_replica_check_detects_horovods_optimizer_with_keras_3(run_job: RunJob, tmp_path: Path) -> None:
     horovod.require()
     begin, check = "import slurm_tf.train as train\nrun = train.init()", "run.check_replicas(model.trainable_variables)"
-    job = run_job(write(tmp_path, HOROVODS_OWN.format(begin=begin, check=check), "horovod", "count = 2"))
+    job = run_job(write(tmp_path, HOROVOD_EXAMPLE.format(begin=begin, check=check), "horovod", "count = 2"))
     assert job.wait() == 1
     assert job.find(r"ReplicaError: the variables of rank 1 are not those of rank 0: each of them trains a model")
     assert set(job.find(r"done step (\d+)")) == {"1"}

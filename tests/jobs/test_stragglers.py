@@ -1,4 +1,4 @@
-"""One of two tasks is held up from outside: the other one waits for it, and the run says so."""
+"""One of two tasks is slowed down from outside: the other one waits for it, and the run reports a straggler."""
 
 import json
 import os
@@ -31,24 +31,24 @@ every = "1:00:00"
 
 
 @contextmanager
-def held_up(process: int) -> Iterator[None]:
-    """Stop a process for most of the time, as a node does that is busy with something else; it may end meanwhile."""
-    over = threading.Event()
+def slowed_down(process: int) -> Iterator[None]:
+    """Stop a process for most of the time, as on a node that is busy otherwise; the process may end meanwhile."""
+    done = threading.Event()
 
-    def pulse() -> None:
+    def stop_and_continue() -> None:
         with suppress(ProcessLookupError):
-            while not over.is_set():
+            while not done.is_set():
                 os.kill(process, signal.SIGSTOP)
-                over.wait(0.3)
+                done.wait(0.3)
                 os.kill(process, signal.SIGCONT)
-                over.wait(0.03)
+                done.wait(0.03)
 
-    thread = threading.Thread(target=pulse)
+    thread = threading.Thread(target=stop_and_continue)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        done.set()
         thread.join()
 
 
@@ -59,10 +59,10 @@ def start(run_job: RunJob, folder: Path, how: str, pause: float) -> RunningJob:
 
 
 @pytest.mark.parametrize("how", ["fit", "loop"])
-def test_a_task_that_is_held_up_is_slow(how: str, run_job: RunJob, tmp_path: Path) -> None:
+def test_a_task_that_is_slowed_down_is_a_straggler(how: str, run_job: RunJob, tmp_path: Path) -> None:
     job = start(run_job, tmp_path, how, 0.05)
     job.wait_for(r"^\[worker:1\] step 5\b")
-    with held_up(job.pid("worker:1")):
+    with slowed_down(job.pid("worker:1")):
         found = job.wait_for(r"worker:(\d) on \S+ is slow: it works (\S+) s by itself in each step, (\S+) times the ")
         assert found[1] == "1", job.text
         assert float(found[3]) > 2
@@ -73,7 +73,7 @@ def test_a_task_that_is_held_up_is_slow(how: str, run_job: RunJob, tmp_path: Pat
 
 
 def wait_for_slow(path: Path) -> dict[str, Any]:
-    """Return the report, once somebody is in it."""
+    """Return the report of stragglers as soon as it names one."""
     deadline = time.monotonic() + 30
     while True:
         report: dict[str, Any] = json.loads(path.read_text())["stragglers"]

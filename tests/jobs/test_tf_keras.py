@@ -1,6 +1,6 @@
-"""model.fit and a loop of one's own with tf_keras, Keras 2 for today's TensorFlow: what holds with Keras 3 holds.
+"""model.fit and a loop of a program's own with tf_keras, Keras 2 for TensorFlow 2.16 and later.
 
-The result on padded batches is in test_remainder.py.
+test_remainder.py checks the result on padded batches.
 """
 
 from pathlib import Path
@@ -83,8 +83,8 @@ def variables(job: RunningJob) -> list[list[float]]:
     return [[float(value) for value in values.split(", ")] for values in job.find(r"variables \[(.*)\]")]
 
 
-def test_a_killed_rank_goes_on_within_an_epoch_to_the_same_result(run_job: RunJob, tmp_path: Path) -> None:
-    """24 steps, 8 an epoch; the optimizer's moments and the order of samples go on as well."""
+def test_after_a_kill_within_an_epoch_the_result_is_the_same(run_job: RunJob, tmp_path: Path) -> None:
+    """24 steps, 8 an epoch; the optimizer's moments and the order of samples continue as well."""
     horovod.require()
     path = write(tmp_path, fit(), "horovod", "count = 2")
     whole = run_job(path)
@@ -97,7 +97,7 @@ def test_a_killed_rank_goes_on_within_an_epoch_to_the_same_result(run_job: RunJo
     killed = run_job(path, *[word for option in options for word in ("--set", option)])
     assert killed.wait() == 0, killed.text
     ((step),) = killed.find(r"resumed at step (\d+) from")
-    # ranks with statistics of their own meet one step after a save is due
+    # ranks with local statistics come together one step after a save is due
     assert step in ("6", "11")
     assert killed.find(r"optimizer (\w+ steps \d+)") == ["Adam steps 24"] * 2
     assert variables(killed) == [pytest.approx(expected, abs=1e-6)] * 2
@@ -130,7 +130,7 @@ def test_a_loop_of_its_own_ends_as_one_process_does(strategy: str, run_job: RunJ
     assert variables(alone) == [pytest.approx(first, abs=1e-5)]
 
 
-def test_a_replica_that_trains_alone_is_found(run_job: RunJob, tmp_path: Path) -> None:
+def test_a_replica_that_trains_alone_is_detected(run_job: RunJob, tmp_path: Path) -> None:
     job = run_job(
         write(
             tmp_path, fit(after="model.compile('sgd', 'mse')").replace("size=8", "size=12"), "multi_worker", "count = 2"
@@ -153,7 +153,7 @@ def test_a_replica_that_trains_alone_is_found(run_job: RunJob, tmp_path: Path) -
         (fit(before="model = keras.Sequential([keras.layers.Dense(1)])"), [], r"no variables yet"),
     ],
 )
-def test_what_cannot_be_done_is_said(
+def test_what_is_not_supported_is_refused(
     program: str, options: list[str], message: str, run_job: RunJob, tmp_path: Path
 ) -> None:
     job = run_job(write(tmp_path, program, "single"), *options)

@@ -1,4 +1,4 @@
-"""[train] of a job file: accumulation, precision and reduction, without a word in the program."""
+"""[train] of a job file: accumulation, precision and reduction, without a change of the program."""
 
 import re
 from pathlib import Path
@@ -13,10 +13,10 @@ pytestmark = pytest.mark.tensorflow
 PROGRAM = """
 import numpy as np, keras, tensorflow as tf, sys
 options = tf.distribute.experimental.CommunicationOptions
-def told(**more):
+def printed_options(**more):
     print("reduces by", more["bytes_per_pack"], more["implementation"].name)
     return options(**more)
-tf.distribute.experimental.CommunicationOptions = told
+tf.distribute.experimental.CommunicationOptions = printed_options
 import slurm_tf.train as train
 run = train.init()
 x = np.random.default_rng(0).normal(size=(48, 4)).astype("f")
@@ -60,24 +60,24 @@ def test_mixed_precision_with_accumulation_and_another_reduction(
     assert len(re.findall(r"reduces by 0 RING", text)) == 2
 
 
-CUT = """
+SPLIT = """
 import numpy as np, tensorflow as tf
 all_reduce = tf.distribute.ReplicaContext.all_reduce
-def told(context, how, tensors, *rest, **more):
+def printed_all_reduce(context, how, tensors, *rest, **more):
     print("reduces", how, max(tensor.dtype.size * tensor.shape.num_elements() for tensor in tensors), len(tensors))
     return all_reduce(context, how, tensors, *rest, **more)
-tf.distribute.ReplicaContext.all_reduce = told
+tf.distribute.ReplicaContext.all_reduce = printed_all_reduce
 import slurm_tf.train as train
 run = train.init()
 shapes = [(), (0,), (64,), (65,), (7, 11, 13), (1,)]
-def ours(rank):
+def values_of(rank):
     rng = np.random.default_rng(rank)
     return [rng.integers(-99, 99, shape).astype(kind) for shape in shapes for kind in ("float32", "float64")]
-means = [np.mean([ours(rank)[index] for rank in range(run.size)], 0) for index in range(2 * len(shapes))]
+means = [np.mean([values_of(rank)[index] for rank in range(run.size)], 0) for index in range(2 * len(shapes))]
 where = {
-    "a graph": tf.function(lambda: run.mean(ours(run.rank))),
-    "eager mode": lambda: run.mean(ours(run.rank)),
-    "a replica": tf.function(lambda: run.strategy.run(lambda: run.mean(ours(run.rank)))),
+    "a graph": tf.function(lambda: run.mean(values_of(run.rank))),
+    "eager mode": lambda: run.mean(values_of(run.rank)),
+    "a replica": tf.function(lambda: run.strategy.run(lambda: run.mean(values_of(run.rank)))),
 }
 for name, mean in where.items():
     found = mean()
@@ -89,10 +89,8 @@ for name, mean in where.items():
 
 
 @pytest.mark.parametrize(("pack", "largest"), [(64, 256), (0, 8008)])
-def test_a_tensor_of_many_packs_is_cut_and_put_together(
-    pack: int, largest: int, run_job: RunJob, tmp_path: Path
-) -> None:
-    path = write(tmp_path, CUT, "multi_worker", "count = 3")
+def test_a_tensor_of_many_packs_is_split_and_joined(pack: int, largest: int, run_job: RunJob, tmp_path: Path) -> None:
+    path = write(tmp_path, SPLIT, "multi_worker", "count = 3")
     job = run_job(path, "--set", f"train.bytes-per-pack={pack}")
     assert job.wait() == 0, job.text
     for where in ("a graph", "eager mode", "a replica"):
@@ -100,7 +98,7 @@ def test_a_tensor_of_many_packs_is_cut_and_put_together(
     assert max(int(size) for size, _ in job.find(r"reduces MEAN (\d+) (\d+)$")) == largest
 
 
-def test_a_loop_of_its_own_is_told_that_it_must_accumulate_itself(run_job: RunJob, tmp_path: Path) -> None:
+def test_accumulate_is_refused_with_a_loop_of_its_own(run_job: RunJob, tmp_path: Path) -> None:
     job = run_job(write(tmp_path, OWN_LOOP, "single"), "--set", "train.accumulate=2")
     assert job.wait() == 1
     assert job.find(r"found train.accumulate=2 and run.loop"), job.text
