@@ -1,6 +1,6 @@
 """Logistic regression on the Wisconsin breast cancer data, as distributed TensorFlow was written in 2016-17.
 
-Nothing here knows of slurm-tf: hosts, job name and task index come as flags, and each worker builds a graph of its own.
+It does not use slurm-tf: hosts, job name and task index come as flags, and each worker builds a graph of its own.
 """
 
 import os

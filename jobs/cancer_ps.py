@@ -1,7 +1,7 @@
 """A wide-and-deep classifier of the Wisconsin breast cancer data, on parameter servers.
 
-Wide: a linear model over crossed, bucketised measurements, which learns by heart. Deep: a small network over all
-measurements, which generalises (Cheng et al., 2016, arXiv:1606.07792).
+The wide part is a linear model over crossed, bucketised measurements, which memorises. The deep part is a small network
+over all measurements, which generalises (Cheng et al., 2016, arXiv:1606.07792).
 """
 
 import argparse

@@ -16,7 +16,7 @@ parser.add_argument("--batch-size", type=int, default=64, help="samples in a glo
 options = parser.parse_args()
 
 run = train.init()
-keras.utils.set_random_seed(100 + run.rank)  # every worker starts elsewhere: training begins with those of rank 0
+keras.utils.set_random_seed(100 + run.rank)  # other variables in every worker: training starts from those of rank 0
 
 digits = load_digits()
 images = (digits.images / 16.0).astype("float32")[..., np.newaxis]

@@ -213,9 +213,8 @@ def check_curve(training: Training, single: Training, tolerance: float = 1e-4) -
     """Check samples and loss of each step, the metric of each epoch and the final variables against one process."""
     assert len(training.steps) == len(single.steps)
     for number, (step, other) in enumerate(zip(training.steps, single.steps, strict=True)):
-        assert {sample.number for sample in real_samples(step)} == {sample.number for sample in real_samples(other)}, (
-            f"step {number}"
-        )
+        numbers, expected_numbers = ({sample.number for sample in real_samples(each)} for each in (step, other))
+        assert numbers == expected_numbers, f"step {number}"
         assert abs(loss(step) - loss(other)) <= tolerance, f"step {number}: loss {loss(step)}, not {loss(other)}"
     length = len(single.steps) // len(single.losses[0])
     first = max(process.first for process in training.processes)
