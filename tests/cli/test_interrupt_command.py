@@ -20,7 +20,7 @@ SPEAKS = ROOT / "tests/launch/programs/speaks.py"
 JOB = f"""
 name = "a"
 strategy = "multi_worker"
-command = ["{sys.executable}", "{SPEAKS}", "0", "0.05", "20"]
+command = ["{sys.executable}", "{SPEAKS}", "1000000", "0.05", "20"]
 [launch]
 max-restarts = {{budget}}
 kill-wait = "0:01"
