@@ -6,6 +6,8 @@ TENSORFLOW := 2.21
 # what `make test-matrix` runs on, each in an environment of its own
 MATRIX := 2.18 2.21
 
+# a shell may ask for none: each `slurm-tf` of a test would compile all of it again
+unexport PYTHONDONTWRITEBYTECODE
 # for two cores and 16 GiB: half of the tests' time is Slurm's
 WORKERS := 6
 
