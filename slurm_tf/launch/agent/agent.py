@@ -29,7 +29,7 @@ import time
 from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Sequence, Type
 
 from slurm_tf.errors import SlurmTfError
-from slurm_tf.launch.agent import horovod_check
+from slurm_tf.launch.agent import command_failure, horovod_check
 from slurm_tf.launch.agent.child import Child, Output
 from slurm_tf.launch.agent.orphan_recovery import OrphanRecovery
 from slurm_tf.launch.agent.program_connection import ProgramConnection
@@ -40,6 +40,7 @@ from slurm_tf.launch.log import say
 from slurm_tf.launch.mapping import horovod_variables
 from slurm_tf.launch.mapping.assignment import program_environ
 from slurm_tf.launch.transport.messages import (
+    CannotStart,
     ConnectionLost,
     Dump,
     End,
@@ -195,12 +196,20 @@ class Agent:
                 self._child = Child(argv, environ, self._log_path(), assignment.name, self._selector, inherited)
         except OSError as error:
             program.close()
-            say(f"{assignment.name}: cannot start {self._command[0]!r}: {error.strerror}")
-            # a shell's codes: 127 for a command that is not there, 126 for one that cannot be run
-            self._client.send(Ended(127 if isinstance(error, FileNotFoundError) else 126))
+            self._on_start_failure(argv[0], environ, error)
             return
         self._program = program
         self._client.send(Started(self._child.pid))
+
+    def _on_start_failure(self, command: str, environ: Mapping[str, str], error: OSError) -> None:
+        code = command_failure.exit_code(error)
+        is_of_exec = error.filename != self._log_path()
+        reason = command_failure.explain(command, environ, error) if is_of_exec else None
+        if reason is None:
+            say(f"{self._assignment.name}: cannot start {command!r}: {error}")
+            self._client.send(Ended(code))
+        else:
+            self._client.send(CannotStart(code, reason))
 
     def _on_end(self, message: End) -> None:
         self._end_program(message.kill_wait, message.code)

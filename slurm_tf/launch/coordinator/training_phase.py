@@ -11,10 +11,11 @@ from slurm_tf.launch.coordinator.message_relay import MessageRelay, Outgoing
 from slurm_tf.launch.coordinator.signal_monitor import SignalMonitor
 from slurm_tf.launch.coordinator.status_writer import StatusWriter
 from slurm_tf.launch.coordinator.task_connections import TaskConnections
-from slurm_tf.launch.decide.restarts import Action, AttemptState, RestartPolicy, Verb
+from slurm_tf.launch.decide.restarts import Action, AttemptState, OutcomeCause, RestartPolicy, Verb
 from slurm_tf.launch.log import say
 from slurm_tf.launch.transport.connections import Connection
 from slurm_tf.launch.transport.messages import (
+    CannotStart,
     Dump,
     End,
     Ended,
@@ -61,6 +62,7 @@ class TrainingPhase:
         self.handlers: Dict[Type[Any], Callable[[Connection, Any], None]] = {
             Started: self._on_started,
             Ended: self._on_ended,
+            CannotStart: self._on_cannot_start,
             ProgramLine: self._on_program_line,
             TaskSignal: self._on_task_signal,
         }
@@ -128,6 +130,14 @@ class TrainingPhase:
         now, unasked = time.monotonic(), self._policy.state is AttemptState.TRAINING
         if not (unasked and self._monitor.suspects(connection.name, message.code, now)):
             self.ended(connection.name, message.code, now)
+
+    def _on_cannot_start(self, connection: Connection, message: CannotStart) -> None:
+        """End the job, as a command that cannot be executed once cannot be at the next try either."""
+        name, now = connection.name, time.monotonic()
+        if not self._termination.begun:  # else the job ends for that cause
+            reason = f"{name} on {self.nodes[name]}: {message.reason}"
+            self._carry_out(self._policy.stop(message.code, reason, now, OutcomeCause.CANNOT_START))
+        self.ended(name, message.code, now)
 
     def _on_program_line(self, connection: Connection, message: ProgramLine) -> None:
         try:

@@ -52,11 +52,15 @@ class AttemptState(str, Enum):
 
 
 class OutcomeCause(str, Enum):
-    """Why a job ends: by its programs' doing, by a signal (launch/decide/termination.py), by the loss of a task."""
+    """Why a job ends: by its programs' doing, by a signal (launch/decide/termination.py), by the loss of a task.
+
+    CANNOT_START: a program's command cannot be executed, and could not in another attempt.
+    """
 
     PROGRAM = "program"
     TERMINATION = "termination"
     TASK_LOST = "task lost"
+    CANNOT_START = "cannot start"
 
 
 class Verb(str, Enum):

@@ -16,6 +16,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NoReturn, Sequence, Tuple
 
 from slurm_tf import files, units
 from slurm_tf.errors import RegistrationError, RunError, SlurmTfError, TopologyError, UsageError
+from slurm_tf.launch.agent import command_failure
 from slurm_tf.launch.direct import file_rendezvous
 from slurm_tf.launch.log import say
 from slurm_tf.launch.mapping import cluster
@@ -199,8 +200,10 @@ def main(arguments: Sequence[str]) -> NoReturn:
     try:
         os.execvpe(command[0], place.argv(command), environ)  # noqa: S606
     except OSError as error:
-        say(f"{place.name}: cannot start {command[0]!r}: {error.strerror}")
-        sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
+        node = Allocation.from_environ(os.environ).node
+        reason = command_failure.explain(command[0], environ, error) or f"cannot start {command[0]!r}: {error.strerror}"
+        say(f"{place.name} on {node}: {reason}")
+        sys.exit(command_failure.exit_code(error))
 
 
 def _read_options(arguments: List[str]) -> Tuple[Asked, bool, List[str]]:

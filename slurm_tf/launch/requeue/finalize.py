@@ -70,6 +70,8 @@ class Finalizer:
         lease.check(self._place.folder, self._record.own.id)
         if interruption.cause is EndCause.CANCEL or (interruption.begun and interruption.cause is EndCause.NONE):
             return retry.Retry()
+        if outcome.cause is OutcomeCause.CANNOT_START:
+            return retry.Retry()
         jobs = set(self._place.line)
         if outcome.cause is not OutcomeCause.TERMINATION:
             return retry.decide(

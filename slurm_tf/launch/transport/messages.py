@@ -99,6 +99,14 @@ class Ended(Message):
 
 
 @dataclass(frozen=True)
+class CannotStart(Message):
+    """The command cannot be executed, and could not at the next try. `code`: the job's exit code, 126 or 127."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class ProgramLine(Message):
     """A line that the program wrote to its agent."""
 
@@ -270,7 +278,7 @@ def _by_name(kinds: Iterable[Type[Message]]) -> Kinds:
 
 
 FROM_AGENT = _by_name(
-    (Hello, Report, Unable, *PROBE_ANSWERS, Started, Ended, ProgramLine, TaskSignal, HeartbeatRequest)
+    (Hello, Report, Unable, *PROBE_ANSWERS, Started, Ended, CannotStart, ProgramLine, TaskSignal, HeartbeatRequest)
 )
 FROM_COORDINATOR = _by_name(
     (

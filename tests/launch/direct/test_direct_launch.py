@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -163,7 +164,7 @@ def test_the_program_ignores_no_signal_that_python_does(tmp_path: Path) -> None:
 def test_a_program_that_cannot_be_started(command: str, code: int, tmp_path: Path) -> None:
     (done,) = start([*LAUNCHER, "--roles=worker=1", "--", command], 1, tmp_path)
     assert done.returncode == code
-    assert done.stderr.startswith(f"slurm-tf: worker:0: cannot start '{command}'")
+    assert re.match(rf"slurm-tf: worker:0 on \S+: cannot start '{command}' \({command}: ", done.stderr)
 
 
 def one_error(done: Done, code: int) -> str:

@@ -310,6 +310,12 @@ def test_a_bad_end_is_retried_where_that_is_worth_it(
     assert found == (Outcome(75, "") if calls else outcome)
 
 
+def test_a_command_that_cannot_be_executed_is_not_tried_again(bench: Bench) -> None:
+    outcome = Outcome(127, "worker:0 on n1: cannot start 'pyton'", OutcomeCause.CANNOT_START)
+    assert bench.conclude(outcome, quiet(), own=7, retry=RetrySettings((), (127,), 2, 3, 600.0)) == outcome
+    assert bench.calls == []
+
+
 def test_a_retry_that_slurm_does_not_take_ends_as_it_would(bench: Bench) -> None:
     bench.answer("scontrol-requeue", 1, "", "disabled")
     bench.answer("sbatch", 1, "", "limit")
