@@ -1,7 +1,7 @@
-"""Every error that slurm-tf raises on purpose, and the exit code that it ends a command with.
+"""Every error that slurm-tf raises on purpose, and the exit code of a command that it ends.
 
-    SlurmTfError                1   anything below, caught at one place
-    ├── UsageError              2   what was typed cannot be done
+    SlurmTfError                1   base of all, caught in one place
+    ├── UsageError              2   a command line that cannot be done
     ├── ConfigError             2   a job file, site profile or user file says something impossible
     ├── TemplateError           2   a template does not render
     ├── UnitError               2   text that is no time, amount of memory or count
@@ -24,14 +24,14 @@
     ├── ProgressError          78   attempts in a row committed no new checkpoint
     └── StoppedError      128 + n   ended by signal n
 
-Codes from 64 on are those of sysexits.h. This room imports nothing and runs on Python 3.9.
+Codes from 64 on are those of sysexits.h. This module imports nothing of slurm-tf and runs on Python 3.9.
 """
 
 from typing import Sequence
 
 
 class SlurmTfError(Exception):
-    """What was found, what was needed, what to do about it."""
+    """An error for the user: what was found, what was needed, what to do about it, and where."""
 
     exit_code = 1
 
@@ -46,7 +46,7 @@ class SlurmTfError(Exception):
 
 
 class UsageError(SlurmTfError):
-    """What was typed cannot be done."""
+    """A command line that cannot be done."""
 
     exit_code = 2
 
@@ -144,7 +144,7 @@ class FencedError(CheckpointError):
 
 
 class RegistrationError(SlurmTfError):
-    """Some task never reported to the coordinator; `missing` names them."""
+    """A task never reported to the coordinator; `missing` names all such tasks."""
 
     exit_code = 75
 

@@ -1,4 +1,4 @@
-"""Files on shared storage: written whole or not at all, for their owner alone. Standard library, Python 3.9."""
+"""Writes files on shared storage, whole or not at all, and checks who else can. Standard library, Python 3.9."""
 
 import contextlib
 import os
@@ -8,18 +8,18 @@ from typing import Callable, Optional, Tuple
 
 from slurm_tf.errors import RunError
 
-# The modes of what a group may read: a folder hands its group on.
+# The modes of what a group may read; files made in such a folder get its group (setgid).
 SHARED_FOLDER, SHARED_FILE = 0o2750, 0o640
 
 
 def write_whole(path: str, data: bytes, mode: int = 0o600, check: Callable[[], None] = lambda: None) -> None:
     """Put `data` at `path` so that a reader sees the old bytes or the new ones, also after a power cut.
 
-    Written aside with `mode`, fsynced, renamed; then the folder is fsynced. `check` is called before the rename, and
-    keeps the old bytes by an error. Raises OSError.
+    A temporary file with `mode` is written, fsynced and renamed; then the folder is fsynced. `check` is called before
+    the rename; if it raises, the old bytes stay. Raises OSError.
     """
     folder = os.path.dirname(path) or "."
-    handle, aside = tempfile.mkstemp(prefix=".", suffix="_temp", dir=folder)
+    handle, temporary = tempfile.mkstemp(prefix=".", suffix="_temp", dir=folder)
     try:
         with os.fdopen(handle, "wb") as file:
             os.fchmod(handle, mode)
@@ -27,10 +27,10 @@ def write_whole(path: str, data: bytes, mode: int = 0o600, check: Callable[[], N
             file.flush()
             os.fsync(handle)
         check()
-        os.rename(aside, path)
+        os.rename(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(aside)
+            os.unlink(temporary)
         raise
     sync(folder)
 
@@ -38,7 +38,7 @@ def write_whole(path: str, data: bytes, mode: int = 0o600, check: Callable[[], N
 def sync(path: str) -> None:
     """Flush one file's data, or one folder's entries, from this node to storage.
 
-    On NFS this covers what this node wrote and nothing else: every writer syncs its own files.
+    On NFS this flushes only what this node wrote: every writer syncs its own files.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -48,9 +48,9 @@ def sync(path: str) -> None:
 
 
 def newest(folder: str) -> int:
-    """Return when anything in `folder`, at any depth, was last changed, in nanoseconds of its own clock; 0 for nothing.
+    """Return the newest change time (st_mtime_ns) of anything in `folder` at any depth; 0 for an empty folder.
 
-    What goes away meanwhile, or cannot be read, is passed over.
+    What vanishes meanwhile, or cannot be read, is skipped.
     """
     times = [0]
     for path, folders, names in os.walk(folder):
@@ -90,9 +90,9 @@ def path_below(path: str, folder: str) -> Optional[str]:
 
 
 def own_folder(path: str) -> str:
-    """Make the folder `path` with mode 0700, its parents as usual, or accept one that is ours alone; return it.
+    """Make the folder `path` with mode 0700, its parents as usual, or accept one that only we can change; return it.
 
-    Raises RunError for one that another user owns or that others can write: who can write it runs code as us.
+    Raises RunError for a folder that another user owns or can write: what it holds runs with our rights.
     """
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     try:
@@ -103,9 +103,9 @@ def own_folder(path: str) -> str:
 
 
 def check_own(path: str, sticky: bool = True) -> None:
-    """Raise RunError if somebody other than us and root can change what `path` holds.
+    """Raise RunError if a user other than us and root can change what `path` holds.
 
-    `sticky`: accept a folder such as /tmp, to which others may add what is theirs.
+    `sticky`: accept a folder such as /tmp, in which others can change only their own files.
     """
     status = os.stat(path)
     if status.st_uid not in (os.getuid(), 0):
@@ -119,9 +119,9 @@ def check_own(path: str, sticky: bool = True) -> None:
 
 
 def share(path: str, group: int = -1) -> None:
-    """Let the members of a group read a folder of ours; what is made in it is the group's too. Raises RunError.
+    """Let the members of a group read a folder of ours, and what is made in it. Raises RunError.
 
-    `group`: its number; -1: the one that the folder has.
+    `group`: its id; -1 for the group that the folder has.
     """
     try:
         os.chown(path, -1, group)
@@ -129,19 +129,19 @@ def share(path: str, group: int = -1) -> None:
     except PermissionError:
         shared = False
     else:
-        shared = is_shared(path)  # chmod of who is not in the group leaves the bit out, without an error
+        shared = is_shared(path)  # chmod by a user outside the group omits the setgid bit without an error
     if not shared:
         raise RunError(f"{path} cannot be given to group {group}", "a group that you are in, and a folder of yours")
 
 
 def is_shared(path: str) -> bool:
-    """Whether `share` has opened a folder."""
+    """Whether `share` was called for a folder."""
     mode = os.stat(path).st_mode
     return bool(mode & stat.S_ISGID and mode & stat.S_IRGRP)
 
 
 def all_can_read(path: str) -> bool:
-    """Whether every user of the machine can read a folder: the ways to it count as well."""
+    """Whether every user of the machine can read a folder and enter all folders above it."""
     full = os.path.realpath(path)
     ways = []
     while os.path.dirname(full) != full:

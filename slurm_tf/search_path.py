@@ -1,4 +1,4 @@
-"""Where templates and site profiles are found: packaged, the site's, the user's; a later folder wins."""
+"""Finds the folders of templates and site profiles: packaged, the site's, the user's; a later folder wins."""
 
 import os
 from pathlib import Path
@@ -28,9 +28,9 @@ def folders(kind: str) -> list[Path]:
 
 
 def check_trusted(path: Path) -> None:
-    """Raise ConfigError if somebody other than us and root can change `path`: templates and prologues are code.
+    """Raise ConfigError if a user other than us and root can change `path`: templates and prologues are code.
 
-    What came with slurm-tf is as safe as slurm-tf itself.
+    Files that came with slurm-tf are trusted as its modules are.
     """
     if any(files.path_below(str(path), str(packaged(kind))) for kind in ("templates", "site_configs")):
         return

@@ -1,4 +1,4 @@
-"""Slurm's ways of writing amounts, and their values: each parse_ and format_ are inverses. Runs on Python 3.9."""
+"""Reads and writes times, memory, GPUs and port ranges as Slurm does. Runs on Python 3.9."""
 
 import re
 from datetime import timedelta

@@ -51,7 +51,7 @@ def _jobs(text: str) -> list[str]:
     from slurm_tf.account.run_records import Runs
     from slurm_tf.jobspec import configuration
 
-    around = configuration.surroundings(os.environ)
+    around = configuration.site_settings(os.environ)
     found = watch_commands.target(text)
     if found.point is not None:
         return [found.ids[found.point]]

@@ -126,7 +126,7 @@ def _dry_run(fitted: "Plan") -> None:
         file.write(text)
         file.flush()
         try:
-            said = client.estimate(file.name, in_job.environ_for_sbatch(os.environ))
+            said = client.test_only(file.name, in_job.environ_for_sbatch(os.environ))
         except UnreachableError as error:
             said = f"slurm-tf: when it would start is unknown: {error}"
     click.echo(said, err=True)
@@ -222,5 +222,5 @@ def _warn(fitted: "Plan", job: str) -> None:
         click.echo(f"slurm-tf: warning: whether job {job} can start is unknown: {error.found}", err=True)
         return
     if record:
-        never = "will never start" if pending_reasons.is_for_ever(record.reason) else "is pending"
-        click.echo(f"slurm-tf: warning: job {job} {never}: {pending_reasons.words(record.reason)}", err=True)
+        never = "will never start" if pending_reasons.is_permanent(record.reason) else "is pending"
+        click.echo(f"slurm-tf: warning: job {job} {never}: {pending_reasons.explain(record.reason)}", err=True)

@@ -91,7 +91,7 @@ def usage(
     from slurm_tf.jobspec import configuration, sites
 
     window = _window(since, until, path)
-    around = configuration.surroundings(os.environ, site)
+    around = configuration.site_settings(os.environ, site)
     table = sites.read_prices(prices) if prices else around.site.prices
     runs = Runs(around.runs)
     jobs = runs.jobs_of(run) if run else []

@@ -33,7 +33,7 @@ def runs_folder() -> str:
     """Return the runs folder that is configured."""
     from slurm_tf.jobspec import configuration
 
-    return configuration.surroundings(os.environ).runs
+    return configuration.site_settings(os.environ).runs
 
 
 def target(text: str) -> "Target":

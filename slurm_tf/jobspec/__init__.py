@@ -1,4 +1,4 @@
-"""What is asked for: a job file and a site profile, fitted into a plan."""
+"""Reads job files and site profiles, and fits a job to its site as a plan."""
 
 # what other rooms may import
 __all__ = ["configuration", "directives", "job_file", "plan", "sbatch_options", "sites"]

@@ -1,6 +1,6 @@
-"""The layers of one job's configuration, weakest first: site profile, user file, job file, environment, command line.
+"""Merges the layers of a job's configuration: site profile, user file, job file, environment, command line.
 
-The built-in defaults below them are those of jobspec/job_file.py.
+A later layer overrides an earlier one; below them are the built-in defaults of jobspec/job_file.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,9 +28,9 @@ _OPTION_KEYS = {
     "qos": "qos",
     "time": "time",
 }
-# Those whose option has another name than the variable.
+# The variables whose option has another name.
 _SBATCH_OPTIONS = {"ARRAY_INX": "array", "MEM_PER_NODE": "mem", "REQ_SWITCH": "switches", "TIMELIMIT": "time"}
-# Not about the job: how sbatch itself behaves.
+# Variables that change how sbatch behaves, not the job.
 _SBATCH_IGNORED = ("SBATCH_DEBUG", "SBATCH_WAIT", "SBATCH_IGNORE_PBS", "SBATCH_EXPORT", "SBATCH_WAIT4SWITCH")
 
 
@@ -52,7 +52,7 @@ class UserFile(Base, frozen=True):
 
 @dataclass(frozen=True)
 class Job:
-    """A job file with everything around it: the resolved spec, its site, where runs go."""
+    """A job file merged with all layers: the resolved spec, its site, the folder of runs."""
 
     path: Path
     spec: JobSpec
@@ -62,14 +62,14 @@ class Job:
     runs: str
 
     def where(self, key: str) -> str:
-        """Return "file: key" for an error about `key`: the origin that set it, else the job file."""
+        """Return "origin: key" for an error about `key`: the layer that set it, else the job file."""
         table = next((o for k, o in self.origins.items() if k.startswith(f"{key}.")), str(self.path))
         return f"{self.origins.get(key, table)}: {key}"
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What is configured without any job file; `runs`: the folder of runs."""
+class SiteSettings:
+    """The configuration without a job file: the user's file, the site, the folder of runs."""
 
     user_path: Path
     user: UserFile
@@ -78,13 +78,13 @@ class Surroundings:
     runs: str
 
 
-def surroundings(environ: Mapping[str, str], site: str = "") -> Surroundings:
+def site_settings(environ: Mapping[str, str], site: str = "") -> SiteSettings:
     """Read the user's file and find the site. Raises ConfigError or UsageError."""
     user_path, user = _user_file()
     name = site or environ.get("SLURM_TF_SITE") or user.site or sites.recognise(environ)
     profile = sites.load(name)
     runs = environ.get("SLURM_TF_RUNS") or user.runs or profile.shared or "runs"
-    return Surroundings(user_path, user, name, profile, runs)
+    return SiteSettings(user_path, user, name, profile, runs)
 
 
 def load(
@@ -94,13 +94,13 @@ def load(
     overrides: Sequence[str] = (),
     options: Mapping[str, str | bool] = {},
 ) -> Job:
-    """Read the job file at `path` and all layers around it.
+    """Read the job file at `path`, and merge it with all other layers.
 
     `overrides` are KEY=VALUE of the command line, `options` those of sbatch, by their long names. Raises ConfigError or
     UsageError.
     """
-    around = surroundings(environ, site)
-    user_path, user, name, profile = around.user_path, around.user, around.site_name, around.site
+    settings = site_settings(environ, site)
+    user_path, user, name, profile = settings.user_path, settings.user, settings.site_name, settings.site
     resolved = layers.resolve(
         [
             layers.Layer(f"site {name}: job", profile.job),
@@ -112,11 +112,11 @@ def load(
         ],
         JobSpec,
     )
-    return Job(path, resolved.spec, resolved.origins, name, profile, around.runs)
+    return Job(path, resolved.spec, resolved.origins, name, profile, settings.runs)
 
 
 def client(environ: Mapping[str, str]) -> ClientKind:
-    """Return how Slurm is asked: $SLURM_TF_CLIENT, else the user file's. Raises ConfigError or UsageError."""
+    """Return the client to ask Slurm with: $SLURM_TF_CLIENT, else the user file's. Raises ConfigError or UsageError."""
     kind = environ.get("SLURM_TF_CLIENT") or _user_file()[1].client
     if kind not in get_args(ClientKind):
         raise UsageError(f"found SLURM_TF_CLIENT={kind}", "commands or pyslurm")
@@ -132,7 +132,7 @@ def _user_file() -> tuple[Path, UserFile]:
 
 
 def explain(job: Job) -> list[tuple[str, str, str]]:
-    """Return (key, value, origin) of every resolved value; values of [env] whose name speaks of a secret are masked."""
+    """Return (key, value, origin) of every resolved value; likely secrets in [env] are masked."""
     rows = [("site", job.site_name, "")]
     for key, value in _leaves(msgspec.to_builtins(job.spec), ""):
         origin = job.origins.get(key) or "built-in"
@@ -169,7 +169,7 @@ def _from_options(options: Mapping[str, str | bool]) -> list[layers.Layer]:
 
 
 def _sbatch_layer(origin: str, option: str, value: str | bool, hint: str) -> layers.Layer:
-    """Return what an option of sbatch means as a key of the job file. Raises ConfigError for one that slurm-tf owns."""
+    """Return an option of sbatch as a key of the job file. Raises ConfigError for one that slurm-tf writes itself."""
     key = _OPTION_KEYS.get(option)
     if key is None and option in OWNED:
         raise ConfigError(f"found {value!r}", OWNED[option], hint, origin)

@@ -1,6 +1,6 @@
-"""Job files: the keys of jobs/*.toml, what each may hold, and which roles each strategy has.
+"""The keys of job files (jobs/*.toml), their types, and the roles of each strategy.
 
-Keys are sbatch's own names where sbatch has one, and mean what sbatch means by them: a role is one component of the
+Keys have sbatch's own names where it has one, with its meaning: a role is one component of the
 job, so `mem` is for each node and `gpus` for all tasks of the role. Durations are written as sbatch's --time.
 """
 
@@ -21,11 +21,11 @@ AUTO = "auto"
 
 
 class Base(Struct, forbid_unknown_fields=True, rename=lambda name: name.replace("_", "-"), frozen=True, kw_only=True):
-    """Keys are written with dashes; an unknown one is an error."""
+    """A table of TOML: its keys are written with dashes, and an unknown key is an error."""
 
 
 class Role(Base, frozen=True):
-    """What every task of one role needs."""
+    """The number of tasks of one role, and the resources that they need."""
 
     count: Annotated[int, Meta(ge=0, le=100_000, description="number of tasks (sbatch --ntasks)")] = 1
     cpus_per_task: Annotated[int, Meta(ge=1)] | None = None
@@ -50,7 +50,7 @@ class Roles(Base, frozen=True):
 
 
 class Checkpoint(Base, frozen=True):
-    """When a checkpoint is written, and how many slurm_tf.train keeps."""
+    """When checkpoints are written, and how many of them slurm_tf.train keeps."""
 
     every: Annotated[
         Amount, Meta(description='longest time between two checkpoints; "auto": by what one costs, and node-mtbf')
@@ -72,7 +72,7 @@ class Checkpoint(Base, frozen=True):
 
 
 class Train(Base, frozen=True):
-    """How slurm_tf.train trains, without a word in the program."""
+    """Settings of slurm_tf.train, which change training without a change of the program."""
 
     accumulate: Annotated[int, Meta(ge=1, description="steps whose gradients are averaged into one update")] = 1
     mixed_precision: Annotated[
@@ -88,7 +88,7 @@ class Train(Base, frozen=True):
 
 
 class Launch(Base, frozen=True):
-    """How the tasks are started, watched and ended."""
+    """How tasks are started and ended."""
 
     register_timeout: Annotated[Amount, Meta(description="how long to wait until all tasks have come")] = "00:05:00"
     wait: Annotated[Amount, Meta(description="how long stragglers may go on after the chief (srun --wait)")] = (
@@ -100,7 +100,7 @@ class Launch(Base, frozen=True):
 
 
 class Retry(Base, frozen=True):
-    """When a run goes on after a bad end; an interruption is none."""
+    """When a run goes on after its job failed; a preemption or a time limit is no failure."""
 
     permanent: Annotated[tuple[int, ...], Meta(description="exit codes after which it never does")] = (
         2, 64, 65, 69, 70, 73, 76, 77, 78, 126, 127, 130
@@ -116,7 +116,7 @@ class Retry(Base, frozen=True):
 
 
 class Watch(Base, frozen=True):
-    """How long a program may make no progress before it counts as hung, 0: for ever; which tasks count as slow."""
+    """How long a program may make no progress before it counts as hung (0: no limit), and which tasks count as slow."""
 
     step: Annotated[Amount, Meta(description="without a step that is done")] = "00:30:00"
     compile: Annotated[Amount, Meta(description="before its first step is done")] = "01:00:00"
@@ -136,7 +136,7 @@ class Watch(Base, frozen=True):
 
 
 class Horovod(Base, frozen=True):
-    """How Horovod's processes find each other and speak."""
+    """How Horovod's processes find each other and communicate."""
 
     controller: Annotated[
         Literal["gloo", "mpi"], Meta(description="gloo: over TCP, needs nothing; mpi: under srun --mpi=pmix")
@@ -144,13 +144,13 @@ class Horovod(Base, frozen=True):
 
 
 class Container(Base, frozen=True):
-    """Reserved."""
+    """Reserved for a later release."""
 
     image: str | None = None
 
 
 class JobSpec(Base, frozen=True):
-    """One job file, with every layer of configuration merged into it."""
+    """A job file, with all layers of configuration merged into it."""
 
     name: Annotated[str, Meta(min_length=1, description="job name (sbatch --job-name)")]
     strategy: Annotated[Strategy, Meta(description="how TensorFlow divides the training")]
@@ -206,7 +206,7 @@ class JobSpec(Base, frozen=True):
     container: Annotated[Container, Meta(description="reserved for a later release")] | None = None
 
 
-# role: (fewest, most) tasks of it; a role that is not here is not of the strategy
+# role: (fewest, most) tasks of it; a strategy has no other roles
 TOPOLOGIES: dict[str, dict[str, tuple[int, int]]] = {
     "single": {"worker": (1, 1)},
     "mirrored": {"worker": (1, 1)},
@@ -216,7 +216,7 @@ TOPOLOGIES: dict[str, dict[str, tuple[int, int]]] = {
     "between_graph": {"chief": (0, 1), "worker": (1, 100_000), "ps": (1, 100_000), "evaluator": (0, 1)},
 }
 
-# sbatch options that slurm-tf writes itself: what to use instead
+# options of sbatch that slurm-tf writes itself, and what to use instead
 OWNED: dict[str, str] = {
     "account": "the key `account`",
     "array": "the key `array`",

@@ -1,6 +1,6 @@
-"""Layers of configuration: read, checked key by key, merged, each value with where it came from.
+"""Reads layers of configuration, checks their keys and merges them; each value keeps its origin.
 
-An error names one file and one key: what was found there, what was needed, the nearest known key.
+An error names one file and one key, the value that was found, what was needed, and the nearest known key.
 """
 
 import difflib
@@ -27,7 +27,7 @@ _WORDS = {"int": "a whole number", "str": "text", "bool": "true or false", "arra
 
 @dataclass(frozen=True)
 class Layer:
-    """The values of one source, strongest last; `origin` is what a person would call it."""
+    """The values of one source; `origin` names it in messages."""
 
     origin: str
     values: Mapping[str, Any]
@@ -35,14 +35,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Resolved(Generic[T]):
-    """A merged spec, and the origin of each key by its dotted path; keys that no layer has are not in `origins`."""
+    """A merged spec, and the origin of each key by its dotted path; keys that no layer sets are not in `origins`."""
 
     spec: T
     origins: Mapping[str, str]
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file says. Raises ConfigError."""
+    """Return the values of a TOML file. Raises ConfigError."""
     try:
         return tomllib.loads(path.read_bytes().decode())
     except OSError as error:
@@ -75,8 +75,8 @@ def nearest(word: str, known: Sequence[str]) -> str:
 def check_strings(spec: msgspec.Struct, where: str, free: Sequence[str]) -> None:
     """Raise ConfigError for a control character in any text of `spec` but the top-level fields `free`.
 
-    Nothing else is dangerous once quoted; a newline would start a line of its own in a script. In the free ones, which
-    are shell lines, newlines and tabs may stand.
+    Quoting makes all other characters harmless; a newline would begin a new line of the script. The free fields are
+    shell lines, which may hold newlines and tabs.
     """
     for path, text in _texts(msgspec.to_builtins(spec, str_keys=True), ""):
         allowed = "\n\t" if path in free else ""
@@ -111,7 +111,7 @@ def _texts(value: object, path: str) -> list[tuple[str, str]]:
 
 
 def _struct_of(annotation: object) -> type[msgspec.Struct] | None:
-    """Return the Struct that `annotation` is, or is an alternative of."""
+    """Return the Struct in `annotation`: itself or one of its alternatives."""
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
         return annotation
     if get_origin(annotation) in (Annotated, Union, types.UnionType):
@@ -160,7 +160,7 @@ def _explain(
     origins: Mapping[str, str],
     layers: Sequence[Layer],
 ) -> ConfigError:
-    """Turn msgspec's message into one error that names the file and the key."""
+    """Return the error for msgspec's message, with the file and the key."""
     match = _AT.fullmatch(text)
     path = (match["path"] or "").lstrip(".") if match else ""
     message = match["text"] if match else text
@@ -184,7 +184,7 @@ def _explain(
 
 
 def _look_up(values: Any, spec: type[msgspec.Struct], path: str) -> tuple[object, object]:  # noqa: ANN401 - TOML
-    """Return the value at `path`, and its annotation as far as structs go."""
+    """Return the value at `path` and its annotation, None where no struct declares it."""
     annotation: object = spec
     for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
         if key:
@@ -198,7 +198,7 @@ def _look_up(values: Any, spec: type[msgspec.Struct], path: str) -> tuple[object
 
 
 def _first_wrong(merged: Mapping[str, Any], spec: type[msgspec.Struct], path: str) -> str:
-    """Put the key into `path` where msgspec only says "some key of a free table"."""
+    """Return `path` with the key of a free table that is wrong, which msgspec does not name."""
     before, _, after = path.partition("[...]")
     table, annotation = _look_up(merged, spec, before)
     kinds = [get_args(each)[1] for each in (annotation, *get_args(annotation)) if get_origin(each) is dict]

@@ -1,4 +1,4 @@
-"""A job fitted to a site: what to ask Slurm for, and what to tell the launcher."""
+"""Fits a job to its site: the components to ask Slurm for, and the settings of the launcher."""
 
 import re
 import signal
@@ -26,7 +26,7 @@ _MORE_THAN_ASKED = frozenset({
     "core-spec", "cpus-per-gpu", "exclusive", "gpus-per-socket", "hint", "mincpus", "ntasks-per-core", "thread-spec",
     "threads-per-core", "tres-per-task",
 })  # fmt: skip
-# What sbatch --signal may send us: a signal that can be caught, with which a user does not mean "end now".
+# The signals of sbatch --signal that are accepted: a program can catch them, and they do not mean to end at once.
 _WARNINGS = ("HUP", "TERM", "USR1", "USR2")
 _WARNING_SECONDS = 120
 _SIGNAL = re.compile(r"([RB]{1,2}:)?(SIG)?(?P<signal>\w+)(@(?P<seconds>\d+))?", re.ASCII)
@@ -34,7 +34,7 @@ _SIGNAL = re.compile(r"([RB]{1,2}:)?(SIG)?(?P<signal>\w+)(@(?P<seconds>\d+))?", 
 _WATCHED = ("step", "compile", "evaluate", "output", "coordinator", "straggler-time")
 # [env] travels in one variable; see EXECVE_LIMIT in launch/mapping/cluster.py.
 _ENV_LIMIT = 100_000
-# Where the site does not say: not of hardware (a month or more), but with the preemptions that it does not say either.
+# Where the site does not say: hardware fails once in a month or more, but preemptions count as well.
 _NODE_MTBF = "1-00:00:00"
 
 
@@ -57,7 +57,7 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that the templates and the launcher need.
+    """A job fitted to its site and to one submission: all that the templates and the launcher need.
 
     `time_limit`: None for the partition's default; `array`: its points, None for one run.
     """
@@ -77,7 +77,7 @@ class Plan:
 
     @property
     def one_job(self) -> bool:
-        """Whether all points are one job: Slurm refuses an array of heterogeneous jobs, so those are a job each."""
+        """Whether all points are one job: Slurm has no arrays of heterogeneous jobs, so each of those is a job."""
         return self.array is None or len(self.components) == 1
 
 
@@ -115,7 +115,7 @@ def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1) -> Plan:
     else:
         components = _components(job, roles, asked, limit, once)
     if job.spec.preflight == "mpi" and len(components) > 1:
-        needed = "a job of one component for it: roles with equal needs"
+        needed = "a job of one component for it: roles that ask for the same resources"
         raise ConfigError("found 'mpi'", needed, "preflight = true", job.where("preflight"))
     settings = _settings(job, submission, roles, asked, array, warning)
     return Plan(job, submission, chdir, components, limit, settings, array)
@@ -127,7 +127,7 @@ def source_folder(job: Job) -> str:
 
 
 def _check(job: Job) -> None:
-    """Check what each value must be by itself."""
+    """Check each value on its own. Raises ConfigError."""
     spec = job.spec
     layers.check_strings(spec, str(job.path), free=("setup",))
     if spec.container is not None:
@@ -264,9 +264,10 @@ def _is_per_node(memory: resources.MemoryRequest | None) -> bool:
 
 
 def _warning(job: Job, limit: TimeLimit | None) -> tuple[str, int]:
-    """Return the signal of the job's --signal and its seconds before the time limit; ("", 0) where nobody would save.
+    """Return the signal of the job's --signal and its seconds before the time limit; ("", 0) for none.
 
-    A program under between_graph does not use slurm_tf.train's checkpoints. Raises ConfigError.
+    There is none where no program would save a checkpoint: between_graph does not use slurm_tf.train's. Raises
+    ConfigError.
     """
     spec = job.spec
     if "signal" in spec.sbatch:
@@ -280,7 +281,7 @@ def _warning(job: Job, limit: TimeLimit | None) -> tuple[str, int]:
 
 
 def _own_warning(text: str, where: str) -> tuple[str, int]:
-    """Return what the user's own --signal says."""
+    """Return the signal and the seconds of the user's own --signal. Raises ConfigError."""
     match = _SIGNAL.fullmatch(text)
     word = match["signal"].upper() if match else ""
     for name in _WARNINGS:
@@ -343,13 +344,13 @@ def _settings(
 
 
 def _mtbf(job: Job) -> float:
-    """Return the mean seconds between failures of one node."""
+    """Return the mean time between failures of one node, in seconds."""
     length = units.parse_time(str(job.site.node_mtbf or _NODE_MTBF))
     return float("inf") if length is None else length.total_seconds()
 
 
 def _python(command: tuple[str, ...]) -> str:
-    """Return the Python that the program runs on, as far as its command says."""
+    """Return the Python in the program's command, "python3" if it names none."""
     return next((word for word in command if re.fullmatch(r"(.*/)?python[0-9.]*", word)), "python3")
 
 

@@ -1,6 +1,6 @@
-"""sbatch's own command line: the options that a user types behind `slurm-tf submit JOB`, as sbatch reads them.
+"""Parses options of sbatch as sbatch does: those that a user types behind `slurm-tf submit JOB`.
 
-Source: sbatch(1) of Slurm 22.05 and 25.11. An option that is in no list here takes a value, as new ones do.
+Source: sbatch(1) of Slurm 22.05 and 25.11. An option that is in none of the lists takes a value, as new ones do.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def parse(words: Sequence[str]) -> tuple[list[str], dict[str, str | bool]]:
 
 
 def _short(word: str, rest: list[str], options: dict[str, str | bool]) -> None:
-    """Take in -p gpu, -pgpu, or flags together: -HW."""
+    """Parse -p gpu, -pgpu, or flags together as in -HW into `options`. Raises UsageError."""
     letters = word[1:]
     while letters:
         name = _SHORT.get(letters[0])

@@ -1,4 +1,4 @@
-"""Site profiles: what a cluster is like. The only reader of site_configs/."""
+"""Reads site profiles, which describe clusters. The only reader of site_configs/."""
 
 import os
 import re
@@ -18,14 +18,14 @@ PreemptMode = Literal["OFF", "CANCEL", "REQUEUE", "SUSPEND", "UNKNOWN"]
 
 
 class Recognise(Base, frozen=True):
-    """How to know that this is the site; all patterns must match the whole name."""
+    """How this site is recognised; a pattern must match the whole host name."""
 
     cluster: Annotated[str, Meta(description="ClusterName of slurm.conf, or SLURM_CLUSTER_NAME")] = ""
     hostnames: Annotated[tuple[str, ...], Meta(description="regular expressions for the login node's name")] = ()
 
 
 class Partition(Base, frozen=True):
-    """What one partition can give; what is not said is not checked."""
+    """The limits of one partition; a limit that is not given is not checked."""
 
     max_time: Amount | None = None
     max_nodes: Annotated[int, Meta(ge=1)] | None = None
@@ -35,7 +35,7 @@ class Partition(Base, frozen=True):
 
 
 class Prices(Base, frozen=True):
-    """What an hour costs, for estimates and reports; what is not said is unknown, not free."""
+    """The price of an hour, for estimates and reports; a price that is not given is unknown, not zero."""
 
     currency: str = ""
     cpu_hour: float | None = None
@@ -109,7 +109,7 @@ def read_prices(path: Path) -> Prices:
     """Return the prices of a file with the keys of a site's [prices]. Raises ConfigError."""
     found = layers.resolve([layers.Layer(str(path), layers.read_toml(path))], Prices).spec
     if not found.currency:
-        raise ConfigError("found no currency", 'currency = "EUR", say', where=f"{path}: currency")
+        raise ConfigError("found no currency", 'one, such as currency = "EUR"', where=f"{path}: currency")
     return found
 
 
@@ -151,7 +151,9 @@ def _check(site: Site, where: str) -> None:
     if site.ports and site.coordinator_ports:
         (low, high), (other_low, other_high) = units.parse_ports(site.ports), units.parse_ports(site.coordinator_ports)
         if low <= other_high and other_low <= high:
-            raise ConfigError("it overlaps ports", "a range of its own", where=f"{where}: coordinator-ports")
+            raise ConfigError(
+                "it overlaps the range of `ports`", "a range of its own", where=f"{where}: coordinator-ports"
+            )
     for key in ("grace_time", "node_mtbf"):
         layers.check_unit(getattr(site, key), units.parse_time, f"{where}: {key.replace('_', '-')}")
     for name, partition in site.partitions.items():

@@ -1,4 +1,4 @@
-"""Many runs of one job: the points of a sweep, or the tasks of a plain array."""
+"""Arrays of runs of one job: the points of a sweep, or the indexes of a plain job array."""
 
 import itertools
 import re
@@ -15,19 +15,19 @@ _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """The tasks of an array by index, each with its values; `limit`: how many may run at once."""
+    """The points of an array by index, each with its values; `limit`: how many may run at once, None for all."""
 
     points: Mapping[int, Mapping[str, str]]
     limit: int | None
 
     @property
     def indexes(self) -> str:
-        """As sbatch --array writes them."""
+        """The indexes and the limit in the form of sbatch --array."""
         return array_indexes.render(tuple(self.points), self.limit)
 
 
 def array(job: Job) -> Array | None:
-    """Return the array that `job` is, None for one run. Raises ConfigError."""
+    """Return the array of `job`, None for a single run. Raises ConfigError."""
     text, grid = str(job.spec.array), _grid(job)
     if not text and not job.spec.sweep:
         return None
@@ -68,5 +68,5 @@ def _grid(job: Job) -> list[dict[str, str]]:
 
 
 def _text(value: SweepValue) -> str:
-    """Return a value as a program's argument: TOML's own way of writing it, texts as they are."""
+    """Return a value as an argument of the program: text as it is, all else as TOML writes it."""
     return str(value).lower() if isinstance(value, bool) else str(value)

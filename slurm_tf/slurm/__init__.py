@@ -1,4 +1,4 @@
-"""The only door to Slurm: what it prints, and what to call."""
+"""Everything that calls Slurm or reads what it prints; no other room does."""
 
 # what other rooms may import
 __all__ = [

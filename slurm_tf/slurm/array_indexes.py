@@ -41,7 +41,7 @@ def render(indexes: tuple[int, ...], limit: int | None = None) -> str:
 
 
 def expand(job_id: str) -> tuple[str, ...]:
-    """Return the ids of the array tasks in an id such as "42_[3-5%2]"; any other id is its own only one."""
+    """Return the ids of the array tasks in an id such as "42_[3-5%2]"; any other id alone."""
     match = re.fullmatch(r"(\d+)_\[(.+)\]", job_id, re.ASCII)
     if match is None:
         return (job_id,)

@@ -1,4 +1,4 @@
-"""What Slurm bills a job in each partition: TRESBillingWeights.
+"""The billing of a job in each partition, from its TRESBillingWeights.
 
 Source: slurm.conf(5); seen on Slurm 22.05.8: typed GPUs count beside GPUs of any type, and the sum is cut to a whole
 number.
@@ -17,7 +17,7 @@ _GPU = "gres/gpu"
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """What one job holds; memory in MiB. None is unknown; `gpu_type` "": one of any."""
+    """The resources that one job holds; memory in MiB. None is unknown; `gpu_type` is "" for GPUs of any type."""
 
     cpus: int | None
     memory: int | None
@@ -28,12 +28,12 @@ class Amounts:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The weights of one partition by lower-case TRES: of memory for a MiB."""
+    """The weights of one partition by the name of the TRES in lower case; that of memory is for a MiB."""
 
     by_tres: Mapping[str, float] = field(default_factory=dict)
 
     def billing(self, amounts: Amounts) -> int | None:
-        """Return what a job with `amounts` is billed at most; None where an amount that counts is not known."""
+        """Return the most that a job with `amounts` is billed; None where an amount that has a weight is unknown."""
         counts = {"cpu": amounts.cpus, "mem": amounts.memory, "node": amounts.nodes, _GPU: amounts.gpus}
         terms = [(weight, counts.get(name)) for name, weight in self.by_tres.items() if not name.startswith(f"{_GPU}:")]
         terms.append((self._of_type(amounts.gpu_type), amounts.gpus))
@@ -43,13 +43,13 @@ class Weights:
         return int(total) if total >= 0 else None
 
     def _of_type(self, gpu_type: str) -> float:
-        """Return what a GPU's type adds; of GPUs of any type, the most that one may add."""
+        """Return the weight that a GPU's type adds; for GPUs of any type, the largest one."""
         types = {name.partition(":")[2]: weight for name, weight in self.by_tres.items() if name.startswith(f"{_GPU}:")}
         return types.get(gpu_type.lower(), 0.0) if gpu_type else max([0.0, *types.values()])
 
 
 def weights() -> Mapping[str, Weights]:
-    """Ask Slurm for the weights of its partitions, those that have some; "" is the default partition.
+    """Ask Slurm for the weights of the partitions that have some; "" is the default partition.
 
     Raises SlurmError.
     """
@@ -58,7 +58,7 @@ def weights() -> Mapping[str, Weights]:
 
 
 def parse(partitions: str, config: str) -> Mapping[str, Weights]:
-    """Return what `weights` returns from what Slurm printed; nothing where PriorityFlags has another rule than sums."""
+    """Return the weights in the output of scontrol; none where PriorityFlags makes billing no sum."""
     flags = re.search(r"^PriorityFlags\s*=(.*)", config, re.MULTILINE)
     if flags is None or "MAX_TRES" in flags[1]:
         return {}
@@ -75,7 +75,7 @@ def parse(partitions: str, config: str) -> Mapping[str, Weights]:
 
 
 def _weights(text: str) -> Weights | None:
-    """Return the weights that `text` says, None if there are none or one cannot be read."""
+    """Return the weights in `text`, None if there are none or one cannot be read."""
     matches = [_WEIGHT.fullmatch(each) for each in text.split(",")]
     known = [match for match in matches if match]
     if len(known) < len(matches):
@@ -84,6 +84,6 @@ def _weights(text: str) -> Weights | None:
 
 
 def _scale(match: "re.Match[str]") -> int:
-    """Return by what a weight's suffix divides it: memory and burst buffers are counted in MiB, all else in ones."""
+    """Return the divisor of a weight's suffix: memory and burst buffers are counted in MiB, all else in ones."""
     base = "M" if match["name"].lower().startswith(("mem", "bb/")) else " "
     return int(1024 ** max(0, _UNITS.index(match["unit"].upper() or " ") - _UNITS.index(base)))

@@ -1,7 +1,7 @@
-"""The only door to Slurm: one protocol, and its client over Slurm's own commands.
+"""The protocol of Slurm's clients, and the client that runs Slurm's commands.
 
-Every command is bounded in time and asked for the fields by name. Text that anybody may choose (job names, comments) is
-never asked for: it may hold any delimiter, newlines too. pyslurm_client.py is the other implementation.
+Every command has a time limit and is asked for fields by name. Text that any user can choose (job names, comments) is
+never asked for, because it may hold any delimiter and newlines. pyslurm_client.py is the other client.
 """
 
 import os
@@ -18,12 +18,12 @@ from slurm_tf.slurm import array_indexes, command_output
 from slurm_tf.slurm.records import JobRecord, NodeRecord, PartitionRecord, is_named, whole_job
 
 _SECONDS = 60.0
-# sbatch retries by itself while slurmctld is busy; ended too early, a job may have been taken all the same.
+# sbatch retries by itself while slurmctld is busy; if it is ended too early, the job may be submitted all the same.
 _SUBMIT_SECONDS = 180.0
-# So many ids go on one command line; each takes about ten bytes.
-_IDS = 2000
+# The most job ids on one command line; each takes about ten bytes.
+_IDS_PER_COMMAND = 2000
 # What Slurm's commands print when the daemon does not answer, or without a slurm.conf (22.05.8). "Unexpected message
-# received" is what scontrol hold makes of it.
+# received" is what scontrol prints then.
 _UNREACHABLE = re.compile(
     r"Unable to contact slurm controller|Connection refused|Connection timed out|Socket timed out|"
     r"Problem talking to the database|Unable to connect|Zero Bytes were transmitted|Unexpected message received|"
@@ -34,21 +34,22 @@ _UNKNOWN_JOB = "Invalid job id specified"
 
 
 class Client(Protocol):
-    """What slurm-tf asks of Slurm. Ids are as sbatch and squeue print them: "42", "42_3", "42+1".
+    """Reads and changes Slurm's jobs. Job ids are as sbatch and squeue print them: "42", "42_3", "42+1".
 
-    All raise UnreachableError if a daemon does not answer, SlurmError for any other refusal.
+    Every method raises UnreachableError if a daemon does not answer, SlurmError for any other refusal.
     """
 
     def jobs(self, ids: Sequence[str]) -> tuple[JobRecord, ...]:
-        """Return what slurmctld has of these jobs: one record an array task or component; ended jobs for a while.
+        """Return slurmctld's records of these jobs, one for each array task or component; ended jobs for a while.
 
-        A job that it does not know has no record, nor has an array task that was cancelled before it started (22.05.8).
+        A job that slurmctld does not know has no record; nor has an array task that was cancelled before it started
+        (22.05.8).
         """
 
     def history(self, ids: Sequence[str]) -> tuple[JobRecord, ...]:
-        """Return what slurmdbd has of these jobs, their newest incarnation each.
+        """Return slurmdbd's records of these jobs, of each its newest incarnation.
 
-        sacct takes 128 off exit codes from 128 on, and so does pyslurm: 143 reads as 15 (22.05.8).
+        sacct and pyslurm take 128 off exit codes from 128 on: 143 reads as 15 (22.05.8).
         """
 
     def nodes(self) -> tuple[NodeRecord, ...]:
@@ -58,16 +59,10 @@ class Client(Protocol):
         """Return all partitions that the user sees."""
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """Cancel jobs; those that have ended stay as they are, and one that slurmctld does not know is no error."""
+        """Cancel jobs; ended jobs stay as they are, and a job that slurmctld does not know is no error."""
 
     def requeue(self, ids: Sequence[str]) -> None:
-        """Put jobs that run, or that slurmctld still has, back into the queue."""
-
-    def hold(self, ids: Sequence[str]) -> None:
-        """Keep pending jobs from starting."""
-
-    def release(self, ids: Sequence[str]) -> None:
-        """Let held jobs start."""
+        """Requeue jobs that run, or that have ended and that slurmctld still knows."""
 
 
 def connect(kind: Literal["commands", "pyslurm"]) -> Client:
@@ -82,7 +77,7 @@ def connect(kind: Literal["commands", "pyslurm"]) -> Client:
 
 @dataclass(frozen=True)
 class SbatchAnswer:
-    """What sbatch answered. `messages`: what Slurm and its plugins told the user, untouched."""
+    """A job that sbatch has accepted. `messages`: what Slurm and its plugins printed for the user, unchanged."""
 
     job: str
     cluster: str
@@ -90,9 +85,9 @@ class SbatchAnswer:
 
 
 def submit(script: str, options: Sequence[str], arguments: Sequence[str], environ: Mapping[str, str]) -> SbatchAnswer:
-    """Submit a script with its arguments; not through pyslurm, which passes by cli_filter plugins and a site's sbatch.
+    """Submit a script with its arguments through sbatch; pyslurm bypasses cli_filter plugins and a site's own sbatch.
 
-    Raises SlurmError with sbatch's own words.
+    Raises SlurmError with sbatch's own message.
     """
     done = run(["sbatch", "--parsable", *options, script, *arguments], environ, _SUBMIT_SECONDS)
     match = re.fullmatch(r"(\d+)(?:;(.*))?", done.stdout.strip().rpartition("\n")[2])
@@ -101,8 +96,8 @@ def submit(script: str, options: Sequence[str], arguments: Sequence[str], enviro
     return SbatchAnswer(match[1], match[2] or "", done.stderr)
 
 
-def estimate(script: str, environ: Mapping[str, str]) -> str:
-    """Return what `sbatch --test-only` says of a script: when and where it would start. Raises SlurmError."""
+def test_only(script: str, environ: Mapping[str, str]) -> str:
+    """Return what `sbatch --test-only` prints for a script: when and where it would start. Raises SlurmError."""
     return run(["sbatch", "--test-only", script], environ).stderr.strip()
 
 
@@ -122,7 +117,7 @@ def run(
     """Run one of Slurm's commands; return what it printed.
 
     Raises UnreachableError if it is not installed, takes longer, or says that its daemon does not answer, and
-    SlurmError if it fails otherwise: with the command, its exit code and its own words.
+    SlurmError if it fails otherwise: with the command, its exit code and its own message.
     """
     try:
         done = subprocess.run(
@@ -130,39 +125,40 @@ def run(
             errors="replace", timeout=seconds, check=False,
         )  # fmt: skip
     except FileNotFoundError as error:
-        raise missing(argv[0]) from error
+        raise not_installed(argv[0]) from error
     except subprocess.TimeoutExpired as error:
         raise UnreachableError(f"{argv[0]} did not answer in {seconds:.0f} s") from error
     if done.returncode:
-        words = done.stderr.strip() or done.stdout.strip()
-        kind = kind_of(words)
-        raise kind(f"{words or 'no message'} ({argv[0]} ended with exit code {done.returncode})")
+        message = done.stderr.strip() or done.stdout.strip()
+        raise error_type(message)(f"{message or 'no message'} ({argv[0]} ended with exit code {done.returncode})")
     return done
 
 
 def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the variables for Slurm's commands: times without a zone, as they are parsed here, lists of indexes in
-    full, no site's or user's own formats.
+    """Return the environment for Slurm's commands: times without a zone, as this package parses them, lists of indexes
+    in full, and no output format of the user or the site.
     """
     drop = ("SQUEUE_", "SACCT_", "SINFO_")
     kept = {n: v for n, v in (os.environ if environ is None else environ).items() if not n.startswith(drop)}
     return {**kept, "SLURM_TIME_FORMAT": "standard", "SLURM_BITSTR_LEN": "0", "LC_ALL": "C.UTF-8"}
 
 
-def missing(command: str) -> UnreachableError:
-    """Return the error for a command that is not here."""
-    return UnreachableError(f"no {command} here", "Slurm's commands in PATH", "do it on a login node")
+def not_installed(command: str) -> UnreachableError:
+    """Return the error for a command that PATH does not have."""
+    return UnreachableError(
+        f"found no {command} in PATH", "Slurm's commands", "run this on a login node of the cluster"
+    )
 
 
-def kind_of(words: str) -> type[SlurmError]:
-    """Return the error for what Slurm said: UnreachableError if that is that a daemon does not answer."""
-    return UnreachableError if _UNREACHABLE.search(words) else SlurmError
+def error_type(message: str) -> type[SlurmError]:
+    """Return the type of error for Slurm's message: UnreachableError if it says that a daemon does not answer."""
+    return UnreachableError if _UNREACHABLE.search(message) else SlurmError
 
 
 class CommandLineClient:
-    """Slurm's own commands: they work with every release, on login nodes of remote clusters, with a site's wrappers.
+    """Asks Slurm through its commands: they work with every release, with remote clusters and with a site's wrappers.
 
-    No command takes longer than `seconds`.
+    A command that takes longer than `seconds` is ended.
     """
 
     def __init__(self, seconds: float = _SECONDS) -> None:
@@ -172,12 +168,12 @@ class CommandLineClient:
         return run(argv, seconds=self.seconds).stdout
 
     def jobs(self, ids: Sequence[str]) -> tuple[JobRecord, ...]:
-        """Return what squeue says."""
+        """Return squeue's records."""
         records: list[JobRecord] = []
         # squeue (22.05.8) reads "42+1" as 42
-        for some in _portions([whole_job(each) for each in checked(ids)]):
+        for portion in _portions([whole_job(each) for each in checked(ids)]):
             # an array's waiting tasks in a row each; jobs of partitions that are hidden as well
-            argv = ["squeue", "--noheader", "--array", "--all", "--states=all", f"--jobs={some}"]
+            argv = ["squeue", "--noheader", "--array", "--all", "--states=all", f"--jobs={portion}"]
             try:
                 text = self._run(*argv, command_output.columns(command_output.SQUEUE))
             except SlurmError as error:
@@ -188,15 +184,15 @@ class CommandLineClient:
                 dict(zip(command_output.SQUEUE, row, strict=True))
                 for row in command_output.rows(text, len(command_output.SQUEUE))
             ]
-            for row in [*rows, *self._lost(rows)]:
+            for row in [*rows, *self._omitted_tasks(rows)]:
                 record = command_output.from_squeue(row)
                 records += [record] if is_named(record, row["JobID"], ids) else []
         return tuple(records)
 
-    def _lost(self, rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-        """Return rows that squeue --array does not print: of waiting tasks "6-40:2", it leaves out 40 (22.05.8).
+    def _omitted_tasks(self, rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+        """Return the rows that squeue --array does not print: of pending tasks "6-40:2", it omits 40 (22.05.8).
 
-        Without --array it names them all, but merges tasks with different reasons and restarts.
+        Without --array, squeue names all of them, but merges tasks with different reasons and restarts.
         """
         waiting: dict[str, list[Mapping[str, str]]] = {}
         for row in rows:
@@ -216,13 +212,13 @@ class CommandLineClient:
         ]
 
     def history(self, ids: Sequence[str]) -> tuple[JobRecord, ...]:
-        """Return what sacct says."""
+        """Return sacct's records."""
         records: list[JobRecord] = []
         fields = ("JobIDRaw", *self._sacct_fields)
         # asked for "42_3", sacct (22.05.8) finds nothing as long as the task is pending
-        for some in _portions([whole_job(each) for each in checked(ids)]):
+        for portion in _portions([whole_job(each) for each in checked(ids)]):
             argv = ["sacct", "--noheader", "--parsable", f"--delimiter={command_output.SEPARATOR}", "--allocations"]
-            text = self._run(*argv, f"--jobs={some}", f"--format={','.join(fields)}")
+            text = self._run(*argv, f"--jobs={portion}", f"--format={','.join(fields)}")
             for row in command_output.rows(text, len(fields)):
                 found = command_output.from_sacct(dict(zip(fields, row, strict=True)))
                 records += [record for record in found if is_named(record, row[0], ids)]
@@ -230,12 +226,12 @@ class CommandLineClient:
 
     @cached_property
     def _sacct_fields(self) -> tuple[str, ...]:
-        """The fields that this release's sacct has: one that it does not know is an error."""
+        """The fields that this release's sacct has: an unknown one would be an error."""
         known = set(self._run("sacct", "--helpformat").split())
         return command_output.SACCT + tuple(name for name in command_output.SACCT_NEWER if name in known)
 
     def nodes(self) -> tuple[NodeRecord, ...]:
-        """Return what sinfo says."""
+        """Return sinfo's nodes."""
         names = ("NodeHost", "StateLong", "CPUs", "Memory", "PartitionName", "Gres")
         nodes: dict[str, NodeRecord] = {}
         for row in command_output.rows(
@@ -250,7 +246,7 @@ class CommandLineClient:
         return tuple(nodes.values())
 
     def partitions(self) -> tuple[PartitionRecord, ...]:
-        """Return what sinfo says."""
+        """Return sinfo's partitions."""
         columns = command_output.SEPARATOR.join(("%R", "%a", "%P", "%D", "%l"))
         lines = self._run("sinfo", "--noheader", f"--format={columns}").splitlines()
         found: dict[str, PartitionRecord] = {}
@@ -263,29 +259,18 @@ class CommandLineClient:
 
     def cancel(self, ids: Sequence[str]) -> None:
         """Run scancel."""
-        for some in _portions(ids, " "):
-            self._run("scancel", "--", *some.split(" "))
+        for portion in _portions(ids, " "):
+            self._run("scancel", "--", *portion.split(" "))
 
     def requeue(self, ids: Sequence[str]) -> None:
         """Run scontrol requeue."""
-        self._scontrol("requeue", ids)
-
-    def hold(self, ids: Sequence[str]) -> None:
-        """Run scontrol hold."""
-        self._scontrol("hold", ids)
-
-    def release(self, ids: Sequence[str]) -> None:
-        """Run scontrol release."""
-        self._scontrol("release", ids)
-
-    def _scontrol(self, verb: str, ids: Sequence[str]) -> None:
-        for some in _portions(ids):
-            self._run("scontrol", verb, some)
+        for portion in _portions(ids):
+            self._run("scontrol", "requeue", portion)
 
 
 def _portions(ids: Sequence[str], separator: str = ",") -> list[str]:
     each = checked(ids)
-    return [separator.join(each[start : start + _IDS]) for start in range(0, len(each), _IDS)]
+    return [separator.join(each[start : start + _IDS_PER_COMMAND]) for start in range(0, len(each), _IDS_PER_COMMAND)]
 
 
 def gpus_in_gres(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Tables that squeue, sacct and sinfo print, asked for by name and with a separator that no name can hold."""
+"""Reads the tables of squeue, sacct and sinfo, whose columns are asked for by name, with a separator in no name."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ def columns(names: Sequence[str]) -> str:
 
 
 def is_stepped(tasks: Sequence[Mapping[str, str]]) -> bool:
-    """Return whether squeue's rows of array tasks are evenly apart, by more than one index."""
+    """Return whether the indexes of squeue's array tasks are evenly spaced, more than one apart."""
     indexes = sorted(int(row["ArrayTaskID"]) for row in tasks)
     gaps = {high - low for low, high in pairwise(indexes)}
     return len(gaps) == 1 and gaps != {1}
@@ -81,7 +81,7 @@ def _squeue_id(row: Mapping[str, str]) -> str:
 
 
 def _squeue_exit(text: str) -> tuple[int | None, bool]:
-    """Return the exit code, and whether a signal made it.
+    """Return the exit code, and whether a signal ended the job's script.
 
     22.05 prints a status as of wait(2); a pair "status:signal" is read as well.
     """

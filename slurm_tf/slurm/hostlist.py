@@ -1,7 +1,7 @@
 """Slurm's node list expressions, in Slurm's own order and with duplicates kept, because ranks follow that order.
 
-The libraries for this (ClusterShell, python-hostlist) sort or fold the names, so this room has its own. It runs on
-Python 3.9.
+The libraries for this (ClusterShell, python-hostlist) sort the names or remove duplicates, so this module does without
+them. It runs on Python 3.9.
 """
 
 import itertools
@@ -25,8 +25,8 @@ _COUNT = re.compile(r"(\d{1,9})(?:\(x(\d{1,9})\))?", re.ASCII)
 def expand(text: str) -> Tuple[str, ...]:
     """Return every node name of `text` in Slurm's order, duplicates kept; () for "" and "(null)".
 
-    Commas and blanks part the names; several ranges in a name are dimensions, the last varying fastest; a suffix after
-    a range is legal from Slurm 23.11. Raises HostlistError, whose `part` is the faulty piece.
+    Commas and blanks separate the names; in a name with several ranges the last one varies fastest; a suffix after a
+    range is legal from Slurm 23.11. Raises HostlistError, whose `part` is the faulty piece.
     """
     if text.strip() in _NO_NODES:
         return ()
@@ -61,7 +61,7 @@ def counts(text: str) -> Tuple[int, ...]:
 
 
 def _split(text: str) -> Iterator[str]:
-    """Yield the parts between commas and blanks that stand outside brackets."""
+    """Yield the parts between commas and blanks outside brackets."""
     part, inside = "", False
     for character in text + ",":
         if character in "[]":

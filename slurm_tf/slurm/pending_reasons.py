@@ -1,4 +1,4 @@
-"""Why a job is pending, in words. Source: squeue(1) of Slurm 22.05.8 and 25.11, JOB REASON CODES."""
+"""Explains why a job is pending. Source: squeue(1) of Slurm 22.05.8 and 25.11, JOB REASON CODES."""
 
 import re
 
@@ -28,8 +28,8 @@ _WORDS = {
     "Reservation": "it waits for its reservation to begin",
     "Resources": "it is next, and waits for nodes to become free",
 }
-# However long one waits, these do not go away by themselves.
-_FOREVER = frozenset({
+# These never go away by themselves.
+_PERMANENT = frozenset({
     "AccountNotAllowed", "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS",
     "PartitionNodeLimit", "PartitionTimeLimit", "QOSNotAllowed",
 })  # fmt: skip
@@ -45,8 +45,8 @@ _WHAT = {
 }  # fmt: skip
 
 
-def words(reason: str) -> str:
-    """Return `reason` in words; the code itself where they are not known."""
+def explain(reason: str) -> str:
+    """Return the explanation of `reason`, the code itself where it is not known."""
     code = _code(reason)
     limit = _LIMIT.fullmatch(code)
     if code in _WORDS or limit is None or limit["what"] not in _WHAT:
@@ -65,19 +65,19 @@ def words(reason: str) -> str:
     )
 
 
-def is_for_ever(reason: str) -> bool:
-    """Whether a job that is pending for `reason` can never start as it is."""
+def is_permanent(reason: str) -> bool:
+    """Whether a job that is pending for `reason` can never start unless it is changed."""
     limit = _LIMIT.fullmatch(_code(reason))
-    return _code(reason) in _FOREVER or bool(limit and (limit["kind"] == "Min" or limit["job"]))
+    return _code(reason) in _PERMANENT or bool(limit and (limit["kind"] == "Min" or limit["job"]))
 
 
-def may_be_for_ever(reason: str) -> bool:
-    """Whether `reason` may never pass: a limit of a QOS or an account that the job alone is over, for one."""
-    return is_for_ever(reason) or _code(reason) == _NOT_SETTLED or _LIMIT.fullmatch(_code(reason)) is not None
+def may_be_permanent(reason: str) -> bool:
+    """Whether `reason` may never go away, such as a limit of a QOS or an account that the job alone exceeds."""
+    return is_permanent(reason) or _code(reason) == _NOT_SETTLED or _LIMIT.fullmatch(_code(reason)) is not None
 
 
 def is_settled(reason: str) -> bool:
-    """Whether Slurm has looked at the job: the first reason is none, or one that a closer look replaces (22.05.8)."""
+    """Whether `reason` is final: at first a job has none, or one that the scheduler replaces later (22.05.8)."""
     return _code(reason) not in ("", "None", _NOT_SETTLED)
 
 

@@ -1,7 +1,7 @@
-"""The client over pyslurm, which speaks to Slurm's daemons through libslurm: pyslurm's newer API, since its 22.5.
+"""The client that asks Slurm's daemons through pyslurm's newer interface, which it has since its 22.5.
 
-A call takes as long as Slurm's own timeouts and retries let it (MessageTimeout): libslurm cannot be interrupted.
-Where pyslurm says nothing for a zero (array task 0, component 0), nothing is read as zero.
+A call takes as long as Slurm's own timeouts and retries allow (MessageTimeout): libslurm cannot be interrupted.
+pyslurm has None for array task 0 and component 0, so None is read as zero.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from slurm_tf.errors import SlurmError, UnreachableError
 from slurm_tf.slurm import array_indexes
-from slurm_tf.slurm.client import CommandLineClient, checked, kind_of, run, version
+from slurm_tf.slurm.client import CommandLineClient, checked, error_type, run, version
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord, NodeRecord, PartitionRecord, exit_code, is_named, text_or_empty, whole_job
 
@@ -34,8 +34,8 @@ _DO = (
 class PyslurmClient:
     """Jobs, nodes, partitions and accounting through pyslurm.
 
-    Its calls that change a job take a number. Array tasks that wait have one in common, and by a task's own number
-    slurmctld finds nothing to kill, which pyslurm hides (22.05.8): what belongs to an array or a heterogeneous job is
+    pyslurm changes a job by its number. Pending array tasks share one number, and by a task's own number slurmctld
+    finds nothing to cancel, an error that pyslurm hides (22.05.8): array tasks and components of heterogeneous jobs are
     changed with Slurm's commands.
     """
 
@@ -44,11 +44,11 @@ class PyslurmClient:
         self._commands = CommandLineClient()
 
     def jobs(self, ids: Sequence[str]) -> tuple[JobRecord, ...]:
-        """Return what slurmctld says: pyslurm asks it for all jobs. Exit codes from 128 on lack their 128."""
+        """Return slurmctld's records: pyslurm asks for all jobs. Exit codes from 128 on are less 128."""
         return tuple(record for record, raw in self._known(ids) if is_named(record, raw, ids))
 
     def history(self, ids: Sequence[str]) -> tuple[JobRecord, ...]:
-        """Return what slurmdbd says."""
+        """Return slurmdbd's records."""
         wanted = sorted({int(whole_job(each)) for each in checked(ids)})
         if not wanted:
             return ()
@@ -86,14 +86,6 @@ class PyslurmClient:
         """Requeue jobs."""
         self._change(ids, lambda job: job.requeue(), self._commands.requeue)
 
-    def hold(self, ids: Sequence[str]) -> None:
-        """Hold jobs."""
-        self._change(ids, lambda job: job.hold(), self._commands.hold)
-
-    def release(self, ids: Sequence[str]) -> None:
-        """Release jobs."""
-        self._change(ids, lambda job: job.release(), self._commands.release)
-
     def _change(
         self, ids: Sequence[str], change: Callable[[Any], None], command: Callable[[Sequence[str]], None]
     ) -> None:
@@ -110,7 +102,7 @@ class PyslurmClient:
             command(others)
 
     def _known(self, ids: Sequence[str]) -> list[tuple[JobRecord, str]]:
-        """Return the records of all jobs that the ids are part of, each with Slurm's number of it."""
+        """Return the records of all jobs that the ids belong to, each with its number (JobIDRaw)."""
         wanted = {int(whole_job(each)) for each in checked(ids)}
         with _environment("SLURM_BITSTR_LEN", "0"):  # lists of indexes in full
             loaded = _call(self._slurm, lambda: list(self._slurm.Jobs.load().values())) if wanted else []
@@ -123,17 +115,17 @@ class PyslurmClient:
 
 
 def _call(slurm: Any, ask: Callable[[], _T]) -> _T:
-    """Return what pyslurm says. Raises UnreachableError, SlurmError."""
+    """Return what `ask` returns. Raises UnreachableError, SlurmError."""
     try:
         return ask()
     except slurm.RPCError as error:
-        # of slurmdbd, pyslurm says only that something failed
-        kind = UnreachableError if "slurmdbd" in str(error) else kind_of(str(error))
+        # an error of slurmdbd has no further reason
+        kind = UnreachableError if "slurmdbd" in str(error) else error_type(str(error))
         raise kind(f"{error} (pyslurm, error {error.errno})") from error
 
 
 def _load() -> Any:
-    """Return pyslurm, once a process of its own imported it. Raises SlurmError if missing or of another release."""
+    """Return pyslurm, after a process of its own could import it. Raises SlurmError if it does not fit."""
     try:
         found = run([sys.executable, "-P", "-c", _PROBE], {**os.environ, _NO_INIT: "1"}).stdout.strip()
     except UnreachableError:
@@ -187,7 +179,7 @@ def _from_database(job: Any, own: str) -> list[JobRecord]:
 
 
 def _common(job: Any) -> JobRecord:
-    """What the records of slurmctld and slurmdbd call by the same names."""
+    """Return the fields that the records of slurmctld and slurmdbd have in common."""
     state = JobState.parse(job.state)
     try:
         user = job.user_name
@@ -218,7 +210,7 @@ def _ids(job: Any) -> list[str]:
 
 
 def _waiting(text: str) -> tuple[int, ...]:
-    """Return the indexes in "2-5", as slurmctld says it, or in "0x3C", as slurmdbd does."""
+    """Return the indexes in "2-5", slurmctld's form, or in "0x3C", slurmdbd's form."""
     if not text.startswith("0x"):
         return array_indexes.parse(text)[0]
     bits = int(text, 16)
@@ -228,7 +220,8 @@ def _waiting(text: str) -> tuple[int, ...]:
 def _named(loaded: Sequence[Any], wanted: Sequence[int]) -> list[tuple[Any, str]]:
     """Return each job of slurmdbd with its id if it is a component of a heterogeneous job, else "".
 
-    pyslurm does not say so. slurmdbd sends the components of a job that was asked for, numbered on from the job's.
+    pyslurm does not tell which jobs are components. slurmdbd sends all components of a job that was asked for, numbered
+    on from the job's number.
     """
     groups: list[list[Any]] = []
     for job in sorted(loaded, key=lambda job: job.id):
@@ -244,7 +237,7 @@ def _named(loaded: Sequence[Any], wanted: Sequence[int]) -> list[tuple[Any, str]
 
 
 def _end(job: Any) -> datetime | None:
-    """Without a time limit, slurmctld's end of a job that runs is a year away, and squeue says N/A."""
+    """Return when a job ended or will; None without a time limit, where slurmctld has a year from now."""
     ended = _time(job.end_time)
     return None if ended and job.time_limit is None and ended > datetime.now().astimezone() else ended
 
@@ -261,7 +254,7 @@ def _node(node: Any) -> NodeRecord:
 
 
 def _node_state(text: str, is_mixed: bool) -> str:
-    """Return sinfo's word for "IDLE+DRAIN" and its like (node_state_string() of 22.05)."""
+    """Return sinfo's name for a state such as "IDLE+DRAIN" (node_state_string() of 22.05)."""
     base, *flags = (word.strip("*~#!%$@^-").lower() for word in text.split("+"))
     if base == "allocated" and is_mixed:
         base = "mixed"
@@ -284,7 +277,7 @@ def _node_state(text: str, is_mixed: bool) -> str:
 
 
 def _is_visible(partition: Any) -> bool:
-    """Whether slurmctld would show a partition to us: pyslurm has all of them."""
+    """Whether slurmctld would show a partition to this user: pyslurm has all of them."""
     if os.getuid() == 0:
         return True
     allowed = set(partition.allowed_groups)

@@ -1,4 +1,4 @@
-"""What Slurm says of jobs, nodes and partitions, whichever client asked it."""
+"""Records of jobs, nodes and partitions, which are the same from every client."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from slurm_tf.slurm.job_states import JobState
 class JobRecord:
     """One job, array task ("42_3") or component of a heterogeneous job ("42+1"), in its newest incarnation.
 
-    What Slurm did not say is None or "". `exit_code` is a shell's: 128 + n where signal n ended the job's script
-    (`signalled`); None before the end. It may be 0 for what Slurm ended by itself: `state` says how a job went. `ended`
-    of a job that runs is when its time limit ends. `nodes` is a node list.
+    What is unknown is None or "". `exit_code` is a shell's: 128 + n where signal n ended the job's script
+    (`signalled`); None before the end. It may be 0 for a job that Slurm itself ended: `state` says how. `ended`
+    of a running job is when its time limit ends. `nodes` is a node list.
     """
 
     id: str
@@ -67,12 +67,12 @@ def whole_job(job_id: str) -> str:
 
 
 def is_named(record: JobRecord, raw: str, ids: Sequence[str]) -> bool:
-    """Return whether `ids` name the record: by its own id, by that of the whole job, or by Slurm's number of it."""
+    """Return whether `ids` name the record by its own id, that of the whole job, or its JobIDRaw `raw`."""
     return not {record.id, record.job, raw}.isdisjoint(ids)
 
 
 def text_or_empty(text: str | None) -> str:
-    """Return what Slurm said, "" for its several words for nothing."""
+    """Return `text`, "" where it is None or one of the words that Slurm prints for no value."""
     return "" if text in (None, "(null)", "None", "N/A", "None assigned", "Unknown") else str(text)
 
 

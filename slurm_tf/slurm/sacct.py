@@ -1,4 +1,4 @@
-"""Many rows of accounting, streamed: sacct is asked once, and read while it prints."""
+"""Streams rows of accounting: one sacct is started and read while it prints."""
 
 import os
 import re
@@ -20,14 +20,12 @@ _TOO_WIDE = "Too wide of a date range"
 
 
 def fields(seconds: float = 60.0) -> frozenset[str]:
-    """Return the names of the fields that this release's sacct has: one that it lacks is an error. Raises
-    SlurmError.
-    """
+    """Return the names of the fields that this release's sacct has; any other is an error. Raises SlurmError."""
     return frozenset(client.run(["sacct", "--helpformat"], seconds=seconds).stdout.split())
 
 
 def cluster() -> str:
-    """Return the name of this cluster, "" if Slurm does not say one. Raises SlurmError."""
+    """Return the name of this cluster, "" if Slurm has none for it. Raises SlurmError."""
     config = client.run(["scontrol", "show", "config"]).stdout
     match = re.search(r"^ClusterName\s*=\s*(\S+)", config, re.MULTILINE)
     return match[1] if match else ""
@@ -45,11 +43,11 @@ def rows(
 ) -> Iterator[list[str]]:
     """Yield the fields `names` of all jobs and steps in a time; times are seconds since the epoch, both ways.
 
-    All incarnations of a job (--duplicates): without them, sacct tells of the last one alone. Text is as sacct has it,
-    bytes that are no UTF-8 written as backslash, x and two digits.
+    Every incarnation of a job has rows (--duplicates); without that, sacct prints the last one only. Text is as sacct
+    prints it; bytes that are no UTF-8 are written as backslash, x and two digits.
 
-    Raises UnreachableError if sacct is missing or takes longer than `seconds`, SlurmError if it fails, also after
-    some rows: then they are not all.
+    Raises UnreachableError if sacct is not installed or takes longer than `seconds`, SlurmError if it fails. Either
+    may come after some rows, which are then not all.
     """
     # Names and comments may hold any character, also the separator of command_output.py, but not one drawn now.
     separator = f"\x1f{os.urandom(4).hex()}\x1f"  # the module secrets loads OpenSSL: 4 MB
@@ -90,14 +88,14 @@ def parse(chunks: Iterator[bytes], separator: str, fields: int) -> Iterator[list
 
 
 def output(argv: Sequence[str], seconds: float, environ: Mapping[str, str]) -> Iterator[bytes]:
-    """Yield what sacct prints, and end it if nobody reads on. Raises as `rows`."""
+    """Yield the bytes that sacct prints; end sacct if the caller stops reading. Raises as `rows` does."""
     with tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(
                 list(argv), env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
             )
         except FileNotFoundError as error:
-            raise client.missing(argv[0]) from error
+            raise client.not_installed(argv[0]) from error
         try:
             yield from _chunks(process, time.monotonic() + seconds, seconds)
             process.wait(timeout=60)
@@ -106,7 +104,7 @@ def output(argv: Sequence[str], seconds: float, environ: Mapping[str, str]) -> I
             process.wait()
             if process.stdout:
                 process.stdout.close()
-        _check(process.returncode, _words(errors))
+        _check(process.returncode, _message(errors))
 
 
 def _chunks(process: "subprocess.Popen[bytes]", end: float, seconds: float) -> Iterator[bytes]:
@@ -122,14 +120,14 @@ def _chunks(process: "subprocess.Popen[bytes]", end: float, seconds: float) -> I
         yield chunk
 
 
-def _check(code: int, words: str) -> None:
-    """Raise for what sacct said: before 23.11 sacct may end with 0 after an error."""
-    if code or "error:" in words:
-        do = "ask for a shorter time" if _TOO_WIDE in words else ""
-        raise client.kind_of(words)(f"{words or 'no message'} (sacct ended with exit code {code})", do=do)
+def _check(code: int, message: str) -> None:
+    """Raise if sacct failed: before 23.11 it may end with 0 after an error."""
+    if code or "error:" in message:
+        do = "ask for a shorter time" if _TOO_WIDE in message else ""
+        raise client.error_type(message)(f"{message or 'no message'} (sacct ended with exit code {code})", do=do)
 
 
-def _words(file: IO[bytes]) -> str:
+def _message(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read(10_000).decode(errors="replace").strip()
 

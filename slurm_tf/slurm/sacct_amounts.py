@@ -1,4 +1,4 @@
-"""Amounts as sacct prints them: times, sizes and TRES, of any release from 17.11 to 26.05."""
+"""Reads the times, sizes and TRES that sacct prints, of any release from 17.11 to 26.05."""
 
 import re
 from functools import lru_cache
@@ -11,12 +11,12 @@ _SIZE = re.compile(r"(?P<number>\d{1,20}(\.\d{1,9})?)(?P<unit>[KMGTPE]?)", re.AS
 _UNITS = " KMGTPE"
 # sacct -P of 16.05 and 17.02 prints the bit that says "a CPU" as a part of the number of MB
 _A_CPU = 2**31
-# NO_VAL64 and INFINITE64: Slurm's words for no number
+# NO_VAL64 and INFINITE64 mean that there is no number
 _NO_NUMBER = 2**63
 
 
 class Tres(NamedTuple):
-    """What an allocation holds; memory in MiB. `gpu_type`: "" for none and for any, "a100+v100" for several."""
+    """The resources of an allocation; memory in MiB. `gpu_type`: "" for no type, "a100+v100" for several."""
 
     cpus: int = 0
     nodes: int = 0
@@ -31,7 +31,7 @@ def seconds(text: str) -> float:
 
     Source: _elapsed_time() in sacct's print.c; hours may be more than 24, days any number.
     """
-    if len(text) == _PLAIN and text[2] == ":" == text[5]:  # most are so, and there are millions
+    if len(text) == _PLAIN and text[2] == ":" == text[5]:  # the usual form, of which there are millions
         digits = text[:2] + text[3:5] + text[6:]
         if digits.isdigit():
             return int(text[:2]) * 3600 + int(text[3:5]) * 60 + int(text[6:])
@@ -49,7 +49,7 @@ def seconds(text: str) -> float:
 
 
 def size(text: str, unit: str = " ") -> int:
-    """Return the bytes in "4224K", "1.20G" or "0"; `unit`: what a bare number counts, as in "K". Raises UnitError.
+    """Return the bytes in "4224K", "1.20G" or "0"; `unit` is that of a bare number, such as "K". Raises UnitError.
 
     Units are powers of 1024.
     """
@@ -67,10 +67,10 @@ def count(text: str) -> int:
 
 @lru_cache(maxsize=8192)
 def tres(text: str) -> Tres:
-    """Return what AllocTRES says; nothing for "": it never ran. Raises UnitError.
+    """Return the resources in AllocTRES; none for "", which is that of a job that never ran. Raises UnitError.
 
-    GPUs are "gres/gpu=4", or the sum of "gres/gpu:a100=4" where that is not there. Others begin as they do
-    (gres/gpumem). A bare number of mem is MB (17.11).
+    GPUs are "gres/gpu=4", or the sum of "gres/gpu:a100=4" where that is not there. Other names begin
+    alike (gres/gpumem). A bare number of mem is MB (17.11).
     """
     pairs = dict(part.partition("=")[::2] for part in text.split(",") if part)
     types = {
@@ -89,7 +89,7 @@ def tres(text: str) -> Tres:
 
 
 def used(text: str) -> dict[str, str]:
-    """Return what TRESUsageInTot and its like say, by TRES."""
+    """Return the values of TRESUsageInTot and similar fields by TRES."""
     return dict(part.partition("=")[::2] for part in text.split(",") if part)
 
 
@@ -108,6 +108,6 @@ def requested_memory(text: str, cpus: int, nodes: int) -> int:
 
 
 def number(text: str) -> int | None:
-    """Return a whole number, None for "" and for Slurm's numbers that mean none."""
+    """Return a whole number, None for "" and for Slurm's numbers that stand for no value."""
     found = int(text) if text.isdigit() else None
     return None if found is None or found >= _NO_NUMBER else found

@@ -23,7 +23,7 @@ _ORDERED = sorted(KNOWN, key=str.lower)
 
 
 def named(word: str) -> str | None:
-    """Return the field that --format takes a word for: its beginning is enough, in any letters. None for no field.
+    """Return the field that --format reads in `word`, its beginning in any case is enough; None for no field.
 
     Source: sacct's options.c, 20.11 to 26.05.
     """

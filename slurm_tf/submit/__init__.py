@@ -1,4 +1,4 @@
-"""Before the job: a plan becomes a script and a run's folder."""
+"""Submits jobs: makes the run's folder and the batch script of a plan, and calls sbatch."""
 
 # what other rooms may import
 __all__ = ["estimate", "horovod_wheel", "new_run", "render", "sbatch", "task_prolog"]

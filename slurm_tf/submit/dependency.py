@@ -1,6 +1,7 @@
-"""--dependency by run: `afterok:a-1` waits for run a-1, `afterok:a-1/3` for its point 3, whatever job goes on with it.
+"""Resolves runs in --dependency to job ids: `afterok:a-1` waits for run a-1, `afterok:a-1/3` for its sweep point 3.
 
-The id of a job that another one has followed since means that one, which would else never be waited for.
+A run stands for the newest job of its chain. So does the id of an earlier job of the chain: its successor would not be
+waited for otherwise.
 """
 
 import re
@@ -13,7 +14,7 @@ from slurm_tf.run.folder import RunFolder
 
 
 def resolve(text: str, runs: str) -> str:
-    """Return sbatch's --dependency with the runs below the folder `runs` in it as the ids of their newest jobs."""
+    """Return sbatch's --dependency `text`, in which runs below the folder `runs` are replaced by their newest jobs."""
     known = _known(Path(runs)) if ":" in text else {}
     parts = []
     for part in re.split(r"([,?])", text):
@@ -23,9 +24,9 @@ def resolve(text: str, runs: str) -> str:
 
 
 def _known(folder: Path) -> dict[str, tuple[str, ...]]:
-    """Return the newest ids of each run, by its name, its points' names, and the ids of jobs that were followed."""
+    """Return the newest job ids of each run by its name, by its points' names, and by the ids of its earlier jobs."""
     names: dict[str, tuple[str, ...]] = {}
-    followed: dict[str, tuple[str, ...]] = {}
+    superseded: dict[str, tuple[str, ...]] = {}
     for path in sorted(folder.glob("*/jobs.json")):
         run = RunFolder(str(path.parent))
         try:
@@ -36,13 +37,13 @@ def _known(folder: Path) -> dict[str, tuple[str, ...]]:
         newest = tuple(line[-1] for line in lines.values())
         arrays = {job.partition("_")[0] for job in newest}
         if len(newest) > 1 and len(arrays) == 1:
-            newest = tuple(arrays)  # all tasks of one array, by its own id
+            newest = tuple(arrays)  # an array's own id stands for all its tasks
         names[run.name] = newest
         for point, line in lines.items():
-            followed.update(dict.fromkeys(line[:-1], line[-1:]))
+            superseded.update(dict.fromkeys(line[:-1], line[-1:]))
             if point is not None:
                 names[f"{run.name}/{point}"] = line[-1:]
                 if len(line) > 1:
-                    followed[line[0].partition("_")[0]] = newest
-    # a number is a job's
-    return {**{name: ids for name, ids in names.items() if not name.isdigit()}, **followed}
+                    superseded[line[0].partition("_")[0]] = newest
+    # a name that is a number means a job id
+    return {**{name: ids for name, ids in names.items() if not name.isdigit()}, **superseded}

@@ -1,4 +1,4 @@
-"""What a job may cost at most: its time limit times what it asks for."""
+"""Estimates the most that a job may cost: its time limit times the resources that it asks for."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from slurm_tf.slurm.billing import Amounts, Weights
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """CPU-hours and GPU-hours over all points of the job; None where the job does not say enough to know.
+    """CPU-hours and GPU-hours over all sweep points of the job; None where the job file does not determine them.
 
-    `gpu_types`: those of `gpu` whose type is named, by it.
+    `gpu_types`: the part of `gpu` that asks for a type, by type.
     """
 
     cpu: float | None
@@ -21,7 +21,7 @@ class Hours:
     gpu_types: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     def price(self, prices: Prices) -> float | None:
-        """Return what they cost, None if a price or an amount is not known."""
+        """Return the price of the hours, None if a price or an amount is unknown."""
         typed = [(hours, prices.gpu_types.get(name, prices.gpu_hour)) for name, hours in self.gpu_types.items()]
         others = None if self.gpu is None else self.gpu - sum(self.gpu_types.values())
         priced = [(self.cpu, prices.cpu_hour), (others, prices.gpu_hour), *typed]
@@ -48,7 +48,7 @@ def at_most(fitted: Plan) -> Hours:
 
 
 def billing_at_most(fitted: Plan, weights: Mapping[str, Weights]) -> float | None:
-    """Return Slurm's billing times hours, over all points; None where an amount or a partition's weights are unknown.
+    """Return Slurm's billing times hours over all points; None where an amount or a partition's weights are unknown.
 
     Each component of a heterogeneous job is billed by itself.
     """
@@ -65,7 +65,7 @@ def _billing(component: Component, weights: Mapping[str, Weights]) -> int | None
 
 
 def _hours(fitted: Plan) -> float | None:
-    """Return how long all points take together."""
+    """Return the time limits of all points together, in hours; None without a limit."""
     points = len(fitted.array.points) if fitted.array else 1
     length = fitted.time_limit.length if fitted.time_limit else None
     return None if length is None else points * length.total_seconds() / 3600

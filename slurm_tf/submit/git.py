@@ -1,4 +1,4 @@
-"""What git says of a folder."""
+"""Reads the git work tree of a folder."""
 
 import os
 import subprocess
@@ -9,15 +9,15 @@ from slurm_tf import files
 from slurm_tf.errors import RunError
 
 _SECONDS = 60.0
-# what a hook or a caller may have set points to another repository
+# a hook or a caller may have set these for another repository
 _NOT_FOR_GIT = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
 
 
 @dataclass(frozen=True, slots=True)
 class WorkTree:
-    """A work tree: its files, tracked or not, without those that are ignored; `commit` is "" before the first one.
+    """A git work tree: its files without ignored ones, tracked or not; `commit` is "" before the first one.
 
-    `folder` is the one that was asked about, and that and `files` are relative to `root`.
+    `folder` is the folder that was asked for; `folder` and `files` are relative to `root`.
     """
 
     root: str
@@ -39,13 +39,15 @@ def work_tree(folder: Path) -> WorkTree | None:
     listed = _git(top, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate")
     status = _git(top, "status", "--porcelain", "-z")
     if listed is None or status is None:
-        raise RunError(f"git does not read {top}", "a work tree, or none", f"see git -C {top} status")
+        raise RunError(
+            f"git cannot list the files of {top}", "a work tree that git reads", f"git -C {top} status shows why"
+        )
     commit = _git(top, "rev-parse", "--verify", "--quiet", "HEAD") or ""
     return WorkTree(str(top), below, tuple(filter(None, listed.split("\0"))), commit.strip(), bool(status))
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Return what git prints, None if it fails or is not there. Raises RunError if it takes too long."""
+    """Return git's output, None if it fails or is not installed. Raises RunError if it takes too long."""
     environ = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_GIT}
     try:
         done = subprocess.run(

@@ -1,6 +1,6 @@
-"""Horovod for the TensorFlow that a Python has: its wheel is built once, kept in our cache, and installed.
+"""Installs Horovod for the TensorFlow of a Python, from a wheel that is built once and kept in the user's cache.
 
-PyPI has Horovod's sources only, and a build is bound to one version of TensorFlow.
+PyPI has only Horovod's sources, and a build works with one version of TensorFlow.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ VERSION = "0.28.1"
 _DISK = 2 << 30
 _MEMORY_A_COMPILER = 2 << 30
 _OLDEST_CMAKE = (3, 13)
-# what setup.py imports; without build isolation, as it needs the TensorFlow that is installed
+# what setup.py imports; the build is not isolated, as it needs the installed TensorFlow
 _BUILD_NEEDS = ("setuptools<81", "wheel", "packaging", "pyyaml", "cloudpickle", "psutil", "cffi")
 _BUILD_SECONDS, _INSTALL_SECONDS, _CHECK_SECONDS = 3600.0, 600.0, 180.0
 
@@ -71,9 +71,9 @@ os._exit(max(map(abs, codes)))
 
 @dataclass(frozen=True)
 class Target:
-    """What a wheel is bound to. `tag`: the Python's, such as "cpython-311"; `mpi`: built with MPI beside Gloo.
+    """What a wheel is built for. `tag`: the Python's, such as "cpython-311"; `mpi`: built with MPI and Gloo.
 
-    `installed`: where the Horovod came from that the Python has.
+    `installed`: the origin of the Horovod that the Python has, None without one.
     """
 
     python: str
@@ -85,16 +85,16 @@ class Target:
 
     @property
     def name(self) -> str:
-        """The wheel's folder in the cache; other build settings of the user make another one."""
+        """The name of the wheel's folder in the cache; it depends on the user's HOROVOD_ variables, too."""
         own = "".join(f"{name}={value}\n" for name, value in sorted(os.environ.items()) if name.startswith("HOROVOD_"))
         parts = [VERSION, f"tf{self.tensorflow}", self.tag, self.machine, "mpi" if self.mpi else "gloo"]
         return "-".join(parts + ([hashlib.sha256(own.encode()).hexdigest()[:8]] if own else []))
 
 
 def install(python: str, mpi: bool, say: Callable[[str], None]) -> Path:
-    """Install Horovod for `python`, and return the wheel; builds it if there is none for such a TensorFlow.
+    """Install Horovod for `python`, and return the wheel; build it if there is none for its TensorFlow.
 
-    `say` is told what takes long. Raises UsageError, RunError and OSError.
+    `say` is called with a message before something that takes long. Raises UsageError, RunError and OSError.
     """
     target = _target(python, mpi)
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slurm-tf"
@@ -108,9 +108,9 @@ def install(python: str, mpi: bool, say: Callable[[str], None]) -> Path:
 
 
 def _install(python: str, wheel: Path, log: Path) -> None:
-    """Install the wheel, and see two processes add numbers with it: one that cannot is not left installed."""
+    """Install the wheel, and test it with an allreduce of two processes; uninstall it if that fails."""
     pip = [python, "-m", "pip", "--disable-pip-version-check"]
-    # of the same version is what another TensorFlow had
+    # a Horovod of the same version may have been built for another TensorFlow
     again = [*pip, "install", "--force-reinstall", "--no-deps", str(wheel)]
     _run(again, log, _INSTALL_SECONDS, "pip cannot install the wheel")
     _run([*pip, "install", str(wheel)], log, _INSTALL_SECONDS, "pip cannot install what Horovod needs")
@@ -137,7 +137,7 @@ def _target(python: str, mpi: bool) -> Target:
 
 
 def _build(target: Target, folder: Path, say: Callable[[str], None]) -> Path:
-    """Build the wheel aside and put it into `folder` whole: a build that is killed leaves nothing there."""
+    """Build the wheel in a temporary folder and move it into `folder`: a build that is killed leaves nothing there."""
     environ = _build_environ(target)
     log = folder / "build.log"
     say(f"building Horovod {VERSION} for TensorFlow {target.tensorflow}: some minutes, see {log}")
@@ -159,7 +159,7 @@ def _build(target: Target, folder: Path, say: Callable[[str], None]) -> Path:
 
 
 def _build_environ(target: Target) -> dict[str, str]:
-    """Return the environment of the build. Raises UsageError for a tool that is not there."""
+    """Return the environment of the build. Raises UsageError for a tool that is not installed."""
     beside = f"{Path(target.python).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     cmake = _tool("cmake", beside, "cmake 3.13 or later", f"{target.python} -m pip install cmake")
     _tool("g++", beside, "a C++ compiler", "apt-get install g++, or load the site's module")
@@ -177,7 +177,7 @@ def _build_environ(target: Target) -> dict[str, str]:
         "HOROVOD_WITHOUT_MXNET": "1",
         "HOROVOD_WITH_GLOO": "1",
         "HOROVOD_WITH_MPI" if target.mpi else "HOROVOD_WITHOUT_MPI": "1",
-        # Gloo asks for a CMake that CMake 4 no longer is
+        # Gloo requires a policy version that CMake 4 no longer has
         "CMAKE_POLICY_VERSION_MINIMUM": "3.5",
     }
     major, minor = (int(number) for number in target.tensorflow.split(".")[:2])
@@ -205,7 +205,7 @@ def _check_cmake(cmake: str) -> None:
 
 
 def _compilers() -> int:
-    """Return how many compilers the processors and the free memory allow at once."""
+    """Return how many compilers may run at once, given the CPUs and the free memory."""
     memory = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
     free = int(memory[1]) << 10 if memory else 0
     return max(1, min(len(os.sched_getaffinity(0)), free // _MEMORY_A_COMPILER))
@@ -214,7 +214,7 @@ def _compilers() -> int:
 def _run(
     command: Sequence[str], log: Path, seconds: float, failure: str, environ: Mapping[str, str] | None = None
 ) -> None:
-    """Run a command, all that it prints into `log`; however this ends, none of its processes is left."""
+    """Run a command with its output in `log`; kill all its processes at the end. Raises UsageError if it fails."""
     with log.open("ab") as file:
         process = subprocess.Popen(
             command,
@@ -227,7 +227,7 @@ def _run(
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise UsageError(f"{failure}: not done in {seconds:.0f} s", "an end", f"see {log}") from None
+            raise UsageError(f"{failure}: not done in {seconds:.0f} s", do=f"see {log}") from None
         finally:
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -240,7 +240,7 @@ def _run(
 
 @contextmanager
 def _locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Build one wheel once, whoever asks at the same time; the kernel lets go when a process ends."""
+    """Hold the lock under which one process at a time builds a wheel; the kernel releases it when the process ends."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""A run's folder: named, made, filled with all that its job needs, so that later edits change nothing of it."""
+"""Makes the folder of a run and of its submissions, with all that a job needs: later edits do not change it."""
 
 import datetime
 import grp
@@ -29,7 +29,7 @@ from slurm_tf.run.settings import write_settings
 from slurm_tf.slurm import client, hostlist
 from slurm_tf.submit import dependency, render, snapshot
 
-# All that runs inside the job before the user's program does; one file to open on a slow file system.
+# The modules of the launcher. They are packed into one file, as each file to open costs time on a slow file system.
 LAUNCHER_FILES = (
     "__init__.py",
     "errors.py",
@@ -41,7 +41,7 @@ LAUNCHER_FILES = (
     "run/*.py",
     "launch/**/*.py",
 )
-# A TaskProlog's stderr is read as its stdout is, so the word "print" shows the line there.
+# Slurm reads a TaskProlog's stderr as it reads its stdout: a line is shown to the user if it begins with "print".
 _MAIN = b"""import sys
 if sys.version_info < (3, 9):
     sys.exit("%sslurm-tf: found Python %s; needed 3.9 or later for the launcher" % (
@@ -58,15 +58,15 @@ _LONGEST_NAME = 200
 def folder(runs: str, name: str) -> RunFolder:
     """Return the folder of run `name` under `runs`, which may hold ~ and variables. Raises UsageError."""
     if not name or name.startswith((".", "-")) or "/" in name or not name.isprintable() or len(name.encode()) > 255:
-        raise UsageError(f"found the run name {name!r}", "a name for a folder: no /, no leading . or -")
+        raise UsageError(f"found the run name {name!r}", "a name that a folder can have: no /, no leading . or -")
     path = Path(os.path.expandvars(runs)).expanduser().absolute() / name
     return RunFolder(str(path))
 
 
 def make_folder(runs: str, job_name: str, name: str = "") -> RunFolder:
-    """Make, or find again, the folder of a run: `name`, else the job's name with the next free number.
+    """Make the folder of a run, or accept it if it exists: `name`, else the job's name with the next free number.
 
-    Raises RunError for a folder that somebody else could write or that another job's run has.
+    Raises RunError for a folder that others can write, or that belongs to a run of another job.
     """
     if name:
         run = folder(runs, name)
@@ -80,12 +80,12 @@ def make_folder(runs: str, job_name: str, name: str = "") -> RunFolder:
 
 
 def preview(job: Job, name: str) -> Plan:
-    """Return the plan that `prepare` would make now; nothing is made."""
+    """Return the plan that `prepare` would make, without making anything."""
     return _fit(job, _next_submission(_expected(job, name)), _source(job))
 
 
 def prepare(job: Job, name: str) -> Plan:
-    """Make the folder of a run of `job` with all that is needed to start it; nothing is made for an impossible job.
+    """Make the folder of a run of `job` with all that its job needs. Nothing is made for a job that cannot be fitted.
 
     Raises ConfigError, RunError, UsageError or OSError.
     """
@@ -127,7 +127,7 @@ def _expected(job: Job, name: str) -> RunFolder:
 
 
 def _source(job: Job) -> snapshot.Source | None:
-    """Return the code to copy, None where the program runs from where it is."""
+    """Return the code to copy, None where the program is not copied."""
     if not job.spec.snapshot or job.site.scheduler == "local":
         return None
     chdir = Path(plan.source_folder(job))
@@ -137,7 +137,7 @@ def _source(job: Job) -> snapshot.Source | None:
 
 
 def _group(job: Job) -> int | None:
-    """Return the number of the group that may read the run. Raises ConfigError."""
+    """Return the id of the group that may read the run, None for none. Raises ConfigError."""
     if not job.spec.group:
         return None
     try:
@@ -205,7 +205,7 @@ def write_preflight(fitted: Plan) -> None:
 
 
 def launcher_zip() -> bytes:
-    """Return launch.pyz: the same bytes for the same sources and Python.
+    """Return the bytes of launch.pyz, which are the same for the same sources and Python.
 
     Each module is there as source, for any Python from 3.9, and compiled for this one (a hash-based .pyc that is not
     checked): 30 ms less at the start of every agent whose Python is the same.
@@ -242,7 +242,7 @@ def _free(runs: str, job_name: str) -> RunFolder:
 
 
 def _slug(job_name: str) -> str:
-    """Return the part of a run's name that comes from the job's: safe in a path, on a terminal and in a pattern."""
+    """Return a job's name as the first part of a run's: safe in a path, on a terminal and in a pattern."""
     slug = re.sub(r"[^A-Za-z0-9._+-]+", "_", job_name).strip("._-")
     return slug[:_LONGEST_NAME] or "run"
 

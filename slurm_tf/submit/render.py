@@ -1,7 +1,7 @@
-"""A plan becomes a batch script. The only reader of templates/, and the only place that knows Jinja.
+"""Renders a plan as a batch script. The only reader of templates/, and with account/ the only user of Jinja.
 
-A template can only print what went through a quoting filter: `{{ value }}` of a plain text is an error, so a new
-template cannot forget it. Blocks are inherited: base, then strategy, then site.
+A template can print only what a quoting filter returned: `{{ value }}` of plain text is an error, so that no template
+can forget to quote. Blocks are inherited: base, then strategy, then site.
 """
 
 import os
@@ -20,12 +20,12 @@ from slurm_tf.jobspec.directives import Option
 from slurm_tf.jobspec.plan import Plan
 
 _OPTION_NAME = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
-# sbatch reads these of a directive's value without quotes (22.05.8).
+# sbatch reads values of these characters in a directive without quotes (22.05.8).
 _PLAIN = re.compile(r"[A-Za-z0-9_./:=,@%+^\[\]-]+", re.ASCII)
 
 
 class Shell(str):
-    """Text that may stand in a script as it is: quoted, or shell lines of the user's own."""
+    """Text that a template may print as it is: quoted text, or the user's own shell lines."""
 
     __slots__ = ()
 
@@ -85,15 +85,15 @@ def _point(plan: Plan) -> Shell:
 
 
 def quote(value: str | tuple[str, ...]) -> Shell:
-    """Return one word for the shell, or several."""
+    """Return one argument, or several, quoted for the shell."""
     return Shell(" ".join(_checked(word, shlex.quote) for word in ([value] if isinstance(value, str) else value)))
 
 
 def directive(option: Option) -> Shell:
     """Return an option for an #SBATCH line.
 
-    Seen on Slurm 22.05.8: in double quotes sbatch takes everything as it is but a backslash, which takes the next
-    character as it is.
+    Seen on Slurm 22.05.8: between double quotes, a backslash makes sbatch take the next character as it is, and all
+    other characters stand for themselves.
     """
     return _option(option, _quote_directive)
 
@@ -129,7 +129,7 @@ def _only_quoted(value: object) -> object:
 
 
 class _TrustedLoader(jinja2.FileSystemLoader):
-    """Loads templates that nobody else could have written: what they hold runs as us."""
+    """Loads only templates that no other user can have written: what they hold runs with our rights."""
 
     def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
         source, filename, uptodate = super().get_source(environment, template)

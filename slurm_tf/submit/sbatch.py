@@ -1,4 +1,4 @@
-"""A prepared run is handed to sbatch, and what Slurm says of it at once is looked at."""
+"""Submits a prepared run with sbatch, and looks for a reason why its job may never start."""
 
 import contextlib
 import os
@@ -14,13 +14,13 @@ from slurm_tf.slurm import array_indexes, client, in_job, pending_reasons
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
 
-# How long to wait for Slurm to say why a job does not start.
+# How long to wait for Slurm's reason why a job does not start.
 _REASON_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class SubmittedJobs:
-    """Jobs that sbatch has taken, "id" or "id;cluster" each, and what Slurm told the user."""
+    """Jobs that sbatch has accepted, "id" or "id;cluster" each, and what Slurm printed for the user."""
 
     jobs: tuple[str, ...]
     messages: str
@@ -28,7 +28,7 @@ class SubmittedJobs:
 
 @dataclass(frozen=True, slots=True)
 class SubmitRequest:
-    """What to call sbatch for: the script of a submission, or sweep `points` of it, of which `limit` run at once.
+    """A call of sbatch: for the script of a submission, or sweep `points` of it, of which `limit` run at once.
 
     `one_job`: the points are the tasks of one job array; else each is a job, as Slurm has no arrays of heterogeneous
     jobs. `script`: in the place of the submission's own; `exclude`: nodes to leave out, where the script does not say
@@ -53,7 +53,8 @@ class SubmitRequest:
 def submit(request: SubmitRequest) -> SubmittedJobs:
     """Submit a run whose folder is prepared. Raises SlurmError.
 
-    Each job is written down as soon as sbatch has taken it: an error later loses none. A cancelled run may start again.
+    Each job is recorded as soon as sbatch has accepted it, so that a later error loses none. A cancelled run may start
+    again.
     """
     run, environ = request.submission.run, in_job.environ_for_sbatch(os.environ)
     for folder in (run, *map(run.point, request.points)):
@@ -78,16 +79,16 @@ def submit(request: SubmitRequest) -> SubmittedJobs:
 
 
 def pending_reason(slurm: client.Client, job: str) -> JobRecord | None:
-    """Return the job's record if Slurm says soon after submission that it cannot start as it is, or may never."""
+    """Return the job's record if Slurm reports soon after submission that it cannot start, or may never start."""
     until = time.monotonic() + _REASON_SECONDS
     while True:
         pending = [record for record in slurm.jobs([job]) if record.state is JobState.PENDING]
         if all(pending_reasons.is_settled(record.reason) for record in pending) or time.monotonic() > until:
-            return next((record for record in pending if pending_reasons.may_be_for_ever(record.reason)), None)
+            return next((record for record in pending if pending_reasons.may_be_permanent(record.reason)), None)
         time.sleep(0.2)
 
 
 def shares_nodes(fitted: Plan) -> bool:
-    """Whether other users' jobs may run beside tasks that listen: TensorFlow's ports authenticate nobody."""
+    """Whether jobs of other users may run on the nodes of tasks that listen: TensorFlow's ports authenticate nobody."""
     tasks = sum(component.tasks for component in fitted.components)
     return tasks > 1 and not directives.exclusive(fitted.job)

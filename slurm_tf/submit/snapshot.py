@@ -1,7 +1,7 @@
-"""A copy of the program's code for one submission: a requeue days later runs what was submitted, not what was edited.
+"""Copies the program's code for one submission, so that a requeue days later runs what was submitted.
 
-What git would track (or, without git, every small file) is copied; everything else is there as a link to the original:
-data, environments, large files.
+Files that git would track (without git: every small file) are copied. Everything else is a symbolic link to the
+original: data, environments, large files.
 """
 
 import os
@@ -16,13 +16,13 @@ from slurm_tf.submit import git
 
 _LARGE = 16 << 20
 _MOST_FILES, _MOST_BYTES = 10_000, 256 << 20
-# Folders whose contents nobody edits as code.
+# Folders that never hold code.
 _NEVER = frozenset({"__pycache__", "node_modules"})
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The code around a working directory: `files` are to be copied; they and `chdir` are relative to `root`."""
+    """The code around a working directory: `files` are those to copy; they and `chdir` are relative to `root`."""
 
     root: Path
     chdir: Path
@@ -35,7 +35,7 @@ def find(chdir: Path, runs: Path) -> Source:
     """Return the code around `chdir`: its git work tree, or the folder itself, without the runs in it.
 
     `runs` is the folder of runs; other folders that hold a run are left out, too. `commit` is "" and `dirty` None
-    without git. Raises RunError if it is more than code can be.
+    without git. Raises RunError if there are too many files or bytes for code.
     """
     tree = git.work_tree(chdir)
     root = Path(tree.root) if tree else chdir
@@ -54,7 +54,7 @@ def find(chdir: Path, runs: Path) -> Source:
         raise RunError(
             f"the code in {root} has {len(chosen)} files of {size >> 20} MiB",
             f"at most {_MOST_FILES} files of {_MOST_BYTES >> 20} MiB to copy",
-            "keep data out of it (.gitignore), or say `snapshot = false` in the job file",
+            "keep data out of it (.gitignore), or set `snapshot = false` in the job file",
         )
     if tree is None:
         return Source(root, Path("."), tuple(chosen), "", None)
@@ -62,7 +62,7 @@ def find(chdir: Path, runs: Path) -> Source:
 
 
 def copy(source: Source, target: Path) -> None:
-    """Copy the code to `target`, which must not exist; readable by its owner alone. Raises OSError."""
+    """Copy the code to `target`, which must not exist; only its owner can read it. Raises OSError."""
     folders: dict[Path, set[str]] = {Path("."): set()}
     for file in source.files:
         folders.setdefault(file.parent, set()).add(file.name)

@@ -1,4 +1,4 @@
-"""Files that Slurm itself runs: a TaskProlog that is one file, the launcher behind a shell script."""
+"""Makes files that Slurm itself runs: a TaskProlog is one file, a shell script followed by the launcher."""
 
 import hashlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from slurm_tf import __version__, files
 from slurm_tf.submit import new_run
 
-# A shell reads no further than exec; Python runs a zip file whatever stands in front of it (zipfile(3)).
+# A shell reads no further than exec, and Python runs a zip file that other data precedes (zipfile(3)).
 _HEAD = """#!/bin/sh
 # slurm-tf @VERSION@: a TaskProlog (slurm.conf, or srun --task-prolog) that tells each task of a step its place in a
 # TensorFlow cluster. It does nothing unless the user has set SLURM_TF_ROLES, such as SLURM_TF_ROLES=ps=1,worker=3.
@@ -28,15 +28,15 @@ exec "$python" -IS "$0" task-prolog
 
 
 def task_prolog(python: str = "python3") -> bytes:
-    """Return the TaskProlog, started with `python` of the node: the same bytes for the same sources and Python."""
+    """Return the TaskProlog, which runs the node's `python`: the same bytes for the same sources and Python."""
     head = _HEAD.replace("@VERSION@", __version__).replace("@PYTHON@", shlex.quote(python))
     return head.encode() + new_run.launcher_zip()
 
 
 def keep(data: bytes, name: str) -> Path:
-    """Write `data` into our own cache folder, under a name that holds its digest; return the path.
+    """Write `data` into the user's cache folder, under a name with its digest; return the path.
 
-    So a file that a waiting job names never changes. Raises RunError and OSError.
+    A file that a pending job names thus never changes. Raises RunError and OSError.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = Path(files.own_folder(str(cache / "slurm-tf"))) / f"{name}-{hashlib.sha256(data).hexdigest()[:12]}"

@@ -85,8 +85,8 @@ def why(state: PointState) -> str:
         return "; ".join(state.notes) or f"Slurm has no record of job {state.job}"
     record = state.records[0]
     if state.state is JobState.PENDING and record.reason:
-        never = " (it will never start)" if pending_reasons.is_for_ever(record.reason) else ""
-        return f"{pending_reasons.words(record.reason)}{never}"
+        never = " (it will never start)" if pending_reasons.is_permanent(record.reason) else ""
+        return f"{pending_reasons.explain(record.reason)}{never}"
     reason = state.attempt.reason if state.attempt and state.is_over else ""
     return reason.partition("\n")[0]
 

@@ -101,7 +101,7 @@ def test_a_sacct_that_fails(sacct: Callable[[str], Path], end: str, kind: type[S
 
 def test_no_sacct(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UnreachableError, match="no sacct here"):
+    with pytest.raises(UnreachableError, match="found no sacct in PATH"):
         list(SacctSource().records(ALL))
 
 

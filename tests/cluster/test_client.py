@@ -172,36 +172,12 @@ def test_how_a_job_ended(ask: Ask, submit: Callable[..., str], lines: str, state
     assert recorded | same == recorded
 
 
-def held(records: Any) -> list[str]:
-    """Return the ids of held jobs: the reason is User or Admin, as the scheduler came by or not (22.05.8)."""
-    return [record["id"] for record in records if record["reason"].startswith("JobHeld")]
-
-
-def test_held_released_requeued(ask: Ask, submit: Callable[..., str]) -> None:
-    job = submit("sleep 300", "--begin=now+1hour")
-    eventually(lambda: ask("jobs", job), lambda records: records[0]["reason"] == "BeginTime")
-    assert ask("hold", job) is None
-    (record,) = eventually(lambda: ask("jobs", job), held)
-    assert record["state"] == "PENDING"
-    assert ask("release", job) is None
-    eventually(lambda: ask("jobs", job), lambda records: not held(records))
+def test_requeued(ask: Ask, submit: Callable[..., str]) -> None:
     job = submit("sleep 300")
     eventually(lambda: ask("jobs", job), lambda records: states(records) == ["RUNNING"])
     assert ask("requeue", job) is None
     (record,) = eventually(lambda: ask("jobs", job), lambda records: states(records) == ["PENDING"])
     assert (record["restarts"], record["nodes"]) == (1, "")
-
-
-def test_tasks_that_wait_are_held_one_by_one(ask: Ask, submit: Callable[..., str]) -> None:
-    job = submit("sleep 300", "--array=0-3%1")
-    waiting = [f"{job}_{index}" for index in (1, 2, 3)]
-    eventually(lambda: ask("jobs", job), lambda records: states(records) == ["RUNNING", *["PENDING"] * 3])
-    assert ask("hold", waiting[1]) is None
-    eventually(lambda: ask("jobs", *waiting), lambda records: held(records) == waiting[1:2])
-    assert ask("hold", job) is None
-    eventually(lambda: ask("jobs", *waiting), lambda records: held(records) == waiting)
-    assert ask("release", job) is None
-    eventually(lambda: ask("jobs", *waiting), lambda records: held(records) == [])
 
 
 def test_names_that_hold_any_delimiter(ask: Ask, submit: Callable[..., str]) -> None:
@@ -221,10 +197,9 @@ def test_a_job_that_nobody_knows(ask: Ask) -> None:
     assert ask("jobs", "999999999") == ask("jobs", "999999999", "999999998_3") == []
     assert ask("history", "999999999") == []
     assert ask("cancel", "999999999") is None
-    for verb in ("requeue", "hold", "release"):
-        refused = ask(verb, "999999999")
-        assert refused["error"] == "SlurmError"
-        assert "Invalid job id specified" in refused["words"]
+    refused = ask("requeue", "999999999")
+    assert refused["error"] == "SlurmError"
+    assert "Invalid job id specified" in refused["words"]
     assert "needed a number" in ask("jobs", "1; true")["words"]
 
 
@@ -247,7 +222,7 @@ def test_daemons_that_do_not_answer(ask: Ask, sandbox: Sandbox) -> None:
     text = sandbox.run("cat", "/etc/slurm/slurm.conf").stdout
     conf.write_text(f"{text}\nSlurmctldPort=1\nAccountingStoragePort=2\n")
     conf.chmod(0o644)
-    for method in ("jobs", "history", "hold"):
+    for method in ("jobs", "history", "requeue"):
         answer = ask(method, "1", SLURM_CONF=str(conf))
         assert answer["error"] == "UnreachableError", (method, answer)
 

@@ -140,13 +140,13 @@ def main() -> None:
         for ids in ([f"{array}_2"], [f"{array}_8"], [f"{het}+1"], ["999999"]):
             recorded += recorder.record(lambda ids=ids: asked.jobs(ids))  # type: ignore[misc]
             recorded += recorder.record(lambda ids=ids: asked.history(ids))  # type: ignore[misc]
-        for verb in (asked.cancel, asked.requeue, asked.hold, asked.release):
+        for verb in (asked.cancel, asked.requeue):
             recorded += recorder.record(lambda verb=verb: verb(["999999"]))  # type: ignore[misc]
         recorded += recorder.record(client.version)
         os.environ["SLURM_CONF"] = unreachable(shared)
         lost = recorder.record(lambda: asked.jobs([array]))
         lost += recorder.record(lambda: asked.history([array]))
-        for verb in (asked.cancel, asked.requeue, asked.hold):
+        for verb in (asked.cancel, asked.requeue):
             lost += recorder.record(lambda verb=verb: verb([array]))  # type: ignore[misc]
         lost += recorder.record(asked.nodes)
         del os.environ["SLURM_CONF"]

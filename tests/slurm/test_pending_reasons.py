@@ -18,7 +18,7 @@ from slurm_tf.slurm import pending_reasons
     ],
 )
 def test_words(reason: str, words: str) -> None:
-    assert pending_reasons.words(reason) == words
+    assert pending_reasons.explain(reason) == words
 
 
 @pytest.mark.parametrize(
@@ -34,9 +34,9 @@ def test_words(reason: str, words: str) -> None:
     ],
 )
 def test_limits_that_may_pass_or_not(reason: str, starts: str) -> None:
-    assert pending_reasons.words(reason).startswith(starts)
-    assert not pending_reasons.is_for_ever(reason)
-    assert pending_reasons.may_be_for_ever(reason)
+    assert pending_reasons.explain(reason).startswith(starts)
+    assert not pending_reasons.is_permanent(reason)
+    assert pending_reasons.may_be_permanent(reason)
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,12 @@ def test_limits_that_may_pass_or_not(reason: str, starts: str) -> None:
      "InvalidQOS", "BadConstraints"],
 )  # fmt: skip
 def test_what_never_passes(reason: str) -> None:
-    assert pending_reasons.is_for_ever(reason)
+    assert pending_reasons.is_permanent(reason)
 
 
 @pytest.mark.parametrize("reason", ["Priority", "Resources", "Dependency", "BeginTime", "", "None"])
 def test_what_passes(reason: str) -> None:
-    assert not pending_reasons.may_be_for_ever(reason)
+    assert not pending_reasons.may_be_permanent(reason)
 
 
 @pytest.mark.parametrize(

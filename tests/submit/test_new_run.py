@@ -36,7 +36,7 @@ def test_numbers_count_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".a", "-a", "a\nb", "é" * 200])
 def test_a_name_that_is_no_folders(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="needed a name for a folder"):
+    with pytest.raises(UsageError, match="needed a name that a folder can have"):
         new_run.make_folder(str(tmp_path), "a", name)
 
 
