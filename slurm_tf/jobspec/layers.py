@@ -22,7 +22,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 _AT = re.compile(r"(?P<text>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `(?P<types>[^`]*)`(?P<limit>[^,]*)(?:, got `(?P<got>[^`]*)`)?")
 _MISSING = re.compile(r"Object missing required field `(?P<key>[^`]*)`")
-_WORDS = {"int": "a whole number", "str": "text", "bool": "true or false", "array": "a list", "object": "a table"}
+_TYPE_NAMES = {"int": "a whole number", "str": "text", "bool": "true or false", "array": "a list", "object": "a table"}
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def resolve(layers: Sequence[Layer], spec: type[T]) -> Resolved[T]:
         raise _explain(str(error), merged, spec, origins, layers) from error
 
 
-def nearest(word: str, known: Sequence[str]) -> str:
-    """Return a hint that names the known word most like `word`, "" if none is."""
-    found = difflib.get_close_matches(word, known, n=1)
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return a hint that names the known name most like `name`, "" if none is."""
+    found = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {found[0]!r}?" if found else ""
 
 
@@ -179,8 +179,8 @@ def _explain(
     expected = _EXPECTED.match(message)
     if not expected:
         return ConfigError(found, message, where=f"{origin}: {path}")
-    words = [_WORDS.get(word, word) for word in expected["types"].split(" | ") if word != "null"]
-    return ConfigError(found, " or ".join(words) + expected["limit"], where=f"{origin}: {path}")
+    kinds = [_TYPE_NAMES.get(kind, kind) for kind in expected["types"].split(" | ") if kind != "null"]
+    return ConfigError(found, " or ".join(kinds) + expected["limit"], where=f"{origin}: {path}")
 
 
 def _look_up(values: Any, spec: type[msgspec.Struct], path: str) -> tuple[object, object]:  # noqa: ANN401 - TOML

@@ -92,9 +92,9 @@ def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1) -> Plan:
     roles = {name: role for name in _ROLES if (role := getattr(job.spec.roles, name)) and role.count}
     _check_topology(job, {name: role.count for name, role in roles.items()})
     limit = resources.time_limit(job)
-    asked = {name: resources.read(job, name, role, limit) for name, role in roles.items()}
+    requested = {name: resources.read(job, name, role, limit) for name, role in roles.items()}
     # sbatch makes --mem of a component the next one's too, and refuses another kind of memory there (22.05.8)
-    roles = {name: roles[name] for name in sorted(roles, key=lambda name: _is_per_node(asked[name].memory))}
+    roles = {name: roles[name] for name in sorted(roles, key=lambda name: _is_per_node(requested[name].memory))}
     chdir = chdir or source_folder(job)
     array, submission = sweep.array(job), run.submission(number)
     if job.site.scheduler == "slurm":
@@ -107,17 +107,17 @@ def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1) -> Plan:
             job.where("sweep" if job.spec.sweep else "array"),
         )
     warning = _warning(job, limit)
-    is_one = job.site.scheduler == "local" or len({each.comparable for each in asked.values()}) == 1
+    is_one = job.site.scheduler == "local" or len({each.comparable for each in requested.values()}) == 1
     once = directives.of_job(job, run, chdir, array if is_one else None, warning)
     if is_one:
         tasks = sum(role.count for role in roles.values())
-        components: tuple[Component, ...] = (_only_component(job, tasks, list(asked.values()), limit, once),)
+        components: tuple[Component, ...] = (_only_component(job, tasks, list(requested.values()), limit, once),)
     else:
-        components = _components(job, roles, asked, limit, once)
+        components = _components(job, roles, requested, limit, once)
     if job.spec.preflight == "mpi" and len(components) > 1:
         needed = "a job of one component for it: roles that ask for the same resources"
         raise ConfigError("found 'mpi'", needed, "preflight = true", job.where("preflight"))
-    settings = _settings(job, submission, roles, asked, array, warning)
+    settings = _settings(job, submission, roles, requested, array, warning)
     return Plan(job, submission, chdir, components, limit, settings, array)
 
 
@@ -201,23 +201,23 @@ def _check_topology(job: Job, counts: dict[str, int]) -> None:
 
 
 def _components(
-    job: Job, roles: dict[str, Role], asked: dict[str, Resources], limit: TimeLimit | None, once: tuple[Option, ...]
+    job: Job, roles: dict[str, Role], requested: dict[str, Resources], limit: TimeLimit | None, once: tuple[Option, ...]
 ) -> tuple[Component, ...]:
     """Return one component a role, of which the first has the options that are written once."""
     firsts = [once, *[()] * (len(roles) - 1)]
     return tuple(
-        _component(job, name, role.count, asked[name], limit, first)
+        _component(job, name, role.count, requested[name], limit, first)
         for first, (name, role) in zip(firsts, roles.items(), strict=True)
     )
 
 
 def _only_component(
-    job: Job, tasks: int, asked: list[Resources], limit: TimeLimit | None, once: tuple[Option, ...]
+    job: Job, tasks: int, requested: list[Resources], limit: TimeLimit | None, once: tuple[Option, ...]
 ) -> Component:
     """Return the one component for all roles: their resources are equal, or there is no Slurm."""
     if job.site.scheduler == "local":
         return Component("", tasks, None, Amounts(None, None, None, None), False, (), ())
-    return _component(job, "", tasks, asked[0].joined(asked[1:]), limit, once)
+    return _component(job, "", tasks, requested[0].joined(requested[1:]), limit, once)
 
 
 def _component(
@@ -236,8 +236,8 @@ def _amounts(job: Job, need: Resources, tasks: int, is_exact: bool) -> Amounts:
     nodes, request = need.nodes(tasks), need.gpus
     if request is None or request.option is GpuOption.GRES:
         # the user's own --gres counts instead of the site's spelling of gpus
-        own = job.spec.sbatch.get("gres")
-        request = resources.gres_request(str(own)) if own else request or GpuRequest(GpuOption.GRES, units.Gpus(0))
+        gres = job.spec.sbatch.get("gres")
+        request = resources.gres_request(str(gres)) if gres else request or GpuRequest(GpuOption.GRES, units.Gpus(0))
     gpus = _number(request, tasks, nodes) if request else None
     return Amounts(cpus, _mib(need, cpus, nodes, gpus), nodes, gpus, request.gpus.type if request else "")
 
@@ -283,9 +283,9 @@ def _warning(job: Job, limit: TimeLimit | None) -> tuple[str, int]:
 def _own_warning(text: str, where: str) -> tuple[str, int]:
     """Return the signal and the seconds of the user's own --signal. Raises ConfigError."""
     match = _SIGNAL.fullmatch(text)
-    word = match["signal"].upper() if match else ""
+    name_or_number = match["signal"].upper() if match else ""
     for name in _WARNINGS:
-        if match and word in (name, str(int(signal.Signals[f"SIG{name}"]))):
+        if match and name_or_number in (name, str(int(signal.Signals[f"SIG{name}"]))):
             return name, int(match["seconds"] or 60)
     raise ConfigError(f"found {text!r}", f"[B:]SIGNAL[@SECONDS], SIGNAL one of {', '.join(_WARNINGS)}", where=where)
 
@@ -294,7 +294,7 @@ def _settings(
     job: Job,
     submission: SubmissionFolder,
     roles: dict[str, Role],
-    asked: dict[str, Resources],
+    requested: dict[str, Resources],
     array: sweep.Array | None,
     warning: tuple[str, int],
 ) -> LaunchSettings:
@@ -306,7 +306,7 @@ def _settings(
         run=submission.run.name,
         local=local,
         strategy=spec.strategy,
-        roles=tuple(RoleSettings(name, role.count, asked[name].gpus_per_task) for name, role in roles.items()),
+        roles=tuple(RoleSettings(name, role.count, requested[name].gpus_per_task) for name, role in roles.items()),
         env=dict(spec.env),
         cluster_flags=spec.strategy == "between_graph" if spec.cluster_flags is None else spec.cluster_flags,
         gpu_sharing=spec.gpu_sharing,

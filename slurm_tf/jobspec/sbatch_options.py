@@ -22,46 +22,46 @@ _FLAGS = frozenset({
 _OPTIONAL = frozenset({"exclusive", "get-user-env", "nice", "no-kill", "oversubscribe", "propagate"})
 
 
-def parse(words: Sequence[str]) -> tuple[list[str], dict[str, str | bool]]:
+def parse(arguments: Sequence[str]) -> tuple[list[str], dict[str, str | bool]]:
     """Return the arguments that are no options, and each option's value by its long name; True for a flag.
 
     Raises UsageError. The last of several equal options counts.
     """
     plain: list[str] = []
     options: dict[str, str | bool] = {}
-    rest = list(words)
+    rest = list(arguments)
     while rest:
-        word = rest.pop(0)
-        if word == "--":
+        argument = rest.pop(0)
+        if argument == "--":
             return plain + rest, options
-        if word.startswith("--"):
-            name, equals, value = word[2:].partition("=")
-            options[name] = value if equals else _value(name, word, rest)
-        elif word.startswith("-") and len(word) > 1:
-            _short(word, rest, options)
+        if argument.startswith("--"):
+            name, equals, value = argument[2:].partition("=")
+            options[name] = value if equals else _value(name, argument, rest)
+        elif argument.startswith("-") and len(argument) > 1:
+            _short(argument, rest, options)
         else:
-            plain.append(word)
+            plain.append(argument)
     return plain, options
 
 
-def _short(word: str, rest: list[str], options: dict[str, str | bool]) -> None:
+def _short(argument: str, rest: list[str], options: dict[str, str | bool]) -> None:
     """Parse -p gpu, -pgpu, or flags together as in -HW into `options`. Raises UsageError."""
-    letters = word[1:]
+    letters = argument[1:]
     while letters:
         name = _SHORT.get(letters[0])
         if name is None:
-            raise UsageError(f"found the option -{letters[0]} in {word!r}", "an option of sbatch")
+            raise UsageError(f"found the option -{letters[0]} in {argument!r}", "an option of sbatch")
         letters = letters[1:]
         if name in _FLAGS or name in _OPTIONAL:
             options[name] = True
             continue
-        options[name] = letters or _value(name, f"-{word[1]}", rest)
+        options[name] = letters or _value(name, f"-{argument[1]}", rest)
         return
 
 
-def _value(name: str, word: str, rest: list[str]) -> str | bool:
+def _value(name: str, argument: str, rest: list[str]) -> str | bool:
     if name in _FLAGS or name in _OPTIONAL:
         return True
     if not rest:
-        raise UsageError(f"option {word} has no value", f"--{name}=VALUE")
+        raise UsageError(f"option {argument} has no value", f"--{name}=VALUE")
     return rest.pop(0)

@@ -64,12 +64,12 @@ def parse(partitions: str, config: str) -> Mapping[str, Weights]:
         return {}
     found = {}
     for line in partitions.splitlines():
-        words = dict(word.split("=", 1) for word in line.split() if "=" in word)
-        each = _weights(words.get("TRESBillingWeights", ""))
+        fields = dict(part.split("=", 1) for part in line.split() if "=" in part)
+        each = _weights(fields.get("TRESBillingWeights", ""))
         if each is None:
             continue
-        found[words["PartitionName"]] = each
-        if words.get("Default") == "YES":
+        found[fields["PartitionName"]] = each
+        if fields.get("Default") == "YES":
             found[""] = each
     return found
 

@@ -50,8 +50,8 @@ class JobState(Enum):
 
         sacct adds who cancelled a job ("CANCELLED by 1000") and cuts long names in columns ("CANCELLED+").
         """
-        word = text.strip().split(" ")[0].rstrip("+").upper()
-        return _BY_NAME.get(word, cls.UNKNOWN)
+        name = text.strip().split(" ")[0].rstrip("+").upper()
+        return _BY_NAME.get(name, cls.UNKNOWN)
 
 
 _BY_NAME = {name: state for state in JobState for name in (state.name, state.short) if name}

@@ -2,7 +2,7 @@
 
 import re
 
-_WORDS = {
+_EXPLANATIONS = {
     "AccountNotAllowed": "the partition or QOS does not allow this account",
     "BadConstraints": "no set of nodes can meet what the job asks for",
     "BeginTime": "it may not start before its begin time; a requeued job waits two minutes",
@@ -38,7 +38,7 @@ _LIMIT = re.compile(
     r"(?P<who>Assoc|QOS)(?P<kind>Grp|Max|Min)(?P<what>[A-Za-z]*?)(?P<job>PerJob|PerNode)?"
     r"(?P<user>PerUser|PerAccount|PerAcct)?(?P<minutes>RunMinutes|Minutes)?(?:Limit)?"
 )
-_WHAT = {
+_RESOURCES = {
     "Billing": "billing", "BB": "burst buffers", "Cpu": "CPUs", "CPU": "CPUs", "Energy": "energy", "GRES": "GPUs",
     "Job": "running jobs", "Jobs": "running jobs", "License": "licenses", "Mem": "memory", "Memory": "memory",
     "Node": "nodes", "Submit": "submitted jobs", "SubmitJobs": "submitted jobs", "Wall": "time", "WallDuration": "time",
@@ -49,10 +49,10 @@ def explain(reason: str) -> str:
     """Return the explanation of `reason`, the code itself where it is not known."""
     code = _code(reason)
     limit = _LIMIT.fullmatch(code)
-    if code in _WORDS or limit is None or limit["what"] not in _WHAT:
-        return _WORDS.get(code, code)
+    if code in _EXPLANATIONS or limit is None or limit["what"] not in _RESOURCES:
+        return _EXPLANATIONS.get(code, code)
     who = "the QOS" if limit["who"] == "QOS" else "the account"
-    what = _WHAT[limit["what"]]
+    what = _RESOURCES[limit["what"]]
     if limit["kind"] == "Min":
         return f"it asks for less than {who}'s least amount of {what}"
     if limit["job"]:

@@ -54,7 +54,11 @@ class PyslurmClient:
             return ()
         database = self._slurm.db
         loaded = _call(self._slurm, lambda: list(database.Jobs.load(database.JobFilter(ids=wanted)).values()))
-        found = [(record, str(job.id)) for job, own in _named(loaded, wanted) for record in _from_database(job, own)]
+        found = [
+            (record, str(job.id))
+            for job, component in _with_component_ids(loaded, wanted)
+            for record in _from_database(job, component)
+        ]
         return tuple(record for record, raw in found if is_named(record, raw, ids))
 
     def nodes(self) -> tuple[NodeRecord, ...]:
@@ -131,8 +135,8 @@ def _load() -> Any:
     except UnreachableError:
         raise
     except SlurmError as error:
-        words = error.found.splitlines()[-1]
-        raise SlurmError(f"pyslurm cannot be imported: {words}", _NEEDED, _DO) from error
+        message = error.found.splitlines()[-1]
+        raise SlurmError(f"pyslurm cannot be imported: {message}", _NEEDED, _DO) from error
     commands = version()
     if commands and _release(commands) != _release(found):
         raise SlurmError(f"found pyslurm {found} beside Slurm {commands}", _NEEDED, _DO)
@@ -173,9 +177,9 @@ def _from_controller(job: Any) -> list[JobRecord]:
     return [replace(record, id=each) for each in _ids(job)]
 
 
-def _from_database(job: Any, own: str) -> list[JobRecord]:
+def _from_database(job: Any, component: str) -> list[JobRecord]:
     record = replace(_common(job), nodes=text_or_empty(job.nodelist), ended=_time(job.end_time))
-    return [replace(record, id=each) for each in ([own] if own else _ids(job))]
+    return [replace(record, id=each) for each in ([component] if component else _ids(job))]
 
 
 def _common(job: Any) -> JobRecord:
@@ -217,7 +221,7 @@ def _waiting(text: str) -> tuple[int, ...]:
     return tuple(index for index in range(bits.bit_length()) if bits >> index & 1)
 
 
-def _named(loaded: Sequence[Any], wanted: Sequence[int]) -> list[tuple[Any, str]]:
+def _with_component_ids(loaded: Sequence[Any], wanted: Sequence[int]) -> list[tuple[Any, str]]:
     """Return each job of slurmdbd with its id if it is a component of a heterogeneous job, else "".
 
     pyslurm does not tell which jobs are components. slurmdbd sends all components of a job that was asked for, numbered
@@ -255,7 +259,7 @@ def _node(node: Any) -> NodeRecord:
 
 def _node_state(text: str, is_mixed: bool) -> str:
     """Return sinfo's name for a state such as "IDLE+DRAIN" (node_state_string() of 22.05)."""
-    base, *flags = (word.strip("*~#!%$@^-").lower() for word in text.split("+"))
+    base, *flags = (part.strip("*~#!%$@^-").lower() for part in text.split("+"))
     if base == "allocated" and is_mixed:
         base = "mixed"
     is_busy = base in ("allocated", "mixed")
@@ -269,11 +273,11 @@ def _node_state(text: str, is_mixed: bool) -> str:
         return "failing" if is_busy or "completing" in flags else "fail"
     if base != "idle":
         return "maint" if "maintenance" in flags and base not in ("allocated", "mixed", "down") else base
-    words = {
+    states = {
         "maintenance": "maint", "completing": "completing", "perfctrs": "perfctrs", "blocked": "blocked",
         "reserved": "reserved", "planned": "planned",
     }  # fmt: skip
-    return next((word for flag, word in words.items() if flag in flags), base)
+    return next((state for flag, state in states.items() if flag in flags), base)
 
 
 def _is_visible(partition: Any) -> bool:

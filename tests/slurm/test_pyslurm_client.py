@@ -82,8 +82,8 @@ def test_ids(array: int | None, task: int | None, waiting: str | None, ids: list
 
 def test_components_of_heterogeneous_jobs_in_accounting() -> None:
     jobs = [SimpleNamespace(id=number, array_id=array) for number, array in ((3, None), (2, None), (9, 5), (7, None))]
-    named = pyslurm_client._named(jobs, [2, 5, 7])
-    assert [(job.id, own) for job, own in named] == [(2, "2+0"), (3, "2+1"), (7, ""), (9, "")]
+    named = pyslurm_client._with_component_ids(jobs, [2, 5, 7])
+    assert [(job.id, component) for job, component in named] == [(2, "2+0"), (3, "2+1"), (7, ""), (9, "")]
 
 
 @pytest.mark.parametrize(
