@@ -1,8 +1,8 @@
-"""Which task of which run this process is, as its agent left it in the environment. Standard library only."""
+"""Reads from the environment that the agent has set which task this process is. Standard library only."""
 
 import json
 from dataclasses import dataclass
-from typing import Mapping, Optional
+from typing import Any, Mapping, Optional
 
 from slurm_tf.run import env, train_settings
 from slurm_tf.run.train_settings import TrainSettings
@@ -11,11 +11,11 @@ from slurm_tf.run.version import check_version
 
 @dataclass(frozen=True)
 class TaskContext:
-    """One task's place. `rank` of `size` counts the tasks that train: chief and workers, in this order.
+    """The task that this process is. `rank` of `size` counts the tasks that train: the chief, then the workers.
 
-    `run` is the run's folder, `attempt` which attempt of it this is, `step` which of its steps. `workers` and
-    `servers`: how many tasks of these roles there are. Folders are "" outside of a run. `train`: what the job file says
-    of checkpoints and training.
+    `workers`, `parameter_servers`: how many tasks of these roles there are. Folders are "" outside of a run.
+    `attempt`, `slurm_step`: the attempt of the run, and the number of its Slurm step. `agent_fd`: the socket to the
+    agent, None without one. `settings`: [checkpoint] and [train] of the job file.
     """
 
     strategy: str
@@ -24,31 +24,30 @@ class TaskContext:
     rank: int
     size: int
     workers: int
-    servers: int
-    run: str
+    parameter_servers: int
+    run_folder: str
+    checkpoint_folder: str
+    export_folder: str
     attempt: str
-    step: int
-    checkpoints: str
-    exports: str
-    control_fd: Optional[int]
-    train: TrainSettings
+    slurm_step: int
+    agent_fd: Optional[int]
+    settings: TrainSettings
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "TaskContext":
-        """Return the place of the process whose environment this is.
+        """Return the context of the process that has this environment.
 
-        TF_CONFIG and Horovod's variables from somewhere else than slurm-tf are honoured as well. Raises RunError if
-        another release of slurm-tf started this process.
+        TF_CONFIG and Horovod's variables are read also where something else than slurm-tf has set them. Raises RunError
+        if another release of slurm-tf has started this process.
         """
         if env.CONTRACT in environ:
             check_version(environ[env.CONTRACT], "this job's launcher")
         config = json.loads(environ.get("TF_CONFIG") or "{}")
         cluster, task = config.get("cluster", {}), config.get("task", {"type": "worker", "index": 0})
         role, index = str(task["type"]), int(task["index"])
-        chiefs = len(cluster.get("chief", ()))
-        strategy = "ps" if "ps" in cluster else "multi_worker" if cluster else "single"
-        strategy = environ.get(env.STRATEGY, "horovod" if "HOROVOD_RANK" in environ else strategy)
-        rank, size = index + (chiefs if role == "worker" else 0), chiefs + len(cluster.get("worker", ()))
+        chiefs, workers = len(cluster.get("chief", ())), len(cluster.get("worker", ()))
+        strategy = environ.get(env.STRATEGY) or _strategy(cluster, environ)
+        rank, size = index + (chiefs if role == "worker" else 0), chiefs + workers
         if strategy == "horovod":
             index = rank = int(environ["HOROVOD_RANK"])
             size = int(environ["HOROVOD_SIZE"])
@@ -58,13 +57,22 @@ class TaskContext:
             index=index,
             rank=rank,
             size=size or 1,
-            workers=len(cluster.get("worker", ())),
-            servers=len(cluster.get("ps", ())),
-            run=environ.get(env.RUN_FOLDER, ""),
+            workers=workers,
+            parameter_servers=len(cluster.get("ps", ())),
+            run_folder=environ.get(env.RUN_FOLDER, ""),
+            checkpoint_folder=environ.get(env.CHECKPOINT_FOLDER, ""),
+            export_folder=environ.get(env.EXPORT_FOLDER, ""),
             attempt=environ.get(env.ATTEMPT, ""),
-            step=int(environ.get(env.STEP, "0")),
-            checkpoints=environ.get(env.CHECKPOINT_FOLDER, ""),
-            exports=environ.get(env.EXPORT_FOLDER, ""),
-            control_fd=int(environ[env.CONTROL_FD]) if env.CONTROL_FD in environ else None,
-            train=train_settings.from_environ(environ),
+            slurm_step=int(environ.get(env.STEP, "0")),
+            agent_fd=int(environ[env.CONTROL_FD]) if env.CONTROL_FD in environ else None,
+            settings=train_settings.from_environ(environ),
         )
+
+
+def _strategy(cluster: Mapping[str, Any], environ: Mapping[str, str]) -> str:
+    """Return the strategy of a program that slurm-tf has not started."""
+    if "HOROVOD_RANK" in environ:
+        return "horovod"
+    if "ps" in cluster:
+        return "ps"
+    return "multi_worker" if cluster else "single"

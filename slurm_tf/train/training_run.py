@@ -32,13 +32,13 @@ _EVALUATOR_POLL_SECONDS = 1.0
 def init() -> "Run":
     """Return this task's run. Collective. Workers and parameter servers of strategy ps serve here and never return."""
     task = TaskContext.from_environ(os.environ)
-    agent = None if task.control_fd is None else AgentConnection(task.control_fd)
+    agent = None if task.agent_fd is None else AgentConnection(task.agent_fd)
     if task.strategy == "ps" and task.role in ("worker", "ps"):
         strategies.run_server(task, agent, parameter_servers.handle_flush)
-    if task.train.mixed_precision:
+    if task.settings.mixed_precision:
         # Layers take the policy when they are created. tf.keras is Keras 3 or tf_keras, whichever the user has chosen.
         for keras in {tf.keras, sys.modules.get("tf_keras", tf.keras)}:
-            keras.mixed_precision.set_global_policy(f"mixed_{task.train.mixed_precision}")
+            keras.mixed_precision.set_global_policy(f"mixed_{task.settings.mixed_precision}")
     return Run(task, agent)
 
 
@@ -179,24 +179,24 @@ class Run:
         return found
 
     def _open_checkpoints(self) -> Optional[Checkpoints]:
-        task, folder, agent = self._task, self._task.checkpoints, self._agent
+        task, folder, agent = self._task, self._task.checkpoint_folder, self._agent
         if not folder:
             return None
         flush: Callable[[str], None] = checkpoint_folder.flush_files
         if self._coordinator is not None:
-            parameter_servers.check_shared(folder, task.servers)
+            parameter_servers.check_shared(folder, task.parameter_servers)
             if agent:
                 flush = functools.partial(parameter_servers.flush_everywhere, agent=agent)
         checkpoints = Checkpoints(
             folder,
-            task.train.checkpoint_keep,
-            task.train.checkpoint_every,
-            task.train.checkpoint_every_steps,
+            task.settings.checkpoint_keep,
+            task.settings.checkpoint_every,
+            task.settings.checkpoint_every_steps,
             flush,
             asynchronous=self._coordinator is None,
             on_commit=self._on_commit,
-            fence=checkpoint_folder.fence(task.run, task.attempt, task.step),
-            mtbf=task.train.mtbf,
+            fence=checkpoint_folder.fence(task.run_folder, task.attempt, task.slurm_step),
+            mtbf=task.settings.mtbf,
         )
         if self.is_chief:
             checkpoints.sweep()
@@ -219,8 +219,9 @@ class Run:
         if self.role == "evaluator":
             yield from ((done, {}) for done in self._restore_each_checkpoint(steps))
             return
-        if self._task.train.accumulate > 1:
-            raise UsageError(f"found train.accumulate={self._task.train.accumulate} and run.loop", "model.fit for it")
+        accumulate = self._task.settings.accumulate
+        if accumulate > 1:
+            raise UsageError(f"found train.accumulate={accumulate} and run.loop", "model.fit for it")
         self._log_if_data_starts_anew()
         loop = (
             training_loop.ParameterServerLoop(step, data, self._coordinator, self._task.workers, self._boundary)
@@ -241,7 +242,7 @@ class Run:
         """Restore each new checkpoint and yield its step, until that is `steps`."""
         last = -1
         while last < steps:
-            newest = next(checkpoint_folder.complete(self._task.checkpoints), None)
+            newest = next(checkpoint_folder.complete(self._task.checkpoint_folder), None)
             if newest is None or newest.step == last or self._checkpoint is None:
                 time.sleep(_EVALUATOR_POLL_SECONDS)
                 continue
@@ -266,7 +267,7 @@ class Run:
         if self._coordinator is not None:
             raise UsageError("model.fit under strategy ps", "run.loop", "Keras 3 cannot fit on parameter servers")
         with self.scope():
-            fit.prepare(model, self._collective, self._batches, self._task.train.accumulate)
+            fit.prepare(model, self._collective, self._batches, self._task.settings.accumulate)
         self.checkpoint(model=model, optimizer=model.optimizer)
         self._log_if_data_starts_anew()
         return [fit.callback(model, self._collective, self._batches, self._boundary, self.report)]
@@ -296,7 +297,7 @@ class Run:
 
     def export_path(self) -> str:
         """Return a path for a new version of the run's SavedModel; versions are numbers, as model servers need them."""
-        folder = self._task.exports or "export"
+        folder = self._task.export_folder or "export"
         os.makedirs(folder, exist_ok=True)
         versions = [int(name) for name in os.listdir(folder) if name.isdecimal()]
         return os.path.join(folder, str(max(versions, default=0) + 1))

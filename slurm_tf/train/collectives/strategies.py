@@ -49,9 +49,9 @@ def _reduction(task: TaskContext) -> Tuple[Any, int]:
     implementations = tf.distribute.experimental.CommunicationImplementation
     # TensorFlow's own AUTO takes the ring on GPUs as well (AssignCollectiveType, collective_param_resolver_local.cc)
     automatic = "nccl" if tf.config.list_physical_devices("GPU") else "ring"
-    nccl = (automatic if task.train.collective == "auto" else task.train.collective) == "nccl"
+    nccl = (automatic if task.settings.collective == "auto" else task.settings.collective) == "nccl"
     default_pack = _NCCL_PACK_BYTES if nccl else _RING_PIECE_BYTES * task.size
-    pack = default_pack if task.train.bytes_per_pack is None else task.train.bytes_per_pack
+    pack = default_pack if task.settings.bytes_per_pack is None else task.settings.bytes_per_pack
     return implementations.NCCL if nccl else implementations.RING, pack
 
 
