@@ -103,6 +103,20 @@ def test_a_mutant_is_found_again_in_changed_code(new: str, how: str) -> None:
     assert (found := matcher.find(fixed)) and (found[0], found[1].module) == (how, "launch/decide/grace")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("a.state is None and not a.over and b > 3", "x.state is None and not x.ended and y > 3", True),
+        ("a", "x", False),
+    ],
+)
+def test_only_a_long_statement_is_found_by_its_shape_alone(old: str, new: str, found: bool) -> None:
+    before = mutants(f"def f(a, b):\n    if {old}:\n        return b\n    return 3\n")
+    after = mutants(f"def h(x, y):\n    print(x)\n    if {new}:\n        return 4\n", "launch/decide/grace")
+    [fixed] = [each for each in before if each.replacement == "True"]
+    assert (Matcher(before, after).find(fixed) is not None) == found
+
+
 def test_a_mutant_whose_place_is_gone_is_not_found() -> None:
     matcher = Matcher(mutants(SOURCE), mutants(SOURCE.replace("left < 5 and not why", "left")))
     [swapped] = [each for each in mutants(SOURCE) if each.operator == "and-or"]

@@ -9,6 +9,8 @@ from collections.abc import Callable, Hashable, Sequence
 
 from tests.mutants.places import Mutant
 
+LONG = 12  # tokens
+
 
 @functools.cache
 def shape(source: str) -> str:
@@ -25,6 +27,15 @@ def shape(source: str) -> str:
     return " ".join(words)
 
 
+def long_statement(mutant: Mutant) -> Hashable:
+    """Return the shape of a statement and of its change; for a short one the mutant itself, which fits no other.
+
+    Short statements look alike too often: `a.b(c)`.
+    """
+    statement = shape(mutant.statement)
+    return (mutant.operator, statement, shape(mutant.replacement)) if len(statement.split()) >= LONG else mutant
+
+
 # What finds a mutant again in another state of the tree, the strictest first. Each must fit exactly one there.
 KEYS: dict[str, Callable[[Mutant], Hashable]] = {
     "same function": lambda each: (each.function, each.body, each.operator, each.ordinal),
@@ -32,8 +43,9 @@ KEYS: dict[str, Callable[[Mutant], Hashable]] = {
     "same statement in its function": lambda each: (each.function, each.operator, each.statement, each.nth),
     "same statement": lambda each: (each.operator, each.statement, each.nth),
     "statement with other names": lambda each: (
-        each.function.rpartition(".")[2], each.operator, shape(each.statement), each.replacement
+        each.function.rpartition(".")[2], each.operator, shape(each.statement), shape(each.replacement)
     ),
+    "long statement with other names": long_statement,
 }  # fmt: skip
 
 

@@ -175,6 +175,7 @@ def bare(function: ast.AST) -> str:
     return ast.unparse(function)
 
 
+@functools.cache
 def head(statement: ast.stmt) -> str:
     """Return a statement's source, without the statements inside it."""
     empty: dict[str, list[ast.stmt]] = {
