@@ -219,8 +219,9 @@ def test_nodes_and_partitions(ask: Ask, sandbox: Sandbox) -> None:
 
 def test_daemons_that_do_not_answer(ask: Ask, sandbox: Sandbox) -> None:
     conf = sandbox.shared / "nobody-listens.conf"
-    text = sandbox.run("cat", "/etc/slurm/slurm.conf").stdout
-    conf.write_text(f"{text}\nSlurmctldPort=1\nAccountingStoragePort=2\n")
+    lines = sandbox.run("cat", "/etc/slurm/slurm.conf").stdout.splitlines()
+    kept = [line for line in lines if not line.startswith("MessageTimeout=")]
+    conf.write_text("\n".join([*kept, "MessageTimeout=2", "SlurmctldPort=1", "AccountingStoragePort=2", ""]))
     conf.chmod(0o644)
     for method in ("jobs", "history", "requeue"):
         answer = ask(method, "1", SLURM_CONF=str(conf))
