@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RECORDED = ROOT / "tests" / "recorded"
 # of programs that tests start: this package, and what has TensorFlow start sooner
 PYTHONPATH = f"{ROOT / 'tests' / 'lean'}:{ROOT}"
-# About how many seconds of a test's time; a file's tests run one after another.
-_SECONDS = {"faults": 60, "slurm": 6, "tensorflow": 12, "slow": 3}
+# About how many seconds a test of a marker takes.
+_SECONDS = {"slurm": 12, "tensorflow": 12, "slow": 3}
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +96,7 @@ def pytest_configure() -> None:
             signal.signal(number, lambda *_: None)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files first that take longest: with several workers none of them is to run alone at the end.
 
@@ -103,6 +104,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     seconds: dict[Path, float] = {}
     for item in items:
-        mine = sum(value for name, value in _SECONDS.items() if item.get_closest_marker(name))
-        seconds[item.path] = seconds.get(item.path, 0) + (mine or 0.02)
+        mine = 0.02 + sum(value for name, value in _SECONDS.items() if item.get_closest_marker(name))
+        limit = item.get_closest_marker("timeout")
+        seconds[item.path] = seconds.get(item.path, 0) + mine + (limit.args[0] / 10 if limit else 0)
     items.sort(key=lambda item: -seconds[item.path])

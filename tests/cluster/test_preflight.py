@@ -103,6 +103,7 @@ def test_a_slow_node_is_named_and_left_out(alice: Member, on_node3: Callable[...
     assert alice.ok("logs", "r").count("trains on node3") == 1
 
 
+@pytest.mark.usefixtures("iptables")
 def test_a_node_that_others_do_not_reach_is_named_and_left_out(alice: Member, on_node3: Callable[..., Any]) -> None:
     # what Slurm says to its own daemon still comes through
     rule = f"INPUT -s {address('node1')},{address('node2')} -p tcp --syn ! --dport 6818 -j DROP"
