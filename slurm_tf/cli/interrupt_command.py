@@ -1,29 +1,27 @@
 """The verb interrupt, which asks the running attempt of a run to inject a fault."""
 
 import contextlib
-import json
 import os
 import time
 from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf import files
 from slurm_tf.cli import watch_commands
 from slurm_tf.errors import UsageError
-from slurm_tf.run import lease, status
-from slurm_tf.run.fault_request import KILL, KINDS, NODE_FAILURE
-from slurm_tf.run.version import VERSION
+from slurm_tf.run import fault_request, lease, status
+from slurm_tf.run.fault_request import Fault, FaultRequest
 
 if TYPE_CHECKING:
     from slurm_tf.watch.find_run import Target
 
+_FAULTS = [fault.value for fault in Fault]
 _TAKEN_SECONDS = 30.0
 
 
 @click.command()
 @watch_commands.RUN
-@click.option("--as", "kind", type=click.Choice(KINDS), default="preemption", show_default=True, help="The fault.")
+@click.option("--as", "kind", type=click.Choice(_FAULTS), default="preemption", show_default=True, help="The fault.")
 @click.option("--role", help="kill, node-failure: the role of the task; default: that of the first task.")
 @click.option("--index", type=click.IntRange(min=0), default=0, show_default=True, help="The index of the task.")
 def interrupt(run: str, kind: str, role: str | None, index: int) -> None:
@@ -40,9 +38,8 @@ def interrupt(run: str, kind: str, role: str | None, index: int) -> None:
     task = tasks[0] if role is None else f"{role}:{index}"
     if task not in tasks:
         raise UsageError(f"run {found.name} has no task {task}", f"one of {', '.join(tasks[:20])}")
-    words = {"contract": VERSION, "attempt": attempt, "as": kind, "task": task}
-    path = found.folder.fault_request
-    files.write_whole(path, json.dumps(words).encode())
+    fault, path = Fault(kind), found.folder.fault_request
+    fault_request.write(found.folder, FaultRequest(attempt, fault, task))
     until = time.monotonic() + _TAKEN_SECONDS
     while os.path.exists(path):
         if time.monotonic() > until:
@@ -52,7 +49,7 @@ def interrupt(run: str, kind: str, role: str | None, index: int) -> None:
                 f"attempt {attempt} of run {found.name} did not answer", "an attempt that is alive", "slurm-tf status"
             )
         time.sleep(0.1)
-    of = f" of {task}" if kind in (KILL, NODE_FAILURE) else ""
+    of = f" of {task}" if fault.is_of_task else ""
     click.echo(f"{kind}{of} injected into attempt {attempt}: slurm-tf logs {found.name} --follow shows the effect")
 
 

@@ -149,7 +149,7 @@ class AttemptRecorder:
         former = max((each.last for each in self.former if each.last is not None), default=-1)
         return self.own.last is not None and self.own.last > former
 
-    def heard(self) -> None:
+    def tells_of_checkpoints(self) -> None:
         """Take in that the program tells of its checkpoints."""
         if not self.own.speaks:
             self.own = replace(self.own, speaks=True)

@@ -77,7 +77,7 @@ def test_an_injected_interruption_saves_and_ends_the_attempt(kind: str, running:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{kind} injected into attempt local-")
     assert run.process.wait(30) == 75
-    run.wait_for(rf"worker:0\] interrupted at \d+: {kind}: a rehearsal")
+    run.wait_for(rf"worker:0\] interrupted at \d+: {kind}: injected by slurm-tf interrupt")
     (row,) = run.attempts()
     assert row["code"] == 75
     assert row["last"] > 0
@@ -93,7 +93,7 @@ def test_a_kill_and_a_node_failure_are_injected(running: Any) -> None:
     done = run.interrupt("--as", "node-failure")
     assert done.returncode == 0, done.stderr
     assert run.process.wait(60) != 0
-    run.wait_for("a rehearsal: node-failure of worker:0, worker:1")
+    run.wait_for("injected: node-failure of worker:0, worker:1")
     run.wait_for("the job failed: worker:[01] on .* is lost")
 
 

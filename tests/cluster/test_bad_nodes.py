@@ -36,7 +36,7 @@ def node_of(run: Run, task: str = "worker:1") -> str:
 def fail(run: Run, node: str) -> None:
     """Have a node fail, but for the node."""
     run.member.ok("interrupt", "a-1", "--as=node-failure", "--role=worker", "--index=1")
-    run.wait_for(f"{node} is a bad node: its failure was rehearsed")
+    run.wait_for(f"{node} is a bad node: its failure was injected")
 
 
 def excluded(run: Run, job: str = "") -> str:
@@ -72,7 +72,7 @@ def test_a_job_that_waits_again_leaves_a_failed_node_out(alice: Member) -> None:
     run.wait_for(f"job {run.job} waits to be started again, without {node}")
     assert set(excluded(run)) >= set("node[,4]")
     run.start_again()
-    check_done_without(run, node, "its failure was rehearsed")
+    check_done_without(run, node, "its failure was injected")
     # the user's own, as before
     (point,) = alice.status("a-1")
     assert "node4" not in {task["node"] for task in point["tasks"].values()}
@@ -98,7 +98,7 @@ def test_a_job_that_follows_leaves_it_out_and_others_wait_for_it(alice: Member) 
     run.wait_for(
         rf"follows job {run.job}; job {others[0]} waits now for job \d+, not for job {run.job}; job {others[1]} "
     )
-    check_done_without(run, node, "its failure was rehearsed")
+    check_done_without(run, node, "its failure was injected")
     (point,) = alice.status("a-1")
     assert point["job"] != run.job
     assert {task["node"] for task in point["tasks"].values()}.isdisjoint({node, "node4"})

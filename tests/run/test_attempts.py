@@ -81,7 +81,7 @@ def record(folder: RunFolder, *rows: Attempt, own: int | None = None) -> Attempt
 
 def test_what_is_written(folder: RunFolder) -> None:
     first = AttemptRecorder(folder, "7.0", "7", pytest.fail)
-    first.heard()
+    first.tells_of_checkpoints()
     first.committed(10)
     first.committed(20)
     first.ended(EndCause.PREEMPTION, 75, "preempted")

@@ -16,9 +16,10 @@ from slurm_tf.launch.coordinator.step import Step
 from slurm_tf.launch.coordinator.task_connections import TaskConnections
 from slurm_tf.launch.coordinator.training_phase import TrainingPhase
 from slurm_tf.launch.decide.restarts import AttemptState, Outcome, OutcomeCause, RestartPolicy
-from slurm_tf.launch.decide.termination import TerminationAction
+from slurm_tf.launch.decide.termination import Termination, TerminationAction
 from slurm_tf.launch.job_context import JobContext, attempt_id
 from slurm_tf.launch.log import say
+from slurm_tf.launch.nodes.exclusion import Exclusion
 from slurm_tf.launch.requeue.finalize import Finalizer
 from slurm_tf.launch.transport import connections, ports
 from slurm_tf.launch.transport.connections import Connection
@@ -54,9 +55,20 @@ class Coordinator:
         self._planned = [f"{role}:{index}" for role, index in settings.tasks]
         self._status = StatusWriter(context.folder, settings.run, self._planned, os.environ, say)
         self._policy = RestartPolicy(settings)
-        self._monitor = SignalMonitor(context, settings, record, say)
-        self._termination = self._monitor.interruption
-        self._training = TrainingPhase(settings, self._tasks, self._status, self._policy, self._monitor)
+        self._termination = Termination(settings)
+        self._exclusion = Exclusion(context, say)
+        self._signal_monitor = SignalMonitor(context, self._termination, record, settings.local, say)
+        self._training = TrainingPhase(
+            context,
+            settings,
+            self._tasks,
+            self._status,
+            self._policy,
+            self._termination,
+            self._signal_monitor,
+            self._exclusion,
+            record,
+        )
 
     def run(self) -> int:
         """Run the job; return the exit code that is the job's."""
@@ -71,8 +83,7 @@ class Coordinator:
         self._leave()
         outcome = self._with_cause_of_loss(outcome)
         if self._record:
-            nodes = self._monitor.exclusion
-            finalizer = Finalizer(self._context, self._settings, self._record, self._signals, nodes, say)
+            finalizer = Finalizer(self._context, self._settings, self._record, self._signals, self._exclusion, say)
             outcome = finalizer.conclude(outcome, self._termination, self._show)
         if outcome.reason or not outcome.code:  # else another attempt goes on
             self._show(outcome, "ended")
@@ -82,7 +93,7 @@ class Coordinator:
 
     def _with_cause_of_loss(self, outcome: Outcome) -> Outcome:
         """Return `outcome`; if a task is lost whose node answers, it is the program's doing: it would happen again."""
-        host = "" if self._monitor.rehearses_a_dead_node else self._training.lost_host
+        host = self._training.lost_host
         if outcome.cause is OutcomeCause.TASK_LOST and host and ports.is_there(host, _ANSWER_SECONDS):
             return replace(outcome, cause=OutcomeCause.PROGRAM)
         return outcome
@@ -102,7 +113,7 @@ class Coordinator:
             self._status,
             with_preflight=(settings.preflight or preflight_only) and not self._policy.restarts,
             goes_on=not preflight_only,
-            cause=self._policy.cause,
+            cause=self._policy.restart_reason,
         )
 
     def _loop(self) -> Outcome:
@@ -125,7 +136,12 @@ class Coordinator:
         return self._tick(now)
 
     def _seconds_until_due(self) -> float:
-        due = [time.monotonic() + _LOOK_SECONDS, self._server.wakes_at, self._status.wakes_at, self._monitor.wakes_at]
+        due = [
+            time.monotonic() + _LOOK_SECONDS,
+            self._server.wakes_at,
+            self._status.wakes_at,
+            self._signal_monitor.wakes_at,
+        ]
         if self._policy.state is AttemptState.REGISTERING:
             due.append(self._registration.wakes_at)
         else:
@@ -146,7 +162,7 @@ class Coordinator:
 
     def _on_signals(self) -> None:
         for number in self._signals.read() - {signal.SIGCHLD}:
-            self._monitor.signal(number, "the coordinator", direct=True)
+            self._signal_monitor.signal(number, "the coordinator", direct=True)
 
     def _on_messages(self, connection: Connection, messages: List[Message]) -> None:
         for message in messages:
@@ -171,16 +187,20 @@ class Coordinator:
 
     def _tick(self, now: float) -> Optional[Outcome]:
         """See to what is due; return the job's outcome once it is over."""
-        while action := self._monitor.due(now):
-            self._training.save() if action is TerminationAction.SAVE else self._training.stop(now)
-        for name in self._monitor.ended(now):
+        while action := self._signal_monitor.due(now):
+            if action is TerminationAction.SAVE:
+                self._exclusion.begin(insists=True)
+                self._training.save()
+            else:
+                self._training.stop(now)
+        for name in self._signal_monitor.suspects_due(now):
             self._training.ended(name, -signal.SIGTERM, now)
         if self._policy.state is AttemptState.REGISTERING:
             return self._tick_registration(now)
         self._training.tick(now)
         if self._policy.state is AttemptState.RENEWING:
             self._renew_step(now)
-        self._status.show(self._policy.state, self._policy.restarts, self._monitor.stragglers.report)
+        self._status.show(self._policy.state, self._policy.restarts, self._training.straggler_report)
         if self._policy.outcome:
             self._record_outcome(self._policy.outcome)
         return self._policy.outcome if self._policy.over else None

@@ -1,68 +1,62 @@
-"""A rehearsal of what can end an attempt: `slurm-tf interrupt` asks by a file in the run's folder, the attempt does it.
+"""Injects the faults that `slurm-tf interrupt` asks for (run/fault_request.py) into the attempt that runs."""
 
-Login nodes often cannot reach compute nodes, so nobody is called. The file is fault_request.json:
-
-    {"contract": 1, "attempt": "12.0", "as": "preemption", "task": "worker:0"}
-"""
-
-import json
-import os
-from typing import Callable, Dict, List, Mapping, Optional, Set, Tuple
+from enum import Enum
+from typing import Callable, List, Mapping, Tuple
 
 from slurm_tf.errors import RunError
 from slurm_tf.launch.decide.termination import Termination
+from slurm_tf.launch.job_context import JobContext, attempt_id
+from slurm_tf.launch.nodes.exclusion import Exclusion
+from slurm_tf.run import fault_request
 from slurm_tf.run.attempts import EndCause
-from slurm_tf.run.fault_request import KILL, KINDS, NODE_FAILURE
-from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.version import check_version
+from slurm_tf.run.fault_request import Fault, FaultRequest
 
-# How often the folder is looked into.
+# How often the run's folder is looked into.
 _LOOK_SECONDS = 1.0
-# What an agent is told to do: kill its program; be gone as its node would be.
-_VERBS = {KILL: "kill", NODE_FAILURE: "vanish"}
+
+
+class FaultAction(Enum):
+    """What an agent is to do: kill its program, or vanish as if its node had failed."""
+
+    KILL = "kill"
+    VANISH = "vanish"
 
 
 class FaultInjector:
-    """Looks for what is asked for. `failed`: the nodes that count as dead."""
+    """The faults of one attempt. `has_failed_node`: whether a node counts as dead that is there."""
 
-    def __init__(self, folder: RunFolder, attempt: str, interruption: Termination, say: Callable[[str], None]) -> None:
-        self.failed: Set[str] = set()
+    def __init__(
+        self, context: JobContext, termination: Termination, exclusion: Exclusion, say: Callable[[str], None]
+    ) -> None:
+        self.has_failed_node = False
         self.wakes_at = 0.0
-        self._path, self._attempt = folder.fault_request, attempt
-        self._interruption, self._say = interruption, say
+        self._folder, self._attempt = context.folder, attempt_id(context.environ)
+        self._termination, self._exclusion, self._say = termination, exclusion, say
 
-    def due(self, now: float, nodes: Mapping[str, str]) -> List[Tuple[str, str]]:
-        """Look, if it is time; return (task, what its agent is to do). `nodes`: node of each task by name."""
+    def due(self, now: float, nodes: Mapping[str, str]) -> List[Tuple[str, FaultAction]]:
+        """Look for a request, if it is time; return (task, action). `nodes`: node of each task by name."""
         if now < self.wakes_at:
             return []
         self.wakes_at = now + _LOOK_SECONDS
         try:
-            words = self._take()
-        except (RunError, OSError, ValueError) as error:
-            self._say(f"{self._path} is left: {error}")
+            request = fault_request.take(self._folder)
+        except (RunError, OSError) as error:
+            self._say(f"the request of slurm-tf interrupt is ignored: {error}")
             return []
-        if words is None:
-            return []
-        kind, task = words.get("as"), words.get("task")
-        if words.get("attempt") != self._attempt or kind not in KINDS or task not in nodes:
-            self._say(f"a rehearsal of {kind} of {task}, attempt {words.get('attempt')}, is not for this attempt")
-            return []
-        if kind in (EndCause.PREEMPTION, EndCause.TIMEOUT):
-            self._interruption.inject(EndCause(kind), now)
-            return []
-        tasks = [str(task)]
-        if kind == NODE_FAILURE:
-            self.failed.add(nodes[str(task)])
-            tasks = [each for each, node in nodes.items() if node == nodes[str(task)]]
-        self._say(f"a rehearsal: {kind} of {', '.join(tasks)}")
-        return [(each, _VERBS[str(kind)]) for each in tasks]
+        return [] if request is None else self._inject(request, now, nodes)
 
-    def _take(self) -> Optional[Dict[str, object]]:
-        try:
-            with open(self._path, encoding="utf-8") as file:
-                words = json.load(file)
-        except FileNotFoundError:
-            return None
-        os.unlink(self._path)
-        check_version(words.get("contract") if isinstance(words, dict) else None, self._path)
-        return dict(words)
+    def _inject(self, request: FaultRequest, now: float, nodes: Mapping[str, str]) -> List[Tuple[str, FaultAction]]:
+        fault, task = request.fault, request.task
+        if request.attempt != self._attempt or task not in nodes:
+            self._say(f"{fault.value} of {task} in attempt {request.attempt} is not injected: this is another attempt")
+            return []
+        if not fault.is_of_task:
+            self._termination.inject(EndCause(fault.value), now)
+            return []
+        tasks, action = [task], FaultAction.KILL
+        if fault is Fault.NODE_FAILURE:
+            self.has_failed_node = True
+            self._exclusion.is_bad(nodes[task], "its failure was injected")
+            tasks, action = [each for each, node in nodes.items() if node == nodes[task]], FaultAction.VANISH
+        self._say(f"injected: {fault.value} of {', '.join(tasks)}")
+        return [(each, action) for each in tasks]

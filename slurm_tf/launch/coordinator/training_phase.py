@@ -3,16 +3,23 @@
 import json
 import time
 from collections import Counter
-from typing import Any, Callable, Collection, Dict, List, Mapping, Optional, Type
+from typing import Any, Callable, Collection, Dict, List, Mapping, Optional, Type, Union
 
 from slurm_tf.errors import StoppedError
 from slurm_tf.launch.coordinator import gloo_rendezvous
+from slurm_tf.launch.coordinator.fault_injection import FaultAction, FaultInjector
 from slurm_tf.launch.coordinator.message_relay import MessageRelay, Outgoing
+from slurm_tf.launch.coordinator.program_messages import ProgramMessages
+from slurm_tf.launch.coordinator.progress_monitor import ProgressMonitor
 from slurm_tf.launch.coordinator.signal_monitor import SignalMonitor
 from slurm_tf.launch.coordinator.status_writer import StatusWriter
 from slurm_tf.launch.coordinator.task_connections import TaskConnections
+from slurm_tf.launch.decide.hangs import HangAction
 from slurm_tf.launch.decide.restarts import Action, AttemptState, OutcomeCause, RestartPolicy, Verb
+from slurm_tf.launch.decide.termination import Termination
+from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.log import say
+from slurm_tf.launch.nodes.exclusion import Exclusion
 from slurm_tf.launch.transport.connections import Connection
 from slurm_tf.launch.transport.messages import (
     CannotStart,
@@ -30,31 +37,45 @@ from slurm_tf.launch.transport.messages import (
     Vanish,
 )
 from slurm_tf.run import env
+from slurm_tf.run.attempts import AttemptRecorder
 from slurm_tf.run.settings import LaunchSettings
-from slurm_tf.run.status import TaskState
+from slurm_tf.run.status import StragglerReport, TaskState
 
-# What the hang detector and a fault injection may have an agent do, by the value of their verbs.
-_ORDERS: Mapping[str, Message] = {"dump": Dump(), "kill": Kill(), "vanish": Vanish()}
+# What the hang detector and a fault injection may have an agent do.
+_MESSAGES: Mapping[Union[HangAction, FaultAction], Message] = {
+    HangAction.DUMP: Dump(),
+    HangAction.KILL: Kill(),
+    FaultAction.KILL: Kill(),
+    FaultAction.VANISH: Vanish(),
+}
 
 
 class TrainingPhase:
     """The programs of all steps of one attempt. `nodes`: node of each task by name.
 
-    `lost_host`: the address of the agent that was lost last before the attempt's outcome was known, "" for none.
+    `lost_host`: the address of the agent that was lost last before the attempt's outcome was known; "" for none, and
+    where the failure of a node was injected.
     """
 
     def __init__(
         self,
+        context: JobContext,
         settings: LaunchSettings,
         tasks: TaskConnections,
         status: StatusWriter,
         policy: RestartPolicy,
-        monitor: SignalMonitor,
+        termination: Termination,
+        signals: SignalMonitor,
+        exclusion: Exclusion,
+        recorder: Optional[AttemptRecorder],
     ) -> None:
         self.nodes: Dict[str, str] = {}
         self.lost_host = ""
         self._settings, self._tasks, self._status = settings, tasks, status
-        self._policy, self._monitor, self._termination = policy, monitor, monitor.interruption
+        self._policy, self._termination, self._signals, self._exclusion = policy, termination, signals, exclusion
+        self._progress = ProgressMonitor(context.folder, settings.watch, exclusion, say)
+        self._faults = FaultInjector(context, termination, exclusion, say)
+        self._program_messages = ProgramMessages(termination, self._progress, recorder)
         self._relay = MessageRelay()
         self._starts: Counter[str] = Counter()
         self._hosts: Collection[str] = ()
@@ -70,20 +91,29 @@ class TrainingPhase:
     def begin(self, nodes: Dict[str, str], hosts: Collection[str]) -> None:
         """Start all programs. `nodes`: node of each task by name; `hosts`: addresses that the tasks reported."""
         self.nodes, self._hosts = nodes, hosts
+        self._progress.awake(time.monotonic())
         self._carry_out(self._policy.begin(nodes))
 
     def tick(self, now: float) -> None:
         """See to what is due."""
-        for name, verb in self._monitor.orders(now, self.nodes, self._policy.state is AttemptState.TRAINING):
-            self._tasks.send(name, _ORDERS[verb])
+        is_training = self._policy.state is AttemptState.TRAINING
+        for name, fault in self._faults.due(now, self.nodes):
+            self._tasks.send(name, _MESSAGES[fault])
+        for name, action in self._progress.due(now, self.nodes, is_training, self._termination.begun):
+            self._tasks.send(name, _MESSAGES[action])
         self._carry_out(self._policy.tick(now))
         self._deliver(self._relay.tick(now))
 
     @property
     def wakes_at(self) -> Optional[float]:
         """When `tick` has something to do."""
-        due = [self._policy.wakes_at, self._monitor.orders_at, self._relay.wakes_at]
+        due = [self._policy.wakes_at, self._faults.wakes_at, self._progress.wakes_at, self._relay.wakes_at]
         return min((when for when in due if when is not None), default=None)
+
+    @property
+    def straggler_report(self) -> Optional[StragglerReport]:
+        """How long each task works by itself in a step, and which are slow; None if nothing is known."""
+        return self._progress.report
 
     def lost(self, connection: Connection, now: float) -> None:
         """Record that a task's agent is gone."""
@@ -92,13 +122,14 @@ class TrainingPhase:
             say(f"{name} is gone: its step was being ended")
             self._policy.resume()
         if self._policy.outcome is None:  # this task may decide the job's end; those after it do not
-            self.lost_host = connection.host
-        self._monitor.exclusion.lost(self.nodes[name], connection.host)
+            self.lost_host = "" if self._faults.has_failed_node else connection.host
+        self._exclusion.lost(self.nodes[name], connection.host)
         self.ended(name, None, now)
 
     def ended(self, name: str, code: Optional[int], now: float) -> None:
         """Record that the program of task `name` ended with `code`, None if its agent is gone."""
-        self._monitor.gone(name)
+        self._signals.ended(name)
+        self._progress.ended(name)
         self._deliver(self._relay.ended(name))
         self._status.task_ended(name, code)
         self._carry_out(self._policy.ended(name, code, now))
@@ -124,11 +155,12 @@ class TrainingPhase:
         name = connection.name
         say(f"{name} started on {self.nodes[name]} (process {message.pid})")
         self._status.task(name, TaskState.RUNNING, restarts=self._starts[name] - 1)
-        self._monitor.started(name)
+        self._signals.started(name)
+        self._progress.started(name)
 
     def _on_ended(self, connection: Connection, message: Ended) -> None:
         now, unasked = time.monotonic(), self._policy.state is AttemptState.TRAINING
-        if not (unasked and self._monitor.suspects(connection.name, message.code, now)):
+        if not (unasked and self._signals.is_suspect(connection.name, message.code, now)):
             self.ended(connection.name, message.code, now)
 
     def _on_cannot_start(self, connection: Connection, message: CannotStart) -> None:
@@ -147,14 +179,14 @@ class TrainingPhase:
         name, now = connection.name, time.monotonic()
         if isinstance(words, dict) and "progress" in words:
             self._status.progress(name, words["progress"])
-        elif isinstance(words, dict) and not self._monitor.line(name, words):
+        elif isinstance(words, dict) and not self._program_messages.take(name, words):
             running, listeners = self._tasks.names, self._termination.listeners
             self._deliver(self._relay.line(name, words, running, listeners, now))
 
     def _on_task_signal(self, connection: Connection, message: TaskSignal) -> None:
         # srun ends a step that has lost an agent with SIGTERM to the others
         if not self._policy.step_is_lost:
-            self._monitor.signal(message.number, connection.name, direct=False)
+            self._signals.signal(message.number, connection.name, direct=False)
 
     def _carry_out(self, actions: List[Action]) -> None:
         for note in self._policy.notes:

@@ -1,4 +1,4 @@
-"""What to do when a task ends: decided here, carried out by the coordinator. No I/O, and the time comes from outside.
+"""Decides what to do when a task ends; the coordinator does it. No I/O; the time comes from outside.
 
 | a task ended     | ps                            | between_graph          | all other strategies           |
 |------------------|-------------------------------|------------------------|--------------------------------|
@@ -9,12 +9,13 @@
 | ps, in any way   | all start again               | all start again        | -                              |
 | evaluator, badly | it alone starts again         | it alone starts again  | it alone starts again          |
 
-The lead is the chief, or worker 0 where there is none. Each start counts against one budget. With the budget spent a
-worker of the first two columns is done without as long as another lives, an evaluator always; anything else ends the
-job. "All start again" is in place, under the same agents. Where these are gone it is in a new step of the allocation:
-when an agent is lost, and whenever MPI's processes start again, whose step Slurm's PMIx plugin ends with the first that
-dies (_errhandler in pmixp_client_v2.c, 22.05.8). A task that would start again alone and whose agent is gone counts as
-one whose budget is spent; but srun ends the steps of the last column with their first agent (jobspec/plan.py).
+The lead is the chief, or worker 0 where there is none. Each restart counts against `max-restarts`. Once these are used
+up, training goes on without a worker of the first two columns as long as another one lives, and always without an
+evaluator; anything else ends the job. All start again in place, under the same agents. Where agents are gone, all start
+again in a new step of the allocation: when an agent is lost, and whenever MPI's processes start again, whose step
+Slurm's PMIx plugin ends with the first that dies (_errhandler in pmixp_client_v2.c, 22.05.8). A task that would start
+again alone is not started again if its agent is gone; but srun ends the steps of the last column with their first agent
+(jobspec/plan.py).
 """
 
 import signal
@@ -23,14 +24,7 @@ from enum import Enum
 from typing import Dict, List, Optional, Sequence
 
 from slurm_tf.run.settings import LaunchSettings
-
-
-class TaskState(str, Enum):
-    """State of a task's program: it runs, it has ended, or its agent is gone."""
-
-    RUNNING = "running"
-    ENDED = "ended"
-    LOST = "lost"
+from slurm_tf.run.status import TaskState
 
 
 class AttemptState(str, Enum):
@@ -72,8 +66,8 @@ class Verb(str, Enum):
 
 # Workers do not need each other: jobspec/plan.py has srun let their step go on without one.
 INDEPENDENT_WORKERS = ("ps", "between_graph")
-# A task that was told to end and killed `kill_wait` later has this long to be gone; then it counts as lost.
-_PATIENCE_SECONDS = 15.0
+# A task that was told to end is killed `kill_wait` later. If it has not ended after that time more, it counts as lost.
+_END_SECONDS = 15.0
 _NEW_STEP = "a new step is started"
 
 
@@ -109,17 +103,20 @@ def describe(code: Optional[int]) -> str:
 
 
 class RestartPolicy:
-    """The life of one job: feed it every end of a task; carry out the actions that it returns."""
+    """A state machine of one attempt: it gets every end of a task, and returns the actions to carry out.
+
+    `outcome`: None until it is decided; `restarts`: of tasks and steps; `notes`: lines to print.
+    """
 
     def __init__(self, settings: LaunchSettings) -> None:
         self.state = AttemptState.REGISTERING
         self.outcome: Optional[Outcome] = None
         self.restarts = 0
         self.notes: List[str] = []
-        # whether the step is given up: what its end does to the tasks says nothing
+        # whether the step is to be replaced: how its tasks end then says nothing
         self.step_is_lost = False
         # why all start again, in words
-        self.cause = ""
+        self.restart_reason = ""
         self._settings = settings
         self._independent = settings.strategy in INDEPENDENT_WORKERS
         self._workers_serve = settings.strategy == "ps"
@@ -131,7 +128,7 @@ class RestartPolicy:
         # the state before SAVING
         self._before = AttemptState.TRAINING
         self._stragglers_until: Optional[float] = None
-        self._gone_at: Dict[str, float] = {}
+        self._lost_at: Dict[str, float] = {}
 
     def begin(self, hosts: Dict[str, str]) -> List[Action]:
         """Start every task: all of a step have registered; `hosts`: node of each by name."""
@@ -139,16 +136,16 @@ class RestartPolicy:
         return self._start_all()
 
     def renewed(self) -> None:
-        """Take in that a new step has been started."""
+        """Record that a new step has been started."""
         self.state, self.step_is_lost = AttemptState.REGISTERING, False
 
     def ended(self, name: str, code: Optional[int], now: float) -> List[Action]:
-        """Take in that task `name` ended with `code`, negative for a signal, None if its agent is gone."""
+        """Record that task `name` ended with `code`, negative for a signal, None if its agent is gone."""
         if self._tasks[name] != TaskState.RUNNING:
             self._tasks[name] = TaskState.LOST if code is None else self._tasks[name]
             return []
         self._tasks[name] = TaskState.LOST if code is None else TaskState.ENDED
-        self._gone_at.pop(name, None)
+        self._lost_at.pop(name, None)
         if self.state == AttemptState.TRAINING:
             return self._ended_in_training(name, code, now)
         if self.state == AttemptState.FINISHING:
@@ -160,26 +157,26 @@ class RestartPolicy:
         return []
 
     def save(self, at_signal: Sequence[str]) -> None:
-        """Take in that the programs save, to be ended then; the end of those that do `at_signal` is no good one."""
+        """Record that the programs save, to be ended then; tasks that do `at_signal` may exit with 0."""
         if self.state in (AttemptState.TRAINING, AttemptState.RESTARTING):
             self._before, self.state, self._save_at_signal = self.state, AttemptState.SAVING, at_signal
 
     def resume(self) -> None:
-        """Take in that nothing was to be saved."""
+        """Record that no termination is under way: the programs go on."""
         if self.state == AttemptState.SAVING:
             self.state = self._before
 
     def stop(self, code: int, reason: str, now: float, cause: OutcomeCause = OutcomeCause.TERMINATION) -> List[Action]:
-        """End the job now, for a reason from outside."""
+        """End the job now, for a reason that is not an end of a task."""
         if self.outcome is None:
             self.outcome = Outcome(code, reason, cause)
         self.state = AttemptState.ENDING
         return self._end(self._running(), now)
 
     def tick(self, now: float) -> List[Action]:
-        """Take in the time."""
+        """Return what is to be done at this time."""
         actions: List[Action] = []
-        for name in [name for name, when in self._gone_at.items() if now >= when]:
+        for name in [name for name, when in self._lost_at.items() if now >= when]:
             self.notes.append(f"{self._where(name)} was told to end and did not")
             actions += self.ended(name, None, now)
         if self._stragglers_until is not None and now >= self._stragglers_until:
@@ -192,12 +189,12 @@ class RestartPolicy:
     @property
     def wakes_at(self) -> Optional[float]:
         """When `tick` has something to do."""
-        due = [*self._gone_at.values(), self._stragglers_until]
+        due = [*self._lost_at.values(), self._stragglers_until]
         return min((when for when in due if when is not None), default=None)
 
     @property
     def over(self) -> bool:
-        """Whether the job is decided and no task runs."""
+        """Whether the outcome is decided and no task runs."""
         return self.outcome is not None and not self._running()
 
     def _ended_in_training(self, name: str, code: Optional[int], now: float) -> List[Action]:
@@ -209,7 +206,7 @@ class RestartPolicy:
         alone = self._independent or (role == "evaluator" and code is not None)
         if name == self._lead or role in ("chief", "ps") or not alone:
             return self._fail(name, code, now)
-        if code is not None and self._spend(name, code, f"{name} is started again in place"):
+        if code is not None and self._use_restart(name, code, f"{name} is started again in place"):
             self._tasks[name] = TaskState.RUNNING
             return [Action(Verb.START, name)]
         others = [other for other in self._running() if self._role[other] == role]
@@ -239,7 +236,7 @@ class RestartPolicy:
     def _fail(self, name: str, code: Optional[int], now: float) -> List[Action]:
         self.step_is_lost = self._settings.horovod == "mpi" or TaskState.LOST in self._tasks.values()
         how = _NEW_STEP if self.step_is_lost else "all tasks are started again in place"
-        if self._spend(name, code, how):
+        if self._use_restart(name, code, how):
             self.state = AttemptState.RESTARTING
             return self._end(self._running(), now) if self._running() else self._start_all_again()
         cause = OutcomeCause.TASK_LOST if code is None else OutcomeCause.PROGRAM
@@ -251,7 +248,7 @@ class RestartPolicy:
             self._note_restart(name, code, _NEW_STEP)
         return [] if self._running() else self._start_all_again()
 
-    def _spend(self, name: str, code: Optional[int], how: str) -> bool:
+    def _use_restart(self, name: str, code: Optional[int], how: str) -> bool:
         if self.restarts >= self._settings.max_restarts:
             return False
         self.restarts += 1
@@ -260,8 +257,8 @@ class RestartPolicy:
 
     def _note_restart(self, name: str, code: Optional[int], how: str) -> None:
         count = f"restart {self.restarts} of {self._settings.max_restarts}"
-        self.cause = f"{self._where(name)} {describe(code)}"
-        self.notes.append(f"{self.cause}; {how} ({count})")
+        self.restart_reason = f"{self._where(name)} {describe(code)}"
+        self.notes.append(f"{self.restart_reason}; {how} ({count})")
 
     def _start_all_again(self) -> List[Action]:
         if self.step_is_lost:
@@ -285,6 +282,6 @@ class RestartPolicy:
 
     def _end(self, names: Sequence[str], now: float) -> List[Action]:
         for name in names:
-            # said twice, it is counted from the first time
-            self._gone_at.setdefault(name, now + self._settings.kill_wait + _PATIENCE_SECONDS)
+            # if it is told twice, the first time counts
+            self._lost_at.setdefault(name, now + self._settings.kill_wait + _END_SECONDS)
         return [Action(Verb.END, name) for name in names]

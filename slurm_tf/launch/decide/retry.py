@@ -1,6 +1,6 @@
-"""Whether a run goes on after a bad end. No I/O.
+"""Decides whether a run goes on after a bad end. No I/O.
 
-| exit code                         | it goes on                                                               |
+| exit code                         | the run goes on                                                              |
 |-----------------------------------|--------------------------------------------------------------------------|
 | `retry.permanent`                 | never                                                                    |
 | `retry.retryable`, a task is lost | always                                                                   |
@@ -21,14 +21,14 @@ _LONGEST_WAIT = 3600.0
 
 @dataclass(frozen=True)
 class Retry:
-    """`cause`: why the run goes on, NONE if it does not; `wait`: seconds until it does."""
+    """Whether and when a run goes on. `cause`: why, NONE if it does not; `wait`: seconds until it does."""
 
     cause: EndCause = EndCause.NONE
     wait: float = 0.0
 
 
 def decide(settings: RetrySettings, code: int, lost: bool, record: AttemptRecorder, jobs: Set[str]) -> Retry:
-    """Return what is to be done after an end with `code`; `lost`: because a task's node or agent is gone.
+    """Return whether the run goes on after an end with `code`; `lost`: because a task's node or agent is gone.
 
     `jobs`: this job and those that it follows. Raises ProgressError.
     """

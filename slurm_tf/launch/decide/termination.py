@@ -202,7 +202,7 @@ class Termination:
         if not self.begun:
             self._before = self.state
             self._actions.append(TerminationAction.SAVE)
-            self._number, self._reason = signal.SIGTERM, "a rehearsal"
+            self._number, self._reason = signal.SIGTERM, "injected by slurm-tf interrupt"
             self._until = now + _SAVE_SECONDS
             self._decide(cause, now)
 

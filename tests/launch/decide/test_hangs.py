@@ -21,7 +21,7 @@ def watch(limits: WatchSettings = LIMITS) -> HangDetector:
 @pytest.mark.parametrize(("phase", "limit"), [("compile", 100), ("train", 10), ("evaluate", 1000)])
 def test_each_phase_has_its_own_budget(phase: str, limit: float) -> None:
     watchdog = watch()
-    assert watchdog.line("worker:0", {"phase": phase, "step": 3}, 50)
+    assert watchdog.message("worker:0", {"phase": phase, "step": 3}, 50)
     assert watchdog.wakes_at == 50 + limit
     assert watchdog.due(50 + limit - 1) == []
     assert watchdog.due(50 + limit) == [("worker:0", HangAction.DUMP)]
@@ -35,40 +35,40 @@ def test_each_phase_has_its_own_budget(phase: str, limit: float) -> None:
 
 def test_a_step_is_progress_and_the_end_of_training_is_not_watched() -> None:
     watchdog = watch()
-    watchdog.line("worker:0", {"phase": "train"}, 0)
+    watchdog.message("worker:0", {"phase": "train"}, 0)
     for now in range(5, 50, 5):
-        assert watchdog.line("worker:0", {"at": now}, now)
+        assert watchdog.message("worker:0", {"at": now}, now)
         assert watchdog.due(now + 4) == []
     assert watchdog.due(55) == [("worker:0", HangAction.DUMP)]
     assert "after step 45" in watchdog.notes[0]
     watchdog = watch()
-    watchdog.line("worker:0", {"phase": "done"}, 0)
+    watchdog.message("worker:0", {"phase": "done"}, 0)
     assert watchdog.wakes_at is None
     assert watchdog.due(10_000) == []
 
 
 def test_a_job_that_was_suspended_is_not_hung() -> None:
     watchdog = watch()
-    watchdog.line("worker:0", {"phase": "train"}, 5)
-    watchdog.slept(3600)
+    watchdog.message("worker:0", {"phase": "train"}, 5)
+    watchdog.suspended(3600)
     assert watchdog.due(3600 + 14) == []
     assert watchdog.due(3600 + 15) == [("worker:0", HangAction.DUMP)]
-    watchdog.slept(100)
+    watchdog.suspended(100)
     assert watchdog.due(3600 + 20) == []
     assert watchdog.due(3700 + 20) == [("worker:0", HangAction.KILL)]
 
 
 @pytest.mark.parametrize("words", [{"progress": {}}, {"at": "x"}, {"phase": 1}, {"saved": {}}, {}])
 def test_other_words_are_for_others(words: dict[str, Any]) -> None:
-    assert not watch().line("worker:0", words, 1)
-    assert not watch().line("worker:1", {"at": 1}, 1)
+    assert not watch().message("worker:0", words, 1)
+    assert not watch().message("worker:1", {"at": 1}, 1)
 
 
 def test_who_says_nothing_is_watched_by_its_output_alone_where_that_is_asked_for() -> None:
     assert watch().wakes_at is None
     watchdog = watch(WatchSettings(output=10))
     assert watchdog.due(9) == []
-    assert watchdog.line("worker:0", {"output": True}, 9)
+    assert watchdog.message("worker:0", {"output": True}, 9)
     assert watchdog.due(18) == []
     # its stacks are not asked for: the signal would end it
     assert watchdog.due(19) == []
@@ -76,8 +76,8 @@ def test_who_says_nothing_is_watched_by_its_output_alone_where_that_is_asked_for
     assert watchdog.due(24) == [("worker:0", HangAction.KILL)]
     # who has spoken is watched by its words
     watchdog = watch(WatchSettings(output=10, step=100))
-    watchdog.line("worker:0", {"phase": "train"}, 0)
-    watchdog.line("worker:0", {"output": True}, 50)
+    watchdog.message("worker:0", {"phase": "train"}, 0)
+    watchdog.message("worker:0", {"output": True}, 50)
     assert watchdog.due(100) == [("worker:0", HangAction.DUMP)]
 
 
@@ -91,7 +91,7 @@ def test_who_says_nothing_makes_progress_where_checkpoints_change() -> None:
     watchdog = HangDetector(WatchSettings(output=10, step=100), look)
     for name in ("worker:0", "worker:1", "worker:2"):
         watchdog.started(name, 0)
-    watchdog.line("worker:2", {"phase": "train"}, 0)
+    watchdog.message("worker:2", {"phase": "train"}, 0)
     newest[0] = 8
     assert watchdog.due(10) == []
     assert (watchdog.notes, watchdog.wakes_at) == ([], 20)
@@ -104,7 +104,7 @@ def test_who_says_nothing_makes_progress_where_checkpoints_change() -> None:
     # once at the start, then once each time that somebody seems to hang
     assert looks == [7, 8, 6, 6]
     newest[0] = 9
-    watchdog.line("worker:2", {"at": 1}, 31)
+    watchdog.message("worker:2", {"at": 1}, 31)
     # who was said to hang does, and who speaks is watched by its words
     assert watchdog.due(131) == [
         ("worker:0", HangAction.KILL),
@@ -124,8 +124,8 @@ def test_who_hangs_while_others_go_on_hangs_alone() -> None:
     watchdog = watch()
     watchdog.started("worker:1", 0)
     for name in ("worker:0", "worker:1"):
-        watchdog.line(name, {"phase": "train"}, 0)
-    watchdog.line("worker:1", {"at": 1}, 11)
+        watchdog.message(name, {"phase": "train"}, 0)
+    watchdog.message("worker:1", {"at": 1}, 11)
     assert killed(watchdog, 15) == ["worker:0"]
 
 
@@ -134,29 +134,29 @@ def test_where_tasks_wait_for_each_other_nobody_hangs_alone(last: float) -> None
     watchdog = watch()
     watchdog.started("worker:1", 0)
     for name, now in (("worker:0", 0), ("worker:1", last)):
-        watchdog.line(name, {"phase": "train"}, now)
+        watchdog.message(name, {"phase": "train"}, now)
     assert killed(watchdog, 25) == []
     # of one that never says anything nobody knows
     watchdog = watch()
     watchdog.started("ps:0", 0)
-    watchdog.line("worker:0", {"phase": "train"}, 0)
+    watchdog.message("worker:0", {"phase": "train"}, 0)
     assert killed(watchdog, 25) == []
 
 
 def test_an_evaluator_hangs_alone_and_is_nobodys_witness() -> None:
     watchdog = watch()
     watchdog.started("evaluator:0", 0)
-    watchdog.line("worker:0", {"phase": "train"}, 0)
+    watchdog.message("worker:0", {"phase": "train"}, 0)
     assert killed(watchdog, 25) == ["worker:0"]
     watchdog = watch()
     watchdog.started("evaluator:0", 0)
-    watchdog.line("evaluator:0", {"phase": "train"}, 0)
+    watchdog.message("evaluator:0", {"phase": "train"}, 0)
     assert killed(watchdog, 25) == ["evaluator:0"]
 
 
 def test_an_ended_program_is_forgotten() -> None:
     watchdog = watch()
-    watchdog.line("worker:0", {"phase": "train"}, 0)
+    watchdog.message("worker:0", {"phase": "train"}, 0)
     watchdog.ended("worker:0")
     assert watchdog.wakes_at is None
     assert watchdog.due(1000) == []

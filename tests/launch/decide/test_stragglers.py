@@ -2,24 +2,24 @@
 
 import pytest
 
-from slurm_tf.launch.decide.stragglers import Stragglers
+from slurm_tf.launch.decide.stragglers import StragglerDetector
 from slurm_tf.run.settings import WatchSettings
 
 LIMITS = WatchSettings(straggler_factor=1.5, straggler_time=60)
 
 
-def tell(stragglers: Stragglers, now: float, *own: float) -> None:
+def tell(stragglers: StragglerDetector, now: float, *own: float) -> None:
     """Have worker 0, 1, ... say how long each works by itself in a step."""
     for index, seconds in enumerate(own):
-        stragglers.line(f"worker:{index}", {"at": 1, "own": seconds}, now)
+        stragglers.message(f"worker:{index}", {"at": 1, "own": seconds}, now)
 
 
-def told(stragglers: Stragglers) -> list[str]:
+def told(stragglers: StragglerDetector) -> list[str]:
     return [name for name, _ in stragglers.notes]
 
 
 def test_one_that_is_slow_for_long_is_told_once() -> None:
-    stragglers = Stragglers(LIMITS)
+    stragglers = StragglerDetector(LIMITS)
     for now in range(0, 60, 5):
         tell(stragglers, now, 0.1, 0.1, 0.3)
         assert told(stragglers) == []
@@ -52,7 +52,7 @@ def test_one_that_is_slow_for_long_is_told_once() -> None:
     ],
 )
 def test_nobody_is_slow_by_little(own: tuple[float, ...]) -> None:
-    stragglers = Stragglers(LIMITS)
+    stragglers = StragglerDetector(LIMITS)
     for now in range(0, 200, 5):
         tell(stragglers, now, *own)
     assert told(stragglers) == []
@@ -61,14 +61,14 @@ def test_nobody_is_slow_by_little(own: tuple[float, ...]) -> None:
 
 
 def test_one_that_is_slow_now_and_then_is_not() -> None:
-    stragglers = Stragglers(LIMITS)
+    stragglers = StragglerDetector(LIMITS)
     for now in range(0, 400, 5):
         tell(stragglers, now, 0.1, 0.1 if now % 50 == 0 else 0.3)
     assert told(stragglers) == []
 
 
 def test_who_is_slow_by_now() -> None:
-    stragglers = Stragglers(LIMITS)
+    stragglers = StragglerDetector(LIMITS)
     assert stragglers.slow is None
     for now in range(0, 100, 5):
         tell(stragglers, now, 0.1, 0.1, 0.3)
@@ -81,7 +81,7 @@ def test_who_is_slow_by_now() -> None:
 
 
 def test_half_of_all_may_be_slow() -> None:
-    stragglers = Stragglers(LIMITS)
+    stragglers = StragglerDetector(LIMITS)
     for now in range(0, 100, 5):
         tell(stragglers, now, 0.3, 0.1, 0.3, 0.1, 0.1)
     assert sorted(told(stragglers)) == ["worker:0", "worker:2"]
@@ -89,15 +89,15 @@ def test_half_of_all_may_be_slow() -> None:
 
 @pytest.mark.parametrize("own", [None, True, "1", float("nan"), float("inf"), -1, [1]])
 def test_of_those_that_do_not_say_nothing_is_known(own: object) -> None:
-    stragglers = Stragglers(LIMITS)
+    stragglers = StragglerDetector(LIMITS)
     for now in range(0, 100, 5):
-        stragglers.line("worker:0", {"own": 0.1}, now)
-        stragglers.line("worker:1", {"at": 1, "own": own}, now)
+        stragglers.message("worker:0", {"own": 0.1}, now)
+        stragglers.message("worker:1", {"at": 1, "own": own}, now)
     assert (stragglers.notes, stragglers.report) == ([], None)
 
 
 def test_what_was_told_long_ago_is_not_known() -> None:
-    stragglers = Stragglers(LIMITS)
+    stragglers = StragglerDetector(LIMITS)
     tell(stragglers, 0, 0.1, 0.3)
     for now in range(61, 300, 5):
         tell(stragglers, now, 0.1)
@@ -105,14 +105,14 @@ def test_what_was_told_long_ago_is_not_known() -> None:
 
 
 def test_steps_of_two_minutes() -> None:
-    stragglers = Stragglers(LIMITS)
+    stragglers = StragglerDetector(LIMITS)
     for now in range(0, 500, 120):
         tell(stragglers, now, 60, 110)
     assert told(stragglers) == ["worker:1"]
 
 
 def test_it_may_be_turned_off() -> None:
-    stragglers = Stragglers(WatchSettings())
+    stragglers = StragglerDetector(WatchSettings())
     for now in range(0, 200, 5):
         tell(stragglers, now, 0.1, 0.3)
     assert (stragglers.notes, stragglers.report) == ([], None)

@@ -366,7 +366,7 @@ def test_the_third_attempt_in_vain_is_the_last(bench: Bench) -> None:
     for name in ("6.0", "6.1"):
         bench.hold(name)
         row = AttemptRecorder(bench.run, name, "7", bench.said.append)
-        row.heard()
+        row.tells_of_checkpoints()
         row.ended(EndCause.PREEMPTION, 75, "preempted")
     bench.hold("7.0")
     found = bench.conclude(PREEMPTED, preemption())
