@@ -87,7 +87,7 @@ ONLY_IN = {
         "launch",
         "submit.git",
         "submit.horovod_wheel",
-        "watch.checkpoint_copies",
+        "watch.stored_checkpoints",
         "watch.tensorboard",
     },
 }

@@ -67,11 +67,11 @@ class Runs:
         self._clusters: dict[str, str] = {}
         self._templates: dict[str, str] = {}
         self._attempts: dict[str, list[Attempt]] = {}
-        for target in find_run.all_runs(root):
+        for selected in find_run.all_runs(root):
             try:
-                self._read(target.run)
+                self._read(selected.run)
             except (RunError, OSError, ValueError, KeyError, TypeError) as error:
-                self.notes.append(f"run {target.run.name} is left out: {error}")
+                self.notes.append(f"run {selected.run.name} is left out: {error}")
 
     def find(self, record: UsageRecord) -> Own:
         """Return what is known of a record."""

@@ -12,7 +12,7 @@ from slurm_tf.errors import CheckpointError, UsageError
 from slurm_tf.run import manifest
 
 if TYPE_CHECKING:
-    from slurm_tf.watch.find_run import Target
+    from slurm_tf.watch.find_run import SelectedRun
 
 _WORDS = {"list": (0, 0), "verify": (0, 1), "prune": (0, 0), "export": (2, 2)}
 
@@ -38,81 +38,89 @@ def checkpoints(run: str, what: str, words: tuple[str, ...], keep: int | None, p
     least, most = _WORDS[what]
     if not least <= len(words) <= most:
         raise UsageError(f"found {len(words)} words after {what}", "STEP FOLDER" if most == 2 else f"at most {most}")
-    targets = watch_commands.target(run).each()
+    selected_runs = watch_commands.select_run(run).points()
     if what == "list":
-        _list(targets, as_json)
+        _list(selected_runs, as_json)
     elif what == "verify":
-        _verify(targets, words[0] if words else "", python)
+        _verify(selected_runs, words[0] if words else "", python)
     elif what == "prune":
-        for target in targets:
-            _prune(target, keep)
-    elif len(targets) > 1:
-        raise UsageError(f"run {run} has {len(targets)} sweep points", f"one of them, such as {targets[0].name}")
+        for selected in selected_runs:
+            _prune(selected, keep)
+    elif len(selected_runs) > 1:
+        raise UsageError(
+            f"run {run} has {len(selected_runs)} sweep points", f"one of them, such as {selected_runs[0].name}"
+        )
     else:
-        _export(targets[0], *words)
+        _export(selected_runs[0], *words)
 
 
-def _list(targets: "list[Target]", as_json: bool) -> None:
-    from slurm_tf.watch import checkpoint_copies as made
+def _list(selected_runs: "list[SelectedRun]", as_json: bool) -> None:
+    from slurm_tf.watch import stored_checkpoints
 
-    listed = {target.name: made.rows(target.folder.checkpoints) for target in targets}
+    listed = {selected.name: stored_checkpoints.describe(selected.folder.checkpoints) for selected in selected_runs}
     if as_json:
         click.echo(json.dumps([{"run": name, **row} for name, rows in listed.items() for row in rows], indent=2))
         return
     from slurm_tf.cli import tables
 
-    heads = ["RUN"] * (len(targets) > 1) + ["STEP", "WRITTEN", "SIZE", "STATE"]
+    heads = ["RUN"] * (len(selected_runs) > 1) + ["STEP", "WRITTEN", "SIZE", "STATE"]
     for name, rows in listed.items():
         if not rows:
             click.echo(f"slurm-tf: run {name} has no checkpoints", err=True)
-    cells = [[name] * (len(targets) > 1) + tables.checkpoint(row) for name, rows in listed.items() for row in rows]
+    cells = [
+        [name] * (len(selected_runs) > 1) + tables.checkpoint_cells(row)
+        for name, rows in listed.items()
+        for row in rows
+    ]
     if cells:
         click.echo(tables.table(heads, cells), nl=False)
 
 
-def _verify(targets: "list[Target]", step: str, python: str) -> None:
-    from slurm_tf.watch import checkpoint_copies as made
+def _verify(selected_runs: "list[SelectedRun]", step: str, python: str) -> None:
+    from slurm_tf.watch import stored_checkpoints
 
     bad = 0
-    for target in targets:
-        folder = target.folder.checkpoints
-        rows = made.rows(folder)
-        steps = [made.chosen(folder, step).step] if step else [int(str(row["step"])) for row in rows]
+    for selected in selected_runs:
+        folder = selected.folder.checkpoints
+        rows = stored_checkpoints.describe(folder)
+        steps = [stored_checkpoints.find(folder, step).step] if step else [int(str(row["step"])) for row in rows]
         wrong = {int(str(row["step"])): str(row["problem"]) for row in rows if row["problem"]}
         whole = [each for each in steps if each not in wrong]
         found = [(each, wrong[each]) for each in steps if each in wrong]
-        for each, problem in [*found, *made.verify(folder, whole, python)] if whole else found:
+        for each, problem in [*found, *stored_checkpoints.verify(folder, whole, python)] if whole else found:
             bad += problem is not None
-            click.echo(f"{target.name} step {each}: {problem or 'every tensor is as it was written'}")
+            click.echo(f"{selected.name} step {each}: {problem or 'every tensor is as it was written'}")
     if bad:
         raise CheckpointError(f"{bad} checkpoints cannot be used", "checkpoints whose bytes are as they were written")
 
 
-def _prune(target: "Target", keep: int | None) -> None:
+def _prune(selected: "SelectedRun", keep: int | None) -> None:
     """Remove old checkpoints under a lease of the run's last attempt, which must have ended."""
     from slurm_tf.launch.requeue import lease_holder
     from slurm_tf.run import checkpoint_folder
 
-    folder = target.folder
+    folder = selected.folder
     held = lease_holder.over(folder, os.environ, lambda text: click.echo(f"slurm-tf: {text}", err=True))
     # an attempt that starts now takes the lease over, and pruning stops
     fence = checkpoint_folder.fence(folder.path, held.attempt, held.step) if held else checkpoint_folder.no_fence
-    number = keep or int(manifest.read(target.run.manifest).job["checkpoint"]["keep"])
+    number = keep or int(manifest.read(selected.run.manifest).job["checkpoint"]["keep"])
     before = sorted(os.listdir(folder.checkpoints))
     checkpoint_folder.sweep(folder.checkpoints, fence)
     checkpoint_folder.prune(folder.checkpoints, number, fence)
     gone = len(before) - len(os.listdir(folder.checkpoints))
-    click.echo(f"{target.name}: removed {gone}, kept {sum(1 for _ in checkpoint_folder.complete(folder.checkpoints))}")
+    click.echo(
+        f"{selected.name}: removed {gone}, kept {sum(1 for _ in checkpoint_folder.complete(folder.checkpoints))}"
+    )
 
 
-def _export(target: "Target", step: str, folder: str) -> None:
-    from slurm_tf.watch import checkpoint_copies as made
+def _export(selected: "SelectedRun", step: str, folder: str) -> None:
+    from slurm_tf.watch import stored_checkpoints
 
-    found = made.chosen(target.folder.checkpoints, step)
+    found = stored_checkpoints.find(selected.folder.checkpoints, step)
     try:
-        made.export(found, folder)
+        stored_checkpoints.export(found, folder)
     except OSError as error:
         raise UsageError(
             f"{error.filename}: {error.strerror}", "space for a copy, and a run that is not pruned at the same time"
         ) from error
-    click.echo(f"step {found.step} of {target.name} is in {folder}: tf.train.load_checkpoint({folder!r})")
+    click.echo(f"step {found.step} of {selected.name} is in {folder}: tf.train.load_checkpoint({folder!r})")

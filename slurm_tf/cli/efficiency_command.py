@@ -52,10 +52,10 @@ def _jobs(text: str) -> list[str]:
     from slurm_tf.jobspec import configuration
 
     around = configuration.site_settings(os.environ)
-    found = watch_commands.target(text)
+    found = watch_commands.select_run(text)
     if found.point is not None:
-        return [found.ids[found.point]]
-    jobs = Runs(around.runs).jobs_of(found.run.name) or list(found.ids.values())
+        return [found.job_ids[found.point]]
+    jobs = Runs(around.runs).jobs_of(found.run.name) or list(found.job_ids.values())
     if not jobs:
         raise UsageError(f"run {text} was not submitted", "a run that was submitted")
     return jobs

@@ -13,7 +13,7 @@ from slurm_tf.run import fault_request, lease, status
 from slurm_tf.run.fault_request import Fault, FaultRequest
 
 if TYPE_CHECKING:
-    from slurm_tf.watch.find_run import Target
+    from slurm_tf.watch.find_run import SelectedRun
 
 _FAULTS = [fault.value for fault in Fault]
 _TAKEN_SECONDS = 30.0
@@ -30,10 +30,12 @@ def interrupt(run: str, kind: str, role: str | None, index: int) -> None:
     preemption, timeout: the run saves and goes on in another attempt, as if Slurm had warned the job. kill: the program
     of one task gets SIGKILL. node-failure: all agents and programs on the node of one task are killed.
     """
-    targets = watch_commands.target(run).each()
-    if len(targets) > 1:
-        raise UsageError(f"run {run} has {len(targets)} sweep points", f"one of them, such as {targets[0].name}")
-    found = targets[0]
+    selected_runs = watch_commands.select_run(run).points()
+    if len(selected_runs) > 1:
+        raise UsageError(
+            f"run {run} has {len(selected_runs)} sweep points", f"one of them, such as {selected_runs[0].name}"
+        )
+    found = selected_runs[0]
     attempt, tasks = _running(found)
     task = tasks[0] if role is None else f"{role}:{index}"
     if task not in tasks:
@@ -53,7 +55,7 @@ def interrupt(run: str, kind: str, role: str | None, index: int) -> None:
     click.echo(f"{kind}{of} injected into attempt {attempt}: slurm-tf logs {found.name} --follow shows the effect")
 
 
-def _running(found: "Target") -> tuple[str, list[str]]:
+def _running(found: "SelectedRun") -> tuple[str, list[str]]:
     """Return the id of the running attempt, and the names of its tasks. Raises UsageError."""
     known, held = status.read(found.folder), lease.read(found.folder)
     state = known.state if known else "unknown"

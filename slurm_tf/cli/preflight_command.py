@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slurm_tf.cli import options, run_command, submit_commands, watch_commands
-from slurm_tf.cli.terminal import say_next, short
+from slurm_tf.cli.terminal import print_next_commands, short_path
 from slurm_tf.errors import ConfigError, SlurmError, UnreachableError
 
 if TYPE_CHECKING:
@@ -38,40 +38,39 @@ def preflight(words: tuple[str, ...], site: str, name: str, overrides: tuple[str
         raise ConfigError("found sweep points", "one job", "`preflight = true` tests the nodes of each point", where)
     if name and forget_bad_nodes:
         bad_nodes.forget(new_run.folder(job.runs, name))
-    fitted = new_run.prepare(job, name)
-    new_run.write_preflight(fitted)
-    if fitted.settings.local:
-        code = local_tasks.run_script(fitted.submission.preflight_script, run_command.environ_here(os.environ))
+    plan = new_run.prepare(job, name)
+    new_run.write_preflight(plan)
+    if plan.settings.local:
+        code = local_tasks.run_script(plan.submission.preflight_script, run_command.environ_here(os.environ))
     else:
-        code = _on_nodes(fitted)
-    click.echo(f"Run {fitted.run.name} in {short(fitted.run.path)}", err=True)
-    file, known = shlex.quote(str(job.path)), shlex.quote(fitted.run.name)
-    if not fitted.settings.local:
-        say_next((f"submit {file} --name {known}", "train, without the bad nodes"))
+        code = _on_nodes(plan)
+    click.echo(f"Run {plan.run.name} in {short_path(plan.run.path)}", err=True)
+    file, known = shlex.quote(str(job.path)), shlex.quote(plan.run.name)
+    if not plan.settings.local:
+        print_next_commands((f"submit {file} --name {known}", "train, without the bad nodes"))
     sys.exit(code)
 
 
-def _on_nodes(fitted: "Plan") -> int:
+def _on_nodes(plan: "Plan") -> int:
     """Submit the preflight, wait for it, print its table; return its exit code."""
-    from slurm_tf.submit import new_run
-    from slurm_tf.submit import sbatch as sender
-    from slurm_tf.watch.find_run import Target
+    from slurm_tf.submit import new_run, sbatch
+    from slurm_tf.watch.find_run import SelectedRun
 
     try:
-        sent = sender.submit(sender.SubmitRequest(fitted.submission, script=fitted.submission.preflight_script))
+        sent = sbatch.submit(sbatch.SubmitRequest(plan.submission, script=plan.submission.preflight_script))
     except SlurmError as error:
         if not isinstance(error, UnreachableError):
-            new_run.remove_unused(fitted.submission)
+            new_run.remove_unused(plan.submission)
         raise
-    submit_commands.say_sent(sent, parsable=False)
-    submit_commands.say_left_out(fitted.run)
-    code = watch_commands.wait_for(Target(fitted.run))
+    submit_commands.print_submitted(sent, parsable=False)
+    submit_commands.print_excluded_nodes(plan.run)
+    code = watch_commands.wait_for_exit_code(SelectedRun(plan.run))
     number = sent.jobs[0].partition(";")[0]
-    path = Path(fitted.run.preflight)
+    path = Path(plan.run.preflight)
     found = json.loads(path.read_bytes()) if path.exists() else {}
     if found.get("job") == number:
         click.echo("\n".join(found["table"]))
     else:  # the job ended before it had measured anything
-        log = Path(fitted.run.logs, f"slurm-{number}.out")
+        log = Path(plan.run.logs, f"slurm-{number}.out")
         click.echo(log.read_text(errors="replace") if log.exists() else f"there is no {log}", err=True)
     return code

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from slurm_tf.cli.options import JOB, NAME, SET
-from slurm_tf.cli.terminal import say_next, short
+from slurm_tf.cli.terminal import print_next_commands, short_path
 from slurm_tf.run.folder import RunFolder
 
 
@@ -29,7 +29,7 @@ def run(job: Path, name: str, overrides: tuple[str, ...]) -> None:
 
     submission = new_run.prepare(configuration.load(job, os.environ, "local", overrides), name).submission
     folder = submission.run
-    click.echo(f"Run {folder.name} in {short(folder.path)}", err=True)
+    click.echo(f"Run {folder.name} in {short_path(folder.path)}", err=True)
     code = local_tasks.run_script(submission.script, environ_here(os.environ))
     _report(folder, job, code)
     sys.exit(code)
@@ -49,9 +49,9 @@ def _report(folder: RunFolder, job: Path, code: int) -> None:
     click.echo(f"\nRun {folder.name} ended with exit code {code}", err=True)
     for what, path in rows:
         if any(os.scandir(path)):
-            click.echo(f"  {what:12} {short(path)}", err=True)
+            click.echo(f"  {what:12} {short_path(path)}", err=True)
     file = shlex.quote(str(job))
-    say_next(
+    print_next_commands(
         (f"run {file} --name {shlex.quote(folder.name)}", "go on from its last checkpoint"),
         (f"explain {file}", "each value and where it came from"),
         (f"render {file} --site generic", "the batch script for a cluster"),

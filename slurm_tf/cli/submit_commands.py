@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slurm_tf.cli import options, watch_commands
-from slurm_tf.cli.terminal import say_next, short
+from slurm_tf.cli.terminal import print_next_commands, short_path
 from slurm_tf.errors import SlurmError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -65,10 +65,9 @@ def submit(
 
 def load(words: tuple[str, ...], site: str, overrides: tuple[str, ...]) -> "tuple[Job, bool]":
     """Return the job that JOB [SBATCH OPTIONS] describes, and whether sbatch's own options ask to wait for its end."""
-    from slurm_tf.jobspec import configuration
-    from slurm_tf.jobspec import sbatch_options as sbatch
+    from slurm_tf.jobspec import configuration, sbatch_options
 
-    plain, asked = sbatch.parse(words)
+    plain, asked = sbatch_options.parse(words)
     if len(plain) != 1:
         raise UsageError(f"found {len(plain)} job files", "one", "slurm-tf submit JOB.toml [sbatch options]")
     if not Path(plain[0]).is_file():
@@ -88,22 +87,22 @@ def resubmit(run: str, failed: bool, parsable: bool, wait: bool, forget_bad_node
     """Submit RUN, or sweep points of it, again: with the same code, from the last checkpoint."""
     from slurm_tf.run import bad_nodes, manifest
     from slurm_tf.slurm import hostlist
-    from slurm_tf.submit import sbatch as sender
+    from slurm_tf.submit import sbatch
     from slurm_tf.watch import resubmit
 
-    found = watch_commands.target(run)
-    orders = resubmit.orders(watch_commands.connect(), found, failed)
+    found = watch_commands.select_run(run)
+    requests = resubmit.submit_requests(watch_commands.connect(), found, failed)
     if forget_bad_nodes:
         bad_nodes.forget(found.run)
-    bad = say_left_out(found.run)
-    for order in orders:
-        own = manifest.read(order.submission.manifest).job["sbatch"].get("exclude", "")
-        say_sent(sender.submit(replace(order, exclude=hostlist.extend(str(own), bad))), parsable)
+    bad = print_excluded_nodes(found.run)
+    for request in requests:
+        own = manifest.read(request.submission.manifest).job["sbatch"].get("exclude", "")
+        print_submitted(sbatch.submit(replace(request, exclude=hostlist.extend(str(own), bad))), parsable)
     if wait:
-        sys.exit(watch_commands.wait_for(found))
+        sys.exit(watch_commands.wait_for_exit_code(found))
 
 
-def say_left_out(run: "RunFolder") -> dict[str, str]:
+def print_excluded_nodes(run: "RunFolder") -> dict[str, str]:
     """Print which nodes the submission excludes, and why; return them with their reasons."""
     from slurm_tf.run import bad_nodes
 
@@ -115,12 +114,12 @@ def say_left_out(run: "RunFolder") -> dict[str, str]:
     return bad
 
 
-def _dry_run(fitted: "Plan") -> None:
+def _dry_run(plan: "Plan") -> None:
     """Print the exact script that would be submitted, and to stderr when it would start and what it would cost."""
     from slurm_tf.slurm import client, in_job
     from slurm_tf.submit import render
 
-    text = render.script(fitted)
+    text = render.script(plan)
     click.echo(text, nl=False)
     with tempfile.NamedTemporaryFile("w", suffix=".sbatch") as file:
         file.write(text)
@@ -130,31 +129,30 @@ def _dry_run(fitted: "Plan") -> None:
         except UnreachableError as error:
             said = f"slurm-tf: when it would start is unknown: {error}"
     click.echo(said, err=True)
-    _tell_cost(fitted)
+    _print_highest_cost(plan)
 
 
-def _submit(fitted: "Plan", parsable: bool, wait: bool) -> None:
-    from slurm_tf.submit import new_run
-    from slurm_tf.submit import sbatch as sender
-    from slurm_tf.watch.find_run import Target
+def _submit(plan: "Plan", parsable: bool, wait: bool) -> None:
+    from slurm_tf.submit import new_run, sbatch
+    from slurm_tf.watch.find_run import SelectedRun
 
     try:
-        sent = sender.submit(sender.SubmitRequest.of(fitted))
+        sent = sbatch.submit(sbatch.SubmitRequest.of(plan))
     except SlurmError as error:
         # remove the folder of a refused job; where Slurm did not answer it may have accepted the job
         if not isinstance(error, UnreachableError):
-            new_run.remove_unused(fitted.submission)
+            new_run.remove_unused(plan.submission)
         raise
-    say_sent(sent, parsable)
-    say_left_out(fitted.run)
+    print_submitted(sent, parsable)
+    print_excluded_nodes(plan.run)
     if not parsable:
-        _tell(fitted)
-    _warn(fitted, sent.jobs[0].partition(";")[0])
+        _print_where(plan)
+    _print_warnings(plan, sent.jobs[0].partition(";")[0])
     if wait:
-        sys.exit(watch_commands.wait_for(Target(fitted.run)))
+        sys.exit(watch_commands.wait_for_exit_code(SelectedRun(plan.run)))
 
 
-def say_sent(sent: "SubmittedJobs", parsable: bool) -> None:
+def print_submitted(sent: "SubmittedJobs", parsable: bool) -> None:
     """Print what sbatch accepted: its messages and the job ids."""
     if sent.messages:  # those of job_submit and cli_filter plugins, unchanged
         click.echo(sent.messages, err=True, nl=False)
@@ -165,28 +163,28 @@ def say_sent(sent: "SubmittedJobs", parsable: bool) -> None:
     sys.stdout.flush()
 
 
-def _tell(fitted: "Plan") -> None:
+def _print_where(plan: "Plan") -> None:
     """Print where the run's files will be, its highest cost, and commands to type next."""
-    run = fitted.run
+    run = plan.run
     name = shlex.quote(run.name)
-    click.echo(f"Run {run.name} in {short(run.path)}", err=True)
-    click.echo(f"  logs  {short(run.logs)}", err=True)
-    _tell_cost(fitted)
-    say_next(
+    click.echo(f"Run {run.name} in {short_path(run.path)}", err=True)
+    click.echo(f"  logs  {short_path(run.logs)}", err=True)
+    _print_highest_cost(plan)
+    print_next_commands(
         (f"status {name}", "its state, and why it is pending"),
         (f"logs {name} --follow", "its output"),
         (f"cancel {name}", "end it for good"),
     )
 
 
-def _tell_cost(fitted: "Plan") -> None:
+def _print_highest_cost(plan: "Plan") -> None:
     from slurm_tf.slurm import billing
     from slurm_tf.submit import estimate
 
-    most, prices = estimate.at_most(fitted), fitted.job.site.prices
+    most, prices = estimate.at_most(plan), plan.job.site.prices
     amounts = [f"{_number(most.gpu)} GPU-hours", f"{_number(most.cpu)} CPU-hours"]
     try:
-        billed = estimate.billing_at_most(fitted, billing.weights())
+        billed = estimate.billing_at_most(plan, billing.weights())
     except SlurmError:  # the job was submitted, or its script printed, in any case
         billed = None
     cost = most.price(prices)
@@ -205,19 +203,19 @@ def _number(value: float | None) -> str:
     return f"{value:.4g}" if value < 1000 else f"{value:.0f}"
 
 
-def _warn(fitted: "Plan", job: str) -> None:
+def _print_warnings(plan: "Plan", job: str) -> None:
     """Print warnings about a job that sbatch accepted without a message: shared nodes, a job that cannot start."""
     from slurm_tf.slurm import pending_reasons
-    from slurm_tf.submit import sbatch as sender
+    from slurm_tf.submit import sbatch
 
-    if sender.shares_nodes(fitted):
+    if sbatch.shares_nodes(plan):
         click.echo(
             "slurm-tf: warning: jobs of other users may run on the same nodes, and TensorFlow's ports authenticate "
             "nobody; exclusive = true (--exclusive) prevents this",
             err=True,
         )
     try:
-        record = sender.pending_reason(watch_commands.connect(), job)
+        record = sbatch.pending_reason(watch_commands.connect(), job)
     except SlurmError as error:  # the job was submitted in any case
         click.echo(f"slurm-tf: warning: whether job {job} can start is unknown: {error.found}", err=True)
         return

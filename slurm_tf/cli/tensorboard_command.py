@@ -25,12 +25,12 @@ def tensorboard(words: tuple[str, ...], node: bool, port: int) -> None:
         raise UsageError(f"found {len(plain)} runs", "one", "slurm-tf tensorboard RUN")
     if typed and not node:
         raise UsageError(f"found the option {next(iter(typed))}", "--node for options of srun")
-    found = watch_commands.target(plain[0])
-    folder = board.folder(found)
+    found = watch_commands.select_run(plain[0])
+    folder = board.log_folder(found)
     argv, environ = board.command(folder, port), dict(os.environ)
     if node:
         job = manifest.read(found.run.manifest).job
-        argv, environ = board.on_node(job, typed, argv), environ_for_sbatch(os.environ)
+        argv, environ = board.srun_command(job, typed, argv), environ_for_sbatch(os.environ)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     if not any(os.scandir(folder)):
@@ -38,7 +38,7 @@ def tensorboard(words: tuple[str, ...], node: bool, port: int) -> None:
             f"slurm-tf: nothing is in {folder} yet: a program writes to the folder in SLURM_TF_TENSORBOARD_FOLDER",
             err=True,
         )
-    with board.Server(argv, environ) as server:
+    with board.TensorBoardServer(argv, environ) as server:
         place = server.wait_until_up(lambda line: click.echo(line, err=True))
         where = place.node or "this machine"
         click.echo(

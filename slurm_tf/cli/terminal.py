@@ -7,17 +7,17 @@ import sys
 import click
 
 
-def _as_typed() -> str:
+def _program_as_typed() -> str:
     """Return how this program is started here: by its name if a shell would find it, otherwise by its path."""
     name = click.get_current_context().find_root().info_name or "slurm-tf"
     found = shutil.which(name)
     by_name = found is not None and os.path.samefile(found, sys.argv[0])
-    return name if by_name or name.startswith("python") else short(sys.argv[0])
+    return name if by_name or name.startswith("python") else short_path(sys.argv[0])
 
 
-def say_next(*rows: tuple[str, str]) -> None:
+def print_next_commands(*rows: tuple[str, str]) -> None:
     """Print commands to type next; each row is a verb with its arguments, and what it does."""
-    me = _as_typed()
+    me = _program_as_typed()
     typed = [(f"{me} {words}", why) for words, why in rows]
     width = max(len(command) for command, _ in typed)
     click.echo("Next:", err=True)
@@ -25,7 +25,7 @@ def say_next(*rows: tuple[str, str]) -> None:
         click.echo(f"  {command:{width}}  # {why}", err=True)
 
 
-def short(path: str) -> str:
+def short_path(path: str) -> str:
     """Return `path` relative to the working directory if it is below it."""
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative

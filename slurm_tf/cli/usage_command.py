@@ -105,7 +105,7 @@ def usage(
     aggregate = Aggregate(window, words, table, own)
     asked = source(path, form, all_users)
     if not (path or no_ledger):
-        asked = _kept(asked, all_users, rebuild)
+        asked = _with_ledger(asked, all_users, rebuild)
     page = None
     if html:
         from slurm_tf.account.html_report import Page
@@ -122,7 +122,7 @@ def usage(
         page.write(html, found)
         click.echo(f"slurm-tf: wrote {html}", err=True)
     if not html or as_json or as_csv:
-        _print(found, as_json, as_csv)
+        _print_report(found, as_json, as_csv)
 
 
 def _window(since: str | None, until: str | None, path: str | None) -> "Window":
@@ -148,7 +148,7 @@ def source(path: str | None, form: str, all_users: bool) -> "Source":
     return FileSource(path, form) if path else SacctSource(all_users)
 
 
-def _kept(inner: "Source", all_users: bool, rebuild: bool) -> "Source":
+def _with_ledger(inner: "Source", all_users: bool, rebuild: bool) -> "Source":
     """Return a source that keeps closed days in the ledger; `inner` itself where the cluster's name is unknown."""
     from slurm_tf.account import ledger
     from slurm_tf.jobspec import sites
@@ -161,7 +161,7 @@ def _split(lists: tuple[str, ...]) -> list[str]:
     return [word for each in lists for word in each.split(",") if word]
 
 
-def _print(report: "Report", as_json: bool, as_csv: bool) -> None:
+def _print_report(report: "Report", as_json: bool, as_csv: bool) -> None:
     from slurm_tf.cli import usage_tables
 
     if as_json:

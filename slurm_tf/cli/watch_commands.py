@@ -13,8 +13,8 @@ from slurm_tf.errors import SlurmError
 
 if TYPE_CHECKING:
     from slurm_tf.slurm.client import Client
-    from slurm_tf.watch.find_run import Target
-    from slurm_tf.watch.run_state import PointState
+    from slurm_tf.watch.find_run import SelectedRun
+    from slurm_tf.watch.run_overview import RunOverview
 
 RUN = click.argument("run", metavar="RUN")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON; null means unknown.")
@@ -36,7 +36,7 @@ def runs_folder() -> str:
     return configuration.site_settings(os.environ).runs
 
 
-def target(text: str) -> "Target":
+def select_run(text: str) -> "SelectedRun":
     """Return the run or sweep point that `text` names: by name, NAME/POINT, path or job id."""
     from slurm_tf.watch import find_run
 
@@ -49,13 +49,13 @@ def target(text: str) -> "Target":
 @click.option("--watch", is_flag=True, help="Keep printing until the run is over.")
 def status(run: str, as_json: bool, watch: bool) -> None:
     """Show the state of RUN (a run's name, NAME/POINT or a job id)."""
-    from slurm_tf.watch import run_state
+    from slurm_tf.watch import run_overview
 
-    slurm, found = connect(), target(run)
+    slurm, found = connect(), select_run(run)
     if watch and not as_json:
-        _watch(slurm, found)
+        _print_until_over(slurm, found)
     else:
-        _print(run_state.look(slurm, [found]), as_json)
+        _print_states(run_overview.read_overviews(slurm, [found]), as_json)
 
 
 @click.command("list")
@@ -63,16 +63,16 @@ def status(run: str, as_json: bool, watch: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Include runs that are over.")
 def list_runs(as_json: bool, everything: bool) -> None:
     """List the runs, one line for each."""
-    from slurm_tf.watch import find_run, run_state
+    from slurm_tf.watch import find_run, run_overview
 
-    points = run_state.look(connect(), find_run.all_runs(runs_folder()))
+    points = run_overview.read_overviews(connect(), find_run.all_runs(runs_folder()))
     shown = [point for point in points if everything or not (point.is_over or not point.job)]
     if as_json:
-        _print(shown, as_json)
+        _print_states(shown, as_json)
         return
     from slurm_tf.cli import tables
 
-    click.echo(tables.listing(shown), nl=False)
+    click.echo(tables.run_list(shown), nl=False)
     for note in points[0].notes if points else ():
         click.echo(f"slurm-tf: {note}", err=True)
 
@@ -83,14 +83,14 @@ def describe(run: str) -> None:
     """Print all that is known about RUN as JSON: its origin, its submissions, its state."""
     from slurm_tf.run import job_chain, manifest
     from slurm_tf.run.version import VERSION
-    from slurm_tf.watch import run_state, status_rows
+    from slurm_tf.watch import run_overview, status_rows
 
-    found = target(run)
+    found = select_run(run)
     text = {
         "folder": found.run.path,
         "manifest": {"contract": VERSION, **asdict(manifest.read(found.run.manifest))},
         "submissions": [asdict(each) for each in job_chain.read(found.run)],
-        "points": [status_rows.point(point) for point in run_state.look(connect(), [found])],
+        "points": [status_rows.as_dict(point) for point in run_overview.read_overviews(connect(), [found])],
     }
     click.echo(json.dumps(text, indent=2))
 
@@ -104,16 +104,16 @@ def describe(run: str) -> None:
 def logs(run: str, follow: bool, role: str, index: int | None, lines: int | None) -> None:
     """Print the output of RUN."""
     from slurm_tf.watch import logs as files
-    from slurm_tf.watch import run_state
+    from slurm_tf.watch import run_overview
 
-    found = target(run)
+    found = select_run(run)
     if index is not None and not role:
         raise click.UsageError("--index needs --role")
-    paths = files.files_of(found, role, index)
+    paths = files.log_files(found, role, index)
     slurm = connect()
 
     def is_over() -> bool:
-        points = run_state.look(slurm, [found])
+        points = run_overview.read_overviews(slurm, [found])
         return all(point.is_over or not (point.records or point.notes) for point in points)
 
     last = ""
@@ -133,7 +133,7 @@ def cancel(run: str) -> None:
     """Cancel RUN for good: its jobs are cancelled, and no further attempt starts."""
     from slurm_tf.watch import cancel as canceller
 
-    found = target(run)
+    found = select_run(run)
     ended = canceller.cancel(connect(), found)
     click.echo(f"cancelled {', '.join(ended)}" if ended else f"run {found.name} has no job that is not over")
 
@@ -142,29 +142,29 @@ def cancel(run: str) -> None:
 @RUN
 def wait(run: str) -> None:
     """Wait until RUN is over, through all its attempts, and exit with its exit code, as sbatch --wait."""
-    sys.exit(wait_for(target(run)))
+    sys.exit(wait_for_exit_code(select_run(run)))
 
 
-def wait_for(found: "Target") -> int:
+def wait_for_exit_code(found: "SelectedRun") -> int:
     """Wait until a run is over; return the highest exit code of its sweep points."""
-    from slurm_tf.watch import run_state
+    from slurm_tf.watch import run_overview
 
-    points = run_state.wait(connect(), found)
+    points = run_overview.wait_until_over(connect(), found)
     return max(point.exit_code or 0 for point in points)
 
 
-def _watch(slurm: "Client", found: "Target") -> None:
+def _print_until_over(slurm: "Client", found: "SelectedRun") -> None:
     """Print the state repeatedly until the run is over; the pause grows from 2 to 15 s."""
     from rich.live import Live
     from rich.text import Text
 
     from slurm_tf.cli import tables
-    from slurm_tf.watch import run_state
+    from slurm_tf.watch import run_overview
 
     pause = _WATCH_SECONDS
     with Live(auto_refresh=False) as screen:
         while True:
-            points = run_state.look(slurm, [found])
+            points = run_overview.read_overviews(slurm, [found])
             screen.update(Text(tables.status(points)), refresh=True)
             if all(point.is_over for point in points):
                 return
@@ -174,11 +174,11 @@ def _watch(slurm: "Client", found: "Target") -> None:
             pause = min(pause * 1.1, _WATCH_SECONDS_MOST)
 
 
-def _print(points: "list[PointState]", as_json: bool) -> None:
+def _print_states(points: "list[RunOverview]", as_json: bool) -> None:
     from slurm_tf.cli import tables
     from slurm_tf.watch import status_rows
 
     if as_json:
-        click.echo(json.dumps([status_rows.point(point) for point in points], indent=2))
+        click.echo(json.dumps([status_rows.as_dict(point) for point in points], indent=2))
     else:
         click.echo(tables.status(points), nl=False)

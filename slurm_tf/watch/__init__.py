@@ -1,4 +1,4 @@
-"""While the job lives, from the login side: through files and Slurm, never a socket."""
+"""The state and the output of runs, read on the login node: from files and from Slurm, never over a socket."""
 
 # what other rooms may import
-__all__ = ["cancel", "checkpoint_copies", "find_run", "logs", "resubmit", "run_state", "status_rows", "tensorboard"]
+__all__ = ["cancel", "find_run", "logs", "resubmit", "run_overview", "status_rows", "stored_checkpoints", "tensorboard"]

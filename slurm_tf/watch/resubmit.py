@@ -1,4 +1,4 @@
-"""Submitting points of a run once more: the same script, launcher and code."""
+"""Chooses the sweep points of a run that are submitted again, with the same script, launcher and code."""
 
 from collections.abc import Sequence
 
@@ -7,32 +7,32 @@ from slurm_tf.run import job_chain, manifest
 from slurm_tf.run.folder import SubmissionFolder
 from slurm_tf.slurm.client import Client
 from slurm_tf.submit.sbatch import SubmitRequest
-from slurm_tf.watch import run_state
-from slurm_tf.watch.find_run import Target
+from slurm_tf.watch import run_overview
+from slurm_tf.watch.find_run import SelectedRun
 
 
-def orders(slurm: Client, target: Target, failed: bool) -> list[SubmitRequest]:
-    """Return orders for all points of `target` that are over, or for those that `failed`; raises UsageError.
+def submit_requests(slurm: Client, selected: SelectedRun, failed: bool) -> list[SubmitRequest]:
+    """Return what to submit: all points of `selected` that are over, or with `failed` those that failed.
 
-    One for each submission that the newest jobs of those points are of. A point that lives, or of which Slurm does not
-    say how it ended, is in none.
+    There is one request for each submission to which the newest jobs of these points belong. A point that is not over,
+    or of which Slurm does not say how it ended, is left out. Raises UsageError if no point is left.
     """
-    states = run_state.look(slurm, [target])
+    states = run_overview.read_overviews(slurm, [selected])
     over = [each for each in states if each.is_over and not (failed and each.exit_code == 0)]
     if not over:
-        what = "failed" if failed else "is over"
+        what = "has failed" if failed else "is over"
         raise UsageError(
-            f"no point of run {target.name} {what}", "one to submit again", f"slurm-tf status {target.name}"
+            f"no job of run {selected.name} {what}", "one to submit again", f"slurm-tf status {selected.name}"
         )
-    submissions = job_chain.submissions(target.run)
+    submissions = job_chain.submissions(selected.run)
     points: dict[SubmissionFolder, list[int]] = {}
     for each in over:
-        point = each.target.point
+        point = each.selected.point
         points.setdefault(submissions[point], []).extend([] if point is None else [point])
-    return [_order(submission, points[submission]) for submission in sorted(points, key=lambda each: each.number)]
+    return [_request(submission, points[submission]) for submission in sorted(points, key=lambda each: each.number)]
 
 
-def _order(submission: SubmissionFolder, points: Sequence[int]) -> SubmitRequest:
+def _request(submission: SubmissionFolder, points: Sequence[int]) -> SubmitRequest:
     array = manifest.read(submission.manifest).array
     if array is None:
         return SubmitRequest(submission)

@@ -1,4 +1,4 @@
-"""States of runs as rows: what a table shows and what --json holds. "unknown" is what nobody said."""
+"""Turns the states of runs into cells of tables and into JSON; what is not recorded anywhere is "unknown"."""
 
 import time
 from collections.abc import Sequence
@@ -11,27 +11,27 @@ from slurm_tf.run.status import Progress, RunStatus, TaskState, TaskStatus
 from slurm_tf.slurm import pending_reasons
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
-from slurm_tf.watch.run_state import PointState
+from slurm_tf.watch.run_overview import RunOverview
 
 UNKNOWN = "unknown"
-# In the order in which they say most.
-_LEADS = ("chief", "worker")
+# Roles whose first task reports the progress of the training, in this order.
+_LEADING_ROLES = ("chief", "worker")
 
 
-def point(state: PointState) -> dict[str, Any]:
-    """Return all that is known of one run or point, for --json; None is unknown. Times: seconds since the epoch."""
+def as_dict(state: RunOverview) -> dict[str, Any]:
+    """Return all that is known about a run or sweep point, for --json; None: unknown, times in s since the epoch."""
     first = state.records[0] if state.records else None
-    attempt, progress = state.attempt, _lead_progress(state.attempt)
+    attempt, progress = state.attempt, _leading_progress(state.attempt)
     return {
-        "run": state.target.name,
+        "run": state.selected.name,
         "job": state.job or None,
         "state": state.state.name if state.job else None,
         "reason": first.reason or None if first else None,
-        "reason_words": why(state) or None,
+        "reason_words": reason_words(state) or None,
         "nodes": [record.nodes for record in state.records if record.nodes],
-        "submitted": _seconds(first.submitted if first else None),
-        "started": _seconds(first.started if first else None),
-        "ended": _seconds(_ended(state)),
+        "submitted": _epoch_seconds(first.submitted if first else None),
+        "started": _epoch_seconds(first.started if first else None),
+        "ended": _epoch_seconds(_end_time(state)),
         "exit_code": state.exit_code,
         "cancelled": state.cancelled,
         "step": progress.step if progress else None,
@@ -42,22 +42,22 @@ def point(state: PointState) -> dict[str, Any]:
         "restarts": attempt.restarts if attempt else None,
         "requeues": first.restarts if first else None,
         "attempt": {key: getattr(attempt, key) for key in ("state", "code", "reason", "written")} if attempt else None,
-        "attempts": None if state.attempts is None else [_attempt(each) for each in state.attempts],
+        "attempts": None if state.attempts is None else [_attempt_as_dict(each) for each in state.attempts],
         "bad_nodes": None
         if state.bad_nodes is None
         else {node: asdict(found) for node, found in state.bad_nodes.items()},
         "stragglers": asdict(attempt.stragglers) if attempt and attempt.stragglers else None,
         "roles": roles(state),
-        "tasks": {name: _task(task) for name, task in attempt.tasks.items()} if attempt else {},
+        "tasks": {name: _task_as_dict(task) for name, task in attempt.tasks.items()} if attempt else {},
         "notes": list(state.notes),
     }
 
 
-def roles(state: PointState) -> list[dict[str, Any]]:
-    """Return one row a role: how many tasks registered and run, progress of its first task, restarts."""
+def roles(state: RunOverview) -> list[dict[str, Any]]:
+    """Return a row for each role: its number of tasks, registered and running; progress of a task; restarts."""
     tasks = state.attempt.tasks if state.attempt else {}
     grouped: dict[str, list[TaskStatus]] = {}
-    for name, task in sorted(tasks.items(), key=lambda item: _number(item[0])):
+    for name, task in sorted(tasks.items(), key=lambda item: _task_order(item[0])):
         grouped.setdefault(name.partition(":")[0], []).append(task)
     rows = []
     for role, members in grouped.items():
@@ -77,8 +77,8 @@ def roles(state: PointState) -> list[dict[str, Any]]:
     return rows
 
 
-def why(state: PointState) -> str:
-    """Return in words why a run is where it is; "" where nothing needs saying."""
+def reason_words(state: RunOverview) -> str:
+    """Return in words why a run is pending, unknown, or how it ended; "" if there is nothing to explain."""
     if not state.job:
         return "it was not submitted"
     if not state.records:
@@ -91,23 +91,23 @@ def why(state: PointState) -> str:
     return reason.partition("\n")[0]
 
 
-def state_words(state: PointState) -> str:
-    """Return the state as squeue writes it in long form; "unknown" where Slurm does not say."""
+def state_text(state: RunOverview) -> str:
+    """Return the state as squeue prints it in long form; "unknown" if Slurm does not say."""
     if not state.job:
         return "not submitted"
     words = UNKNOWN if state.state is JobState.UNKNOWN else state.state.name
     return f"{words} (cancelled)" if state.cancelled and not state.is_over else words
 
 
-def amount(value: object, digits: int = 4) -> str:
-    """Return a number for a table."""
+def number_text(value: object, digits: int = 4) -> str:
+    """Return a number as a cell: `digits` significant digits of a float, "unknown" for None."""
     if value is None:
         return UNKNOWN
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
-def ago(seconds: float | None) -> str:
-    """Return how long ago a time was, in its largest unit."""
+def age_text(seconds: float | None) -> str:
+    """Return how long ago `seconds` since the epoch was, in its largest unit."""
     if seconds is None:
         return UNKNOWN
     past = max(0.0, time.time() - seconds)
@@ -117,95 +117,95 @@ def ago(seconds: float | None) -> str:
     return f"{past:.0f} s ago"
 
 
-def elapsed(state: PointState) -> str:
-    """Return how long the newest incarnation has run, as squeue does; "" if it has not."""
+def elapsed_text(state: RunOverview) -> str:
+    """Return how long the job has run since its last start, as squeue prints it; "" if it has not started."""
     first = state.records[0] if state.records else None
     if first is None or first.started is None or state.state is JobState.PENDING:
         return ""
-    end = _ended(state) or datetime.now().astimezone()
-    return _clock((end - first.started).total_seconds())
+    end = _end_time(state) or datetime.now().astimezone()
+    return _duration_text((end - first.started).total_seconds())
 
 
-def attempt(each: Attempt, is_over: bool) -> list[str]:
-    """Return the cells of one attempt: name, start, length, steps that it saved, why the run went on, how it ended.
+def attempt_cells(each: Attempt, is_over: bool) -> list[str]:
+    """Return the cells of one attempt: id, start, duration, checkpointed steps, cause and reason of its end.
 
-    `is_over`: it does not run any more, also where it has not said so.
+    `is_over`: whether it has ended, even if it has not recorded its end.
     """
     steps = "-" if each.last is None else f"{each.first}-{each.last}" if each.first != each.last else str(each.last)
     reason = each.reason.partition("\n")[0]
     cause = each.cause.value or "-"
     if each.ended is None:
         end = "; ".join(filter(None, [reason, KILLED if is_over else ""]))
-        return [each.id, ago(each.started), UNKNOWN if is_over else "-", steps, cause, end]
+        return [each.id, age_text(each.started), UNKNOWN if is_over else "-", steps, cause, end]
     end = reason or f"exit code {each.code}"
-    return [each.id, ago(each.started), _clock(each.ended - each.started), steps, cause, end]
+    return [each.id, age_text(each.started), _duration_text(each.ended - each.started), steps, cause, end]
 
 
-def _attempt(each: Attempt) -> dict[str, Any]:
+def _attempt_as_dict(each: Attempt) -> dict[str, Any]:
     """Return one attempt for --json, where its cause is called "meaning"."""
     return {"meaning" if key == "cause" else key: value for key, value in asdict(each).items()}
 
 
-def is_between(state: PointState) -> bool:
-    """Whether no attempt runs."""
+def has_no_running_attempt(state: RunOverview) -> bool:
+    """Return whether the run is over or pending."""
     return state.is_over or state.state is JobState.PENDING
 
 
-def bad_nodes(state: PointState) -> list[str]:
-    """Return a line for each node that the next attempt leaves out."""
+def bad_node_lines(state: RunOverview) -> list[str]:
+    """Return a line for each node that the next attempt excludes."""
     if state.bad_nodes is None:
         return [UNKNOWN]
-    return [f"{node}  {found.reason}, {ago(found.at)}" for node, found in sorted(state.bad_nodes.items())]
+    return [f"{node}  {found.reason}, {age_text(found.at)}" for node, found in sorted(state.bad_nodes.items())]
 
 
-def slow(state: PointState) -> list[str]:
-    """Return a line for each task that others wait for; nothing where no two tasks run."""
-    if state.attempt is None or is_between(state) or len(state.attempt.tasks) < 2:
+def straggler_lines(state: RunOverview) -> list[str]:
+    """Return a line for each straggler; none unless at least two tasks are running."""
+    if state.attempt is None or has_no_running_attempt(state) or len(state.attempt.tasks) < 2:
         return []
     tasks, known = state.attempt.tasks, state.attempt.stragglers
     if known is None:
         return [UNKNOWN]
-    names = sorted(known.slow, key=_number)
+    names = sorted(known.slow, key=_task_order)
     nodes = {name: tasks[name].node if name in tasks else None for name in names}
     return [f"{name} on {nodes[name] or UNKNOWN} {known.slow[name].words}" for name in names] or ["none"]
 
 
-def _clock(length: float) -> str:
+def _duration_text(length: float) -> str:
     seconds = max(0, int(length))
     days, rest = divmod(seconds, 86400)
     clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
     return f"{days}-{clock}" if days else clock
 
 
-def _ended(state: PointState) -> datetime | None:
+def _end_time(state: RunOverview) -> datetime | None:
     if not state.is_over:
         return None
     return max((record.ended for record in state.records if record.ended), default=None)
 
 
-def _lead_progress(attempt: RunStatus | None) -> Progress | None:
-    """Return the progress of the chief or of worker 0."""
+def _leading_progress(attempt: RunStatus | None) -> Progress | None:
+    """Return the progress that the chief or worker 0 reported; None if there is none."""
     tasks = attempt.tasks if attempt else {}
-    found = (tasks[f"{role}:0"].progress for role in _LEADS if f"{role}:0" in tasks)
+    found = (tasks[f"{role}:0"].progress for role in _LEADING_ROLES if f"{role}:0" in tasks)
     return next((progress for progress in found if progress), None)
 
 
-def _task(task: TaskStatus) -> dict[str, Any]:
-    """Return what is known of a task, for --json: the code of one that is lost is known to be unknown."""
+def _task_as_dict(task: TaskStatus) -> dict[str, Any]:
+    """Return the known fields of a task, for --json; a lost task has the code None, since its end is unknown."""
     lost = task.state is TaskState.LOST
     return {key: value for key, value in asdict(task).items() if value is not None or (lost and key == "code")}
 
 
-def _number(name: str) -> tuple[int, int]:
+def _task_order(name: str) -> tuple[int, int]:
     role, _, index = name.partition(":")
     order = ("chief", "worker", "ps", "evaluator")
     return (order.index(role) if role in order else len(order), int(index) if index.isdigit() else 0)
 
 
-def _seconds(when: datetime | None) -> float | None:
+def _epoch_seconds(when: datetime | None) -> float | None:
     return when.timestamp() if when else None
 
 
-def nodes(records: Sequence[JobRecord]) -> str:
+def node_lists(records: Sequence[JobRecord]) -> str:
     """Return the node lists of all components."""
     return ",".join(record.nodes for record in records if record.nodes)

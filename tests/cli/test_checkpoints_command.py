@@ -145,7 +145,7 @@ def test_an_attempt_that_starts_while_a_run_is_pruned_is_not_disturbed(run: RunF
     [
         (["export", "5"], "found 1 words after export; needed STEP FOLDER"),
         (["export", "6", "x"], "no whole checkpoint '6' in "),
-        (["export", "5", "runs"], "runs exists; needed a folder that is not there yet"),
+        (["export", "5", "runs"], "runs exists; needed a folder that does not exist yet"),
         (["export", "5", "no/such"], "there is no folder "),
         (["list", "5"], "found 1 words after list"),
         (["verify", "6"], "no whole checkpoint '6' in "),

@@ -12,12 +12,12 @@ from slurm_tf.run.manifest import ArrayShape
 from slurm_tf.slurm.client import CommandLineClient
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
-from slurm_tf.watch.find_run import Target
+from slurm_tf.watch.find_run import SelectedRun
 from tests.conftest import write_manifest
 
 
 class Slurm(CommandLineClient):
-    """Answers from lists: what slurmctld and slurmdbd have, or the error that each raises."""
+    """JobRecords from lists: what slurmctld and slurmdbd have, or the error that each raises."""
 
     def __init__(self) -> None:
         self.live: list[JobRecord] | SlurmTfError = []
@@ -46,14 +46,14 @@ def slurm() -> Slurm:
     return Slurm()
 
 
-MakeRun = Callable[..., Target]
+MakeRun = Callable[..., SelectedRun]
 
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
     """Make a run's folder with these submissions: (job, points, array)."""
 
-    def make(name: str, *jobs: tuple[str, tuple[int, ...], bool], array: ArrayShape | None = None) -> Target:
+    def make(name: str, *jobs: tuple[str, tuple[int, ...], bool], array: ArrayShape | None = None) -> SelectedRun:
         run = RunFolder(str(tmp_path / "runs" / name))
         Path(run.path).mkdir(mode=0o700, parents=True)
         Path(run.logs).mkdir()
@@ -62,7 +62,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         write_manifest(run, name, array, 1)
         for job, points, one_job in jobs:
             job_chain.add(run, job, "", points, one_job, submission=1)
-        return Target(run)
+        return SelectedRun(run)
 
     return make
 

@@ -26,10 +26,10 @@ def test_by_name_point_path_and_job(make_run: MakeRun, tmp_path: Path, slurm: Sl
         "61+1": "het-1/1",
     }.items():
         assert find_run.find(text, root, slurm).name == name, text
-    assert find_run.find("flowers-1", root, slurm).ids == {0: "40_0", 1: "50_1"}
-    assert find_run.find("flowers-1/1", root, slurm).ids == {1: "50_1"}
-    assert [target.name for target in find_run.find("het-1", root, slurm).each()] == ["het-1/0", "het-1/1"]
-    assert {target.name for target in find_run.all_runs(root)} == {"flowers-1", "het-1"}
+    assert find_run.find("flowers-1", root, slurm).job_ids == {0: "40_0", 1: "50_1"}
+    assert find_run.find("flowers-1/1", root, slurm).job_ids == {1: "50_1"}
+    assert [selected.name for selected in find_run.find("het-1", root, slurm).points()] == ["het-1/0", "het-1/1"]
+    assert {selected.name for selected in find_run.all_runs(root)} == {"flowers-1", "het-1"}
     assert het.folder == het.run
     assert slurm.asked == []
 

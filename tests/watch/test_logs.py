@@ -10,13 +10,13 @@ import pytest
 from slurm_tf.errors import UsageError
 from slurm_tf.run.settings import LaunchSettings, RoleSettings, write_settings
 from slurm_tf.watch import logs
-from slurm_tf.watch.find_run import Target
+from slurm_tf.watch.find_run import SelectedRun
 from tests.launch.conftest import DEFAULTS
 from tests.watch.conftest import MakeRun
 
 
 @pytest.fixture
-def target(make_run: MakeRun) -> Target:
+def selected(make_run: MakeRun) -> SelectedRun:
     found = make_run("a-1", ("7", (), False))
     roles = (RoleSettings("chief", 1), RoleSettings("worker", 2))
     settings = LaunchSettings(**{**DEFAULTS.__dict__, "roles": roles})
@@ -24,38 +24,38 @@ def target(make_run: MakeRun) -> Target:
     return found
 
 
-def text(chunks: "list[logs.Chunk]") -> str:
+def text(chunks: "list[logs.LogChunk]") -> str:
     return b"".join(chunk.data for chunk in chunks).decode()
 
 
 @pytest.mark.parametrize("size", [0, 3, 70_000])
 @pytest.mark.parametrize("lines", [0, 1, 3, 1000])
-def test_the_last_lines(size: int, lines: int, target: Target) -> None:
+def test_the_last_lines(size: int, lines: int, selected: SelectedRun) -> None:
     rows = [f"line {number} {'x' * size}\n" for number in range(9)] + ["no newline"]
-    path = Path(target.run.logs, "slurm-7.out")
+    path = Path(selected.run.logs, "slurm-7.out")
     path.write_text("".join(rows))
-    assert text(list(logs.read(logs.files_of(target, "", None), lines))) == "".join(rows[-lines:] if lines else [])
-    assert text(list(logs.read(logs.files_of(target, "", None), None))) == "".join(rows)
+    assert text(list(logs.read(logs.log_files(selected, "", None), lines))) == "".join(rows[-lines:] if lines else [])
+    assert text(list(logs.read(logs.log_files(selected, "", None), None))) == "".join(rows)
 
 
-def test_each_task_has_a_file(target: Target) -> None:
-    Path(target.run.log("worker", 1)).write_text("one\n")
-    paths = logs.files_of(target, "worker", None)
+def test_each_task_has_a_file(selected: SelectedRun) -> None:
+    Path(selected.run.log("worker", 1)).write_text("one\n")
+    paths = logs.log_files(selected, "worker", None)
     assert list(paths) == ["a-1 worker:0", "a-1 worker:1"]
     assert [(chunk.name, chunk.data) for chunk in logs.read(paths, None)] == [("a-1 worker:1", b"one\n")]
     for role, index in (("ps", None), ("worker", 2), ("worker", -1)):
         with pytest.raises(UsageError, match=r"has no task.*needed one of chief:0, worker:0-1"):
-            logs.files_of(target, role, index)
+            logs.log_files(selected, role, index)
 
 
 @pytest.mark.slow
-def test_following_begins_before_the_file_and_ends_with_the_run(target: Target) -> None:
-    path = Path(target.run.logs, "slurm-7.out")
+def test_following_begins_before_the_file_and_ends_with_the_run(selected: SelectedRun) -> None:
+    path = Path(selected.run.logs, "slurm-7.out")
     over = threading.Event()
-    seen: list[logs.Chunk] = []
+    seen: list[logs.LogChunk] = []
 
     def follow() -> None:
-        seen.extend(logs.follow(logs.files_of(target, "", None), None, over.is_set))
+        seen.extend(logs.follow(logs.log_files(selected, "", None), None, over.is_set))
 
     follower = threading.Thread(target=follow, daemon=True)
     follower.start()
@@ -72,10 +72,10 @@ def test_following_begins_before_the_file_and_ends_with_the_run(target: Target) 
     assert text(seen) == "one two\nlast\n"
 
 
-def test_a_file_that_was_emptied_is_read_from_its_beginning(target: Target) -> None:
-    path = Path(target.run.logs, "slurm-7.out")
+def test_a_file_that_was_emptied_is_read_from_its_beginning(selected: SelectedRun) -> None:
+    path = Path(selected.run.logs, "slurm-7.out")
     path.write_text("a long first life\n")
-    chunks = logs.follow(logs.files_of(target, "", None), None, lambda: True)
+    chunks = logs.follow(logs.log_files(selected, "", None), None, lambda: True)
     first = next(chunks)
     path.write_text("new\n")
     assert text([first, *itertools.islice(chunks, 1)]) == "a long first life\nnew\n"
@@ -83,7 +83,7 @@ def test_a_file_that_was_emptied_is_read_from_its_beginning(target: Target) -> N
 
 def test_points_have_an_output_each(make_run: MakeRun) -> None:
     found = make_run("s-1", ("9", (0, 1), True), ("12", (1,), True))
-    assert logs.files_of(found, "", None) == {
+    assert logs.log_files(found, "", None) == {
         "s-1/0": f"{found.run.logs}/slurm-9_0.out",
         "s-1/1": f"{found.run.logs}/slurm-12_1.out",
     }
@@ -91,4 +91,4 @@ def test_points_have_an_output_each(make_run: MakeRun) -> None:
 
 def test_a_run_without_a_job_has_no_output(make_run: MakeRun) -> None:
     with pytest.raises(UsageError, match="it was not submitted"):
-        logs.files_of(make_run("b-1"), "", None)
+        logs.log_files(make_run("b-1"), "", None)

@@ -9,14 +9,14 @@ from slurm_tf.cli import tables
 from slurm_tf.run import bad_nodes
 from slurm_tf.run.attempts import AttemptRecorder, EndCause
 from slurm_tf.slurm.job_states import JobState
-from slurm_tf.watch import run_state, status_rows
-from slurm_tf.watch.find_run import Target
-from slurm_tf.watch.run_state import PointState
+from slurm_tf.watch import run_overview, status_rows
+from slurm_tf.watch.find_run import SelectedRun
+from slurm_tf.watch.run_overview import RunOverview
 from tests.watch.conftest import MakeRun, Slurm, record
 
 
 @pytest.fixture
-def target(make_run: MakeRun) -> Target:
+def selected(make_run: MakeRun) -> SelectedRun:
     """Return a run with three attempts, the last of which has not said how it ended."""
     found = make_run("a-1", ("7", (), False), ("8", (), False))
     first = AttemptRecorder(found.run, "7.0", "7", print)
@@ -30,70 +30,70 @@ def target(make_run: MakeRun) -> Target:
     return found
 
 
-def look(slurm: Slurm, target: Target, what: JobState) -> PointState:
+def look(slurm: Slurm, selected: SelectedRun, what: JobState) -> RunOverview:
     slurm.live = [record("8", what)]
-    (point,) = run_state.look(slurm, [target])
+    (point,) = run_overview.read_overviews(slurm, [selected])
     return point
 
 
-def rows(point: PointState) -> list[str]:
+def rows(point: RunOverview) -> list[str]:
     """Return the table of attempts, a blank between cells."""
     lines = tables.status([point]).splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith("ATTEMPT"))
     return [" ".join(line.split()) for line in lines[first + 1 :]]
 
 
-def test_each_attempt_has_a_line(target: Target, slurm: Slurm) -> None:
-    point = look(slurm, target, JobState.RUNNING)
+def test_each_attempt_has_a_line(selected: SelectedRun, slurm: Slurm) -> None:
+    point = look(slurm, selected, JobState.RUNNING)
     first, second, last = rows(point)
     assert first.startswith("7.0 ")
     assert first.endswith(" 100-200 preemption preemption: worker:0 got SIGTERM; job 7 waits to be started again")
     assert second.endswith(" s ago 00:00:00 300 failure exit code 9")
     assert last.endswith(" s ago - - -")
-    known = status_rows.point(point)["attempts"]
+    known = status_rows.as_dict(point)["attempts"]
     assert [(row["id"], row["meaning"], row["first"], row["last"]) for row in known] == [
         ("7.0", "preemption", 100, 200), ("7.1", "failure", 300, 300), ("8.0", "", None, None),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("what", [JobState.PENDING, JobState.NODE_FAIL])
-def test_one_that_said_nothing_at_its_end_was_killed(what: JobState, target: Target, slurm: Slurm) -> None:
-    assert rows(look(slurm, target, what))[-1].endswith(" unknown - - was killed, or its node died")
+def test_one_that_said_nothing_at_its_end_was_killed(what: JobState, selected: SelectedRun, slurm: Slurm) -> None:
+    assert rows(look(slurm, selected, what))[-1].endswith(" unknown - - was killed, or its node died")
 
 
 @pytest.mark.parametrize(("what", "end"), [
     (JobState.RUNNING, " - - timeout timeout: worker:0 got SIGUSR1"),
     (JobState.TIMEOUT, " unknown - timeout timeout: worker:0 got SIGUSR1; was killed, or its node died"),
 ])  # fmt: skip
-def test_a_cause_is_told_before_the_end_is_known(what: JobState, end: str, target: Target, slurm: Slurm) -> None:
-    AttemptRecorder(target.run, "8.0", "8", print).decided(EndCause.TIMEOUT, "timeout: worker:0 got SIGUSR1")
-    assert rows(look(slurm, target, what))[-1].endswith(end)
+def test_a_cause_is_told_before_the_end_is_known(what: JobState, end: str, selected: SelectedRun, slurm: Slurm) -> None:
+    AttemptRecorder(selected.run, "8.0", "8", print).decided(EndCause.TIMEOUT, "timeout: worker:0 got SIGUSR1")
+    assert rows(look(slurm, selected, what))[-1].endswith(end)
 
 
-def test_the_newest_are_shown(target: Target, slurm: Slurm) -> None:
+def test_the_newest_are_shown(selected: SelectedRun, slurm: Slurm) -> None:
     for number in range(20):
-        AttemptRecorder(target.run, f"8.{number}", "8", print).ended(EndCause.TIMEOUT, 75, "limit")
-    point = look(slurm, target, JobState.RUNNING)
+        AttemptRecorder(selected.run, f"8.{number}", "8", print).ended(EndCause.TIMEOUT, 75, "limit")
+    point = look(slurm, selected, JobState.RUNNING)
     assert [row.split()[0] for row in rows(point)] == [f"8.{number}" for number in range(10, 20)]
-    assert len(status_rows.point(point)["attempts"]) == 22
+    assert len(status_rows.as_dict(point)["attempts"]) == 22
 
 
-def test_bad_nodes_are_told_with_their_reason(target: Target, slurm: Slurm) -> None:
-    point = look(slurm, target, JobState.RUNNING)
-    assert status_rows.point(point)["bad_nodes"] == {}
+def test_bad_nodes_are_told_with_their_reason(selected: SelectedRun, slurm: Slurm) -> None:
+    point = look(slurm, selected, JobState.RUNNING)
+    assert status_rows.as_dict(point)["bad_nodes"] == {}
     assert "Bad node" not in tables.status([point])
-    bad_nodes.remember(target.run, {"n3": "draining: fan"})
-    point = look(slurm, target, JobState.RUNNING)
-    found = status_rows.point(point)["bad_nodes"]["n3"]
+    bad_nodes.remember(selected.run, {"n3": "draining: fan"})
+    point = look(slurm, selected, JobState.RUNNING)
+    found = status_rows.as_dict(point)["bad_nodes"]["n3"]
     assert found["reason"] == "draining: fan"
     assert abs(found["at"] - time.time()) < 60
     assert "\nBad node    n3  draining: fan, " in tables.status([point])
 
 
-def test_what_cannot_be_read_is_unknown(target: Target, slurm: Slurm) -> None:
-    for path in (target.run.attempts, target.run.bad_nodes):
+def test_what_cannot_be_read_is_unknown(selected: SelectedRun, slurm: Slurm) -> None:
+    for path in (selected.run.attempts, selected.run.bad_nodes):
         Path(path).write_text("{")
-    point = look(slurm, target, JobState.RUNNING)
-    assert (status_rows.point(point)["attempts"], status_rows.point(point)["bad_nodes"]) == (None, None)
+    point = look(slurm, selected, JobState.RUNNING)
+    assert (status_rows.as_dict(point)["attempts"], status_rows.as_dict(point)["bad_nodes"]) == (None, None)
     text = tables.status([point])
     assert "\nAttempts    unknown\nBad node    unknown\n" in text

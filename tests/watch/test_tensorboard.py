@@ -52,15 +52,15 @@ while True:
 """
 
 
-def deaf(monkeypatch: pytest.MonkeyPatch, times: int) -> tensorboard.Server:
+def deaf(monkeypatch: pytest.MonkeyPatch, times: int) -> tensorboard.TensorBoardServer:
     """Return a server that heeds a signal the so many-th time."""
-    monkeypatch.setattr(tensorboard, "_AGAIN_SECONDS", 0.1)
-    return tensorboard.Server([sys.executable, "-c", DEAF, str(times)], os.environ)
+    monkeypatch.setattr(tensorboard, "_RESEND_SECONDS", 0.1)
+    return tensorboard.TensorBoardServer([sys.executable, "-c", DEAF, str(times)], os.environ)
 
 
 def test_a_signal_that_is_missed_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with deaf(monkeypatch, 3) as server:
-        assert server._next(None) == "srun: queued"
+        assert server._read_line(None) == "srun: queued"
     assert server._process.returncode == 0
 
 
@@ -71,7 +71,7 @@ def test_what_does_not_end_is_killed_and_said(monkeypatch: pytest.MonkeyPatch) -
         pytest.raises(RunError, match="tensorboard did not end in 1 s, and was killed"),
         deaf(monkeypatch, 99) as server,
     ):
-        server._next(None)
+        server._read_line(None)
     assert server._process.returncode == -signal.SIGKILL
 
 
@@ -135,21 +135,21 @@ def test_options_of_srun_are_for_a_node(make_run: MakeRun) -> None:
 
 def test_on_a_node_it_is_a_job_like_the_runs() -> None:
     job = {"partition": None, "account": "vision", "qos": None, "roles": {"chief": None, "worker": {"partition": "g"}}}
-    argv = tensorboard.on_node(job, {"time": "60", "account": "nlp", "exclusive": True}, ["tensorboard", "a b"])
+    argv = tensorboard.srun_command(job, {"time": "60", "account": "nlp", "exclusive": True}, ["tensorboard", "a b"])
     assert argv[:9] == [
         "srun", "--job-name=tensorboard", "--partition=g", "--account=nlp", "--nodes=1", "--ntasks=1", "--export=ALL",
         "--time=60", "--exclusive",
     ]  # fmt: skip
     assert argv[-2:] == ["tensorboard", "a b"]
-    assert tensorboard.on_node({"partition": "p", "qos": "q"}, {}, ["x"])[2:4] == ["--partition=p", "--qos=q"]
+    assert tensorboard.srun_command({"partition": "p", "qos": "q"}, {}, ["x"])[2:4] == ["--partition=p", "--qos=q"]
 
 
 def test_of_a_sweep_it_shows_all_points(make_run: MakeRun) -> None:
-    target = make_run("flowers-1", ("40", (0, 7), True))
+    selected = make_run("flowers-1", ("40", (0, 7), True))
     for _ in range(2):
-        shown = Path(tensorboard.folder(target))
-    os.makedirs(target.run.point(7).tensorboard)
-    Path(target.run.point(7).tensorboard, "events").touch()
+        shown = Path(tensorboard.log_folder(selected))
+    os.makedirs(selected.run.point(7).tensorboard)
+    Path(selected.run.point(7).tensorboard, "events").touch()
     assert sorted(os.listdir(shown)) == ["0", "7"]
     assert os.listdir(shown / "7") == ["events"]
     assert not (shown / "0").exists()
@@ -173,16 +173,16 @@ writer.close()
 
 @pytest.mark.tensorflow
 def test_the_real_one_shows_what_was_written_and_a_taken_port_is_said(make_run: MakeRun) -> None:
-    target = make_run("flowers-1", ("40", (3,), True))
-    subprocess.run([sys.executable, "-c", WRITE, target.run.point(3).tensorboard], check=True, timeout=120)
-    with started(target.run.path) as process:
+    selected = make_run("flowers-1", ("40", (3,), True))
+    subprocess.run([sys.executable, "-c", WRITE, selected.run.point(3).tensorboard], check=True, timeout=120)
+    with started(selected.run.path) as process:
         assert process.stdout
         line = process.stdout.readline()
         found = SSH.fullmatch(line)
         assert found, (line, process.stderr and process.stderr.read())
         url = f"http://127.0.0.1:{found[1]}/data/runs"
         linux.wait_until("the run is shown", lambda: shown(url) == ["3"])
-        with started(target.run.path, "--port", found[1]) as second:
+        with started(selected.run.path, "--port", found[1]) as second:
             _, err = second.communicate(timeout=120)
         assert second.returncode == 73
         assert f"port {found[1]}" in err

@@ -1,4 +1,4 @@
-"""The checkpoints of a run, for who looks after them: what there is, whether it can be read, a copy of one."""
+"""Lists, verifies and copies the checkpoints of a run, for `slurm-tf checkpoints`."""
 
 import json
 import os
@@ -12,14 +12,15 @@ from slurm_tf.errors import CheckpointError, UsageError
 from slurm_tf.run import checkpoint_folder
 
 _PACKAGE = Path(__file__).resolve().parents[2]
-# What TensorFlow takes a folder's newest checkpoint from (tensorflow/python/training/checkpoint_state.proto).
+# The file in which TensorFlow looks up the newest checkpoint of a folder
+# (tensorflow/python/training/checkpoint_state.proto).
 _STATE = 'model_checkpoint_path: "checkpoint"\nall_model_checkpoint_paths: "checkpoint"\n'
 
 
-def rows(folder: str) -> list[dict[str, object]]:
-    """Return what is known of each checkpoint, newest first; `written` in seconds since the epoch, `size` in bytes.
+def describe(folder: str) -> list[dict[str, object]]:
+    """Return a row for each checkpoint, newest first; `written` in seconds since the epoch, `size` in bytes.
 
-    `problem`: why it is not whole, None if it is.
+    `problem`: why the checkpoint is not whole; None if it is whole.
     """
     found: list[dict[str, object]] = []
     for step, path, each in checkpoint_folder.listed(folder):
@@ -32,7 +33,7 @@ def rows(folder: str) -> list[dict[str, object]]:
     return found
 
 
-def chosen(folder: str, step: str) -> checkpoint_folder.Committed:
+def find(folder: str, step: str) -> checkpoint_folder.Committed:
     """Return the whole checkpoint of `step`, a number or "latest". Raises UsageError."""
     whole = {str(found.step): found for found in checkpoint_folder.complete(folder)}
     found = next(iter(whole.values()), None) if step == "latest" else whole.get(step.lstrip("0") or "0")
@@ -43,9 +44,10 @@ def chosen(folder: str, step: str) -> checkpoint_folder.Committed:
 
 
 def verify(folder: str, steps: list[int], python: str) -> Iterator[tuple[int, str | None]]:
-    """Read the checkpoints of `steps` against their checksums; yield each with what is wrong, None if nothing is.
+    """Compare the checkpoints of `steps` with their checksums; yield each step with what is wrong, None if nothing is.
 
-    `python`: one with TensorFlow, which alone knows its checksums. Raises UsageError if that is none.
+    `python`: a Python with TensorFlow, since only TensorFlow can read the checksums. Raises UsageError if it has none,
+    CheckpointError if it fails.
     """
     argv = [python, "-m", "slurm_tf.train.checkpoint.verify", folder, *map(str, steps)]
     path = f"{_PACKAGE}:{os.environ.get('PYTHONPATH', '')}".rstrip(":")
@@ -70,12 +72,12 @@ def verify(folder: str, steps: list[int], python: str) -> Iterator[tuple[int, st
 
 
 def export(found: checkpoint_folder.Committed, target: str) -> None:
-    """Copy a checkpoint to a folder that is not there yet, for tf.train.load_checkpoint of that folder.
+    """Copy a checkpoint into the new folder `target`, from which tf.train.load_checkpoint(target) reads it.
 
     Raises UsageError, CheckpointError or OSError.
     """
     if os.path.lexists(target):
-        raise UsageError(f"{target} exists", "a folder that is not there yet")
+        raise UsageError(f"{target} exists", "a folder that does not exist yet")
     parent = os.path.dirname(os.path.abspath(target))
     if not os.path.isdir(parent):
         raise UsageError(f"there is no folder {parent}", "a folder to copy into")

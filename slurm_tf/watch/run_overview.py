@@ -1,4 +1,7 @@
-"""How runs are doing: what Slurm says of their jobs, what their coordinators wrote. What nobody says is unknown."""
+"""Reads what is known about runs: from Slurm, and from the files that their coordinators and programs write.
+
+A value that is not recorded anywhere is unknown: None, or JobState.UNKNOWN.
+"""
 
 import os
 import time
@@ -15,14 +18,14 @@ from slurm_tf.run.status import RunStatus
 from slurm_tf.slurm.client import Client
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
-from slurm_tf.watch.find_run import Target
+from slurm_tf.watch.find_run import SelectedRun
 
-_Read = TypeVar("_Read")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What Slurm said of some jobs, by the id that was asked for; `notes`: what it could not say, in words."""
+class JobRecords:
+    """Slurm's records of jobs, by the id that was asked for. `notes`: a line for each daemon that did not answer."""
 
     records: Mapping[str, tuple[JobRecord, ...]]
     notes: tuple[str, ...]
@@ -37,14 +40,15 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class PointState:
-    """One run, or one point of one. `job` is "" if it was never submitted.
+class RunOverview:
+    """What is known about a run or one sweep point. `job`: the id of its newest job, "" if it was never submitted.
 
-    `records`: one a component; none where Slurm does not know the job. `attempt`: what the coordinator wrote.
-    `attempts`, oldest first, and `bad_nodes` (run/bad_nodes.py): None where they cannot be read.
+    `records`: Slurm's record of each component; empty if Slurm does not know the job. `attempt`: status.json of the
+    newest attempt. `cancelled`: whether it was cancelled for good. `notes`: why Slurm's records may be incomplete.
+    `attempts`, oldest first, and `bad_nodes` (run/bad_nodes.py): None if they cannot be read.
     """
 
-    target: Target
+    selected: SelectedRun
     job: str
     records: tuple[JobRecord, ...]
     attempt: RunStatus | None
@@ -56,7 +60,7 @@ class PointState:
 
     @property
     def state(self) -> JobState:
-        """The job's state: of a heterogeneous job, that of the component that says most."""
+        """The job's state; of a heterogeneous job that of a failed component, otherwise that of the first one."""
         if not self.records:
             return JobState.UNKNOWN
         failed = [record.state for record in self.records if record.state.ended and not record.state.succeeded]
@@ -64,7 +68,7 @@ class PointState:
 
     @property
     def is_over(self) -> bool:
-        """Whether every component has ended; never so where Slurm does not say.
+        """Whether every component has ended; False if Slurm does not say.
 
         Slurm (22.05.8) keeps no record of an array task that was cancelled before it started.
         """
@@ -74,14 +78,17 @@ class PointState:
 
     @property
     def exit_code(self) -> int | None:
-        """sbatch --wait's: the highest of all components, 1 for a signal or an end that is no exit; None before."""
+        """The exit code, as sbatch --wait has it; None if the run is not over.
+
+        It is the highest of all components, and 1 for a signal or an end without an exit.
+        """
         if not self.is_over:
             return None
         return max((_exit_code(record) for record in self.records), default=1)
 
 
-def ask(slurm: Client, ids: Sequence[str]) -> Answers:
-    """Ask Slurm for all of `ids` at once: slurmctld first, and slurmdbd for those that it does not know any more."""
+def query_jobs(slurm: Client, ids: Sequence[str]) -> JobRecords:
+    """Return Slurm's records of the jobs `ids`: from slurmctld, and from slurmdbd for those that it has forgotten."""
     notes: list[str] = []
     found: dict[str, list[JobRecord]] = {}
     for source, call in (("slurmctld", slurm.jobs), ("accounting", slurm.history)):
@@ -99,34 +106,34 @@ def ask(slurm: Client, ids: Sequence[str]) -> Answers:
         for record in answered:
             for key in {record.id, record.job} & set(missing):
                 found.setdefault(key, []).append(record)
-    return Answers({key: tuple(records) for key, records in found.items()}, tuple(notes))
+    return JobRecords({key: tuple(records) for key, records in found.items()}, tuple(notes))
 
 
-def look(slurm: Client, targets: Sequence[Target]) -> list[PointState]:
-    """Return the state of every target, points apart; one question to Slurm for all of them."""
-    single = _jobs(targets)
-    answers = ask(slurm, [job for _, job in single if job])
-    bad = {run: _read(bad_nodes.of_run, run) for run in {target.run for target in targets}}
+def read_overviews(slurm: Client, selected_runs: Sequence[SelectedRun]) -> list[RunOverview]:
+    """Return what is known about each selected run, one for each sweep point; Slurm is asked once for all of them."""
+    single = _jobs(selected_runs)
+    answers = query_jobs(slurm, [job for _, job in single if job])
+    bad = {run: _read_or_none(bad_nodes.of_run, run) for run in {selected.run for selected in selected_runs}}
     points = [
-        PointState(
-            target=target,
+        RunOverview(
+            selected=selected,
             job=job,
             records=answers.records.get(job, ()),
-            attempt=_read(status.read, target.folder),
-            checkpoint=newest_checkpoint(target.folder),
-            cancelled=os.path.exists(target.folder.cancelled) or os.path.exists(target.run.cancelled),
+            attempt=_read_or_none(status.read, selected.folder),
+            checkpoint=newest_checkpoint(selected.folder),
+            cancelled=os.path.exists(selected.folder.cancelled) or os.path.exists(selected.run.cancelled),
             notes=answers.notes,
-            attempts=_read(lambda folder: tuple(attempts.read(folder)), target.folder),
-            bad_nodes=bad[target.run],
+            attempts=_read_or_none(lambda folder: tuple(attempts.read(folder)), selected.folder),
+            bad_nodes=bad[selected.run],
         )
-        for target, job in single
+        for selected, job in single
     ]
-    # a job that has ended in the meantime may have submitted the one that follows it
+    # a job that has ended meanwhile may have submitted the job that follows it
     over = any(point.is_over for point in points)
-    return look(slurm, targets) if over and _jobs(targets) != single else points
+    return read_overviews(slurm, selected_runs) if over and _jobs(selected_runs) != single else points
 
 
-def _read(reader: Callable[[RunFolder], _Read], folder: RunFolder) -> _Read | None:
+def _read_or_none(reader: Callable[[RunFolder], _Value], folder: RunFolder) -> _Value | None:
     try:
         return reader(folder)
     except (RunError, OSError):
@@ -134,7 +141,7 @@ def _read(reader: Callable[[RunFolder], _Read], folder: RunFolder) -> _Read | No
 
 
 def newest_checkpoint(folder: RunFolder) -> Checkpoint | None:
-    """Return the checkpoint that a restore would take, the newest whole one of slurm_tf.train; None without one."""
+    """Return the checkpoint that a restore would use: the newest whole one of slurm_tf.train; None if there is none."""
     try:
         found = next(checkpoint_folder.complete(folder.checkpoints), None)
     except OSError:
@@ -142,31 +149,31 @@ def newest_checkpoint(folder: RunFolder) -> Checkpoint | None:
     return Checkpoint(found.step, found.manifest["written"]) if found else None
 
 
-def wait(slurm: Client, target: Target, patience: float = 30.0) -> list[PointState]:
-    """Wait until all points of `target` are over; return them. Asks Slurm less and less often, up to `patience` s.
+def wait_until_over(slurm: Client, selected: SelectedRun, patience: float = 30.0) -> list[RunOverview]:
+    """Wait until all sweep points of `selected` are over; return what is known about them.
 
     Raises SlurmError if Slurm has forgotten a job: how it ended is then unknown.
     """
     pause = 0.5
     while True:
-        points = look(slurm, [target])
+        points = read_overviews(slurm, [selected])
         if all(point.is_over for point in points):
             return points
         if not any(point.notes for point in points):
             lost = [point for point in points if not point.records]
             if lost:
-                known = f"job {lost[0].job}" if lost[0].job else f"run {lost[0].target.name}, which was not submitted"
+                known = f"job {lost[0].job}" if lost[0].job else f"run {lost[0].selected.name}, which was not submitted"
                 raise SlurmError(f"Slurm knows nothing of {known}", "a job that Slurm still has a record of")
         time.sleep(pause)
         pause = min(pause * 1.5, patience)
 
 
-def _jobs(targets: Sequence[Target]) -> list[tuple[Target, str]]:
-    """Return every point with its job, "" if it has none."""
+def _jobs(selected_runs: Sequence[SelectedRun]) -> list[tuple[SelectedRun, str]]:
+    """Return each selected run or sweep point with the id of its newest job, "" if it has none."""
     return [
-        (Target(target.run, point) if target.ids else target, job)
-        for target in targets
-        for point, job in (target.ids or {None: ""}).items()
+        (SelectedRun(selected.run, point) if selected.job_ids else selected, job)
+        for selected in selected_runs
+        for point, job in (selected.job_ids or {None: ""}).items()
     ]
 
 

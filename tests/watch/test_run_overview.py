@@ -17,7 +17,7 @@ from slurm_tf.run.manifest import ArrayShape
 from slurm_tf.run.status import Progress, RunStatus, SlowTask, StragglerReport, TaskState, TaskStatus
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.submit.sbatch import SubmitRequest
-from slurm_tf.watch import cancel, resubmit, run_state, status_rows
+from slurm_tf.watch import cancel, resubmit, run_overview, status_rows
 from tests.conftest import write_manifest
 from tests.watch.conftest import MakeRun, Slurm, record
 
@@ -25,34 +25,34 @@ DOWN = UnreachableError("Unable to contact slurm controller (connect failure)")
 
 
 def test_one_question_for_all_and_accounting_for_what_slurmctld_forgot(make_run: MakeRun, slurm: Slurm) -> None:
-    targets = [make_run("a-1", ("1", (), False)), make_run("b-1", ("2", (), False)), make_run("c-1")]
+    selected_runs = [make_run("a-1", ("1", (), False)), make_run("b-1", ("2", (), False)), make_run("c-1")]
     slurm.live = [record("1")]
     slurm.past = [record("2", JobState.COMPLETED, exit_code=0)]
-    points = run_state.look(slurm, targets)
+    points = run_overview.read_overviews(slurm, selected_runs)
     assert [point.state for point in points] == [JobState.RUNNING, JobState.COMPLETED, JobState.UNKNOWN]
-    assert [status_rows.state_words(point) for point in points] == ["RUNNING", "COMPLETED", "not submitted"]
+    assert [status_rows.state_text(point) for point in points] == ["RUNNING", "COMPLETED", "not submitted"]
     assert slurm.asked == [("squeue", ("1", "2")), ("sacct", ("2",))]
 
 
 @pytest.mark.parametrize("past", [[], DOWN])
 def test_what_nobody_knows_is_unknown_and_never_over(past: object, make_run: MakeRun, slurm: Slurm) -> None:
     slurm.live, slurm.past = DOWN, past  # type: ignore[assignment]
-    (point,) = run_state.look(slurm, [make_run("a-1", ("1", (), False))])
-    assert status_rows.state_words(point) == "unknown"
+    (point,) = run_overview.read_overviews(slurm, [make_run("a-1", ("1", (), False))])
+    assert status_rows.state_text(point) == "unknown"
     assert not point.is_over
     assert point.exit_code is None
-    assert status_rows.point(point)["state"] == "UNKNOWN"
-    assert "slurmctld does not answer: Unable to contact slurm controller" in status_rows.why(point)
+    assert status_rows.as_dict(point)["state"] == "UNKNOWN"
+    assert "slurmctld does not answer: Unable to contact slurm controller" in status_rows.reason_words(point)
 
 
 def test_a_job_that_slurm_has_forgotten(make_run: MakeRun, slurm: Slurm) -> None:
-    target = make_run("a-1", ("1", (), False))
-    (point,) = run_state.look(slurm, [target])
-    assert status_rows.why(point) == "Slurm has no record of job 1"
+    selected = make_run("a-1", ("1", (), False))
+    (point,) = run_overview.read_overviews(slurm, [selected])
+    assert status_rows.reason_words(point) == "Slurm has no record of job 1"
     with pytest.raises(SlurmError, match="Slurm knows nothing of job 1"):
-        run_state.wait(slurm, target)
+        run_overview.wait_until_over(slurm, selected)
     with pytest.raises(SlurmError, match="run b-1, which was not submitted"):
-        run_state.wait(slurm, make_run("b-1"))
+        run_overview.wait_until_over(slurm, make_run("b-1"))
 
 
 @pytest.mark.parametrize(
@@ -72,17 +72,19 @@ def test_exit_codes_are_those_of_sbatch_wait(
     records: list[object], code: int | None, make_run: MakeRun, slurm: Slurm
 ) -> None:
     slurm.live = records  # type: ignore[assignment]
-    (point,) = run_state.look(slurm, [make_run("a-1", ("1", (), False))])
+    (point,) = run_overview.read_overviews(slurm, [make_run("a-1", ("1", (), False))])
     assert point.exit_code == code
 
 
 @pytest.mark.slow
 def test_waiting_survives_an_outage_and_ends_with_the_last_point(make_run: MakeRun, slurm: Slurm) -> None:
-    target = make_run("a-1", ("1", (0, 1), True))
+    selected = make_run("a-1", ("1", (0, 1), True))
     slurm.live = DOWN
     slurm.past = DOWN
-    done: list[list[run_state.PointState]] = []
-    waiter = threading.Thread(target=lambda: done.append(run_state.wait(slurm, target, 0.2)), daemon=True)
+    done: list[list[run_overview.RunOverview]] = []
+    waiter = threading.Thread(
+        target=lambda: done.append(run_overview.wait_until_over(slurm, selected, 0.2)), daemon=True
+    )
     waiter.start()
     slurm.live = [record("1_0", JobState.COMPLETED, exit_code=0), record("1_1", JobState.PENDING)]
     waiter.join(1.0)
@@ -107,7 +109,7 @@ def commit(folder: RunFolder, step: int) -> None:
 
 
 def test_progress_by_role(make_run: MakeRun, slurm: Slurm) -> None:
-    target = make_run("a-1", ("1", (), False))
+    selected = make_run("a-1", ("1", (), False))
     progress = Progress(step=300, steps=1000, rate=12.5, values={"loss": 0.25, "accuracy": None}, at=1.0)
     tasks = {
         "ps:0": TaskStatus(TaskState.RUNNING, restarts=0),
@@ -115,12 +117,12 @@ def test_progress_by_role(make_run: MakeRun, slurm: Slurm) -> None:
         "worker:0": TaskStatus(TaskState.RUNNING, restarts=2),
         "chief:0": TaskStatus(TaskState.RUNNING, restarts=0, progress=progress),
     }
-    write_status(target.run, restarts=2, tasks=tasks)
-    commit(target.run, 200)
-    os.makedirs(f"{target.run.checkpoints}/step-0000000900.7_temp")
+    write_status(selected.run, restarts=2, tasks=tasks)
+    commit(selected.run, 200)
+    os.makedirs(f"{selected.run.checkpoints}/step-0000000900.7_temp")
     slurm.live = [record("1", nodes="n[1-2]")]
-    (point,) = run_state.look(slurm, [target])
-    known = status_rows.point(point)
+    (point,) = run_overview.read_overviews(slurm, [selected])
+    known = status_rows.as_dict(point)
     assert (known["step"], known["rate"], known["values"]["loss"]) == (300, 12.5, 0.25)
     assert known["checkpoint"]["step"] == 200
     assert abs(known["checkpoint"]["written"] - time.time()) < 60
@@ -148,88 +150,88 @@ def test_progress_by_role(make_run: MakeRun, slurm: Slurm) -> None:
 def test_the_last_checkpoint_is_the_one_that_a_restore_takes(
     damage: Callable[[Path], object], make_run: MakeRun, slurm: Slurm
 ) -> None:
-    target = make_run("a-1", ("1", (), False))
+    selected = make_run("a-1", ("1", (), False))
     slurm.live = [record("1")]
     for step in (100, 200):
-        commit(target.run, step)
-    damage(Path(target.run.checkpoints, "step-0000000200"))
-    (point,) = run_state.look(slurm, [target])
-    assert status_rows.point(point)["checkpoint"]["step"] == 100
+        commit(selected.run, step)
+    damage(Path(selected.run.checkpoints, "step-0000000200"))
+    (point,) = run_overview.read_overviews(slurm, [selected])
+    assert status_rows.as_dict(point)["checkpoint"]["step"] == 100
     assert "\nCheckpoint  step 100, " in tables.status([point])
-    damage(Path(target.run.checkpoints, "step-0000000100"))
-    (point,) = run_state.look(slurm, [target])
-    assert status_rows.point(point)["checkpoint"] is None
+    damage(Path(selected.run.checkpoints, "step-0000000100"))
+    (point,) = run_overview.read_overviews(slurm, [selected])
+    assert status_rows.as_dict(point)["checkpoint"] is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"contract": 99}'])
 def test_a_status_file_that_says_nothing(text: str, make_run: MakeRun, slurm: Slurm) -> None:
-    target = make_run("a-1", ("1", (), False))
-    Path(target.run.status).write_text(text)
-    (point,) = run_state.look(slurm, [target])
+    selected = make_run("a-1", ("1", (), False))
+    Path(selected.run.status).write_text(text)
+    (point,) = run_overview.read_overviews(slurm, [selected])
     assert point.attempt is None
     assert status_rows.roles(point) == []
 
 
 def test_cancel_marks_first_and_ends_what_lives(make_run: MakeRun, slurm: Slurm) -> None:
-    target = make_run("a-1", ("1", (0, 1), True), ("2", (1,), True))
+    selected = make_run("a-1", ("1", (0, 1), True), ("2", (1,), True))
     slurm.live = [record("1_0", JobState.COMPLETED, exit_code=0), record("2_1", JobState.PENDING)]
-    assert cancel.cancel(slurm, target) == ["2_1"]
+    assert cancel.cancel(slurm, selected) == ["2_1"]
     assert slurm.cancelled == ["2_1"]
-    assert os.path.exists(target.run.cancelled)
+    assert os.path.exists(selected.run.cancelled)
 
 
 def test_all_of_an_array_is_cancelled_by_its_own_id(make_run: MakeRun, slurm: Slurm) -> None:
-    target = make_run("a-1", ("1", (0, 1), True))
+    selected = make_run("a-1", ("1", (0, 1), True))
     slurm.live = [record("1_0"), record("1_1", JobState.PENDING)]
-    assert cancel.cancel(slurm, target) == ["1"]
+    assert cancel.cancel(slurm, selected) == ["1"]
 
 
 def test_a_cancel_that_slurm_does_not_take_is_marked_all_the_same(make_run: MakeRun, slurm: Slurm) -> None:
-    target = make_run("a-1", ("1", (), False))
+    selected = make_run("a-1", ("1", (), False))
     slurm.live = slurm.past = DOWN
-    assert cancel.cancel(slurm, target) == ["1"]
-    assert os.path.exists(target.run.cancelled)
-    (point,) = run_state.look(slurm, [target])
-    assert status_rows.state_words(point) == "unknown (cancelled)"
+    assert cancel.cancel(slurm, selected) == ["1"]
+    assert os.path.exists(selected.run.cancelled)
+    (point,) = run_overview.read_overviews(slurm, [selected])
+    assert status_rows.state_text(point) == "unknown (cancelled)"
 
 
 def test_a_point_that_was_cancelled_before_it_started_is_forgotten_by_slurm_and_over(
     make_run: MakeRun, slurm: Slurm
 ) -> None:
-    target = make_run("a-1", ("1", (0, 1), True))
+    selected = make_run("a-1", ("1", (0, 1), True))
     slurm.live = [record("1_0", JobState.COMPLETED, exit_code=0)]
     with pytest.raises(SlurmError, match="Slurm knows nothing of job 1_1"):
-        run_state.wait(slurm, target)
-    os.makedirs(target.run.point(1).path)
-    Path(target.run.point(1).cancelled).touch()
-    assert [point.exit_code for point in run_state.wait(slurm, target)] == [0, 1]
+        run_overview.wait_until_over(slurm, selected)
+    os.makedirs(selected.run.point(1).path)
+    Path(selected.run.point(1).cancelled).touch()
+    assert [point.exit_code for point in run_overview.wait_until_over(slurm, selected)] == [0, 1]
     slurm.past = DOWN
-    assert not run_state.look(slurm, [target])[1].is_over
+    assert not run_overview.read_overviews(slurm, [selected])[1].is_over
 
 
 def test_failed_points_alone_are_submitted_again(make_run: MakeRun, slurm: Slurm) -> None:
-    target = make_run("a-1", ("1", (0, 1, 2, 3), True), array=ArrayShape(2, True))
+    selected = make_run("a-1", ("1", (0, 1, 2, 3), True), array=ArrayShape(2, True))
     slurm.live = [
         record("1_0", JobState.COMPLETED, exit_code=0), record("1_1", JobState.FAILED, exit_code=1),
         record("1_2", JobState.RUNNING), record("1_3", JobState.TIMEOUT, exit_code=0),
     ]  # fmt: skip
-    (order,) = resubmit.orders(slurm, target, failed=True)
-    assert (order.points, order.limit, order.one_job) == ((1, 3), 2, True)
-    assert [each.points for each in resubmit.orders(slurm, target, failed=False)] == [(0, 1, 3)]
+    (request,) = resubmit.submit_requests(slurm, selected, failed=True)
+    assert (request.points, request.limit, request.one_job) == ((1, 3), 2, True)
+    assert [each.points for each in resubmit.submit_requests(slurm, selected, failed=False)] == [(0, 1, 3)]
     slurm.live = [record(f"1_{point}", JobState.COMPLETED, exit_code=0) for point in range(4)]
-    with pytest.raises(UsageError, match="no point of run a-1 failed"):
-        resubmit.orders(slurm, target, failed=True)
+    with pytest.raises(UsageError, match="no job of run a-1 has failed"):
+        resubmit.submit_requests(slurm, selected, failed=True)
 
 
 def test_each_point_is_submitted_again_as_it_was_submitted_last(make_run: MakeRun, slurm: Slurm) -> None:
-    target = make_run("a-1", ("1", (0, 1, 2), True), array=ArrayShape(2, True))
-    os.mkdir(target.run.submission(2).path)
-    write_manifest(target.run, "a-1", ArrayShape(None, False), 2)
-    job_chain.add(target.run, "2", "", (1,), False, submission=2)
+    selected = make_run("a-1", ("1", (0, 1, 2), True), array=ArrayShape(2, True))
+    os.mkdir(selected.run.submission(2).path)
+    write_manifest(selected.run, "a-1", ArrayShape(None, False), 2)
+    job_chain.add(selected.run, "2", "", (1,), False, submission=2)
     slurm.live = [record("1_0", JobState.FAILED), record("2", JobState.FAILED), record("1_2", JobState.FAILED)]
-    assert resubmit.orders(slurm, target, failed=True) == [
-        SubmitRequest(target.run.submission(1), (0, 2), 2, True),
-        SubmitRequest(target.run.submission(2), (1,), None, False),
+    assert resubmit.submit_requests(slurm, selected, failed=True) == [
+        SubmitRequest(selected.run.submission(1), (0, 2), 2, True),
+        SubmitRequest(selected.run.submission(2), (1,), None, False),
     ]
 
 
@@ -253,13 +255,13 @@ SLOW = StragglerReport({}, {"worker:1": SlowTask(0.3, 0.1, 180)})
 def test_tasks_that_others_wait_for(
     stragglers: StragglerReport | None, job: JobState, line: str, make_run: MakeRun, slurm: Slurm
 ) -> None:
-    target = make_run("a-1", ("1", (), False))
+    selected = make_run("a-1", ("1", (), False))
     tasks = {f"worker:{index}": TaskStatus(TaskState.RUNNING, f"n{index + 1}") for index in range(2)}
-    write_status(target.run, tasks=tasks, stragglers=stragglers)
+    write_status(selected.run, tasks=tasks, stragglers=stragglers)
     slurm.live = [record("1", job)]
-    (point,) = run_state.look(slurm, [target])
+    (point,) = run_overview.read_overviews(slurm, [selected])
     expected = (
         {"own": {}, "slow": {name: asdict(each) for name, each in stragglers.slow.items()}} if stragglers else None
     )
-    assert status_rows.point(point)["stragglers"] == expected
+    assert status_rows.as_dict(point)["stragglers"] == expected
     assert [each for each in tables.status([point]).splitlines() if each.startswith("Slow")] == ([line] if line else [])
