@@ -238,6 +238,19 @@ def test_a_signal_to_the_coordinator_ends_the_job(number: int, code: int, start_
     assert "the coordinator got SIG" in job.text
 
 
+def test_an_interrupt_ends_a_job_that_was_started_with_it_ignored(start_job: StartJob) -> None:
+    """A shell starts what runs in the background so."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        job = start_job("sleep 60")
+    finally:
+        signal.signal(signal.SIGINT, former)
+    pids = [job.pid("worker:0"), job.pid("worker:1")]
+    job.process.send_signal(signal.SIGINT)
+    assert job.wait(30) == 130
+    assert gone_within(1, pids)
+
+
 @pytest.mark.slow
 def test_a_second_interrupt_does_not_wait(start_job: StartJob) -> None:
     job = start_job("trap '' TERM; while true; do sleep 1; done", kill_wait=60.0)

@@ -1,4 +1,4 @@
-"""The user's program as a child of its agent: started, its output passed on line by line, ended with all it started."""
+"""Runs the user's program as a child of its agent, passes its output on, and ends it with all that it started."""
 
 import contextlib
 import ctypes
@@ -104,7 +104,7 @@ class Child:
     def end(self, kill_wait: float) -> None:
         """Ask the program and all it started to end (SIGTERM); `kill_at` (time.monotonic) is `kill_wait` s later.
 
-        Asked again, it only gets less time.
+        A second call can only shorten that time.
         """
         if self.kill_at is None:
             self._signal(signal.SIGTERM)

@@ -1,7 +1,7 @@
-"""A program that may train a model in each rank: Horovod's DistributedOptimizer with Keras 3, seen in its source.
+"""Warns of a program that may train a model of its own in each rank: Horovod's DistributedOptimizer with Keras 3.
 
 Horovod 0.28.1 reduces in `compute_gradients` (horovod/_keras/__init__.py), which Keras 3 never calls: nothing is
-averaged and nothing is said. Nothing of the program is run to find out, and what cannot be known is not guessed.
+averaged and nothing is printed. Its source is read to find out, and nothing of the program is run.
 """
 
 import ast
@@ -23,7 +23,7 @@ _VERSION_SECONDS = 10.0
 
 
 @dataclass
-class _Seen:
+class _Sources:
     """What a program's files have in common. `used`: "file:line" of each use of DistributedOptimizer, by its name."""
 
     used: Dict[str, str] = field(default_factory=dict)
@@ -37,13 +37,13 @@ def warning(argv: Sequence[str], environ: Mapping[str, str]) -> str:
 
     Takes 10 s at the most, and raises nothing.
     """
-    seen = _look(argv)
-    if seen.checked or not seen.used or not _with_keras_3(seen, environ):
+    sources = _read_sources(argv)
+    if sources.checked or not sources.used or not _with_keras_3(sources, environ):
         return ""
     version = _keras_version(argv, environ)
     if version and int(version.partition(".")[0]) < 3:
         return ""
-    where = next(iter(seen.used.values()))
+    where = next(iter(sources.used.values()))
     has = f"its Python has Keras {version}" if version else "which Keras its Python has is not known"
     return "warning: " + str(
         SlurmTfError(
@@ -55,35 +55,35 @@ def warning(argv: Sequence[str], environ: Mapping[str, str]) -> str:
     )
 
 
-def _with_keras_3(seen: _Seen, environ: Mapping[str, str]) -> bool:
+def _with_keras_3(sources: _Sources, environ: Mapping[str, str]) -> bool:
     """Whether some Keras in use is not that of tf_keras; its own version is not known yet."""
-    if "keras" in seen.keras:
+    if "keras" in sources.keras:
         return True
     # as tensorflow/python/util/lazy_loader.py reads it
-    if seen.legacy or environ.get(_LEGACY) in ("true", "True", "1"):
+    if sources.legacy or environ.get(_LEGACY) in ("true", "True", "1"):
         return False
     # horovod.tensorflow has one for optimizers of tf.compat.v1 too
-    return "tensorflow.keras" in seen.keras or (not seen.keras and any("keras" in name for name in seen.used))
+    return "tensorflow.keras" in sources.keras or (not sources.keras and any("keras" in name for name in sources.used))
 
 
-def _look(argv: Sequence[str]) -> _Seen:
+def _read_sources(argv: Sequence[str]) -> _Sources:
     """Read the program that `argv` names, and the modules beside it that it imports."""
-    seen = _Seen()
+    sources = _Sources()
     roots, waiting = _program(argv)
     known = set(waiting)
-    while waiting and not seen.checked:
+    while waiting and not sources.checked:
         path = waiting.pop(0)
         try:
             with open(path, "rb") as file:
                 tree = ast.parse(file.read(_MOST_BYTES))
         except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
             continue  # of a newer Python than this one, or none at all
-        for module in _read(tree, path, seen):
+        for module in _read(tree, path, sources):
             for found in _files(roots, module, path):
                 if found not in known and len(known) < _MOST_FILES:
                     known.add(found)
                     waiting.append(found)
-    return seen
+    return sources
 
 
 def _program(argv: Sequence[str]) -> Tuple[str, List[str]]:
@@ -108,20 +108,20 @@ def _files(root: str, module: str, importer: str) -> Iterator[str]:
             yield os.path.normpath(path)
 
 
-def _read(tree: ast.AST, path: str, seen: _Seen) -> List[str]:
-    """Add what one file shows to `seen`; return the modules that it imports."""
+def _read(tree: ast.AST, path: str, sources: _Sources) -> List[str]:
+    """Add what one file shows to `sources`; return the modules that it imports."""
     names, modules = _imports(tree)
-    seen.checked |= any(f"{module}.".startswith("slurm_tf.train.") for module in modules)
+    sources.checked |= any(f"{module}.".startswith("slurm_tf.train.") for module in modules)
     dotted = [
         (_dotted(node, names), node.lineno) for node in ast.walk(tree) if isinstance(node, (ast.Attribute, ast.Name))
     ]
     for name, line in sorted(dotted, key=lambda each: each[1]):
         if name in _OPTIMIZERS:
-            seen.used.setdefault(name, f"{os.path.basename(path)}:{line}")
+            sources.used.setdefault(name, f"{os.path.basename(path)}:{line}")
     for name in [*modules, *(name for name, _ in dotted)]:
-        seen.keras |= {keras for keras in _KERAS if f"{name}.".startswith(f"{keras}.")}
+        sources.keras |= {keras for keras in _KERAS if f"{name}.".startswith(f"{keras}.")}
     constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
-    seen.legacy |= any(value == _LEGACY for value in constants)
+    sources.legacy |= any(value == _LEGACY for value in constants)
     return modules
 
 

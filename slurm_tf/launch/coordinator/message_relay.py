@@ -1,8 +1,8 @@
-"""Questions that programs of one job ask each other, passed on through their agents and the coordinator. No I/O.
+"""Relays requests between the programs of one job, through their agents and the coordinator. No I/O.
 
-A chief asks the parameter servers to flush a checkpoint to storage, each on its own node: such questions. The lines are
-those of launch/agent/agent.py. Every question is answered: by each task that it went to, or for it when that task is
-gone or its time is over.
+For example, a chief requests that the parameter servers flush a checkpoint to storage, each on its own node. The lines
+are those of launch/agent/agent.py. Every request is answered: by each task that it went to, or for a task that has
+ended or does not answer in time.
 """
 
 import json
@@ -22,8 +22,8 @@ class Outgoing:
 
 
 @dataclass
-class _Question:
-    asker: str
+class _Request:
+    sender: str
     number: int
     until: float
     waiting: Set[str]
@@ -31,62 +31,62 @@ class _Question:
 
 
 class MessageRelay:
-    """All open questions of one job."""
+    """The open requests of one job. Each method returns the lines that are to be written to programs."""
 
     def __init__(self) -> None:
-        self._open: Dict[int, _Question] = {}
+        self._open: Dict[int, _Request] = {}
         self._next = 0
 
     def line(
-        self, task: str, words: Dict[str, Any], running: Sequence[str], listeners: Sequence[str], now: float
+        self, task: str, message: Dict[str, Any], running: Sequence[str], listeners: Sequence[str], now: float
     ) -> List[Outgoing]:
-        """Take in a line that `task` wrote; `running` are the tasks that run, `listeners` those that said hello."""
-        if "ask" in words and "to" in words:
-            return self._ask(task, words, listeners if words["to"] == "*" else running, now)
-        return self._answer(task, words.get("answer"), words.get("error"))
+        """Handle a line that `task` wrote. `running`: the tasks that run, `listeners`: those that said hello."""
+        if "ask" in message and "to" in message:
+            return self._ask(task, message, listeners if message["to"] == "*" else running, now)
+        return self._answer(task, message.get("answer"), message.get("error"))
 
     def ended(self, task: str) -> List[Outgoing]:
-        """Take in that `task` does not run any more."""
+        """Record that the program of `task` has ended."""
         lines: List[Outgoing] = []
-        for number, question in list(self._open.items()):
-            if question.asker == task:
+        for number, request in list(self._open.items()):
+            if request.sender == task:
                 del self._open[number]
-            elif task in question.waiting:
+            elif task in request.waiting:
                 lines += self._answer(task, number, "the task ended")
         return lines
 
     def tick(self, now: float) -> List[Outgoing]:
-        """Take in the time."""
+        """Answer for tasks that have not answered in time."""
         lines: List[Outgoing] = []
-        for number, question in list(self._open.items()):
-            if now >= question.until:
-                for task in sorted(question.waiting):
+        for number, request in list(self._open.items()):
+            if now >= request.until:
+                for task in sorted(request.waiting):
                     lines += self._answer(task, number, f"no answer in {ANSWER_SECONDS:.0f} s")
         return lines
 
     @property
     def wakes_at(self) -> Optional[float]:
         """When `tick` has something to do."""
-        return min((question.until for question in self._open.values()), default=None)
+        return min((request.until for request in self._open.values()), default=None)
 
-    def _ask(self, asker: str, words: Dict[str, Any], tasks: Sequence[str], now: float) -> List[Outgoing]:
-        to = [task for task in tasks if words["to"] in ("*", task.partition(":")[0]) and task != asker]
-        question = _Question(asker, words["ask"], now + ANSWER_SECONDS, set(to))
+    def _ask(self, sender: str, message: Dict[str, Any], tasks: Sequence[str], now: float) -> List[Outgoing]:
+        to = [task for task in tasks if message["to"] in ("*", task.partition(":")[0]) and task != sender]
+        request = _Request(sender, message["ask"], now + ANSWER_SECONDS, set(to))
         number, self._next = self._next, self._next + 1
-        self._open[number] = question
+        self._open[number] = request
         if not to:
             return self._close(number)
-        line = json.dumps({"asked": number, "message": words.get("message")})
+        line = json.dumps({"asked": number, "message": message.get("message")})
         return [Outgoing(task, line) for task in to]
 
     def _answer(self, task: str, number: object, error: Optional[str]) -> List[Outgoing]:
-        question = self._open.get(number) if isinstance(number, int) else None
-        if question is None or task not in question.waiting or not isinstance(number, int):
+        request = self._open.get(number) if isinstance(number, int) else None
+        if request is None or task not in request.waiting or not isinstance(number, int):
             return []
-        question.waiting.discard(task)
-        question.errors[task] = error
-        return [] if question.waiting else self._close(number)
+        request.waiting.discard(task)
+        request.errors[task] = error
+        return [] if request.waiting else self._close(number)
 
     def _close(self, number: int) -> List[Outgoing]:
-        question = self._open.pop(number)
-        return [Outgoing(question.asker, json.dumps({"answers": question.number, "errors": question.errors}))]
+        request = self._open.pop(number)
+        return [Outgoing(request.sender, json.dumps({"answers": request.number, "errors": request.errors}))]

@@ -1,4 +1,4 @@
-"""The tasks of one step come in, from the first report to the cluster that all of them form.
+"""Collects the reports of the tasks of one step, until all form the cluster.
 
 No sockets here, and the time comes from outside.
 """
@@ -18,7 +18,7 @@ _NAMED = 20
 
 
 class Registration:
-    """Who has come of a step. `reports`: what each task said of itself, by rank."""
+    """The registration of one step. `reports`: the report of each task that has registered, by rank."""
 
     def __init__(self, settings: LaunchSettings, environ: Mapping[str, str], now: float, cause: str = "") -> None:
         """`environ`: the batch script's; `cause`: why this is not the first step, in words."""
@@ -37,11 +37,11 @@ class Registration:
 
     @property
     def complete(self) -> bool:
-        """Whether all tasks have come."""
+        """Whether all tasks have registered."""
         return len(self.reports) == len(self._planned)
 
     def form(self) -> cluster.Cluster:
-        """Return the cluster that all form. Raises TopologyError."""
+        """Return the cluster that all tasks form. Raises TopologyError."""
         settings, reports = self._settings, list(self.reports.values())
         formed = cluster.form(reports, settings.roles, settings.gpu_sharing)
         formed.check_size()
@@ -54,33 +54,33 @@ class Registration:
         if now < self._until and not end:
             return
         raise RegistrationError(
-            f"{self._came()} {f'when {end}' if end else f'in {self._settings.register_timeout:.0f} s'}; "
-            f"missing: {self._where()}" + (f"; a new step was started as {self._cause}" if self._cause else ""),
+            f"{self._count()} {f'when {end}' if end else f'in {self._settings.register_timeout:.0f} s'}; "
+            f"missing: {self._missing_where()}" + (f"; a new step was started as {self._cause}" if self._cause else ""),
             "a registration from each task",
             "see what its agent printed; its node must see the run folder and have the site's node-python",
             self._missing(),
         )
 
     def progress(self, now: float) -> str:
-        """Return a line about who has come, when it is time for one, else ""."""
+        """Return a line about the tasks that have registered, when it is time for one, else ""."""
         if now < self._progress_at:
             return ""
         self._progress_at = now + _PROGRESS_SECONDS
-        return f"{self._came()}, waiting for {self._where()}"
+        return f"{self._count()}, waiting for {self._missing_where()}"
 
     @property
     def wakes_at(self) -> float:
         """When `check` or `progress` has something to do."""
         return min(self._until, self._progress_at)
 
-    def _came(self) -> str:
+    def _count(self) -> str:
         return f"{len(self.reports)}/{len(self._planned)} tasks registered"
 
     def _missing(self) -> Sequence[str]:
         return [name for rank, name in enumerate(self._planned) if rank not in self.reports]
 
-    def _where(self) -> str:
-        """Name the tasks, and the nodes where Slurm placed more tasks than have come: never which is on which."""
+    def _missing_where(self) -> str:
+        """Name the missing tasks, and the nodes where Slurm placed more tasks than have registered."""
         absent = Counter({} if self._settings.local else expected_nodes(self._environ))
         absent.subtract(report.node for report in self.reports.values())
         nodes = [node for node, count in absent.items() if count > 0]

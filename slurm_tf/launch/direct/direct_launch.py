@@ -1,8 +1,8 @@
-"""The ways into a cluster without a coordinator: `launch` in front of a program, and a TaskProlog.
+"""Starts tasks of a cluster without a coordinator: `slurm-tf launch` in front of a program, and a TaskProlog.
 
-Each task reserves a port, meets the others in a folder (exchange.py), and is told its place as a coordinator would
-tell it. `launch` then becomes the program, and an inherited socket goes on holding the port. A TaskProlog can only
-print what the task's environment is to be: it lets the port go when it ends.
+Each task reserves a port, exchanges reports with the others through a folder (file_rendezvous.py), and gets the
+assignment that a coordinator would send it. `launch` then becomes the program, and an inherited socket goes on holding
+the port. A TaskProlog can only print what the task's environment is to be: it lets the port go when it ends.
 """
 
 import argparse
@@ -37,8 +37,8 @@ _NOT_IN_A_LINE = ("\n", "\0")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the user asked for, as text. `roles`: "chief=1,worker=3"; `register_timeout`: seconds."""
+class LaunchOptions:
+    """The options of a launch, as text. `roles`: "chief=1,worker=3"; `register_timeout`: seconds."""
 
     roles: str
     exchange: str = ""
@@ -49,13 +49,13 @@ class Asked:
     register_timeout: str = "300"
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> "Asked":
-        """Return what the variables of the doors say."""
-        said = {field: environ[name] for field, name in VARIABLES.items() if environ.get(name)}
-        return cls(**{"roles": "", **said})
+    def from_environ(cls, environ: Mapping[str, str]) -> "LaunchOptions":
+        """Return the options that are set as environment variables."""
+        from_environ = {field: environ[name] for field, name in VARIABLES.items() if environ.get(name)}
+        return cls(**{"roles": "", **from_environ})
 
 
-# field of Asked: the variable that says it
+# field of LaunchOptions: its environment variable
 VARIABLES = {
     "roles": env.ROLES,
     "exchange": env.EXCHANGE,
@@ -82,40 +82,46 @@ def parse_roles(text: str) -> Tuple[RoleSettings, ...]:
 
 
 def find_assignment(
-    asked: Asked, environ: Mapping[str, str], cluster_flags: bool = False
+    options: LaunchOptions, environ: Mapping[str, str], cluster_flags: bool = False
 ) -> Tuple[Assignment, List[socket.socket]]:
-    """Return this task's place, and what holds its port as long as it is kept.
+    """Return this task's assignment, and the sockets that hold its port as long as they are open.
 
-    What keeps one task from taking part is told to rank 0, which says so; the others exit with its code and without a
-    word. Raises SlurmTfError and OSError.
+    What keeps one task from taking part is reported to rank 0, which prints it; the others exit with its code and print
+    nothing. Raises SlurmTfError and OSError.
     """
     allocation = Allocation.from_environ(environ)
-    limit = _seconds(asked.register_timeout)
+    limit = _seconds(options.register_timeout)
     reserved: List[socket.socket] = []
-    word: Dict[str, Any] = {"node": allocation.node, "asked": [asked.roles, asked.strategy, asked.gpu_sharing]}
+    agreed = [options.roles, options.strategy, options.gpu_sharing]
+    message: Dict[str, Any] = {"node": allocation.node, "options": agreed}
     try:
-        allowed = units.parse_ports(asked.ports) if asked.ports else None
+        allowed = units.parse_ports(options.ports) if options.ports else None
         reserved.append(ports.reserve(allowed, time.monotonic() + limit / 2))
         report = Report(
             rank=allocation.rank,
             node=allocation.node,
-            host=_host(asked.interface, environ),
+            host=_host(options.interface, environ),
             port=ports.port_of(reserved[0]),
             gpus=allocation.gpus,
             gpus_bound=allocation.gpus_bound,
         )
-        word["report"] = asdict(report)
+        message["report"] = asdict(report)
     except SlurmTfError as error:
-        word["unable"] = str(error)
-    told = file_rendezvous.meet(
-        _folder(asked.exchange, allocation, environ), allocation.rank, allocation.tasks, word, _decide, limit
+        message["unable"] = str(error)
+    decision = file_rendezvous.meet(
+        _folder(options.exchange, allocation, environ),
+        allocation.rank,
+        allocation.tasks,
+        message,
+        _decide,
+        limit,
     )
-    if "failed" in told:
-        sys.exit(int(told["failed"]))
-    role, index, gpus = told["places"][allocation.rank]
-    variables = {env.STRATEGY: asked.strategy} if asked.strategy else {}
+    if "failed" in decision:
+        sys.exit(int(decision["failed"]))
+    role, index, gpus = decision["places"][allocation.rank]
+    variables = {env.STRATEGY: options.strategy} if options.strategy else {}
     own = None if gpus is None else tuple(gpus)
-    return Assignment(role, index, told["hosts"], own, variables, cluster_flags, point={}), reserved
+    return Assignment(role, index, decision["hosts"], own, variables, cluster_flags, point={}), reserved
 
 
 def _folder(root: str, allocation: Allocation, environ: Mapping[str, str]) -> str:
@@ -137,26 +143,28 @@ def _folder(root: str, allocation: Allocation, environ: Mapping[str, str]) -> st
     return os.path.join(root, f"{environ.get('SLURM_CLUSTER_NAME', 'cluster')}-{step}")
 
 
-def _decide(words: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
-    """Return the place of every rank, from what all have said; what rank 0 was asked for is asked of all."""
-    roles_text, strategy, sharing = words[0]["asked"]
+def _decide(messages: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
+    """Return the assignment of every rank from the reports of all, whose options must be those of rank 0."""
+    roles_text, strategy, sharing = messages[0]["options"]
     roles = parse_roles(roles_text)
     named = sum(role.count for role in roles)
-    if named != len(words):
+    if named != len(messages):
         raise TopologyError(
-            f"the roles {roles_text!r} are {named} tasks, the step has {len(words)}",
+            f"the roles {roles_text!r} are {named} tasks, the step has {len(messages)}",
             "one role for each task of the step",
             f"srun --ntasks={named}, or other roles",
         )
     for value, known in ((strategy, _STRATEGIES), (sharing, _SHARINGS)):
         if value not in known:
             raise UsageError(f"found {value!r}", f"one of {', '.join(filter(None, known))}")
-    for rank, word in enumerate(words):
-        if word["asked"] != words[0]["asked"]:
-            raise UsageError(f"rank {rank} was asked for {word['asked']}", f"{words[0]['asked']}, as rank 0")
-        if "unable" in word:
-            raise RegistrationError(f"rank {rank} on {word['node']}: {word['unable']}", "", "", [str(rank)])
-    reports = [Report(**{**word["report"], "gpus": tuple(word["report"]["gpus"])}) for word in words]
+    for rank, message in enumerate(messages):
+        if message["options"] != messages[0]["options"]:
+            found = f"rank {rank} was asked for {message['options']}"
+            raise UsageError(found, f"{messages[0]['options']}, as rank 0")
+        if "unable" in message:
+            found = f"rank {rank} on {message['node']}: {message['unable']}"
+            raise RegistrationError(found, "", "", [str(rank)])
+    reports = [Report(**{**each["report"], "gpus": tuple(each["report"]["gpus"])}) for each in messages]
     formed = cluster.form(reports, roles, sharing, gpus_where_found=True)
     formed.check_size()
     return {"hosts": formed.hosts, "places": [[task.role, task.index, task.gpus] for task in formed.tasks]}
@@ -186,10 +194,10 @@ def _seconds(text: str) -> float:
 def main(arguments: Sequence[str]) -> NoReturn:
     """launch [OPTIONS] -- COMMAND..."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    asked, cluster_flags, command = _read_options(list(arguments))
+    options, cluster_flags, command = _read_options(list(arguments))
     try:
-        place, reserved = find_assignment(asked, os.environ, cluster_flags)
-        environ = program_environ(os.environ, {}, place, 0)
+        assignment, reserved = find_assignment(options, os.environ, cluster_flags)
+        environ = program_environ(os.environ, {}, assignment, 0)
     except (SlurmTfError, OSError) as error:
         say(str(error))
         sys.exit(error.exit_code if isinstance(error, SlurmTfError) else RunError.exit_code)
@@ -198,16 +206,16 @@ def main(arguments: Sequence[str]) -> NoReturn:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and a program would inherit that
         signal.signal(number, signal.SIG_DFL)
     try:
-        os.execvpe(command[0], place.argv(command), environ)  # noqa: S606
+        os.execvpe(command[0], assignment.argv(command), environ)  # noqa: S606
     except OSError as error:
         node = Allocation.from_environ(os.environ).node
         reason = command_failure.explain(command[0], environ, error) or f"cannot start {command[0]!r}: {error.strerror}"
-        say(f"{place.name} on {node}: {reason}")
+        say(f"{assignment.name} on {node}: {reason}")
         sys.exit(command_failure.exit_code(error))
 
 
-def _read_options(arguments: List[str]) -> Tuple[Asked, bool, List[str]]:
-    """Return what was asked for, whether the program wants flags, and the program's command; exits for --help."""
+def _read_options(arguments: List[str]) -> Tuple[LaunchOptions, bool, List[str]]:
+    """Return the options, whether the program gets the cluster's flags, and its command; exits for --help."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(
         "slurm-tf launch",
@@ -230,13 +238,13 @@ def _read_options(arguments: List[str]) -> Tuple[Asked, bool, List[str]]:
     parser.add_argument("--cluster-flags", action="store_true", help="add --ps_hosts= and its like to COMMAND")
     typed = vars(parser.parse_args(arguments[:at]))
     cluster_flags, command = typed.pop("cluster_flags"), arguments[at + 1 :]
-    said = asdict(Asked.from_environ(os.environ))
-    asked = Asked(**{**said, **{field: value for field, value in typed.items() if value is not None}})
+    from_environ = asdict(LaunchOptions.from_environ(os.environ))
+    options = LaunchOptions(**{**from_environ, **{field: value for field, value in typed.items() if value is not None}})
     if not command:
         parser.error("found no command; needed -- and the program to start after the options")
-    if not asked.roles:
+    if not options.roles:
         parser.error(f"found no roles; needed --roles or {env.ROLES}")
-    return asked, cluster_flags, command
+    return options, cluster_flags, command
 
 
 # --- task-prolog ---
@@ -250,8 +258,8 @@ def task_prolog(arguments: Sequence[str]) -> NoReturn:  # noqa: ARG001
     """
     sys.excepthook = lambda kind, error, _: _print_error(f"{kind.__name__}: {error}")
     try:
-        place, reserved = find_assignment(Asked.from_environ(os.environ), os.environ)
-        lines = list(changes(os.environ, program_environ(os.environ, {}, place, 0)))
+        assignment, reserved = find_assignment(LaunchOptions.from_environ(os.environ), os.environ)
+        lines = list(changes(os.environ, program_environ(os.environ, {}, assignment, 0)))
     except (SlurmTfError, OSError) as error:
         _print_error(str(error))
         sys.exit(error.exit_code if isinstance(error, SlurmTfError) else RunError.exit_code)

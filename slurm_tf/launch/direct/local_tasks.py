@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
 
 
 def _start(command: Sequence[str], tasks: int, environ: Mapping[str, str]) -> List["subprocess.Popen[bytes]"]:
-    """Start `command` `tasks` times, each with the variables by which srun tells a task its place.
+    """Start `command` `tasks` times, each with the variables that srun sets for a task.
 
     Each is a session of its own, so that a Ctrl-C at the terminal reaches the coordinator alone. Each dies with this
     process, and takes its program along.
@@ -55,7 +55,7 @@ def _start(command: Sequence[str], tasks: int, environ: Mapping[str, str]) -> Li
     return [
         subprocess.Popen(
             list(command),
-            env={**base, **_place(rank, tasks)},
+            env={**base, **_task_environ(rank, tasks)},
             start_new_session=True,
             preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 - this process has one thread
         )
@@ -63,7 +63,7 @@ def _start(command: Sequence[str], tasks: int, environ: Mapping[str, str]) -> Li
     ]
 
 
-def _place(rank: int, tasks: int) -> Dict[str, str]:
+def _task_environ(rank: int, tasks: int) -> Dict[str, str]:
     return {
         "SLURM_STEP_ID": "0",
         "SLURM_PROCID": str(rank),

@@ -1,4 +1,4 @@
-"""What Slurm says to one task about itself, read once from its environment."""
+"""Reads what Slurm set in one task's environment: its rank, node and devices."""
 
 import os
 import re

@@ -1,7 +1,7 @@
-"""From what every task reported to one TensorFlow cluster: who is which role, at which address, with which GPUs.
+"""Forms the TensorFlow cluster from the reports of all tasks: the role, address and GPUs of each.
 
-A pure function of the reports, so every task is told the same. The host of a rank is never worked out from a node list:
-each task says where it is, which is right under every distribution.
+A pure function of the reports, so every task gets the same cluster. The host of a rank is never derived from a node
+list: each task reports where it is, which is right under every distribution.
 """
 
 import json
@@ -25,7 +25,7 @@ _OUTSIDE = "evaluator"
 
 @dataclass(frozen=True)
 class Task:
-    """One place in the cluster. `gpus`: the device names it is to see; None leaves it what Slurm gave."""
+    """One task of the cluster. `gpus`: the device names it is to see; None leaves it what Slurm gave."""
 
     role: str
     index: int
@@ -71,12 +71,12 @@ class Cluster:
 
 def tf_config(hosts: Hosts, role: str, index: int) -> str:
     """Return the TF_CONFIG of one task."""
-    place = {"type": role, "index": index}
-    return json.dumps({"cluster": hosts, "task": place}, separators=(",", ":"), sort_keys=True)
+    task = {"type": role, "index": index}
+    return json.dumps({"cluster": hosts, "task": task}, separators=(",", ":"), sort_keys=True)
 
 
 def flags(hosts: Hosts, role: str, index: int) -> List[str]:
-    """Return the same place as arguments, as programs of 2016-17 read it.
+    """Return the same as arguments, as programs of 2016-17 read it.
 
     Source: the trainer program in TensorFlow 1.x's guide "Distributed TensorFlow".
     """
@@ -97,12 +97,14 @@ def form(
     """
     ordered = sorted(reports, key=lambda report: report.rank)
     _check_reports(ordered, roles)
-    places = _places(ordered, roles)
-    wanted = [0 if gpus_where_found and not report.gpus else role.gpus for report, (role, _) in zip(ordered, places)]
+    roles_of_ranks = _roles_of_ranks(ordered, roles)
+    wanted = [
+        0 if gpus_where_found and not report.gpus else role.gpus for report, (role, _) in zip(ordered, roles_of_ranks)
+    ]
     gpus = _assign_gpus(ordered, wanted, gpu_sharing)
     tasks = (
         Task(role.name, index, report.rank, report.node, address(report.host, report.port), given)
-        for report, (role, index), given in zip(ordered, places, gpus)
+        for report, (role, index), given in zip(ordered, roles_of_ranks, gpus)
     )
     return Cluster(tuple(tasks))
 
@@ -117,14 +119,14 @@ def _check_reports(reports: Sequence[Report], roles: Sequence[RoleSettings]) -> 
     if [report.rank for report in reports] != list(range(wanted)):
         ranks = ",".join(str(report.rank) for report in reports)
         raise TopologyError(f"ranks {ranks} reported", f"each of 0 to {wanted - 1} once")
-    twice = [place for place, count in Counter((r.host, r.port) for r in reports).items() if count > 1]
+    twice = [endpoint for endpoint, count in Counter((r.host, r.port) for r in reports).items() if count > 1]
     if twice:
         raise TopologyError(
             f"several tasks reported the address {address(*twice[0])}", "an address of its own for each"
         )
 
 
-def _places(reports: Sequence[Report], roles: Sequence[RoleSettings]) -> List[Tuple[RoleSettings, int]]:
+def _roles_of_ranks(reports: Sequence[Report], roles: Sequence[RoleSettings]) -> List[Tuple[RoleSettings, int]]:
     """Return each rank's role and index: what its component was started for, else the roles in order."""
     in_order = [(role, index) for role in roles for index in range(role.count)]
     named = {report.role for report in reports}
@@ -135,11 +137,11 @@ def _places(reports: Sequence[Report], roles: Sequence[RoleSettings]) -> List[Tu
     if came != Counter({role.name: role.count for role in roles if role.count}):
         raise TopologyError(f"tasks came as {dict(came)}", str({role.name: role.count for role in roles}))
     seen: Counter[str] = Counter()
-    places = []
+    roles_of_ranks = []
     for report in reports:
-        places.append((by_name[report.role], seen[report.role]))
+        roles_of_ranks.append((by_name[report.role], seen[report.role]))
         seen[report.role] += 1
-    return places
+    return roles_of_ranks
 
 
 def _assign_gpus(

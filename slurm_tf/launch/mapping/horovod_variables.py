@@ -1,4 +1,4 @@
-"""What Horovod's processes are told, in its own variables: their place, and where its Gloo controller has them meet.
+"""Makes the environment variables of Horovod's processes: their ranks, and the rendezvous of its Gloo controller.
 
 horovodrun sets the same variables, over ssh. They are read in horovod/common/gloo/gloo_context.cc (0.28.1).
 """

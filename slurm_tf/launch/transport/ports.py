@@ -100,7 +100,7 @@ def own_addresses(interface: str) -> List[str]:
 
 
 def is_there(host: str, seconds: float) -> bool:
-    """Whether the machine at `host` refuses a connection or takes it, each of two within that time.
+    """Return whether the machine at `host` refuses or accepts one of two connections, each within that time.
 
     One is to slurmd's port, for nodes that drop what they do not know: slurmds speak with each other.
     """

@@ -373,7 +373,7 @@ def test_roles_that_are_none(text: str) -> None:
 def said(count: int) -> list[dict[str, Any]]:
     return [
         {
-            "node": f"n{rank}", "asked": [f"worker={count}", "", "split"],
+            "node": f"n{rank}", "options": [f"worker={count}", "", "split"],
             "report": {"rank": rank, "node": f"n{rank}", "host": f"n{rank}", "port": 5, "gpus": ["0"],
                        "gpus_bound": False, "role": ""},
         }
@@ -384,6 +384,6 @@ def said(count: int) -> list[dict[str, Any]]:
 def test_all_must_ask_for_the_same() -> None:
     words = said(3)
     assert Counter(place[0] for place in direct_launch._decide(words)["places"]) == {"worker": 3}
-    words[2]["asked"] = ["worker=2,ps=1", "", "split"]
+    words[2]["options"] = ["worker=2,ps=1", "", "split"]
     with pytest.raises(UsageError, match=r"rank 2 was asked for .*'worker=2,ps=1'.*, as rank 0"):
         direct_launch._decide(words)
