@@ -1,4 +1,4 @@
-"""After the job: what it used, from Slurm's accounting. Nothing here changes anything in Slurm."""
+"""Reports of what jobs used and lost, from Slurm's accounting. Nothing here changes anything in Slurm."""
 
 # what other rooms may import
 __all__ = [

@@ -1,14 +1,14 @@
-"""What a group of incarnations used, in sums that any number of records can be added to."""
+"""Sums of what a group of incarnations used, to which any number of records can be added."""
 
 from array import array
 from typing import Any, NamedTuple
 
-from slurm_tf.account.exit_classes import End
+from slurm_tf.account.exit_classes import ExitClass
 from slurm_tf.account.histogram import Histogram
 from slurm_tf.account.run_records import Lost
 from slurm_tf.account.usage_record import UsageRecord
 
-# Of each end that there was: its number, and what Ended has of it.
+# Numbers for each exit class that occurs: its own number, and the fields of ExitClassSums.
 _WIDTH = 6
 MIB = 1024**2
 _SUMS = (
@@ -18,10 +18,10 @@ _SUMS = (
 )  # fmt: skip
 
 
-class Ended(NamedTuple):
-    """The incarnations of one end: what they held, and what of that is lost, at most where no run's record tells."""
+class ExitClassSums(NamedTuple):
+    """What the incarnations of one exit class used and lost; the loss is an upper bound where no run recorded it."""
 
-    end: End
+    end: ExitClass
     incarnations: int
     gpu_seconds: int
     cpu_seconds: int
@@ -32,7 +32,7 @@ class Ended(NamedTuple):
 class Amounts:
     """The sums of one group. Seconds are of CPUs, GPUs, nodes, billing units, or of whole incarnations (`wall`).
 
-    `known_*`: of those for which Slurm recorded what was used; `told`: of those of which a run's record tells.
+    `known_*`: sums over the incarnations whose use Slurm recorded; `told`: over those that a run's record describes.
     """
 
     __slots__ = ("_ends", "_waits", "cost", *_SUMS)
@@ -69,15 +69,15 @@ class Amounts:
         record: UsageRecord,
         seconds: int,
         running: int,
-        end: End,
+        end: ExitClass,
         lost: Lost | None,
         cost: float | None,
         again: bool = False,
     ) -> None:
-        """Take in so many seconds of an incarnation, `running` of which it had its CPUs.
+        """Add `seconds` of an incarnation, which had its CPUs for `running` of them.
 
-        `lost`: what its run says of it, None if it says nothing; `cost`: of this part, None if nobody knows. `again`:
-        another part of it was taken in.
+        `lost`: the loss that its run recorded, None without a record; `cost`: the price of this part, None if unknown;
+        `again`: whether another part of the incarnation was added before.
         """
         gpus, cpus = record.gpus * seconds, record.cpus * running
         if not again:
@@ -124,14 +124,14 @@ class Amounts:
         return len(sums) - _WIDTH
 
     def wait(self, record: UsageRecord) -> None:
-        """Take in how long an incarnation waited that was eligible, as far as anybody knows."""
+        """Add the time that an incarnation waited from eligible to start, if both are known."""
         if record.eligible is not None and record.started is not None:
             seconds = max(0, record.started - record.eligible)
             self._waits.add(seconds)
             self.wait_seconds += seconds
 
     def merge(self, other: "Amounts") -> None:
-        """Take in all that another group has; jobs that are in both count twice."""
+        """Add the sums of another group; jobs that are in both count twice."""
         for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.cost = None if self.cost is None or other.cost is None else self.cost + other.cost
@@ -142,10 +142,10 @@ class Amounts:
         self._waits.merge(other._waits)
 
     @property
-    def ends(self) -> list[Ended]:
-        """How its incarnations ended: those ends that there were."""
+    def ends(self) -> list[ExitClassSums]:
+        """The sums of each exit class that occurs."""
         sums = self._ends
-        rows = [Ended(End(sums[at]), *sums[at + 1 : at + _WIDTH]) for at in range(0, len(sums), _WIDTH)]
+        rows = [ExitClassSums(ExitClass(sums[at]), *sums[at + 1 : at + _WIDTH]) for at in range(0, len(sums), _WIDTH)]
         return sorted(rows)
 
     @property

@@ -1,4 +1,4 @@
-"""What a reader of a report must know of the rows behind it: nothing is left out or guessed in silence."""
+"""Diagnostics of a report: which rows were left out, repeated or not understood, so that nothing is hidden."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from slurm_tf.account.usage_record import UsageRecord
 from slurm_tf.slurm.job_states import JobState
 
-# Of each thing so many are named, and all are counted: a hostile file does not fill the memory.
+# All are counted, but only so many of each kind are named: a hostile file must not fill the memory.
 _NAMED = 20
 _USERS = 100_000
 _DAY = 86400
-# Slurm ends what has no limit never; what runs for a year has been forgotten by slurmctld.
+# Slurm never ends a job that has no time limit; a job that has run for a year has been forgotten by slurmctld.
 _FORGOTTEN = 365 * _DAY
 
 
 @dataclass
-class Named:
-    """How many there were, and the first of them."""
+class Examples:
+    """A number of occurrences, and the first of them as examples."""
 
     total: int = 0
     first: list[str] = field(default_factory=list)
@@ -29,8 +29,8 @@ class Named:
 
 
 @dataclass
-class Notes:
-    """What was noticed while records were read; complete once all are read.
+class Diagnostics:
+    """What was found while records were read; complete once all are read.
 
     `until`: the latest second until which a running incarnation is counted, None if none runs.
     """
@@ -42,21 +42,21 @@ class Notes:
     unknown_fields: list[str] = field(default_factory=list)
     missing_fields: list[str] = field(default_factory=list)
     # steps whose job is not there: their jobs are not in any sum
-    orphans: Named = field(default_factory=Named)
+    orphans: Examples = field(default_factory=Examples)
     # rows that could not be read, with the reason
-    unreadable: Named = field(default_factory=Named)
+    unreadable: Examples = field(default_factory=Examples)
     # records that came again: files that overlap
     repeated: int = 0
     # incarnations that Slurm takes for running long after their limit: sacctmgr show runawayjobs
-    runaways: Named = field(default_factory=Named)
+    runaways: Examples = field(default_factory=Examples)
     # jobs that were made smaller: Slurm has the time before twice, sreport too (22.05.8)
-    resized: Named = field(default_factory=Named)
+    resized: Examples = field(default_factory=Examples)
     # suspended ones that the window cuts: Slurm does not say when they were, so their CPU seconds may be others
-    suspended: Named = field(default_factory=Named)
+    suspended: Examples = field(default_factory=Examples)
     _known: set[str] = field(default_factory=set, repr=False, compare=False)
 
-    def see(self, record: UsageRecord, start: int, end: int, now: int) -> None:
-        """Note what is to be said of a record that is counted in [start, end)."""
+    def add_record(self, record: UsageRecord, start: int, end: int, now: int) -> None:
+        """Record what a report must say about a record that is counted in [start, end)."""
         self.records += 1
         if record.user not in self.users and len(self.users) < _USERS:
             self.users.add(record.user)
@@ -74,8 +74,8 @@ class Notes:
             if started < start or stop > end:
                 self.suspended.add(record.id)
 
-    def take(self, read: "Notes") -> None:
-        """Note what was noticed where the records were read, before they were selected."""
+    def add_reading(self, read: "Diagnostics") -> None:
+        """Add the diagnostics of the source that read the records, before they were selected."""
         self.unknown_fields, self.missing_fields = read.unknown_fields, read.missing_fields
         self.orphans, self.unreadable, self.repeated = read.orphans, read.unreadable, read.repeated
 

@@ -1,4 +1,4 @@
-"""One job: what was asked for against what was used, and what to ask for next time."""
+"""The efficiency of one job: what it asked for, what it used, and what to ask for next time."""
 
 import math
 from collections import Counter
@@ -9,7 +9,7 @@ from typing import Any
 
 from slurm_tf import units
 from slurm_tf.account import exit_classes
-from slurm_tf.account.exit_classes import End
+from slurm_tf.account.exit_classes import ExitClass
 from slurm_tf.account.usage_record import UsageRecord
 
 MIB = 1024**2
@@ -20,15 +20,15 @@ _MORE = 1.5
 
 
 @dataclass
-class Asked:
-    """The incarnations of one job, of all its array tasks and components: the most of each, and how they ended.
+class JobEfficiency:
+    """The highest values of all incarnations, array tasks and components of one job, and how they ended.
 
     Seconds, MiB; what is None is unknown. `used_cpus`: CPUs that were busy on average.
     """
 
     incarnations: int = 0
     seconds: int = 0
-    ends: Counter[End] = field(default_factory=Counter)
+    ends: Counter[ExitClass] = field(default_factory=Counter)
     limit: int | None = None  # minutes
     cpus: int = 0
     nodes: int = 0
@@ -45,19 +45,19 @@ class Asked:
     waited: int = 0
 
 
-def gather(records: Iterable[UsageRecord], now: int) -> dict[str, Asked]:
-    """Return what was asked for by component of a job: "" where it is not heterogeneous, else "+0", "+1", ..."""
-    found: dict[str, Asked] = {}
+def gather(records: Iterable[UsageRecord], now: int) -> dict[str, JobEfficiency]:
+    """Return the efficiency of each component of a job: "" if it is not heterogeneous, otherwise "+0", "+1", ..."""
+    found: dict[str, JobEfficiency] = {}
     for record in records:
         if record.started is not None:
             component = f"+{record.id.partition('+')[2]}" if "+" in record.id else ""
-            _add(found.setdefault(component, Asked()), record, now)
+            _add(found.setdefault(component, JobEfficiency()), record, now)
     return found
 
 
-def _add(asked: Asked, record: UsageRecord, now: int) -> None:
+def _add(asked: JobEfficiency, record: UsageRecord, now: int) -> None:
     seconds = record.elapsed(0, now, now)
-    end = exit_classes.of(record)
+    end = exit_classes.classify(record)
     asked.incarnations += 1
     asked.ends[end] += 1
     asked.seconds += seconds
@@ -68,7 +68,7 @@ def _add(asked: Asked, record: UsageRecord, now: int) -> None:
     asked.gpu_types |= {record.gpu_type} - {""}
     if record.eligible is not None and record.started is not None:
         asked.waited += max(0, record.started - record.eligible)
-    if end is End.COMPLETED:
+    if end is ExitClass.COMPLETED:
         asked.completed = max(asked.completed or 0, seconds)
     if record.used_cpu is not None and record.cpus and seconds and record.ended is not None:
         asked.used_cpus = max(asked.used_cpus or 0.0, record.used_cpu / seconds)
@@ -96,18 +96,18 @@ class Advice:
     why: str = ""
 
 
-def advice(asked: Asked) -> list[Advice]:
+def advice(asked: JobEfficiency) -> list[Advice]:
     """Return one row a resource."""
     rows = [_time(asked), _cpus(asked), _memory(asked)]
     return [*rows, _gpus(asked)] if asked.gpus else rows
 
 
-def _time(asked: Asked) -> Advice:
+def _time(asked: JobEfficiency) -> Advice:
     limit = None if asked.limit is None else asked.limit * 60
     share = asked.longest / limit if limit else None
     words = _clock(limit) if limit else "no limit, or unknown"
-    if asked.ends[End.TIMEOUT]:
-        why = f"{asked.ends[End.TIMEOUT]} of {asked.incarnations} ran into the limit"
+    if asked.ends[ExitClass.TIMEOUT]:
+        why = f"{asked.ends[ExitClass.TIMEOUT]} of {asked.incarnations} ran into the limit"
         return Advice("time", words, _clock(asked.longest), share, _clock(int((limit or 0) * _MORE)), why)
     if asked.completed is None or not limit:
         return Advice("time", words, _clock(asked.longest), share)
@@ -118,7 +118,7 @@ def _time(asked: Asked) -> Advice:
     return Advice("time", words, _clock(asked.longest), share, _clock(wanted), "shorter jobs start sooner")
 
 
-def _cpus(asked: Asked) -> Advice:
+def _cpus(asked: JobEfficiency) -> Advice:
     if asked.used_cpus is None:
         return Advice("cpus", str(asked.cpus), "unknown", None)
     used = f"{asked.used_cpus:.1f}"
@@ -128,14 +128,14 @@ def _cpus(asked: Asked) -> Advice:
     return Advice("cpus", str(asked.cpus), used, asked.cpu_share, str(wanted), "in all: cpus-per-task is of each task")
 
 
-def _memory(asked: Asked) -> Advice:
+def _memory(asked: JobEfficiency) -> Advice:
     words = units.format_memory(asked.memory) if asked.memory else "unknown"
     used = "unknown" if asked.used_memory is None else _size(asked.used_memory)
     share = asked.used_memory / asked.memory if asked.used_memory is not None and asked.memory else None
     nodes = max(1, asked.nodes)
     each = f"mem = {{}} on each of {nodes} nodes" if nodes > 1 else "mem = {}"
-    if asked.ends[End.OUT_OF_MEMORY]:
-        why = f"{asked.ends[End.OUT_OF_MEMORY]} of {asked.incarnations} ran out of it"
+    if asked.ends[ExitClass.OUT_OF_MEMORY]:
+        why = f"{asked.ends[ExitClass.OUT_OF_MEMORY]} of {asked.incarnations} ran out of it"
         return Advice("memory", words, used, share, each.format(_round(asked.memory * _MORE / nodes)), why)
     if asked.used_memory is None or not asked.memory:
         return Advice("memory", words, used, share)
@@ -145,7 +145,7 @@ def _memory(asked: Asked) -> Advice:
     return Advice("memory", words, used, share, each.format(_round(wanted)), "sampled: a short peak may be higher")
 
 
-def _gpus(asked: Asked) -> Advice:
+def _gpus(asked: JobEfficiency) -> Advice:
     types = "+".join(sorted(asked.gpu_types))
     words = f"{asked.gpus} {types}".rstrip()
     if asked.gpu_use is None:
@@ -160,7 +160,7 @@ def _gpus(asked: Asked) -> Advice:
     return Advice("gpus", words, used, share)
 
 
-def as_dict(component: str, asked: Asked) -> dict[str, Any]:
+def as_dict(component: str, asked: JobEfficiency) -> dict[str, Any]:
     """Return all of it, for JSON; None is unknown."""
     return {
         "component": component or None,

@@ -1,4 +1,4 @@
-"""How incarnations end, and which of their hours are lost by it."""
+"""Exit classes: how an incarnation ended, and whether its work may be lost."""
 
 from enum import IntEnum
 from functools import lru_cache
@@ -7,8 +7,8 @@ from slurm_tf.account.usage_record import UsageRecord
 from slurm_tf.slurm.job_states import JobState
 
 
-class End(IntEnum):
-    """One class; a report has them in this order."""
+class ExitClass(IntEnum):
+    """How an incarnation ended; a report lists the classes in this order."""
 
     COMPLETED = 0
     FAILED = 1
@@ -26,41 +26,41 @@ class End(IntEnum):
 
     @property
     def word(self) -> str:
-        """As reports write it."""
+        """The name in reports."""
         return self.name.lower().replace("_", " ")
 
     @property
     def loses(self) -> bool:
-        """Whether what was done may be lost."""
+        """Whether the work of such an incarnation may be lost."""
         return self not in _KEEP
 
 
-_KEEP = (End.COMPLETED, End.RUNNING, End.UNKNOWN)
+_KEEP = (ExitClass.COMPLETED, ExitClass.RUNNING, ExitClass.UNKNOWN)
 _SAME = {
     JobState[end.name]: end
-    for end in End
-    if end not in (End.CANCELLED, End.CANCELLED_BY_SITE, End.RUNNING, End.UNKNOWN)
+    for end in ExitClass
+    if end not in (ExitClass.CANCELLED, ExitClass.CANCELLED_BY_SITE, ExitClass.RUNNING, ExitClass.UNKNOWN)
 }
-# The old record of a job that was put back, held or not, or that goes on with other nodes.
+# The old record of a job that was requeued, held or not, or that continues on other nodes.
 _PUT_BACK = (JobState.REQUEUE_FED, JobState.REQUEUE_HOLD, JobState.SPECIAL_EXIT)
 
 
-def of(record: UsageRecord) -> End:
-    """Return how an incarnation ended; one that says FAILED, and ran out of memory in a step, by that."""
+def classify(record: UsageRecord) -> ExitClass:
+    """Return the exit class of an incarnation; OUT_OF_MEMORY also for FAILED if a step ran out of memory."""
     return _of(record.state_text, record.ended is not None, record.out_of_memory)
 
 
 @lru_cache(maxsize=4096)
-def _of(text: str, is_over: bool, oom: bool) -> End:
+def _of(text: str, is_over: bool, oom: bool) -> ExitClass:
     state = JobState.parse(text)
     if state is JobState.FAILED and oom:
-        return End.OUT_OF_MEMORY
+        return ExitClass.OUT_OF_MEMORY
     if state in _SAME:
         return _SAME[state]
     if state is JobState.CANCELLED:
-        return End.CANCELLED_BY_SITE if text == "CANCELLED by 0" else End.CANCELLED
+        return ExitClass.CANCELLED_BY_SITE if text == "CANCELLED by 0" else ExitClass.CANCELLED
     if state in _PUT_BACK:
-        return End.REQUEUED
+        return ExitClass.REQUEUED
     if state is JobState.RESIZING and is_over:  # the rest of the job has a record of its own
-        return End.COMPLETED
-    return End.UNKNOWN if state is JobState.UNKNOWN or is_over else End.RUNNING
+        return ExitClass.COMPLETED
+    return ExitClass.UNKNOWN if state is JobState.UNKNOWN or is_over else ExitClass.RUNNING

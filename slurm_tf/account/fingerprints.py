@@ -1,4 +1,4 @@
-"""Which keys have come by: eight bytes a key and a half more, so that a million fit into 16 MiB."""
+"""Remembers which keys have occurred, by their hashes: 12 bytes for each key, a million in 16 MiB."""
 
 from array import array
 from collections.abc import Hashable
@@ -8,8 +8,8 @@ _TABLES = 256
 _FIRST = 32
 
 
-class Seen:
-    """A set of keys that keeps their hashes alone: two of a million are taken for one with a chance of 1 in 10^7."""
+class Fingerprints:
+    """A set of keys that stores only hashes: among a million keys two are taken for one with a chance of 1 in 10^7."""
 
     def __init__(self) -> None:
         self._tables = [array("Q", bytes(8 * _FIRST)) for _ in range(_TABLES)]

@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file that needs nothing else, with its plots as SVG."""
+"""The HTML page of a report: one file that needs no other, with plots as SVG."""
 
 import math
 import os
@@ -11,7 +11,7 @@ from slurm_tf import files
 from slurm_tf.account import exit_classes, plots
 from slurm_tf.account.plots import Plot, Span
 from slurm_tf.account.report import Report, local
-from slurm_tf.account.run_records import Own
+from slurm_tf.account.run_records import RunRecord
 from slurm_tf.account.usage import Aggregate
 from slurm_tf.account.usage_record import UsageRecord, Window
 from slurm_tf.errors import UsageError
@@ -28,7 +28,7 @@ class Page:
     """What the plots need beyond the report; takes in the same records."""
 
     def __init__(
-        self, window: Window, own: Callable[[UsageRecord], Own], run: str = "", now: int | None = None
+        self, window: Window, own: Callable[[UsageRecord], RunRecord], run: str = "", now: int | None = None
     ) -> None:
         """`run`: whose timeline to show; "": that of the run with most incarnations."""
         self._by_day = Aggregate(window, ("day", "account"), own=own, now=now, counts_jobs=False)
@@ -61,7 +61,7 @@ class Page:
         stop = started + record.elapsed(started, self._window.end, self._now)
         lost = own.lost(record, started, stop, self._now) if own.attempt else None
         waited_from = min(started, record.eligible or started)
-        span = Span(f"job {record.id}", waited_from, started, stop, exit_classes.of(record), *(lost or ()))
+        span = Span(f"job {record.id}", waited_from, started, stop, exit_classes.classify(record), *(lost or ()))
         self._spans.setdefault(own.run, []).append(span)
 
     def write(self, path: Path, report: Report) -> None:

@@ -1,9 +1,9 @@
-"""Which jobs and incarnations have come by, in a few bytes each: nothing else of a report grows with its rows."""
+"""Remembers which jobs and incarnations have occurred, in a few bytes each."""
 
 from array import array
 from typing import NamedTuple
 
-from slurm_tf.account.fingerprints import Seen
+from slurm_tf.account.fingerprints import Fingerprints
 from slurm_tf.account.usage_record import UsageRecord
 
 # Job ids that stand together share a block.
@@ -55,7 +55,7 @@ class Jobs:
         self.count = 0
         self._slots = Slots(3)
         # of jobs that are in several groups: the others
-        self._also = Seen()
+        self._also = Fingerprints()
 
     def add(self, cluster: str, job: str, start: int, own: Requeued) -> tuple[bool, Requeued | None]:
         """Take in an incarnation of `job`; `own`: what it is if it is not the first. Groups are counted from 0.
@@ -87,7 +87,7 @@ class Incarnations:
 
     def __init__(self) -> None:
         self._slots = Slots(1)
-        self._others = Seen()
+        self._others = Fingerprints()
 
     def add(self, record: UsageRecord) -> bool:
         """Add one; return whether it is new."""

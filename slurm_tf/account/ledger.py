@@ -1,4 +1,4 @@
-"""What was read of days that are over, in a file of the user's: slurmdbd is not asked twice for the same.
+"""The ledger: rows of past days in a file of the user, so that slurmdbd is asked for each of them only once.
 
 A day (UTC) is closed once no row that overlaps it is unfinished, and two days have passed: slurmctld may hold back
 what slurmdbd did not take. Rows are stored once, whatever days they overlap; a report takes those of closed days from
@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from slurm_tf import files
-from slurm_tf.account.diagnostics import Notes
-from slurm_tf.account.source import Source, noted, present, selected
+from slurm_tf.account.diagnostics import Diagnostics
+from slurm_tf.account.source import Source, present, selected, with_diagnostics
 from slurm_tf.account.store import Span, Store
 from slurm_tf.account.usage_record import UsageRecord, Window
 
@@ -37,7 +37,7 @@ class LedgerSource:
 
     def __init__(self, path: Path, inner: Source, all_users: bool = False, rebuild: bool = False) -> None:
         self.path, self.inner, self.all_users, self.rebuild = path, inner, all_users, rebuild
-        self.notes = Notes()
+        self.diagnostics = Diagnostics()
 
     def records(
         self, window: Window, users: Sequence[str] = (), accounts: Sequence[str] = (), jobs: Sequence[str] = ()
@@ -47,14 +47,14 @@ class LedgerSource:
         After any error the ledger is as it was, or has some more rows of days that are not closed.
         """
         now = present(window)
-        notes = self.notes = Notes()
+        diagnostics = self.diagnostics = Diagnostics()
         if jobs:
             found = self.inner.records(window, users, accounts, jobs)
         else:
             found = self._records(window, users, accounts, now)
-        yield from noted(selected(found, window, now, users, accounts, jobs), notes, window, now)
+        yield from with_diagnostics(selected(found, window, now, users, accounts, jobs), diagnostics, window, now)
         if jobs:
-            notes.take(self.inner.notes)
+            diagnostics.add_reading(self.inner.diagnostics)
 
     def _records(
         self, window: Window, users: Sequence[str], accounts: Sequence[str], now: int
@@ -93,9 +93,9 @@ class LedgerSource:
                 store.add(rows)
                 rows = []
         store.add(rows)
-        notes = self.inner.notes
-        self.notes.take(notes)
-        if not notes.unreadable.total and not notes.orphans.total:
+        diagnostics = self.inner.diagnostics
+        self.diagnostics.add_reading(diagnostics)
+        if not diagnostics.unreadable.total and not diagnostics.orphans.total:
             last = min(unfinished, asked.end) // DAY
             store.close(scope, range(-(-asked.start // DAY), last))
 

@@ -1,19 +1,25 @@
-"""Plots as shapes: where each bar, tick and label of an SVG is. Rectangles and lines need no library."""
+"""Computes the bars, ticks and labels of SVG plots; rectangles and lines need no library."""
 
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from slurm_tf.account.exit_classes import End
+from slurm_tf.account.exit_classes import ExitClass
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; grey is for what is left.
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#8c6bb1")
 GREY = "#9a9a9a"
 COLOURS = {
-    End.COMPLETED: "#009e73", End.RUNNING: "#56b4e9", End.UNKNOWN: GREY, End.PREEMPTED: "#e69f00",
-    End.REQUEUED: "#f0e442", End.TIMEOUT: "#cc79a7", End.CANCELLED: "#8c6bb1", End.CANCELLED_BY_SITE: "#5b3f8c",
-}  # fmt: skip
+    ExitClass.COMPLETED: "#009e73",
+    ExitClass.RUNNING: "#56b4e9",
+    ExitClass.UNKNOWN: GREY,
+    ExitClass.PREEMPTED: "#e69f00",
+    ExitClass.REQUEUED: "#f0e442",
+    ExitClass.TIMEOUT: "#cc79a7",
+    ExitClass.CANCELLED: "#8c6bb1",
+    ExitClass.CANCELLED_BY_SITE: "#5b3f8c",
+}
 _BAD = "#d55e00"
 _WAITING, _ROLLED_BACK = "#88888855", "#d55e0080"
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 34
@@ -66,7 +72,7 @@ class Plot:
     legend: list[tuple[str, str]] = field(default_factory=list)
 
 
-def colour(end: End) -> str:
+def colour(end: ExitClass) -> str:
     """Return the colour of a way to end."""
     return COLOURS.get(end, _BAD)
 
@@ -139,7 +145,7 @@ class Span:
     waited_from: int
     start: int
     stop: int
-    end: End
+    end: ExitClass
     startup: int = 0
     rollback: int = 0
 

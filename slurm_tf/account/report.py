@@ -1,4 +1,4 @@
-"""A whole report: what was asked for, its groups, and all that must be said of the rows behind it."""
+"""A report of usage: its time window, its groups, and the diagnostics of its rows."""
 
 import json
 import time
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slurm_tf.account.amounts import Amounts
-from slurm_tf.account.diagnostics import Named, Notes
+from slurm_tf.account.diagnostics import Diagnostics, Examples
 from slurm_tf.account.usage import Row
 from slurm_tf.account.usage_record import Window
 
@@ -18,15 +18,15 @@ _WANTED = ("User", "Account", "Partition", "AllocTRES", "Eligible", "TotalCPU")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`currency`: "" where there are no prices. `runs_notes`: what our own run records could not say."""
+    """`currency`: "" where there are no prices. `run_problems`: what our own run records could not say."""
 
     window: Window
     by: tuple[str, ...]
     rows: list[Row]
     total: Amounts
-    notes: Notes
+    diagnostics: Diagnostics
     currency: str = ""
-    runs_notes: Sequence[str] = ()
+    run_problems: Sequence[str] = ()
 
     def json(self) -> Iterator[str]:
         """Yield the text of one JSON object, a piece at a time; null is unknown."""
@@ -34,10 +34,10 @@ class Report:
             "since": local(self.window.start),
             "until": local(self.window.end),
             "window": list(self.window),
-            "running_counted_until": self.notes.until,
+            "running_counted_until": self.diagnostics.until,
             "by": self.by,
             "currency": self.currency or None,
-            "users_seen": sorted(self.notes.users),
+            "users_seen": sorted(self.diagnostics.users),
             "notes": self.remarks(),
             "total": self.total.as_dict(),
         }
@@ -51,9 +51,9 @@ class Report:
         """Return what time the report is of, and whose rows were seen."""
         since = f"From {local(self.window.start)}" if self.window.start else "All that there is"
         lines = [f"{since} until {local(self.window.end)}."]
-        if self.notes.until is not None:
-            lines.append(f"Running jobs are counted until {local(self.notes.until)}.")
-        users = sorted(name or "unknown" for name in self.notes.users)
+        if self.diagnostics.until is not None:
+            lines.append(f"Running jobs are counted until {local(self.diagnostics.until)}.")
+        users = sorted(name or "unknown" for name in self.diagnostics.users)
         if users:
             others = f" and {len(users) - _USERS} others" if len(users) > _USERS else ""
             lines.append(f"Rows seen for users: {', '.join(users[:_USERS])}{others}.")
@@ -63,28 +63,28 @@ class Report:
 
     def remarks(self) -> list[str]:
         """Return what was noticed of the rows, each kind once."""
-        notes = self.notes
+        diagnostics = self.diagnostics
         found = [_named(*each) for each in (
-            (notes.orphans, "steps have no row of their job and are in no sum"),
-            (notes.unreadable, "rows could not be read and are in no sum"),
-            (notes.runaways, "jobs run long after their limit, as slurmdbd has them (sacctmgr show runawayjobs)"),
-            (notes.suspended, "jobs were suspended and are cut by the window: that time is taken off their end"),
-            (notes.resized, "jobs were made smaller: Slurm has the time before that twice"),
+            (diagnostics.orphans, "steps have no row of their job and are in no sum"),
+            (diagnostics.unreadable, "rows could not be read and are in no sum"),
+            (diagnostics.runaways, "jobs run long after their limit, as slurmdbd has them (sacctmgr show runawayjobs)"),
+            (diagnostics.suspended, "jobs were suspended and are cut by the window: that time is taken off their end"),
+            (diagnostics.resized, "jobs were made smaller: Slurm has the time before that twice"),
         )]  # fmt: skip
-        if notes.unknown_states:
-            states = ", ".join(f"{state} ({count})" for state, count in sorted(notes.unknown_states.items()))
+        if diagnostics.unknown_states:
+            states = ", ".join(f"{state} ({count})" for state, count in sorted(diagnostics.unknown_states.items()))
             found.append(f"states that are not known here, counted as unknown: {states}")
-        if notes.unknown_fields:
-            found.append(f"columns that are not known here, left out: {', '.join(notes.unknown_fields)}")
-        lacking = [name for name in _WANTED if name in notes.missing_fields]
+        if diagnostics.unknown_fields:
+            found.append(f"columns that are not known here, left out: {', '.join(diagnostics.unknown_fields)}")
+        lacking = [name for name in _WANTED if name in diagnostics.missing_fields]
         if lacking:
             found.append(f"the table lacks {', '.join(lacking)}: what they say is unknown, or 0 where it is added up")
-        if notes.repeated:
-            found.append(f"{notes.repeated} rows came again and count once")
-        return [each for each in found if each] + list(self.runs_notes)
+        if diagnostics.repeated:
+            found.append(f"{diagnostics.repeated} rows came again and count once")
+        return [each for each in found if each] + list(self.run_problems)
 
 
-def _named(named: Named, words: str) -> str:
+def _named(named: Examples, words: str) -> str:
     if not named.total:
         return ""
     more = ", ..." if named.total > len(named.first) else ""

@@ -1,4 +1,4 @@
-"""Rows as sacct prints them, jobs and their steps, become records: a step is folded into its job as it streams by.
+"""Turns rows of sacct, of jobs and their steps, into records; each step is added to its job as rows are read.
 
 Columns come in any order, and of any release from 17.11 on; sources of formats are in slurm/sacct_amounts.py.
 """
@@ -11,7 +11,7 @@ from operator import itemgetter
 
 from slurm_tf import units
 from slurm_tf.account import jobstats
-from slurm_tf.account.diagnostics import Notes
+from slurm_tf.account.diagnostics import Diagnostics
 from slurm_tf.account.usage_record import UsageRecord
 from slurm_tf.errors import UnitError
 from slurm_tf.slurm import sacct_amounts
@@ -68,8 +68,8 @@ class _Use:
 class Rows:
     """Makes records of rows with the columns `names`; `now` is until when what runs is counted if no row says so."""
 
-    def __init__(self, names: Sequence[str], notes: Notes, now: int) -> None:
-        self._notes, self._now = notes, now
+    def __init__(self, names: Sequence[str], diagnostics: Diagnostics, now: int) -> None:
+        self._diagnostics, self._now = diagnostics, now
         self._pick = itemgetter(*(names.index(name) if name in names else -1 for name in COLUMNS))
 
     def records(self, table: Iterable[list[str]]) -> Iterator[UsageRecord]:
@@ -87,7 +87,7 @@ class Rows:
             elif job is not None and _is_step_of(values, job):
                 use = self._step(use or _Use(), values)
             else:
-                self._notes.orphans.add(values[_ID] or values[_RAW])
+                self._diagnostics.orphans.add(values[_ID] or values[_RAW])
         if job is not None and (record := made(job, use)):
             yield record
 
@@ -97,7 +97,7 @@ class Rows:
             try:
                 _add(use, step)
             except (UnitError, ValueError) as error:
-                self._notes.unreadable.add(f"step {step[_ID]}: {error}")
+                self._diagnostics.unreadable.add(f"step {step[_ID]}: {error}")
         return use
 
     def _record(self, job: tuple[str, ...], use: _Use | None) -> UsageRecord | None:
@@ -105,7 +105,7 @@ class Rows:
         try:
             return self._made(job, use)
         except (UnitError, ValueError) as error:
-            self._notes.unreadable.add(f"job {job[_ID] or job[_RAW]}: {error}")
+            self._diagnostics.unreadable.add(f"job {job[_ID] or job[_RAW]}: {error}")
             return None
 
     def _made(self, job: tuple[str, ...], use: _Use | None) -> UsageRecord:

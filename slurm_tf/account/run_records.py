@@ -1,4 +1,4 @@
-"""What our own runs know of their jobs: which template and run a record is of, and what its attempt kept.
+"""Finds the run, the template and the attempt of a record of Slurm, from the files of slurm-tf's runs.
 
 A record's template is, in this order, that of its job's name, of its comment, of the run that its job id is of.
 """
@@ -27,8 +27,8 @@ class Lost(NamedTuple):
     rollback: int
 
 
-class Own(NamedTuple):
-    """What is known of a record beyond Slurm's word; "" for what is not. `attempt`: as its run wrote it down."""
+class RunRecord(NamedTuple):
+    """The run, template and attempt of a record, as its run recorded them; "" and None where unknown."""
 
     template: str = ""
     run: str = ""
@@ -53,15 +53,15 @@ class Own(NamedTuple):
         return Lost(start, record.elapsed(max(low, kept), high, now))
 
 
-_NOBODYS = Own()
+_NOBODYS = RunRecord()
 
 
-class Runs:
-    """All runs below a folder, by the jobs that were submitted for them."""
+class RunRecords:
+    """All runs in a runs folder, by the jobs that were submitted for them."""
 
     def __init__(self, root: str) -> None:
         """`root`: the folder of runs; one that is not there has none."""
-        self.notes: list[str] = []
+        self.problems: list[str] = []
         # of each job: its run, the run's folder, and its point if it has one by itself
         self.jobs: dict[str, tuple[str, RunFolder, int | None]] = {}
         self._clusters: dict[str, str] = {}
@@ -71,10 +71,10 @@ class Runs:
             try:
                 self._read(selected.run)
             except (RunError, OSError, ValueError, KeyError, TypeError) as error:
-                self.notes.append(f"run {selected.run.name} is left out: {error}")
+                self.problems.append(f"run {selected.run.name} is left out: {error}")
 
-    def find(self, record: UsageRecord) -> Own:
-        """Return what is known of a record."""
+    def find(self, record: UsageRecord) -> RunRecord:
+        """Return the run, template and attempt of a record."""
         template = record.name[len(job_comment.JOB_NAME) :] if record.name.startswith(job_comment.JOB_NAME) else ""
         run = ""
         if record.comment.startswith(job_comment.COMMENT):
@@ -82,21 +82,21 @@ class Runs:
             template = template or said
         known = self.jobs.get(record.job) if self.jobs else None
         if known is None or self._clusters.get(record.job) not in ("", None, record.cluster):
-            return Own(template, run) if template or run else _NOBODYS
+            return RunRecord(template, run) if template or run else _NOBODYS
         name, folder, point = known
         if "_" in record.id:
             task = record.id.partition("_")[2]
             folder = folder.point(int(task)) if task.isdecimal() else folder
         elif point is not None:
             folder = folder.point(point)
-        return Own(template or self._templates[name], run or name, self._attempt(folder, record))
+        return RunRecord(template or self._templates[name], run or name, self._attempt(folder, record))
 
     def jobs_of(self, run: str) -> list[str]:
         """Return the ids of all jobs that were submitted for a run."""
         return [job for job, (name, _, _) in self.jobs.items() if name == run]
 
     def _read(self, run: RunFolder) -> None:
-        """Take in the jobs of one run: those that were submitted, and those that followed them."""
+        """Add the jobs of one run: those that were submitted, and those that followed them."""
         rows = job_chain.read(run)
         for point in sorted({point for each in rows for point in each.points}):
             rows += job_chain.read(run.point(point))
@@ -114,7 +114,7 @@ class Runs:
             try:
                 self._attempts[folder.path] = attempts.read(folder) if Path(folder.attempts).exists() else []
             except (RunError, OSError) as error:
-                self.notes.append(str(error))
+                self.problems.append(str(error))
                 self._attempts[folder.path] = []
         job = record.id if "_" in record.id else record.job
         own = [each for each in self._attempts[folder.path] if each.job == job]

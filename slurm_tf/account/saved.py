@@ -1,4 +1,4 @@
-"""Tables that somebody saved with `sacct -P`: of any release, any columns, any delimiter."""
+"""Reads tables that were saved with `sacct -P`: of any release, with any columns and any delimiter."""
 
 import os
 import sys
@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from slurm_tf.account.diagnostics import Notes
+from slurm_tf.account.diagnostics import Diagnostics
 from slurm_tf.account.job_incarnations import Incarnations
 from slurm_tf.account.rows import Rows, lacked, missing
-from slurm_tf.account.source import noted, selected
+from slurm_tf.account.source import selected, with_diagnostics
 from slurm_tf.account.table import Header, Table
 from slurm_tf.account.usage_record import Key, UsageRecord, Window
 from slurm_tf.errors import AccountingError
@@ -31,18 +31,18 @@ class FileSource:
 
     def __init__(self, path: str, form: str = "", delimiter: str = "") -> None:
         self.path, self.form, self.delimiter = path, form, delimiter
-        self.notes = Notes()
+        self.diagnostics = Diagnostics()
 
     def records(
         self, window: Window, users: Sequence[str] = (), accounts: Sequence[str] = (), jobs: Sequence[str] = ()
     ) -> Iterator[UsageRecord]:
         """Yield what the file has. Raises AccountingError for what is no table of sacct's, or not all of it."""
-        notes = self.notes = Notes()
+        diagnostics = self.diagnostics = Diagnostics()
         with self._open() as file:
             now = int(time.time() if self.path == "-" else os.fstat(file.fileno()).st_mtime)
-            found = once(self._read(file, notes, now), notes)
+            found = once(self._read(file, diagnostics, now), diagnostics)
             chosen = selected(found, window, now, frozenset(users), frozenset(accounts), frozenset(jobs))
-            yield from noted(chosen, notes, window, now)
+            yield from with_diagnostics(chosen, diagnostics, window, now)
 
     @contextmanager
     def _open(self) -> Iterator[BinaryIO]:
@@ -55,8 +55,8 @@ class FileSource:
         except OSError as error:
             raise AccountingError(f"it cannot be read: {error.strerror}", where=self.path) from error
 
-    def _read(self, file: BinaryIO, notes: Notes, now: int) -> Iterator[UsageRecord]:
-        table = Table(lines(file, self.path), self.path, notes.unreadable)
+    def _read(self, file: BinaryIO, diagnostics: Diagnostics, now: int) -> Iterator[UsageRecord]:
+        table = Table(lines(file, self.path), self.path, diagnostics.unreadable)
         header: Header | None = table.begin(self.form, self.delimiter)
         while header is not None:
             lacking = missing(header.names)
@@ -66,13 +66,15 @@ class FileSource:
                     "sacct -P --duplicates --format=JobID,State,Submit,Start,End,ElapsedRaw,User,Account,AllocTRES,...",
                     where=self.path,
                 )  # fmt: skip
-            notes.missing_fields += [name for name in lacked(header.names) if name not in notes.missing_fields]
-            notes.unknown_fields += [name for name in header.unknown if name not in notes.unknown_fields]
-            yield from Rows(header.names, notes, now).records(table.rows(header))
+            diagnostics.missing_fields += [
+                name for name in lacked(header.names) if name not in diagnostics.missing_fields
+            ]
+            diagnostics.unknown_fields += [name for name in header.unknown if name not in diagnostics.unknown_fields]
+            yield from Rows(header.names, diagnostics, now).records(table.rows(header))
             header = table.next_header
 
 
-def once(records: Iterator[UsageRecord], notes: Notes) -> Iterator[UsageRecord]:
+def once(records: Iterator[UsageRecord], diagnostics: Diagnostics) -> Iterator[UsageRecord]:
     """Yield each incarnation once: the one that has ended, or the one that has run longest."""
     seen = Incarnations()
     running: dict[Key, UsageRecord] = {}
@@ -80,18 +82,18 @@ def once(records: Iterator[UsageRecord], notes: Notes) -> Iterator[UsageRecord]:
         if record.ended is None and record.started is not None and len(running) < _HELD:
             key = record.key
             other = running.get(key)
-            notes.repeated += other is not None
+            diagnostics.repeated += other is not None
             if other is None or (record.counted_until or 0) > (other.counted_until or 0):
                 running[key] = record
         elif seen.add(record):
             yield record
         else:
-            notes.repeated += 1
+            diagnostics.repeated += 1
     for record in running.values():
         if seen.add(record):
             yield record
         else:
-            notes.repeated += 1
+            diagnostics.repeated += 1
 
 
 def lines(file: BinaryIO, where: str) -> Iterator[str]:

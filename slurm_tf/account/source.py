@@ -1,10 +1,10 @@
-"""Where records come from: one protocol, and sacct. saved.py and ledger.py have the others."""
+"""The protocol of a source of records, and the source sacct; the others are in saved.py and ledger.py."""
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from slurm_tf.account.diagnostics import Notes
+from slurm_tf.account.diagnostics import Diagnostics
 from slurm_tf.account.rows import ASKED, Rows, lacked, missing
 from slurm_tf.account.usage_record import UsageRecord, Window
 from slurm_tf.errors import SlurmError
@@ -17,10 +17,10 @@ _MOMENTS = 300
 class Source(Protocol):
     """Yields each incarnation once that a window overlaps, and keeps none of them.
 
-    `notes` are those of the newest call of `records`, complete once it is through.
+    `diagnostics` are those of the newest call of `records`, complete once it is through.
     """
 
-    notes: Notes
+    diagnostics: Diagnostics
 
     def records(
         self, window: Window, users: Sequence[str] = (), accounts: Sequence[str] = (), jobs: Sequence[str] = ()
@@ -36,25 +36,27 @@ class SacctSource:
 
     def __init__(self, all_users: bool = False, seconds: float = sacct.SECONDS) -> None:
         self.all_users, self.seconds = all_users, seconds
-        self.notes = Notes()
+        self.diagnostics = Diagnostics()
 
     def records(
         self, window: Window, users: Sequence[str] = (), accounts: Sequence[str] = (), jobs: Sequence[str] = ()
     ) -> Iterator[UsageRecord]:
         """Yield what sacct prints, as it prints it. Raises SlurmError."""
-        notes = self.notes = Notes()
+        diagnostics = self.diagnostics = Diagnostics()
         known = sacct.fields()
         names = [name for name in ASKED if name in known]
         lacking = missing(names)
         if lacking:
             raise SlurmError(f"sacct --helpformat does not name {', '.join(lacking)}", "Slurm 17.11 or newer")
-        notes.missing_fields = lacked(names)
-        notes.unknown_fields = sorted(known - sacct_fields.KNOWN)
+        diagnostics.missing_fields = lacked(names)
+        diagnostics.unknown_fields = sorted(known - sacct_fields.KNOWN)
         now = present(window)
         # asked for "42_3", sacct (22.05.8) finds nothing as long as the task is pending
         ids = list(dict.fromkeys(map(whole_job, jobs)))
         table = sacct.rows(names, *window, users, accounts, ids, self.all_users, self.seconds)
-        yield from noted(selected(Rows(names, notes, now).records(table), window, now, jobs=jobs), notes, window, now)
+        yield from with_diagnostics(
+            selected(Rows(names, diagnostics, now).records(table), window, now, jobs=jobs), diagnostics, window, now
+        )
 
 
 def present(window: Window) -> int:
@@ -83,8 +85,10 @@ def selected(
             yield record
 
 
-def noted(records: Iterable[UsageRecord], notes: Notes, window: Window, now: int) -> Iterator[UsageRecord]:
-    """Yield all, and note what is to be said of them."""
+def with_diagnostics(
+    records: Iterable[UsageRecord], diagnostics: Diagnostics, window: Window, now: int
+) -> Iterator[UsageRecord]:
+    """Yield all records, and add what a report must say about them to `diagnostics`."""
     for record in records:
-        notes.see(record, *window, now)
+        diagnostics.add_record(record, *window, now)
         yield record

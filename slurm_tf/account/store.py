@@ -1,4 +1,4 @@
-"""The ledger's file: SQLite, written by several processes at once, also on a network file system."""
+"""The SQLite file of the ledger, which several processes may write at once, also on a network file system."""
 
 import os
 import sqlite3

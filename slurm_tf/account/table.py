@@ -1,10 +1,10 @@
-"""Lines of a saved table become rows of fields, also where names hold the delimiter or newlines."""
+"""Splits the lines of a saved table into rows of fields, even if names contain the delimiter or newlines."""
 
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from slurm_tf.account.diagnostics import Named
+from slurm_tf.account.diagnostics import Examples
 from slurm_tf.account.rows import FREE, missing
 from slurm_tf.errors import AccountingError
 from slurm_tf.slurm.sacct_fields import KNOWN, named
@@ -91,7 +91,7 @@ class Header(NamedTuple):
 class Table:
     """The lines of a file; rows that cannot be read are named in `unreadable`. `where` is what errors say."""
 
-    def __init__(self, lines: Iterator[str], where: str, unreadable: Named) -> None:
+    def __init__(self, lines: Iterator[str], where: str, unreadable: Examples) -> None:
         self._lines, self._where, self._unreadable = lines, where, unreadable
         self._number = 0  # of the line that was read last
         self._first: str | None = None  # a line that was read and not yet used

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from slurm_tf.account import exit_classes
 from slurm_tf.account.amounts import Amounts
 from slurm_tf.account.job_incarnations import Jobs, Requeued
-from slurm_tf.account.run_records import Own
+from slurm_tf.account.run_records import RunRecord
 from slurm_tf.account.usage_record import UsageRecord, Window
 from slurm_tf.errors import UsageError
 from slurm_tf.jobspec.sites import Prices
@@ -21,7 +21,7 @@ _PLAIN = {
     "wckey": "wckey", "cluster": "cluster",
 }  # fmt: skip
 WORDS = (*_PLAIN, "template", "state", "run", "day")
-_NOBODYS = Own("", "")
+_NOBODYS = RunRecord("", "")
 
 
 class Row(NamedTuple):
@@ -43,7 +43,7 @@ class Aggregate:
         window: Window,
         by: Sequence[str] = (),
         prices: Prices | None = None,
-        own: Callable[[UsageRecord], Own] | None = None,
+        own: Callable[[UsageRecord], RunRecord] | None = None,
         now: int | None = None,
         counts_jobs: bool = True,
     ) -> None:
@@ -85,7 +85,7 @@ class Aggregate:
             self._add(record, own, low, high, record.elapsed(low, high, self.now))
             at += 1
 
-    def _add(self, record: UsageRecord, own: Own, low: int, high: int, seconds: int) -> None:
+    def _add(self, record: UsageRecord, own: RunRecord, low: int, high: int, seconds: int) -> None:
         """Take in the seconds of an incarnation that are in [low, high)."""
         key = self._key_of(record, own, low)
         number = self._groups.get(key)
@@ -93,7 +93,7 @@ class Aggregate:
             number = self._groups[key] = len(self._amounts)
             self._amounts.append(Amounts())
         group = self._amounts[number]
-        end = exit_classes.of(record)
+        end = exit_classes.classify(record)
         running = record.running(low, high, self.now) if record.suspended else seconds
         money = cost(record, seconds, running, self._prices) if self._prices else None
         lost = own.lost(record, low, high, self.now) if own.attempt else None
@@ -183,7 +183,7 @@ def midnights(start: int, end: int) -> list[int]:
         found.append(midnight)
 
 
-def _reader(by: Sequence[str]) -> Callable[[UsageRecord, Own, int], tuple[str, ...]]:
+def _reader(by: Sequence[str]) -> Callable[[UsageRecord, RunRecord, int], tuple[str, ...]]:
     """Return what gives a record's group."""
     if all(word in _PLAIN for word in by):
         names = [_PLAIN[word] for word in by]
@@ -197,7 +197,7 @@ def _reader(by: Sequence[str]) -> Callable[[UsageRecord, Own, int], tuple[str, .
     return lambda record, own, low: tuple(part(record, own, low) for part in parts)
 
 
-def _part(word: str) -> Callable[[UsageRecord, Own, int], str]:
+def _part(word: str) -> Callable[[UsageRecord, RunRecord, int], str]:
     if word in _PLAIN:
         get = attrgetter(_PLAIN[word])
         return lambda record, _own, _low: str(get(record))

@@ -12,7 +12,7 @@ from slurm_tf.cli import usage_command, watch_commands
 from slurm_tf.errors import UsageError
 
 if TYPE_CHECKING:
-    from slurm_tf.account.efficiency import Asked
+    from slurm_tf.account.efficiency import JobEfficiency
 
 _JOB = re.compile(r"\d+(_\d+|\+\d+)?", re.ASCII)
 
@@ -48,20 +48,20 @@ def efficiency(what: str, path: str | None, form: str, all_users: bool, as_json:
 
 def _jobs(text: str) -> list[str]:
     """Return the ids of a run's jobs, of all its submissions; for NAME/POINT the newest job of that sweep point."""
-    from slurm_tf.account.run_records import Runs
+    from slurm_tf.account.run_records import RunRecords
     from slurm_tf.jobspec import configuration
 
     around = configuration.site_settings(os.environ)
     found = watch_commands.select_run(text)
     if found.point is not None:
         return [found.job_ids[found.point]]
-    jobs = Runs(around.runs).jobs_of(found.run.name) or list(found.job_ids.values())
+    jobs = RunRecords(around.runs).jobs_of(found.run.name) or list(found.job_ids.values())
     if not jobs:
         raise UsageError(f"run {text} was not submitted", "a run that was submitted")
     return jobs
 
 
-def _text(name: str, asked: "Asked") -> str:
+def _text(name: str, asked: "JobEfficiency") -> str:
     from slurm_tf.account import efficiency as efficiencies
     from slurm_tf.cli import tables, terminal, usage_tables
 

@@ -86,14 +86,14 @@ def usage(
     commas. A template is the name in a job file.
     """
     from slurm_tf.account import report as reports
-    from slurm_tf.account.run_records import Runs
+    from slurm_tf.account.run_records import RunRecords
     from slurm_tf.account.usage import Aggregate
     from slurm_tf.jobspec import configuration, sites
 
     window = _window(since, until, path)
     around = configuration.site_settings(os.environ, site)
     table = sites.read_prices(prices) if prices else around.site.prices
-    runs = Runs(around.runs)
+    runs = RunRecords(around.runs)
     jobs = runs.jobs_of(run) if run else []
     if run and not jobs:
         raise UsageError(
@@ -116,7 +116,7 @@ def usage(
         if page:
             page.add(record)
     found = reports.Report(
-        window, aggregate.by, aggregate.rows(), aggregate.total(), asked.notes, table.currency, runs.notes
+        window, aggregate.by, aggregate.rows(), aggregate.total(), asked.diagnostics, table.currency, runs.problems
     )
     if html and page:
         page.write(html, found)

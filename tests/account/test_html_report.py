@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from slurm_tf.account import plots
-from slurm_tf.account.diagnostics import Notes
-from slurm_tf.account.exit_classes import End
+from slurm_tf.account.diagnostics import Diagnostics
+from slurm_tf.account.exit_classes import ExitClass
 from slurm_tf.account.html_report import Page
 from slurm_tf.account.plots import Span
 from slurm_tf.account.report import Report
-from slurm_tf.account.run_records import Own
+from slurm_tf.account.run_records import RunRecord
 from slurm_tf.account.usage import Aggregate
 from slurm_tf.account.usage_record import UsageRecord, Window
 from slurm_tf.errors import UsageError
@@ -51,22 +51,22 @@ def record(job: int, **more: Any) -> UsageRecord:
     return UsageRecord(id=str(job), raw_id=str(job), **values)
 
 
-def page(tmp_path: Path, records: list[UsageRecord], own: Any = lambda _: Own(), run: str = "") -> Parsed:
+def page(tmp_path: Path, records: list[UsageRecord], own: Any = lambda _: RunRecord(), run: str = "") -> Parsed:
     window = Window(START, START + 40 * DAY)
     aggregate = Aggregate(window, ("account", "user"), own=own, now=window.end)
     made = Page(window, own, run, now=window.end)
-    notes = Notes()
+    diagnostics = Diagnostics()
     for each in records:
         aggregate.add(each)
         made.add(each)
-        notes.see(each, *window, window.end)
-    report = Report(window, aggregate.by, aggregate.rows(), aggregate.total(), notes, "EUR")
+        diagnostics.add_record(each, *window, window.end)
+    report = Report(window, aggregate.by, aggregate.rows(), aggregate.total(), diagnostics, "EUR")
     made.write(tmp_path / "usage.html", report)
     return Parsed((tmp_path / "usage.html").read_text())
 
 
 def test_it_needs_nothing_else_and_names_are_text(tmp_path: Path) -> None:
-    own = Own(HOSTILE, HOSTILE)
+    own = RunRecord(HOSTILE, HOSTILE)
     found = page(tmp_path, [record(1, account=HOSTILE, user=HOSTILE, state_text=HOSTILE)], lambda _: own)
     tags = {tag for tag, _ in found.tags}
     assert not tags & {"script", "img", "link", "iframe", "object"}
@@ -104,7 +104,11 @@ def test_its_plots(tmp_path: Path) -> None:
 
 def test_the_timeline_of_the_run_with_most_attempts(tmp_path: Path) -> None:
     made = Attempt("1.0", "1", 0.0, speaks=True, began=START + 3600 + 600.0, saved=START + 3600 + 6000.0)
-    owns = {"1": Own("flowers", "flowers-1", made), "2": Own("flowers", "flowers-1"), "9": Own("bert", "bert-1")}
+    owns = {
+        "1": RunRecord("flowers", "flowers-1", made),
+        "2": RunRecord("flowers", "flowers-1"),
+        "9": RunRecord("bert", "bert-1"),
+    }
     records = [record(1, state_text="PREEMPTED", eligible=START), record(2), record(9), record(4, started=START - 500)]
     owns["4"] = owns["2"]
     found = page(tmp_path, records, lambda each: owns[each.id])
@@ -136,7 +140,8 @@ def test_ticks_are_round_and_few(most: float) -> None:
 def test_shapes_are_inside() -> None:
     days = [(f"day {number}", {"a": number * 1.5, "": 2.0}) for number in range(90)]
     spans = [
-        Span(f"job {number}", number * 50, number * 60, number * 60 + 500, End.FAILED, 10, 20) for number in range(99)
+        Span(f"job {number}", number * 50, number * 60, number * 60 + 500, ExitClass.FAILED, 10, 20)
+        for number in range(99)
     ]
     for plot in (
         plots.stacked(days, ["a", ""], "h", "w"), plots.shares([1.0] * 11, "h", "w", "red"),

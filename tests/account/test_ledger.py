@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from slurm_tf.account import ledger, store
-from slurm_tf.account.diagnostics import Notes
+from slurm_tf.account.diagnostics import Diagnostics
 from slurm_tf.account.ledger import DAY, LedgerSource
 from slurm_tf.account.source import selected
 from slurm_tf.account.usage_record import UsageRecord, Window
@@ -31,13 +31,18 @@ class Listed:
     """A source that has these records, and remembers for what it was asked; it fails after `fails_after` of them."""
 
     def __init__(self, records: Sequence[UsageRecord], fails_after: int | None = None) -> None:
-        self.all, self.asked, self.notes, self.fails_after = list(records), list[Window](), Notes(), fails_after
+        self.all, self.asked, self.diagnostics, self.fails_after = (
+            list(records),
+            list[Window](),
+            Diagnostics(),
+            fails_after,
+        )
 
     def records(
         self, window: Window, users: Sequence[str] = (), accounts: Sequence[str] = (), jobs: Sequence[str] = ()
     ) -> Iterator[UsageRecord]:
         self.asked.append(window)
-        self.notes = Notes()
+        self.diagnostics = Diagnostics()
         for count, record in enumerate(selected(self.all, window, NOW, users, accounts, jobs)):
             if count == self.fails_after:
                 raise SlurmError("sacct was killed")
@@ -84,8 +89,8 @@ def test_only_open_days_are_asked_for_again(source: Callable[..., tuple[LedgerSo
     for _ in range(3):
         made, inner = source()
         assert ids(made.records(days(-9.9, 0))) == ["1", "2", "3", "4"]
-        assert made.notes.records == 4
-        assert made.notes.users == {"alice", "bob"}
+        assert made.diagnostics.records == 4
+        assert made.diagnostics.users == {"alice", "bob"}
     assert len(inner.asked) == 1
     assert inner.asked[0].start >= days(-2, 0).start - DAY
     assert ids(made.records(days(-8, -7.5))) == ["2"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.account.diagnostics import Notes
+from slurm_tf.account.diagnostics import Diagnostics
 from slurm_tf.account.rows import ASKED, Rows
 from slurm_tf.account.saved import FileSource
 from slurm_tf.account.usage_record import UsageRecord, Window
@@ -25,17 +25,17 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> None:
     time.tzset()
 
 
-def read(path: Path, form: str = "", delimiter: str = "") -> tuple[list[UsageRecord], Notes]:
+def read(path: Path, form: str = "", delimiter: str = "") -> tuple[list[UsageRecord], Diagnostics]:
     source = FileSource(str(path), form, delimiter)
-    return list(source.records(ALL)), source.notes
+    return list(source.records(ALL)), source.diagnostics
 
 
 def live(name: str = "live") -> list[UsageRecord]:
     names = [name for name in ASKED if name in (FOLDER / "fields").read_text().split()]
-    notes = Notes()
+    diagnostics = Diagnostics()
     rows = sacct.parse(iter([(FOLDER / name).read_bytes()]), SEPARATOR, len(names))
-    records = list(Rows(names, notes, 0).records(rows))
-    assert (notes.orphans.total, notes.unreadable.total) == (0, 0)
+    records = list(Rows(names, diagnostics, 0).records(rows))
+    assert (diagnostics.orphans.total, diagnostics.unreadable.total) == (0, 0)
     return records
 
 
@@ -51,11 +51,11 @@ def common(record: UsageRecord) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("name", ["saved", "saved-closed"])
 def test_live_and_saved_rows_of_22_05_say_the_same(name: str) -> None:
-    records, notes = read(FOLDER / name)
+    records, diagnostics = read(FOLDER / name)
     wanted = [record for record in live() if record.started is not None or record.ended is not None]
     assert sorted(map(common, records), key=repr) == sorted(map(common, wanted), key=repr)
-    assert (notes.orphans.total, notes.unreadable.total, notes.repeated) == (0, 0, 0)
-    assert notes.resized.total == 1
+    assert (diagnostics.orphans.total, diagnostics.unreadable.total, diagnostics.repeated) == (0, 0, 0)
+    assert diagnostics.resized.total == 1
 
 
 def test_what_22_05_printed() -> None:
@@ -101,7 +101,7 @@ SUFFIXED = RECORDED / "sacct" / "before-21.08"
 
 
 def test_before_21_08() -> None:
-    records, notes = read(SUFFIXED)
+    records, diagnostics = read(SUFFIXED)
     found = {record.id: record for record in records}
     first, task = found["25569410"], found["24220929_421"]
     assert (first.cpus, first.memory, first.limit, first.used_memory) == (1, 4000, 1440, 62328 * 1024)
@@ -112,8 +112,8 @@ def test_before_21_08() -> None:
     large = found["6196869"]
     assert (large.cpus, large.node_count, large.memory, large.limit) == (720, 20, 20 * 191846, None)
     assert large.used_cpu == ((451 * 24 + 6) * 60 * 60) + 24
-    assert notes.missing_fields[:2] == ["Cluster", "SLUID"]
-    assert "AllocTRES" in notes.missing_fields
+    assert diagnostics.missing_fields[:2] == ["Cluster", "SLUID"]
+    assert "AllocTRES" in diagnostics.missing_fields
 
 
 # The header is 20.11's (its fields[] in src/sacct/sacct.c, tests/vectors); the row is that of a waiting job which a
@@ -144,13 +144,13 @@ FORM = "jobid,jobname%50,Account,Partition,QOS,State,Submit,Start,End,ElapsedRaw
 
 
 def test_a_sites_rows_without_a_header() -> None:
-    records, notes = read(BARE, FORM)
+    records, diagnostics = read(BARE, FORM)
     assert [record.elapsed(0, 2**32, 0) for record in records] == [120, 251, 86432]
     assert {(record.gpus, record.gpu_type, record.memory, record.node_count) for record in records} == {
         (1, "h200", 200 * 1024, 1)
     }
     assert [record.name for record in records[:1]] == ["tillicum_smoke"]
-    assert "User" in notes.missing_fields
+    assert "User" in diagnostics.missing_fields
 
 
 # github.com/rug-cit-hpc/hb-jobinfo, test/data (MIT): rows of the University of Groningen's Habrok of 2023 and 2024 with
@@ -165,7 +165,7 @@ THEIRS = (
 
 
 def test_a_site_that_records_how_busy_gpus_are() -> None:
-    records, notes = read(HABROK, THEIRS, "☃")
+    records, diagnostics = read(HABROK, THEIRS, "☃")
     found = {record.id: record for record in records}
     assert len(found) == len(records) == 8
     one, two = found["7965768"], found["8150389"]
@@ -186,8 +186,8 @@ def test_a_site_that_records_how_busy_gpus_are() -> None:
     assert (runs.ended, runs.gpus, runs.gpu_use) == (None, 1, None)
     assert runs.counted_until is not None
     assert runs.elapsed(0, 2**32, 0) == (38 * 60 + 17) * 60 + 59
-    assert (notes.orphans.total, notes.unreadable.total, notes.repeated) == (0, 0, 0)
-    assert "Account" in notes.missing_fields
+    assert (diagnostics.orphans.total, diagnostics.unreadable.total, diagnostics.repeated) == (0, 0, 0)
+    assert "Account" in diagnostics.missing_fields
 
 
 # 24.11 has Restarts and SLUID, 26.05 OriginalSLUID and Exclusive (fields[] of those branches), 25.11 the state
@@ -197,18 +197,18 @@ NEWER = RECORDED / "sacct" / "since-24.11"
 
 
 def test_newer_releases_and_what_is_not_known() -> None:
-    records, notes = read(NEWER)
+    records, diagnostics = read(NEWER)
     first, second, third = records
     assert (first.gpus, first.gpu_type, first.memory, first.name) == (3, "a100+v100", 64000, "a|b")
     assert (first.sluid, first.restarts, second.restarts) == ("s8VQ01", 0, 1)
     assert first.key != second.key
     assert (second.state, second.state_text) == (JobState.UNKNOWN, "EXPEDITING")
     assert (third.gpus, third.memory, third.elapsed(0, 2**32, 0)) == (0, 128, 157852800)
-    assert notes.unknown_states == {"EXPEDITING": 1}
-    assert notes.unknown_fields == ["Spin"]
-    assert (notes.orphans.total, notes.orphans.first) == (1, ["14.0"])
-    assert (notes.runaways.total, notes.runaways.first) == (1, ["13"])
-    assert notes.until == third.counted_until
+    assert diagnostics.unknown_states == {"EXPEDITING": 1}
+    assert diagnostics.unknown_fields == ["Spin"]
+    assert (diagnostics.orphans.total, diagnostics.orphans.first) == (1, ["14.0"])
+    assert (diagnostics.runaways.total, diagnostics.runaways.first) == (1, ["13"])
+    assert diagnostics.until == third.counted_until
 
 
 def test_steps_of_heterogeneous_jobs_and_bytes_that_are_no_utf_8(tmp_path: Path) -> None:
@@ -219,11 +219,11 @@ def test_steps_of_heterogeneous_jobs_and_bytes_that_are_no_utf_8(tmp_path: Path)
     )
     path = tmp_path / "saved"
     path.write_bytes((header + rows).encode("latin-1"))
-    (first, second), notes = read(path)
+    (first, second), diagnostics = read(path)
     assert (first.used_cpu, first.used_memory, first.out_of_memory) == (10.0, 1024, False)
     assert (second.used_cpu, second.used_memory, second.out_of_memory) == (20.5, 3 * 2048, True)
     assert second.name == "caf\\xe9"
-    assert notes.orphans.total == 0
+    assert diagnostics.orphans.total == 0
 
 
 def test_cpu_time_of_children_that_a_signal_ended_is_not_lost(tmp_path: Path) -> None:

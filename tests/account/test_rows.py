@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from slurm_tf.account.diagnostics import Notes
+from slurm_tf.account.diagnostics import Diagnostics
 from slurm_tf.account.rows import ASKED, Rows
 from slurm_tf.account.saved import FileSource
 from slurm_tf.account.usage_record import UsageRecord, Window
@@ -39,19 +39,19 @@ def streamed(records: list[UsageRecord], cuts: list[int]) -> Iterator[bytes]:
 @settings(deadline=None, max_examples=60)
 @pytest.mark.slow
 def test_what_sacct_streams_is_read_back_however_it_is_cut(records: list[UsageRecord], cuts: list[int]) -> None:
-    notes = Notes()
+    diagnostics = Diagnostics()
     rows = sacct.parse(streamed(records, cuts), SEPARATOR, len(ASKED))
-    assert list(Rows(ASKED, notes, 0).records(rows)) == records
-    assert (notes.orphans.total, notes.unreadable.total) == (0, 0)
+    assert list(Rows(ASKED, diagnostics, 0).records(rows)) == records
+    assert (diagnostics.orphans.total, diagnostics.unreadable.total) == (0, 0)
 
 
-def read(text: str, window: Window = ALL) -> tuple[list[UsageRecord], Notes]:
+def read(text: str, window: Window = ALL) -> tuple[list[UsageRecord], Diagnostics]:
     """Return what a file holds."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "saved"
         path.write_bytes(text.encode())
         source = FileSource(str(path))
-        return list(source.records(window)), source.notes
+        return list(source.records(window)), source.diagnostics
 
 
 def by_key(records: list[UsageRecord]) -> list[UsageRecord]:
@@ -72,9 +72,9 @@ FIRST = (*printed.COLUMNS[:1], "JobName", *printed.COLUMNS[1:-1])
 @settings(deadline=None, max_examples=60)
 def test_what_was_saved_is_read_back(records: list[UsageRecord], columns: tuple[str, ...], closed: bool) -> None:
     records = without_repeats(records)
-    found, notes = read(printed.table(records, columns=columns, closed=closed))
+    found, diagnostics = read(printed.table(records, columns=columns, closed=closed))
     assert by_key(found) == by_key(records)
-    assert (notes.orphans.total, notes.unreadable.total, notes.repeated) == (0, 0, 0)
+    assert (diagnostics.orphans.total, diagnostics.unreadable.total, diagnostics.repeated) == (0, 0, 0)
 
 
 def total(records: list[UsageRecord], window: Window) -> tuple[int, int]:
@@ -92,9 +92,9 @@ def test_totals_depend_neither_on_the_order_nor_on_the_cuts(
     records = without_repeats(records)
     found, _ = read(printed.table(records))
     order.shuffle(records)
-    shuffled, notes = read(printed.table(records))
+    shuffled, diagnostics = read(printed.table(records))
     assert total(found, ALL) == total(shuffled, ALL)
-    assert notes.orphans.total == 0
+    assert diagnostics.orphans.total == 0
     windows = (Window(0, cut), Window(cut, ALL.end))
     text = printed.table(records)
     parts = [total(read(text, window)[0], window) for window in windows if window.start < window.end]

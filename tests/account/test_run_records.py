@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.account.run_records import Own, Runs
+from slurm_tf.account.run_records import RunRecord, RunRecords
 from slurm_tf.account.usage_record import UsageRecord
 from slurm_tf.run import attempts, job_chain
 from slurm_tf.run.attempts import Attempt
@@ -31,34 +31,34 @@ def write(folder: RunFolder, *rows: Attempt) -> None:
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> Runs:
+def runs(tmp_path: Path) -> RunRecords:
     job_chain.add(make(tmp_path, "flowers-1", "flowers"), "12", "", (), False, submission=1)
-    return Runs(str(tmp_path))
+    return RunRecords(str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("job", "name", "comment", "found"),
     [
-        ("12", "stf-roses", "slurm-tf run=x-1/template=tulips", Own("roses", "x-1")),
-        ("12", "mine", "slurm-tf run=x-1/template=tulips", Own("tulips", "x-1")),
-        ("12", "mine", "for Ann", Own("flowers", "flowers-1")),
-        ("12", "stf-roses", "", Own("roses", "flowers-1")),
-        ("99", "stf-roses", "", Own("roses", "")),
-        ("99", "mine", "slurm-tf run=x-1/template=tulips", Own("tulips", "x-1")),
-        ("99", "mine", "slurm-tf run=", Own()),
-        ("99", "mine", "", Own()),
-        ("12+1", "mine", "", Own("flowers", "flowers-1")),
+        ("12", "stf-roses", "slurm-tf run=x-1/template=tulips", RunRecord("roses", "x-1")),
+        ("12", "mine", "slurm-tf run=x-1/template=tulips", RunRecord("tulips", "x-1")),
+        ("12", "mine", "for Ann", RunRecord("flowers", "flowers-1")),
+        ("12", "stf-roses", "", RunRecord("roses", "flowers-1")),
+        ("99", "stf-roses", "", RunRecord("roses", "")),
+        ("99", "mine", "slurm-tf run=x-1/template=tulips", RunRecord("tulips", "x-1")),
+        ("99", "mine", "slurm-tf run=", RunRecord()),
+        ("99", "mine", "", RunRecord()),
+        ("12+1", "mine", "", RunRecord("flowers", "flowers-1")),
     ],
 )
-def test_name_then_comment_then_run(job: str, name: str, comment: str, found: Own, runs: Runs) -> None:
+def test_name_then_comment_then_run(job: str, name: str, comment: str, found: RunRecord, runs: RunRecords) -> None:
     assert runs.find(record(job, name=name, comment=comment)) == found
 
 
 def test_another_clusters_job_of_that_number_is_not_ours(tmp_path: Path) -> None:
     job_chain.add(make(tmp_path, "flowers-1", "flowers"), "12", "big", (), False, submission=1)
-    runs = Runs(str(tmp_path))
+    runs = RunRecords(str(tmp_path))
     assert runs.find(record(cluster="big")).run == "flowers-1"
-    assert runs.find(record(cluster="small")) == Own()
+    assert runs.find(record(cluster="small")) == RunRecord()
     assert runs.jobs_of("flowers-1") == ["12"]
 
 
@@ -67,7 +67,7 @@ def test_the_attempt_of_an_incarnation(tmp_path: Path) -> None:
     job_chain.add(run, "12", "", (), False, submission=1)
     first, second = Attempt("12.0", "12", 1003.0, speaks=True), Attempt("12.1", "12", 2004.0, speaks=True)
     write(run, first, second)
-    runs = Runs(str(tmp_path))
+    runs = RunRecords(str(tmp_path))
     assert runs.find(record(started=1000, ended=1500)).attempt == first
     assert runs.find(record(started=2000, ended=None)).attempt == second
     assert runs.find(record(started=1600, ended=1700)).attempt is None
@@ -87,12 +87,12 @@ def test_points_and_jobs_that_follow(tmp_path: Path) -> None:
     write(run.point(0), own[0])
     write(run.point(1), own[1], alone, after)
     job_chain.add(run.point(1), "61", "", (1,), True, "40_1", submission=1)
-    runs = Runs(str(tmp_path))
+    runs = RunRecords(str(tmp_path))
     for job, wanted in {"40_0": own[0], "40_1": own[1]}.items():
-        assert runs.find(record(job, started=1000, ended=1500)) == Own("sweep", "sweep-1", wanted)
-    assert runs.find(record("50", started=2000, ended=2500)) == Own("sweep", "sweep-1", alone)
-    assert runs.find(record("61_1", started=3000)) == Own("sweep", "sweep-1", after)
-    assert runs.find(record("40_[2-5%2]")) == Own("sweep", "sweep-1")
+        assert runs.find(record(job, started=1000, ended=1500)) == RunRecord("sweep", "sweep-1", wanted)
+    assert runs.find(record("50", started=2000, ended=2500)) == RunRecord("sweep", "sweep-1", alone)
+    assert runs.find(record("61_1", started=3000)) == RunRecord("sweep", "sweep-1", after)
+    assert runs.find(record("40_[2-5%2]")) == RunRecord("sweep", "sweep-1")
 
 
 def test_runs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
@@ -101,9 +101,9 @@ def test_runs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     broken = make(tmp_path, "half-1", "half")
     job_chain.add(broken, "13", "", (), False, submission=1)
     Path(broken.attempts).write_text("{}")
-    runs = Runs(str(tmp_path))
+    runs = RunRecords(str(tmp_path))
     assert runs.find(record("12")).run == "good-1"
     assert runs.find(record("13", started=5)).attempt is None
-    assert [note.partition(":")[0] for note in runs.notes[:1]] == ["run bad-1 is left out"]
-    assert "attempts.json was written by another release" in runs.notes[1]
-    assert Runs(str(tmp_path / "none")).find(record()) == Own()
+    assert [note.partition(":")[0] for note in runs.problems[:1]] == ["run bad-1 is left out"]
+    assert "attempts.json was written by another release" in runs.problems[1]
+    assert RunRecords(str(tmp_path / "none")).find(record()) == RunRecord()

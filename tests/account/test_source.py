@@ -63,15 +63,15 @@ def test_sacct_is_asked_once_for_all_incarnations_of_a_time(
         assert f'"{word}"' in text
     assert '["UTC", "%s", null]' in text
     assert "Restarts" not in text
-    assert set(source.notes.missing_fields) == {"SLUID", "Restarts", "Extra"} <= set(ASKED)
+    assert set(source.diagnostics.missing_fields) == {"SLUID", "Restarts", "Extra"} <= set(ASKED)
 
 
 def test_records_of_a_live_sacct(sacct: Callable[[str], Path]) -> None:
     sacct(WHOLE)
     source = SacctSource()
     records = list(source.records(ALL))
-    assert len(records) == source.notes.records > 20
-    assert source.notes.users == {"alice", "bob", "carol"}
+    assert len(records) == source.diagnostics.records > 20
+    assert source.diagnostics.users == {"alice", "bob", "carol"}
     (requeued,) = {record.id for record in records if record.name == "requeued.sh"}
     assert [record.id for record in source.records(ALL, jobs=[requeued])] == [requeued] * 2
 
@@ -173,7 +173,7 @@ def test_a_header_with_columns_of_a_release_to_come(tmp_path: Path) -> None:
     path.write_text(f"Zeal|{HEADER}7|{ROW}")
     source = FileSource(str(path))
     assert [record.id for record in source.records(ALL)] == ["12"]
-    assert source.notes.unknown_fields == ["Zeal"]
+    assert source.diagnostics.unknown_fields == ["Zeal"]
 
 
 def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
@@ -187,9 +187,9 @@ def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     )
     source = FileSource(str(path))
     assert [record.id for record in source.records(ALL)] == ["12", "14"]
-    assert source.notes.unreadable.total == 2
-    assert "13|COMPLETED" in source.notes.unreadable.first[0]
-    assert source.notes.unreadable.first[1].startswith("job 15: found 'x'")
+    assert source.diagnostics.unreadable.total == 2
+    assert "13|COMPLETED" in source.diagnostics.unreadable.first[0]
+    assert source.diagnostics.unreadable.first[1].startswith("job 15: found 'x'")
 
 
 def test_files_that_overlap_are_counted_once(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_files_that_overlap_are_counted_once(tmp_path: Path) -> None:
     assert list(found) == ["12", "13", "16"]
     assert found["13"].ended == 1700000100
     assert (found["16"].state_text, found["16"].name) == ("FAILED", "y")
-    assert source.notes.repeated == 2
+    assert source.diagnostics.repeated == 2
 
 
 def test_what_runs_is_counted_until_the_table_was_saved(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from hypothesis import strategies as some
 
 from slurm_tf.account import exit_classes, usage
 from slurm_tf.account.amounts import Amounts
-from slurm_tf.account.exit_classes import End
+from slurm_tf.account.exit_classes import ExitClass
 from slurm_tf.account.histogram import Histogram
 from slurm_tf.account.job_incarnations import Incarnations, Jobs, Requeued
-from slurm_tf.account.run_records import Own
+from slurm_tf.account.run_records import RunRecord
 from slurm_tf.account.usage import Aggregate
 from slurm_tf.account.usage_record import UsageRecord, Window
 from slurm_tf.errors import UsageError
@@ -272,34 +272,34 @@ def test_use_is_weighed_by_what_was_allocated_and_unknown_is_not_idle() -> None:
 @pytest.mark.parametrize(
     ("state", "more", "end"),
     [
-        ("COMPLETED", {}, End.COMPLETED),
-        ("FAILED", {}, End.FAILED),
-        ("FAILED", {"out_of_memory": True}, End.OUT_OF_MEMORY),
-        ("OUT_OF_MEMORY", {}, End.OUT_OF_MEMORY),
-        ("CANCELLED by 1000", {}, End.CANCELLED),
-        ("CANCELLED by 0", {}, End.CANCELLED_BY_SITE),
-        ("CANCELLED", {}, End.CANCELLED),
-        ("TIMEOUT", {}, End.TIMEOUT),
-        ("PREEMPTED", {}, End.PREEMPTED),
-        ("REQUEUED", {}, End.REQUEUED),
-        ("REQUEUE_HOLD", {}, End.REQUEUED),
-        ("NODE_FAIL", {}, End.NODE_FAIL),
-        ("BOOT_FAIL", {}, End.BOOT_FAIL),
-        ("DEADLINE", {}, End.DEADLINE),
-        ("RESIZING", {}, End.COMPLETED),
-        ("RUNNING", {"ended": None}, End.RUNNING),
-        ("SUSPENDED", {"ended": None}, End.RUNNING),
-        ("EXPEDITING", {"ended": None}, End.UNKNOWN),
-        ("SLEEPWALKING", {}, End.UNKNOWN),
+        ("COMPLETED", {}, ExitClass.COMPLETED),
+        ("FAILED", {}, ExitClass.FAILED),
+        ("FAILED", {"out_of_memory": True}, ExitClass.OUT_OF_MEMORY),
+        ("OUT_OF_MEMORY", {}, ExitClass.OUT_OF_MEMORY),
+        ("CANCELLED by 1000", {}, ExitClass.CANCELLED),
+        ("CANCELLED by 0", {}, ExitClass.CANCELLED_BY_SITE),
+        ("CANCELLED", {}, ExitClass.CANCELLED),
+        ("TIMEOUT", {}, ExitClass.TIMEOUT),
+        ("PREEMPTED", {}, ExitClass.PREEMPTED),
+        ("REQUEUED", {}, ExitClass.REQUEUED),
+        ("REQUEUE_HOLD", {}, ExitClass.REQUEUED),
+        ("NODE_FAIL", {}, ExitClass.NODE_FAIL),
+        ("BOOT_FAIL", {}, ExitClass.BOOT_FAIL),
+        ("DEADLINE", {}, ExitClass.DEADLINE),
+        ("RESIZING", {}, ExitClass.COMPLETED),
+        ("RUNNING", {"ended": None}, ExitClass.RUNNING),
+        ("SUSPENDED", {"ended": None}, ExitClass.RUNNING),
+        ("EXPEDITING", {"ended": None}, ExitClass.UNKNOWN),
+        ("SLEEPWALKING", {}, ExitClass.UNKNOWN),
     ],
 )
-def test_ends(state: str, more: dict[str, Any], end: End) -> None:
+def test_ends(state: str, more: dict[str, Any], end: ExitClass) -> None:
     each = record(state=state, **{"started": 2000, "ended": 3000, "gpus": 2, **more})
-    assert exit_classes.of(each) is end
+    assert exit_classes.classify(each) is end
     (found,) = aggregate(each).total().ends
     held = 2 * (1000 if each.ended else NOW - 2000)
     assert (found.end, found.incarnations, found.gpu_seconds) == (end, 1, held)
-    keeps = end in (End.COMPLETED, End.RUNNING, End.UNKNOWN)
+    keeps = end in (ExitClass.COMPLETED, ExitClass.RUNNING, ExitClass.UNKNOWN)
     assert found.lost_gpu_seconds == (0 if keeps else held)
 
 
@@ -324,7 +324,7 @@ def attempt(**more: Any) -> Attempt:
 )
 def test_what_a_runs_own_record_says_is_lost(state: str, made: Attempt, start: int, rollback: int) -> None:
     job = record(state=state, started=2000, ended=None if state == "RUNNING" else 3000, eligible=1900, gpus=2, cpus=3)
-    own = Own("flowers", "flowers-1", made)
+    own = RunRecord("flowers", "flowers-1", made)
     whole = 1000 if job.ended else NOW - 2000
     total = aggregate(job, own=lambda _: own).total()
     assert (total.start_seconds, total.rollback_seconds) == (start, rollback)
@@ -342,13 +342,13 @@ def test_without_a_runs_record_the_effective_time_is_an_upper_bound() -> None:
     told = record("1", "PREEMPTED", started=2000, ended=3000, eligible=2000)
     silent = record("2", "PREEMPTED", started=2000, ended=3000, eligible=1000)
     made = attempt(began=2250.0, saved=3000.0)
-    report = aggregate(told, silent, own=lambda each: Own("t", "r", made) if each is told else Own())
+    report = aggregate(told, silent, own=lambda each: RunRecord("t", "r", made) if each is told else RunRecord())
     total = report.total()
     assert not total.is_told
     assert total.as_dict()["effective_is_at_most"]
     assert total.effective == pytest.approx((2000 - 250) / 3000)
     assert total.lost_cpu_seconds == 250 + 1000
-    speechless = aggregate(told, own=lambda _: Own("t", "r", attempt(speaks=False))).total()
+    speechless = aggregate(told, own=lambda _: RunRecord("t", "r", attempt(speaks=False))).total()
     assert (speechless.is_told, speechless.lost_cpu_seconds) == (False, 1000)
     assert aggregate().total().effective is None
 
