@@ -1,4 +1,4 @@
-"""How the attempts of a run went: attempts.json in its folder, written by the coordinator of each.
+"""Reads and writes the record of a run's attempts: attempts.json in its folder, written by the coordinator of each.
 
 An attempt is one incarnation of a job. One that was killed, or whose node died, has no end here; it has a cause if
 that was decided before.
@@ -83,8 +83,8 @@ class _Attempts:
 def fruitless(attempts: Sequence[Attempt], jobs: Set[str]) -> int:
     """Return how many attempts, up to the last one, have in a row committed no checkpoint of a new step.
 
-    `jobs`: the last one's job and those that it follows; another job is a new beginning, as is an end without a future.
-    An interrupted program that never tells of checkpoints may have written some.
+    `jobs`: the last one's job and those that it follows; another job is a new beginning, as is an end after which the
+    run does not go on. An interrupted program that never tells of checkpoints may have written some.
     """
     speaks = any(each.speaks for each in attempts)
     count, newest = 0, -1
@@ -150,19 +150,19 @@ class AttemptRecorder:
         return self.own.last is not None and self.own.last > former
 
     def tells_of_checkpoints(self) -> None:
-        """Take in that the program tells of its checkpoints."""
+        """Record that the program tells of its checkpoints."""
         if not self.own.speaks:
             self.own = replace(self.own, speaks=True)
             self._write()
 
     def trains(self) -> None:
-        """Take in that a step is done."""
+        """Record that a step is done."""
         if self.own.began is None:
             self.own = replace(self.own, began=time.time())
             self._write()
 
     def committed(self, step: int) -> None:
-        """Take in that the checkpoint of `step` is on storage."""
+        """Record that the checkpoint of `step` is on storage."""
         first = step if self.own.first is None else self.own.first
         self.own = replace(self.own, speaks=True, first=first, last=step, saved=time.time())
         self._write()
@@ -174,7 +174,7 @@ class AttemptRecorder:
             self._write()
 
     def ended(self, cause: EndCause, code: int, reason: str) -> None:
-        """Take in the end of the attempt."""
+        """Record the end of the attempt."""
         self.own = replace(self.own, ended=time.time(), cause=cause, code=code, reason=reason)
         self._write()
 

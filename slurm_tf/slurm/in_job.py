@@ -1,4 +1,4 @@
-"""Slurm as the job itself asks it: what is to become of this job, of a former one, and a future for it.
+"""Slurm's commands as the job itself runs them: to ask for a job's status, requeue it, or submit one that follows.
 
 Commands run beside the coordinator's loop (`Question`), by absolute path, bounded in time.
 """
@@ -183,7 +183,7 @@ class JobStatus:
 
 
 def job_status_command(job: str) -> List[str]:
-    """Return what asks for the standing of a job."""
+    """Return the command that asks for the status of a job."""
     return [
         "squeue",
         "--noheader",

@@ -58,17 +58,17 @@ class Exclusion:
         self._is_ending = threading.Event()
 
     def lost(self, node: str, host: str) -> None:
-        """Take in that an agent on `node` is gone; `host`: its address."""
+        """Record that an agent on `node` is gone; `host`: its address."""
         if node not in self._hosts:
             self._hosts[node] = host
             self.begin(insists=True)
 
     def is_bad(self, node: str, reason: str) -> None:
-        """Take in that `node` is bad."""
+        """Record that `node` is bad."""
         self._found.setdefault(node, reason)
 
     def hung(self, name: str, node: str) -> None:
-        """Take in that task `name` hung on `node`, and it alone."""
+        """Record that task `name` hung on `node`, and it alone."""
         if not self._place.job:
             return
         try:
@@ -78,7 +78,7 @@ class Exclusion:
             self._say(f"that {name} hung on {node} is not remembered: {error}")
 
     def slow(self, tasks: Mapping[str, Tuple[str, str]]) -> None:
-        """Take in which tasks are slow by now: the node of each, and how slow it is, in words."""
+        """Record which tasks are slow by now: the node of each, and how slow it is, in words."""
         self._slow = dict(tasks)
 
     def begin(self, insists: bool = False, goes_on: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""How a run goes on after this job's end: the job is put back into the queue, or another one is submitted.
+"""Has a run go on after this job's end: requeues the job, or submits another one.
 
 Never after a cancel: slurmctld (22.05.8) takes a requeue of a job that was cancelled, and would start it again.
 """
@@ -14,17 +14,17 @@ from slurm_tf.launch.requeue import dependents
 from slurm_tf.run import job_chain
 from slurm_tf.slurm import in_job
 
-# slurmctld may be away for so long (a restart).
+# How often slurmctld is asked, with a pause between: it may be away for a while (a restart).
 _TRIES = 4
 _PAUSE_SECONDS = 5.0
-# Slurm (22.05) starts a job that was put back no sooner, by itself.
+# Slurm (22.05) by itself starts a requeued job no sooner than this.
 _REQUEUE_SECONDS = 121.0
 _POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """`is_arranged`: whether the run goes on. `words`: how, or why not. `waits`: by this very job."""
+    """Whether and how a run goes on. `words`: how, or why not; `waits`: this job itself waits to be started again."""
 
     is_arranged: bool
     words: str
@@ -52,21 +52,21 @@ def arrange(
     for left in reversed(range(_TRIES)):
         # slurmctld may take long to answer: who cancels meanwhile is heard; later, its own signals look like a cancel
         if not asked:
-            _standing(place)
+            _job_status(place)
         asked = False
         if place.is_cancelled or is_stopped():
             return _CANCELLED
         over = ends_at is not None and time.monotonic() >= ends_at - AT_THE_LIMIT
         answer = _ask(place, in_job.requeue_command(place.job, over))
-        standing = _standing(place)
+        status = _job_status(place)
         # also where the answer was lost, or Slurm did it by itself, after a preemption without grace time
-        if standing.restarts > place.restarts or (answer.code == 0 and not standing.is_known):
+        if status.restarts > place.restarts or (answer.code == 0 and not status.is_known):
             return Continuation(True, f"job {place.job} waits to be started again{_delay(place, wait)}", waits=True)
         if answer.code == 0:
             return _CANCELLED
         problems = [f"scontrol requeue: {answer.words}"]
         # without an answer it may have been heard all the same, which the next try will show
-        if (answer.code and standing.is_known) or not left:
+        if (answer.code and status.is_known) or not left:
             after = _follow(place, over, is_stopped, exclude())
             if after.is_arranged or after is _CANCELLED:
                 return after
@@ -77,13 +77,13 @@ def arrange(
 
 
 def wait_for_the_end(seconds: float, is_stopped: Callable[[], bool]) -> None:
-    """Wait until Slurm ends the job, as long as this takes at most: a script that ends by itself is not put back."""
+    """Wait until Slurm ends the job, for at most `seconds`: a job whose script ends by itself is not requeued."""
     until = time.monotonic() + seconds
     while time.monotonic() < until and not is_stopped():
         time.sleep(_POLL_SECONDS)
 
 
-def _standing(place: JobContext) -> in_job.JobStatus:
+def _job_status(place: JobContext) -> in_job.JobStatus:
     return in_job.job_status(_ask(place, in_job.job_status_command(place.job)))
 
 
@@ -104,7 +104,7 @@ def _follow(place: JobContext, over: bool, is_stopped: Callable[[], bool], exclu
     if not job:
         return Continuation(False, f"sbatch: {answer.words}")
     # asked after it was submitted: before, the cancel might still come in between
-    if place.is_cancelled or is_stopped() or (not over and _standing(place).state == "COMPLETING"):
+    if place.is_cancelled or is_stopped() or (not over and _job_status(place).state == "COMPLETING"):
         _ask(place, in_job.cancel_command(job))
         return _CANCELLED
     array, number = "SLURM_ARRAY_TASK_ID" in place.environ, place.submission.number

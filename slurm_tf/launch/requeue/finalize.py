@@ -1,4 +1,4 @@
-"""What becomes of a run when its job's programs have ended: it is over, or it goes on in another attempt."""
+"""Ends an attempt once its programs have ended: the run is over, or it goes on in another attempt."""
 
 import signal
 import time
@@ -41,34 +41,34 @@ class Finalizer:
         self._place, self._settings, self._record = place, settings, record
         self._signals, self._exclusion, self._say = signals, exclusion, say
 
-    def conclude(self, outcome: Outcome, interruption: Termination, show: Show) -> Outcome:
+    def conclude(self, outcome: Outcome, termination: Termination, show: Show) -> Outcome:
         """Return how the job ends, after all has been done so that the run can go on."""
         try:
-            next_one = self._next(outcome, interruption)
+            next_one = self._next(outcome, termination)
         except ProgressError as error:
             next_one, outcome = retry.Retry(), Outcome(error.exit_code, str(error))
         except (RunError, OSError) as error:
             next_one, outcome = retry.Retry(), replace(outcome, reason=f"{outcome.reason}; {error}")
-        cancelled = interruption.cause is EndCause.CANCEL or self._place.is_cancelled
+        cancelled = termination.cause is EndCause.CANCEL or self._place.is_cancelled
         cause = EndCause.CANCEL if cancelled and not next_one.cause.goes_on else next_one.cause
         self._record.ended(cause, outcome.code, outcome.reason)
         if cause is EndCause.UNKNOWN:
             show(outcome, "waits for Slurm")
             self._wait_for_the_end()
         elif next_one.cause.goes_on:
-            return self._go_on(outcome, interruption, show, next_one.wait)
+            return self._go_on(outcome, termination, show, next_one.wait)
         elif outcome.code:
             self._exclusion.finish(_LOOK_SECONDS, goes_on=False)
         return outcome
 
-    def _next(self, outcome: Outcome, interruption: Termination) -> retry.Retry:
+    def _next(self, outcome: Outcome, termination: Termination) -> retry.Retry:
         """Return why the run goes on. Raises ProgressError, RunError or OSError."""
         settings = self._settings
         if outcome.code == 0 or not settings.goes_on or not self._place.job or self._place.is_cancelled:
             return retry.Retry()
         # cut off for a while, this may be a former incarnation of a job that runs again: not to be put back by us
         lease.check(self._place.folder, self._record.own.id)
-        if interruption.cause is EndCause.CANCEL or (interruption.begun and interruption.cause is EndCause.NONE):
+        if termination.cause is EndCause.CANCEL or (termination.begun and termination.cause is EndCause.NONE):
             return retry.Retry()
         if outcome.cause is OutcomeCause.CANNOT_START:
             return retry.Retry()
@@ -77,21 +77,21 @@ class Finalizer:
             return retry.decide(
                 settings.retry, outcome.code, outcome.cause is OutcomeCause.TASK_LOST, self._record, jobs
             )
-        cause = interruption.cause
-        if cause not in (EndCause.PREEMPTION, EndCause.UNKNOWN) and not (interruption.can_save or self._record.speaks):
+        cause = termination.cause
+        if cause not in (EndCause.PREEMPTION, EndCause.UNKNOWN) and not (termination.can_save or self._record.speaks):
             return retry.Retry()
         own = replace(self._record.own, cause=cause, ended=time.time(), reason=outcome.reason)
         attempts.check([*self._record.former, own], jobs, settings.retry.fruitless)
         return retry.Retry(cause)
 
-    def _go_on(self, outcome: Outcome, interruption: Termination, show: Show, wait: float) -> Outcome:
-        is_stopped = _Stopped(self._signals, interruption.ends_at)
+    def _go_on(self, outcome: Outcome, termination: Termination, show: Show, wait: float) -> Outcome:
+        is_stopped = _Stopped(self._signals, termination.ends_at)
         nodes = self._exclusion
         nodes.begin()
         if outcome.cause is not OutcomeCause.TERMINATION:  # else every second may count
             nodes.finish(_LOOK_SECONDS)
         try:
-            after = continuation.arrange(self._place, interruption.ends_at, wait, is_stopped, lambda: nodes.nodes)
+            after = continuation.arrange(self._place, termination.ends_at, wait, is_stopped, lambda: nodes.nodes)
         except (RunError, OSError) as error:
             after = continuation.Continuation(False, str(error))
         reason = f"{outcome.reason}; {after.words}"

@@ -1,4 +1,4 @@
-"""Whose a run is: an attempt takes it before anything starts. A lease is broken by what Slurm says, not by a file lock.
+"""Takes the lease of a run for an attempt, before anything starts. Slurm says whether a former one lives, no file lock.
 
 The writer of checkpoints reads it again before all that it cannot take back: run/checkpoint_folder.py.
 """
@@ -49,7 +49,7 @@ def over(folder: RunFolder, environ: Mapping[str, str], say: Callable[[str], Non
     if held is not None and held.job:
         _check_job(folder, held, environ, say)
     elif held is not None:
-        _checkprocess_identity(folder, held)
+        _check_process(folder, held)
     return held
 
 
@@ -62,7 +62,7 @@ def _break(
 ) -> None:
     """Return if the attempt that holds the run is over, or an earlier incarnation of this job. Raises RunError."""
     if not held.job or held.attempt == own.attempt:
-        _checkprocess_identity(folder, held)
+        _check_process(folder, held)
     elif held.job == own.job:
         # its node may be cut off, and its processes alive: it finds our lease before it writes
         if _restarts(held) > _restarts(own):
@@ -72,7 +72,7 @@ def _break(
         _check_job(folder, held, environ, say)
 
 
-def _checkprocess_identity(folder: RunFolder, held: Lease) -> None:
+def _check_process(folder: RunFolder, held: Lease) -> None:
     who = f"process {held.process.partition('-')[0]} on {held.host}"
     if held.host != os.uname().nodename:
         do = f"if {held.host} runs no such process, remove {folder.lease}"
