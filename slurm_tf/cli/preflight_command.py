@@ -1,6 +1,5 @@
 """The verb preflight, which tests the nodes of a job without starting its program."""
 
-import json
 import os
 import shlex
 import sys
@@ -53,6 +52,7 @@ def preflight(words: tuple[str, ...], site: str, name: str, overrides: tuple[str
 
 def _on_nodes(plan: "Plan") -> int:
     """Submit the preflight, wait for it, print its table; return its exit code."""
+    from slurm_tf.run import preflight_report
     from slurm_tf.submit import new_run, sbatch
     from slurm_tf.watch.find_run import SelectedRun
 
@@ -66,10 +66,9 @@ def _on_nodes(plan: "Plan") -> int:
     submit_commands.print_excluded_nodes(plan.run)
     code = watch_commands.wait_for_exit_code(SelectedRun(plan.run))
     number = sent.jobs[0].partition(";")[0]
-    path = Path(plan.run.preflight)
-    found = json.loads(path.read_bytes()) if path.exists() else {}
-    if found.get("job") == number:
-        click.echo("\n".join(found["table"]))
+    report = preflight_report.read(plan.run)
+    if report is not None and report.job == number:
+        click.echo("\n".join(report.table))
     else:  # the job ended before it had measured anything
         log = Path(plan.run.logs, f"slurm-{number}.out")
         click.echo(log.read_text(errors="replace") if log.exists() else f"there is no {log}", err=True)

@@ -1,12 +1,9 @@
 """The first phase of a step: its tasks register, a preflight may check their nodes, then they form the cluster."""
 
-import json
 import os
 import time
-from dataclasses import asdict
 from typing import Any, Callable, Dict, List, Optional, Type
 
-from slurm_tf import files
 from slurm_tf.errors import RegistrationError
 from slurm_tf.launch.coordinator import assignments
 from slurm_tf.launch.coordinator.registration import Registration
@@ -20,6 +17,8 @@ from slurm_tf.launch.nodes.preflight import Preflight
 from slurm_tf.launch.transport import connections, messages
 from slurm_tf.launch.transport.connections import Connection
 from slurm_tf.launch.transport.messages import PROBE_ANSWERS, Hello, Report, Unable
+from slurm_tf.run import cluster_record
+from slurm_tf.run.cluster_record import ClusterRecord, ClusterTask
 from slurm_tf.run.settings import LaunchSettings
 from slurm_tf.run.status import TaskState
 
@@ -108,9 +107,9 @@ class RegistrationPhase:
         """
         cluster = self._registration.form()
         shared = messages.encode(assignments.shared(self._settings, self._context.folder, cluster))
-        rows = [{"name": task.name, **asdict(task)} for task in cluster.tasks]
-        files.write_whole(self._context.folder.cluster, json.dumps({"tasks": rows}, indent=1).encode())
-        say(f"all {len(rows)} tasks registered, on {len({task.node for task in cluster.tasks})} nodes")
+        tasks = tuple(ClusterTask(name=task.name, **vars(task)) for task in cluster.tasks)
+        cluster_record.write(self._context.folder, ClusterRecord(tasks))
+        say(f"all {len(tasks)} tasks registered, on {len({task.node for task in cluster.tasks})} nodes")
         self._tasks.rename({self._planned[task.rank]: task.name for task in cluster.tasks})
         for task, own in zip(cluster.tasks, assignments.of_tasks(self._settings, cluster)):
             self._status.task(task.name, TaskState.REGISTERED, task.node)

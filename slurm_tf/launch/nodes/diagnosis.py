@@ -11,41 +11,12 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
+from slurm_tf.run.preflight_report import Figures, Node
+
 # Below this a round trip is not slow, whatever the others' are: seconds.
 _LATENCY_FLOOR = 0.001
 
 Pair = Tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Figures:
-    """From one node to another: round trip in seconds, one stream in bytes per second; `error` is "" for a good one."""
-
-    source: str
-    target: str
-    latency: Optional[float] = None
-    bandwidth: Optional[float] = None
-    error: str = ""
-
-    def better(self, other: "Figures") -> "Figures":
-        """Return the better of each figure of two measurements; an error only if both have one."""
-        latencies = [each.latency for each in (self, other) if each.latency is not None]
-        bandwidths = [each.bandwidth for each in (self, other) if each.bandwidth is not None]
-        error = self.error and other.error
-        return Figures(
-            self.source, self.target, min(latencies, default=None), max(bandwidths, default=None), error
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Node:
-    """What one node said of itself. `unseen`: nodes whose file it does not see; `error`: what it could not do."""
-
-    name: str
-    gpus: int = 0
-    gpus_wanted: int = 0
-    unseen: Tuple[str, ...] = ()
-    error: str = ""
 
 
 @dataclass(frozen=True)

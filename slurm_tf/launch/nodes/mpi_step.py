@@ -8,8 +8,8 @@ import subprocess
 from typing import List, Mapping, Sequence
 
 from slurm_tf.launch.nodes import mpi_probe
-from slurm_tf.launch.nodes.diagnosis import Figures
 from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.preflight_report import Figures
 
 _SECONDS = 120.0
 

@@ -4,11 +4,9 @@ One agent a node takes part. All write a file and look for the others'; then pai
 measure the way between them; what looks slow is measured once more. A node that does not answer is asked no more.
 """
 
-import json
 import os
 import secrets
 import time
-from dataclasses import asdict
 from typing import Callable, Dict, Generator, List, Mapping, Optional, Sequence, Tuple
 
 from slurm_tf import files
@@ -27,10 +25,10 @@ from slurm_tf.launch.transport.messages import (
     ProbeRequest,
     Report,
 )
-from slurm_tf.run import bad_nodes
+from slurm_tf.run import bad_nodes, preflight_report
 from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.preflight_report import Figures, Node, PreflightReport
 from slurm_tf.run.settings import LaunchSettings
-from slurm_tf.run.version import VERSION
 
 # How long an agent may have to wait for its place: longer than any preflight takes.
 PATIENCE_SECONDS = 1800.0
@@ -65,7 +63,7 @@ class Preflight:
         self._devices: Dict[str, Optional[int]] = {}
         self._unseen: Dict[str, Tuple[str, ...]] = {}
         self._errors: Dict[str, str] = {}
-        self._figures: Dict[diagnosis.Pair, diagnosis.Figures] = {}
+        self._figures: Dict[diagnosis.Pair, Figures] = {}
         self._course = self._take_course()
         self._waiting: List[str] = []
         self._answers: Answers = {}
@@ -185,7 +183,7 @@ class Preflight:
     def _judge(self) -> Dict[str, str]:
         return diagnosis.judge(self._nodes(), list(self._figures.values()), self._factor)
 
-    def _nodes(self) -> List[diagnosis.Node]:
+    def _nodes(self) -> List[Node]:
         nodes = []
         for name, report in self._reports.items():
             have, wanted = self._wanted[name]
@@ -193,7 +191,7 @@ class Preflight:
             mig = any(gpu.startswith("MIG-") for gpu in report.gpus)  # several share a device file
             if wanted and devices is not None and devices < len(report.gpus) and not mig:
                 have = devices
-            nodes.append(diagnosis.Node(name, have, wanted, self._unseen.get(name, ()), self._errors.get(name, "")))
+            nodes.append(Node(name, have, wanted, self._unseen.get(name, ()), self._errors.get(name, "")))
         return nodes
 
     def finish(self, say: Callable[[str], None]) -> None:
@@ -210,30 +208,29 @@ class Preflight:
             raise PreflightError(f"preflight: {self.error}", "", "preflight = true does without MPI")
 
     def _write(self) -> None:
-        text = {
-            "contract": VERSION,
-            "job": os.environ.get("SLURM_JOB_ID", ""),
-            "at": time.time(),
-            "factor": self._factor,
-            "nodes": [asdict(node) for node in self._nodes()],
-            "pairs": [asdict(each) for each in self._figures.values()],
-            "mpi": [asdict(each) for each in self._mpi.figures] if self._mpi else [],
-            "reasons": self.reasons,
-            "table": self.table,
-        }
-        files.write_whole(self._folder.preflight, json.dumps(text, indent=1).encode())
-        for report in self._reports.values():
-            path = os.path.join(self._folder.probes, str(report.rank))
+        report = PreflightReport(
+            job=os.environ.get("SLURM_JOB_ID", ""),
+            at=time.time(),
+            factor=self._factor,
+            nodes=tuple(self._nodes()),
+            pairs=tuple(self._figures.values()),
+            mpi=tuple(self._mpi.figures) if self._mpi else (),
+            reasons=self.reasons,
+            table=tuple(self.table),
+        )
+        preflight_report.write(self._folder, report)
+        for each in self._reports.values():
+            path = os.path.join(self._folder.probes, str(each.rank))
             if os.path.exists(path):
                 os.unlink(path)
         if self.reasons:
             bad_nodes.remember(self._folder, self.reasons)
 
 
-def _figures(source: str, target: str, answer: Optional[ProbeAnswer]) -> Optional[diagnosis.Figures]:
+def _figures(source: str, target: str, answer: Optional[ProbeAnswer]) -> Optional[Figures]:
     if isinstance(answer, LinkMeasured):
-        return diagnosis.Figures(source, target, answer.latency, answer.bandwidth)
-    return diagnosis.Figures(source, target, error=answer.error) if isinstance(answer, ProbeFailed) else None
+        return Figures(source, target, answer.latency, answer.bandwidth)
+    return Figures(source, target, error=answer.error) if isinstance(answer, ProbeFailed) else None
 
 
 def _of_node(reports: Mapping[int, Report], node: str) -> Report:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from slurm_tf.launch.nodes.diagnosis import Figures, Node, judge, judge_mpi, mpi_table, rounds, table
+from slurm_tf.launch.nodes.diagnosis import judge, judge_mpi, mpi_table, rounds, table
+from slurm_tf.run.preflight_report import Figures, Node
 
 MS, MB = 1e-3, 1e6
 
