@@ -1,20 +1,20 @@
-"""A folder of checkpoints in which each is whole or not there. Standard library only.
+"""A folder of checkpoints, each of which is complete or not there. Standard library, Python 3.9.
 
     checkpoints/
       step-0000000400/            a committed checkpoint
         data-00000-of-00001, ...  as TensorFlow wrote them
-        data-position, ...        what else the program wants to keep: `extras`
-        MANIFEST.json             their names and sizes, and a checksum of each tensor and of each extra file
-      latest                      the name of the newest; a hint for people and tools
-      step-0000000500-x7_temp/    being written, or left by a writer that died
+        data-position, ...        other files of the program: `extras`
+        MANIFEST.json             names and sizes of all files, a checksum of each tensor and of each extra file
+      latest                      the name of the newest checkpoint; a hint for people and tools
+      step-0000000500-x7_temp/    a checkpoint that is being written, or that a writer left when it died
 
-A checkpoint is written aside, every file flushed by the node that wrote it, the manifest last; then the folder is
-renamed to its final name, and `latest` replaced by another rename. Readers trust manifests alone: the newest whole one
-is found when `latest` is stale, and also when the newest is torn.
+A checkpoint is written into a temporary folder: every file is flushed by the node that wrote it, the manifest comes
+last. Then the folder is renamed to its final name, and `latest` is replaced by another rename. Readers trust manifests
+alone: they find the newest complete checkpoint also where `latest` is stale or the newest one is torn.
 
-One writer at a time: that of the attempt that has the run's lease. A writer reads the lease again before all that
-others see (`fence`). Should it be stopped between that and a rename, the next attempt has removed what it was about to
-rename (`sweep`), whose name is never used again: the rename fails.
+Only the attempt that holds the run's lease writes. It reads the lease again (`fence`) before each step that others can
+see. If it is stopped between that and a rename, the next attempt has removed the folder that it was about to rename
+(`sweep`), and that name is never used again: the rename fails.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ Fence = Callable[[], None]
 
 @dataclass(frozen=True)
 class Committed:
-    """A committed checkpoint whose files have the sizes that its manifest says."""
+    """A committed checkpoint whose files have the sizes that are in its manifest."""
 
     path: str
     step: int
@@ -53,18 +53,18 @@ class Committed:
 
     @property
     def prefix(self) -> str:
-        """TensorFlow's name for the checkpoint."""
+        """The path that TensorFlow takes as the checkpoint's name."""
         return os.path.join(self.path, "checkpoint")
 
     @property
     def size(self) -> int:
-        """Bytes of its files."""
+        """The bytes of all its files."""
         return sum(self.manifest["files"].values())
 
     def read(self, name: str) -> Optional[bytes]:
-        """Return the bytes of an extra file, None if the checkpoint has none of that name.
+        """Return the bytes of an extra file, None if the checkpoint has no file of that name.
 
-        Raises CheckpointError if they are not those that were written, OSError if they cannot be read.
+        Raises CheckpointError if the bytes are not those that were written, OSError if they cannot be read.
         """
         checksum = self.manifest.get("extras", {}).get(name)
         if checksum is None:
@@ -85,13 +85,13 @@ class Committed:
 
 
 def no_fence() -> None:
-    """Let everything through: outside of a run nobody else writes."""
+    """Accept every write: outside of a run there is no other writer."""
 
 
 def fence(run_folder: str, attempt: str, step: int = 0) -> Fence:
-    """Return what raises FencedError once the run's lease is not that of the attempt's `step`.
+    """Return a function that raises FencedError once the run's lease is not that of this step of the attempt.
 
-    It raises OSError if the lease cannot be read.
+    It raises OSError if the lease cannot be read. Without a run or an attempt it accepts every write.
     """
     if not (run_folder and attempt):
         return no_fence
@@ -118,7 +118,7 @@ def fence(run_folder: str, attempt: str, step: int = 0) -> Fence:
 
 
 def begin(folder: str, step: int, fence: Fence = no_fence) -> str:
-    """Make the folder to write the checkpoint of `step` into, beside the committed ones; return TensorFlow's prefix.
+    """Make the temporary folder for the checkpoint of `step`; return the prefix to give to TensorFlow.
 
     Raises OSError or FencedError.
     """
@@ -134,46 +134,46 @@ def finish(
     extras: Mapping[str, bytes] = {},
     fence: Fence = no_fence,
 ) -> Committed:
-    """Commit what was written at `prefix`, and `extras` as files beside it; return the checkpoint.
+    """Commit the checkpoint that was written at `prefix`, with `extras` as files beside it; return it.
 
-    `tensors`: checksum of each tensor; `flush` has every node flush its own files of the folder that it is given.
-    Raises OSError or FencedError, and leaves the older checkpoints as they are.
+    `tensors`: checksum of each tensor. `flush` has every node flush its own files in the folder that it is given.
+    Raises OSError or FencedError; older checkpoints stay as they are in any case.
     """
-    aside = os.path.dirname(prefix)
-    folder = os.path.dirname(aside)
+    temporary = os.path.dirname(prefix)
+    folder = os.path.dirname(temporary)
     for name, data in extras.items():
-        with open(os.path.join(aside, name), "xb") as file:
+        with open(os.path.join(temporary, name), "xb") as file:
             file.write(data)
     file_mode, folder_mode = _modes(folder)
-    names = sorted(os.listdir(aside))
+    names = sorted(os.listdir(temporary))
     for name in names:
-        os.chmod(os.path.join(aside, name), file_mode)
-    flush(aside)
+        os.chmod(os.path.join(temporary, name), file_mode)
+    flush(temporary)
     manifest = {
         "version": _VERSION,
         "step": step,
         "written": time.time(),
-        "files": {name: os.path.getsize(os.path.join(aside, name)) for name in names},
+        "files": {name: os.path.getsize(os.path.join(temporary, name)) for name in names},
         "crc32c": dict(tensors),
         "extras": {name: zlib.crc32(data) for name, data in extras.items()},
     }
-    files.write_whole(os.path.join(aside, MANIFEST), json.dumps(manifest, indent=1).encode(), file_mode)
-    os.chmod(aside, folder_mode)
+    files.write_whole(os.path.join(temporary, MANIFEST), json.dumps(manifest, indent=1).encode(), file_mode)
+    os.chmod(temporary, folder_mode)
     final = os.path.join(folder, _name(step))
     fence()
-    _put(aside, final)
+    _commit(temporary, final)
     files.sync(folder)
     files.write_whole(os.path.join(folder, POINTER), f"{os.path.basename(final)}\n".encode(), file_mode, fence)
     return Committed(final, step, manifest)
 
 
 def abandon(prefix: str) -> None:
-    """Remove what was written at `prefix`: on a full disk it would be in the way of the next one."""
+    """Remove what was written at `prefix`: on a full disk there would be no room for the next checkpoint."""
     shutil.rmtree(os.path.dirname(prefix), ignore_errors=True)
 
 
 def prune(folder: str, keep: int, fence: Fence = no_fence) -> None:
-    """Remove all but the newest `keep` whole checkpoints, and torn ones older than those.
+    """Remove all checkpoints that are older than the newest `keep` complete ones, torn ones too.
 
     Raises OSError or FencedError.
     """
@@ -186,29 +186,29 @@ def prune(folder: str, keep: int, fence: Fence = no_fence) -> None:
 
 
 def sweep(folder: str, fence: Fence = no_fence) -> None:
-    """Remove what writers that died have left, or that were stopped. Raises OSError or FencedError."""
+    """Remove what writers left that died or were stopped. Raises OSError or FencedError."""
     names = [name for name in os.listdir(folder) if name.endswith(TEMP)]
-    fence()  # what is there by now was not written under a later lease
+    fence()  # what was listed above cannot have been written under a later lease
     for name in names:
         _remove(os.path.join(folder, name))
 
 
 def flush_files(folder: str) -> None:
-    """Flush every file of `folder`, and its entries, from this node. Raises OSError."""
+    """Flush every file in `folder`, and the folder's entries, from this node. Raises OSError."""
     for name in os.listdir(folder):
         files.sync(os.path.join(folder, name))
     files.sync(folder)
 
 
 def _modes(folder: str) -> Tuple[int, int]:
-    """Return the modes of the files and folders in `folder`."""
+    """Return the modes that files and folders in `folder` get."""
     return (files.SHARED_FILE, files.SHARED_FOLDER) if files.is_shared(folder) else (0o600, 0o700)
 
 
-def _put(aside: str, final: str) -> None:
-    """Give a folder its final name, in the place of a damaged one: nobody would write that again."""
+def _commit(temporary: str, final: str) -> None:
+    """Rename a temporary folder to its final name; a torn checkpoint of that name is replaced."""
     try:
-        os.rename(aside, final)
+        os.rename(temporary, final)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
@@ -217,19 +217,19 @@ def _put(aside: str, final: str) -> None:
     damaged = _unused(final)
     os.rename(final, damaged)
     try:
-        os.rename(aside, final)
+        os.rename(temporary, final)
     except OSError:
-        # another attempt has removed ours since, so this may be its own
+        # another attempt has removed our folder since, so the one of that name may be its own
         os.rename(damaged, final)
         raise
 
 
 def _remove(path: str) -> None:
-    """Remove a file or a folder at once, as others see it: no reader may see half of it, and no writer rename it."""
-    doomed = _unused(path)
+    """Remove a file or folder in one step, as others see it: no reader sees half of it, no writer can rename it."""
+    removed = _unused(path)
     with contextlib.suppress(FileNotFoundError):
-        os.rename(path, doomed)
-        shutil.rmtree(doomed) if os.path.isdir(doomed) else os.unlink(doomed)
+        os.rename(path, removed)
+        shutil.rmtree(removed) if os.path.isdir(removed) else os.unlink(removed)
 
 
 def _unused(path: str) -> str:
@@ -240,7 +240,7 @@ def _unused(path: str) -> str:
 
 
 def complete(folder: str, report: Callable[[str], None] = lambda _: None) -> Iterator[Committed]:
-    """Yield the whole checkpoints of `folder`, newest first; `report` gets a line about each that is not."""
+    """Yield the complete checkpoints of `folder`, newest first; `report` gets a line about each that is torn."""
     for _, path, found in listed(folder):
         if isinstance(found, Committed):
             yield found
@@ -249,9 +249,9 @@ def complete(folder: str, report: Callable[[str], None] = lambda _: None) -> Ite
 
 
 def listed(folder: str) -> Iterator[Tuple[int, str, Union[Committed, str]]]:
-    """Yield step and path of each checkpoint of `folder`, newest first, with it, or with why it is not whole.
+    """Yield step and path of each checkpoint of `folder`, newest first, with the checkpoint or why it is not complete.
 
-    Opens one file a checkpoint.
+    Opens one file for each checkpoint.
     """
     for step, name in sorted(_names(folder), reverse=True):
         path = os.path.join(folder, name)

@@ -1,4 +1,4 @@
-"""Every environment variable that one stage of a job sets for the next. Standard library, Python 3.9."""
+"""The environment variables that one stage of a job sets for the next. Standard library, Python 3.9."""
 
 # --- coordinator -> agent, in the environment of the step ---
 # "host,host,...:port", the addresses to try in this order
@@ -8,10 +8,10 @@ REGISTER_TIMEOUT = "SLURM_TF_REGISTER_TIMEOUT"
 # hexadecimal, 32 bytes; the agent takes it out of the program's environment
 SECRET = "SLURM_TF_SECRET"
 
-# the job file's [env], as JSON: set for the program alone, so that it cannot break the launcher's own Python
+# the job file's [env], as JSON: it is set for the program alone, as it could break the launcher's own Python
 PROGRAM_ENV = "SLURM_TF_PROGRAM_ENV"
 
-# --- user -> doors without a coordinator (launch/direct/direct_launch.py), beside REGISTER_TIMEOUT and STRATEGY ---
+# --- user -> tasks without a coordinator (launch/direct/direct_launch.py), beside REGISTER_TIMEOUT and STRATEGY ---
 ROLES = "SLURM_TF_ROLES"  # "chief=1,ps=1,worker=3", in rank order
 EXCHANGE = "SLURM_TF_EXCHANGE"  # the folder where the tasks meet
 PORTS = "SLURM_TF_PORTS"  # "20000-20999"; for an agent too, as a site's TaskProlog may give each user ports
@@ -37,6 +37,6 @@ CONTROL_FD = "SLURM_TF_CONTROL_FD"
 # exit code of a program that was told to save and to end: EX_TEMPFAIL of sysexits.h
 INTERRUPTED = 75
 
-# Never in a job's [env]: what Slurm and the launcher decide.
+# Refused in a job's [env]: Slurm and the launcher set them.
 RESERVED_PREFIXES = ("SLURM_", "SLURMD_")
 RESERVED = ("TF_CONFIG", "CUDA_VISIBLE_DEVICES")

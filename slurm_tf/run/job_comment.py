@@ -1,18 +1,18 @@
-"""What a job's name and comment say of its run, for accounting. A template is the `name` of a job file."""
+"""The name and comment of a job name its run, for accounting. A template is the `name` of a job file."""
 
 from typing import Tuple
 
-# before the template, in the job's name
+# A job's name is this and its template.
 JOB_NAME = "stf-"
 COMMENT = "slurm-tf run="
 
 
 def comment(run: str, template: str) -> str:
-    """Return the comment of a job; a run's name, which is a folder's, has no slash."""
+    """Return the comment of a job. A run's name has no slash, as it is a folder's."""
     return f"{COMMENT}{run}/template={template}"
 
 
 def read_comment(text: str) -> Tuple[str, str]:
-    """Return the run and the template that a comment names, "" for both where it is none of ours."""
+    """Return the run and the template that a comment names; "" for both if slurm-tf did not write it."""
     run, slash, template = text.partition("/template=")
     return (run[len(COMMENT) :], template) if slash and run.startswith(COMMENT) else ("", "")

@@ -1,4 +1,4 @@
-"""What the coordinator must know about the plan: launch.json in a run's folder. Standard library, Python 3.9."""
+"""The coordinator's settings: launch.json in the folder of a submission. Standard library, Python 3.9."""
 
 from dataclasses import dataclass, field, replace
 from typing import List, Mapping, Optional, Tuple
@@ -12,7 +12,7 @@ from slurm_tf.run.train_settings import TrainSettings
 
 @dataclass(frozen=True)
 class RoleSettings:
-    """One role of the plan. `gpus` is how many each task is to get; None: some, as many as its node divides."""
+    """One role. `gpus`: how many each task gets; None: an equal share of what the job has on its node."""
 
     name: str
     count: int
@@ -21,9 +21,10 @@ class RoleSettings:
 
 @dataclass(frozen=True)
 class RetrySettings:
-    """When a run goes on after a bad end, by exit code; codes in neither list are retried `unknown` times.
+    """After which exit codes of its program a run goes on; codes in neither list are retried `unknown` times.
 
-    `fruitless`: so many attempts in a row without a new checkpoint end the run. `wait`: seconds before the first retry.
+    `fruitless`: the run ends after this many attempts in a row without a new checkpoint. `wait`: seconds before the
+    first retry.
     """
 
     permanent: Tuple[int, ...] = ()
@@ -35,10 +36,10 @@ class RetrySettings:
 
 @dataclass(frozen=True)
 class WatchSettings:
-    """How long a program may make no progress, in seconds; 0: for ever. See launch/decide/hangs.py.
+    """How long a program may go without progress, in seconds; 0: for ever. See launch/decide/hangs.py.
 
-    `coordinator`: how long that may say nothing to an agent. `straggler_factor`: so many times slower than others is
-    slow, 0: never; `straggler_time`: after so many seconds.
+    `coordinator`: how long an agent may hear nothing from the coordinator. `straggler_factor`: a task that is this many
+    times slower than the others, for `straggler_time` seconds, is a straggler; 0: none is.
     """
 
     step: float = 0.0
@@ -52,14 +53,14 @@ class WatchSettings:
 
 @dataclass(frozen=True)
 class LaunchSettings:
-    """What the coordinator must know about the plan; times in seconds.
+    """What the coordinator must know of the job file and the site; times in seconds.
 
     `preflight_factor`: by what factor a node may be slower than others; `preflight_mpi`: the command of the MPI step,
     () for none. `points`: of a sweep, the values of each point by its index; `point`: the values of this run.
     `horovod`: its controller, "" under another strategy.
 
     `warning`: the signal of the job's --signal, "USR1", and how long before the limit it comes. `checkpoint_signal`:
-    what a program that does not use slurm_tf.train saves at, "" for none. `goes_on`: whether what is interrupted does.
+    at which a program without slurm_tf.train saves, "" for none. `goes_on`: whether an interrupted run goes on.
     """
 
     run: str
@@ -90,7 +91,7 @@ class LaunchSettings:
     watch: WatchSettings = WatchSettings()
 
     def of_point(self, index: int) -> "LaunchSettings":
-        """Return the settings of one task of the array. Raises RunError."""
+        """Return the settings of one sweep point. Raises RunError."""
         if str(index) not in self.points:
             raise RunError(f"run {self.run} has no point {index}", f"one of {', '.join(self.points)}")
         return replace(self, run=f"{self.run}/{index}", point=self.points[str(index)], points={})
