@@ -60,7 +60,8 @@ class LaunchSettings:
     `horovod`: its controller, "" under another strategy.
 
     `warning`: the signal of the job's --signal, "USR1", and how long before the limit it comes. `checkpoint_signal`:
-    at which a program without slurm_tf.train saves, "" for none. `goes_on`: whether an interrupted run goes on.
+    the signal at which a program without slurm_tf.train saves, "" for none. `goes_on`: whether an interrupted run goes
+    on in another attempt.
     """
 
     run: str

@@ -126,6 +126,24 @@ def test_a_point_that_has_not_started_is_cancelled(alice: Member) -> None:
     assert alice.status("a-1/0")[0]["state"] == "COMPLETED"
 
 
+def test_a_requeue_has_the_roles_of_its_own_submission(alice: Member) -> None:
+    program = "echo life ${SLURM_RESTART_COUNT-0}; test ${SLURM_RESTART_COUNT-0} = 1 || sleep 1000"
+    text = job(alice, program)
+    number = alice.submit(text)
+    alice.wait_for("a-1", "state", "RUNNING")
+    second = alice.submit(text, "--name=a-1", "--set=roles.worker.count=3", "--hold")
+    alice.run("scontrol", "requeue", number)
+    alice.run("scontrol", "update", f"JobId={number}", "StartTime=now")
+    deadline = time.monotonic() + 120
+    # status is about the newest submission, so accounting is asked about the first one's job
+    while (states := alice.sacct(number)) != ["COMPLETED"]:
+        assert time.monotonic() < deadline, states
+        time.sleep(0.5)
+    alice.run("scancel", second)
+    tasks = json.loads((alice.folder / "runs" / "a-1" / "cluster.json").read_text())["tasks"]
+    assert [task["name"] for task in tasks] == ["worker:0", "worker:1"]
+
+
 def test_logs_follow_from_before_the_start_across_a_requeue(alice: Member, sandbox: Sandbox) -> None:
     program = "echo life ${SLURM_RESTART_COUNT-0}; test ${SLURM_RESTART_COUNT-0} = 1 || sleep 1000"
     number = alice.submit(job(alice, program, count=1), "--hold")
