@@ -126,13 +126,15 @@ def test_a_point_that_has_not_started_is_cancelled(alice: Member) -> None:
     assert alice.status("a-1/0")[0]["state"] == "COMPLETED"
 
 
-def test_a_requeue_has_the_roles_of_its_own_submission(alice: Member) -> None:
+def test_a_requeue_has_the_roles_of_its_own_submission(alice: Member, sandbox: Sandbox) -> None:
     program = "echo life ${SLURM_RESTART_COUNT-0}; test ${SLURM_RESTART_COUNT-0} = 1 || sleep 1000"
     text = job(alice, program)
     number = alice.submit(text)
     alice.wait_for("a-1", "state", "RUNNING")
     second = alice.submit(text, "--name=a-1", "--set=roles.worker.count=3", "--hold")
     alice.run("scontrol", "requeue", number)
+    assert gone(sandbox, "a-1/submission-1/launch.pyz", 20)
+    time.sleep(2)  # a job that leaves its nodes takes no other time to start
     alice.run("scontrol", "update", f"JobId={number}", "StartTime=now")
     deadline = time.monotonic() + 120
     # status is about the newest submission, so accounting is asked about the first one's job
