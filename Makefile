@@ -1,4 +1,4 @@
-# Everything below needs git, make and Python 3.11 or later with venv; the rest comes into .venv.
+# Every target needs git, make and Python 3.11 or later with venv; the rest is installed into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -79,7 +79,7 @@ sandbox-shell: ## a user's shell on its login node
 sandbox-down: ## end it and remove all of it
 	@$(BIN)/python -m tests.sandbox down
 
-clean: ## what these doors made, but for runs/
+clean: ## remove what these targets made, except runs/
 	rm -rf $(VENV) $(MATRIX:%=.venv-tf%) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.python:

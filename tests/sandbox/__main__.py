@@ -1,4 +1,4 @@
-"""`python -m tests.sandbox VERB`: the sandbox from a shell; the Makefile's doors call this."""
+"""The command line of the sandbox, `python -m tests.sandbox VERB`; the Makefile calls it."""
 
 import argparse
 import os

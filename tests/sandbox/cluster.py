@@ -1,4 +1,4 @@
-"""The sandbox as tests and the command line use it."""
+"""Starts, uses and ends a sandbox, for tests and for the command line."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What Python 3.11 lacks of Linux: namespaces, mounts, processes that cannot be mistaken for another."""
+"""Linux calls that Python 3.11 lacks: namespaces, mounts, processes identified by id and start time."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""What the sandbox needs of this machine, and the sentence for what it lacks."""
+"""Checks that this machine has what the sandbox needs, and says what is missing."""
 
 import os
 import pwd

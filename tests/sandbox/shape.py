@@ -1,4 +1,4 @@
-"""What cluster to make."""
+"""The shape of a sandbox: its nodes, GPUs, partitions, QOS and limits."""
 
 import dataclasses
 import json
@@ -32,7 +32,7 @@ class SandboxError(SlurmTfError):
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """What cluster to make; raises SandboxError for what cannot be."""
+    """The shape of a sandbox. Raises SandboxError for values that are impossible."""
 
     nodes: int = 4
     cpus: int = 8  # of a node; claimed, as the memory is
