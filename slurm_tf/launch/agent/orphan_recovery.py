@@ -1,10 +1,13 @@
-"""Has one agent put the job back into the queue when their coordinator is gone.
+"""Requeues a job whose coordinator is gone: one of the job's agents does.
 
-| what became of the coordinator       | the job                            | it is put back                       |
-|--------------------------------------|------------------------------------|--------------------------------------|
-| killed                               | Slurm ends it, KillWait after that | though it is over                    |
-| stopped, or on a node that is gone   | runs on                            | unless it is cancelled at that moment|
-| lives, and only this task is cut off | is the coordinator's affair        | no                                   |
+| the coordinator                       | the job                       | it is requeued                            |
+|---------------------------------------|-------------------------------|-------------------------------------------|
+| was killed                            | is ended by Slurm, KillWait   | yes, also once its batch script has ended |
+|                                       | later                         |                                           |
+| is stopped, or its node is gone       | runs on                       | yes, unless it is being cancelled         |
+| runs, and this agent alone lost it    | is the coordinator's to end   | no                                        |
+| recorded a cancel or the run's end    | is ended by Slurm             | no                                        |
+| (run/attempts.py), and was killed     |                               |                                           |
 """
 
 import contextlib
@@ -15,30 +18,30 @@ from typing import Callable, Optional
 from slurm_tf.errors import RunError
 from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.requeue import continuation
-from slurm_tf.run import lease, status
+from slurm_tf.run import attempts, lease, status
 from slurm_tf.run.status import RunStatus, TaskState
 from slurm_tf.slurm import in_job
 
-# The task that writes checkpoints claims this first, by a file. The others wait for its claim so long, and a second
-# more for each rank below them.
-_FIRST_SECONDS = 5.0
-_MOST_SECONDS = 20.0
-# A connection that was cut is found by both its ends, but not at the same time (connections._tune): so much later a
-# coordinator that lives has written that this task is lost.
-_CUT_SECONDS = 60.0
+# One agent claims the recovery by creating a file. The agent of the task that writes checkpoints does so at once, each
+# other one after this time, plus a second for each rank below its own, up to the longest wait.
+_CLAIM_SECONDS = 5.0
+_LONGEST_CLAIM_SECONDS = 20.0
+# Both ends of a connection that was cut find that out, but not at the same time (connections._tune). A coordinator that
+# runs has written by then that this task is lost.
+_LOSS_KNOWN_SECONDS = 60.0
 _POLL_SECONDS = 0.2
 
 
 class OrphanRecovery:
-    """The part of one agent in it, from the moment at which it lost its coordinator."""
+    """Recovery of the job by one agent, from the moment at which it lost its coordinator."""
 
     def __init__(
         self, context: JobContext, attempt: str, name: str, rank: int, writes: bool, may_live: bool, goes_on: bool
     ) -> None:
-        """`name`: the task's, as in the run's status; `rank`: the lowest one that lives acts, if no writer does.
+        """`name`: the task's, as in the run's status; `rank`: if no writer acts, the lowest rank that is left does.
 
-        `writes`: its program commits checkpoints. `may_live`: the coordinator may live, and not
-        have found out yet. `goes_on`: whether the run is to go on.
+        `writes`: its program commits checkpoints. `may_live`: the coordinator may run, and not know yet that it lost
+        this agent. `goes_on`: whether the run is to go on.
         """
         self._context, self._name, self._rank, self._may_live = context, name, rank, may_live
         self._attempt, self._claim = attempt, context.folder.claim(attempt)
@@ -46,7 +49,7 @@ class OrphanRecovery:
         self._last_status, self._since = self._status(), time.monotonic()
         self._has_claim = False
         if writes:
-            with contextlib.suppress(OSError):  # another one will
+            with contextlib.suppress(OSError):  # another agent will claim it
                 self._try_claim()
 
     @property
@@ -55,7 +58,7 @@ class OrphanRecovery:
         return os.path.exists(self._saved)
 
     def see_to_the_run(self, say: Callable[[str], None]) -> None:
-        """Put the job back into the queue, or submit one that follows it, unless another agent does.
+        """Requeue the job, or submit one that follows it, unless another agent does.
 
         To be called once the program has ended.
         """
@@ -68,9 +71,9 @@ class OrphanRecovery:
             say(f"the run does not go on: {error}")
 
     def _is_to_act(self) -> bool:
-        first = self._since + min(_FIRST_SECONDS + self._rank, _MOST_SECONDS)
-        known = self._since + (_CUT_SECONDS if self._may_live else 0.0)
-        while time.monotonic() < max(known, 0.0 if self._has_claim else first):
+        claim_at = self._since + min(_CLAIM_SECONDS + self._rank, _LONGEST_CLAIM_SECONDS)
+        loss_known_at = self._since + (_LOSS_KNOWN_SECONDS if self._may_live else 0.0)
+        while time.monotonic() < max(loss_known_at, 0.0 if self._has_claim else claim_at):
             if self._coordinator_lives() or (not self._has_claim and os.path.exists(self._claim)):
                 break
             time.sleep(_POLL_SECONDS)
@@ -89,10 +92,13 @@ class OrphanRecovery:
 
     def _act(self, say: Callable[[str], None]) -> None:
         lease.check(self._context.folder, self._attempt)
+        if recorded := self._recorded_end():
+            say(f"the run does not go on: {recorded}")
+            return
         job_status = self._ask_job_status()
         after = self._arrange(job_status) if job_status.is_known else None
         if after and not after.is_arranged and not job_status.killed:
-            # a requeue does nothing if slurmctld hears of the batch script's end between the two questions
+            # a requeue does nothing if slurmctld hears of the batch script's end after it answered squeue
             job_status = self._ask_job_status()
             after = self._arrange(job_status) if job_status.killed else after
         if after:
@@ -100,17 +106,26 @@ class OrphanRecovery:
         else:
             say(f"the run does not go on: squeue does not say what became of the job: {job_status.problem}")
 
+    def _recorded_end(self) -> str:
+        """Return why the run is over, as the coordinator recorded it; "" if it did not, or the record is unreadable."""
+        try:
+            recorded = {each.id: each for each in attempts.read(self._context.folder)}
+        except (RunError, OSError):
+            return ""
+        attempt = recorded.get(self._attempt)
+        return "" if attempt is None or attempt.may_go_on else attempt.reason or "its coordinator recorded its end"
+
     def _ask_job_status(self) -> in_job.JobStatus:
         return in_job.job_status(in_job.ask(in_job.job_status_command(self._context.job), self._context.environ))
 
     def _arrange(self, job_status: in_job.JobStatus) -> continuation.Continuation:
-        # that a signal has ended the batch script tells it from a job that is being cancelled
+        # COMPLETING alone would be a cancel; a batch script that a signal ended was killed, and its job may be requeued
         over = time.monotonic() if job_status.killed else None
-        # Slurm may kill this process any moment: no question twice
+        # Slurm may kill this process at any moment, so squeue is not asked a second time
         return continuation.arrange(self._context, over, 0.0, lambda: False, asked=True)
 
     def _coordinator_lives(self) -> bool:
-        """Whether the coordinator has written since, or knew before us that this task is lost."""
+        """Whether the coordinator has written its status since this agent lost it, or that this task is lost."""
         now, was = self._status(), self._last_status
         if now is None:
             return was is not None

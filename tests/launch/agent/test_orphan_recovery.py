@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from slurm_tf.launch.agent.orphan_recovery import OrphanRecovery
+from slurm_tf.run.attempts import AttemptRecorder, EndCause
 from tests.launch.requeue.test_finalize import Bench
 
 
@@ -36,3 +37,34 @@ def test_a_job_that_is_cancelled_at_that_moment_stays_cancelled(bench: Bench) ->
     agent(bench).see_to_the_run(bench.said.append)
     assert bench.calls == ["scontrol requeue incomplete 7"]
     assert bench.said == ["the coordinator is gone; cancelled"]
+
+
+def test_a_job_whose_coordinator_recorded_a_cancel_stays_cancelled_though_its_batch_script_was_killed(
+    bench: Bench,
+) -> None:
+    bench.answer("squeue", 0, "COMPLETING N/A 9999999999 1 10:00 0 9")
+    AttemptRecorder(bench.run, "7.0", "7", bench.said.append).decided(EndCause.CANCEL, "cancel: got SIGTERM")
+    agent(bench).see_to_the_run(bench.said.append)
+    assert bench.calls == []
+    assert bench.said == ["the run does not go on: cancel: got SIGTERM"]
+
+
+def test_a_run_whose_end_was_recorded_is_over(bench: Bench) -> None:
+    AttemptRecorder(bench.run, "7.0", "7", bench.said.append).ended(EndCause.NONE, 2, "worker:0 ended with exit code 2")
+    agent(bench).see_to_the_run(bench.said.append)
+    assert bench.calls == []
+    assert bench.said == ["the run does not go on: worker:0 ended with exit code 2"]
+
+
+@pytest.mark.parametrize("cause", [EndCause.NONE, EndCause.PREEMPTION, EndCause.UNKNOWN])
+def test_any_other_recorded_cause_lets_the_run_go_on(bench: Bench, cause: EndCause) -> None:
+    bench.answer("squeue", 0, "COMPLETING N/A 9999999999 1 10:00 0 9")
+    AttemptRecorder(bench.run, "7.0", "7", bench.said.append).decided(cause, "got SIGTERM")
+    agent(bench).see_to_the_run(bench.said.append)
+    assert bench.calls == ["scontrol requeue 7"]
+
+
+def test_attempts_that_cannot_be_read_let_the_run_go_on(bench: Bench) -> None:
+    Path(bench.run.attempts).write_text("{")
+    agent(bench).see_to_the_run(bench.said.append)
+    assert bench.calls == ["scontrol requeue incomplete 7"]
