@@ -11,12 +11,15 @@ from slurm_tf.cli import watch_commands
 from slurm_tf.errors import UsageError
 from slurm_tf.run import fault_request, lease, status
 from slurm_tf.run.fault_request import Fault, FaultRequest
+from slurm_tf.run.status import AttemptState
 
 if TYPE_CHECKING:
     from slurm_tf.watch.find_run import SelectedRun
 
 _FAULTS = [fault.value for fault in Fault]
 _TAKEN_SECONDS = 30.0
+# States of an attempt in which no program runs.
+_NOT_RUNNING = (AttemptState.ENDED, AttemptState.REGISTERING, AttemptState.REQUEUED)
 
 
 @click.command()
@@ -58,8 +61,8 @@ def interrupt(run: str, kind: str, role: str | None, index: int) -> None:
 def _running(found: "SelectedRun") -> tuple[str, list[str]]:
     """Return the id of the running attempt, and the names of its tasks. Raises UsageError."""
     known, held = status.read(found.folder), lease.read(found.folder)
-    state = known.state if known else "unknown"
-    if known is None or held is None or state in ("ended", "registering", "requeued"):
+    if known is None or held is None or known.state in _NOT_RUNNING:
+        state = known.state.value if known else "unknown"
         raise UsageError(
             f"run {found.name} is {state}", "a run whose tasks are running", f"slurm-tf status {found.name}"
         )

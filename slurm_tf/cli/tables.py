@@ -98,7 +98,7 @@ def _summary_lines(state: RunOverview) -> list[str]:
     if nodes := status_rows.node_lists(state.records):
         rows.append(("Nodes", nodes))
     if attempt:
-        said = f"{attempt.state}, {attempt.restarts} restarts, as of {status_rows.age_text(attempt.written)}"
+        said = f"{attempt.state.value}, {attempt.restarts} restarts, as of {status_rows.age_text(attempt.written)}"
         rows.append(("Attempt", said))
     newest = state.checkpoint
     age = status_rows.age_text(newest.written if newest else None)

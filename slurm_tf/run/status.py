@@ -21,6 +21,29 @@ class TaskState(str, Enum):
     LOST = "lost"
 
 
+class AttemptState(str, Enum):
+    """State of an attempt.
+
+    REGISTERING: at first and in each new step, until all tasks have registered. TRAINING: the programs run. RESTARTING:
+    all programs are ended, to be started again. RENEWING: no program is left, and the step is to end before a new one
+    is started. SAVING: a termination is under way, and a task that ends now is not started again. FINISHING: the lead
+    is done, and stragglers are not. ENDING: the outcome is known, and programs that still run are ended. ENDED: the run
+    is over. REQUEUED: the job, or one that follows it, waits to be started. WAITS_FOR_SLURM: Slurm did not say why it
+    sent a signal, or took no requeue, and may requeue the job when it ends it.
+    """
+
+    REGISTERING = "registering"
+    TRAINING = "training"
+    RESTARTING = "restarting"
+    RENEWING = "renewing"
+    SAVING = "saving"
+    FINISHING = "finishing"
+    ENDING = "ending"
+    ENDED = "ended"
+    REQUEUED = "requeued"
+    WAITS_FOR_SLURM = "waits for Slurm"
+
+
 @dataclass(frozen=True)
 class Progress:
     """What a task's program said of its training: `step` of `steps`, `rate` in steps per second, metrics by name.
@@ -76,9 +99,8 @@ class StragglerReport:
 class RunStatus:
     """One attempt. `attempt`: how often Slurm restarted its job; `host`: where the coordinator runs.
 
-    `state`: that of launch/decide/restarts.py, or "registering", "requeued", "waits for Slurm", "ended". `restarts`: of
-    tasks and steps in this allocation; `code`, `reason`: how the job ended. `stragglers`: None where nothing is known.
-    `written`: when the file was.
+    `restarts`: of tasks and steps in this allocation; `code`, `reason`: how the job ended. `stragglers`: None where
+    nothing is known. `written`: when the file was.
     """
 
     run: str
@@ -86,7 +108,7 @@ class RunStatus:
     attempt: int
     host: str
     started: float
-    state: str
+    state: AttemptState
     restarts: int = 0
     code: Optional[int] = None
     reason: str = ""

@@ -14,7 +14,7 @@ from slurm_tf.errors import SlurmError, UnreachableError, UsageError
 from slurm_tf.run import checkpoint_folder, job_chain, status
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.manifest import ArrayShape
-from slurm_tf.run.status import Progress, RunStatus, SlowTask, StragglerReport, TaskState, TaskStatus
+from slurm_tf.run.status import AttemptState, Progress, RunStatus, SlowTask, StragglerReport, TaskState, TaskStatus
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.submit.sbatch import SubmitRequest
 from slurm_tf.watch import cancel, resubmit, run_overview, status_rows
@@ -96,7 +96,7 @@ def test_waiting_survives_an_outage_and_ends_with_the_last_point(make_run: MakeR
 
 def write_status(folder: RunFolder, **values: object) -> None:
     os.makedirs(folder.path, exist_ok=True)
-    attempt = RunStatus("a-1", "1", 0, "n1", 0.0, "training")
+    attempt = RunStatus("a-1", "1", 0, "n1", 0.0, AttemptState.TRAINING)
     status.write(folder, replace(attempt, **values))  # type: ignore[arg-type]
 
 

@@ -15,7 +15,7 @@ from slurm_tf.launch.coordinator.status_writer import StatusWriter
 from slurm_tf.launch.coordinator.step import Step
 from slurm_tf.launch.coordinator.task_connections import TaskConnections
 from slurm_tf.launch.coordinator.training_phase import TrainingPhase
-from slurm_tf.launch.decide.restarts import AttemptState, Outcome, OutcomeCause, RestartPolicy
+from slurm_tf.launch.decide.restarts import Outcome, OutcomeCause, RestartPolicy
 from slurm_tf.launch.decide.termination import Termination, TerminationAction
 from slurm_tf.launch.job_context import JobContext, attempt_id
 from slurm_tf.launch.log import say
@@ -28,7 +28,7 @@ from slurm_tf.launch.transport.signal_pipe import REPORTED, SignalPipe
 from slurm_tf.run import lease
 from slurm_tf.run.attempts import AttemptRecorder, EndCause
 from slurm_tf.run.settings import LaunchSettings
-from slurm_tf.run.status import TaskState
+from slurm_tf.run.status import AttemptState, TaskState
 
 # Connections that never prove the secret are ended without a wake-up of their own.
 _LOOK_SECONDS = 10.0
@@ -86,7 +86,7 @@ class Coordinator:
             finalizer = Finalizer(self._context, self._settings, self._record, self._signals, self._exclusion, say)
             outcome = finalizer.conclude(outcome, self._termination, self._show)
         if outcome.reason or not outcome.code:  # else another attempt goes on
-            self._show(outcome, "ended")
+            self._show(outcome, AttemptState.ENDED)
         if outcome.reason:
             say(f"the job {'ends' if outcome.cause is OutcomeCause.TERMINATION else 'failed'}: {outcome.reason}")
         return outcome.code
@@ -98,7 +98,7 @@ class Coordinator:
             return replace(outcome, cause=OutcomeCause.PROGRAM)
         return outcome
 
-    def _show(self, outcome: Outcome, state: str) -> None:
+    def _show(self, outcome: Outcome, state: AttemptState) -> None:
         """Write into the run's status how the attempt ended."""
         self._status.conclude(state, outcome.code, outcome.reason)
 

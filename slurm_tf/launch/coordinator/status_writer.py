@@ -9,7 +9,7 @@ from typing import Callable, List, Mapping, Optional
 from slurm_tf.launch.job_context import attempt_id
 from slurm_tf.run import lease, status
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.status import Progress, RunStatus, StragglerReport, TaskState, TaskStatus
+from slurm_tf.run.status import AttemptState, Progress, RunStatus, StragglerReport, TaskState, TaskStatus
 
 # A change of a task's state is written so soon, with all that change at the same time; progress less often.
 _SOON = 0.2
@@ -40,11 +40,11 @@ class StatusWriter:
             attempt=int(environ.get("SLURM_RESTART_COUNT") or 0),
             host=os.uname().nodename,
             started=time.time(),
-            state="registering",
+            state=AttemptState.REGISTERING,
         )
         self.write()
 
-    def show(self, state: str, restarts: int, stragglers: Optional[StragglerReport]) -> None:
+    def show(self, state: AttemptState, restarts: int, stragglers: Optional[StragglerReport]) -> None:
         """Show the state of the attempt, how often something was started again, and which tasks are slow."""
         self._change(replace(self._status, state=state, restarts=restarts, stragglers=stragglers))
 
@@ -52,7 +52,7 @@ class StatusWriter:
         """Show how the attempt is about to end."""
         self._change(replace(self._status, code=code, reason=reason))
 
-    def conclude(self, state: str, code: Optional[int], reason: str) -> None:
+    def conclude(self, state: AttemptState, code: Optional[int], reason: str) -> None:
         """Show how the attempt ended, at once."""
         self._change(replace(self._status, state=state, code=code, reason=reason))
         self.write()

@@ -15,7 +15,7 @@ from slurm_tf.launch.coordinator.signal_monitor import SignalMonitor
 from slurm_tf.launch.coordinator.status_writer import StatusWriter
 from slurm_tf.launch.coordinator.task_connections import TaskConnections
 from slurm_tf.launch.decide.hangs import HangAction
-from slurm_tf.launch.decide.restarts import Action, AttemptState, OutcomeCause, RestartPolicy, Verb
+from slurm_tf.launch.decide.restarts import Action, OutcomeCause, RestartPolicy, Verb
 from slurm_tf.launch.decide.termination import Termination
 from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.log import say
@@ -39,7 +39,7 @@ from slurm_tf.launch.transport.messages import (
 from slurm_tf.run import env
 from slurm_tf.run.attempts import AttemptRecorder
 from slurm_tf.run.settings import LaunchSettings
-from slurm_tf.run.status import StragglerReport, TaskState
+from slurm_tf.run.status import AttemptState, StragglerReport, TaskState
 
 # What the hang detector and a fault injection may have an agent do.
 _MESSAGES: Mapping[Union[HangAction, FaultAction], Message] = {

@@ -24,25 +24,7 @@ from enum import Enum
 from typing import Dict, List, Optional, Sequence
 
 from slurm_tf.run.settings import LaunchSettings
-from slurm_tf.run.status import TaskState
-
-
-class AttemptState(str, Enum):
-    """State of the attempt that this job is.
-
-    REGISTERING: at first and in each new step, until all tasks have registered. TRAINING: the programs run. RESTARTING:
-    all are ended, to be started again. RENEWING: none is left, and the step is to end before a new one is started.
-    SAVING: a termination is under way, and a task that ends now is not started again. FINISHING: the lead is done, and
-    stragglers are not. ENDING: the outcome is known, and what still runs is ended.
-    """
-
-    REGISTERING = "registering"
-    TRAINING = "training"
-    RESTARTING = "restarting"
-    RENEWING = "renewing"
-    SAVING = "saving"
-    FINISHING = "finishing"
-    ENDING = "ending"
+from slurm_tf.run.status import AttemptState, TaskState
 
 
 class OutcomeCause(str, Enum):

@@ -16,6 +16,7 @@ from slurm_tf.launch.transport.signal_pipe import SignalPipe
 from slurm_tf.run import attempts, env, lease
 from slurm_tf.run.attempts import AttemptRecorder, EndCause
 from slurm_tf.run.settings import LaunchSettings
+from slurm_tf.run.status import AttemptState
 
 # How long Slurm may take to end a job that is put back into the queue, or that it preempts.
 _END_SECONDS = 120.0
@@ -23,7 +24,7 @@ _END_SECONDS = 120.0
 _LOOK_SECONDS = 30.0
 
 # Write the job's outcome and state into the run's status.
-Show = Callable[[Outcome, str], None]
+Show = Callable[[Outcome, AttemptState], None]
 
 
 class Finalizer:
@@ -53,7 +54,7 @@ class Finalizer:
         cause = EndCause.CANCEL if cancelled and not next_one.cause.goes_on else next_one.cause
         self._record.ended(cause, outcome.code, outcome.reason)
         if cause is EndCause.UNKNOWN:
-            show(outcome, "waits for Slurm")
+            show(outcome, AttemptState.WAITS_FOR_SLURM)
             self._wait_for_the_end()
         elif next_one.cause.goes_on:
             return self._go_on(outcome, termination, show, next_one.wait)
@@ -100,7 +101,7 @@ class Finalizer:
             reason += nodes.apply()
         if after.is_arranged:
             self._say(reason)
-            show(replace(outcome, reason=reason), "requeued")
+            show(replace(outcome, reason=reason), AttemptState.REQUEUED)
             if after.waits:  # another job waits for the end of this one
                 self._wait_for_the_end()
             return Outcome(env.INTERRUPTED, "")
@@ -108,7 +109,7 @@ class Finalizer:
             self._record.ended(EndCause.CANCEL, outcome.code, reason)
         elif outcome.cause is OutcomeCause.TERMINATION:
             # Slurm may put the job back by itself, unless its script ends first
-            show(replace(outcome, reason=reason), "waits for Slurm")
+            show(replace(outcome, reason=reason), AttemptState.WAITS_FOR_SLURM)
             self._wait_for_the_end()
         return replace(outcome, reason=reason)
 

@@ -24,6 +24,7 @@ from slurm_tf.launch.transport.connections import Client, Connection
 from slurm_tf.launch.transport.messages import End, HeartbeatRequest, Save, Start, Started
 from slurm_tf.run.attempts import AttemptRecorder
 from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.status import AttemptState
 from tests.launch.conftest import DEFAULTS
 
 
@@ -52,8 +53,8 @@ def shown(made: Coordinator) -> tuple[str, str]:
 def test_a_run_that_waits_to_be_started_again_is_not_shown_as_ended(
     made: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def conclude(_outcome: Outcome, _interruption: object, show: Callable[[Outcome, str], None]) -> Outcome:
-        show(Outcome(75, "job 7 waits"), "requeued")
+    def conclude(_outcome: Outcome, _interruption: object, show: Callable[[Outcome, AttemptState], None]) -> Outcome:
+        show(Outcome(75, "job 7 waits"), AttemptState.REQUEUED)
         return Outcome(75, "")
 
     over_by(monkeypatch, conclude)

@@ -16,7 +16,7 @@ from slurm_tf.run import lease
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.lease import Lease
 from slurm_tf.run.settings import RoleSettings, write_settings
-from slurm_tf.run.status import TaskState
+from slurm_tf.run.status import AttemptState, TaskState
 from tests.launch.conftest import DEFAULTS, StartJob
 
 
@@ -39,7 +39,7 @@ def test_changes_are_written_together_and_soon(tmp_path: Path) -> None:
     status.tick(time.monotonic() + 1.0)
     assert [task["state"] for task in read(path)["tasks"].values()] == ["running", "running"]
     assert status.wakes_at is None
-    status.show("registering", 0, None)
+    status.show(AttemptState.REGISTERING, 0, None)
     assert status.wakes_at is None
 
 
@@ -78,7 +78,7 @@ def test_an_attempt_whose_run_is_anothers_by_now_says_no_more(tmp_path: Path) ->
     status = StatusWriter(run, "r", ["worker:0"], {"SLURM_JOB_ID": "7"}, print)
     for attempt, seen in (("7.0", "training"), ("7.1", "training"), ("8.0", "training")):
         lease.write(run, Lease(attempt, "7", "n1", "1-1", 0.0))
-        status.show("training" if attempt == "7.0" else "ended", 0, None)
+        status.show(AttemptState.TRAINING if attempt == "7.0" else AttemptState.ENDED, 0, None)
         status.write()
         assert read(Path(run.status))["state"] == seen
         assert status.wakes_at is None

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from slurm_tf.launch.decide.restarts import (
     Action,
-    AttemptState,
     Outcome,
     OutcomeCause,
     RestartPolicy,
@@ -19,6 +18,7 @@ from slurm_tf.launch.decide.restarts import (
     exit_code,
 )
 from slurm_tf.run.settings import LaunchSettings, RoleSettings
+from slurm_tf.run.status import AttemptState
 from slurm_tf.run.train_settings import TrainSettings
 
 ROLES = {

@@ -24,6 +24,7 @@ from slurm_tf.run.attempts import AttemptRecorder, EndCause
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.lease import Lease
 from slurm_tf.run.settings import RetrySettings, write_settings
+from slurm_tf.run.status import AttemptState
 from slurm_tf.slurm.in_job import JobStatus
 from tests.launch.conftest import DEFAULTS
 
@@ -85,7 +86,7 @@ class Bench:
         self.hold("7.0")
         job_chain.add(self.run, "7", "", (), array=False, submission=1)
         self.place = JobContext(self.run.submission(1), None, self.environ)
-        self.shown: list[str] = []
+        self.shown: list[AttemptState] = []
         self.pipe = Pipe()
         self.answer("squeue", 0, "RUNNING N/A 9999999999 1 10:00 0 0")
 
@@ -118,7 +119,7 @@ class Bench:
     @property
     def states(self) -> tuple[str, str]:
         """What is written: the attempt's cause, and the state that `status` shows."""
-        return self.record.own.cause, (self.shown or ["registering"])[-1]
+        return self.record.own.cause, (self.shown or [AttemptState.REGISTERING])[-1].value
 
 
 @pytest.fixture
