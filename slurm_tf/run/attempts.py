@@ -80,7 +80,7 @@ class _Attempts:
     attempts: Tuple[Attempt, ...]
 
 
-def fruitless(attempts: Sequence[Attempt], jobs: Set[str]) -> int:
+def count_fruitless(attempts: Sequence[Attempt], jobs: Set[str]) -> int:
     """Return how many attempts, up to the last one, have in a row committed no checkpoint of a new step.
 
     `jobs`: the last one's job and those that it follows; another job is a new beginning, as is an end after which the
@@ -100,7 +100,7 @@ def fruitless(attempts: Sequence[Attempt], jobs: Set[str]) -> int:
 
 def check(attempts: Sequence[Attempt], jobs: Set[str], most: int) -> None:
     """Raise ProgressError if so many attempts in a row were fruitless."""
-    count = fruitless(attempts, jobs)
+    count = count_fruitless(attempts, jobs)
     if count >= most:
         ends = [each.reason or KILLED for each in attempts[-count:]]
         raise ProgressError(
@@ -130,13 +130,13 @@ class AttemptRecorder:
         """`name`: of the attempt; `say`: told when the file cannot be written. Raises RunError or OSError."""
         self._folder, self._say, self._failed = folder, say, False
         self.former = [each for each in read(folder) if each.id != name]
-        self.own = Attempt(name, job, time.time())
+        self.attempt = Attempt(name, job, time.time())
         self._write()
 
     @property
     def all(self) -> List[Attempt]:
         """All attempts, this one last."""
-        return [*self.former, self.own]
+        return [*self.former, self.attempt]
 
     @property
     def speaks(self) -> bool:
@@ -147,40 +147,40 @@ class AttemptRecorder:
     def has_new_checkpoint(self) -> bool:
         """Whether this attempt committed a step that none before it had."""
         former = max((each.last for each in self.former if each.last is not None), default=-1)
-        return self.own.last is not None and self.own.last > former
+        return self.attempt.last is not None and self.attempt.last > former
 
     def tells_of_checkpoints(self) -> None:
         """Record that the program tells of its checkpoints."""
-        if not self.own.speaks:
-            self.own = replace(self.own, speaks=True)
+        if not self.attempt.speaks:
+            self.attempt = replace(self.attempt, speaks=True)
             self._write()
 
     def trains(self) -> None:
         """Record that a step is done."""
-        if self.own.began is None:
-            self.own = replace(self.own, began=time.time())
+        if self.attempt.began is None:
+            self.attempt = replace(self.attempt, began=time.time())
             self._write()
 
     def committed(self, step: int) -> None:
         """Record that the checkpoint of `step` is on storage."""
-        first = step if self.own.first is None else self.own.first
-        self.own = replace(self.own, speaks=True, first=first, last=step, saved=time.time())
+        first = step if self.attempt.first is None else self.attempt.first
+        self.attempt = replace(self.attempt, speaks=True, first=first, last=step, saved=time.time())
         self._write()
 
     def decided(self, cause: EndCause, reason: str) -> None:
         """Record why the attempt is about to end: Slurm may kill the coordinator before its end is known."""
-        if (self.own.cause, self.own.reason) != (cause, reason):
-            self.own = replace(self.own, cause=cause, reason=reason)
+        if (self.attempt.cause, self.attempt.reason) != (cause, reason):
+            self.attempt = replace(self.attempt, cause=cause, reason=reason)
             self._write()
 
     def ended(self, cause: EndCause, code: int, reason: str) -> None:
         """Record the end of the attempt."""
-        self.own = replace(self.own, ended=time.time(), cause=cause, code=code, reason=reason)
+        self.attempt = replace(self.attempt, ended=time.time(), cause=cause, code=code, reason=reason)
         self._write()
 
     def _write(self) -> None:
         """Write the file, unless another attempt adds to it by now. Training goes on where that fails: a full disk."""
-        if lease.is_taken_over(self._folder, self.own.id):
+        if lease.is_taken_over(self._folder, self.attempt.id):
             return
         try:
             write(self._folder, self.all)

@@ -62,7 +62,7 @@ class Answer:
     errors: str
 
     @property
-    def words(self) -> str:
+    def failure(self) -> str:
         """Why it failed, in its own words."""
         last = (self.errors.strip() or self.output.strip()).splitlines()[-1:]
         return "no answer in time" if self.code is None and not last else (last or [f"exit code {self.code}"])[0]
@@ -196,7 +196,7 @@ def job_status_command(job: str) -> List[str]:
 def job_status(answer: Answer) -> JobStatus:
     """Return what squeue's answer says; of a heterogeneous job, of all its components together."""
     if answer.code != 0:
-        return JobStatus("gone") if _UNKNOWN_JOB in answer.errors else JobStatus("", problem=answer.words)
+        return JobStatus("gone") if _UNKNOWN_JOB in answer.errors else JobStatus("", problem=answer.failure)
     rows = [line.split() for line in answer.output.splitlines() if len(line.split()) == len(_FIELDS)]
     if not rows:
         return JobStatus("gone")

@@ -9,7 +9,7 @@ from slurm_tf import files
 from slurm_tf.errors import ProgressError, RunError
 from slurm_tf.launch.decide import retry
 from slurm_tf.run import attempts, lease
-from slurm_tf.run.attempts import Attempt, AttemptRecorder, EndCause, fruitless
+from slurm_tf.run.attempts import Attempt, AttemptRecorder, EndCause, count_fruitless
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.lease import Lease
 from slurm_tf.run.settings import RetrySettings
@@ -55,7 +55,7 @@ def row(
     ],
 )
 def test_attempts_in_vain(rows: list[Attempt], count: int) -> None:
-    assert fruitless(rows, JOBS) == count
+    assert count_fruitless(rows, JOBS) == count
 
 
 def test_three_in_a_row_end_the_run_with_a_diagnosis() -> None:
@@ -87,10 +87,10 @@ def test_what_is_written(folder: RunFolder) -> None:
     first.ended(EndCause.PREEMPTION, 75, "preempted")
     second = AttemptRecorder(folder, "7.1", "7", pytest.fail)
     second.trains()
-    began = second.own.began
+    began = second.attempt.began
     second.trains()
     (former, own) = attempts.read(folder)
-    assert former == first.own
+    assert former == first.attempt
     assert (former.first, former.last, former.cause, former.code, former.speaks) == (
         10,
         20,
@@ -154,7 +154,7 @@ def test_a_full_disk_is_told_once_and_training_goes_on(folder: RunFolder, monkey
     made.committed(1)
     made.committed(2)
     assert said == [f"cannot write {folder.attempts}: No space left on device"]
-    assert made.own.last == 2
+    assert made.attempt.last == 2
 
 
 SETTINGS = RetrySettings(permanent=(2, 127), retryable=(75, 9), unknown=2, fruitless=3, wait=60.0)

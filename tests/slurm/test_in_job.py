@@ -192,12 +192,12 @@ def test_who_asks_gets_times_as_numbers_and_who_submits_the_users_own_environmen
 
 def test_a_command_that_says_no_does_not_answer_or_is_not_there(tools: dict[str, str]) -> None:
     said = Question(["sinfo"], tools).wait()
-    assert (said.code, said.words) == (3, "no")
+    assert (said.code, said.failure) == (3, "no")
     begun = time.monotonic()
     hung = Question(["scontrol"], tools, seconds=0.5)
     assert hung.answer() is None
-    assert (hung.wait().code, hung.wait().words) == (None, "no answer in time")
+    assert (hung.wait().code, hung.wait().failure) == (None, "no answer in time")
     assert time.monotonic() - begun < 10
     missing = Question(["no-such-command"], tools).wait()
     assert missing.code is None
-    assert missing.words.startswith("no no-such-command in PATH on ")
+    assert missing.failure.startswith("no no-such-command in PATH on ")

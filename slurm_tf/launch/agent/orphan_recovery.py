@@ -96,13 +96,13 @@ class OrphanRecovery:
             say(f"the run does not go on: {recorded}")
             return
         job_status = self._ask_job_status()
-        after = self._arrange(job_status) if job_status.is_known else None
-        if after and not after.is_arranged and not job_status.killed:
+        arranged = self._arrange(job_status) if job_status.is_known else None
+        if arranged and not arranged.is_arranged and not job_status.killed:
             # a requeue does nothing if slurmctld hears of the batch script's end after it answered squeue
             job_status = self._ask_job_status()
-            after = self._arrange(job_status) if job_status.killed else after
-        if after:
-            say(f"the coordinator is gone; {after.words}")
+            arranged = self._arrange(job_status) if job_status.killed else arranged
+        if arranged:
+            say(f"the coordinator is gone; {arranged.description}")
         else:
             say(f"the run does not go on: squeue does not say what became of the job: {job_status.problem}")
 
@@ -122,7 +122,7 @@ class OrphanRecovery:
         # COMPLETING alone would be a cancel; a batch script that a signal ended was killed, and its job may be requeued
         over = time.monotonic() if job_status.killed else None
         # Slurm may kill this process at any moment, so squeue is not asked a second time
-        return continuation.arrange(self._context, over, 0.0, lambda: False, asked=True)
+        return continuation.arrange(self._context, over, 0.0, lambda: False, has_just_asked=True)
 
     def _coordinator_lives(self) -> bool:
         """Whether the coordinator has written its status since this agent lost it, or that this task is lost."""

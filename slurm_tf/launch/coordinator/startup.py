@@ -46,8 +46,8 @@ def take(
         lease = lease_holder.take(context.folder, context.environ, say)
     except LeaseError as error:
         if settings.goes_on and not preflight_only:
-            after = continuation.arrange(context, None, settings.retry.wait, lambda: False)
-            raise LeaseError(f"{error.found}; {after.words}", error.needed, error.do) from error
+            arranged = continuation.arrange(context, None, settings.retry.wait, lambda: False)
+            raise LeaseError(f"{error.found}; {arranged.description}", error.needed, error.do) from error
         raise
     if preflight_only:
         return None

@@ -39,7 +39,7 @@ def decide(settings: RetrySettings, code: int, lost: bool, record: AttemptRecord
         return Retry()
     if cause is EndCause.FAILURE and not (record.has_new_checkpoint and failures < settings.unknown):
         return Retry()
-    own = replace(record.own, cause=cause, ended=record.own.started, reason=f"exit code {code}")
+    own = replace(record.attempt, cause=cause, ended=record.attempt.started, reason=f"exit code {code}")
     check([*record.former, own], jobs, settings.fruitless)
     retries = sum(each.cause in (EndCause.RETRY, EndCause.FAILURE) for each in former)
     return Retry(cause, min(settings.wait * 2**retries, _LONGEST_WAIT))

@@ -46,9 +46,9 @@ class Exclusion:
     Nothing is looked at without Slurm.
     """
 
-    def __init__(self, place: JobContext, say: Callable[[str], None]) -> None:
+    def __init__(self, context: JobContext, say: Callable[[str], None]) -> None:
         self.nodes: List[str] = []
-        self._place, self._say = place, say
+        self._context, self._say = context, say
         self._hosts: Dict[str, str] = {}
         self._found: Dict[str, str] = {}
         self._slow: Dict[str, Tuple[str, str]] = {}
@@ -69,10 +69,10 @@ class Exclusion:
 
     def hung(self, name: str, node: str) -> None:
         """Record that task `name` hung on `node`, and it alone."""
-        if not self._place.job:
+        if not self._context.job:
             return
         try:
-            if bad_nodes.hung(self._place.folder, node):
+            if bad_nodes.hung(self._context.folder, node):
                 self.is_bad(node, f"tasks hung there twice, the last time {name}")
         except (RunError, OSError) as error:
             self._say(f"that {name} hung on {node} is not remembered: {error}")
@@ -87,7 +87,7 @@ class Exclusion:
         `insists`: Slurm may put the job back by itself, and end us soon after. `goes_on`: whether the run may.
         """
         is_fresh = self._looked_at == self._news and time.monotonic() - self._looked < _FRESH_SECONDS
-        if not self._place.job or self._place.is_cancelled or is_fresh:
+        if not self._context.job or self._context.is_cancelled or is_fresh:
             return
         if not (self._thread and self._thread.is_alive()):
             self._thread = threading.Thread(target=self._work, args=(insists, goes_on), daemon=True)
@@ -108,9 +108,9 @@ class Exclusion:
         """Have the job, which waits to be started again, leave the nodes out; return that in words, "" for none."""
         if not self._new:
             return ""
-        answer = self._ask(in_job.exclusion_command(self._place.job, self.nodes))
+        answer = self._ask(in_job.exclusion_command(self._context.job, self.nodes))
         names = ", ".join(self._new)
-        return f", without {names}" if answer.code == 0 else f" (not without {names}, as it should: {answer.words})"
+        return f", without {names}" if answer.code == 0 else f" (not without {names}, as it should: {answer.failure})"
 
     @property
     def _news(self) -> int:
@@ -129,14 +129,14 @@ class Exclusion:
             if insists and self._new:
                 self._offer()
             is_open = self._new or any(node not in self._found for node in list(self._hosts))
-            if is_last or self._place.is_cancelled or not is_open:
+            if is_last or self._context.is_cancelled or not is_open:
                 return
             self._is_ending.wait(_PAUSE_SECONDS)
 
     def _offer(self) -> None:
         """Have the job leave the nodes out now: refused until it waits, as Slurm itself may have put it back."""
-        if self._ask(in_job.exclusion_command(self._place.job, self.nodes)).code == 0:
-            self._say(f"job {self._place.job} waits, and is to start without {', '.join(self._new)}")
+        if self._ask(in_job.exclusion_command(self._context.job, self.nodes)).code == 0:
+            self._say(f"job {self._context.job} waits, and is to start without {', '.join(self._new)}")
             self._new = []
 
     def _gone(self) -> List[str]:
@@ -151,20 +151,20 @@ class Exclusion:
 
     def _look(self, gone: Sequence[str], goes_on: bool) -> None:
         """See which nodes are bad, remember them, and settle which are to be left out."""
-        place = self._place
+        context = self._context
         unfit = self._unfit()
         for node in gone:
             self.is_bad(node, unfit.get(node, "its task was lost, and it does not answer"))
-        if lease.is_taken_over(place.folder, attempt_id(place.environ)):
+        if lease.is_taken_over(context.folder, attempt_id(context.environ)):
             return
         self._blame_the_slow()
         found = {**unfit, **self._found}
         self._looked_at = self._news
         try:
-            known = bad_nodes.known(place.run)
+            known = bad_nodes.known(context.run)
             new = {node: why for node, why in found.items() if node not in known}
             if new:
-                bad_nodes.remember(place.folder, new)
+                bad_nodes.remember(context.folder, new)
         except (RunError, OSError) as error:
             self._say(f"bad nodes are not remembered: {error}")
             known, new = {}, found
@@ -176,13 +176,13 @@ class Exclusion:
     def _blame_the_slow(self) -> None:
         """See which nodes make their tasks slow: few, and a task that is slow on several is so by itself."""
         slow, self._slow = self._slow, {}
-        nodes = len(expected_nodes(self._place.environ))
+        nodes = len(expected_nodes(self._context.environ))
         if len({node for node, _ in slow.values()}) > max(1, nodes // _MOST_SLOW):
             return
         for task, (node, how) in slow.items():
             reason = f"{task} {how}"
             try:
-                known = bad_nodes.slow(self._place.folder, task, node, reason)
+                known = bad_nodes.slow(self._context.folder, task, node, reason)
             except (RunError, OSError) as error:
                 self._say(f"that {task} is slow on {node} is not remembered: {error}")
                 continue
@@ -192,12 +192,12 @@ class Exclusion:
                 self._say(f"{task} is slow on {', '.join(known)}: by itself, and none of them is a bad node for that")
 
     def _unfit(self) -> Dict[str, str]:
-        nodes = list(expected_nodes(self._place.environ))
+        nodes = list(expected_nodes(self._context.environ))
         return in_job.unfit(self._ask(in_job.nodes_command(nodes))) if nodes else {}
 
     def _choose(self, bad: Sequence[str], found: Sequence[str]) -> None:
         """Settle what is left out: all that is `bad`, or else what this attempt `found`, or nothing more."""
-        excluded = in_job.excluded(self._ask(in_job.excluded_command(self._place.job)))
+        excluded = in_job.excluded(self._ask(in_job.excluded_command(self._context.job)))
         if excluded is None:
             self._say(f"{', '.join(bad)} may be used again: squeue does not say what the job leaves out already")
             return
@@ -211,16 +211,18 @@ class Exclusion:
             if answer.code == 0:
                 self.nodes, self._new = [*excluded, *new], new
                 return
-            words = answer.words
+            words = answer.failure
         if words:
             left = ", ".join(node for node in bad if node not in excluded)
             self._say(f"{left} may be used again: without it the job could not start ({words})")
 
     def _try(self, nodes: Sequence[str]) -> in_job.Answer:
         """Ask whether the job could start some day without `nodes`."""
-        place = self._place
-        command = in_job.successor_command(place.submission.script, "/dev/null", place.environ, place.point, nodes)
+        context = self._context
+        command = in_job.successor_command(
+            context.submission.script, "/dev/null", context.environ, context.point, nodes
+        )
         return self._ask(in_job.trial_command(command))
 
     def _ask(self, command: Sequence[str]) -> in_job.Answer:
-        return in_job.ask(command, self._place.environ)
+        return in_job.ask(command, self._context.environ)

@@ -1,4 +1,4 @@
-"""What becomes of the job when its programs have ended: the end, a requeue, or a job that follows."""
+"""Ends an attempt once its programs have ended: the run is over, the job is requeued, or another job follows it."""
 
 # what other rooms may import
 __all__ = ["lease_holder"]

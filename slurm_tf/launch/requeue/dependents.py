@@ -1,7 +1,7 @@
-"""Jobs that wait for a job of the run (--dependency): they are to wait for the job that goes on with it.
+"""Updates the dependencies (--dependency) of jobs that wait for a job of the run which another job follows.
 
-A job that is put back into the queue keeps its id, and others go on waiting for it. Where another one follows it, it
-ends with exit code 75, and others would start too soon, or never. A user may change the jobs that are their own.
+A requeued job keeps its id, and dependent jobs go on waiting for it. A job that another one follows ends with exit code
+75, and dependent jobs would start too soon, or never. A user may update their own jobs.
 """
 
 import os
@@ -12,40 +12,40 @@ from slurm_tf.slurm import in_job
 
 # "afterok:12(unfulfilled),afterany:13_*(unfulfilled)?singleton(unfulfilled)": %E of squeue (22.05.8)
 _PART = re.compile(r"(?P<kind>[a-z]+)(?::(?P<job>\d+(?:_(?:\d+|\*))?)(?P<delay>\+\d+)?)?(?:\((?P<state>[a-z]+)\))?")
-# "after" is about a start, which was
-_END = ("afterok", "afterany", "afternotok", "aftercorr", "afterburstbuffer")
+# kinds that wait for the end of a job; "after" waits for its start, which has been
+_AFTER_END = ("afterok", "afterany", "afternotok", "aftercorr", "afterburstbuffer")
 
 
-def follow(old: str, new: str, environ: Mapping[str, str]) -> List[str]:
-    """Have all jobs of this user that wait for the end of job `old` wait for that of `new`; return that in words."""
+def wait_for_successor(old: str, new: str, environ: Mapping[str, str]) -> List[str]:
+    """Have all jobs of this user that wait for the end of job `old` wait for the end of `new`; describe each change."""
     command = ["squeue", "--noheader", "--all", "--states=PENDING", f"--user={os.getuid()}", "--format=%F|%E|%i"]
     answer = in_job.ask(command, environ)
     if answer.code != 0:
-        return [f"jobs that wait for job {old} may not wait for job {new}: {answer.words}"]
-    words = []
+        return [f"jobs that wait for job {old} may not wait for job {new}: {answer.failure}"]
+    changes = []
     rows = [line.split("|") for line in answer.output.splitlines()]
-    # an array has a row for each task that stands apart, a heterogeneous job one for each component
-    waiting = {(own.partition("+")[0] if "+" in own else job, text) for job, text, own in rows}
+    # an array has several rows where its tasks differ, a heterogeneous job one for each component
+    waiting = {(row_id.partition("+")[0] if "+" in row_id else job, text) for job, text, row_id in rows}
     for job, text in sorted(waiting):
         if job == new.partition("_")[0]:
             continue
-        moved = move(text, old, new)
-        if moved:
-            change = in_job.ask(["scontrol", "update", f"JobId={job}", f"Dependency={moved}"], environ)
-            how = "waits now" if change.code == 0 else f"should wait ({change.words})"
-            words.append(f"job {job} {how} for job {new}, not for job {old}")
+        replaced = replace(text, old, new)
+        if replaced:
+            update = in_job.ask(["scontrol", "update", f"JobId={job}", f"Dependency={replaced}"], environ)
+            how = "waits now" if update.code == 0 else f"should wait ({update.failure})"
+            changes.append(f"job {job} {how} for job {new}, not for job {old}")
         elif "_" in old and f":{old.partition('_')[0]}_*" in text:
-            words.append(f"job {job} waits for all of array {old.partition('_')[0]}, and not for job {new}")
-    return words
+            changes.append(f"job {job} waits for all of array {old.partition('_')[0]}, and not for job {new}")
+    return changes
 
 
-def move(text: str, old: str, new: str) -> Optional[str]:
-    """Return a job's dependencies with those on `old` made ones on `new`; None if there are none, or none we know of.
+def replace(text: str, old: str, new: str) -> Optional[str]:
+    """Return a job's dependencies with `new` in place of `old`; None without a dependency on the end of `old`.
 
-    What is fulfilled is left out: Slurm may have forgotten that job.
+    None also for a text of another form. Fulfilled dependencies are left out: Slurm may have forgotten that job.
     """
     parts: List[str] = []
-    moved, separator = False, ""
+    is_replaced, separator = False, ""
     for piece in re.split(r"([,?])", text.strip()):
         found = _PART.fullmatch(piece)
         if piece in (",", "?"):
@@ -56,8 +56,8 @@ def move(text: str, old: str, new: str) -> Optional[str]:
         if found["state"] == "fulfilled":
             continue
         job = found["job"]
-        if job == old and found["kind"] in _END:
-            job, moved = new, True
+        if job == old and found["kind"] in _AFTER_END:
+            job, is_replaced = new, True
         whole = found["kind"] + (f":{job}{found['delay'] or ''}" if job else "")
         parts += [*([separator] if parts else []), whole]
-    return "".join(parts) if moved else None
+    return "".join(parts) if is_replaced else None

@@ -1,4 +1,4 @@
-"""Ends an attempt once its programs have ended: the run is over, or it goes on in another attempt."""
+"""Ends an attempt once its programs have ended: decides whether the run goes on in another one, and arranges that."""
 
 import signal
 import time
@@ -18,62 +18,62 @@ from slurm_tf.run.attempts import AttemptRecorder, EndCause
 from slurm_tf.run.settings import LaunchSettings
 from slurm_tf.run.status import AttemptState
 
-# How long Slurm may take to end a job that is put back into the queue, or that it preempts.
+# How long Slurm may take to end a job that is requeued, or that it preempts.
 _END_SECONDS = 120.0
-# How long the nodes may be looked at.
-_LOOK_SECONDS = 30.0
+# How long the search for bad nodes may take (launch/nodes/exclusion.py).
+_SEARCH_SECONDS = 30.0
 
-# Write the job's outcome and state into the run's status.
+# Writes the attempt's outcome and state to status.json.
 Show = Callable[[Outcome, AttemptState], None]
 
 
 class Finalizer:
-    """The end of one attempt."""
+    """Ends one attempt: records its cause, requeues the job or submits another one, and waits for its end."""
 
     def __init__(
         self,
-        place: JobContext,
+        context: JobContext,
         settings: LaunchSettings,
         record: AttemptRecorder,
         signals: SignalPipe,
         exclusion: Exclusion,
         say: Callable[[str], None],
     ) -> None:
-        self._place, self._settings, self._record = place, settings, record
+        self._context, self._settings, self._record = context, settings, record
         self._signals, self._exclusion, self._say = signals, exclusion, say
 
     def conclude(self, outcome: Outcome, termination: Termination, show: Show) -> Outcome:
-        """Return how the job ends, after all has been done so that the run can go on."""
+        """Record how the attempt ended, and have the run go on if it is to; return how the job ends."""
         try:
-            next_one = self._next(outcome, termination)
+            retried = self._decide(outcome, termination)
         except ProgressError as error:
-            next_one, outcome = retry.Retry(), Outcome(error.exit_code, str(error))
+            retried, outcome = retry.Retry(), Outcome(error.exit_code, str(error))
         except (RunError, OSError) as error:
-            next_one, outcome = retry.Retry(), replace(outcome, reason=f"{outcome.reason}; {error}")
-        cancelled = termination.cause is EndCause.CANCEL or self._place.is_cancelled
-        cause = EndCause.CANCEL if cancelled and not next_one.cause.goes_on else next_one.cause
+            retried, outcome = retry.Retry(), replace(outcome, reason=f"{outcome.reason}; {error}")
+        cancelled = termination.cause is EndCause.CANCEL or self._context.is_cancelled
+        cause = EndCause.CANCEL if cancelled and not retried.cause.goes_on else retried.cause
         self._record.ended(cause, outcome.code, outcome.reason)
         if cause is EndCause.UNKNOWN:
             show(outcome, AttemptState.WAITS_FOR_SLURM)
             self._wait_for_the_end()
-        elif next_one.cause.goes_on:
-            return self._go_on(outcome, termination, show, next_one.wait)
+        elif retried.cause.goes_on:
+            return self._go_on(outcome, termination, show, retried.wait)
         elif outcome.code:
-            self._exclusion.finish(_LOOK_SECONDS, goes_on=False)
+            self._exclusion.finish(_SEARCH_SECONDS, goes_on=False)
         return outcome
 
-    def _next(self, outcome: Outcome, termination: Termination) -> retry.Retry:
-        """Return why the run goes on. Raises ProgressError, RunError or OSError."""
+    def _decide(self, outcome: Outcome, termination: Termination) -> retry.Retry:
+        """Return whether and why the run goes on. Raises ProgressError, RunError or OSError."""
         settings = self._settings
-        if outcome.code == 0 or not settings.goes_on or not self._place.job or self._place.is_cancelled:
+        if outcome.code == 0 or not settings.goes_on or not self._context.job or self._context.is_cancelled:
             return retry.Retry()
-        # cut off for a while, this may be a former incarnation of a job that runs again: not to be put back by us
-        lease.check(self._place.folder, self._record.own.id)
+        # on a node that was cut off, this may be a former attempt of a job that runs again: it must not requeue the job
+        lease.check(self._context.folder, self._record.attempt.id)
         if termination.cause is EndCause.CANCEL or (termination.begun and termination.cause is EndCause.NONE):
             return retry.Retry()
         if outcome.cause is OutcomeCause.CANNOT_START:
             return retry.Retry()
-        jobs = set(self._place.line)
+        jobs = set(self._context.line)
         if outcome.cause is not OutcomeCause.TERMINATION:
             return retry.decide(
                 settings.retry, outcome.code, outcome.cause is OutcomeCause.TASK_LOST, self._record, jobs
@@ -81,34 +81,36 @@ class Finalizer:
         cause = termination.cause
         if cause not in (EndCause.PREEMPTION, EndCause.UNKNOWN) and not (termination.can_save or self._record.speaks):
             return retry.Retry()
-        own = replace(self._record.own, cause=cause, ended=time.time(), reason=outcome.reason)
-        attempts.check([*self._record.former, own], jobs, settings.retry.fruitless)
+        attempt = replace(self._record.attempt, cause=cause, ended=time.time(), reason=outcome.reason)
+        attempts.check([*self._record.former, attempt], jobs, settings.retry.fruitless)
         return retry.Retry(cause)
 
     def _go_on(self, outcome: Outcome, termination: Termination, show: Show, wait: float) -> Outcome:
         is_stopped = _Stopped(self._signals, termination.ends_at)
-        nodes = self._exclusion
-        nodes.begin()
-        if outcome.cause is not OutcomeCause.TERMINATION:  # else every second may count
-            nodes.finish(_LOOK_SECONDS)
+        exclusion = self._exclusion
+        exclusion.begin()
+        if outcome.cause is not OutcomeCause.TERMINATION:  # in a termination Slurm may kill this process soon
+            exclusion.finish(_SEARCH_SECONDS)
         try:
-            after = continuation.arrange(self._place, termination.ends_at, wait, is_stopped, lambda: nodes.nodes)
+            arranged = continuation.arrange(
+                self._context, termination.ends_at, wait, is_stopped, lambda: exclusion.nodes
+            )
         except (RunError, OSError) as error:
-            after = continuation.Continuation(False, str(error))
-        reason = f"{outcome.reason}; {after.words}"
-        if after.waits:
-            nodes.finish(_LOOK_SECONDS)
-            reason += nodes.apply()
-        if after.is_arranged:
+            arranged = continuation.Continuation(False, str(error))
+        reason = f"{outcome.reason}; {arranged.description}"
+        if arranged.waits:
+            exclusion.finish(_SEARCH_SECONDS)
+            reason += exclusion.apply()
+        if arranged.is_arranged:
             self._say(reason)
             show(replace(outcome, reason=reason), AttemptState.REQUEUED)
-            if after.waits:  # another job waits for the end of this one
+            if arranged.waits:  # a job that follows starts only when this one has ended
                 self._wait_for_the_end()
             return Outcome(env.INTERRUPTED, "")
         if is_stopped():
             self._record.ended(EndCause.CANCEL, outcome.code, reason)
         elif outcome.cause is OutcomeCause.TERMINATION:
-            # Slurm may put the job back by itself, unless its script ends first
+            # Slurm may requeue the job by itself, unless its script ends first
             show(replace(outcome, reason=reason), AttemptState.WAITS_FOR_SLURM)
             self._wait_for_the_end()
         return replace(outcome, reason=reason)
@@ -118,13 +120,13 @@ class Finalizer:
 
 
 class _Stopped:
-    """Whether a signal has come that says: end now. Of a SIGTERM at the job's time limit nobody is to blame."""
+    """Whether a SIGTERM or SIGINT has come since; a SIGTERM at the job's time limit, `ends_at`, does not count."""
 
     def __init__(self, signals: SignalPipe, ends_at: Optional[float]) -> None:
         self._signals, self._ends_at, self._stopped = signals, ends_at, False
 
     def __call__(self) -> bool:
-        came = self._signals.read() & {signal.SIGTERM, signal.SIGINT}
+        received = self._signals.read() & {signal.SIGTERM, signal.SIGINT}
         expected = self._ends_at is not None and time.monotonic() >= self._ends_at - AT_THE_LIMIT
-        self._stopped = self._stopped or bool(came and not (expected and signal.SIGINT not in came))
+        self._stopped = self._stopped or bool(received and not (expected and signal.SIGINT not in received))
         return self._stopped

@@ -1,6 +1,6 @@
-"""Takes the lease of a run for an attempt, before anything starts. Slurm says whether a former one lives, no file lock.
+"""Takes the lease of a run for an attempt, before any task starts. Slurm says whether a former attempt runs.
 
-The writer of checkpoints reads it again before all that it cannot take back: run/checkpoint_folder.py.
+The writer of checkpoints reads the lease again before it commits or removes a checkpoint: run/checkpoint_folder.py.
 """
 
 import errno
@@ -15,7 +15,7 @@ from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.lease import Lease
 from slurm_tf.slurm import in_job
 
-# How long slurmctld may be away (a restart), and how long a job that has ended may take to leave its nodes: KillWait
+# How long slurmctld may not answer (a restart), and how long a job that has ended may take to leave its nodes: KillWait
 # and UnkillableStepTimeout of slurm.conf are 30 s and 60 s.
 _ANSWER_SECONDS = 60.0
 _LEAVING_SECONDS = 120.0
@@ -23,27 +23,27 @@ _PAUSE_SECONDS = 2.0
 
 
 def take(folder: RunFolder, environ: Mapping[str, str], say: Callable[[str], None]) -> Lease:
-    """Make the run this attempt's; return the lease.
+    """Write the lease of this attempt, and return it.
 
-    Raises RunError if another attempt lives, LeaseError if Slurm does not say.
+    Raises RunError if another attempt runs, LeaseError if Slurm does not say.
     """
-    own = Lease(
+    new = Lease(
         attempt=attempt_id(environ), job=in_job.own_id(environ), host=os.uname().nodename,
         process=process_identity(os.getpid()),
         at=time.time(),
     )  # fmt: skip
     held = lease.read(folder)
     if held is not None:
-        _break(folder, held, own, environ, say)
-    lease.write(folder, own)
-    lease.check(folder, own.attempt)
-    return own
+        _check_may_take(folder, held, new, environ, say)
+    lease.write(folder, new)
+    lease.check(folder, new.attempt)
+    return new
 
 
 def over(folder: RunFolder, environ: Mapping[str, str], say: Callable[[str], None]) -> Optional[Lease]:
-    """Return the lease of the run's last attempt, which is over; None if there was none.
+    """Return the lease of the run's last attempt, which has ended; None if there was none.
 
-    Raises RunError if it lives, LeaseError if Slurm does not say.
+    Raises RunError if it runs, LeaseError if Slurm does not say.
     """
     held = lease.read(folder)
     if held is not None and held.job:
@@ -53,19 +53,19 @@ def over(folder: RunFolder, environ: Mapping[str, str], say: Callable[[str], Non
     return held
 
 
-def _break(
+def _check_may_take(
     folder: RunFolder,
     held: Lease,
-    own: Lease,
+    new: Lease,
     environ: Mapping[str, str],
     say: Callable[[str], None],
 ) -> None:
-    """Return if the attempt that holds the run is over, or an earlier incarnation of this job. Raises RunError."""
-    if not held.job or held.attempt == own.attempt:
+    """Raise RunError unless the attempt that holds the lease has ended, or is an earlier one of this job."""
+    if not held.job or held.attempt == new.attempt:
         _check_process(folder, held)
-    elif held.job == own.job:
-        # its node may be cut off, and its processes alive: it finds our lease before it writes
-        if _restarts(held) > _restarts(own):
+    elif held.job == new.job:
+        # its node may be cut off and its processes still run: they find the new lease before they write
+        if _restarts(held) > _restarts(new):
             later = f"attempt {held.attempt} on {held.host}, a later one of this job"
             raise lease.in_use(folder, later, f"if there is none, remove {folder.lease}")
     else:
@@ -73,16 +73,16 @@ def _break(
 
 
 def _check_process(folder: RunFolder, held: Lease) -> None:
-    who = f"process {held.process.partition('-')[0]} on {held.host}"
+    holder = f"process {held.process.partition('-')[0]} on {held.host}"
     if held.host != os.uname().nodename:
         do = f"if {held.host} runs no such process, remove {folder.lease}"
-        raise RunError(f"run {folder.name} is, or was, being run by {who}", "to be started there", do)
+        raise RunError(f"run {folder.name} is, or was, being run by {holder}", "to be started there", do)
     if _lives(held.process):
-        raise lease.in_use(folder, who)
+        raise lease.in_use(folder, holder)
 
 
 def _check_job(folder: RunFolder, held: Lease, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
-    who = f"job {held.job} on {held.host}"
+    holder = f"job {held.job} on {held.host}"
     started, said = time.monotonic(), False
     while True:
         found = in_job.job_status(in_job.ask(in_job.job_status_command(held.job), environ))
@@ -91,15 +91,16 @@ def _check_job(folder: RunFolder, held: Lease, environ: Mapping[str, str], say: 
         waited = time.monotonic() - started
         if not found.is_known and waited > _ANSWER_SECONDS:
             raise LeaseError(
-                f"run {folder.name} was last run by {who}, and Slurm does not say whether that lives: {found.problem}",
+                f"run {folder.name} was last run by {holder}, and Slurm does not say whether that lives: "
+                f"{found.problem}",
                 "an answer of squeue",
                 f"try again; if job {held.job} is over, remove {folder.lease}",
             )
         if found.is_known and (found.state != "COMPLETING" or waited > _LEAVING_SECONDS):
-            raise lease.in_use(folder, f"{who} ({found.state})")
+            raise lease.in_use(folder, f"{holder} ({found.state})")
         if not said:
             why = "leaves its nodes" if found.is_known else f"is known of again ({found.problem})"
-            say(f"waiting until {who}, the run's last attempt, {why}")
+            say(f"waiting until {holder}, the run's last attempt, {why}")
             said = True
         time.sleep(_PAUSE_SECONDS)
 

@@ -53,7 +53,7 @@ def shown(made: Coordinator) -> tuple[str, str]:
 def test_a_run_that_waits_to_be_started_again_is_not_shown_as_ended(
     made: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def conclude(_outcome: Outcome, _interruption: object, show: Callable[[Outcome, AttemptState], None]) -> Outcome:
+    def conclude(_outcome: Outcome, _termination: object, show: Callable[[Outcome, AttemptState], None]) -> Outcome:
         show(Outcome(75, "job 7 waits"), AttemptState.REQUEUED)
         return Outcome(75, "")
 

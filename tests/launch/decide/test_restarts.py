@@ -1,4 +1,4 @@
-"""What becomes of a job when a task ends: the table of policy.py, row by row, and that every job ends."""
+"""What becomes of a job when a task ends: the table of restarts.py, row by row, and that every job ends."""
 
 from random import Random
 from typing import Any
@@ -384,7 +384,7 @@ def test_a_lead_that_saves_at_a_signal_is_not_done() -> None:
     assert job.outcome is None
 
 
-def test_what_was_no_interruption_goes_on() -> None:
+def test_training_goes_on_after_a_termination_that_was_none() -> None:
     job = policy("multi_worker", max_restarts=1)
     job.save(())
     job.resume()
@@ -392,7 +392,7 @@ def test_what_was_no_interruption_goes_on() -> None:
     assert job.state.value == "restarting"
 
 
-def test_a_restart_that_what_was_no_interruption_met_goes_on() -> None:
+def test_a_restart_goes_on_after_a_termination_that_was_none() -> None:
     job = policy("multi_worker", max_restarts=1)
     assert ends(job.ended("worker:1", 1, 1.0)) == {"worker:0", "worker:2"}
     job.save(())

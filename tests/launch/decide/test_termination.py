@@ -1,4 +1,4 @@
-"""What signals mean, and when all may leave: each row of interruption.py's table, and what must never be mixed up."""
+"""What signals mean, and when programs may be ended: each row of the table of termination.py."""
 
 import dataclasses
 import signal
@@ -18,7 +18,7 @@ SAVE, END = TerminationAction.SAVE, TerminationAction.END
 BOTH = ("worker:0", "worker:1")
 
 
-def interruption(listen: bool = True, **changes: Any) -> Termination:
+def termination(listen: bool = True, **changes: Any) -> Termination:
     """Return that of a job of two workers that run, of which the first writes checkpoints if they `listen`."""
     settings = dataclasses.replace(DEFAULTS, local=False, warning=("USR1", 120.0), kill_wait=5.0, **changes)
     made = Termination(settings)
@@ -55,7 +55,7 @@ def actions(made: Termination, now: float) -> list[TerminationAction]:
 def test_what_sigterm_means_is_squeues_to_say(
     who: str, standing: JobStatus, left: float | None, cause: EndCause, code: int
 ) -> None:
-    made = interruption()
+    made = termination()
     term(made, who)
     assert actions(made, 10.0) == [SAVE]
     assert made.asks
@@ -68,7 +68,7 @@ def test_what_sigterm_means_is_squeues_to_say(
 
 
 def test_tasks_that_all_get_the_signal_change_nothing() -> None:
-    made = interruption()
+    made = termination()
     for who in BOTH * 3:
         term(made, who)
     assert actions(made, 10.0) == [SAVE]
@@ -81,14 +81,14 @@ def test_tasks_that_all_get_the_signal_change_nothing() -> None:
 
 @pytest.mark.parametrize("who", ["", "worker:1"])
 def test_the_warning_is_a_timeout_at_once(who: str) -> None:
-    made = interruption()
+    made = termination()
     made.signal(signal.SIGUSR1, who or "the coordinator", not who, 10.0)
     assert (made.cause, made.asks) == (EndCause.TIMEOUT, True)
     assert actions(made, 10.0) == [SAVE]
 
 
 def test_nobody_who_saves_is_warned_in_vain_until_somebody_can() -> None:
-    made = interruption(listen=False)
+    made = termination(listen=False)
     made.signal(signal.SIGUSR1, "the coordinator", True, 10.0)
     assert (made.cause, made.begun, actions(made, 10.0)) == (EndCause.NONE, False, [])
     assert "no program says that it can save" in made.notes[-1]
@@ -97,7 +97,7 @@ def test_nobody_who_saves_is_warned_in_vain_until_somebody_can() -> None:
 
 
 def test_at_the_limit_nobody_can_save_and_it_is_a_timeout_all_the_same() -> None:
-    made = interruption(listen=False)
+    made = termination(listen=False)
     made.signal(signal.SIGUSR1, "the coordinator", True, 10.0)
     term(made, now=130.0)
     made.learn(ENDING, 0.0, 130.1)
@@ -147,7 +147,7 @@ def test_a_cancel_that_needs_no_question(number: int, changes: dict[str, Any], c
 def test_a_scancel_in_the_grace_time_is_told_from_its_end(
     first: JobStatus | None, after: float, cause: EndCause
 ) -> None:
-    made = interruption()
+    made = termination()
     if first:
         term(made, "worker:0", 10.0)
     else:
@@ -164,7 +164,7 @@ def test_a_scancel_in_the_grace_time_is_told_from_its_end(
 
 
 def test_a_scancel_after_a_warning_that_squeue_did_not_explain() -> None:
-    made = interruption()
+    made = termination()
     made.signal(signal.SIGUSR1, "the coordinator", True, 10.0)
     made.learn(SILENT, None, 25.0)
     before = made.cause
@@ -173,7 +173,7 @@ def test_a_scancel_after_a_warning_that_squeue_did_not_explain() -> None:
 
 
 def test_agents_alone_may_be_a_step_that_srun_ends() -> None:
-    made = interruption()
+    made = termination()
     term(made, "worker:0")
     assert actions(made, 10.0) == [SAVE]
     made.learn(RUNNING, 500.0, 10.1)
@@ -188,14 +188,14 @@ def test_agents_alone_may_be_a_step_that_srun_ends() -> None:
 
 
 def test_a_lost_agent_explains_nothing_where_the_step_goes_on_without_it() -> None:
-    made = interruption(strategy="ps")
+    made = termination(strategy="ps")
     term(made, "worker:0")
     assert not made.withdraw()
     assert actions(made, 10.0) == [SAVE]
 
 
 def test_agents_alone_are_a_cancel_where_no_agent_is_lost() -> None:
-    made = interruption()
+    made = termination()
     term(made, "worker:0")
     made.learn(RUNNING, 500.0, 10.1)
     made.due(12.0)
@@ -206,7 +206,7 @@ def test_agents_alone_are_a_cancel_where_no_agent_is_lost() -> None:
 
 
 def test_a_lost_agent_does_not_explain_what_reached_the_coordinator() -> None:
-    made = interruption()
+    made = termination()
     term(made, "worker:0")
     term(made)
     assert not made.withdraw()
@@ -216,7 +216,7 @@ def test_a_lost_agent_does_not_explain_what_reached_the_coordinator() -> None:
 
 @pytest.mark.parametrize(("left", "until"), [(120.0, 110.0), (40.0, 30.0), (16.0, 12.0), (5.0, 10.0), (0.0, 10.0)])
 def test_a_save_has_the_time_that_is_left_but_for_what_comes_after(left: float, until: float) -> None:
-    made = interruption()
+    made = termination()
     term(made, "worker:0", 100.0)
     assert actions(made, 100.0) == [SAVE]
     made.learn(PREEMPTED, left, 100.0)
@@ -228,7 +228,7 @@ def test_a_save_has_the_time_that_is_left_but_for_what_comes_after(left: float, 
 
 def test_a_writer_that_ends_or_cannot_save_is_not_waited_for() -> None:
     for ends in (True, False):
-        made = interruption()
+        made = termination()
         term(made, "worker:0")
         made.learn(PREEMPTED, 60.0, 10.0)
         assert actions(made, 10.0) == [SAVE]
@@ -241,7 +241,7 @@ def test_a_writer_that_ends_or_cannot_save_is_not_waited_for() -> None:
 
 
 def test_a_program_that_saves_at_a_signal_has_the_time_until_its_end() -> None:
-    made = interruption(listen=False, checkpoint_signal="USR1", strategy="ps", roles=(RoleSettings("worker", 2),))
+    made = termination(listen=False, checkpoint_signal="USR1", strategy="ps", roles=(RoleSettings("worker", 2),))
     made.started("chief:0")
     made.started("ps:0")
     assert [name for name in ("chief:0", "worker:0", "ps:0") if made.heeds_a_signal(name)] == ["chief:0"]
@@ -255,7 +255,7 @@ def test_a_program_that_saves_at_a_signal_has_the_time_until_its_end() -> None:
 
 
 def test_a_second_interrupt_ends_all_at_once() -> None:
-    made = interruption()
+    made = termination()
     made.signal(signal.SIGINT, "the coordinator", True, 1.0)
     assert actions(made, 1.0) == [SAVE]
     assert not made.at_once

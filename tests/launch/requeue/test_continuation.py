@@ -1,4 +1,4 @@
-"""A requeue that meets a cancel, or a Slurm that is slow: of Slurm there are the commands alone."""
+"""A requeue during a cancel, or where Slurm is slow. Slurm's commands are fakes."""
 
 from pathlib import Path
 
@@ -7,33 +7,33 @@ import pytest
 from slurm_tf.launch.decide.restarts import Outcome
 from slurm_tf.launch.requeue import continuation
 from slurm_tf.run import job_chain
-from tests.launch.requeue.test_finalize import PREEMPTED, Bench, ends_early, preemption, quiet
+from tests.launch.requeue.test_finalize import PREEMPTED, EndedJob, ends_early, preemption, quiet
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    return Bench(tmp_path, monkeypatch)
+def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EndedJob:
+    return EndedJob(tmp_path, monkeypatch)
 
 
-def test_a_cancel_that_comes_while_slurm_is_asked_is_heard(bench: Bench) -> None:
+def test_a_cancel_that_comes_while_slurm_is_asked_is_noticed(ended: EndedJob) -> None:
     def is_stopped() -> bool:
-        return "squeue" in (bench.kept / "calls").read_text()
+        return "squeue" in (ended.kept / "calls").read_text()
 
-    (bench.kept / "calls").touch()
-    assert continuation.arrange(bench.place, None, 0.0, is_stopped) == continuation.Continuation(False, "cancelled")
-    assert bench.calls == []
-
-
-def test_a_job_that_would_follow_one_that_is_cancelled_is_cancelled_as_well(bench: Bench) -> None:
-    ends_early(bench, quiet())
-    bench.answer("scontrol-requeue", 1, "", "Requested operation is presently disabled for job 7")
-    bench.answer("sbatch", 0, "8")
-    assert bench.conclude(PREEMPTED, preemption()).reason.endswith("; cancelled")
-    assert bench.calls[-1] == "scancel -- 8"
-    assert job_chain.chains(bench.run) == {None: ("7",)}
+    (ended.kept / "calls").touch()
+    assert continuation.arrange(ended.context, None, 0.0, is_stopped) == continuation.Continuation(False, "cancelled")
+    assert ended.calls == []
 
 
-def test_where_squeue_is_silent_slurmctlds_word_counts(bench: Bench) -> None:
-    bench.answer("squeue", 1, "", "Unable to contact slurm controller")
-    assert bench.conclude(PREEMPTED, preemption()) == Outcome(75, "")
-    assert bench.calls == ["scontrol requeue incomplete 7"]
+def test_the_successor_of_a_cancelled_job_is_cancelled_as_well(ended: EndedJob) -> None:
+    ends_early(ended, quiet())
+    ended.answer("scontrol-requeue", 1, "", "Requested operation is presently disabled for job 7")
+    ended.answer("sbatch", 0, "8")
+    assert ended.conclude(PREEMPTED, preemption()).reason.endswith("; cancelled")
+    assert ended.calls[-1] == "scancel -- 8"
+    assert job_chain.chains(ended.run) == {None: ("7",)}
+
+
+def test_without_an_answer_of_squeue_that_of_scontrol_counts(ended: EndedJob) -> None:
+    ended.answer("squeue", 1, "", "Unable to contact slurm controller")
+    assert ended.conclude(PREEMPTED, preemption()) == Outcome(75, "")
+    assert ended.calls == ["scontrol requeue incomplete 7"]

@@ -29,10 +29,10 @@ from slurm_tf.launch.requeue import dependents
     ],
 )
 def test_dependencies_on_a_job(text: str, moved: str | None) -> None:
-    assert dependents.move(text, "7", "8") == moved
+    assert dependents.replace(text, "7", "8") == moved
 
 
 def test_dependencies_on_a_task_of_an_array() -> None:
     text = "afterok:7_3(unfulfilled),afterok:7_4(unfulfilled)"
-    assert dependents.move(text, "7_3", "8_3") == "afterok:8_3,afterok:7_4"
-    assert dependents.move("afterok:7_*(unfulfilled)", "7_3", "8_3") is None
+    assert dependents.replace(text, "7_3", "8_3") == "afterok:8_3,afterok:7_4"
+    assert dependents.replace("afterok:7_*(unfulfilled)", "7_3", "8_3") is None
