@@ -22,7 +22,7 @@ def greeting(settings: LaunchSettings, context: JobContext, goes_on: bool) -> Gr
     return Greeting(
         ports=settings.ports,
         interface=settings.interface,
-        patience=settings.register_timeout + preflight.PATIENCE_SECONDS,
+        patience=settings.register_timeout + preflight.MAX_SECONDS,
         named=settings.horovod == "gloo",
         silence=settings.watch.coordinator,
         submission=context.submission.path,

@@ -189,7 +189,7 @@ class Coordinator:
         """See to what is due; return the job's outcome once it is over."""
         while action := self._signal_monitor.due(now):
             if action is TerminationAction.SAVE:
-                self._exclusion.begin(insists=True)
+                self._exclusion.begin(repeats=True)
                 self._training.save()
             else:
                 self._training.stop(now)

@@ -1,1 +1,1 @@
-"""What is known of nodes: the preflight, its diagnosis, and which nodes the next attempt excludes."""
+"""Tests nodes before the programs start (preflight, diagnosis), and excludes bad ones from the next attempt."""

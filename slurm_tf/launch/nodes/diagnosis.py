@@ -1,9 +1,9 @@
-"""From what a preflight measured to the nodes that are not fit for the job. No I/O.
+"""Finds the nodes that are not fit for the job from the measurements of a preflight. No I/O.
 
-Whose fault it is shows in the pairs: a node that is cut off fails with every other, which fails with it alone. A node
-is slow if the best of its pairs is worse by `factor` than the usual node's best pair, so that neither a slow partner
-nor a moment's noise counts against it; up to half of the nodes may be slow and are still found. Two nodes alone cannot
-be told apart: both are named where they do not reach each other, and neither is called slow.
+Measurements are of pairs. A node that is cut off fails with every partner, and each partner fails with that node alone.
+A node is slow if the best figure of its pairs is worse by `factor` than the median of all nodes' best figures: neither
+a slow partner nor a short disturbance counts against it, and up to half of the nodes may be slow. Of two nodes alone,
+both are unfit where they do not reach each other, and neither is slow.
 """
 
 import statistics
@@ -13,15 +13,15 @@ from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence, 
 
 from slurm_tf.run.preflight_report import Figures, Node
 
-# Below this a round trip is not slow, whatever the others' are: seconds.
+# Seconds of a round trip that is not slow, whatever those of other nodes are.
 _LATENCY_FLOOR = 0.001
 
 Pair = Tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Row:
-    """The figures by which a node is judged, each its best: None where nothing was measured."""
+class NodeFigures:
+    """The best figures of one node: seconds, and bytes per second; None where nothing was measured."""
 
     latency: Optional[float]
     sends: Optional[float]
@@ -29,9 +29,9 @@ class Row:
 
 
 def rounds(names: Sequence[str], most: int) -> List[List[Pair]]:
-    """Return rounds of pairs in which each node has one partner at most, until all have met, or `most` others.
+    """Return rounds of pairs: each node has one partner in a round, and at most `most` partners in all rounds.
 
-    Each round of partners comes twice, once in each direction. The circle method of round-robin tournaments.
+    Each round comes twice, once in each direction. Source: the circle method of round-robin tournaments.
     """
     circle: List[Optional[str]] = [*names, *([None] if len(names) % 2 else [])]
     found: List[List[Pair]] = []
@@ -44,99 +44,100 @@ def rounds(names: Sequence[str], most: int) -> List[List[Pair]]:
     return [pairs for pairs in found if pairs]
 
 
-def row(name: str, figures: Iterable[Figures]) -> Row:
+def best_figures(name: str, figures: Iterable[Figures]) -> NodeFigures:
     """Return the best figures of node `name`."""
-    own = [each for each in figures if name in (each.source, each.target)]
-    return Row(
-        min((each.latency for each in own if each.latency is not None), default=None),
-        max((each.bandwidth for each in own if each.source == name and each.bandwidth is not None), default=None),
-        max((each.bandwidth for each in own if each.target == name and each.bandwidth is not None), default=None),
+    of_node = [each for each in figures if name in (each.source, each.target)]
+    return NodeFigures(
+        min((each.latency for each in of_node if each.latency is not None), default=None),
+        max((each.bandwidth for each in of_node if each.source == name and each.bandwidth is not None), default=None),
+        max((each.bandwidth for each in of_node if each.target == name and each.bandwidth is not None), default=None),
     )
 
 
-def judge(nodes: Sequence[Node], figures: Sequence[Figures], factor: float) -> Dict[str, str]:
-    """Return why, for each node that is not fit."""
+def diagnose(nodes: Sequence[Node], figures: Sequence[Figures], factor: float) -> Dict[str, str]:
+    """Return the reason of each node that is not fit, in words."""
     reasons: Dict[str, List[str]] = {}
     for node in nodes:
         if node.error:
             reasons.setdefault(node.name, []).append(node.error)
         if node.gpus < node.gpus_wanted:
             reasons.setdefault(node.name, []).append(f"has {node.gpus} GPUs of {node.gpus_wanted}")
-    silent = {node.name for node in nodes if node.error}
-    cut = [(each.source, each.target) for each in figures if each.error]
-    for name, others in _guilty(cut, silent).items():
+    failed = {node.name for node in nodes if node.error}
+    unconnected = [(each.source, each.target) for each in figures if each.error]
+    for name, others in _explain(unconnected, failed).items():
         error = next(each.error for each in figures if each.error and {each.source, each.target} & {name})
         reasons.setdefault(name, []).append(f"no connection with {_some(others)}: {error}")
     unseen = [(node.name, other) for node in nodes for other in node.unseen]
-    for name, others in _guilty(unseen, silent).items():
+    for name, others in _explain(unseen, failed).items():
         reasons.setdefault(name, []).append(f"does not share the run's folder with {_some(others)}")
-    for name, why in _slow({node.name: row(node.name, figures) for node in nodes}, factor).items():
+    for name, why in _slow({node.name: best_figures(node.name, figures) for node in nodes}, factor).items():
         reasons.setdefault(name, []).append(why)
     return {name: "; ".join(why) for name, why in reasons.items()}
 
 
-def judge_mpi(figures: Sequence[Figures], factor: float) -> Dict[str, str]:
-    """Return why, for each node that is slow by the figures of the MPI step, alike in both directions."""
-    slow = _slow({name: replace(row(name, figures), receives=None) for name in _sources(figures)}, factor)
+def diagnose_mpi(figures: Sequence[Figures], factor: float) -> Dict[str, str]:
+    """Return the reason of each node that is slow by the figures of the MPI step, equal in both directions."""
+    slow = _slow({name: replace(best_figures(name, figures), receives=None) for name in _sources(figures)}, factor)
     return {name: f"by MPI {why.replace('sends', 'allreduces')}" for name, why in slow.items()}
 
 
-def _guilty(failed: Iterable[Pair], known: Iterable[str]) -> Dict[str, List[str]]:
-    """Return who explains the failed pairs, with their partners: again and again those who failed most.
+def _explain(failed: Iterable[Pair], known: Iterable[str]) -> Dict[str, List[str]]:
+    """Return the nodes that explain the failed pairs, with the partners of each: repeatedly those in most pairs.
 
-    `known` are bad already: what failed with them says nothing about their partners.
+    `known`: nodes that are unfit already; their failed pairs say nothing about their partners.
     """
     left = {frozenset(pair) for pair in failed if not set(pair) & set(known)}
-    guilty: Dict[str, List[str]] = {}
+    unfit: Dict[str, List[str]] = {}
     while left:
         counts = Counter(name for pair in left for name in pair)
         most = max(counts.values())
         worst = {name for name, count in counts.items() if count == most}
         for name in sorted(worst):
-            guilty[name] = sorted(other for pair in left if name in pair for other in pair if other != name)
+            unfit[name] = sorted(other for pair in left if name in pair for other in pair if other != name)
         left = {pair for pair in left if not pair & worst}
-    return guilty
+    return unfit
 
 
-def _slow(rows: Mapping[str, Row], factor: float) -> Dict[str, str]:
+def _slow(nodes: Mapping[str, NodeFigures], factor: float) -> Dict[str, str]:
+    """Return the reason of each node that is slow, by its best figures."""
     reasons: Dict[str, List[str]] = {}
-    latencies = {name: each.latency for name, each in rows.items() if each.latency is not None}
+    latencies = {name: each.latency for name, each in nodes.items() if each.latency is not None}
     if latencies:
-        usual = statistics.median_low(latencies.values())
+        median = statistics.median_low(latencies.values())
         for name, value in latencies.items():
-            if value > max(usual * factor, _LATENCY_FLOOR):
-                reasons.setdefault(name, []).append(f"answers in {_ms(value)} ms, others in {_ms(usual)} ms")
-    streams: List[Tuple[str, Callable[[Row], Optional[float]]]] = [
+            if value > max(median * factor, _LATENCY_FLOOR):
+                reasons.setdefault(name, []).append(f"answers in {_ms(value)} ms, others in {_ms(median)} ms")
+    streams: List[Tuple[str, Callable[[NodeFigures], Optional[float]]]] = [
         ("sends", lambda each: each.sends),
         ("receives", lambda each: each.receives),
     ]
     for verb, figure in streams:
-        rates = {name: value for name, value in ((name, figure(each)) for name, each in rows.items()) if value}
-        usual = statistics.median_high(rates.values()) if rates else 0.0
+        rates = {name: value for name, value in ((name, figure(each)) for name, each in nodes.items()) if value}
+        median = statistics.median_high(rates.values()) if rates else 0.0
         for name, value in rates.items():
-            if value * factor < usual:
-                reasons.setdefault(name, []).append(f"{verb} {_mb(value)} MB/s, others {_mb(usual)} MB/s")
+            if value * factor < median:
+                reasons.setdefault(name, []).append(f"{verb} {_mb(value)} MB/s, others {_mb(median)} MB/s")
     return {name: "; ".join(why) for name, why in reasons.items()}
 
 
 def table(nodes: Sequence[Node], figures: Sequence[Figures], reasons: Mapping[str, str]) -> List[str]:
-    """Return lines to print: a node each, what is wrong with it last."""
+    """Return a table to print: a line for each node, with the reason why it is unfit last."""
     cells = [("node", "round trip, ms", "sends, MB/s", "receives, MB/s", "GPUs", "")]
     for node in nodes:
-        own = row(node.name, figures)
+        best = best_figures(node.name, figures)
         gpus = f"{node.gpus}/{node.gpus_wanted}" if node.gpus_wanted else "-"
         cells.append(
-            (node.name, _ms(own.latency), _mb(own.sends), _mb(own.receives), gpus, reasons.get(node.name, "ok"))
+            (node.name, _ms(best.latency), _mb(best.sends), _mb(best.receives), gpus, reasons.get(node.name, "ok"))
         )
     return _aligned(cells)
 
 
 def mpi_table(figures: Sequence[Figures], reasons: Mapping[str, str]) -> List[str]:
-    """Return lines to print of what the MPI step measured."""
+    """Return a table to print of what the MPI step measured."""
     cells = [("node", "MPI round trip, ms", "allreduce, MB/s", "")]
     for name in _sources(figures):
-        own = row(name, figures)
-        cells.append((name, _ms(own.latency), _mb(own.sends), reasons.get(name, "ok")))
+        best = best_figures(name, figures)
+        cells.append((name, _ms(best.latency), _mb(best.sends), reasons.get(name, "ok")))
     return _aligned(cells)
 
 

@@ -1,7 +1,8 @@
-"""Before the programs start: what to ask each node, in which order, and what becomes of the answers. No sockets here.
+"""Runs a preflight of a job's nodes before the programs start: makes the requests, records the answers. No sockets.
 
-One agent a node takes part. All write a file and look for the others'; then pairs of nodes, each node in one at a time,
-measure the way between them; what looks slow is measured once more. A node that does not answer is asked no more.
+One agent of each node takes part. All write a file and read the files of all others. Then pairs of nodes, each node in
+one pair at a time, measure the connection between them. Pairs of a node that seems unfit are measured a second time. A
+node that does not answer gets no more requests.
 """
 
 import os
@@ -30,41 +31,45 @@ from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.preflight_report import Figures, Node, PreflightReport
 from slurm_tf.run.settings import LaunchSettings
 
-# How long an agent may have to wait for its place: longer than any preflight takes.
-PATIENCE_SECONDS = 1800.0
-# A node is measured with so many others at most, in rounds of some tenths of a second.
-_MOST_PARTNERS = 64
-# Network file systems show a new file late: NFS within acdirmax, 60 s, if it was looked for before; it is not here.
+# No preflight takes longer: an agent waits for its assignment for at most this time.
+MAX_SECONDS = 1800.0
+# A node is measured with at most this many others, in rounds of some tenths of a second.
+_MAX_PARTNERS = 64
+# A file of another node is visible within this time. NFS would take up to acdirmax, 60 s, if the name had been looked
+# up before the file was made; here it was not.
 _LOOK_SECONDS = 30.0
 _ANSWER_SECONDS = 30.0
 
-# rank of an agent, and what to send to it
+# rank of an agent, and the request to send to it
 Request = Tuple[int, ProbeRequest]
-# by node; None from a node that is gone
+# answer of each node; None for a node that is lost
 Answers = Dict[str, Optional[ProbeAnswer]]
-# yields what to ask of which node, and for how many seconds at most; is sent the answers
-_Course = Generator[Tuple[Mapping[str, ProbeRequest], float], Answers, None]
+# yields requests by node, and how many seconds the answers may take; is sent the answers
+_RequestRounds = Generator[Tuple[Mapping[str, ProbeRequest], float], Answers, None]
 
 
 class Preflight:
-    """One preflight: feed it every answer and the time; send the requests that it returns until it is `over`."""
+    """A state machine of one preflight, until it is `over`: it gets answers and the time, and returns requests to send.
+
+    `reasons`: why a node is unfit, by node; `table`: lines to print; `error`: why MPI does not work.
+    """
 
     def __init__(self, folder: RunFolder, settings: LaunchSettings, reports: Mapping[int, Report]) -> None:
-        """`reports`: those of all tasks, by rank."""
+        """`reports`: the reports of all tasks, by rank."""
         self.reasons: Dict[str, str] = {}
         self.table: List[str] = []
         self.error = ""
         self.over = False
         self._folder, self._factor = folder, settings.preflight_factor
-        self._reports = {name: _of_node(reports, name) for name in sorted({r.node for r in reports.values()}, key=str)}
-        self._wanted = {name: _gpus(settings, reports, name) for name in self._reports}
+        self._reports = {name: _reporter(reports, name) for name in sorted({r.node for r in reports.values()}, key=str)}
+        self._gpu_counts = {name: _gpus(settings, reports, name) for name in self._reports}
         self._names = {report.rank: name for name, report in self._reports.items()}
         self._ports: Dict[str, int] = {}
         self._devices: Dict[str, Optional[int]] = {}
         self._unseen: Dict[str, Tuple[str, ...]] = {}
         self._errors: Dict[str, str] = {}
         self._figures: Dict[diagnosis.Pair, Figures] = {}
-        self._course = self._take_course()
+        self._rounds = self._make_rounds()
         self._waiting: List[str] = []
         self._answers: Answers = {}
         self._until = 0.0
@@ -74,10 +79,10 @@ class Preflight:
     def begin(self, now: float) -> List[Request]:
         """Return the first requests. Raises OSError if the run's folder cannot be written."""
         files.own_folder(self._folder.probes)
-        return self._step(*next(self._course), now)
+        return self._step(*next(self._rounds), now)
 
     def answered(self, rank: int, answer: Optional[ProbeAnswer], now: float) -> List[Request]:
-        """Record what an agent answered, None if it is gone; return what to send next."""
+        """Record the answer of an agent, None if it is lost; return the next requests."""
         name = self._names.get(rank, "")
         if name not in self._waiting:
             return []
@@ -86,19 +91,19 @@ class Preflight:
         return [] if self._waiting else self._go_on(now)
 
     def lost(self, node: str, now: float) -> List[Request]:
-        """Record that the connection of an agent on `node` has ended; return what to send next."""
+        """Record that the connection of an agent on `node` has ended; return the next requests."""
         self._errors.setdefault(node, "its agent's connection ended")
         return self.answered(self._reports[node].rank, None, now)
 
     @property
     def all_are_lost(self) -> bool:
-        """Whether no node can be asked any more: then it was none of them."""
+        """Whether every node is lost: the cause is not in the nodes then."""
         return len(self._errors) == len(self._reports)
 
     def tick(self, now: float) -> List[Request]:
-        """See to what is due at `now`; return what to send next."""
+        """Give up answers that are overdue at `now`, and read the MPI step's result; return the next requests."""
         if self._mpi and not self.over and self._mpi.is_over(now):
-            self._take_mpi(self._mpi)
+            self._finish_mpi(self._mpi)
         if self.over or self._mpi or now < self._until:
             return []
         for name in self._waiting:
@@ -111,14 +116,14 @@ class Preflight:
         return self._mpi.until if self._mpi else self._until
 
     def close(self) -> None:
-        """End what is under way."""
+        """End the MPI step, if it runs."""
         if self._mpi:
             self._mpi.end()
 
     def _go_on(self, now: float) -> List[Request]:
         answers, self._answers = self._answers, {}
         try:
-            return self._step(*self._course.send(answers), now)
+            return self._step(*self._rounds.send(answers), now)
         except StopIteration:
             if self._mpi_probe and not self.reasons and len(self._reports) > 1:
                 self._mpi = MpiStep(self._folder, self._mpi_probe, list(self._reports), os.environ, now)
@@ -126,15 +131,15 @@ class Preflight:
                 self.over = True
             return []
 
-    def _step(self, wanted: Mapping[str, ProbeRequest], seconds: float, now: float) -> List[Request]:
-        requests = {name: each for name, each in wanted.items() if name not in self._errors}
+    def _step(self, probes: Mapping[str, ProbeRequest], seconds: float, now: float) -> List[Request]:
+        requests = {name: each for name, each in probes.items() if name not in self._errors}
         self._waiting, self._until = list(requests), now + seconds
         if not requests:
             return self._go_on(now)
         return [(self._reports[name].rank, each) for name, each in requests.items()]
 
-    def _take_course(self) -> _Course:
-        """Yield what to ask of which node, and for how many seconds at most; take the answers."""
+    def _make_rounds(self) -> _RequestRounds:
+        """Yield each round of requests, by node, and its seconds; record the answers that are sent in."""
         texts = {name: secrets.token_hex(16) for name in self._reports}
         paths = {name: os.path.join(self._folder.probes, str(r.rank)) for name, r in self._reports.items()}
         opening = {name: OpenProbe(paths[name], texts[name]) for name in texts}
@@ -143,34 +148,36 @@ class Preflight:
             if isinstance(answer, ProbeOpened):
                 self._ports[name], self._devices[name] = answer.port, answer.devices
         expected = {name: (paths[name], texts[name]) for name in self._ports}
-        looking = CheckFiles(expected, _LOOK_SECONDS)
-        for name, answer in (yield dict.fromkeys(self._ports, looking), _LOOK_SECONDS + _ANSWER_SECONDS).items():
+        check = CheckFiles(expected, _LOOK_SECONDS)
+        for name, answer in (yield dict.fromkeys(self._ports, check), _LOOK_SECONDS + _ANSWER_SECONDS).items():
             self._note_error(name, answer)
             self._unseen[name] = answer.unseen if isinstance(answer, FilesChecked) else ()
         names = list(self._ports)
-        rounds = diagnosis.rounds(names, _MOST_PARTNERS)
+        rounds = diagnosis.rounds(names, _MAX_PARTNERS)
         yield from self._measure(rounds)
-        again = set(self._judge())
-        yield from self._measure([[pair for pair in pairs if set(pair) & again] for pairs in rounds])
-        self.reasons = self._judge()
+        suspects = set(self._diagnose())
+        yield from self._measure([[pair for pair in pairs if set(pair) & suspects] for pairs in rounds])
+        self.reasons = self._diagnose()
         self.table = diagnosis.table(self._nodes(), list(self._figures.values()), self.reasons)
 
-    def _measure(self, rounds: Sequence[Sequence[diagnosis.Pair]]) -> _Course:
+    def _measure(self, rounds: Sequence[Sequence[diagnosis.Pair]]) -> _RequestRounds:
         for pairs in rounds:
             partners = {one: other for one, other in pairs if not {one, other} & set(self._errors)}
-            asked = {one: MeasureLink(self._reports[other].host, self._ports[other]) for one, other in partners.items()}
-            if not asked:
+            requests = {
+                one: MeasureLink(self._reports[other].host, self._ports[other]) for one, other in partners.items()
+            }
+            if not requests:
                 continue
-            for name, answer in (yield asked, _ANSWER_SECONDS).items():
+            for name, answer in (yield requests, _ANSWER_SECONDS).items():
                 found = _figures(name, partners[name], answer)
                 if found:
                     known = self._figures.get((name, partners[name]))
                     self._figures[name, partners[name]] = known.better(found) if known else found
 
-    def _take_mpi(self, step: MpiStep) -> None:
+    def _finish_mpi(self, step: MpiStep) -> None:
         self.over = True
         if step.figures:
-            self.reasons = diagnosis.judge_mpi(step.figures, self._factor)
+            self.reasons = diagnosis.diagnose_mpi(step.figures, self._factor)
             self.table += diagnosis.mpi_table(step.figures, self.reasons)
         elif step.note:
             self.table.append(step.note)
@@ -180,23 +187,23 @@ class Preflight:
         if isinstance(answer, ProbeFailed):
             self._errors.setdefault(name, answer.error)
 
-    def _judge(self) -> Dict[str, str]:
-        return diagnosis.judge(self._nodes(), list(self._figures.values()), self._factor)
+    def _diagnose(self) -> Dict[str, str]:
+        return diagnosis.diagnose(self._nodes(), list(self._figures.values()), self._factor)
 
     def _nodes(self) -> List[Node]:
         nodes = []
         for name, report in self._reports.items():
-            have, wanted = self._wanted[name]
+            have, needed = self._gpu_counts[name]
             devices = self._devices.get(name)
-            mig = any(gpu.startswith("MIG-") for gpu in report.gpus)  # several share a device file
-            if wanted and devices is not None and devices < len(report.gpus) and not mig:
+            mig = any(gpu.startswith("MIG-") for gpu in report.gpus)  # several MIG instances share a device file
+            if needed and devices is not None and devices < len(report.gpus) and not mig:
                 have = devices
-            nodes.append(Node(name, have, wanted, self._unseen.get(name, ()), self._errors.get(name, "")))
+            nodes.append(Node(name, have, needed, self._unseen.get(name, ()), self._errors.get(name, "")))
         return nodes
 
     def finish(self, say: Callable[[str], None]) -> None:
-        """Write down what was found, and say it. Raises PreflightError for bad nodes, and OSError."""
-        for name, error in self._errors.items():  # since the table was made: an MPI step takes its time
+        """Write and print the result. Raises PreflightError for nodes that are unfit, and OSError."""
+        for name, error in self._errors.items():  # also of nodes that were lost since the diagnosis, in the MPI step
             self.reasons.setdefault(name, error)
         self._write()
         for line in self.table:
@@ -233,17 +240,19 @@ def _figures(source: str, target: str, answer: Optional[ProbeAnswer]) -> Optiona
     return Figures(source, target, error=answer.error) if isinstance(answer, ProbeFailed) else None
 
 
-def _of_node(reports: Mapping[int, Report], node: str) -> Report:
-    """Return the report of the task that speaks for `node`: the first with GPUs, else the first."""
-    own = sorted((report for report in reports.values() if report.node == node), key=lambda report: report.rank)
-    return next((report for report in own if report.gpus), own[0])
+def _reporter(reports: Mapping[int, Report], node: str) -> Report:
+    """Return the report of the task whose agent answers for `node`: the first with GPUs, else the first."""
+    of_node = sorted((report for report in reports.values() if report.node == node), key=lambda report: report.rank)
+    return next((report for report in of_node if report.gpus), of_node[0])
 
 
 def _gpus(settings: LaunchSettings, reports: Mapping[int, Report], node: str) -> Tuple[int, int]:
-    """Return how many GPUs the tasks of `node` were given, and how many their roles asked for there."""
-    asked = {role.name: 1 if role.gpus is None else role.gpus for role in settings.roles}
-    own = [(each, asked[each.role or settings.tasks[each.rank][0]]) for each in reports.values() if each.node == node]
-    needing = [(report, number) for report, number in own if number]
+    """Return how many GPUs the tasks of `node` were given, and how many their roles need there."""
+    needs = {role.name: 1 if role.gpus is None else role.gpus for role in settings.roles}
+    of_node = [
+        (each, needs[each.role or settings.tasks[each.rank][0]]) for each in reports.values() if each.node == node
+    ]
+    needing = [(report, number) for report, number in of_node if number]
     names = [gpu for report, _ in needing for gpu in report.gpus]
     have = len(names) if all(report.gpus_bound for report, _ in needing) else len(set(names))
     numbers = [number for _, number in needing]

@@ -1,10 +1,10 @@
-"""One node's part in a preflight: it answers the other nodes' probes, and does what the coordinator asks.
+"""Answers the coordinator's requests of a preflight on one node, and measures connections with other nodes.
 
-Nodes prove to each other that they know the job's secret, by a key derived from it, so that nothing said here can be
-used with the coordinator. What follows on that connection are meaningless bytes, whose time is taken:
+Two nodes authenticate each other with a key derived from the job's secret, so that no message of theirs can be used
+with the coordinator. After that the connection carries measurements:
 
-    prober -> node   a byte, and back, some times; then zeros until the node answers
-    node -> prober   the bytes that came and the seconds they took, from the first to the last
+    prober -> node   one byte, and back, some times; then zeros until the node answers
+    node -> prober   how many bytes it received, and the seconds from the first to the last
 """
 
 import contextlib
@@ -41,12 +41,12 @@ _PINGS = 20
 _PING_SECONDS = 2.0
 _STREAM_BYTES = 16 << 20
 _STREAM_SECONDS = 1.0
-# For a connection, for the proof, and for each answer.
+# Limit of a connection, of the authentication, and of each answer.
 _ANSWER_SECONDS = 5.0
-_LOOK_AGAIN_SECONDS = 0.1
+_LOOK_PAUSE_SECONDS = 0.1
 _CHUNK = 1 << 18
-_MOST_AT_ONCE = 16
-# What accept(2) says of a socket that was shut down, or closed.
+_MAX_CONNECTIONS = 16
+# Errors of accept(2) on a socket that was shut down, or closed.
 _CLOSED = (errno.EINVAL, errno.EBADF)
 _PAUSE_SECONDS = 0.1
 _PING, _STREAM = b"p", b"s"
@@ -55,36 +55,36 @@ _DEVICE = re.compile(r"nvidia\d+")
 
 
 class Prober:
-    """The probe door of one node; close it before the program starts."""
+    """Listens for the probes of other nodes and measures connections to them; closed before the program starts."""
 
     def __init__(self, secret: bytes, allowed: Optional[Tuple[int, int]]) -> None:
-        """`allowed`: the site's range of ports. Raises AllocationError if none is free."""
+        """Listen on a port of `allowed`, the site's range. Raises AllocationError if none is free."""
         self._secret = hmac.new(secret, b"preflight", hashlib.sha256).digest()
         self._listener = ports.reserve(allowed, time.monotonic() + _ANSWER_SECONDS)
-        self._listener.listen(_MOST_AT_ONCE)
-        self._room = threading.BoundedSemaphore(_MOST_AT_ONCE)
+        self._listener.listen(_MAX_CONNECTIONS)
+        self._free = threading.BoundedSemaphore(_MAX_CONNECTIONS)
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
     def port(self) -> int:
-        """Where others reach it."""
+        """The port at which other nodes reach it."""
         return ports.port_of(self._listener)
 
     def close(self) -> None:
-        """Answer nobody any more."""
-        # close alone would leave accept() waiting
+        """Stop listening."""
+        # without shutdown, accept() would go on waiting in its thread
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def measure(self, host: str, port: int) -> ProbeAnswer:
-        """Return round trip and stream to another node, or the error."""
+        """Measure the round trip and the bandwidth to another node; return them, or the error."""
         try:
             with socket.create_connection((host, port), timeout=_ANSWER_SECONDS) as sock:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                _shake_hands(sock, authentication.Conversation(self._secret, authentication.AGENT))
+                _authenticate(sock, authentication.Conversation(self._secret, authentication.AGENT))
                 figures = LinkMeasured(_ping(sock), _stream(sock))
-                # what a slow link still holds would be in the way of the next probe: drop it
+                # discard unsent bytes: on a slow link they would delay the next probe
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 return figures
         except (OSError, SlurmTfError) as error:
@@ -97,9 +97,9 @@ class Prober:
             except OSError as error:
                 if error.errno in _CLOSED:
                     return
-                time.sleep(_PAUSE_SECONDS)  # no free file descriptor, or the other side left already
+                time.sleep(_PAUSE_SECONDS)  # no free file descriptor, or the other side has closed the connection
                 continue
-            if self._room.acquire(blocking=False):
+            if self._free.acquire(blocking=False):
                 threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
             else:
                 sock.close()
@@ -109,14 +109,14 @@ class Prober:
             with contextlib.suppress(OSError, SlurmTfError), sock:
                 sock.settimeout(_ANSWER_SECONDS)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                _shake_hands(sock, authentication.Conversation(self._secret, authentication.COORDINATOR))
+                _authenticate(sock, authentication.Conversation(self._secret, authentication.COORDINATOR))
                 while sock.recv(1) == _PING:
                     sock.sendall(_PING)
                 sock.sendall(_COUNT.pack(*_drain(sock)))
-                while sock.recv(_CHUNK):  # until the other side has read that
+                while sock.recv(_CHUNK):  # until the other side has read the answer and closes
                     pass
         finally:
-            self._room.release()
+            self._free.release()
 
 
 def answer_requests(
@@ -124,7 +124,7 @@ def answer_requests(
 ) -> Message:
     """Answer the coordinator's requests (launch/nodes/preflight.py); return the first message that is no request.
 
-    Raises RegistrationError if that does not come by `deadline` (time.monotonic).
+    Raises RegistrationError if there is none by `deadline` (time.monotonic).
     """
     prober: Optional[Prober] = None
     try:
@@ -156,14 +156,14 @@ def _answer(prober: Prober, request: ProbeRequest) -> ProbeAnswer:
 
 
 def _unseen(expected: Mapping[str, Tuple[str, str]], seconds: float) -> List[str]:
-    """Return the nodes whose file does not hold its text within `seconds`: caches of network file systems take some."""
+    """Return the nodes whose file does not show its text within `seconds`: network file systems cache."""
     until = time.monotonic() + seconds
     left = dict(expected)
     while True:
         left = {node: each for node, each in left.items() if _text(each[0]) != each[1]}
         if not left or time.monotonic() > until:
             return sorted(left)
-        time.sleep(_LOOK_AGAIN_SECONDS)
+        time.sleep(_LOOK_PAUSE_SECONDS)
 
 
 def _text(path: str) -> Optional[str]:
@@ -175,33 +175,34 @@ def _text(path: str) -> Optional[str]:
 
 
 def _devices() -> Optional[int]:
-    """Return how many NVIDIA GPUs have a device file here; None where GPUs are of another make."""
+    """Return how many NVIDIA GPUs have a device file here; None on a node with GPUs of another vendor."""
     names = os.listdir("/dev")
     if "nvidiactl" not in names and ("kfd" in names or "dri" in names):
         return None
     return sum(1 for name in names if _DEVICE.fullmatch(name))
 
 
-def _shake_hands(sock: socket.socket, talk: authentication.Conversation) -> None:
-    """Prove the secret to each other. Raises AuthenticationError, or OSError if the other side leaves or is late.
+def _authenticate(sock: socket.socket, conversation: authentication.Conversation) -> None:
+    """Authenticate each other. Raises AuthenticationError, or OSError if the other side closes or is late.
 
-    Byte by byte as far as the other side may go on with what is no message.
+    Reads byte by byte: the bytes after the last message of the authentication are a measurement.
     """
     until = time.monotonic() + _ANSWER_SECONDS
     while True:
-        sock.sendall(talk.outgoing)
-        talk.outgoing.clear()
-        if talk.authenticated:
+        sock.sendall(conversation.outgoing)
+        conversation.outgoing.clear()
+        if conversation.authenticated:
             return
         if time.monotonic() > until:
             raise TimeoutError("no proof of the secret in time")
         data = sock.recv(1)
         if not data:
             raise ConnectionError("it ended the connection")
-        talk.receive(data)
+        conversation.receive(data)
 
 
 def _ping(sock: socket.socket) -> float:
+    """Return the median round trip of one byte, in seconds."""
     times: List[float] = []
     until = time.monotonic() + _PING_SECONDS
     while len(times) < _PINGS and time.monotonic() < until:
@@ -214,7 +215,7 @@ def _ping(sock: socket.socket) -> float:
 
 
 def _stream(sock: socket.socket) -> float:
-    """Send until the other side has had enough; return its bytes per second."""
+    """Send zeros until the other side answers; return the bytes per second that it received."""
     sock.sendall(_STREAM)
     zeros, sent = memoryview(bytes(_CHUNK)), 0
     until = time.monotonic() + _STREAM_SECONDS + _ANSWER_SECONDS
@@ -225,7 +226,7 @@ def _stream(sock: socket.socket) -> float:
         if readable:
             break
         if not writable:
-            raise TimeoutError("it takes nothing in")
+            raise TimeoutError("it receives nothing")
         sent += sock.send(zeros[: _STREAM_BYTES - sent])
     sock.settimeout(_ANSWER_SECONDS)
     count, seconds = _COUNT.unpack(_exactly(sock, _COUNT.size))
@@ -233,7 +234,7 @@ def _stream(sock: socket.socket) -> float:
 
 
 def _drain(sock: socket.socket) -> Tuple[int, float]:
-    """Take in a stream; return its bytes, and their seconds."""
+    """Receive a stream; return its bytes, and their seconds."""
     count, start = 0, time.perf_counter()
     buffer = bytearray(_CHUNK)
     while count < _STREAM_BYTES and time.perf_counter() - start < _STREAM_SECONDS:

@@ -78,7 +78,7 @@ def test_nothing_is_left_out_where_squeue_does_not_say_what_is(ended: EndedJob) 
     ended.bad = {"n2": "its task was lost"}
     ended.answer("squeue-excluded", 1, "", "Unable to contact slurm controller")
     assert ended.conclude(Outcome(1, "a node", OutcomeCause.TASK_LOST), quiet()) == Outcome(75, "")
-    assert "n2 may be used again: squeue does not say what the job leaves out already" in ended.said
+    assert "n2 may be used again: squeue does not say which nodes the job excludes already" in ended.said
     assert not any(call.startswith(UPDATE) for call in ended.calls)
 
 
@@ -104,7 +104,7 @@ def test_nodes_are_nobodys_affair_where(how: str, ended: EndedJob) -> None:
 def test_what_slurm_puts_back_by_itself_leaves_its_bad_node_out(ended: EndedJob) -> None:
     ended.answer("sinfo", 0, "n2|down*|Not responding")
     exclusion = Exclusion(ended.context, ended.said.append)
-    exclusion.begin(insists=True)
+    exclusion.begin(repeats=True)
     exclusion.finish(20)
     assert ended.calls[-1] == f"{UPDATE}n7,n8,n2"
     assert ended.said == [
@@ -146,10 +146,10 @@ def test_a_node_that_answers_a_moment_longer_is_looked_at_again(
 
 def test_that_many_nodes_are_gone_is_not_their_own_doing(ended: EndedJob, dead: set[str]) -> None:
     found = Exclusion(ended.context, ended.said.append)
-    for index in range(exclusion._MOST_LOST + 1):
+    for index in range(exclusion._MAX_LOST + 1):
         dead.add(f"10.0.0.{index}")
     # all at once, as when a switch fails
-    found._hosts = {f"n{index}": f"10.0.0.{index}" for index in range(exclusion._MOST_LOST + 1)}
+    found._hosts = {f"n{index}": f"10.0.0.{index}" for index in range(exclusion._MAX_LOST + 1)}
     found.finish(20)
     assert bad_nodes.known(ended.run) == {}
     assert ended.calls == []
@@ -227,9 +227,9 @@ def test_a_file_that_cannot_be_read_keeps_nobody_from_going_on(ended: EndedJob) 
     found = Exclusion(ended.context, ended.said.append)
     found.slow({"worker:0": ("n3", HOW)})
     found.finish(20)
-    assert ended.said.pop(0).startswith("that worker:0 is slow on n3 is not remembered: ")
+    assert ended.said.pop(0).startswith("cannot record that worker:0 is slow on n3: ")
     ended.said.clear()
     ended.bad = {"n2": "its task was lost"}
     assert ended.conclude(Outcome(1, "a node", OutcomeCause.TASK_LOST), quiet()) == Outcome(75, "")
-    assert ended.said[0].startswith("bad nodes are not remembered: ")
+    assert ended.said[0].startswith("cannot record bad nodes: ")
     assert ended.calls[-1] == f"{UPDATE}n7,n8,n2"

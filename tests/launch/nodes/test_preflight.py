@@ -1,4 +1,4 @@
-"""A preflight of real agents on this machine that say they are on different nodes, and strangers at a probe's door."""
+"""A preflight of agents on this machine that report different nodes, and connections to a prober without the secret."""
 
 import json
 import socket
@@ -155,13 +155,13 @@ def test_a_prober_measures_another(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_strangers_at_a_probes_door_are_refused() -> None:
-    door, stranger = Prober(b"s" * 32, None), Prober(b"t" * 32, None)
+def test_connections_without_the_secret_are_refused() -> None:
+    prober, stranger = Prober(b"s" * 32, None), Prober(b"t" * 32, None)
     try:
-        assert isinstance(stranger.measure("127.0.0.1", door.port), ProbeFailed)
+        assert isinstance(stranger.measure("127.0.0.1", prober.port), ProbeFailed)
         for said in (b"", b"p" * 2000, b"GET / HTTP/1.0\r\n\r\n"):
-            with socket.create_connection(("127.0.0.1", door.port), timeout=10) as sock:
-                data = sock.recv(1000)  # first: what is refused may reset the connection, and take along what came
+            with socket.create_connection(("127.0.0.1", prober.port), timeout=10) as sock:
+                data = sock.recv(1000)  # read first: a refusal may reset the connection, and the data would be lost
                 try:
                     sock.sendall(said)
                     sock.shutdown(socket.SHUT_WR)
@@ -169,20 +169,20 @@ def test_strangers_at_a_probes_door_are_refused() -> None:
                         data += more
                 except OSError as error:
                     assert not isinstance(error, TimeoutError)
-                # the nonce that everybody gets, and no answer to a ping
+                # the nonce that every connection gets, and no answer to a ping
                 assert b'"nonce"' in data
                 assert data.count(b"{") == 1
                 assert not data.endswith(b"p")
     finally:
-        door.close()
+        prober.close()
         stranger.close()
 
 
-def test_the_secret_of_the_coordinators_channel_is_not_the_probes() -> None:
-    """Who passes a coordinator's handshake on to a probe's door gets nowhere."""
-    door = Prober(b"s" * 32, None)
+def test_the_key_of_probes_is_not_the_coordinators() -> None:
+    """A coordinator's handshake that is passed on to a prober is refused."""
+    prober = Prober(b"s" * 32, None)
     try:
-        with socket.create_connection(("127.0.0.1", door.port), timeout=10) as sock:
+        with socket.create_connection(("127.0.0.1", prober.port), timeout=10) as sock:
             talk = authentication.Conversation(b"s" * 32, authentication.AGENT)
             deadline = time.monotonic() + 10
             try:
@@ -194,4 +194,4 @@ def test_the_secret_of_the_coordinators_channel_is_not_the_probes() -> None:
                 pass
             assert not talk.authenticated
     finally:
-        door.close()
+        prober.close()
