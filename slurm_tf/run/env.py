@@ -32,7 +32,7 @@ CHECKPOINT_FOLDER = "SLURM_TF_CHECKPOINT_FOLDER"
 TRAIN = "SLURM_TF_TRAIN"  # [checkpoint] and [train] of the job file, as JSON: see run/train_settings.py
 EXPORT_FOLDER = "SLURM_TF_EXPORT_FOLDER"
 TENSORBOARD_FOLDER = "SLURM_TF_TENSORBOARD_FOLDER"
-# number of an inherited socket: lines of JSON between the program and its agent, see launch/agent/agent.py
+# number of an inherited socket: lines of JSON between the program and its agent, see run/program_messages.py
 CONTROL_FD = "SLURM_TF_CONTROL_FD"
 # exit code of a program that was told to save and to end: EX_TEMPFAIL of sysexits.h
 INTERRUPTED = 75

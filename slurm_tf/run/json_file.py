@@ -6,6 +6,7 @@ Standard library, Python 3.9.
 """
 
 import json
+import sys
 from dataclasses import is_dataclass
 from enum import Enum
 from typing import (
@@ -132,7 +133,14 @@ def _checked(value: object, kind: Type[_Value], at: str) -> _Value:
     kinds: Tuple[type, ...] = (int, float) if kind is float else (kind,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"{_path(at)} is {_shown(value)}")
+    if isinstance(value, int) and kind is float and not _fits_float(value):
+        raise ValueError(f"{_path(at)} is {_shown(value)}")
     return cast(_Value, value)
+
+
+def _fits_float(value: int) -> bool:
+    """Return whether `value` can be converted to a float: an int of 400 digits is an OverflowError."""
+    return abs(value) <= sys.float_info.max
 
 
 def _path(at: str) -> str:

@@ -1,21 +1,30 @@
 """Connects a program to the agent of its task, and through it to the programs of the other tasks.
 
-Both sides send lines of JSON over an inherited socket; launch/agent/agent.py lists them.
+Both sides send messages over an inherited socket (run/program_messages.py).
 """
 
 import contextlib
 import faulthandler
 import functools
-import json
 import os
 import queue
 import signal
 import socket
 import sys
 import threading
-from typing import Any, Callable, Dict, Mapping, NoReturn, Optional
+from typing import Any, Callable, Mapping, NoReturn, Optional
 
-from slurm_tf.run import env
+from slurm_tf.run import env, program_messages
+from slurm_tf.run.program_messages import (
+    ExitRequest,
+    Listening,
+    ProgramMessage,
+    RelayedRequest,
+    Request,
+    RequestAnswer,
+    RequestResult,
+    SaveRequest,
+)
 
 # Longer than the coordinator's own timeout (launch/coordinator/message_relay.py), after which it answers in any case.
 _ANSWER_SECONDS = 180.0
@@ -33,56 +42,51 @@ class AgentConnection:
         self._write_lock = threading.Lock()
         self._request_lock = threading.Lock()
         self._requests = 0
-        self._answers: queue.Queue[Optional[Dict[str, Any]]] = queue.Queue()
+        self._results: queue.Queue[Optional[RequestResult]] = queue.Queue()
         self._told_to_exit = threading.Event()
         self._exit_code = env.INTERRUPTED
 
     def start(
         self,
         is_writer: bool,
-        on_request: Callable[[Dict[str, Any]], Optional[str]],
+        on_request: Callable[[Mapping[str, Any]], Optional[str]],
         on_interrupt: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Tell the agent that this program listens. From now on only the agent reacts to Slurm's signals.
 
-        `is_writer`: this program commits the checkpoints. `on_request` handles a message of another task in the reading
-        thread, and returns an error text or None. `on_interrupt` is called in a thread of its own,
-        with the reason, when training is to be saved.
+        `is_writer`: this program commits the checkpoints. `on_request` handles a request of another task in the reading
+        thread, and returns an error text or None. `on_interrupt` is called in a thread of its own, with the reason,
+        when training is to be saved.
         """
         ignore_slurm_signals()
         # The agent sends SIGQUIT to a program that hangs, in which Python code may not run any more.
         faulthandler.register(signal.SIGQUIT, all_threads=True)
         self._on_request, self._on_interrupt = on_request, on_interrupt
-        self.send({"hello": {"writes": is_writer}})
+        self.send(Listening(is_writer))
         threading.Thread(target=self._read_all, name="slurm_tf agent connection", daemon=True).start()
 
-    def request(self, role: str, message: Dict[str, Any]) -> Dict[str, Optional[str]]:
-        """Send `message` to every running task of `role`, or to all others for "*"; return each task's error, or None.
+    def request(self, role: str, content: Mapping[str, Any]) -> Mapping[str, Optional[str]]:
+        """Send `content` to every running task of `role`, or to all others for "*"; return each task's error, or None.
 
         Raises OSError if the agent is gone or does not answer.
         """
         with self._request_lock:
             self._requests += 1
-            self._write({"ask": self._requests, "to": role, "message": message})
+            self._write(Request(self._requests, role, content))
             while True:
                 try:
-                    answer = self._answers.get(timeout=_ANSWER_SECONDS)
+                    result = self._results.get(timeout=_ANSWER_SECONDS)
                 except queue.Empty:
                     raise TimeoutError(f"no answer from the coordinator in {_ANSWER_SECONDS:.0f} s") from None
-                if answer is None:
+                if result is None:
                     raise ConnectionError("the agent of this task is gone")
-                if answer["answers"] == self._requests:
-                    errors: Dict[str, Optional[str]] = answer["errors"]
-                    return errors
+                if result.number == self._requests:
+                    return result.errors
 
-    def send(self, message: Mapping[str, Any]) -> None:
+    def send(self, message: ProgramMessage) -> None:
         """Send a message that needs no answer; do nothing if the agent is gone."""
         with contextlib.suppress(OSError):
             self._write(message)
-
-    def send_progress(self, step: int, steps: int, rate: float, values: Mapping[str, float]) -> None:
-        """Send the progress of training that `slurm-tf status` shows. `rate`: steps per second."""
-        self.send({"progress": {"step": step, "steps": steps, "rate": rate, "values": dict(values)}})
 
     def wait_and_exit(self) -> NoReturn:
         """Wait until the agent tells this program to exit, then raise SystemExit with the agent's exit code."""
@@ -94,24 +98,25 @@ class AgentConnection:
         return self._told_to_exit.is_set()
 
     def _read_all(self) -> None:
-        while True:
-            try:
-                message = self._read()
-            except OSError:
-                break
-            if "answers" in message:
-                self._answers.put(message)
-            elif "asked" in message:
-                self.send({"answer": message["asked"], "error": self._on_request(message["message"])})
-            elif "interrupt" in message:
-                # It may take long, and wait for answers that this thread reads.
-                threading.Thread(target=self._on_interrupt, args=(str(message["interrupt"]),), daemon=True).start()
-            elif "leave" in message:
-                self._exit_code = int(message["leave"])
-                self._told_to_exit.set()
-                threading.Thread(target=self._exit_after_timeout, daemon=True).start()
-        self._answers.put(None)
+        with contextlib.suppress(OSError):
+            while True:
+                self._handle(program_messages.decode_to_program(self._read_line()))
+        self._results.put(None)
         self._told_to_exit.set()
+
+    def _handle(self, message: Optional[ProgramMessage]) -> None:
+        """Act on a message of the agent; None, a line that is none, is ignored."""
+        if isinstance(message, RequestResult):
+            self._results.put(message)
+        elif isinstance(message, RelayedRequest):
+            self.send(RequestAnswer(message.number, self._on_request(message.content)))
+        elif isinstance(message, SaveRequest):
+            # It may take long, and wait for answers that this thread reads.
+            threading.Thread(target=self._on_interrupt, args=(message.reason,), daemon=True).start()
+        elif isinstance(message, ExitRequest):
+            self._exit_code = message.code
+            self._told_to_exit.set()
+            threading.Thread(target=self._exit_after_timeout, daemon=True).start()
 
     def _exit_after_timeout(self) -> None:
         threading.Event().wait(_EXIT_SECONDS)
@@ -119,19 +124,18 @@ class AgentConnection:
         sys.stderr.flush()
         os._exit(self._exit_code)
 
-    def _write(self, message: Mapping[str, Any]) -> None:
+    def _write(self, message: ProgramMessage) -> None:
         with self._write_lock:
-            self._socket.sendall(json.dumps(message).encode() + b"\n")
+            self._socket.sendall(program_messages.encode(message).encode() + b"\n")
 
-    def _read(self) -> Dict[str, Any]:
+    def _read_line(self) -> bytes:
         while b"\n" not in self._received:
             data = self._socket.recv(1 << 16)
             if not data:
                 raise ConnectionError("the agent of this task is gone")
             self._received += data
         line, _, self._received = self._received.partition(b"\n")
-        message: Dict[str, Any] = json.loads(line)
-        return message
+        return line
 
 
 def ignore_slurm_signals() -> None:

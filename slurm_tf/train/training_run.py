@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from slurm_tf.errors import UsageError
 from slurm_tf.run import checkpoint_folder
+from slurm_tf.run.program_messages import CheckpointCommitted, Phase, ProgressReport
 from slurm_tf.train import training_loop
 from slurm_tf.train.agent_connection import AgentConnection, ignore_slurm_signals
 from slurm_tf.train.checkpoint import local_state, parameter_servers
@@ -202,9 +203,9 @@ class Run:
             checkpoints.sweep()
         return checkpoints
 
-    def _on_commit(self, step: int, seconds: float, blocked: float, size: int) -> None:
+    def _on_commit(self, step: int, *_: object) -> None:
         if self._agent:
-            self._agent.send({"committed": {"step": step, "seconds": seconds, "blocked": blocked, "bytes": size}})
+            self._agent.send(CheckpointCommitted(step))
 
     # --- training ---
 
@@ -230,7 +231,7 @@ class Run:
                 step, data, self._batches, self._collective, self.strategy, self._replica_check(), self._boundary
             )
         )
-        self._boundary.enter_phase("compile")
+        self._boundary.enter_phase(Phase.COMPILE)
         while self.step < steps:
             # yields at the same steps after a resume as without one
             self.step, logs = loop.run(self.step, min(self.step - self.step % every + every, steps), steps)
@@ -292,7 +293,7 @@ class Run:
         if self._last_report is None or step != self._last_report[1]:
             self._last_report = (now, step)
         if self._agent:
-            self._agent.send_progress(step, steps, self._rate, values)
+            self._agent.send(ProgressReport(step, steps, self._rate, values))
         return self._rate
 
     def export_path(self) -> str:

@@ -178,7 +178,8 @@ def test_what_is_cancelled_saves_and_never_comes_back(how: str, alice: Member, s
 def test_a_scancel_in_the_grace_time_is_a_cancel(alice: Member, sandbox: Sandbox) -> None:
     # a program that does not save in time: its job is still there when the user has had enough
     deaf = "import json,os,socket,time; s=socket.socket(fileno=int(os.environ['SLURM_TF_CONTROL_FD'])); "
-    deaf += 's.sendall(json.dumps({"hello":{"writes":True}}).encode()+b"\\n"); print("up",flush=True); time.sleep(1000)'
+    deaf += 's.sendall(json.dumps({"type":"Listening","is_writer":True}).encode()+b"\\n"); '
+    deaf += 'print("up",flush=True); time.sleep(1000)'
     name = alice.write("deaf.py", deaf)
     run = Run(alice, "--qos=slow-scavenge", program=name)
     run.wait_for(r"\[worker:0\] up")

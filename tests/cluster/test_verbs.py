@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from slurm_tf.run import program_messages
+from slurm_tf.run.program_messages import ProgressReport
 from tests.cluster.group import SLURM_TF, Member
 from tests.sandbox import linux
 from tests.sandbox.cluster import Sandbox
@@ -54,9 +56,9 @@ def gone(sandbox: Sandbox, word: str, seconds: float) -> bool:
 
 
 def test_status_of_a_job_that_runs(alice: Member) -> None:
-    said = json.dumps({"progress": {"step": 5, "values": {"loss": 0.25}}})
-    alice.write("said.json", f"{said}\n")
-    program = "test $SLURM_TF_TASK = worker:1 || cat said.json >&$SLURM_TF_CONTROL_FD; sleep 60"
+    line = program_messages.encode(ProgressReport(5, None, None, {"loss": 0.25}))
+    alice.write("progress.json", f"{line}\n")
+    program = "test $SLURM_TF_TASK = worker:1 || cat progress.json >&$SLURM_TF_CONTROL_FD; sleep 60"
     alice.submit(job(alice, program))
     point = alice.wait_for("a-1", "step", 5)
     (row,) = point["roles"]

@@ -170,9 +170,9 @@ signal.signal(signal.SIGTERM, lambda *_: print("deaf", flush=True))
 print("up", flush=True)
 while not os.path.exists("{tmp_path}/go"): time.sleep(0.01)
 line = socket.socket(fileno=int(os.environ["SLURM_TF_CONTROL_FD"]))
-line.sendall(b"{{\\"hello\\": {{\\"writes\\": false}}}}\\n")
-for words in map(json.loads, line.makefile()):
-    if "leave" in words: sys.exit(words["leave"])
+line.sendall(b"{{\\"type\\": \\"Listening\\", \\"is_writer\\": false}}\\n")
+for message in map(json.loads, line.makefile()):
+    if message["type"] == "ExitRequest": sys.exit(message["code"])
 '"""
     job = start_job(late, kill_wait=60.0)
     for task in ("worker:0", "worker:1"):
@@ -215,29 +215,31 @@ def test_an_agent_whose_coordinator_is_gone_has_its_program_save(start_job: Star
     assert saved(job) > 0
 
 
-def test_a_question_that_went_down_with_the_coordinator_is_answered(start_job: StartJob) -> None:
+def test_a_request_that_was_lost_with_the_coordinator_is_answered(start_job: StartJob) -> None:
     asks = f"""exec {sys.executable} -c '
 import json, os, socket
 line = socket.socket(fileno=int(os.environ["SLURM_TF_CONTROL_FD"]))
 writes = os.environ["SLURM_TF_TASK"] == "worker:0"
-line.sendall(json.dumps({{"hello": {{"writes": writes}}}}).encode() + b"\\n")
+def send(**values):
+    line.sendall(json.dumps(values).encode() + b"\\n")
+send(type="Listening", is_writer=writes)
 if writes:
-    line.sendall(json.dumps({{"ask": 7, "to": "worker", "message": {{}}}}).encode() + b"\\n")
+    send(type="Request", number=7, role="worker", content={{}})
 for text in line.makefile():
-    words = json.loads(text)
-    print("told", sorted(words), words.get("answers"), flush=True)
-    if "answers" in words:
-        line.sendall(json.dumps({{"saved": {{"step": 1, "error": None}}}}).encode() + b"\\n")
-    if "leave" in words:
+    message = json.loads(text)
+    print("got", message["type"], message.get("number"), flush=True)
+    if message["type"] == "RequestResult":
+        send(type="Saved", step=1, error=None)
+    if message["type"] == "ExitRequest":
         break
 '"""
     job = start_job(asks)
-    job.wait_for(r"^\[worker:1\] told \['asked', 'message'\]")
+    job.wait_for(r"^\[worker:1\] got RelayedRequest")
     pids = [job.pid("worker:0"), job.pid("worker:1")]
     os.kill(job.process.pid, signal.SIGKILL)
     assert gone_within(20, pids)
     log = Path(job.run.log("worker", 0)).read_text()
-    assert "told ['answers', 'errors'] 7\ntold ['interrupt'] None\n" in log
+    assert "got RequestResult 7\ngot SaveRequest None\n" in log
 
 
 def test_an_agent_whose_coordinator_is_stopped_has_its_program_save(start_job: StartJob) -> None:

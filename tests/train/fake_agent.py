@@ -13,17 +13,21 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from slurm_tf.run import program_messages
+from slurm_tf.run.program_messages import ProgramMessage, RelayedRequest, Request, RequestAnswer, RequestResult
 from tests.conftest import PYTHONPATH
 from tests.free_ports import free_range
+
+Kind = TypeVar("Kind", bound=ProgramMessage)
 
 
 class Program:
     """The process of one task. `sent`: the messages that it sent to its agent."""
 
     def __init__(self, argv: Sequence[str], environ: dict[str, str], output: Path) -> None:
-        self.sent: list[dict[str, Any]] = []
+        self.sent: list[ProgramMessage] = []
         self._socket, its_end = socket.socketpair()
         self.output = output
         with output.open("wb") as file:
@@ -42,17 +46,22 @@ class Program:
     def text(self) -> str:
         return self.output.read_text()
 
-    def send(self, message: dict[str, Any]) -> None:
-        self._socket.sendall(json.dumps(message).encode() + b"\n")
+    def send(self, message: ProgramMessage) -> None:
+        self._socket.sendall(program_messages.encode(message).encode() + b"\n")
 
     def wait_for(self, pattern: str, timeout: float = 90.0) -> "re.Match[str]":
         """Wait until its output matches; return the match."""
         match: re.Match[str] = self._wait(lambda: re.search(pattern, self.text, re.MULTILINE), pattern, timeout)
         return match
 
-    def wait_for_message(self, key: str, timeout: float = 60.0) -> Any:
-        """Wait until it has sent a message with `key`; return the value in the first one."""
-        return self._wait(lambda: next((each for each in self.sent if key in each), None), key, timeout)[key]
+    def messages(self, kind: type[Kind]) -> list[Kind]:
+        """Return the messages of type `kind` that it has sent so far."""
+        return [each for each in self.sent if isinstance(each, kind)]
+
+    def wait_for_message(self, kind: type[Kind], timeout: float = 60.0) -> Kind:
+        """Wait until it has sent a message of type `kind`; return the first one."""
+        first: Kind = self._wait(lambda: next(iter(self.messages(kind)), None), kind.__name__, timeout)
+        return first
 
     def end(self) -> None:
         if self.process.poll() is None:
@@ -72,21 +81,22 @@ class Program:
     def _listen(self) -> None:
         with self._socket.makefile("r") as lines:
             for line in lines:
-                message = json.loads(line)
+                message = program_messages.decode_from_program(line)
+                assert message is not None, line
                 self.sent.append(message)
-                if "ask" in message:
+                if isinstance(message, Request):
                     self._relay(message)
 
-    def _relay(self, request: dict[str, Any]) -> None:
+    def _relay(self, request: Request) -> None:
         """Send a request to the other programs, as the coordinator does, and answer it without errors."""
         for number, other in enumerate(self.others):
-            before = sum("answer" in each for each in other.sent)
-            other.send({"asked": number, "message": request["message"]})
+            before = len(other.messages(RequestAnswer))
+            other.send(RelayedRequest(number, request.content))
             until = time.monotonic() + 30
-            while sum("answer" in each for each in other.sent) == before:
+            while len(other.messages(RequestAnswer)) == before:
                 assert time.monotonic() < until, f"no answer:\n{other.text}"
                 time.sleep(0.005)
-        self.send({"answers": request["ask"], "errors": {str(n): None for n, _ in enumerate(self.others)}})
+        self.send(RequestResult(request.number, {str(n): None for n, _ in enumerate(self.others)}))
 
 
 def start(folder: Path, argv: Sequence[str], tasks: int = 1, **environ: str) -> list[Program]:

@@ -1,22 +1,6 @@
 """The agent of a task: registers it, then starts and ends the user's program as the coordinator says.
 
-The program may speak with its agent over an inherited socket, lines of JSON (env.CONTROL_FD):
-
-    program -> agent   {"ask": number, "to": role, "message": {...}}   pass the message on to every task of that role,
-                                                                       or, to "*", to all others that said hello
-    agent -> program   {"asked": number, "message": {...}}             somebody's message
-    program -> agent   {"answer": number, "error": null or text}       the answer to it
-    agent -> program   {"answers": number, "errors": {task: null or text}}
-    program -> agent   {"progress": {"step": number, "steps": number, "rate": number, "values": {name: number}}}
-    program -> agent   {"hello": {"writes": bool}}       it listens; writes: it is the one that commits checkpoints
-    program -> agent   {"committed": {"step": number, ...}}    a checkpoint is on storage
-    program -> agent   {"phase": name} {"at": step}      it makes progress, see launch/decide/hangs.py
-    agent -> coordinator {"output": true}                so does one that prints and says nothing else
-    agent -> program   {"interrupt": reason}             save at the next step boundary, then say so
-    program -> agent   {"saved": {"step": number, "error": null or text}}    by the one that writes
-    agent -> program   {"leave": code}                   end now, with this exit code
-
-A program that has said hello is never ended by a signal before its `kill-wait` is over.
+The program may exchange messages with its agent and, through it, with the coordinator: run/program_messages.py.
 """
 
 import contextlib
@@ -51,6 +35,7 @@ from slurm_tf.launch.transport.messages import (
     Leave,
     Message,
     ProgramLine,
+    ProgramOutput,
     Save,
     Start,
     Started,
@@ -59,8 +44,18 @@ from slurm_tf.launch.transport.messages import (
     Vanish,
 )
 from slurm_tf.launch.transport.signal_pipe import REPORTED, SignalPipe
-from slurm_tf.run import env
+from slurm_tf.run import env, program_messages
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
+from slurm_tf.run.program_messages import (
+    ALL_ROLES,
+    ExitRequest,
+    Listening,
+    ProgramMessage,
+    Request,
+    RequestResult,
+    Saved,
+    SaveRequest,
+)
 from slurm_tf.slurm import in_job
 
 # How long an agent whose coordinator is gone lets its program save, and end by itself.
@@ -94,9 +89,9 @@ class Agent:
         self._program: Optional[ProgramConnection] = None
         self._listens = self._is_writer = False
         self._save_reason = ""
-        self._leave_code: Optional[int] = None
+        self._program_exit_code: Optional[int] = None
         self._output_told_at = 0.0
-        self._last_question: object = None
+        self._last_request: Optional[int] = None
         self._exit_code: Optional[int] = None
         self._has_got_signal = False
         self._orphan: Optional[OrphanRecovery] = None
@@ -188,7 +183,7 @@ class Agent:
         argv = assignment.argv(self._command)
         self._warn(argv, environ)
         self._listens = self._is_writer = False
-        self._save_reason, self._leave_code = "", None
+        self._save_reason, self._program_exit_code, self._last_request = "", None, None
         program = ProgramConnection(self._selector)
         environ[env.CONTROL_FD] = str(program.program_end.fileno())
         try:
@@ -229,7 +224,7 @@ class Agent:
         os._exit(1)  # the kernel kills the program then (child.die_with)
 
     def _on_tell_program(self, message: TellProgram) -> None:
-        self._tell(message.line)
+        self._write_line(message.line)
 
     def _on_leave(self, _message: Leave) -> None:
         self._exit_code = 0
@@ -246,7 +241,7 @@ class Agent:
             self._orphan = self._begin_orphan_recovery(lost.may_live)
         number = self._greeting.checkpoint_signal
         if self._is_writer or (number and not self._listens):
-            self._answer_last_question()
+            self._answer_last_request()
             self._save(lost.reason, number)
             self._kill_in(_ORPHAN_SAVE_WAIT)
         elif self._listens:
@@ -280,20 +275,20 @@ class Agent:
                 say(warning)
 
     def _save(self, reason: str, number: str) -> None:
-        """Have the program save: one with slurm_tf.train, also if it is still to say hello; others by a signal.
+        """Have the program save: one with slurm_tf.train, also if it does not listen yet; others by a signal.
 
         `number`: the signal's name without SIG, "" for none.
         """
         self._save_reason = reason
         if self._listens:
-            self._tell(json.dumps({"interrupt": reason}))
+            self._write(SaveRequest(reason))
         elif number and self._child:
             self._child.signal(signal.Signals[f"SIG{number}"])
 
     def _end_program(self, kill_wait: float, code: int) -> None:
-        self._leave_code = code
+        self._program_exit_code = code
         if self._child and self._listens:
-            self._tell(json.dumps({"leave": code}))
+            self._write(ExitRequest(code))
             self._child.kill_in(kill_wait)
         elif self._child:
             self._child.end(kill_wait)
@@ -306,7 +301,7 @@ class Agent:
         """Tell the coordinator now and then that the program prints, which is progress if it sends no other."""
         if not self._listens and time.monotonic() - self._output_told_at >= _OUTPUT_SECONDS:
             self._output_told_at = time.monotonic()
-            self._client.send(ProgramLine(json.dumps({"output": True})))
+            self._client.send(ProgramOutput())
 
     def _on_signals(self) -> None:
         for number in self._signals.read():
@@ -325,34 +320,39 @@ class Agent:
             self._client.send(Ended(code))
 
     def _on_program_line(self, line: str) -> None:
-        """Act on what is for the agent, and pass the line on to the coordinator."""
-        try:
-            words = json.loads(line)
-        except (ValueError, RecursionError):
+        """Act on a message that concerns the agent, and pass each on to the coordinator. Other lines are ignored."""
+        message = program_messages.decode_from_program(line)
+        if message is None:
             return
-        if isinstance(words, dict):
-            self._on_program_words(words)
-            self._client.send(ProgramLine(line))
-
-    def _on_program_words(self, words: Dict[str, Any]) -> None:
-        if isinstance(words.get("hello"), dict):
-            self._listens, self._is_writer = True, bool(words["hello"].get("writes"))
-            if self._save_reason:
-                self._save(self._save_reason, "")
-            if self._leave_code is not None:  # SIGTERM came before the program had its handlers and its say
-                self._tell(json.dumps({"leave": self._leave_code}))
-        elif "ask" in words:
-            self._last_question = words["ask"]
-            if self._exit_code is not None:
-                self._answer_last_question()
-        elif "saved" in words and self._exit_code is not None:
+        if isinstance(message, Listening):
+            self._on_listening(message)
+        elif isinstance(message, Request):
+            self._on_request(message)
+        elif isinstance(message, Saved) and self._exit_code is not None:
             self._end_program(_ORPHAN_KILL_WAIT, env.INTERRUPTED)
+        self._client.send(ProgramLine(line))
 
-    def _answer_last_question(self) -> None:
-        """Answer the program's last question, which the coordinator may not have answered."""
-        self._tell(json.dumps({"answers": self._last_question, "errors": {"*": "the coordinator is gone"}}))
+    def _on_listening(self, message: Listening) -> None:
+        self._listens, self._is_writer = True, message.is_writer
+        if self._save_reason:
+            self._save(self._save_reason, "")
+        if self._program_exit_code is not None:  # SIGTERM came before the program had handlers and listened
+            self._write(ExitRequest(self._program_exit_code))
 
-    def _tell(self, line: str) -> None:
+    def _on_request(self, message: Request) -> None:
+        self._last_request = message.number
+        if self._exit_code is not None:
+            self._answer_last_request()
+
+    def _answer_last_request(self) -> None:
+        """Answer the program's last request, which the coordinator may not have answered."""
+        if self._last_request is not None:
+            self._write(RequestResult(self._last_request, {ALL_ROLES: "the coordinator is gone"}))
+
+    def _write(self, message: ProgramMessage) -> None:
+        self._write_line(program_messages.encode(message))
+
+    def _write_line(self, line: str) -> None:
         if self._program:
             self._program.write(line)
 

@@ -1,13 +1,14 @@
 """Watches the programs' progress: has hung ones killed, finds stragglers, and tells the exclusion of their nodes."""
 
 import time
-from typing import Any, Callable, List, Mapping, Optional, Tuple
+from typing import Callable, List, Mapping, Optional, Tuple
 
 from slurm_tf import files
 from slurm_tf.launch.decide.hangs import HangAction, HangDetector
 from slurm_tf.launch.decide.stragglers import StragglerDetector
 from slurm_tf.launch.nodes.exclusion import Exclusion
 from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.program_messages import Phase
 from slurm_tf.run.settings import WatchSettings
 from slurm_tf.run.status import StragglerReport
 
@@ -30,11 +31,21 @@ class ProgressMonitor:
         """Record that the program of task `name` runs."""
         self._hangs.started(name, time.monotonic())
 
-    def message(self, name: str, message: Mapping[str, Any]) -> bool:
-        """Record what the program of `name`, or its agent, said; return whether it was about its progress alone."""
-        now = time.monotonic()
-        self._stragglers.message(name, message, now)
-        return self._hangs.message(name, message, now)
+    def phase_entered(self, name: str, phase: Phase) -> None:
+        """Record that the program of `name` does something else now."""
+        self._hangs.phase_entered(name, phase, time.monotonic())
+
+    def step_reached(self, name: str, step: int) -> None:
+        """Record that the program of `name` has done `step`."""
+        self._hangs.step_reached(name, step, time.monotonic())
+
+    def step_time(self, name: str, seconds: float) -> None:
+        """Record how long the program of `name` works by itself in each step."""
+        self._stragglers.step_time(name, seconds, time.monotonic())
+
+    def printed(self, name: str) -> None:
+        """Record that the program of `name` has printed something."""
+        self._hangs.printed(name, time.monotonic())
 
     def ended(self, name: str) -> None:
         """Record that the program of `name` does not run any more."""

@@ -9,6 +9,7 @@ from typing import Callable, List, Mapping, Optional
 from slurm_tf.launch.job_context import attempt_id
 from slurm_tf.run import lease, status
 from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.program_messages import ProgressReport
 from slurm_tf.run.status import AttemptState, Progress, RunStatus, StragglerReport, TaskState, TaskStatus
 
 # A change of a task's state is written so soon, with all that change at the same time; progress less often.
@@ -70,16 +71,14 @@ class StatusWriter:
         self._tasks[name] = replace(self._known(name), state=state, code=code)
         self._write_in(_SOON)
 
-    def progress(self, name: str, said: object) -> None:
-        """Show what a program said of its progress: numbers, by name. A program may say anything."""
-        if not isinstance(said, dict) or not isinstance(said.get("values"), dict):
-            return
-        metrics = list(said["values"].items())[:_MOST_METRICS]
+    def progress(self, name: str, report: ProgressReport) -> None:
+        """Show what the program of task `name` reported of its progress."""
+        metrics = list(report.values.items())[:_MOST_METRICS]
         progress = Progress(
-            step=_number(said.get("step")),
-            steps=_number(said.get("steps")),
-            rate=_number(said.get("rate")),
-            values={str(key)[:_LONGEST_NAME]: _number(value) for key, value in metrics},
+            step=_finite(report.step),
+            steps=_finite(report.steps),
+            rate=_finite(report.rate),
+            values={key[:_LONGEST_NAME]: _finite(value) for key, value in metrics},
             at=time.time(),
         )
         self._tasks[name] = replace(self._known(name), progress=progress)
@@ -120,8 +119,6 @@ class StatusWriter:
         self._due = due if self._due is None else min(self._due, due)
 
 
-def _number(value: object) -> Optional[float]:
-    """Return a number as it is, if JSON has it: a loss may be NaN."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return value
+def _finite(value: Optional[float]) -> Optional[float]:
+    """Return a number that JSON can hold, None for another: a loss may be NaN."""
+    return value if value is not None and math.isfinite(value) else None

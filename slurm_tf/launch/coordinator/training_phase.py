@@ -1,6 +1,5 @@
 """The second phase of a step: its programs run, until the attempt is over or all start again in a new step."""
 
-import json
 import time
 from collections import Counter
 from typing import Any, Callable, Collection, Dict, List, Mapping, Optional, Type, Union
@@ -9,7 +8,7 @@ from slurm_tf.errors import StoppedError
 from slurm_tf.launch.coordinator import gloo_rendezvous
 from slurm_tf.launch.coordinator.fault_injection import FaultAction, FaultInjector
 from slurm_tf.launch.coordinator.message_relay import MessageRelay, Outgoing
-from slurm_tf.launch.coordinator.program_messages import ProgramMessages
+from slurm_tf.launch.coordinator.program_monitor import ProgramMonitor
 from slurm_tf.launch.coordinator.progress_monitor import ProgressMonitor
 from slurm_tf.launch.coordinator.signal_monitor import SignalMonitor
 from slurm_tf.launch.coordinator.status_writer import StatusWriter
@@ -29,6 +28,7 @@ from slurm_tf.launch.transport.messages import (
     Kill,
     Message,
     ProgramLine,
+    ProgramOutput,
     Save,
     Start,
     Started,
@@ -36,8 +36,9 @@ from slurm_tf.launch.transport.messages import (
     TellProgram,
     Vanish,
 )
-from slurm_tf.run import env
+from slurm_tf.run import env, program_messages
 from slurm_tf.run.attempts import AttemptRecorder
+from slurm_tf.run.program_messages import Request, RequestAnswer
 from slurm_tf.run.settings import LaunchSettings
 from slurm_tf.run.status import AttemptState, StragglerReport, TaskState
 
@@ -75,7 +76,7 @@ class TrainingPhase:
         self._policy, self._termination, self._signals, self._exclusion = policy, termination, signals, exclusion
         self._progress = ProgressMonitor(context.folder, settings.watch, exclusion, say)
         self._faults = FaultInjector(context, termination, exclusion, say)
-        self._program_messages = ProgramMessages(termination, self._progress, recorder)
+        self._programs = ProgramMonitor(termination, self._progress, status, recorder)
         self._relay = MessageRelay()
         self._starts: Counter[str] = Counter()
         self._hosts: Collection[str] = ()
@@ -85,6 +86,7 @@ class TrainingPhase:
             Ended: self._on_ended,
             CannotStart: self._on_cannot_start,
             ProgramLine: self._on_program_line,
+            ProgramOutput: lambda connection, _: self._progress.printed(connection.name),
             TaskSignal: self._on_task_signal,
         }
 
@@ -172,16 +174,14 @@ class TrainingPhase:
         self.ended(name, message.code, now)
 
     def _on_program_line(self, connection: Connection, message: ProgramLine) -> None:
-        try:
-            words = json.loads(message.line)
-        except ValueError:
-            return
-        name, now = connection.name, time.monotonic()
-        if isinstance(words, dict) and "progress" in words:
-            self._status.progress(name, words["progress"])
-        elif isinstance(words, dict) and not self._program_messages.take(name, words):
+        name, from_program = connection.name, program_messages.decode_from_program(message.line)
+        if isinstance(from_program, Request):
             running, listeners = self._tasks.names, self._termination.listeners
-            self._deliver(self._relay.line(name, words, running, listeners, now))
+            self._deliver(self._relay.request(name, from_program, running, listeners, time.monotonic()))
+        elif isinstance(from_program, RequestAnswer):
+            self._deliver(self._relay.answer(name, from_program))
+        elif from_program is not None:
+            self._programs.handle(name, from_program)
 
     def _on_task_signal(self, connection: Connection, message: TaskSignal) -> None:
         # srun ends a step that has lost an agent with SIGTERM to the others
@@ -214,6 +214,6 @@ class TrainingPhase:
         self._rendezvous = gloo_rendezvous.Rendezvous({*self._hosts, *self._tasks.hosts}, ports, local, say)
         return self._rendezvous.port
 
-    def _deliver(self, lines: List[Outgoing]) -> None:
-        for each in lines:
-            self._tasks.send(each.task, TellProgram(each.line))
+    def _deliver(self, outgoing: List[Outgoing]) -> None:
+        for each in outgoing:
+            self._tasks.send(each.task, TellProgram(program_messages.encode(each.message)))

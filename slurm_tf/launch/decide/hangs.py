@@ -16,8 +16,9 @@ none.
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
+from slurm_tf.run.program_messages import Phase
 from slurm_tf.run.settings import WatchSettings
 
 
@@ -26,14 +27,6 @@ class HangAction(Enum):
 
     DUMP = "dump"
     KILL = "kill"
-
-
-class Phase(str, Enum):
-    """What a program with slurm_tf.train is doing: its first step, training, an evaluation."""
-
-    COMPILE = "compile"
-    TRAIN = "train"
-    EVALUATE = "evaluate"
 
 
 # How long a program may take to print its stacks.
@@ -45,10 +38,10 @@ _TOGETHER_SECONDS = 10.0
 
 @dataclass
 class _Program:
-    """A program that runs. `phase`: as it last said, "" if it never did; `since`: when it last made progress."""
+    """A program that runs. `phase`: as it last said, None if it never did; `since`: when it last made progress."""
 
     since: float
-    phase: str = ""
+    phase: Optional[Phase] = None
     step: Optional[int] = None
     kill_at: Optional[float] = None
 
@@ -74,21 +67,23 @@ class HangDetector:
         if self._settings.output and self._looked_at is None:
             self._looked_at, self._last_change = now, self._newest_change()
 
-    def message(self, name: str, message: Mapping[str, Any], now: float) -> bool:
-        """Record what the program of `name`, or its agent, said; return whether it was about progress alone."""
+    def phase_entered(self, name: str, phase: Phase, now: float) -> None:
+        """Record that the program of `name` does something else now."""
         program = self._programs.get(name)
-        if program is None:
-            return False
-        if isinstance(message.get("phase"), str):
-            program.phase, program.since = message["phase"], now
-            return True
-        if isinstance(message.get("at"), int):
-            program.step, program.since = message["at"], now
-            return True
-        if "output" in message:
-            program.since = now if not program.phase else program.since
-            return True
-        return False
+        if program:
+            program.phase, program.since = phase, now
+
+    def step_reached(self, name: str, step: int, now: float) -> None:
+        """Record that the program of `name` has done `step`."""
+        program = self._programs.get(name)
+        if program:
+            program.step, program.since = step, now
+
+    def printed(self, name: str, now: float) -> None:
+        """Record that the program of `name` has printed something, which is progress of one that tells no phase."""
+        program = self._programs.get(name)
+        if program and program.phase is None:
+            program.since = now
 
     def ended(self, name: str) -> None:
         """Record that the program of `name` does not run any more."""
@@ -109,7 +104,7 @@ class HangDetector:
                 self._check_checkpoints(program, now)
             if program.kill_at is None and limit and now >= program.since + limit:
                 program.kill_at = now + _DUMP_SECONDS
-                what = f"in phase {program.phase}" if program.phase else "and has printed and saved nothing"
+                what = f"in phase {program.phase.value}" if program.phase else "and has printed and saved nothing"
                 last = "" if program.step is None else f", after step {program.step}"
                 self.notes.append(f"{name} makes no progress for {limit:.0f} s {what}{last}: it is killed")
                 if program.phase:
@@ -147,16 +142,17 @@ class HangDetector:
         others = [each for other, each in self._programs.items() if other != name and not _is_evaluator(other)]
         return all(each.since > until for each in others)
 
-    def _limit(self, phase: str) -> float:
+    def _limit(self, phase: Optional[Phase]) -> float:
         """Return the seconds without progress after which a program in `phase` is hung, 0 if it never is."""
         settings = self._settings
         limits = {
-            "": settings.output,
+            None: settings.output,
             Phase.COMPILE: settings.compile,
             Phase.TRAIN: settings.step,
             Phase.EVALUATE: settings.evaluate,
+            Phase.DONE: 0.0,
         }
-        return limits.get(phase, 0.0)
+        return limits[phase]
 
 
 def _is_evaluator(name: str) -> bool:

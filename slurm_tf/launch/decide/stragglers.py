@@ -11,7 +11,7 @@ task that is alone.
 """
 
 from statistics import median
-from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
+from typing import Dict, List, Mapping, Optional, Set, Tuple
 
 from slurm_tf.run.settings import WatchSettings
 from slurm_tf.run.status import SlowTask, StragglerReport
@@ -40,12 +40,11 @@ class StragglerDetector:
         self._noted: Set[str] = set()
         self._report_at = 0.0
 
-    def message(self, name: str, message: Mapping[str, Any], now: float) -> None:
-        """Record what the program of `name` said: {"own": seconds of work in each step}."""
-        work = message.get("own")
-        if isinstance(work, bool) or not isinstance(work, (int, float)) or not 0 <= work < float("inf"):
+    def step_time(self, name: str, seconds: float, now: float) -> None:
+        """Record that the program of `name` works `seconds` by itself in each step. It may say NaN."""
+        if not 0 <= seconds < float("inf"):
             return
-        self._work[name] = (float(work), now)
+        self._work[name] = (float(seconds), now)
         known = {each: value for each, (value, at) in self._work.items() if now - at <= _FRESH_SECONDS}
         if len(known) < 2 or not self._settings.straggler_factor:
             return

@@ -70,12 +70,12 @@ class _Program:
 
     saves_by_itself: bool
     listens: bool = False
-    writes: bool = False
+    is_writer: bool = False
     saved: bool = False
 
     @property
     def is_awaited(self) -> bool:
-        return self.writes and not self.saved if self.listens else self.saves_by_itself
+        return self.is_writer and not self.saved if self.listens else self.saves_by_itself
 
 
 class Termination:
@@ -135,11 +135,11 @@ class Termination:
         serves = role in _SERVING or (role == "worker" and self._settings.strategy == "ps")
         self._programs[name] = _Program(bool(self._settings.checkpoint_signal) and not serves)
 
-    def hello(self, name: str, writes: bool, now: float) -> None:
-        """Record that the program of `name` listens; `writes`: it is the one that commits checkpoints."""
+    def listening(self, name: str, is_writer: bool, now: float) -> None:
+        """Record that the program of `name` listens; `is_writer`: it is the one that commits checkpoints."""
         if name in self._programs:
-            self._programs[name].listens, self._programs[name].writes = True, writes
-        if writes and self.state is TerminationState.WARNED:
+            self._programs[name].listens, self._programs[name].is_writer = True, is_writer
+        if is_writer and self.state is TerminationState.WARNED:
             self._begin_timeout(self._warning or 0, "the job", now)
 
     def saved(self, name: str, error: Optional[str]) -> None:

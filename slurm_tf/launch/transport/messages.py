@@ -4,12 +4,11 @@ The connection proves who sends them (launch/transport/authentication.py), so a 
 from another release of slurm-tf, or from a broken one: `decode` raises an error that says what came.
 """
 
-import json
 from dataclasses import dataclass
-from typing import Iterable, Mapping, Optional, Tuple, Type, TypeVar, Union, cast
+from typing import Mapping, Optional, Tuple, Type, TypeVar, Union
 
 from slurm_tf.errors import MessageError
-from slurm_tf.run import json_file
+from slurm_tf.run import message_codec
 
 
 class Message:
@@ -108,9 +107,14 @@ class CannotStart(Message):
 
 @dataclass(frozen=True)
 class ProgramLine(Message):
-    """A line that the program wrote to its agent."""
+    """A message that the program wrote to its agent, as it wrote it (run/program_messages.py)."""
 
     line: str
+
+
+@dataclass(frozen=True)
+class ProgramOutput(Message):
+    """The program has printed something, which is progress of one that does not listen."""
 
 
 @dataclass(frozen=True)
@@ -233,12 +237,12 @@ class Kill(Message):
 
 @dataclass(frozen=True)
 class Vanish(Message):
-    """End without a word, as if the node had failed."""
+    """End at once and send nothing more, as if the node had failed."""
 
 
 @dataclass(frozen=True)
 class TellProgram(Message):
-    """Write a line to the program."""
+    """Write a message to the program, as it is to be written (run/program_messages.py)."""
 
     line: str
 
@@ -272,15 +276,22 @@ PROBE_ANSWERS = (ProbeOpened, FilesChecked, LinkMeasured, ProbeFailed)
 Kinds = Mapping[str, Type[Message]]
 _Kind = TypeVar("_Kind")
 
-
-def _by_name(kinds: Iterable[Type[Message]]) -> Kinds:
-    return {kind.__name__: kind for kind in kinds}
-
-
-FROM_AGENT = _by_name(
-    (Hello, Report, Unable, *PROBE_ANSWERS, Started, Ended, CannotStart, ProgramLine, TaskSignal, HeartbeatRequest)
+FROM_AGENT: Kinds = message_codec.by_name(
+    (
+        Hello,
+        Report,
+        Unable,
+        *PROBE_ANSWERS,
+        Started,
+        Ended,
+        CannotStart,
+        ProgramLine,
+        ProgramOutput,
+        TaskSignal,
+        HeartbeatRequest,
+    )
 )
-FROM_COORDINATOR = _by_name(
+FROM_COORDINATOR: Kinds = message_codec.by_name(
     (
         Greeting,
         *PROBE_REQUESTS,
@@ -301,25 +312,15 @@ FROM_COORDINATOR = _by_name(
 
 def encode(message: Message) -> bytes:
     """Return the bytes of one message."""
-    return json.dumps({"type": type(message).__name__, **vars(message)}, separators=(",", ":")).encode()
+    return message_codec.encode(message).encode()
 
 
 def decode(body: bytes, kinds: Kinds) -> Message:
     """Return the message that `body` holds, one of `kinds`. Raises MessageError."""
     try:
-        values = json.loads(body)
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        raise _unknown("something that is no message of slurm-tf came")
-    name = values.pop("type", None)
-    kind = kinds.get(name) if isinstance(name, str) else None
-    if kind is None:
-        raise _unknown(f"a message of type {name!r} came")
-    try:
-        return cast(Message, json_file.from_json(values, kind))
+        return message_codec.decode(body, kinds)
     except ValueError as error:
-        raise _unknown(f"a message of type {name} came that is not as expected: {error}") from error
+        raise _unknown(str(error)) from error
 
 
 def expect(message: Message, kind: Type[_Kind]) -> _Kind:

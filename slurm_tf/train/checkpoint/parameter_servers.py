@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Mapping, Optional
 
 import tensorflow as tf
 
@@ -24,10 +24,10 @@ def flush_everywhere(folder: str, agent: AgentConnection) -> None:
         raise CheckpointError(f"not every parameter server flushed its part of {folder} ({'; '.join(failed)})")
 
 
-def handle_flush(message: Dict[str, Any]) -> Optional[str]:
+def handle_flush(content: Mapping[str, Any]) -> Optional[str]:
     """Flush the files of this node for a request of the chief's `flush_everywhere`; return the error, or None."""
     try:
-        checkpoint_folder.flush_files(str(message["flush"]))
+        checkpoint_folder.flush_files(str(content["flush"]))
     except OSError as error:
         return str(error)
     return None

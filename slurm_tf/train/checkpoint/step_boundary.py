@@ -1,7 +1,7 @@
 """Saves training between two steps or in a pause, and ends it there after an interruption.
 
-An interruption (a preemption, a time limit, a cancel) is announced by the agent. The writer saves and answers with
-{"saved": ...}, after which the agent ends this program. Which thread answers, and when:
+An interruption (a preemption, a time limit, a cancel) is announced by the agent. The writer saves and answers with the
+message Saved, after which the agent ends this program. Which thread answers, and when:
 
 - Nothing has changed since the newest checkpoint: before the first step is done (the program reads data, or compiles),
   or just after a save. The thread of the interruption answers at once.
@@ -20,9 +20,10 @@ import enum
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from slurm_tf.errors import CheckpointError
+from slurm_tf.run.program_messages import ALL_ROLES, Phase, PhaseEntered, Saved, StepReached, StepTime
 from slurm_tf.train.agent_connection import AgentConnection
 from slurm_tf.train.checkpoint import local_state
 from slurm_tf.train.checkpoint.checkpoints import Checkpoints
@@ -72,7 +73,7 @@ class StepBoundary:
         self._is_paused = False
         self._interruption, self._reason = _Interruption.NONE, ""
         self._sync_point: Optional[_SyncPoint] = None
-        self._phase = ""
+        self._phase: Optional[Phase] = None
         self._reported_at = 0.0
         self._measured: Optional[Tuple[int, float]] = None
         # set where tasks wait for each other in each step
@@ -90,9 +91,9 @@ class StepBoundary:
             if self.step == self._saved_step or (self._is_paused and self._saves_in_pauses):
                 self._save_and_answer()
 
-    def handle_sync_request(self, message: Dict[str, Any]) -> Optional[str]:
+    def handle_sync_request(self, content: Mapping[str, Any]) -> Optional[str]:
         """Accept the writer's request that all tasks come together after a step; return no error."""
-        self._sync_point = _SyncPoint(int(message["meet"]), bool(message["stop"]))
+        self._sync_point = _SyncPoint(int(content["step"]), bool(content["stop"]))
         return None
 
     @property
@@ -116,26 +117,29 @@ class StepBoundary:
             self._collective, self._checkpoints, self._checkpoint = collective, checkpoints, checkpoint
             self._local_variables = local_variables
 
-    def enter_phase(self, name: str) -> None:
+    def enter_phase(self, phase: Phase) -> None:
         """Tell the hang detector what training does now, as each phase has a time limit of its own."""
-        if self._agent and name != self._phase:
-            self._phase = name
-            self._agent.send({"phase": name, "step": self.step})
+        if self._agent and phase is not self._phase:
+            self._phase = phase
+            self._agent.send(PhaseEntered(phase))
 
     def report_step(self, step: int) -> None:
-        """Tell the hang detector every few seconds that `step` is done."""
+        """Tell the coordinator every few seconds that `step` is done, and how long this task works in a step."""
         if self._agent and time.monotonic() - self._reported_at >= _REPORT_SECONDS:
             self._reported_at = time.monotonic()
-            self._agent.send({"at": step, **self._own_work(step)})
+            self._agent.send(StepReached(step))
+            seconds = self._step_time(step)
+            if seconds is not None:
+                self._agent.send(StepTime(seconds))
 
-    def _own_work(self, step: int) -> Dict[str, float]:
-        """Return the mean seconds of own work in each step since the last report, {} if they are not known."""
+    def _step_time(self, step: int) -> Optional[float]:
+        """Return the mean seconds of own work in each step since the last report, None if they are not known."""
         if self.clock is None:
-            return {}
+            return None
         last, self._measured = self._measured, (step - self.clock.skipped, self.clock.seconds)
         if last is None or self._measured[0] <= last[0]:  # None: the first steps were compiled
-            return {}
-        return {"own": (self._measured[1] - last[1]) / (self._measured[0] - last[0])}
+            return None
+        return (self._measured[1] - last[1]) / (self._measured[0] - last[0])
 
     def after_step(self, step: int, last: bool = False) -> None:
         """Record that `step` steps are done; save if a save is due. Collective at times.
@@ -143,7 +147,7 @@ class StepBoundary:
         Raises SystemExit after an interruption. `last`: this was the last step of all; the checkpoint is on storage
         when this returns. Raises CheckpointError if it cannot be written.
         """
-        self.enter_phase("train")
+        self.enter_phase(Phase.TRAIN)
         with self._lock:
             self.step, interrupted = step, self.is_interrupted
         self.report_step(step)
@@ -165,7 +169,7 @@ class StepBoundary:
             if self.is_interrupted and self._is_writer and self._saves_in_pauses:
                 self._save_and_answer()
         before = self._phase
-        self.enter_phase("evaluate")
+        self.enter_phase(Phase.EVALUATE)
         try:
             yield
         finally:
@@ -174,7 +178,7 @@ class StepBoundary:
             self._skip_measurement()
             self.exit_if_told()
         # The next step has the time limit of a step. Not after an exception: the program may do something else then.
-        self.enter_phase(before)
+        self.enter_phase(before or Phase.DONE)
 
     def _skip_measurement(self) -> None:
         if self.clock:
@@ -190,7 +194,7 @@ class StepBoundary:
 
     def _request_sync(self, agent: AgentConnection, point: _SyncPoint) -> None:
         try:
-            errors = agent.request("*", {"meet": point.step, "stop": point.stop})
+            errors = agent.request(ALL_ROLES, {"step": point.step, "stop": point.stop})
         except OSError as error:
             errors = {"the agent": str(error)}
         failed = [f"{task}: {error}" for task, error in errors.items() if error]
@@ -219,7 +223,7 @@ class StepBoundary:
             if last and not stop and self._checkpoints is not None and self._is_writer:
                 self._checkpoints.wait()
             if last:
-                self.enter_phase("done")
+                self.enter_phase(Phase.DONE)
             if not stop:
                 if self.is_interrupted and self._is_writer and self.step == self._saved_step:
                     self._answer()  # the interruption came after this step had checked for one
@@ -253,7 +257,7 @@ class StepBoundary:
         self._interruption = _Interruption.ANSWERED
         error = problem or self._wait_for_save()
         log(f"{self._reason}: " + (error or f"all of step {self._saved_step} is saved"))
-        self._agent.send({"saved": {"step": self._saved_step, "error": error or None}})
+        self._agent.send(Saved(self._saved_step, error or None))
 
     def _wait_for_save(self) -> str:
         """Wait until the last save is on storage; return why it is not, or ""."""

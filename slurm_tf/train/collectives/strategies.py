@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from typing import Any, Callable, Dict, NoReturn, Optional, Tuple
+from typing import Any, Callable, Mapping, NoReturn, Optional, Tuple
 
 import tensorflow as tf
 
@@ -77,7 +77,7 @@ def create_collective(task: TaskContext, strategy: tf.distribute.Strategy) -> al
 
 
 def run_server(
-    task: TaskContext, agent: Optional[AgentConnection], on_request: Callable[[Dict[str, Any]], Optional[str]]
+    task: TaskContext, agent: Optional[AgentConnection], on_request: Callable[[Mapping[str, Any]], Optional[str]]
 ) -> NoReturn:
     """Run the server of a worker or parameter server of strategy ps until the agent ends this process.
 

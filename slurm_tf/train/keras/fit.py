@@ -7,6 +7,7 @@ import warnings
 from typing import Any, Callable, Dict, List, Optional
 
 from slurm_tf.errors import UsageError
+from slurm_tf.run.program_messages import Phase
 from slurm_tf.train.checkpoint import local_state
 from slurm_tf.train.checkpoint.step_boundary import StepBoundary
 from slurm_tf.train.collectives import allreduce, replica_check
@@ -97,7 +98,7 @@ class FitCallback:
         self._adapter.set_initial_epoch(self.model, self._boundary.step // self._steps_per_epoch)
         self._set_data_position()
         self._is_training = True
-        self._boundary.enter_phase("compile")
+        self._boundary.enter_phase(Phase.COMPILE)
 
     def on_epoch_begin(self, epoch: int, logs: Optional[Dict[str, Any]] = None) -> None:
         """Start the data at the current step."""

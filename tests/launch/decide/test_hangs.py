@@ -1,11 +1,11 @@
 """Programs that make no progress: found by what they do, shown where they stand, killed."""
 
 import sys
-from typing import Any
 
 import pytest
 
 from slurm_tf.launch.decide.hangs import HangAction, HangDetector
+from slurm_tf.run.program_messages import Phase
 from slurm_tf.run.settings import RoleSettings, WatchSettings
 from tests.launch.conftest import StartJob
 
@@ -18,14 +18,14 @@ def watch(limits: WatchSettings = LIMITS) -> HangDetector:
     return watchdog
 
 
-@pytest.mark.parametrize(("phase", "limit"), [("compile", 100), ("train", 10), ("evaluate", 1000)])
-def test_each_phase_has_its_own_budget(phase: str, limit: float) -> None:
+@pytest.mark.parametrize(("phase", "limit"), [(Phase.COMPILE, 100), (Phase.TRAIN, 10), (Phase.EVALUATE, 1000)])
+def test_each_phase_has_its_own_time_limit(phase: Phase, limit: float) -> None:
     watchdog = watch()
-    assert watchdog.message("worker:0", {"phase": phase, "step": 3}, 50)
+    watchdog.phase_entered("worker:0", phase, 50)
     assert watchdog.wakes_at == 50 + limit
     assert watchdog.due(50 + limit - 1) == []
     assert watchdog.due(50 + limit) == [("worker:0", HangAction.DUMP)]
-    assert watchdog.notes == [f"worker:0 makes no progress for {limit} s in phase {phase}: it is killed"]
+    assert watchdog.notes == [f"worker:0 makes no progress for {limit} s in phase {phase.value}: it is killed"]
     assert watchdog.due(50 + limit + 4) == []
     assert watchdog.due(50 + limit + 5) == [("worker:0", HangAction.KILL)]
     # once
@@ -35,21 +35,21 @@ def test_each_phase_has_its_own_budget(phase: str, limit: float) -> None:
 
 def test_a_step_is_progress_and_the_end_of_training_is_not_watched() -> None:
     watchdog = watch()
-    watchdog.message("worker:0", {"phase": "train"}, 0)
+    watchdog.phase_entered("worker:0", Phase.TRAIN, 0)
     for now in range(5, 50, 5):
-        assert watchdog.message("worker:0", {"at": now}, now)
+        watchdog.step_reached("worker:0", now, now)
         assert watchdog.due(now + 4) == []
     assert watchdog.due(55) == [("worker:0", HangAction.DUMP)]
     assert "after step 45" in watchdog.notes[0]
     watchdog = watch()
-    watchdog.message("worker:0", {"phase": "done"}, 0)
+    watchdog.phase_entered("worker:0", Phase.DONE, 0)
     assert watchdog.wakes_at is None
     assert watchdog.due(10_000) == []
 
 
 def test_a_job_that_was_suspended_is_not_hung() -> None:
     watchdog = watch()
-    watchdog.message("worker:0", {"phase": "train"}, 5)
+    watchdog.phase_entered("worker:0", Phase.TRAIN, 5)
     watchdog.suspended(3600)
     assert watchdog.due(3600 + 14) == []
     assert watchdog.due(3600 + 15) == [("worker:0", HangAction.DUMP)]
@@ -58,17 +58,20 @@ def test_a_job_that_was_suspended_is_not_hung() -> None:
     assert watchdog.due(3700 + 20) == [("worker:0", HangAction.KILL)]
 
 
-@pytest.mark.parametrize("words", [{"progress": {}}, {"at": "x"}, {"phase": 1}, {"saved": {}}, {}])
-def test_other_words_are_for_others(words: dict[str, Any]) -> None:
-    assert not watch().message("worker:0", words, 1)
-    assert not watch().message("worker:1", {"at": 1}, 1)
+def test_a_task_whose_program_does_not_run_is_not_watched() -> None:
+    watchdog = watch()
+    watchdog.phase_entered("worker:1", Phase.TRAIN, 0)
+    watchdog.step_reached("worker:1", 1, 1)
+    watchdog.printed("worker:1", 1)
+    assert watchdog.wakes_at is None
+    assert watchdog.due(10_000) == []
 
 
 def test_who_says_nothing_is_watched_by_its_output_alone_where_that_is_asked_for() -> None:
     assert watch().wakes_at is None
     watchdog = watch(WatchSettings(output=10))
     assert watchdog.due(9) == []
-    assert watchdog.message("worker:0", {"output": True}, 9)
+    watchdog.printed("worker:0", 9)
     assert watchdog.due(18) == []
     # its stacks are not asked for: the signal would end it
     assert watchdog.due(19) == []
@@ -76,8 +79,8 @@ def test_who_says_nothing_is_watched_by_its_output_alone_where_that_is_asked_for
     assert watchdog.due(24) == [("worker:0", HangAction.KILL)]
     # who has spoken is watched by its words
     watchdog = watch(WatchSettings(output=10, step=100))
-    watchdog.message("worker:0", {"phase": "train"}, 0)
-    watchdog.message("worker:0", {"output": True}, 50)
+    watchdog.phase_entered("worker:0", Phase.TRAIN, 0)
+    watchdog.printed("worker:0", 50)
     assert watchdog.due(100) == [("worker:0", HangAction.DUMP)]
 
 
@@ -91,7 +94,7 @@ def test_who_says_nothing_makes_progress_where_checkpoints_change() -> None:
     watchdog = HangDetector(WatchSettings(output=10, step=100), look)
     for name in ("worker:0", "worker:1", "worker:2"):
         watchdog.started(name, 0)
-    watchdog.message("worker:2", {"phase": "train"}, 0)
+    watchdog.phase_entered("worker:2", Phase.TRAIN, 0)
     newest[0] = 8
     assert watchdog.due(10) == []
     assert (watchdog.notes, watchdog.wakes_at) == ([], 20)
@@ -104,7 +107,7 @@ def test_who_says_nothing_makes_progress_where_checkpoints_change() -> None:
     # once at the start, then once each time that somebody seems to hang
     assert looks == [7, 8, 6, 6]
     newest[0] = 9
-    watchdog.message("worker:2", {"at": 1}, 31)
+    watchdog.step_reached("worker:2", 1, 31)
     # who was said to hang does, and who speaks is watched by its words
     assert watchdog.due(131) == [
         ("worker:0", HangAction.KILL),
@@ -124,8 +127,8 @@ def test_who_hangs_while_others_go_on_hangs_alone() -> None:
     watchdog = watch()
     watchdog.started("worker:1", 0)
     for name in ("worker:0", "worker:1"):
-        watchdog.message(name, {"phase": "train"}, 0)
-    watchdog.message("worker:1", {"at": 1}, 11)
+        watchdog.phase_entered(name, Phase.TRAIN, 0)
+    watchdog.step_reached("worker:1", 1, 11)
     assert killed(watchdog, 15) == ["worker:0"]
 
 
@@ -134,29 +137,29 @@ def test_where_tasks_wait_for_each_other_nobody_hangs_alone(last: float) -> None
     watchdog = watch()
     watchdog.started("worker:1", 0)
     for name, now in (("worker:0", 0), ("worker:1", last)):
-        watchdog.message(name, {"phase": "train"}, now)
+        watchdog.phase_entered(name, Phase.TRAIN, now)
     assert killed(watchdog, 25) == []
     # of one that never says anything nobody knows
     watchdog = watch()
     watchdog.started("ps:0", 0)
-    watchdog.message("worker:0", {"phase": "train"}, 0)
+    watchdog.phase_entered("worker:0", Phase.TRAIN, 0)
     assert killed(watchdog, 25) == []
 
 
 def test_an_evaluator_hangs_alone_and_is_nobodys_witness() -> None:
     watchdog = watch()
     watchdog.started("evaluator:0", 0)
-    watchdog.message("worker:0", {"phase": "train"}, 0)
+    watchdog.phase_entered("worker:0", Phase.TRAIN, 0)
     assert killed(watchdog, 25) == ["worker:0"]
     watchdog = watch()
     watchdog.started("evaluator:0", 0)
-    watchdog.message("evaluator:0", {"phase": "train"}, 0)
+    watchdog.phase_entered("evaluator:0", Phase.TRAIN, 0)
     assert killed(watchdog, 25) == ["evaluator:0"]
 
 
 def test_an_ended_program_is_forgotten() -> None:
     watchdog = watch()
-    watchdog.message("worker:0", {"phase": "train"}, 0)
+    watchdog.phase_entered("worker:0", Phase.TRAIN, 0)
     watchdog.ended("worker:0")
     assert watchdog.wakes_at is None
     assert watchdog.due(1000) == []
@@ -166,8 +169,8 @@ HANGS = """exec {python} -c '
 import faulthandler, json, os, signal, socket, time
 faulthandler.register(signal.SIGQUIT, all_threads=True)
 line = socket.socket(fileno=int(os.environ["SLURM_TF_CONTROL_FD"]))
-for words in {{"hello": {{"writes": True}}}}, {{"phase": "train"}}:
-    line.sendall(json.dumps(words).encode() + b"\\n")
+for message in {{"type": "Listening", "is_writer": True}}, {{"type": "PhaseEntered", "phase": "train"}}:
+    line.sendall(json.dumps(message).encode() + b"\\n")
 print("up", flush=True)
 def stands_here():
     time.sleep(1000)

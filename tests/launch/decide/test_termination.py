@@ -25,7 +25,7 @@ def termination(listen: bool = True, **changes: Any) -> Termination:
     for name in BOTH:
         made.started(name)
         if listen:
-            made.hello(name, name == "worker:0", 0.0)
+            made.listening(name, name == "worker:0", 0.0)
     return made
 
 
@@ -92,7 +92,7 @@ def test_nobody_who_saves_is_warned_in_vain_until_somebody_can() -> None:
     made.signal(signal.SIGUSR1, "the coordinator", True, 10.0)
     assert (made.cause, made.begun, actions(made, 10.0)) == (EndCause.NONE, False, [])
     assert "no program says that it can save" in made.notes[-1]
-    made.hello("worker:0", True, 15.0)
+    made.listening("worker:0", True, 15.0)
     assert (made.cause, made.asks, actions(made, 15.0)) == (EndCause.TIMEOUT, True, [SAVE])
 
 

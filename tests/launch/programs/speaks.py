@@ -1,6 +1,7 @@
-"""Speaks with its agent as slurm_tf.train does, and counts steps: speaks.py TOTAL PAUSE EVERY [WRITER].
+"""Sends its agent what slurm_tf.train would (run/program_messages.py), and counts steps.
 
-Its first attempt never ends by itself if TOTAL is 0; the next ones take 20 steps more. WRITER: the task that writes.
+speaks.py TOTAL PAUSE EVERY [WRITER]. Its first attempt never ends by itself if TOTAL is 0; the next ones take 20 steps
+more. WRITER: the task that writes. It runs where slurm_tf is not installed.
 """
 
 import json
@@ -25,8 +26,8 @@ if not total:
     total = step + 20 if step else sys.maxsize
 
 
-def tell(**words: object) -> None:
-    control.sendall(json.dumps(words).encode() + b"\n")
+def send(kind: str, **values: object) -> None:
+    control.sendall(json.dumps({"type": kind, **values}).encode() + b"\n")
 
 
 def commit(saved: int) -> int:
@@ -34,33 +35,33 @@ def commit(saved: int) -> int:
         with open(f"{path}_temp", "w") as file:
             file.write(str(step))
         os.rename(f"{path}_temp", path)
-        tell(committed={"step": step, "seconds": 0.0, "blocked": 0.0, "bytes": 1})
+        send("CheckpointCommitted", step=step)
     return step
 
 
 print(f"begins at {step} in {attempt}", flush=True)
-tell(hello={"writes": writes})
+send("Listening", is_writer=writes)
 reason, trains = "", False
 while step < total or reason:
     lines = []
     if select.select([control], [], [], pause)[0]:
         *lines, rest = (rest + control.recv(4096)).split(b"\n")
     for line in lines:
-        words = json.loads(line)
-        if "leave" in words:
-            print(f"leaves with {words['leave']} at {step}", flush=True)
-            sys.exit(words["leave"])
-        if "interrupt" in words and not reason:
-            reason = words["interrupt"]
+        message = json.loads(line)
+        if message["type"] == "ExitRequest":
+            print(f"leaves with {message['code']} at {step}", flush=True)
+            sys.exit(message["code"])
+        if message["type"] == "SaveRequest" and not reason:
+            reason = message["reason"]
             print(f"interrupted at {step}: {reason}", flush=True)
             saved = commit(saved)
             if writes:
-                tell(saved={"step": step, "error": None})
+                send("Saved", step=step, error=None)
     if not reason:
         step += 1
         if not trains:
             trains = True
-            tell(phase="train", step=step)
+            send("PhaseEntered", phase="train")
         if step == 3:
             print("trains", flush=True)
         if step % every == 0:

@@ -130,7 +130,7 @@ def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EndedJob:
 def preemption(left: float = 30.0) -> Termination:
     made = Termination(SETTINGS)
     made.started("worker:0")
-    made.hello("worker:0", True, 0.0)
+    made.listening("worker:0", True, 0.0)
     made.signal(signal.SIGTERM, "worker:0", False, time.monotonic())
     made.due(time.monotonic())
     made.learn(JobStatus("RUNNING", preempted=True), left, time.monotonic())

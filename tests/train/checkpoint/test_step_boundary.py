@@ -1,6 +1,5 @@
 """An interrupted training is saved, ends, and continues with the same bits."""
 
-import json
 import os
 import signal
 import socket
@@ -11,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from slurm_tf.run import checkpoint_folder
+from slurm_tf.run import checkpoint_folder, program_messages
+from slurm_tf.run.program_messages import CheckpointCommitted, ExitRequest, Listening, Saved, SaveRequest
 from slurm_tf.run.train_settings import TrainSettings, to_variable
 from tests.conftest import ROOT
 from tests.train.fake_agent import Program, start
@@ -55,13 +55,13 @@ def trainings(tmp_path: Path) -> Iterator[Any]:
             program.end()
 
 
-def interrupt(programs: list[Program]) -> dict[str, Any]:
+def interrupt(programs: list[Program]) -> Saved:
     """Interrupt all programs, as a coordinator does; return the first one's answer when all have exited."""
     for each in programs:
-        each.send({"interrupt": "preemption"})
-    saved: dict[str, Any] = programs[0].wait_for_message("saved")
+        each.send(SaveRequest("preemption"))
+    saved = programs[0].wait_for_message(Saved)
     for each in programs:
-        each.send({"leave": 75})
+        each.send(ExitRequest(75))
     for each in programs:
         assert each.process.wait(30) == 75, each.text
     return saved
@@ -78,9 +78,9 @@ def test_an_interrupted_run_ends_with_the_bits_of_one_that_was_not(trainings: An
         programs = interrupted.start(how, pause=0.2, tasks=tasks)
         programs[0].wait_for(rf"\bstep {at}$")
         saved = interrupt(programs)
-        assert saved["error"] is None
-        assert at <= saved["step"] <= at + 3
-        assert next(checkpoint_folder.complete(str(interrupted.folder / "checkpoints"))).step == saved["step"]
+        assert saved.error is None
+        assert at <= saved.step <= at + 3
+        assert next(checkpoint_folder.complete(str(interrupted.folder / "checkpoints"))).step == saved.step
     assert interrupted.whole(how, tasks) == expected
 
 
@@ -95,7 +95,7 @@ def test_saves_within_training_do_not_change_its_bits(trainings: Any) -> None:
     # due after 5 steps, and saved one step later, where all tasks come together
     steps = [each.step for each in checkpoint_folder.complete(str(saving.folder / "checkpoints"))]
     assert steps == [24, 21, 16, 11, 6]
-    assert [message["committed"]["step"] for message in programs[0].sent if "committed" in message] == steps[::-1]
+    assert [message.step for message in programs[0].messages(CheckpointCommitted)] == steps[::-1]
 
 
 def test_an_interruption_before_the_first_step_is_answered_at_once(trainings: Any) -> None:
@@ -103,9 +103,9 @@ def test_an_interruption_before_the_first_step_is_answered_at_once(trainings: An
     (program,) = training.start("fit compile")
     program.wait_for("compiling")
     before = time.monotonic()
-    assert interrupt([program]) == {"step": 0, "error": None}
+    assert interrupt([program]) == Saved(0, None)
     assert time.monotonic() - before < 30  # the step would take a minute
-    assert {"hello": {"writes": True}} in program.sent
+    assert Listening(is_writer=True) in program.sent
 
 
 @pytest.mark.parametrize("how", ["fit evaluate", pytest.param("loop evaluate", marks=pytest.mark.long)])
@@ -115,7 +115,7 @@ def test_an_interruption_does_not_wait_for_an_evaluation(trainings: Any, how: st
     (program,) = training.start(how)
     program.wait_for("evaluating")
     saved = interrupt([program])
-    assert saved == {"step": 6 if "fit" in how else 10, "error": None}
+    assert saved == Saved(6 if "fit" in how else 10, None)
     assert training.whole(how.split(maxsplit=1)[0]) == expected
 
 
@@ -132,7 +132,7 @@ def test_signals_that_reach_the_program_itself_change_nothing(trainings: Any) ->
     programs[0].wait_for(r"most recent call first")
     for each in programs:
         assert each.process.wait(60) == 0, each.text
-    assert all("saved" not in message for message in programs[0].sent)
+    assert programs[0].messages(Saved) == []
 
 
 @pytest.mark.parametrize("is_due", [True, False])
@@ -158,10 +158,10 @@ def test_an_interruption_just_after_the_check_at_the_end_of_a_step(is_due: bool,
         boundary.track(0, allreduce.SingleTaskCollective(), checkpoints, tf.train.Checkpoint(v=tf.Variable(1.0)), ())
         boundary.after_step(1)
         program.shutdown(socket.SHUT_WR)
-        messages = [json.loads(line) for line in lines]
-    saved = [message["saved"] for message in messages if "saved" in message]
+        messages = [program_messages.decode_from_program(line) for line in lines]
+    saved = [message for message in messages if isinstance(message, Saved)]
     # otherwise it is saved after the next step, where all tasks come together
-    assert saved == ([{"step": 1, "error": None}] if is_due else [])
+    assert saved == ([Saved(1, None)] if is_due else [])
     assert [each.step for each in checkpoint_folder.complete(str(tmp_path))] == ([1] if is_due else [])
     assert boundary.is_interrupted
 
@@ -169,10 +169,10 @@ def test_an_interruption_just_after_the_check_at_the_end_of_a_step(is_due: bool,
 def test_two_interruptions_are_answered_once(trainings: Any) -> None:
     (program,) = trainings("r").start("loop", pause=0.2)
     program.wait_for(r"\bstep 3$")
-    program.send({"interrupt": "preemption"})
-    program.send({"interrupt": "timeout"})
+    program.send(SaveRequest("preemption"))
+    program.send(SaveRequest("timeout"))
     interrupt([program])
-    assert sum("saved" in message for message in program.sent) == 1
+    assert len(program.messages(Saved)) == 1
     assert "preemption: all of step" in program.text
 
 
@@ -183,4 +183,4 @@ def test_another_number_of_workers_continues_at_the_same_step_and_sample(trainin
     saved = interrupt(programs)
     (program,) = training.start("fit")
     assert program.process.wait(120) == 0, program.text
-    assert int(program.wait_for(r"^step (\d+)$")[1]) == saved["step"] + 1
+    assert int(program.wait_for(r"^step (\d+)$")[1]) == saved.step + 1

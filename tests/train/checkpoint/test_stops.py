@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 import pytest
 
 from slurm_tf.errors import FencedError
+from slurm_tf.run.program_messages import Phase, PhaseEntered, ProgramMessage, Saved
 
 pytestmark = pytest.mark.tensorflow
 
@@ -14,10 +15,10 @@ class Agent:
     """An agent whose requests fail: the other tasks are gone. `sent`: the answers to interruptions."""
 
     def __init__(self) -> None:
-        self.sent: list[dict[str, Any]] = []
+        self.sent: list[ProgramMessage] = []
 
-    def send(self, message: dict[str, Any]) -> None:
-        self.sent += [message] if "saved" in message else []
+    def send(self, message: ProgramMessage) -> None:
+        self.sent += [message] if isinstance(message, Saved) else []
 
     def request(self, _role: str, _message: object) -> dict[str, str]:
         return {"worker:1": "the task ended"}
@@ -66,7 +67,7 @@ def test_local_state_of_an_earlier_pause_is_not_saved_with_a_later_step(monkeypa
     with pytest.raises(SystemExit):
         boundary.after_step(2)
     assert checkpoints.saves == [(2, {})]
-    assert agent.sent == [{"saved": {"step": 2, "error": None}}]
+    assert agent.sent == [Saved(2, None)]
 
 
 class Silent(Agent):
@@ -104,14 +105,18 @@ def test_a_fenced_writer_answers_an_interruption_in_a_pause_with_the_error() -> 
     boundary.after_step(1)
     with boundary.pause():
         boundary.interrupt("preemption")
-    assert agent.sent == [{"saved": {"step": 0, "error": "another attempt has taken over"}}]
+    assert agent.sent == [Saved(0, "another attempt has taken over")]
 
 
 class PhaseRecorder(Agent):
     """An agent that records the phases."""
 
-    def send(self, message: dict[str, Any]) -> None:
-        self.sent += [message] if "phase" in message else []
+    def __init__(self) -> None:
+        super().__init__()
+        self.phases: list[Phase] = []
+
+    def send(self, message: ProgramMessage) -> None:
+        self.phases += [message.phase] if isinstance(message, PhaseEntered) else []
 
 
 def test_after_an_evaluation_the_phase_is_that_of_before() -> None:
@@ -120,11 +125,19 @@ def test_after_an_evaluation_the_phase_is_that_of_before() -> None:
     boundary.after_step(1)
     with boundary.pause():
         pass
-    assert [message["phase"] for message in agent.sent] == ["train", "evaluate", "train"]
+    assert agent.phases == [Phase.TRAIN, Phase.EVALUATE, Phase.TRAIN]
     boundary.after_step(2, last=True)
     with boundary.pause():
         pass
-    assert [message["phase"] for message in agent.sent][3:] == ["done", "evaluate", "done"]
+    assert agent.phases[3:] == [Phase.DONE, Phase.EVALUATE, Phase.DONE]
+
+
+def test_after_an_evaluation_without_training_no_time_limit_counts() -> None:
+    agent = PhaseRecorder()
+    boundary = tracking(agent, RecordedSaves(), True, [])
+    with boundary.pause():
+        pass
+    assert agent.phases == [Phase.EVALUATE, Phase.DONE]
 
 
 def test_steps_that_workers_have_done_are_saved_before_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +164,7 @@ def test_steps_that_workers_have_done_are_saved_before_the_answer(monkeypatch: p
     with pytest.raises(SystemExit):
         loop.run(0, 100, 200)
     assert checkpoints.saves == [(10, {})]
-    assert agent.sent == [{"saved": {"step": 10, "error": None}}]
+    assert agent.sent == [Saved(10, None)]
 
 
 def test_frozen_weights_are_equal_in_all_tasks_and_not_gathered() -> None:
