@@ -1,4 +1,4 @@
-"""Starting without a coordinator: `slurm-tf launch`, a TaskProlog, the tasks of a job on this machine."""
+"""Starts tasks without a coordinator or without Slurm: `slurm-tf launch`, a TaskProlog, tasks on this machine."""
 
 # what other rooms may import
 __all__ = ["direct_launch", "local_tasks"]

@@ -1,8 +1,8 @@
 """Starts tasks of a cluster without a coordinator: `slurm-tf launch` in front of a program, and a TaskProlog.
 
 Each task reserves a port, exchanges reports with the others through a folder (file_rendezvous.py), and gets the
-assignment that a coordinator would send it. `launch` then becomes the program, and an inherited socket goes on holding
-the port. A TaskProlog can only print what the task's environment is to be: it lets the port go when it ends.
+assignment that a coordinator would send it. `launch` then executes the program, which inherits the socket that holds
+the port. A TaskProlog can only print changes of the task's environment: it gives up the port when it ends.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from slurm_tf.launch.transport.messages import Report
 from slurm_tf.run import env
 from slurm_tf.run.settings import RoleSettings
 
-# role: how many GPUs a task of it is to have; None: its share of what it sees
+# GPUs of a task of each role; None: its share of the GPUs that it sees
 _GPUS = {"chief": None, "worker": None, "ps": 0, "evaluator": 0}
 _STRATEGIES = ("", "multi_worker", "ps", "between_graph")
 _SHARINGS = ("split", "all")
@@ -86,14 +86,14 @@ def find_assignment(
 ) -> Tuple[Assignment, List[socket.socket]]:
     """Return this task's assignment, and the sockets that hold its port as long as they are open.
 
-    What keeps one task from taking part is reported to rank 0, which prints it; the others exit with its code and print
-    nothing. Raises SlurmTfError and OSError.
+    An error of one task is reported to rank 0, which prints it; the others exit with its code and print nothing. Raises
+    SlurmTfError and OSError.
     """
     allocation = Allocation.from_environ(environ)
     limit = _seconds(options.register_timeout)
     reserved: List[socket.socket] = []
-    agreed = [options.roles, options.strategy, options.gpu_sharing]
-    message: Dict[str, Any] = {"node": allocation.node, "options": agreed}
+    shared_options = [options.roles, options.strategy, options.gpu_sharing]
+    message: Dict[str, Any] = {"node": allocation.node, "options": shared_options}
     try:
         allowed = units.parse_ports(options.ports) if options.ports else None
         reserved.append(ports.reserve(allowed, time.monotonic() + limit / 2))
@@ -108,7 +108,7 @@ def find_assignment(
         message["report"] = asdict(report)
     except SlurmTfError as error:
         message["unable"] = str(error)
-    decision = file_rendezvous.meet(
+    decision = file_rendezvous.exchange(
         _folder(options.exchange, allocation, environ),
         allocation.rank,
         allocation.tasks,
@@ -118,14 +118,14 @@ def find_assignment(
     )
     if "failed" in decision:
         sys.exit(int(decision["failed"]))
-    role, index, gpus = decision["places"][allocation.rank]
+    role, index, gpus = decision["tasks"][allocation.rank]
     variables = {env.STRATEGY: options.strategy} if options.strategy else {}
-    own = None if gpus is None else tuple(gpus)
-    return Assignment(role, index, decision["hosts"], own, variables, cluster_flags, point={}), reserved
+    own_gpus = None if gpus is None else tuple(gpus)
+    return Assignment(role, index, decision["hosts"], own_gpus, variables, cluster_flags, point={}), reserved
 
 
 def _folder(root: str, allocation: Allocation, environ: Mapping[str, str]) -> str:
-    """Return where the tasks of this step meet, in `root`, which must be a folder of ours.
+    """Return the folder in which the tasks of this step exchange messages, in `root`, which this user must own.
 
     Step ids start again after a requeue, and job ids are another cluster's too. In a heterogeneous step, SLURM_JOB_ID
     is the leader's in every component, and all components draw their step ids from one counter (22.05.8).
@@ -144,7 +144,7 @@ def _folder(root: str, allocation: Allocation, environ: Mapping[str, str]) -> st
 
 
 def _decide(messages: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
-    """Return the assignment of every rank from the reports of all, whose options must be those of rank 0."""
+    """Return the assignments of all ranks, from the messages of all. Raises SlurmTfError where their options differ."""
     roles_text, strategy, sharing = messages[0]["options"]
     roles = parse_roles(roles_text)
     named = sum(role.count for role in roles)
@@ -167,11 +167,11 @@ def _decide(messages: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
     reports = [Report(**{**each["report"], "gpus": tuple(each["report"]["gpus"])}) for each in messages]
     formed = cluster.form(reports, roles, sharing, gpus_where_found=True)
     formed.check_size()
-    return {"hosts": formed.hosts, "places": [[task.role, task.index, task.gpus] for task in formed.tasks]}
+    return {"hosts": formed.hosts, "tasks": [[task.role, task.index, task.gpus] for task in formed.tasks]}
 
 
 def _host(interface: str, environ: Mapping[str, str]) -> str:
-    """Return this node's address: as under a coordinator, the one by which it reaches where srun runs."""
+    """Return this node's address: as under a coordinator, the one from which it reaches the node where srun runs."""
     if interface:
         return ports.interface_address(interface)
     launcher = environ.get("SLURM_LAUNCH_NODE_IPADDR", "")
@@ -251,10 +251,10 @@ def _read_options(arguments: List[str]) -> Tuple[LaunchOptions, bool, List[str]]
 
 
 def task_prolog(arguments: Sequence[str]) -> NoReturn:  # noqa: ARG001
-    """task-prolog: print, as a TaskProlog does, how the environment of this task is to change.
+    """task-prolog: print the changes of this task's environment, in the form that Slurm reads from a TaskProlog.
 
-    A TaskProlog's stderr is read like its stdout and shown to nobody; a code other than 0 keeps the task from starting
-    (22.05.8).
+    Slurm reads a TaskProlog's stderr like its stdout and shows it nowhere. A task whose TaskProlog exits with another
+    code than 0 is not started (22.05.8).
     """
     sys.excepthook = lambda kind, error, _: _print_error(f"{kind.__name__}: {error}")
     try:
@@ -271,7 +271,7 @@ def task_prolog(arguments: Sequence[str]) -> NoReturn:  # noqa: ARG001
 
 
 def changes(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
-    """Yield the lines by which a TaskProlog makes `new` of the environment `old`. Raises TopologyError."""
+    """Yield the lines by which a TaskProlog changes the environment `old` into `new`. Raises TopologyError."""
     for name in sorted(set(old) - set(new)):
         yield f"unset {name}"
     for name, value in sorted(new.items()):

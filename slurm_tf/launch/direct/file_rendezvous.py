@@ -1,16 +1,16 @@
-"""Where the tasks of a step meet without a coordinator: a folder that all their nodes see, one file a rank.
+"""Exchanges messages between the tasks of a step without a coordinator: a shared folder has one file for each rank.
 
-Rank 0 leads. Its file holds a call, then, when every other rank has answered that call, what all are told:
+Rank 0 is the leader. Its file holds its nonce, and then, when every other rank has repeated that nonce, the answer:
 
-    rank 0       {"call": nonce}                          then {"call": nonce, "told": {...}, "nonces": {rank: nonce}}
-    other ranks  {"nonce": own, "call": "", "word": {...}}  then the same with the call that was read
+    rank 0       {"leader_nonce": nonce}, then {"leader_nonce": nonce, "answer": {...}, "nonces": {rank: nonce}}
+    other ranks  {"nonce": nonce, "leader_nonce": "", "message": {...}}, then the same with the leader's nonce
 
-So whatever an earlier step left under the same key is never taken for an answer: a report is of now if it repeats the
-call, what is told is for us if it repeats our nonce. All reports are read by one task, not by each.
+Files that an earlier step left in the same folder are thus ignored: a message is current if it repeats the leader's
+nonce, an answer if it repeats the nonce of the rank that reads it. Only the leader reads the files of all ranks.
 
-NFS: names that were looked up in vain, listings and renames are cached for up to a minute (nfs(5), "Data and metadata
-coherence"); opening asks the server. So files are opened by name with O_CREAT, which no cached "not there" answers, and
-are written in place. A digest tells a whole file from one that is half written or half seen.
+NFS caches failed lookups, listings and renames for up to a minute (nfs(5), "Data and metadata coherence"), while an
+open asks the server. Files are therefore opened by name with O_CREAT, for which a cached failure is not used, and are
+written in place. A digest shows whether a file is complete.
 """
 
 import contextlib
@@ -29,40 +29,43 @@ Message = Dict[str, Any]
 
 _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 1.0
-# How long rank 0 may take to notice, decide and write after its own limit.
+# How long rank 0 may take to decide and write after its own limit.
 _GRACE = 30.0
-# How long readers of what an earlier exchange of this step told may take to see it, through caches.
+# How long other ranks may take to read the answer of an earlier exchange of this step, through caches.
 _READERS_SECONDS = 60.0
-# How long a folder that an earlier exchange removes may seem to be there.
+# How long a folder that an earlier exchange removed may still be listed.
 _REMOVAL_SECONDS = 60.0
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+# At most this many missing ranks are named in an error.
 _NAMED = 20
 
 
-def meet(
-    path: str, rank: int, tasks: int, word: Message, decide: Callable[[Sequence[Message]], Message], limit: float
+def exchange(
+    path: str, rank: int, tasks: int, message: Message, decide: Callable[[Sequence[Message]], Message], limit: float
 ) -> Message:
-    """Say `word`, and return what rank 0 tells all: `decide` of all words, in rank order, called by rank 0 alone.
+    """Send `message` to rank 0; return its answer to all: `decide` of all messages, in rank order, which it calls.
 
-    `path`: a folder for this step alone, made or checked to be ours. `limit`: seconds that each waits for others. What
-    `decide` raises, and RegistrationError for ranks that do not come, one task raises; the others are returned
-    {"failed": its exit code}. Raises RunError and OSError for a folder that cannot be used.
+    `path`: a folder for this step alone; it is made, or must belong to this user. `limit`: seconds that each task waits
+    for others. One task raises what `decide` raises, and RegistrationError for missing ranks; to the others
+    {"failed": its exit code} is returned. Raises RunError and OSError for a folder that cannot be used.
     """
     if tasks == 1:
-        return decide([word])
-    table = _Table(path)
-    return _lead(table, tasks, word, decide, limit) if rank == 0 else _follow(table, rank, tasks, word, limit)
+        return decide([message])
+    rank_files = _RankFiles(path)
+    if rank == 0:
+        return _lead(rank_files, tasks, message, decide, limit)
+    return _follow(rank_files, rank, tasks, message, limit)
 
 
-class _Table:
-    """The files of one exchange."""
+class _RankFiles:
+    """The files of one exchange, a file for each rank."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         os.close(self._open(0))
 
     def read(self, rank: int) -> Message:
-        """Return what `rank` last wrote; {} if that is nothing, or not yet to be seen whole."""
+        """Return what `rank` last wrote; {} if there is no file, or its content is not complete yet."""
         try:
             handle = os.open(self._name(rank), _FLAGS, 0o600)
             with os.fdopen(handle, "rb") as file:
@@ -77,17 +80,17 @@ class _Table:
         return message
 
     def write(self, rank: int, message: Message) -> None:
-        """Replace what `rank` wrote."""
+        """Replace the file of `rank`."""
         body = json.dumps(message, separators=(",", ":")).encode()
         data = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
         with os.fdopen(self._open(rank), "r+b") as file:
             file.write(data)
             file.truncate()
 
-    def leave(self, ranks: Sequence[int]) -> None:
-        """Remove the files of `ranks`; the last one to leave removes what rank 0 told and the folder.
+    def remove(self, ranks: Sequence[int]) -> None:
+        """Remove the files of `ranks`, and if no other rank's is left, the file of rank 0 and the folder.
 
-        A listing that is not of now names files that are gone, and then nothing is removed.
+        A listing from a cache names files that are gone: then the folder is not removed.
         """
         for rank in ranks:
             with contextlib.suppress(OSError):
@@ -100,13 +103,13 @@ class _Table:
                 os.rmdir(self.path)
 
     def _open(self, rank: int) -> int:
-        """Open a file in a folder that is there and ours."""
+        """Open the file of `rank`, in a folder that is made if need be. Raises RunError if another user owns that."""
         until = time.monotonic() + _REMOVAL_SECONDS
         while True:
             try:
                 files.own_folder(self.path)
                 return os.open(self._name(rank), _FLAGS, 0o600)
-            except FileNotFoundError:  # the last of an earlier exchange has just removed the folder
+            except FileNotFoundError:  # the last rank of an earlier exchange has just removed the folder
                 if time.monotonic() > until:
                     raise
                 time.sleep(_FIRST_PAUSE)
@@ -116,13 +119,13 @@ class _Table:
 
 
 class _Pause:
-    """Waits that grow; a sweep over many files takes no more than half of the time."""
+    """Waits that grow. Reading many files takes at most half of the time: a wait is as long as what came before it."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Begin with short waits again: something came."""
+        """Begin with short waits again, after a message was received."""
         self._seconds, self._since = _FIRST_PAUSE, time.monotonic()
 
     def wait(self) -> None:
@@ -134,84 +137,85 @@ class _Pause:
 
 
 def _lead(
-    table: _Table, tasks: int, word: Message, decide: Callable[[Sequence[Message]], Message], limit: float
+    rank_files: _RankFiles, tasks: int, message: Message, decide: Callable[[Sequence[Message]], Message], limit: float
 ) -> Message:
     deadline = time.monotonic() + limit
-    _let_readers_go(table)
-    call = _nonce()
-    came = _gather(table, call, tasks, deadline)
-    missing = [rank for rank in range(1, tasks) if rank not in came]
-    board = {"call": call, "nonces": {str(rank): message["nonce"] for rank, message in came.items()}}
+    _wait_for_readers(rank_files)
+    nonce = _nonce()
+    received = _receive(rank_files, nonce, tasks, deadline)
+    missing = [rank for rank in range(1, tasks) if rank not in received]
+    content = {"leader_nonce": nonce, "nonces": {str(rank): each["nonce"] for rank, each in received.items()}}
     try:
         if missing:
-            raise _not_all(table.path, missing, tasks, limit)
-        told = decide([word, *(came[rank]["word"] for rank in range(1, tasks))])
+            raise _not_all(rank_files.path, missing, tasks, limit)
+        answer = decide([message, *(received[rank]["message"] for rank in range(1, tasks))])
     except SlurmTfError as error:
-        table.write(0, {**board, "told": {"failed": error.exit_code}})
-        table.leave(missing)
+        rank_files.write(0, {**content, "answer": {"failed": error.exit_code}})
+        rank_files.remove(missing)
         raise
-    table.write(0, {**board, "told": told})
-    return told
+    rank_files.write(0, {**content, "answer": answer})
+    return answer
 
 
-def _gather(table: _Table, call: str, tasks: int, deadline: float) -> Dict[int, Message]:
-    """Return the messages that repeat `call`, of those who came by `deadline`."""
-    came: Dict[int, Message] = {}
+def _receive(rank_files: _RankFiles, nonce: str, tasks: int, deadline: float) -> Dict[int, Message]:
+    """Return the content of each rank's file that repeats `nonce` by `deadline`."""
+    received: Dict[int, Message] = {}
     pause = _Pause()
     while True:
-        if table.read(0).get("call") != call:  # new, or removed together with what an earlier exchange told
-            table.write(0, {"call": call})
-        for rank in set(range(1, tasks)) - set(came):
-            message = table.read(rank)
-            if message.get("call") == call:
-                came[rank] = message
+        # not written yet, or removed by a rank that read the answer of an earlier exchange
+        if rank_files.read(0).get("leader_nonce") != nonce:
+            rank_files.write(0, {"leader_nonce": nonce})
+        for rank in set(range(1, tasks)) - set(received):
+            content = rank_files.read(rank)
+            if content.get("leader_nonce") == nonce:
+                received[rank] = content
                 pause.reset()
-        if len(came) == tasks - 1 or time.monotonic() > deadline:
-            return came
+        if len(received) == tasks - 1 or time.monotonic() > deadline:
+            return received
         pause.wait()
 
 
-def _let_readers_go(table: _Table) -> None:
-    """Wait, not for long, until nobody needs what an earlier exchange of this step told: it will be written over."""
-    readers = dict(table.read(0).get("nonces", {}))
+def _wait_for_readers(rank_files: _RankFiles) -> None:
+    """Wait, a minute at most, until all ranks have read the answer of an earlier exchange, which is replaced then."""
+    readers = dict(rank_files.read(0).get("nonces", {}))
     until = time.monotonic() + _READERS_SECONDS
     pause = _Pause()
     while readers and time.monotonic() < until:
-        readers = {rank: nonce for rank, nonce in readers.items() if table.read(int(rank)).get("nonce") == nonce}
+        readers = {rank: nonce for rank, nonce in readers.items() if rank_files.read(int(rank)).get("nonce") == nonce}
         pause.wait()
 
 
-def _follow(table: _Table, rank: int, tasks: int, word: Message, limit: float) -> Message:
+def _follow(rank_files: _RankFiles, rank: int, tasks: int, message: Message, limit: float) -> Message:
     deadline = time.monotonic() + limit
-    mine = {"nonce": _nonce(), "call": "", "word": word}
-    table.write(rank, mine)
+    content = {"nonce": _nonce(), "leader_nonce": "", "message": message}
+    rank_files.write(rank, content)
     pause = _Pause()
     while True:
-        board = table.read(0)
-        if board.get("nonces", {}).get(str(rank)) == mine["nonce"]:
-            table.leave([rank])
-            told: Message = board["told"]
-            return told
-        if board and "told" not in board and board["call"] != mine["call"]:
-            mine["call"] = board["call"]
-            table.write(rank, mine)
-            # rank 0 may have come late, and waits for the others as long as we did for it
+        leader = rank_files.read(0)
+        if leader.get("nonces", {}).get(str(rank)) == content["nonce"]:
+            rank_files.remove([rank])
+            answer: Message = leader["answer"]
+            return answer
+        if leader and "answer" not in leader and leader["leader_nonce"] != content["leader_nonce"]:
+            content["leader_nonce"] = leader["leader_nonce"]
+            rank_files.write(rank, content)
+            # rank 0 may have started late, and now waits for the others for `limit` itself
             deadline = time.monotonic() + limit + _GRACE
             pause.reset()
         if time.monotonic() > deadline:
-            return _give_up(table, rank, mine, tasks, limit)
+            return _give_up(rank_files, rank, content, tasks, limit)
         pause.wait()
 
 
-def _give_up(table: _Table, rank: int, mine: Message, tasks: int, limit: float) -> Message:
-    """Nobody led: the lowest rank that came says who is missing, the last one to give up removes the folder."""
-    table.write(rank, {**mine, "gone": True})
-    found = {other: table.read(other) for other in range(tasks)}
-    came = {other: message for other, message in found.items() if message}
-    if all(message.get("gone") for message in came.values()):
-        table.leave(list(found))
-    error = _not_all(table.path, sorted(set(found) - set(came)) or [0], tasks, limit)
-    if rank != min(came):
+def _give_up(rank_files: _RankFiles, rank: int, content: Message, tasks: int, limit: float) -> Message:
+    """Give up after no answer of rank 0: the lowest rank present raises, the last one to give up removes the folder."""
+    rank_files.write(rank, {**content, "gone": True})
+    read = {other: rank_files.read(other) for other in range(tasks)}
+    present = {other: each for other, each in read.items() if each}
+    if all(each.get("gone") for each in present.values()):
+        rank_files.remove(list(read))
+    error = _not_all(rank_files.path, sorted(set(read) - set(present)) or [0], tasks, limit)
+    if rank != min(present):
         return {"failed": error.exit_code}
     raise error
 

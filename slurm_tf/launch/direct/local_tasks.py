@@ -1,4 +1,4 @@
-"""The tasks of a step on this machine, without Slurm: what srun does for the agents, no more."""
+"""Starts the tasks of a step on this machine, without Slurm, in the place of srun."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ _GPU_DEVICE = re.compile(r"nvidia(\d+)")
 def run_script(script: str, environ: Mapping[str, str]) -> int:
     """Run a batch script as Slurm would, in this terminal; return its exit code.
 
-    Signals are the script's to act on: a Ctrl-C reaches it from the terminal, a SIGTERM is passed on.
+    Signals are left to the script: a Ctrl-C reaches it from the terminal, a SIGTERM is passed on.
     """
     # a handler, not SIG_IGN, which the script would inherit
     signal.signal(signal.SIGINT, lambda *_: None)
@@ -46,8 +46,8 @@ def main(arguments: Sequence[str]) -> NoReturn:
 def _start(command: Sequence[str], tasks: int, environ: Mapping[str, str]) -> List["subprocess.Popen[bytes]"]:
     """Start `command` `tasks` times, each with the variables that srun sets for a task.
 
-    Each is a session of its own, so that a Ctrl-C at the terminal reaches the coordinator alone. Each dies with this
-    process, and takes its program along.
+    Each is a session of its own, so that a Ctrl-C at the terminal reaches the coordinator alone. Each is
+    killed when this process dies, and its program with it.
     """
     base = {name: value for name, value in environ.items() if not name.startswith(("SLURM_", "SLURMD_"))}
     base.update({name: value for name, value in environ.items() if name.startswith("SLURM_TF_")})

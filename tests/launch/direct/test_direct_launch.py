@@ -382,8 +382,8 @@ def said(count: int) -> list[dict[str, Any]]:
 
 
 def test_all_must_ask_for_the_same() -> None:
-    words = said(3)
-    assert Counter(place[0] for place in direct_launch._decide(words)["places"]) == {"worker": 3}
-    words[2]["options"] = ["worker=2,ps=1", "", "split"]
+    messages = said(3)
+    assert Counter(place[0] for place in direct_launch._decide(messages)["tasks"]) == {"worker": 3}
+    messages[2]["options"] = ["worker=2,ps=1", "", "split"]
     with pytest.raises(UsageError, match=r"rank 2 was asked for .*'worker=2,ps=1'.*, as rank 0"):
-        direct_launch._decide(words)
+        direct_launch._decide(messages)

@@ -1,4 +1,4 @@
-"""Tasks that meet in a folder: real processes, stale files, ranks that do not come."""
+"""Exchanges through a folder: several processes, stale files, missing ranks."""
 
 import json
 import multiprocessing
@@ -18,15 +18,15 @@ from slurm_tf.launch.direct import file_rendezvous
 Messages = Sequence[file_rendezvous.Message]
 
 
-def collect(words: Messages) -> file_rendezvous.Message:
-    return {"words": list(words)}
+def collect(messages: Messages) -> file_rendezvous.Message:
+    return {"messages": list(messages)}
 
 
 def refuse(_: Messages) -> file_rendezvous.Message:
     raise TopologyError("no", "yes")
 
 
-def meet(
+def exchange(
     path: Path,
     rank: int,
     tasks: int,
@@ -34,9 +34,10 @@ def meet(
     rounds: int = 1,
     decide: Callable[[Messages], file_rendezvous.Message] = collect,
 ) -> list[file_rendezvous.Message]:
-    """Take part as `rank`; in each round say its number, and return what was told in each."""
+    """Exchange as `rank` once in each round, with its number; return the answers."""
     return [
-        file_rendezvous.meet(str(path), rank, tasks, {"say": [rank, turn]}, decide, limit) for turn in range(rounds)
+        file_rendezvous.exchange(str(path), rank, tasks, {"said": [rank, turn]}, decide, limit)
+        for turn in range(rounds)
     ]
 
 
@@ -44,133 +45,129 @@ def in_processes(
     path: Path, ranks: Sequence[int], tasks: int, **more: Any
 ) -> list["Future[list[file_rendezvous.Message]]"]:
     with ProcessPoolExecutor(len(ranks), multiprocessing.get_context("fork")) as pool:
-        return [pool.submit(meet, path, rank, tasks, **more) for rank in ranks]
+        return [pool.submit(exchange, path, rank, tasks, **more) for rank in ranks]
 
 
-def words(tasks: int, turn: int = 0) -> file_rendezvous.Message:
-    return {"words": [{"say": [rank, turn]} for rank in range(tasks)]}
+def collected(tasks: int, turn: int = 0) -> file_rendezvous.Message:
+    return {"messages": [{"said": [rank, turn]} for rank in range(tasks)]}
 
 
 def put(path: Path, rank: int, message: file_rendezvous.Message) -> None:
     path.mkdir(mode=0o700, exist_ok=True)
-    file_rendezvous._Table(str(path)).write(rank, message)
+    file_rendezvous._RankFiles(str(path)).write(rank, message)
 
 
-def test_all_are_told_what_all_said_and_nothing_is_left(tmp_path: Path) -> None:
-    told = [future.result() for future in in_processes(tmp_path / "x", range(8), 8)]
-    assert told == [[words(8)]] * 8
+def test_all_ranks_get_the_messages_of_all_and_no_file_is_left(tmp_path: Path) -> None:
+    answers = [future.result() for future in in_processes(tmp_path / "x", range(8), 8)]
+    assert answers == [[collected(8)]] * 8
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.slow
-def test_a_step_may_meet_as_often_as_it_likes(tmp_path: Path) -> None:
-    told = [future.result() for future in in_processes(tmp_path / "x", range(4), 4, rounds=30)]
-    assert told == [[words(4, turn) for turn in range(30)]] * 4
+def test_a_step_may_exchange_any_number_of_times(tmp_path: Path) -> None:
+    answers = [future.result() for future in in_processes(tmp_path / "x", range(4), 4, rounds=30)]
+    assert answers == [[collected(4, turn) for turn in range(30)]] * 4
     assert os.listdir(tmp_path) == []
 
 
 def test_one_task_needs_no_folder(tmp_path: Path) -> None:
-    assert meet(tmp_path / "x", 0, 1) == [words(1)]
+    assert exchange(tmp_path / "x", 0, 1) == [collected(1)]
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_what_an_earlier_step_left_is_not_taken_for_an_answer(
-    tmp_path: Path, answered: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_of_an_earlier_step_are_ignored(tmp_path: Path, answered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_rendezvous, "_READERS_SECONDS", 0.2)
     path = tmp_path / "x"
-    told = {"told": {"words": "old"}, "nonces": {"1": "a", "2": "b"}} if answered else {}
-    put(path, 0, {"call": "old", **told})
-    put(path, 1, {"nonce": "a", "call": "old", "word": {"say": "old"}})
-    put(path, 2, {"nonce": "b", "call": "old", "word": {"say": "old"}})
-    assert [future.result() for future in in_processes(path, range(3), 3)] == [[words(3)]] * 3
+    answers = {"answer": {"messages": "old"}, "nonces": {"1": "a", "2": "b"}} if answered else {}
+    put(path, 0, {"leader_nonce": "old", **answers})
+    put(path, 1, {"nonce": "a", "leader_nonce": "old", "message": {"said": "old"}})
+    put(path, 2, {"nonce": "b", "leader_nonce": "old", "message": {"said": "old"}})
+    assert [future.result() for future in in_processes(path, range(3), 3)] == [[collected(3)]] * 3
     assert os.listdir(tmp_path) == []
 
 
-def test_what_was_told_stays_until_all_have_read_it(tmp_path: Path) -> None:
-    """Rank 0 comes again while rank 1 has not yet read what the first exchange told."""
+def test_an_answer_stays_until_all_have_read_it(tmp_path: Path) -> None:
+    """Rank 0 starts another exchange while rank 1 has not yet read the answer of the first."""
     path = tmp_path / "x"
-    put(path, 1, {"nonce": "slow", "call": "first", "word": {}})
-    put(path, 0, {"call": "first", "told": {"for": "slow"}, "nonces": {"1": "slow"}})
-    leader = threading.Thread(target=meet, args=(path, 0, 2, 10.0))
+    put(path, 1, {"nonce": "slow", "leader_nonce": "first", "message": {}})
+    put(path, 0, {"leader_nonce": "first", "answer": {"for": "slow"}, "nonces": {"1": "slow"}})
+    leader = threading.Thread(target=exchange, args=(path, 0, 2, 10.0))
     leader.start()
     time.sleep(0.5)
-    table = file_rendezvous._Table(str(path))
-    assert table.read(0)["told"] == {"for": "slow"}
-    table.leave([1])
-    assert meet(path, 1, 2) == [words(2)]
+    rank_files = file_rendezvous._RankFiles(str(path))
+    assert rank_files.read(0)["answer"] == {"for": "slow"}
+    rank_files.remove([1])
+    assert exchange(path, 1, 2) == [collected(2)]
     leader.join(20)
     assert not leader.is_alive()
 
 
-def test_a_file_that_is_half_there_is_not_read(tmp_path: Path) -> None:
-    put(tmp_path, 1, {"word": "a" * 1000})
-    table = file_rendezvous._Table(str(tmp_path))
+def test_an_incomplete_file_is_not_read(tmp_path: Path) -> None:
+    put(tmp_path, 1, {"message": "a" * 1000})
+    rank_files = file_rendezvous._RankFiles(str(tmp_path))
     whole = (tmp_path / "rank-1.json").read_bytes()
-    assert table.read(1) == {"word": "a" * 1000}
+    assert rank_files.read(1) == {"message": "a" * 1000}
     for size in (0, 1, 64, 65, 66, len(whole) - 1):
         (tmp_path / "rank-1.json").write_bytes(whole[:size])
-        assert table.read(1) == {}
+        assert rank_files.read(1) == {}
     # a shorter text over a longer one, before it is cut
     other = tmp_path / "other"
-    put(other, 1, {"word": "b"})
+    put(other, 1, {"message": "b"})
     short = (other / "rank-1.json").read_bytes()
     (tmp_path / "rank-1.json").write_bytes(short + whole[len(short) :])
-    assert table.read(1) == {}
-    table.write(1, {"word": "c"})
-    assert table.read(1) == {"word": "c"}
+    assert rank_files.read(1) == {}
+    rank_files.write(1, {"message": "c"})
+    assert rank_files.read(1) == {"message": "c"}
 
 
 def outcomes(
     futures: Sequence["Future[list[file_rendezvous.Message]]"],
 ) -> tuple[list[Exception], list[file_rendezvous.Message]]:
-    errors, told = [], []
+    errors, answers = [], []
     for future in futures:
         error = future.exception()
         if isinstance(error, Exception):
             errors.append(error)
         else:
-            told += future.result()
-    return errors, told
+            answers += future.result()
+    return errors, answers
 
 
 @pytest.mark.parametrize(
-    ("came", "missing"), [((0, 1, 4), ("2", "3")), ((1, 2, 4), ("0", "3")), ((0,), ("1", "2", "3", "4"))]
+    ("present", "missing"), [((0, 1, 4), ("2", "3")), ((1, 2, 4), ("0", "3")), ((0,), ("1", "2", "3", "4"))]
 )
 @pytest.mark.slow
-def test_one_error_names_the_ranks_that_do_not_come(
-    tmp_path: Path, came: tuple[int, ...], missing: tuple[str, ...]
-) -> None:
-    errors, told = outcomes(in_processes(tmp_path / "x", came, 5, limit=1.0))
+def test_one_error_names_the_missing_ranks(tmp_path: Path, present: tuple[int, ...], missing: tuple[str, ...]) -> None:
+    errors, answers = outcomes(in_processes(tmp_path / "x", present, 5, limit=1.0))
     (error,) = errors
     assert isinstance(error, RegistrationError)
     assert error.missing == missing
-    assert f"{len(came)}/5 tasks met in {tmp_path}/x in 1 s; missing: rank {', '.join(missing)};" in str(error)
-    assert told == [{"failed": 75}] * (len(came) - 1)
+    assert f"{len(present)}/5 tasks met in {tmp_path}/x in 1 s; missing: rank {', '.join(missing)};" in str(error)
+    assert answers == [{"failed": 75}] * (len(present) - 1)
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.slow
 def test_a_late_leader_is_waited_for(tmp_path: Path) -> None:
-    told: list[list[file_rendezvous.Message]] = []
-    follower = threading.Thread(target=lambda: told.append(meet(tmp_path / "x", 1, 3, 3.0)))
+    answers: list[list[file_rendezvous.Message]] = []
+    follower = threading.Thread(target=lambda: answers.append(exchange(tmp_path / "x", 1, 3, 3.0)))
     follower.start()
     time.sleep(2)
-    leader = threading.Thread(target=lambda: told.append(meet(tmp_path / "x", 0, 3, 5.0)))
+    leader = threading.Thread(target=lambda: answers.append(exchange(tmp_path / "x", 0, 3, 5.0)))
     leader.start()
     # by now the follower alone would have given up
     time.sleep(2)
-    told.append(meet(tmp_path / "x", 2, 3))
+    answers.append(exchange(tmp_path / "x", 2, 3))
     for thread in (leader, follower):
         thread.join(20)
-    assert told == [[words(3)]] * 3
+    assert answers == [[collected(3)]] * 3
 
 
-def test_what_rank_0_cannot_decide_it_alone_says(tmp_path: Path) -> None:
-    errors, told = outcomes(in_processes(tmp_path / "x", range(3), 3, decide=refuse))
+def test_an_error_of_the_decision_is_raised_in_rank_0_alone(tmp_path: Path) -> None:
+    errors, answers = outcomes(in_processes(tmp_path / "x", range(3), 3, decide=refuse))
     assert [type(error) for error in errors] == [TopologyError]
-    assert told == [{"failed": 65}] * 2
+    assert answers == [{"failed": 65}] * 2
     assert os.listdir(tmp_path) == []
 
 
@@ -184,7 +181,7 @@ def test_a_folder_that_others_write_is_refused(tmp_path: Path) -> None:
     path.mkdir()
     path.chmod(0o777)
     with pytest.raises(RunError, match="others can change it"):
-        meet(path, 1, 2)
+        exchange(path, 1, 2)
     assert os.listdir(path) == []
 
 
@@ -194,4 +191,4 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "target").write_text(json.dumps({}))
     (path / "rank-1.json").symlink_to(tmp_path / "target")
     with pytest.raises(OSError, match="symbolic links"):
-        meet(path, 1, 2)
+        exchange(path, 1, 2)
