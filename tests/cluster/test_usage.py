@@ -46,7 +46,7 @@ for record in source.records(window):
     before = sums.get(f"{record.user} {record.account}", (0, 0))
     sums[f"{record.user} {record.account}"] = before[0] + cpu, before[1] + gpu
     records.append(msgspec.structs.asdict(record))
-print(json.dumps({"sums": sums, "records": records, "resized": source.notes.resized.first}))
+print(json.dumps({"sums": sums, "records": records, "resized": source.diagnostics.resized.first}))
 """
 # 1 is the CPU in tres_table. A job that is suspended has no CPUs, and all else.
 SECONDS = """
