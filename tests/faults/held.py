@@ -148,7 +148,8 @@ class Held:
         """Return the process that the batch script has become, None if it does not run."""
         for pid in _pids():
             words = _read(pid, "cmdline").split(b"\0")
-            ours = words[:1] == [b"python3"] and b"coordinate" in words and str(self.folder).encode() in words
+            submissions = [word for word in words if word.startswith(f"{self.folder}/submission-".encode())]
+            ours = words[:1] == [b"python3"] and b"coordinate" in words and submissions
             if ours and not _is_zombie(pid):
                 return pid
         return None
