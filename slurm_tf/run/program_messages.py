@@ -143,7 +143,7 @@ class ExitRequest(ProgramMessage):
     code: int
 
 
-_FROM_PROGRAM: Mapping[str, Type[ProgramMessage]] = message_codec.by_name(
+FROM_PROGRAM: Mapping[str, Type[ProgramMessage]] = message_codec.by_name(
     (
         Listening,
         Request,
@@ -156,7 +156,7 @@ _FROM_PROGRAM: Mapping[str, Type[ProgramMessage]] = message_codec.by_name(
         Saved,
     )
 )
-_TO_PROGRAM: Mapping[str, Type[ProgramMessage]] = message_codec.by_name(
+TO_PROGRAM: Mapping[str, Type[ProgramMessage]] = message_codec.by_name(
     (RelayedRequest, RequestResult, SaveRequest, ExitRequest)
 )
 
@@ -168,12 +168,12 @@ def encode(message: ProgramMessage) -> str:
 
 def decode_from_program(line: str) -> Optional[ProgramMessage]:
     """Return the message that a program wrote, None if the line is none."""
-    return _decode(line, _FROM_PROGRAM)
+    return _decode(line, FROM_PROGRAM)
 
 
 def decode_to_program(line: bytes) -> Optional[ProgramMessage]:
     """Return the message that an agent wrote to its program, None if the line is none."""
-    return _decode(line, _TO_PROGRAM)
+    return _decode(line, TO_PROGRAM)
 
 
 def _decode(line: Union[str, bytes], kinds: Mapping[str, Type[ProgramMessage]]) -> Optional[ProgramMessage]:
