@@ -100,7 +100,7 @@ def test_a_killed_worker_ends_the_others_and_is_named(way: str, alice: Member) -
     waited = alice.type("wait", RUN, timeout=240)
     ended = time.time()
     killed = float((alice.folder / "runs" / RUN / "oracle" / "killed").read_text())
-    assert ended - killed <= 30
+    assert ended - killed <= 60
     text = alice.ok("logs", RUN)
     assert waited.returncode == 128 + 9, text
     assert "worker:2 on" in alice.ok("status", RUN)

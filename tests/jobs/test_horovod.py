@@ -53,7 +53,7 @@ def test_a_killed_rank_ends_the_job_and_is_named(run_job: RunJob) -> None:
     os.kill(job.pid("worker:1"), signal.SIGKILL)
     killed = time.monotonic()
     assert job.wait(60) == 128 + signal.SIGKILL
-    assert time.monotonic() - killed <= 30
+    assert time.monotonic() - killed <= 60
     assert re.search(r"the job failed: worker:1 on \S+ was ended by signal 9 \(SIGKILL\)", job.text), job.text
 
 
