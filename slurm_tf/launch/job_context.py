@@ -1,4 +1,4 @@
-"""The run that a job is for, as its batch script's environment says."""
+"""Describes the run that a job is for, from the environment of its batch script."""
 
 import os
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from slurm_tf.slurm import in_job
 
 @dataclass(frozen=True)
 class JobContext:
-    """A job's run: the `submission` whose files the job uses, and its sweep `point`, None without one.
+    """The run that a job is for: the `submission` whose files it uses, and its sweep `point`, None without one.
 
     `environ`: the batch script's.
     """
@@ -37,7 +37,7 @@ class JobContext:
 
     @property
     def restarts(self) -> int:
-        """How often the job was put back into the queue before it was started now."""
+        """How often the job was requeued before this start."""
         return int(self.environ.get("SLURM_RESTART_COUNT") or 0)
 
     @property
@@ -58,7 +58,7 @@ def attempt_id(environ: Mapping[str, str]) -> str:
 
 
 def process_identity(number: int) -> str:
-    """Return a process's id and start, which together are never another's; no start for a zombie or without /proc."""
+    """Return a process's id and start time, unique together; without the time for a zombie, or without /proc."""
     try:
         with open(f"/proc/{number}/stat", encoding="utf-8", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()

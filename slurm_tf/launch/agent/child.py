@@ -12,12 +12,12 @@ from typing import IO, Callable, List, Mapping, Optional, Sequence
 
 _CHUNK = 1 << 16
 # A line longer than this is passed on in pieces.
-_LONGEST_LINE = 1 << 16
+_MAX_LINE = 1 << 16
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Output:
-    """One stream of the program: its lines, the task's name in front of each, to `sink`; its bytes to `log`."""
+    """Copies one stream of the program: its bytes to `log`, its lines to `sink`, each after the task's name."""
 
     def __init__(self, pipe: IO[bytes], sink: int, log: IO[bytes], prefix: bytes) -> None:
         self.pipe, self._sink, self._log, self._prefix = pipe, sink, log, prefix
@@ -25,7 +25,7 @@ class Output:
         os.set_blocking(pipe.fileno(), False)
 
     def pump(self) -> bool:
-        """Pass on what came; False if nothing can come any more."""
+        """Pass on what the program wrote; return False at the end of the stream."""
         try:
             data = os.read(self.pipe.fileno(), _CHUNK)
         except BlockingIOError:
@@ -34,7 +34,7 @@ class Output:
         return bool(data)
 
     def finish(self) -> None:
-        """Pass on all that is in the pipe now, then close it: who else holds it open is not waited for."""
+        """Pass on all that is in the pipe now, then close it, even if other processes still hold it open."""
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self.pipe.fileno(), _CHUNK):
                 self._pass_on(data)
@@ -46,14 +46,14 @@ class Output:
         self._log.write(data)
         self._log.flush()
         *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > _LONGEST_LINE:
+        if len(self._rest) > _MAX_LINE:
             lines, self._rest = [*lines, self._rest], b""
         if lines:
             self._write(lines)
 
     def _write(self, lines: List[bytes]) -> None:
         data = b"".join(self._prefix + line + b"\n" for line in lines)
-        # whoever reads us (srun) may be gone before the program is: its log file still gets everything
+        # the reader (srun) may end before the program does: the log file still gets everything
         with contextlib.suppress(OSError):
             while data:
                 data = data[os.write(self._sink, data) :]
@@ -71,7 +71,7 @@ class Child:
         selector: selectors.BaseSelector,
         inherited: socket.socket,
     ) -> None:
-        """Start `command`; `name` goes in front of its lines, `inherited` stays open in it. Raises OSError."""
+        """Start `command`, with `name` before each of its lines; it inherits the socket. Raises OSError."""
         self.kill_at: Optional[float] = None
         self._selector = selector
         self._log = open(log, "ab", opener=_private)  # noqa: SIM115 - closed by `reap`
@@ -97,7 +97,7 @@ class Child:
             selector.register(output.pipe, selectors.EVENT_READ, output)
 
     def pump(self, output: Output) -> None:
-        """Pass on what `output` holds, forget it at its end."""
+        """Pass on what `output` holds, and close it at its end."""
         if output in self._outputs and not output.pump():
             self._finish(output)
 
@@ -120,7 +120,7 @@ class Child:
         self._signal(signal.SIGKILL)
 
     def kill_in(self, seconds: float) -> None:
-        """Kill the program and all it started so much later, or sooner if that was said before."""
+        """Set `kill_at` to `seconds` from now, unless it is sooner already."""
         kill_at = time.monotonic() + seconds
         self.kill_at = kill_at if self.kill_at is None else min(kill_at, self.kill_at)
 
@@ -132,8 +132,8 @@ class Child:
     def reap(self) -> Optional[int]:
         """Return how the program ended, a negative number for a signal, or None while it runs.
 
-        At its end everything it started and left in its process group is killed: done before the program is waited
-        for, while its number cannot yet belong to anybody else.
+        At its end every process that it left in its process group is killed. That is done before the program is reaped,
+        while its process id cannot yet be that of another process.
         """
         if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
             return None
@@ -159,9 +159,9 @@ def _private(path: str, flags: int) -> int:
 
 
 def die_with(parent: int) -> Callable[[], None]:
-    """Return what a child of `parent` runs before its program: an agent that is killed takes its program along.
+    """Return what a child of `parent` runs before its program, so that the program is killed when `parent` dies.
 
-    Slurm's cgroups would see to that; without Slurm, or with proctrack/linuxproc, nothing does.
+    With proctrack/cgroup Slurm would kill it; without Slurm, or with proctrack/linuxproc, nothing else does.
     """
     libc = ctypes.CDLL(None)
 

@@ -1,7 +1,7 @@
-"""Warns of a program that may train a model of its own in each rank: Horovod's DistributedOptimizer with Keras 3.
+"""Warns of programs that use Horovod's DistributedOptimizer with Keras 3, where each rank may train its own model.
 
-Horovod 0.28.1 reduces in `compute_gradients` (horovod/_keras/__init__.py), which Keras 3 never calls: nothing is
-averaged and nothing is printed. Its source is read to find out, and nothing of the program is run.
+Horovod 0.28.1 averages gradients in `compute_gradients` (horovod/_keras/__init__.py), which Keras 3 never calls: the
+gradients are not averaged and nothing is printed. The program's source is parsed to find out; it is not run.
 """
 
 import ast
@@ -16,15 +16,19 @@ from slurm_tf.errors import SlurmTfError
 _LEGACY = "TF_USE_LEGACY_KERAS"
 _OPTIMIZERS = {f"horovod.{room}.DistributedOptimizer" for room in ("keras", "tensorflow", "tensorflow.keras")}
 _KERAS = ("keras", "tensorflow.keras", "tf_keras")
-# the program's own files are few: these bounds are for folders that are not what they seem
-_MOST_FILES, _MOST_BYTES = 100, 1 << 20
+# limits in case the program imports from a very large folder; its own files are few
+_MAX_FILES, _MAX_BYTES = 100, 1 << 20
 _VERSION = "import importlib.metadata; print(importlib.metadata.version('keras'))"
 _VERSION_SECONDS = 10.0
 
 
 @dataclass
 class _Sources:
-    """What a program's files have in common. `used`: "file:line" of each use of DistributedOptimizer, by its name."""
+    """What the source files of a program use. `used`: "file:line" of each use of DistributedOptimizer, by its name.
+
+    `keras`: Keras packages; `legacy`: whether TF_USE_LEGACY_KERAS is named; `checked`: whether slurm_tf.train is
+    imported, which checks this itself.
+    """
 
     used: Dict[str, str] = field(default_factory=dict)
     keras: Set[str] = field(default_factory=set)
@@ -33,9 +37,9 @@ class _Sources:
 
 
 def warning(argv: Sequence[str], environ: Mapping[str, str]) -> str:
-    """Return what to tell the user of a program that is about to start with `environ` in this folder; "" for nothing.
+    """Return a warning for a program that is about to start with `environ` in this folder; "" if there is none.
 
-    Takes 10 s at the most, and raises nothing.
+    Takes at most 10 s, and raises nothing.
     """
     sources = _read_sources(argv)
     if sources.checked or not sources.used or not _with_keras_3(sources, environ):
@@ -56,7 +60,7 @@ def warning(argv: Sequence[str], environ: Mapping[str, str]) -> str:
 
 
 def _with_keras_3(sources: _Sources, environ: Mapping[str, str]) -> bool:
-    """Whether some Keras in use is not that of tf_keras; its own version is not known yet."""
+    """Whether the program uses a Keras that may be version 3: any but that of tf_keras."""
     if "keras" in sources.keras:
         return True
     # as tensorflow/python/util/lazy_loader.py reads it
@@ -75,12 +79,12 @@ def _read_sources(argv: Sequence[str]) -> _Sources:
         path = waiting.pop(0)
         try:
             with open(path, "rb") as file:
-                tree = ast.parse(file.read(_MOST_BYTES))
+                tree = ast.parse(file.read(_MAX_BYTES))
         except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
-            continue  # of a newer Python than this one, or none at all
+            continue  # not Python, or of a newer version than this one
         for module in _read(tree, path, sources):
             for found in _files(roots, module, path):
-                if found not in known and len(known) < _MOST_FILES:
+                if found not in known and len(known) < _MAX_FILES:
                     known.add(found)
                     waiting.append(found)
     return sources
@@ -126,7 +130,7 @@ def _read(tree: ast.AST, path: str, sources: _Sources) -> List[str]:
 
 
 def _imports(tree: ast.AST) -> Tuple[Dict[str, str], List[str]]:
-    """Return what each imported name stands for, and every module that may be meant."""
+    """Return the full name of each imported name, and the name of every module that may be imported."""
     names: Dict[str, str] = {}
     modules: List[str] = []
     for node in ast.walk(tree):
@@ -146,7 +150,7 @@ def _imports(tree: ast.AST) -> Tuple[Dict[str, str], List[str]]:
 
 
 def _dotted(node: ast.AST, names: Mapping[str, str]) -> str:
-    """Return the whole name of `hvd.DistributedOptimizer`; "" where it does not begin with something imported."""
+    """Return the full name of a name such as `hvd.DistributedOptimizer`; "" if it begins with no imported one."""
     parts: List[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -157,9 +161,9 @@ def _dotted(node: ast.AST, names: Mapping[str, str]) -> str:
 
 
 def _keras_version(argv: Sequence[str], environ: Mapping[str, str]) -> str:
-    """Return the version of the Keras that the program's Python has, "" where nobody can tell.
+    """Return the version of the Keras that the program's Python has, "" if that is not known.
 
-    Only a Python that is named as such is asked: starting a container or a profiler again may do more than answer.
+    Only a command named python is run for it: a container or a profiler may have side effects.
     """
     if not re.fullmatch(r"python[\d.]*", os.path.basename(argv[0])):
         return ""

@@ -1,7 +1,7 @@
 """Serves the rendezvous of Horovod's Gloo controller: a key-value store over HTTP.
 
-Source: horovod/common/gloo/http_store.cc (0.28.1). A rank stores its addresses under its number, in a scope for all,
-one for its node and one for its cross group, and asks for the others' until they are there.
+Source: horovod/common/gloo/http_store.cc (0.28.1). A rank stores its addresses under its number, in a scope for all
+ranks, one for its node and one for its cross group, and requests those of the other ranks until they are stored.
 """
 
 import errno
@@ -14,20 +14,20 @@ from typing import Callable, Collection, Dict, Optional, Set, Tuple, Union
 from slurm_tf.launch.transport import ports
 
 # A request is one line, and at most one rank's addresses: some 200 bytes for each other rank.
-_REQUEST_SECONDS, _LONGEST = 10.0, 1 << 24
+_REQUEST_SECONDS, _MAX_BYTES = 10.0, 1 << 24
 _BACKLOG = 4096
-# Requests that are served at the same time, a thread each; more wait in the backlog, or are closed and tried again.
-_MOST_AT_ONCE = 512
-# How long no connection is accepted while so many are served, or after an error that would come again at once, such as
-# no free file descriptor.
+# How many requests are served at once, each in a thread; more wait in the backlog, or are closed, and Horovod retries.
+_MAX_REQUESTS = 512
+# How long no connection is accepted while that many requests are served, or after an error that would repeat at once,
+# such as no free file descriptor.
 _PAUSE_SECONDS = 1.0
 
 
 class Rendezvous:
-    """The rendezvous of the ranks of one start; a new start needs a new one. `port`: where it listens.
+    """The rendezvous server for one start of all ranks, listening at `port`; each start needs a new one.
 
-    Horovod does not authenticate itself, so only addresses of this job's tasks are answered, and only the address that
-    wrote a key may change it.
+    Horovod has no authentication, so only requests from addresses of this job's tasks are answered, and only the
+    address that wrote a key may change it.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Rendezvous:
         local: bool,
         log: Callable[[str], None],
     ) -> None:
-        """`allowed`: numeric addresses; `port_range`: the coordinator's; `log`: gets a line about others."""
+        """`allowed`: numeric addresses; `port_range`: the coordinator's; `log` prints refused addresses."""
         self._server = _Server(set(allowed), log)
         listener = ports.reserve(port_range, time.monotonic()) if port_range else socket.socket()
         if not port_range:
@@ -49,7 +49,7 @@ class Rendezvous:
         threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
 
     def close(self) -> None:
-        """Forget all keys and let the port go."""
+        """Stop the server and close its port; all keys are lost."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -68,7 +68,7 @@ class _Server(ThreadingHTTPServer):
         # key: (address of its writer, value)
         self.store: Dict[str, Tuple[str, bytes]] = {}
         self.changing = threading.Lock()
-        self._free = threading.BoundedSemaphore(_MOST_AT_ONCE)
+        self._free = threading.BoundedSemaphore(_MAX_REQUESTS)
         self._is_short_of_files = False
 
     def get_request(self) -> Tuple[socket.socket, Tuple[str, int]]:
@@ -91,7 +91,7 @@ class _Server(ThreadingHTTPServer):
         return host in self.allowed
 
     def process_request(self, request: _Request, client_address: object) -> None:
-        """Serve a request in a thread of its own; close it if too many others are not done within a moment."""
+        """Serve a request in its own thread; close it if none of the threads is free within a second."""
         if not self._free.acquire(timeout=_PAUSE_SECONDS):
             self.shutdown_request(request)
             return
@@ -109,7 +109,7 @@ class _Server(ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Do nothing about a connection that broke: Horovod tries again."""
+        """Ignore a broken connection: Horovod retries."""
 
     def _pause(self, error: OSError) -> None:
         if not self._is_short_of_files:
@@ -133,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         """Store a value."""
         text = self.headers.get("Content-Length", "")
-        if not (text.isascii() and text.isdigit()) or int(text) > _LONGEST:
+        if not (text.isascii() and text.isdigit()) or int(text) > _MAX_BYTES:
             self._answer(400)
             return
         value = self.rfile.read(int(text))
@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200 if allowed else 403)
 
     def do_DELETE(self) -> None:
-        """Remove a value: a rank does so when its group has met, and may meet again under the same key."""
+        """Remove a value: a rank does so once its group is connected, and may use the key again."""
         with self.server.changing:
             allowed = self._may_change()
             if allowed:

@@ -1,4 +1,4 @@
-"""An attempt opens its run, and takes it: settings and folders, the lease, the record of all attempts."""
+"""Starts an attempt: reads the run's settings, makes its folders, takes its lease, and starts the coordinator."""
 
 import glob
 import os
@@ -17,9 +17,10 @@ from slurm_tf.run.settings import LaunchSettings, read_settings
 
 
 def open_run(path: str, point: Optional[int], environ: Mapping[str, str]) -> Tuple[JobContext, LaunchSettings]:
-    """Return the run, or one sweep point of it, whose folders are made here: a submission does not wait.
+    """Return the context and settings of the job's run; make the folders of its sweep point, if it has one.
 
-    `environ`: the batch script's. Raises RunError or OSError.
+    The job makes them, not the submission, which would take long for many points. `environ`: the batch script's. Raises
+    RunError or OSError.
     """
     submission = SubmissionFolder(os.path.abspath(path))
     settings, context = read_settings(submission), JobContext(submission, point, environ)

@@ -1,4 +1,4 @@
-"""Writes how an attempt is doing into the run's folder (run/status.py), where `slurm-tf status` reads it."""
+"""Writes the status of an attempt to the run's folder (run/status.py), where `slurm-tf status` reads it."""
 
 import math
 import os
@@ -12,15 +12,15 @@ from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.program_messages import ProgressReport
 from slurm_tf.run.status import AttemptState, Progress, RunStatus, StragglerReport, TaskState, TaskStatus
 
-# A change of a task's state is written so soon, with all that change at the same time; progress less often.
-_SOON = 0.2
-_PROGRESS = 2.0
-# So many metrics of a program are kept, with names of so many characters.
-_MOST_METRICS, _LONGEST_NAME = 32, 64
+# Seconds from a change to the write of the file, which has all changes of that time: of states, and of progress.
+_STATE_SECONDS = 0.2
+_PROGRESS_SECONDS = 2.0
+# How many metrics of a program are kept, and how many characters of their names.
+_MAX_METRICS, _MAX_NAME = 32, 64
 
 
 class StatusWriter:
-    """The status file of one attempt. Its times are of the coordinator's clock, seconds since the epoch."""
+    """Holds the status of one attempt, and writes it to the status file a short time after each change."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class StatusWriter:
         environ: Mapping[str, str],
         say: Callable[[str], None],
     ) -> None:
-        """`planned`: the tasks by name; `environ`: the batch script's; `say`: told when the file cannot be written."""
+        """`planned`: the tasks by name; `environ`: the batch script's; `say` prints that the file cannot be written."""
         self._folder, self._attempt, self._say = folder, attempt_id(environ), say
         self._due: Optional[float] = None
         self._failed = False
@@ -46,56 +46,56 @@ class StatusWriter:
         self.write()
 
     def show(self, state: AttemptState, restarts: int, stragglers: Optional[StragglerReport]) -> None:
-        """Show the state of the attempt, how often something was started again, and which tasks are slow."""
+        """Record the state of the attempt, how many restarts it had, and which tasks are slow."""
         self._change(replace(self._status, state=state, restarts=restarts, stragglers=stragglers))
 
     def decided(self, code: int, reason: str) -> None:
-        """Show how the attempt is about to end."""
+        """Record how the attempt is about to end."""
         self._change(replace(self._status, code=code, reason=reason))
 
     def conclude(self, state: AttemptState, code: Optional[int], reason: str) -> None:
-        """Show how the attempt ended, at once."""
+        """Record how the attempt ended, and write the file at once."""
         self._change(replace(self._status, state=state, code=code, reason=reason))
         self.write()
 
     def task(self, name: str, state: TaskState, node: Optional[str] = None, restarts: Optional[int] = None) -> None:
-        """Show a task's state; the node and the number of its restarts where they are known."""
+        """Record a task's state; its node and the number of its restarts where they are given."""
         task = replace(self._known(name), state=state)
         task = task if node is None else replace(task, node=node)
         self._tasks[name] = task if restarts is None else replace(task, restarts=restarts)
-        self._write_in(_SOON)
+        self._write_in(_STATE_SECONDS)
 
     def task_ended(self, name: str, code: Optional[int]) -> None:
-        """Show that a task has ended with `code`; that it is lost for None."""
+        """Record that a task has ended with `code`, or for None that it is lost."""
         state = TaskState.LOST if code is None else TaskState.ENDED
         self._tasks[name] = replace(self._known(name), state=state, code=code)
-        self._write_in(_SOON)
+        self._write_in(_STATE_SECONDS)
 
     def progress(self, name: str, report: ProgressReport) -> None:
         """Show what the program of task `name` reported of its progress."""
-        metrics = list(report.values.items())[:_MOST_METRICS]
+        metrics = list(report.values.items())[:_MAX_METRICS]
         progress = Progress(
             step=_finite(report.step),
             steps=_finite(report.steps),
             rate=_finite(report.rate),
-            values={key[:_LONGEST_NAME]: _finite(value) for key, value in metrics},
+            values={key[:_MAX_NAME]: _finite(value) for key, value in metrics},
             at=time.time(),
         )
         self._tasks[name] = replace(self._known(name), progress=progress)
-        self._write_in(_PROGRESS)
+        self._write_in(_PROGRESS_SECONDS)
 
     def tick(self, now: float) -> None:
-        """Write what is due."""
+        """Write the file, if it is due."""
         if self._due is not None and now >= self._due:
             self.write()
 
     @property
     def wakes_at(self) -> Optional[float]:
-        """When `tick` has something to do."""
+        """When the file is due, None without a change."""
         return self._due
 
     def write(self) -> None:
-        """Write the file now, unless it is another attempt's. Training goes on where that fails, as on a full disk."""
+        """Write the file now, unless another attempt has the run. An error, as of a full disk, is printed once."""
         self._due = None
         if lease.is_taken_over(self._folder, self._attempt):
             return
@@ -112,7 +112,7 @@ class StatusWriter:
     def _change(self, changed: RunStatus) -> None:
         if changed != self._status:
             self._status = changed
-            self._write_in(_SOON)
+            self._write_in(_STATE_SECONDS)
 
     def _write_in(self, seconds: float) -> None:
         due = time.monotonic() + seconds

@@ -14,15 +14,16 @@ from slurm_tf.launch.transport import ports
 from slurm_tf.run import env
 from slurm_tf.run.settings import LaunchSettings
 
-# How long the launcher may take to exit once every agent was told to leave, and again after each signal.
+# How long the launcher may take to exit after every agent was told to leave, and again after each signal.
 _SECONDS = 10.0
-# A step gets its job's memory without these variables. Where two components of a heterogeneous job set two of them,
-# srun ends with "SLURM_MEM_PER_CPU, SLURM_MEM_PER_GPU, and SLURM_MEM_PER_NODE are mutually exclusive" (22.05.8).
+# Not passed to srun, which gives a step its job's memory without them. Where two components of a heterogeneous job set
+# two of them, srun ends with "SLURM_MEM_PER_CPU, SLURM_MEM_PER_GPU, and SLURM_MEM_PER_NODE are mutually exclusive"
+# (22.05.8).
 _NOT_FOR_SRUN = ("SLURM_MEM_PER_CPU", "SLURM_MEM_PER_GPU", "SLURM_MEM_PER_NODE")
 
 
 class Step:
-    """A launcher, started as the leader of its own session and process group."""
+    """The launcher process of one step, which leads its own session and process group."""
 
     def __init__(self, command: Sequence[str], settings: LaunchSettings, port: int, secret: bytes) -> None:
         """Start `command`, whose agents reach the coordinator at `port`. Raises OSError."""
@@ -41,22 +42,23 @@ class Step:
         return "" if code is None else f"{self._command[0]} {describe(code)}"
 
     def keep_if_srun_is_killed(self) -> None:
-        """Keep srun's shepherd, a child of it, from having the whole step killed the moment srun is killed.
+        """Keep srun's shepherd, a child process of srun, from having the whole step killed as soon as srun is killed.
 
-        When Slurm ends what a killed batch script leaves it kills both, and on a busy node the shepherd was often quick
-        enough to tell slurmctld (_shepherd_spawn in srun_job.c, 22.05.8): no agent could save. Without a file
-        descriptor to spare it tries again each second; where srun has ended by itself it gets them back.
+        After a batch script was killed Slurm kills the processes that it left, srun and the shepherd too. On a busy
+        node the shepherd often still told slurmctld to kill the step (_shepherd_spawn in srun_job.c, 22.05.8), and no
+        agent could save. Here its limit of file descriptors is set to 0, so that it cannot connect and tries again each
+        second; the limit is restored when srun has ended by itself.
         """
         if os.path.basename(self._command[0]) == "srun":
             command_line = _command_line(self._process.pid)
             for pid in _children(self._process.pid):
                 if command_line and _command_line(pid) == command_line:
-                    self._take_file_descriptors(pid)
+                    self._set_no_file_descriptors(pid)
 
     def end(self, now: float, agents_were_told: bool) -> None:
-        """Begin to end the step: wait for its launcher, then send it SIGTERM, then SIGKILL.
+        """Begin to end the step: `tick` sends its launcher SIGTERM, then SIGKILL.
 
-        `agents_were_told`: all agents were told to leave, and are waited for. A second call changes nothing.
+        `agents_were_told`: all agents were told to leave, and have time to do so first. A second call changes nothing.
         """
         if self._next_at is None:
             self._next_at = now + _SECONDS if agents_were_told else now
@@ -67,9 +69,9 @@ class Step:
         return self._next_at is not None
 
     def tick(self, now: float) -> bool:
-        """Send the launcher the next signal, if it is due; return whether the step is over."""
+        """Send the launcher the next signal, if it is due; return whether the launcher has ended."""
         if self._process.poll() is not None:
-            self._give_back_file_descriptors()
+            self._restore_file_descriptors()
             return True
         if self._next_at is None or now < self._next_at:
             return False
@@ -82,22 +84,22 @@ class Step:
 
     @property
     def wakes_at(self) -> Optional[float]:
-        """When `tick` has something to do."""
+        """When the next signal is due, None unless the step is ending."""
         return self._next_at
 
     def wait(self) -> None:
-        """Wait until the step is over; `end` was called."""
+        """Wait until the launcher has ended; `end` must have been called."""
         while not self.tick(time.monotonic()):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(max(0.0, (self._next_at or 0.0) - time.monotonic()))
 
-    def _take_file_descriptors(self, pid: int) -> None:
+    def _set_no_file_descriptors(self, pid: int) -> None:
         with contextlib.suppress(OSError):
             limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (0, limits[1]))
             self._file_limits[pid] = limits
 
-    def _give_back_file_descriptors(self) -> None:
+    def _restore_file_descriptors(self) -> None:
         for pid, limits in self._file_limits.items():
             with contextlib.suppress(OSError):
                 resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)

@@ -1,4 +1,4 @@
-"""Decides whether a run goes on after a bad end. No I/O.
+"""Decides whether a run goes on after an attempt failed. No I/O.
 
 | exit code                         | the run goes on                                                              |
 |-----------------------------------|--------------------------------------------------------------------------|
@@ -16,7 +16,7 @@ from typing import Set
 from slurm_tf.run.attempts import AttemptRecorder, EndCause, check
 from slurm_tf.run.settings import RetrySettings
 
-_LONGEST_WAIT = 3600.0
+_MAX_WAIT = 3600.0
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Retry:
 
 
 def decide(settings: RetrySettings, code: int, lost: bool, record: AttemptRecorder, jobs: Set[str]) -> Retry:
-    """Return whether the run goes on after an end with `code`; `lost`: because a task's node or agent is gone.
+    """Return whether the run goes on after an attempt that ended with `code`; `lost`: a task's node or agent is lost.
 
     `jobs`: this job and those that it follows. Raises ProgressError.
     """
@@ -39,7 +39,7 @@ def decide(settings: RetrySettings, code: int, lost: bool, record: AttemptRecord
         return Retry()
     if cause is EndCause.FAILURE and not (record.has_new_checkpoint and failures < settings.unknown):
         return Retry()
-    own = replace(record.attempt, cause=cause, ended=record.attempt.started, reason=f"exit code {code}")
-    check([*record.former, own], jobs, settings.fruitless)
+    attempt = replace(record.attempt, cause=cause, ended=record.attempt.started, reason=f"exit code {code}")
+    check([*record.former, attempt], jobs, settings.fruitless)
     retries = sum(each.cause in (EndCause.RETRY, EndCause.FAILURE) for each in former)
-    return Retry(cause, min(settings.wait * 2**retries, _LONGEST_WAIT))
+    return Retry(cause, min(settings.wait * 2**retries, _MAX_WAIT))

@@ -1,4 +1,4 @@
-"""Ports and addresses: reserved before TensorFlow starts, held while it runs."""
+"""Reserves ports for TensorFlow before it starts, and finds the addresses of this node."""
 
 import errno
 import fcntl
@@ -13,18 +13,18 @@ from slurm_tf.errors import AllocationError
 _SIOCGIFADDR = 0x8915  # linux/sockios.h
 _RETRY_SECONDS = 0.2
 
-# Whoever is there says so, at a port where nobody listens: discard (RFC 863).
+# A port on which hardly any host listens, so that a host that runs refuses a connection: discard (RFC 863).
 _DISCARD = 9
-# SlurmdPort, where a site has no other.
+# Slurm's default of SlurmdPort.
 _SLURMD = 6818
 
 
 def reserve(ports: Optional[Tuple[int, int]], deadline: float) -> socket.socket:
     """Return a socket bound to a free TCP port, not listening, that lets TensorFlow bind and listen on the same port.
 
-    With no range the kernel chooses, and never a port that any socket has. In a range the port is claimed by a bind
+    Without a range the kernel chooses a port that no socket has. In a range the port is claimed by a bind
     without SO_REUSEADDR, which only one process can win; the option is set afterwards (Linux compares it at the time of
-    the next bind). Keep the socket as long as the port is to be yours. Raises AllocationError when none is free by
+    the next bind). The port is reserved while the socket is open. Raises AllocationError when none is free by
     `deadline` (time.monotonic); ports of a job that just ended are busy for up to a minute (TIME_WAIT).
     """
     if ports is None:
@@ -100,9 +100,9 @@ def own_addresses(interface: str) -> List[str]:
 
 
 def is_there(host: str, seconds: float) -> bool:
-    """Return whether the machine at `host` refuses or accepts one of two connections, each within that time.
+    """Return whether the machine at `host` refuses or accepts one of two connections, each within `seconds`.
 
-    One is to slurmd's port, for nodes that drop what they do not know: slurmds speak with each other.
+    One is to slurmd's port, for nodes whose firewall drops packets to other ports: slurmds connect to each other.
     """
     return any(_answers(host, port, seconds) for port in (_DISCARD, _SLURMD))
 
@@ -116,7 +116,7 @@ def _answers(host: str, port: int, seconds: float) -> bool:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether a numeric address is this node's own to itself."""
+    """Whether a numeric address is a loopback address."""
     return address.startswith("127.") or address == "::1"
 
 

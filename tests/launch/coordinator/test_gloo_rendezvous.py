@@ -18,7 +18,7 @@ LOG: list[str] = []
 
 @pytest.fixture
 def rendezvous(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rendezvous]:
-    monkeypatch.setattr(gloo_rendezvous, "_MOST_AT_ONCE", 2)
+    monkeypatch.setattr(gloo_rendezvous, "_MAX_REQUESTS", 2)
     monkeypatch.setattr(gloo_rendezvous, "_PAUSE_SECONDS", 0.2)
     LOG.clear()
     made = Rendezvous(["127.0.0.1"], None, True, LOG.append)
