@@ -164,7 +164,7 @@ class Amounts:
 
     @property
     def cpu_use(self) -> float | None:
-        """The share of its CPU time that was used, as seff has it; None where nobody recorded it."""
+        """The share of its CPU time that was used, as seff has it; None where it was not recorded."""
         return self.used_cpu / self.known_cpu if self.known_cpu else None
 
     @property

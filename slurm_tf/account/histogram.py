@@ -33,7 +33,7 @@ class Histogram:
         self._counts: array[int] | None = None  # then, by bucket
 
     def add(self, value: int) -> None:
-        """Take in one value; a negative one counts as 0."""
+        """Add one value; a negative one counts as 0."""
         bucket = _bucket(value) if value > 0 else 0
         if self._counts is None and len(self._few) < _FEW:
             self._few.append(bucket)
@@ -41,7 +41,7 @@ class Histogram:
             self._count(bucket, 1)
 
     def merge(self, other: "Histogram") -> None:
-        """Take in all values of another one."""
+        """Add all values of another histogram."""
         for bucket, count in other._pairs():
             self._count(bucket, count)
 

@@ -38,7 +38,7 @@ class Page:
         self._kept = 0
 
     def add(self, record: UsageRecord) -> None:
-        """Take in one incarnation."""
+        """Add one incarnation."""
         self._by_day.add(record)
         if record.started is None:
             return

@@ -58,7 +58,7 @@ class Jobs:
         self._also = Fingerprints()
 
     def add(self, cluster: str, job: str, start: int, own: Requeued) -> tuple[bool, Requeued | None]:
-        """Take in an incarnation of `job`; `own`: what it is if it is not the first. Groups are counted from 0.
+        """Add an incarnation of `job`; `own`: what it is if it is not the first. Groups are counted from 0.
 
         Return whether the job is new to that group, and the incarnation that turns out to be a requeued one: this, or
         the one that counted as the first.

@@ -140,7 +140,7 @@ class Rows:
             held.cpus, held.nodes, held.gpus, held.gpu_type, held.memory, held.billing,
             int(limit) if limit.isdigit() else _limit(limit or others[1]),
             sacct_amounts.number(restarts) if restarts else None,
-            # nothing of both is what is printed where nobody measured
+            # both are empty where they were not measured
             cpu_used if cpu_used or memory_used else None, memory_used or None, gpu_use,
             sacct_amounts.number(energy) if energy not in _UNMEASURED else None,
             use.out_of_memory or state.startswith(_OOM),

@@ -16,7 +16,7 @@ from slurm_tf.run.folder import RunFolder
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.watch import find_run
 
-# The coordinator starts so long after its job at most: prologues, modules, setup. Clocks of hosts differ.
+# The coordinator starts at most this time after its job: prologues, modules, setup. Clocks of hosts differ.
 _START_SECONDS, _SKEW_SECONDS = 3600, 60
 
 
@@ -53,7 +53,7 @@ class RunRecord(NamedTuple):
         return Lost(start, record.elapsed(max(low, kept), high, now))
 
 
-_NOBODYS = RunRecord()
+_NO_RUN = RunRecord()
 
 
 class RunRecords:
@@ -82,7 +82,7 @@ class RunRecords:
             template = template or said
         known = self.jobs.get(record.job) if self.jobs else None
         if known is None or self._clusters.get(record.job) not in ("", None, record.cluster):
-            return RunRecord(template, run) if template or run else _NOBODYS
+            return RunRecord(template, run) if template or run else _NO_RUN
         name, folder, point = known
         if "_" in record.id:
             task = record.id.partition("_")[2]

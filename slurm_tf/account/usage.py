@@ -21,7 +21,7 @@ _PLAIN = {
     "wckey": "wckey", "cluster": "cluster",
 }  # fmt: skip
 WORDS = (*_PLAIN, "template", "state", "run", "day")
-_NOBODYS = RunRecord("", "")
+_NO_RUN = RunRecord("", "")
 
 
 class Row(NamedTuple):
@@ -66,13 +66,13 @@ class Aggregate:
         self._key_of = _reader(by)
 
     def add(self, record: UsageRecord) -> None:
-        """Take in one incarnation."""
+        """Add one incarnation."""
         started = record.started
         start, end = self.window
         seconds = record.elapsed(start, end, self.now)
         if started is None or not (seconds or record.overlaps(start, end, self.now)):
             return
-        own = self._own(record) if self._own else _NOBODYS
+        own = self._own(record) if self._own else _NO_RUN
         if not self._by_day:
             self._add(record, own, start, end, seconds)
             return
@@ -86,7 +86,7 @@ class Aggregate:
             at += 1
 
     def _add(self, record: UsageRecord, own: RunRecord, low: int, high: int, seconds: int) -> None:
-        """Take in the seconds of an incarnation that are in [low, high)."""
+        """Add the seconds of an incarnation that are in [low, high)."""
         key = self._key_of(record, own, low)
         number = self._groups.get(key)
         if number is None:

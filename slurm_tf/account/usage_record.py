@@ -25,7 +25,7 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One incarnation of a job, of an array task or of a component of a heterogeneous job.
 
     Times are whole seconds since the epoch, None for never and unknown. Amounts are what was allocated, 0 where it
-    never ran. What was used is None where nobody recorded it.
+    never ran. What was used is None where it was not recorded.
     """
 
     # as sacct prints it: "12", "12_3", "12_[1-5%2]" of tasks that wait, "12+1"; raw_id is Slurm's number of it

@@ -13,9 +13,9 @@ from slurm_tf.errors import ProgressError
 from slurm_tf.run import json_file, lease
 from slurm_tf.run.folder import RunFolder
 
-# Of one that has not said how it ended.
+# Reason of an attempt whose end was not recorded.
 KILLED = "was killed, or its node died"
-# How many are kept.
+# How many attempts are kept.
 _KEPT = 1000
 
 
@@ -69,7 +69,7 @@ class Attempt:
 
     @property
     def may_go_on(self) -> bool:
-        """Whether the run may go on after it: also if nobody wrote how it ended, unless it was being cancelled."""
+        """Whether the run may go on after it: also if its end was not recorded, unless it was being cancelled."""
         return self.cause.goes_on or (self.ended is None and self.cause is EndCause.NONE)
 
 
@@ -99,7 +99,7 @@ def count_fruitless(attempts: Sequence[Attempt], jobs: Set[str]) -> int:
 
 
 def check(attempts: Sequence[Attempt], jobs: Set[str], most: int) -> None:
-    """Raise ProgressError if so many attempts in a row were fruitless."""
+    """Raise ProgressError if `most` attempts in a row committed no new checkpoint."""
     count = count_fruitless(attempts, jobs)
     if count >= most:
         ends = [each.reason or KILLED for each in attempts[-count:]]
@@ -124,10 +124,10 @@ def write(folder: RunFolder, attempts: Sequence[Attempt]) -> None:
 
 
 class AttemptRecorder:
-    """The attempt that runs, and those before it."""
+    """Records the attempt that runs in attempts.json, after those before it."""
 
     def __init__(self, folder: RunFolder, name: str, job: str, say: Callable[[str], None]) -> None:
-        """`name`: of the attempt; `say`: told when the file cannot be written. Raises RunError or OSError."""
+        """`name`: of the attempt; `say` prints that the file cannot be written. Raises RunError or OSError."""
         self._folder, self._say, self._failed = folder, say, False
         self.former = [each for each in read(folder) if each.id != name]
         self.attempt = Attempt(name, job, time.time())

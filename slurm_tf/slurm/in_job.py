@@ -49,7 +49,7 @@ _UNFIT = (
 )  # fmt: skip
 # What sinfo appends to a state, and what it means.
 _UNFIT_FLAGS = {"*": "not responding", "^": "rebooting"}
-# So much of what an administrator wrote.
+# How many characters of an administrator's reason are kept.
 _WHY = 200
 
 
@@ -69,7 +69,7 @@ class Answer:
 
 
 class Question:
-    """A command of Slurm's that runs while others are seen to."""
+    """A command of Slurm that runs beside the caller's loop."""
 
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str], seconds: float = _SECONDS) -> None:
         """Start the command with what belongs to it of `environ`."""
@@ -178,7 +178,7 @@ class JobStatus:
 
     @property
     def lives(self) -> bool:
-        """Whether tasks of the job may run; true of a state that nobody has told us about."""
+        """Whether tasks of the job may run; true for a state that is not known here."""
         return self.state not in (*_WAITING, *_ENDED, "gone")
 
 
@@ -213,7 +213,7 @@ def job_status(answer: Answer) -> JobStatus:
 
 
 def _ends(row: Sequence[str]) -> Optional[float]:
-    """Return when a job's time is over. Once it is being ended, whoever did that, its EndTime is that moment."""
+    """Return when a job's time is over. Once it is being ended, for any reason, its EndTime is that moment."""
     state, _, end, start, limit, *_ = row
     if state != "COMPLETING":
         return _number(end)
