@@ -35,7 +35,7 @@ class Trainings:
         """Train to the end; return a digest of the bits that each task has then."""
         programs = self.start(how, tasks=tasks)
         for each in programs:
-            assert each.process.wait(120) == 0, each.text
+            assert each.process.wait(300) == 0, each.text
         return [each.wait_for(r"\bbits (\w+)")[1] for each in programs]
 
 
@@ -90,7 +90,7 @@ def test_saves_within_training_do_not_change_its_bits(trainings: Any) -> None:
     settings = to_variable(TrainSettings(checkpoint_every_steps=5, checkpoint_keep=9))
     programs = saving.start("fit", tasks=2, SLURM_TF_TRAIN=settings)
     for each in programs:
-        assert each.process.wait(120) == 0, each.text
+        assert each.process.wait(300) == 0, each.text
     assert [each.wait_for(r"\bbits (\w+)")[1] for each in programs] == expected
     # due after 5 steps, and saved one step later, where all tasks come together
     steps = [each.step for each in checkpoint_folder.complete(str(saving.folder / "checkpoints"))]
