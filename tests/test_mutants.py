@@ -139,7 +139,7 @@ def write(tree: Path, function: str, tests: str) -> Path:
     return tree
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_share_killed_falls_when_a_test_is_removed(tmp_path: Path) -> None:
     sides, edge = (
         "def test_sides():\n    assert grace(4, 5) and not grace(6, 5)\n",
