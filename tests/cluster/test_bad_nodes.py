@@ -160,7 +160,8 @@ def test_a_node_that_the_job_needs_is_used_again(alice: Member) -> None:
 
 HANGS = (
     'echo "start $SLURM_TF_RESTARTS on $SLURMD_NODENAME"; test "$SLURM_RESTART_COUNT" && exit 0; '
-    'say "{\\"committed\\": {\\"step\\": 5}}"; say "{\\"phase\\": \\"train\\"}"; exec sleep 1000'
+    'say "{\\"type\\": \\"CheckpointCommitted\\", \\"step\\": 5}"; '
+    'say "{\\"type\\": \\"PhaseEntered\\", \\"phase\\": \\"train\\"}"; exec sleep 1000'
 )
 
 

@@ -284,7 +284,7 @@ class Ends(Run):
 
 
 def test_a_program_that_fails_after_a_new_checkpoint_is_tried_again(alice: Member) -> None:
-    commit = 'say "{\\"committed\\": {\\"step\\": 5}}"; sleep 0.5'
+    commit = 'say "{\\"type\\": \\"CheckpointCommitted\\", \\"step\\": 5}"; sleep 0.5'
     run = Ends(alice, f"echo life; case $SLURM_RESTART_COUNT in 1) exit 0;; *) {commit}; exit 9;; esac")
     run.wait_for("life")
     run.start_again()

@@ -105,7 +105,7 @@ def test_a_second_interrupt_does_not_wait_for_a_save(start_job: StartJob) -> Non
 import os, signal, socket, time
 signal.signal(signal.SIGTERM, lambda *_: None)
 line = socket.socket(fileno=int(os.environ["SLURM_TF_CONTROL_FD"]))
-line.sendall(b"{{\\"hello\\": {{\\"writes\\": true}}}}\\n")
+line.sendall(b"{{\\"type\\": \\"Listening\\", \\"is_writer\\": true}}\\n")
 print("up", flush=True)
 while True: time.sleep(1)
 '"""
