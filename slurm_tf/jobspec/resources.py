@@ -51,6 +51,10 @@ class GpuRequest:
     option: GpuOption
     gpus: Gpus
 
+    def with_number(self, number: int) -> "GpuRequest":
+        """Return the same request for another number of GPUs."""
+        return replace(self, gpus=self.gpus._replace(number=number))
+
 
 @dataclass(frozen=True, slots=True)
 class TimeLimit:
@@ -75,7 +79,7 @@ class Resources:
     def comparable(self) -> "Resources":
         """What two roles must have in common to be one component: a total of GPUs counts for each task."""
         if self.gpus and self.gpus.option is GpuOption.TOTAL and self.gpus_per_task:
-            return self._with_gpus(self.gpus_per_task)
+            return replace(self, gpus=self.gpus.with_number(self.gpus_per_task))
         return self
 
     def joined(self, others: Sequence["Resources"]) -> "Resources":
@@ -84,7 +88,8 @@ class Resources:
         Their `comparable` must be equal.
         """
         if self.gpus and self.gpus.option is GpuOption.TOTAL:
-            return self._with_gpus(sum(each.gpus.gpus.number for each in (self, *others) if each.gpus))
+            total = sum(each.gpus.gpus.number for each in (self, *others) if each.gpus)
+            return replace(self, gpus=self.gpus.with_number(total))
         return self
 
     def nodes(self, tasks: int) -> int | None:
@@ -92,10 +97,6 @@ class Resources:
         if self.tasks_per_node:
             return -(-tasks // self.tasks_per_node)
         return 1 if tasks == 1 else None
-
-    def _with_gpus(self, number: int) -> "Resources":
-        assert self.gpus is not None  # noqa: S101 - checked by both callers
-        return replace(self, gpus=replace(self.gpus, gpus=self.gpus.gpus._replace(number=number)))
 
 
 def read(job: Job, name: str, role: Role, limit: TimeLimit | None) -> Resources:
