@@ -64,6 +64,13 @@ class Run:
             assert time.monotonic() < deadline, self.printed
             time.sleep(0.1)
 
+    def wait_until_it_trains(self, timeout: float = 60.0) -> None:
+        """Wait until a step of the last attempt is recorded as done, which is later than its program's first line."""
+        deadline = time.monotonic() + timeout
+        while not (self.folder / "attempts.json").exists() or self.attempts()[-1]["began"] is None:
+            assert time.monotonic() < deadline, self.printed
+            time.sleep(0.1)
+
     def wait_for_state(self, state: str, timeout: float = 60.0) -> None:
         deadline = time.monotonic() + timeout
         command = ("squeue", "--noheader", "--states=all", f"--jobs={self.job}", "--Format=State:30")

@@ -33,7 +33,7 @@ def wait_for_rows(member: Member, run: str, count: int) -> None:
 
 def test_a_preempted_run_costs_all_its_incarnations(alice: Member, sandbox: Sandbox) -> None:
     run = Run(alice, "--qos=scavenge", total=60)
-    run.wait_for(r"\[worker:0\] begins at")
+    run.wait_until_it_trains()
     preempt(sandbox)
     run.start_again()
     assert alice.type("wait", "a-1", timeout=120).returncode == 0, run.output
