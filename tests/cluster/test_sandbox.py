@@ -25,7 +25,7 @@ FORBIDDEN = "Operation not permitted"  # by the control group; an open that is a
 def traces(folder: Path) -> list[str]:
     """Return what is left on this machine of the sandbox in `folder`."""
     found = [str(folder)] if folder.exists() else []
-    found += [str(path) for path in cgroups.TOP.glob(f"*/{cgroups.tree(folder)}")]
+    found += [str(path) for path in cgroups.TOP.glob(f"*/{cgroups.tree_name(folder)}")]
     for process in Path("/proc").glob("[0-9]*"):
         try:
             text = (process / "cmdline").read_text().replace("\0", " ") + (process / "mountinfo").read_text()
@@ -278,8 +278,8 @@ def test_a_path_that_others_may_not_go_opens_inside_only(folder: Path, closed: s
     (wanted / "file").write_text("reached")
     (folder / closed).chmod(0o700)
     code = (
-        "import os; from pathlib import Path; from tests.sandbox import linux, reach\n"
-        f"path = Path({str(wanted)!r}); linux.unshare(linux.NEWNS); reach.cover({{path: False}}, {{}})\n"
+        "import os; from pathlib import Path; from tests.sandbox import linux, mounts\n"
+        f"path = Path({str(wanted)!r}); linux.unshare(linux.NEWNS); mounts.hide_host_folders({{path: False}}, {{}})\n"
         "read_only = os.statvfs(path / 'file').f_flag & os.ST_RDONLY; os.setresuid(65534, 65534, 65534)\n"
         "print((path / 'file').read_text(), read_only)"
     )

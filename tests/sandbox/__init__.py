@@ -1,1 +1,1 @@
-"""A real Slurm cluster on one Linux machine, in namespaces of its own: docs/sandbox.md."""
+"""A real Slurm cluster on one Linux machine, in its own namespaces: docs/sandbox.md."""

@@ -8,33 +8,35 @@ from pathlib import Path
 from slurm_tf.errors import SlurmTfError
 from tests.sandbox import needs
 from tests.sandbox.cluster import DEFAULT_FOLDER, Sandbox, take_down
-from tests.sandbox.reach import ROOT
+from tests.sandbox.mounts import ROOT
 from tests.sandbox.shape import PARTITIONS, USERS, Shape
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the grammar of the command line."""
+    """Return the parser of the command line."""
     top = argparse.ArgumentParser(prog="python -m tests.sandbox", description="A real Slurm cluster on this machine.")
     verbs = top.add_subparsers(dest="verb", required=True)
     plain = Shape()
     up = verbs.add_parser("up", help="start it")
     up.add_argument("--nodes", type=int, default=plain.nodes)
-    up.add_argument("--cpus", type=int, default=plain.cpus, help="of a node, claimed")
-    up.add_argument("--memory", type=int, default=plain.memory, help="MiB of a node, claimed")
-    up.add_argument("--gpus", default=plain.gpus, help="fake ones of a node, as in a100:2,t4:2; empty for none")
+    up.add_argument("--cpus", type=int, default=plain.cpus, help="CPUs of each node; may exceed those of this machine")
+    up.add_argument("--memory", type=int, default=plain.memory, help="MiB of each node; may exceed this machine's")
+    up.add_argument("--gpus", default=plain.gpus, help="fake GPUs of each node, such as a100:2,t4:2; empty for none")
     up.add_argument("--proctrack", choices=["cgroup", "linuxproc"], default=plain.proctrack)
     up.add_argument("--fuse", action="store_true", help="shared storage that caches for 30 s, as NFS does")
     up.add_argument(
-        "--partition", action="append", default=[], help="one more, in slurm.conf's words: 'big MaxNodes=2'"
+        "--partition", action="append", default=[], help="another partition, as slurm.conf has it: 'big MaxNodes=2'"
     )
-    up.add_argument("--limit", action="append", default=[], help="sacctmgr's words: 'modify account nlp set MaxJobs=2'")
-    inside = verbs.add_parser("exec", help="run a command on the login node; a shell without one")
+    up.add_argument(
+        "--limit", action="append", default=[], help="arguments of sacctmgr: 'modify account nlp set MaxJobs=2'"
+    )
+    inside = verbs.add_parser("exec", help="run a command on the login node; without a command, a shell")
     inside.add_argument("--user", default="alice", choices=["root", *USERS])
-    inside.add_argument("--node", help="a compute node instead")
+    inside.add_argument("--node", help="run it on this compute node instead")
     inside.add_argument("command", nargs=argparse.REMAINDER)
-    verbs.add_parser("status", help="say what is up")
+    verbs.add_parser("status", help="show the running sandbox")
     verbs.add_parser("missing", help="print the Debian packages that are not installed, with those for --fuse")
-    down = verbs.add_parser("down", help="end it and remove everything")
+    down = verbs.add_parser("down", help="end it and remove all its files")
     down.add_argument("--keep", action="store_true", help="leave the folder: logs, homes, shared files")
     for verb in verbs.choices.values():
         verb.add_argument("--folder", type=Path, default=DEFAULT_FOLDER)
@@ -56,7 +58,7 @@ def up(typed: argparse.Namespace) -> None:
 
 
 def show(sandbox: Sandbox) -> None:
-    """Print what is up."""
+    """Print the nodes, users and partitions of a running sandbox."""
     shape = sandbox.shape
     gpus = f", GPUs {shape.gpus} (fake)" if shape.gpus else ""
     print(f"{shape.nodes} nodes of {shape.cpus} CPUs{gpus}, proctrack/{shape.proctrack}, in {sandbox.folder}")

@@ -1,4 +1,4 @@
-"""Starts, uses and ends a sandbox, for tests and for the command line."""
+"""Starts, uses and ends a sandbox: the interface for tests and for the command line."""
 
 import os
 import signal
@@ -14,13 +14,13 @@ from typing import Any
 from slurm_tf import files as whole
 from slurm_tf.errors import RunError
 from tests.sandbox import files, keeper, linux, needs
-from tests.sandbox.reach import ROOT
+from tests.sandbox.mounts import ROOT
 from tests.sandbox.shape import GROUP_ID, USER_IDS, SandboxError, Shape
 
 DEFAULT_FOLDER = Path(tempfile.gettempdir()) / "slurm-tf-sandbox"
-# not `-m`, which takes three times as long to start
+# not `-m`: Python takes three times as long to start with it
 ENTER = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.sandbox.enter import main; main()"
-START_TIMEOUT = 120.0  # seconds; 4 nodes take 4 on an idle machine
+START_TIMEOUT = 120.0  # seconds; a sandbox of 4 nodes takes 4 s to start on an idle machine
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,9 @@ class Sandbox:
     def up(cls, folder: Path, shape: Shape | None = None, bound: bool = False) -> "Sandbox":
         """Start a cluster, or return the one of this shape that runs in `folder`.
 
-        With `bound`, it goes when this process ends, however it ends, and `folder` with it. What a killed one left is
-        cleaned first. Raises MissingError if this machine cannot have one, SandboxError if it does not come up.
+        With `bound`, the cluster ends and `folder` is removed when this process ends, even if it is killed. What a
+        killed sandbox left in `folder` is removed first. Raises MissingError if this machine cannot run a sandbox,
+        SandboxError if the sandbox does not start.
         """
         shape = shape or Shape()
         needs.check(shape)
@@ -52,7 +53,7 @@ class Sandbox:
 
     @classmethod
     def find(cls, folder: Path) -> "Sandbox":
-        """Return the cluster that is up in `folder`; raises SandboxError if none is."""
+        """Return the cluster that runs in `folder`. Raises SandboxError if there is none."""
         folder = folder.resolve()
         if not _is_up(folder):
             raise SandboxError(f"no sandbox is up in {folder}", "one", "make sandbox")
@@ -60,22 +61,22 @@ class Sandbox:
 
     @property
     def shared(self) -> Path:
-        """The shared storage: one path on this machine, the login node and all nodes; everybody may write."""
+        """The shared storage: the same path on this machine, the login node and all nodes; all users may write."""
         return self.folder / "shared"
 
     def home(self, user: str) -> Path:
-        """Return the user's home, on all hosts."""
+        """Return the user's home folder; the same path on all hosts."""
         return Path("/root") if user == "root" else self.folder / "home" / user
 
     def environment(self, user: str = "alice", more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return the variables that a login gives the user, and `more`."""
+        """Return the environment of the user's login shell, with `more` added."""
         return {
             "HOME": str(self.home(user)), "USER": user, "LOGNAME": user, "SHELL": "/bin/bash", "PATH": needs.PATH,
             "LANG": "C.UTF-8", "TERM": os.environ.get("TERM", "dumb"),
         } | dict(more or {})  # fmt: skip
 
     def command(self, *argv: str, user: str = "alice", node: str | None = None, cwd: Path | None = None) -> list[str]:
-        """Return the command line that runs `argv` inside; raises SandboxError."""
+        """Return the command line that runs `argv` on the login node, or on `node`. Raises SandboxError."""
         process = linux.Process.read(self.folder / "pids" / (node or "login"))
         if user not in USER_IDS:
             raise SandboxError(f"user {user!r}", f"one of {', '.join(USER_IDS)}")
@@ -91,7 +92,7 @@ class Sandbox:
     ) -> "subprocess.Popen[Any]":  # fmt: skip
         """Start a command on the login node, or on a compute node outside of any job.
 
-        Signals sent to what this returns reach the command; when that is killed, so is the command.
+        Signals sent to the returned process are forwarded to the command. If it is killed, so is the command.
         """
         command = self.command(*argv, user=user, node=node, cwd=cwd)
         return subprocess.Popen(command, cwd=ROOT, env=self.environment(user, env), **more)
@@ -100,14 +101,17 @@ class Sandbox:
         self, *argv: str, user: str = "alice", node: str | None = None, env: Mapping[str, str] | None = None,
         cwd: Path | None = None, timeout: float = 60.0, check: bool = True,
     ) -> "subprocess.CompletedProcess[str]":  # fmt: skip
-        """Run a command there and return what it printed; raises TimeoutExpired, and SandboxError if it failed."""
+        """Run a command as `popen` does, and return what it printed.
+
+        Raises TimeoutExpired; with `check`, raises SandboxError if the command fails.
+        """
         more = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         with self.popen(
             *argv, user=user, node=node, env=env, cwd=cwd, text=True, errors="replace", start_new_session=True, **more
         ) as process:
             try:
                 out, err = process.communicate(timeout=timeout)
-            except BaseException:  # with what it started: that may hold the pipes open
+            except BaseException:  # its child processes too: they may hold the pipes open
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
         done = subprocess.CompletedProcess(argv, process.returncode, out, err)
@@ -116,20 +120,20 @@ class Sandbox:
         return done
 
     def stop_node(self, name: str) -> None:
-        """Kill a compute node and all in it, as a power cut does."""
+        """Kill all processes of a compute node, as a power failure would."""
         process = linux.Process.read(self.folder / "pids" / name)
         if process:
             process.kill()
 
     def start_node(self, name: str) -> None:
-        """Start a node that was stopped; Slurm sees it a moment later. Raises SandboxError if it is up."""
+        """Start a node that was stopped; slurmctld notices it with a delay. Raises SandboxError if the node is up."""
         process = linux.Process.read(self.folder / "pids" / name)
         if name not in self.shape.names or (process and process.alive):
             raise SandboxError(f"{name} is up, or none of {', '.join(self.shape.names)}", "a node that was stopped")
         self.run(sys.executable, "-ES", "-m", "tests.sandbox.node", name, user="root", cwd=ROOT)
 
     def down(self, keep: bool = False) -> None:
-        """End it and remove everything, but for its folder (logs, homes, shared) if `keep`."""
+        """End the sandbox and remove its files; with `keep`, its folder stays (logs, home folders, shared storage)."""
         take_down(self.folder, keep)
 
     def _start(self, owner: int) -> None:
@@ -153,7 +157,7 @@ class Sandbox:
 
 
 def take_down(folder: Path, keep: bool = False) -> bool:
-    """End the sandbox in `folder` or clean up what a killed one left; return whether there was one."""
+    """End the sandbox in `folder`, or remove what a killed one left there. Return whether there was one."""
     folder = folder.resolve()
     if not (folder / "etc" / "shape.json").exists():
         return False
@@ -167,7 +171,7 @@ def _is_up(folder: Path) -> bool:
 
 
 def _prepare(folder: Path) -> None:
-    """Make an empty, private folder; raises SandboxError for one that holds something else than a dead sandbox."""
+    """Make an empty folder with mode 0700. Raises SandboxError if it holds other files than those of a dead sandbox."""
     take_down(folder)
     try:
         whole.own_folder(str(folder))
@@ -179,6 +183,6 @@ def _prepare(folder: Path) -> None:
 
 
 def _tails(log: Path) -> str:
-    """Return the last lines of every log."""
+    """Return the last lines of each log file."""
     texts = {path.name: path.read_text(errors="replace").splitlines()[-8:] for path in sorted(log.iterdir())}
     return "\n".join(f"{name}: {line}" for name, lines in texts.items() for line in lines)

@@ -1,30 +1,30 @@
-"""Run a command on one host of the sandbox: `python -c ENTER PID UID GID CWD COMMAND...`, ENTER of cluster.py.
+"""Runs a command on one host of the sandbox: `python -c ENTER PID UID GID CWD COMMAND...`, with ENTER of cluster.py.
 
-PID is that of the host's pid 1. Signals sent to this process go on to the command, and the command's end becomes its
-own. The command does not outlive it.
+PID is the id of the host's pid 1 on this machine. This process forwards signals to the command, and ends as the
+command does: with its exit code, or by the same signal. If this process is killed, the kernel kills the command.
 """
 
 import os
 import signal
 import sys
 
-from tests.sandbox import calls
+from tests.sandbox import libc
 
 FORWARDED = {
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT,
     signal.SIGWINCH,
 }  # fmt: skip
-FROM_KERNEL = 0x80  # si_code of what a terminal sends, and it sends that to the command as well
+FROM_KERNEL = 0x80  # si_code of signals from a terminal, which sends them to the command as well
 
 
-def run(argv: list[str], uid: int, gid: int, cwd: str) -> None:
-    """Become the command, as that user."""
+def exec_command(argv: list[str], uid: int, gid: int, cwd: str) -> None:
+    """Replace this process by the command, as the given user."""
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
-    calls.die_with_parent()  # after the change of user, which forgets it
+    libc.die_with_parent()  # after the change of user, which resets it
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED | {signal.SIGCHLD})
-    for number in (signal.SIGPIPE, signal.SIGINT):  # Python ignores the first, a shell's background job the second
+    for number in (signal.SIGPIPE, signal.SIGINT):  # Python ignores SIGPIPE; a background job of a shell, SIGINT
         signal.signal(number, signal.SIG_DFL)
     try:
         os.chdir(cwd)
@@ -34,13 +34,13 @@ def run(argv: list[str], uid: int, gid: int, cwd: str) -> None:
         os._exit(127)
 
 
-def watch(child: int) -> int:
-    """Pass signals on until the command ends; return how it ended, as waitpid says it."""
+def forward_signals(child: int) -> int:
+    """Forward signals to the command until it ends; return its wait status."""
     while True:
-        told = signal.sigwaitinfo(FORWARDED | {signal.SIGCHLD})
-        if told.si_signo != signal.SIGCHLD:
-            if told.si_code != FROM_KERNEL:
-                os.kill(child, told.si_signo)
+        received = signal.sigwaitinfo(FORWARDED | {signal.SIGCHLD})
+        if received.si_signo != signal.SIGCHLD:
+            if received.si_code != FROM_KERNEL:
+                os.kill(child, received.si_signo)
             continue
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
@@ -51,14 +51,14 @@ def main() -> None:
     pid, uid, gid = (int(number) for number in sys.argv[1:4])
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED | {signal.SIGCHLD})
     host = os.pidfd_open(pid)
-    calls.call(
+    libc.call(
         "setns", host,
-        calls.NEWNS | calls.NEWCGROUP | calls.NEWUTS | calls.NEWIPC | calls.NEWPID | calls.NEWNET,
+        libc.NEWNS | libc.NEWCGROUP | libc.NEWUTS | libc.NEWIPC | libc.NEWPID | libc.NEWNET,
     )  # fmt: skip
     child = os.fork()
     if child == 0:
-        run(sys.argv[5:], uid, gid, sys.argv[4])
-    status = watch(child)
+        exec_command(sys.argv[5:], uid, gid, sys.argv[4])
+    status = forward_signals(child)
     if os.WIFSIGNALED(status):
         if os.WTERMSIG(status) != signal.SIGKILL:
             signal.signal(os.WTERMSIG(status), signal.SIG_DFL)

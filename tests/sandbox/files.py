@@ -1,4 +1,4 @@
-"""The sandbox's configuration: slurm.conf and its like, users, hosts."""
+"""Writes the sandbox's configuration: Slurm's files, passwd, group and hosts."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ SlurmdLogFile={log}/slurmd-%n.log
 SlurmctldDebug=verbose
 SlurmdDebug=verbose
 ProctrackType=proctrack/{proctrack}
-# not task/affinity: it refuses full nodes with more CPUs claimed than there are
+# not task/affinity: it refuses jobs that use all CPUs of a node with more CPUs than this machine has
 TaskPlugin=task/{task}
 SlurmdParameters=config_overrides
 TmpFS=/run/node
@@ -135,7 +135,7 @@ def slurm_conf(shape: Shape, log: Path) -> str:
 
 
 def gres_conf(shape: Shape) -> str:
-    """Return the text of gres.conf: device files in the order of the types."""
+    """Return the text of gres.conf: /dev/nvidia0 and following, in the order of the GPU types."""
     text, first = "", 0
     for kind, count in shape.gpu_types:
         text += f"NodeName=node[1-{shape.nodes}] Name=gpu Type={kind} File=/dev/nvidia[{first}-{first + count - 1}]\n"
@@ -144,7 +144,7 @@ def gres_conf(shape: Shape) -> str:
 
 
 def write(folder: Path, shape: Shape) -> None:
-    """Fill etc/ in the sandbox's folder, and make the homes and the shared folder."""
+    """Write etc/ in the sandbox's folder, and make the home folders and the shared folder."""
     log, etc, slurm = folder / "log", folder / "etc", folder / "etc" / "slurm"
     for path in (log, slurm, folder / "pids", folder / "home", folder / "shared"):
         path.mkdir(parents=True)
@@ -153,7 +153,7 @@ def write(folder: Path, shape: Shape) -> None:
         "slurm.conf": slurm_conf(shape, log),
         "gres.conf": gres_conf(shape),
         "cgroup.conf": CGROUP_CONF,
-        # nodes have folders of their own at one path: PMIx makes the same name on each
+        # PMIx makes a folder of the same name on each node; each node has its own /run/node
         "mpi.conf": "PMIxCliTmpDirBase=/run/node\n",
         "slurmdbd.conf": SLURMDBD_CONF.format(log=log),
         "job_submit.lua": JOB_SUBMIT_LUA,
@@ -168,13 +168,13 @@ def write(folder: Path, shape: Shape) -> None:
     for name in ("slurmctld.log", "slurmdbd.log"):
         (log / name).touch()
         shutil.chown(log / name, "slurm", "slurm")
-    _write_people(folder)
+    _write_users(folder)
     hosts = ["127.0.0.1 localhost", *(f"{address(host)} {host}" for host in ("ctl", *shape.names))]
     (etc / "hosts").write_text("".join(f"{line}\n" for line in hosts))
     shape.write(folder)
 
 
-def _write_people(folder: Path) -> None:
+def _write_users(folder: Path) -> None:
     passwd = Path("/etc/passwd").read_text()
     for user in USERS:
         home = folder / "home" / user

@@ -1,7 +1,8 @@
-"""The one process of a sandbox that is outside of it: `python -m tests.sandbox.keeper FOLDER OWNER`.
+"""Starts the sandbox and cleans up when it ends: `python -m tests.sandbox.keeper FOLDER OWNER`.
 
-It starts the sandbox and cleans up behind it. With an OWNER (a process id, or 0 for none) the sandbox and its folder
-go when that process ends, however it ends. When the keeper itself is killed, so is the sandbox.
+The keeper is the sandbox's only process outside its namespaces. With an OWNER (a process id, or 0 for none) it ends
+the sandbox and removes its folder when that process ends, even if it is killed. If the keeper is killed, the kernel
+kills the sandbox.
 """
 
 import os
@@ -14,12 +15,12 @@ from tests.sandbox import cgroups, linux, login
 
 
 def clean(folder: Path, keep: bool = False) -> None:
-    """End what is left of a sandbox: its processes, its control groups and, unless `keep`, its folder."""
+    """Kill the processes of a sandbox, and remove its control groups and, unless `keep`, its folder."""
     for name in ("keeper", "login"):
         process = linux.Process.read(folder / "pids" / name)
         if process and process.pid != os.getpid():
             process.kill()
-    cgroups.remove(cgroups.tree(folder))
+    cgroups.remove(cgroups.tree_name(folder))
     if not keep:
         shutil.rmtree(folder)
 
@@ -27,7 +28,7 @@ def clean(folder: Path, keep: bool = False) -> None:
 def main() -> None:
     folder, owner_id = Path(sys.argv[1]), int(sys.argv[2])
     owner = os.pidfd_open(owner_id) if owner_id else None
-    keeper = os.fork()  # a child of nobody: who started it need not wait for it
+    keeper = os.fork()  # its parent exits, so the process that started the sandbox need not wait for it
     if keeper:
         linux.Process.of(keeper).write(folder / "pids" / "keeper")
         return

@@ -1,4 +1,4 @@
-"""Linux calls that Python 3.11 lacks: namespaces, mounts, processes identified by id and start time."""
+"""Linux functions that Python 3.11 lacks: namespaces, mounts, and processes identified by id and start time."""
 
 import ctypes
 import os
@@ -9,20 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.sandbox.calls import NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWPID, NEWUTS, call, die_with_parent
+from tests.sandbox.libc import NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWPID, NEWUTS, call, die_with_parent
 
 __all__ = [
     "MNT_DETACH", "MS_MOVE", "NEWCGROUP", "NEWIPC", "NEWNET", "NEWNS", "NEWPID", "NEWUTS", "Process", "bind", "call",
     "die_with_parent", "mount", "reap", "tmpfs", "unshare", "wait_until",
 ]  # fmt: skip
 
-# mount.h, as Linux has them on every architecture
+# from mount.h; the same on every architecture
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 1, 32, 4096, 8192, 16384, 1 << 18
 MNT_DETACH = 2
 
 
 def unshare(flags: int) -> None:
-    """Give the calling process namespaces of its own (the process namespace: its children)."""
+    """Move this process into new namespaces; into a new process namespace (NEWPID) only its children."""
     call("unshare", flags)
     if flags & NEWNS:
         mount("none", "/", flags=MS_REC | MS_PRIVATE)
@@ -33,7 +33,7 @@ def mount(source: str, target: str | Path, kind: str = "", flags: int = 0, data:
 
 
 def bind(source: str | Path, target: str | Path, writable: bool = True) -> None:
-    """Show what is at `source` at `target` as well, with the mounts below it."""
+    """Bind-mount `source` at `target`, with the mounts below it."""
     mount(str(source), target, flags=MS_BIND | MS_REC)
     if not writable:
         mount("none", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
@@ -43,17 +43,17 @@ def tmpfs(target: str | Path, mode: int = 0o755) -> None:
     mount("tmpfs", target, "tmpfs", data=f"mode={mode:o}")
 
 
-def wait_until(what: str, true: Callable[[], bool], timeout: float = 60.0) -> None:
-    """Return once `true()`; raises TimeoutError that names `what` after `timeout` seconds."""
+def wait_until(what: str, is_true: Callable[[], bool], timeout: float = 60.0) -> None:
+    """Wait until `is_true()`. Raises TimeoutError, which names `what`, after `timeout` seconds."""
     end = time.monotonic() + timeout
-    while not true():
+    while not is_true():
         if time.monotonic() > end:
             raise TimeoutError(f"{what}: not within {timeout:.0f} s")
         time.sleep(0.02)
 
 
 def reap() -> None:
-    """Be pid 1: collect what ends, for ever."""
+    """Reap child processes for ever, as pid 1 must."""
     while True:
         try:
             os.wait()
@@ -63,19 +63,19 @@ def reap() -> None:
 
 @dataclass(frozen=True)
 class Process:
-    """A process by its id and its start (clock ticks since boot): an id alone may be another one's by now."""
+    """A process, by its id and its start time in clock ticks since boot: the kernel reuses ids."""
 
     pid: int
     start: int
 
     @classmethod
     def of(cls, pid: int, proc: str = "/proc") -> "Process":
-        """Return the process that has this id now; raises FileNotFoundError if none has it."""
+        """Return the process that has this id now. Raises FileNotFoundError if there is none."""
         return cls(pid, _start(pid, proc))
 
     @classmethod
     def read(cls, path: Path) -> "Process | None":
-        """Return the process that `write` left at `path`, alive or not."""
+        """Return the process that `write` recorded at `path`, alive or not; None if there is no record."""
         try:
             pid, start = path.read_text().split()
         except (FileNotFoundError, ValueError):
@@ -109,7 +109,7 @@ class Process:
         return descriptor is not None
 
     def kill(self, timeout: float = 30.0) -> None:
-        """End it and wait until it has ended: for pid 1 of a namespace, with all in it. Raises TimeoutError."""
+        """Kill the process and wait for its end; pid 1 takes all of its namespace along. Raises TimeoutError."""
         descriptor = self.open()
         if descriptor is None:
             return
@@ -124,5 +124,5 @@ class Process:
 
 
 def _start(pid: int, proc: str = "/proc") -> int:
-    # the name, in parentheses, may hold spaces; the start is the 22nd field, the 20th after it (proc(5))
+    # the 2nd field, a name in parentheses, may contain spaces; the start time is the 22nd field (proc(5))
     return int(Path(f"{proc}/{pid}/stat").read_text().rpartition(")")[2].split()[19])

@@ -1,4 +1,4 @@
-"""The login node, which runs Slurm's controller, the database and munge as well."""
+"""The login node, which also runs slurmctld, slurmdbd with its database, and munge."""
 
 import os
 import secrets
@@ -8,26 +8,28 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.sandbox import linux, reach
+from tests.sandbox import linux, mounts
 from tests.sandbox.shape import ACCOUNTS, USERS, Shape, address
 
-STASH = "/run/sandbox"  # root's alone: the host's /proc, the shared folder as it is, the sandbox's folder as a link
+# bind mounts that only root can read: the host's /proc, the shared folder without FUSE, the control groups; and a link
+# to the sandbox's folder
+HOST_MOUNTS = "/run/sandbox"
 MYSQL = ["-S", "/run/mysqld/mysqld.sock", "-u", "root"]
 
 
 def folder() -> Path:
-    """Return the sandbox's folder, from within."""
-    return Path(STASH, "folder").readlink()
+    """Return the sandbox's folder; for code that runs inside the sandbox."""
+    return Path(HOST_MOUNTS, "folder").readlink()
 
 
-def needed(place: Path) -> dict[Path, bool]:
-    """Return what all hosts share with the host, True where they write."""
-    ours = {place / name: True for name in ("shared", "home", "log", "pids")}
-    return dict.fromkeys(reach.python_paths(), False) | {place / "etc": False} | ours
+def visible_host_paths(place: Path) -> dict[Path, bool]:
+    """Return the paths of this machine that all hosts of the sandbox see; the value is True if they may write there."""
+    writable = {place / name: True for name in ("shared", "home", "log", "pids")}
+    return dict.fromkeys(mounts.python_paths(), False) | {place / "etc": False} | writable
 
 
 def start(name: str, *command: str, user: str | None = None) -> "subprocess.Popen[bytes]":
-    """Start a daemon; what it prints goes to log/NAME.out."""
+    """Start a daemon; its output goes to log/NAME.out."""
     with (folder() / "log" / f"{name}.out").open("ab") as output:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", user=user, group=user,
@@ -36,7 +38,7 @@ def start(name: str, *command: str, user: str | None = None) -> "subprocess.Pope
 
 
 def run(*command: str, text: str | None = None) -> str:
-    """Return what a command prints; raises CalledProcessError after printing that."""
+    """Return what a command prints. If it fails, print its output and raise CalledProcessError."""
     done = subprocess.run(
         command, input=text, stdin=None if text else subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
         check=False,
@@ -47,30 +49,30 @@ def run(*command: str, text: str | None = None) -> str:
     return done.stdout
 
 
-def works(*command: str) -> bool:
+def succeeds(*command: str) -> bool:
     return not subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
     ).returncode
 
 
 def wait_for(daemon: "subprocess.Popen[bytes]", *command: str) -> None:
-    """Return once the command works; raises ChildProcessError if the daemon ends before."""
+    """Wait until the command succeeds. Raises ChildProcessError if the daemon ends first."""
 
     def ready() -> bool:
         if daemon.poll() is not None:
             raise ChildProcessError(f"{daemon.args!r} ended with {daemon.returncode}: see {folder()}/log")
-        return works(*command)
+        return succeeds(*command)
 
     linux.wait_until(" ".join(command), ready)
 
 
 def mount_shared(place: Path) -> None:
-    """Mount the shared folder through FUSE, with an NFS client's caches: other hosts' changes show up to 30 s late."""
+    """Mount the shared folder through FUSE with the caches of an NFS client: changes by other hosts show 30 s late."""
     shared = place / "shared"
-    linux.tmpfs(shared)  # FUSE wants an empty folder
+    linux.tmpfs(shared)  # FUSE needs an empty mount point
     empty = shared.stat().st_dev
     caches = "attr_timeout=30,entry_timeout=30,negative_timeout=30"
-    daemon = start("bindfs", "bindfs", "-f", "-o", caches, f"{STASH}/shared", str(shared))
+    daemon = start("bindfs", "bindfs", "-f", "-o", caches, f"{HOST_MOUNTS}/shared", str(shared))
 
     def mounted() -> bool:
         if daemon.poll() is not None:
@@ -80,20 +82,20 @@ def mount_shared(place: Path) -> None:
     linux.wait_until("bindfs", mounted)
 
 
-def namespaces(place: Path, shape: Shape) -> None:
-    """Make the host's files, processes and network our own."""
+def enter_namespaces(place: Path, shape: Shape) -> None:
+    """Enter new namespaces, and mount the login node's own /run, /tmp, /etc files, /proc and /sys."""
     os.umask(0o022)
     linux.unshare(linux.NEWNS | linux.NEWNET | linux.NEWUTS | linux.NEWIPC)
     socket.sethostname("ctl")
     shared = os.open(place / "shared", os.O_PATH)
-    reach.cover(needed(place))
-    stash = Path(STASH)
+    mounts.hide_host_folders(visible_host_paths(place))
+    host_mounts = Path(HOST_MOUNTS)
     for name in ("proc", "shared", "cgroup"):
-        (stash / name).mkdir(parents=True)
-    stash.chmod(0o700)
-    (stash / "folder").symlink_to(place)
-    linux.bind("/proc", stash / "proc")
-    linux.bind(f"/proc/self/fd/{shared}", stash / "shared")
+        (host_mounts / name).mkdir(parents=True)
+    host_mounts.chmod(0o700)
+    (host_mounts / "folder").symlink_to(place)
+    linux.bind("/proc", host_mounts / "proc")
+    linux.bind(f"/proc/self/fd/{shared}", host_mounts / "shared")
     os.close(shared)
     for name in ("passwd", "group", "hosts", "slurm"):
         linux.bind(place / "etc" / name, f"/etc/{name}")
@@ -104,27 +106,27 @@ def namespaces(place: Path, shape: Shape) -> None:
     Path("/run/netns/ctl").touch()
     linux.bind("/proc/self/ns/net", "/run/netns/ctl")
     linux.mount("proc", "/proc", "proc")
-    reach.own_sys(stash / "cgroup")
-    network()
+    mounts.mount_sys(host_mounts / "cgroup")
+    make_bridge()
     if shape.fuse:
         mount_shared(place)
 
 
-def network() -> None:
-    """Make the bridge that the nodes connect to."""
+def make_bridge() -> None:
+    """Make the network bridge that the nodes connect to."""
     here = address("ctl")
     lines = (
         "link set lo up",
         "link add br0 type bridge",
         f"address add {here}/16 dev br0",
         "link set br0 up",
-        # slurmdbd and its clients send a message in two parts: a delayed acknowledgement costs 40 ms for each
+        # slurmdbd and its clients send each message in two parts: a delayed TCP acknowledgement would cost 40 ms each
         f"route change local {here} dev br0 table local proto kernel scope host src {here} quickack 1",
     )
     run("ip", "-batch", "-", text="\n".join(lines))
 
 
-def munge() -> None:
+def start_munge() -> None:
     for path in (Path("/run/munge"), Path("/run/munge-key")):
         path.mkdir()
         shutil.chown(path, "munge", "munge")
@@ -139,8 +141,8 @@ def munge() -> None:
     )  # fmt: skip
 
 
-def database() -> None:
-    """Start MariaDB in memory, without a network, and slurmdbd on it."""
+def start_database() -> None:
+    """Start MariaDB, with its data in a tmpfs and no network, and slurmdbd with it."""
     for path in (Path("/run/mysqld"), Path("/run/mysql")):
         path.mkdir()
         shutil.chown(path, "mysql", "mysql")
@@ -154,7 +156,7 @@ def database() -> None:
         "--skip-networking", "--skip-name-resolve", "--innodb-buffer-pool-size=64M",
         "--innodb-flush-log-at-trx-commit=0", "--innodb-lock-wait-timeout=900", "--performance-schema=OFF",
     )  # fmt: skip
-    # where Debian's newer client library looks
+    # newer client libraries of Debian look for the socket here
     Path("/run/mariadbd").mkdir()
     Path("/run/mariadbd/mysqld.sock").symlink_to("/run/mysqld/mysqld.sock")
     wait_for(server, "mariadb-admin", "--no-defaults", *MYSQL, "ping")
@@ -166,8 +168,8 @@ def database() -> None:
     wait_for(start("slurmdbd", "slurmdbd", "-D"), "sacctmgr", "-n", "list", "cluster")
 
 
-def accounting(shape: Shape) -> None:
-    """Add accounts, QOS and users; before slurmctld starts, which would have to be told each time."""
+def add_accounts(shape: Shape) -> None:
+    """Add accounts, QOS and users. Called before slurmctld starts, as slurmdbd would notify it of each change."""
     names = [line.split()[0] for line in shape.qos]
     run("sacctmgr", "-i", "add", "cluster", "sandbox")
     run("sacctmgr", "-i", "add", "account", ",".join(ACCOUNTS))
@@ -180,8 +182,8 @@ def accounting(shape: Shape) -> None:
         )  # fmt: skip
 
 
-def limits(shape: Shape) -> None:
-    """Set limits; after slurmctld has started, which brings the TRES that they name."""
+def set_limits(shape: Shape) -> None:
+    """Set limits. Called after slurmctld has started, as it registers the TRES that they name."""
     for line in shape.qos:
         name, *words = line.split()
         if words:
@@ -190,27 +192,27 @@ def limits(shape: Shape) -> None:
         run("sacctmgr", "-i", *line.split())
 
 
-def nodes(shape: Shape) -> None:
-    """Start all nodes; raises ChildProcessError, or TimeoutError if they do not come up."""
+def start_nodes(shape: Shape) -> None:
+    """Start all nodes. Raises ChildProcessError if one does not start, TimeoutError if they do not become idle."""
     command = (sys.executable, "-ES", "-m", "tests.sandbox.node")
-    starting = {name: subprocess.Popen([*command, name], cwd=reach.ROOT) for name in shape.names}
+    starting = {name: subprocess.Popen([*command, name], cwd=mounts.ROOT) for name in shape.names}
     for name, process in starting.items():
         if process.wait(timeout=60):
             raise ChildProcessError(f"{name} did not start: see {folder()}/log")
-    # sinfo knows those of partitions only
+    # sinfo shows only nodes that belong to a partition
     command = ("scontrol", "-o", "show", "nodes")
     linux.wait_until("all nodes idle", lambda: run(*command).count(" State=IDLE ") == shape.nodes)
 
 
 def boot(place: Path) -> None:
-    """Be pid 1 of the sandbox: bring everything up, say so, and collect what ends."""
+    """Run as pid 1 of the sandbox: start all hosts and daemons, create pids/ready, then reap child processes."""
     shape = Shape.read(place)
-    namespaces(place, shape)
-    munge()
-    database()
-    accounting(shape)
+    enter_namespaces(place, shape)
+    start_munge()
+    start_database()
+    add_accounts(shape)
     wait_for(start("slurmctld", "slurmctld", "-i", "-D"), "scontrol", "ping")
-    nodes(shape)
-    limits(shape)
+    start_nodes(shape)
+    set_limits(shape)
     (place / "pids" / "ready").touch()
     linux.reap()

@@ -1,4 +1,4 @@
-"""Checks that this machine has what the sandbox needs, and says what is missing."""
+"""Checks that this machine can run a sandbox: root, packages, namespaces, control groups, FUSE."""
 
 import os
 import pwd
@@ -11,7 +11,7 @@ from tests.sandbox.shape import SandboxError, Shape
 
 APT = "apt-get install --no-install-recommends"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# program: Debian's package of it; slurm-wlm and slurmdbd bring the plugins (basic, MySQL) along
+# program: the Debian package that contains it; slurm-wlm and slurmdbd install the plugins (basic, MySQL) as well
 PACKAGES = {
     "slurmctld": "slurm-wlm",
     "slurmd": "slurm-wlm",
@@ -27,13 +27,13 @@ ACCOUNTS = {"slurm": "slurm-wlm", "munge": "munge", "mysql": "mariadb-server"}
 
 
 class MissingError(SandboxError):
-    """The machine, or who asks, cannot have a sandbox; nothing is wrong with the sandbox itself."""
+    """The machine or the user cannot run a sandbox; tests skip then."""
 
     exit_code = 69
 
 
 def check(shape: Shape) -> None:
-    """Raise MissingError if this machine cannot have such a sandbox."""
+    """Raise MissingError if this machine cannot run a sandbox of this shape."""
     if os.geteuid() != 0:
         raise MissingError(
             f"user id {os.geteuid()}", "root: slurmd changes users, nodes get namespaces", "sudo make sandbox"
@@ -57,7 +57,7 @@ def check(shape: Shape) -> None:
 
 
 def missing(fuse: bool = False) -> dict[str, str]:
-    """Return what is not installed, each with the Debian package that has it."""
+    """Return the programs and user accounts that are missing, each with the Debian package that installs it."""
     wanted = PACKAGES | (FUSE_PACKAGES if fuse else {})
     lacking = {program: package for program, package in wanted.items() if not shutil.which(program, path=PATH)}
     known = {entry.pw_name for entry in pwd.getpwall()}

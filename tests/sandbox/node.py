@@ -1,4 +1,4 @@
-"""A compute node: `python -m tests.sandbox.node NAME`, run on the login node, returns once slurmd has started."""
+"""Starts a compute node: `python -m tests.sandbox.node NAME` runs on the login node, and returns once slurmd runs."""
 
 import os
 import socket
@@ -6,19 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.sandbox import cgroups, linux, reach
-from tests.sandbox.login import STASH, folder, mount_shared, needed, start
+from tests.sandbox import cgroups, linux, mounts
+from tests.sandbox.login import HOST_MOUNTS, folder, mount_shared, start, visible_host_paths
 from tests.sandbox.shape import Shape, address
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse")
-NVIDIA = 195  # major device number; no driver is behind ours
+NVIDIA = 195  # major device number of NVIDIA's GPUs; no driver is behind the fake ones
 NVIDIA_CONTROL = 255
 
 
-def network(name: str) -> None:
+def connect_network(name: str) -> None:
     """Connect this network namespace to the login node's bridge."""
     peer = f"v-{name}"
-    # the old one of a killed node goes a moment after it
+    # after a node is killed, the kernel removes its interface with a delay
     subprocess.run(["ip", "-n", "ctl", "link", "del", peer], stderr=subprocess.DEVNULL, timeout=20, check=False)
     lines = (
         f"link add eth0 type veth peer name {peer} netns ctl",
@@ -30,8 +30,8 @@ def network(name: str) -> None:
     subprocess.run(["ip", "-n", "ctl", "link", "set", peer, "master", "br0", "up"], timeout=20, check=True)
 
 
-def devices(gpus: int) -> None:
-    """Give the node a /dev of its own, with fake GPUs."""
+def make_dev(gpus: int) -> None:
+    """Mount the node's own /dev, with device files of fake GPUs."""
     new = Path("/run/node/dev")
     new.mkdir()
     linux.tmpfs(new)
@@ -55,22 +55,23 @@ def devices(gpus: int) -> None:
 
 
 def boot(name: str) -> None:
-    """Be the node's pid 1, up to a started slurmd."""
+    """Set the node up, as its pid 1, and start slurmd."""
     place = folder()
     shape = Shape.read(place)
     os.umask(0o022)
-    linux.Process.of(int(Path(STASH, "proc/self").readlink().name), f"{STASH}/proc").write(place / "pids" / name)
-    reach.cover(needed(place), {Path("/tmp"): 0o1777, Path("/var/tmp"): 0o1777})
+    pid_on_host = int(Path(HOST_MOUNTS, "proc/self").readlink().name)
+    linux.Process.of(pid_on_host, f"{HOST_MOUNTS}/proc").write(place / "pids" / name)
+    mounts.hide_host_folders(visible_host_paths(place), {Path("/tmp"): 0o1777, Path("/var/tmp"): 0o1777})
     linux.tmpfs("/run/node", 0o1777)
     linux.mount("proc", "/proc", "proc")
-    reach.own_sys(Path(STASH, "cgroup"))
+    mounts.mount_sys(Path(HOST_MOUNTS, "cgroup"))
     socket.sethostname(name)
-    network(name)
-    devices(sum(count for _, count in shape.gpu_types))
+    connect_network(name)
+    make_dev(sum(count for _, count in shape.gpu_types))
     if shape.fuse:
         mount_shared(place)
     if shape.proctrack == "cgroup":
-        cgroups.enter(cgroups.tree(place), name)
+        cgroups.enter(cgroups.tree_name(place), name)
     Path("/run/slurmd", name).mkdir(parents=True, exist_ok=True)
     start(f"slurmd-{name}", "slurmd", "-D", "-N", name)
 

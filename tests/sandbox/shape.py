@@ -1,4 +1,4 @@
-"""The shape of a sandbox: its nodes, GPUs, partitions, QOS and limits."""
+"""The shape of a sandbox: its nodes, GPUs, partitions, QOS, limits and users."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from tests.sandbox import cgroups
 
 ACCOUNTS = ("vision", "nlp")
 USERS = {"alice": ("vision",), "bob": ("nlp",), "carol": ("vision", "nlp")}
-FIRST_ID = 20001  # of users; their group has the number before it
+FIRST_ID = 20001  # the first user id; the id of the users' group is one less
 GROUP_ID = FIRST_ID - 1
 USER_IDS = {"root": 0} | {user: FIRST_ID + number for number, user in enumerate(USERS)}
 
@@ -27,23 +27,23 @@ QOS = (
 
 
 class SandboxError(SlurmTfError):
-    """The cluster cannot be made, found or used."""
+    """A sandbox cannot be started, found or used."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The shape of a sandbox. Raises SandboxError for values that are impossible."""
+    """The shape of a sandbox. Raises SandboxError for invalid values."""
 
     nodes: int = 4
-    cpus: int = 8  # of a node; claimed, as the memory is
-    memory: int = 8192  # MiB of a node
-    gpus: str = "a100:4"  # of a node, "a100:2,t4:2", or "" for none
-    proctrack: Literal["cgroup", "linuxproc"] = dataclasses.field(default_factory=cgroups.proctrack)
+    cpus: int = 8  # of each node, in slurm.conf; this machine may have fewer
+    memory: int = 8192  # MiB of each node, in slurm.conf; this machine may have less
+    gpus: str = "a100:4"  # of each node, such as "a100:2,t4:2"; "" for none
+    proctrack: Literal["cgroup", "linuxproc"] = dataclasses.field(default_factory=cgroups.default_proctrack)
     fuse: bool = False  # each host sees the shared folder through a FUSE mount that caches for 30 s, as NFS does
-    partitions: tuple[str, ...] = PARTITIONS  # name and words of slurm.conf; Nodes=ALL unless it says other nodes
-    qos: tuple[str, ...] = QOS  # name and words of `sacctmgr add qos NAME set ...`; all are open to all users
-    limits: tuple[str, ...] = ()  # sacctmgr's words, e.g. "modify account nlp set GrpTRES=cpu=4"
-    slurm_conf: tuple[str, ...] = ()  # further lines
+    partitions: tuple[str, ...] = PARTITIONS  # name and options, as in slurm.conf; Nodes=ALL unless Nodes is given
+    qos: tuple[str, ...] = QOS  # name and values for `sacctmgr modify qos NAME set ...`; all users may use each QOS
+    limits: tuple[str, ...] = ()  # arguments of sacctmgr, e.g. "modify account nlp set GrpTRES=cpu=4"
+    slurm_conf: tuple[str, ...] = ()  # further lines of slurm.conf
 
     def __post_init__(self) -> None:
         if not 1 <= self.nodes <= 1000:
@@ -60,7 +60,7 @@ class Shape:
 
     @property
     def gpu_types(self) -> tuple[tuple[str, int], ...]:
-        """Each type of GPU with the number that a node has."""
+        """The types of GPUs, each with the number of them on each node."""
         pairs = (part.split(":") for part in self.gpus.split(",") if part)
         return tuple((kind, int(count)) for kind, count in pairs)
 
@@ -69,14 +69,14 @@ class Shape:
 
     @classmethod
     def read(cls, folder: Path) -> "Shape":
-        """Return the shape of the sandbox in `folder`; raises FileNotFoundError if it holds none."""
+        """Return the shape of the sandbox in `folder`. Raises FileNotFoundError if there is none."""
         values: dict[str, Any] = json.loads((folder / "etc" / "shape.json").read_text())
         lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
         return cls(**(values | lists))
 
 
 def address(host: str) -> str:
-    """Return the host's address in the sandbox's own network, 10.77.0.0/16."""
+    """Return the host's address in the sandbox's network, 10.77.0.0/16."""
     if host == "ctl":
         return "10.77.0.1"
     number = int(host.removeprefix("node")) - 1
