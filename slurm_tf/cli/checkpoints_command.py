@@ -105,7 +105,7 @@ def _prune(selected: "SelectedRun", keep: int | None) -> None:
     fence = checkpoint_folder.fence(folder.path, held.attempt, held.step) if held else checkpoint_folder.no_fence
     number = keep or int(manifest.read(selected.run.manifest).job["checkpoint"]["keep"])
     before = sorted(os.listdir(folder.checkpoints))
-    checkpoint_folder.sweep(folder.checkpoints, fence)
+    checkpoint_folder.remove_unfinished(folder.checkpoints, fence)
     checkpoint_folder.prune(folder.checkpoints, number, fence)
     gone = len(before) - len(os.listdir(folder.checkpoints))
     click.echo(

@@ -14,7 +14,7 @@ alone: they find the newest complete checkpoint also where `latest` is stale or 
 
 Only the attempt that holds the run's lease writes. It reads the lease again (`fence`) before each step that others can
 see. If it is stopped between that and a rename, the next attempt has removed the folder that it was about to rename
-(`sweep`), and that name is never used again: the rename fails.
+(`remove_unfinished`), and that name is never used again: the rename fails.
 """
 
 import contextlib
@@ -185,8 +185,8 @@ def prune(folder: str, keep: int, fence: Fence = no_fence) -> None:
             _remove(os.path.join(folder, name))
 
 
-def sweep(folder: str, fence: Fence = no_fence) -> None:
-    """Remove what writers left that died or were stopped. Raises OSError or FencedError."""
+def remove_unfinished(folder: str, fence: Fence = no_fence) -> None:
+    """Remove unfinished checkpoints of writers that died or were stopped. Raises OSError or FencedError."""
     names = [name for name in os.listdir(folder) if name.endswith(TEMP)]
     fence()  # what was listed above cannot have been written under a later lease
     for name in names:

@@ -43,7 +43,7 @@ class AgentConnection:
         self._request_lock = threading.Lock()
         self._requests = 0
         self._results: queue.Queue[Optional[RequestResult]] = queue.Queue()
-        self._told_to_exit = threading.Event()
+        self._exit_requested = threading.Event()
         self._exit_code = env.INTERRUPTED
 
     def start(
@@ -90,19 +90,19 @@ class AgentConnection:
 
     def wait_and_exit(self) -> NoReturn:
         """Wait until the agent tells this program to exit, then raise SystemExit with the agent's exit code."""
-        self._told_to_exit.wait()
+        self._exit_requested.wait()
         raise SystemExit(self._exit_code)
 
-    def is_told_to_exit(self) -> bool:
+    def is_exit_requested(self) -> bool:
         """Return whether the agent has told this program to exit, or is gone."""
-        return self._told_to_exit.is_set()
+        return self._exit_requested.is_set()
 
     def _read_all(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 self._handle(program_messages.decode_to_program(self._read_line()))
         self._results.put(None)
-        self._told_to_exit.set()
+        self._exit_requested.set()
 
     def _handle(self, message: Optional[ProgramMessage]) -> None:
         """Act on a message of the agent; None, a line that is none, is ignored."""
@@ -115,7 +115,7 @@ class AgentConnection:
             threading.Thread(target=self._on_interrupt, args=(message.reason,), daemon=True).start()
         elif isinstance(message, ExitRequest):
             self._exit_code = message.code
-            self._told_to_exit.set()
+            self._exit_requested.set()
             threading.Thread(target=self._exit_after_timeout, daemon=True).start()
 
     def _exit_after_timeout(self) -> None:

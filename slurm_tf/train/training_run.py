@@ -200,7 +200,7 @@ class Run:
             mtbf=task.settings.mtbf,
         )
         if self.is_chief:
-            checkpoints.sweep()
+            checkpoints.remove_unfinished()
         return checkpoints
 
     def _on_commit(self, step: int, *_: object) -> None:

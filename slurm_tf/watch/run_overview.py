@@ -149,8 +149,10 @@ def newest_checkpoint(folder: RunFolder) -> Checkpoint | None:
     return Checkpoint(found.step, found.manifest["written"]) if found else None
 
 
-def wait_until_over(slurm: Client, selected: SelectedRun, patience: float = 30.0) -> list[RunOverview]:
+def wait_until_over(slurm: Client, selected: SelectedRun, max_pause: float = 30.0) -> list[RunOverview]:
     """Wait until all sweep points of `selected` are over; return what is known about them.
+
+    `max_pause`: the longest time between two reads, in seconds.
 
     Raises SlurmError if Slurm has forgotten a job: how it ended is then unknown.
     """
@@ -165,7 +167,7 @@ def wait_until_over(slurm: Client, selected: SelectedRun, patience: float = 30.0
                 known = f"job {lost[0].job}" if lost[0].job else f"run {lost[0].selected.name}, which was not submitted"
                 raise SlurmError(f"Slurm knows nothing of {known}", "a job that Slurm still has a record of")
         time.sleep(pause)
-        pause = min(pause * 1.5, patience)
+        pause = min(pause * 1.5, max_pause)
 
 
 def _jobs(selected_runs: Sequence[SelectedRun]) -> list[tuple[SelectedRun, str]]:

@@ -1,8 +1,8 @@
-"""Ranks, hosts and GPUs on a real Slurm, through each door into a cluster.
+"""Ranks, hosts and GPUs on a real Slurm, for each way to start the tasks of a cluster.
 
-A door is a function of a sandbox, the job's options (one list a component), the roles and a program; it starts the
-program as each task and returns what each printed, by rank. Each case is one test for each door, and one that all doors
-agree.
+A start method is a function of a sandbox, the job's options (one list for each component), the roles and a program. It
+starts the program as each task and returns what each task printed, by rank. Each case is tested with each start method;
+one more test checks that the results of all start methods are equal.
 """
 
 import json
@@ -68,12 +68,12 @@ class Sandbox(Protocol):
 
 Tasks = list[dict[str, Any]]
 Options = Sequence[Sequence[str]]
-Door = Callable[[Sandbox, Options, str, Sequence[str]], Tasks]
+StartMethod = Callable[[Sandbox, Options, str, Sequence[str]], Tasks]
 
 
 def folder(sandbox: Sandbox) -> Path:
-    """Return a folder that alice can write on every node, with all that the doors need."""
-    path = Path(tempfile.mkdtemp(prefix="doors-", dir=sandbox.shared))
+    """Return a folder that alice can write on every node, with the files that the start methods need."""
+    path = Path(tempfile.mkdtemp(prefix="starts-", dir=sandbox.shared))
     path.chmod(0o777)
     (path / "launch.pyz").write_bytes(new_run.launcher_zip())
     (path / "task-prolog").write_bytes(task_prolog.task_prolog(PYTHON))
@@ -153,7 +153,7 @@ def on_gpus(role: str, options: Options) -> bool:
     return role == "worker" or (role == "chief" and len(options) == 1)
 
 
-DOORS: list[Door] = [coordinator, launch, by_task_prolog]
+START_METHODS: list[StartMethod] = [coordinator, launch, by_task_prolog]
 
 # name: (options of each component, roles, node of each rank where the case is about that)
 CASES: dict[str, tuple[Options, str, str]] = {
@@ -184,13 +184,13 @@ def host_file(options: Options, at: Path) -> dict[str, str]:
 _RESULTS: dict[tuple[str, str], Tasks] = {}
 
 
-def result(sandbox: Sandbox, door: Door, name: str) -> Tasks:
-    """Return what the tasks of a case say; each is run once through each door."""
-    key = (door.__name__, name)
+def result(sandbox: Sandbox, start_method: StartMethod, name: str) -> Tasks:
+    """Return what the tasks of a case print; each case runs once with each start method."""
+    key = (start_method.__name__, name)
     if key not in _RESULTS:
         options, roles, _ = CASES[name]
         at = folder(sandbox)
-        _RESULTS[key] = door(sandbox, options, roles, [PYTHON, str(at / "program.py")])
+        _RESULTS[key] = start_method(sandbox, options, roles, [PYTHON, str(at / "program.py")])
     return _RESULTS[key]
 
 
@@ -225,9 +225,11 @@ def check_gpus(tasks: Tasks) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
-def test_every_rank_is_where_the_cluster_says_and_has_its_gpus(sandbox: Sandbox, door: Door, name: str) -> None:
-    tasks = result(sandbox, door, name)
+@pytest.mark.parametrize("start_method", START_METHODS, ids=lambda method: method.__name__)
+def test_every_rank_is_where_the_cluster_says_and_has_its_gpus(
+    sandbox: Sandbox, start_method: StartMethod, name: str
+) -> None:
+    tasks = result(sandbox, start_method, name)
     check_places(tasks, CASES[name][1])
     check_gpus(tasks)
     wanted_gpus = "gpu" in str(CASES[name][0])
@@ -237,8 +239,8 @@ def test_every_rank_is_where_the_cluster_says_and_has_its_gpus(sandbox: Sandbox,
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_all_doors_give_the_same(sandbox: Sandbox, name: str) -> None:
-    first, *others = ([but_for_ports(task) for task in result(sandbox, door, name)] for door in DOORS)
+def test_all_start_methods_give_the_same(sandbox: Sandbox, name: str) -> None:
+    first, *others = ([but_for_ports(task) for task in result(sandbox, each, name)] for each in START_METHODS)
     for other in others:
         assert other == first
 
@@ -251,13 +253,13 @@ def but_for_ports(task: dict[str, Any]) -> dict[str, Any]:
     return {**task, "config": {**task["config"], "cluster": cluster}}
 
 
-@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
-def test_node_names_without_leading_zeros(request: pytest.FixtureRequest, door: Door) -> None:
+@pytest.mark.parametrize("start_method", START_METHODS, ids=lambda method: method.__name__)
+def test_node_names_without_leading_zeros(request: pytest.FixtureRequest, start_method: StartMethod) -> None:
     """node10 is after node9 for Slurm, and before node2 for whoever sorts names."""
     shape = pytest.importorskip("tests.sandbox.shape")
     sandbox = request.getfixturevalue("start")(shape.Shape(nodes=12))
     at = folder(sandbox)
-    tasks = door(sandbox, [["-N12", "-n13"]], "ps=1,worker=12", [PYTHON, str(at / "program.py")])
+    tasks = start_method(sandbox, [["-N12", "-n13"]], "ps=1,worker=12", [PYTHON, str(at / "program.py")])
     check_places(tasks, "ps=1,worker=12")
     assert [task["node"] for task in tasks] == ["node1", *(f"node{number}" for number in range(1, 13))]
 
@@ -272,7 +274,7 @@ def test_a_folder_that_each_node_sees_late(request: pytest.FixtureRequest) -> No
     check_places(by_rank(done.stdout), "ps=1,worker=3")
 
 
-# --- what is special to these doors ---
+# --- without a coordinator: `launch` and the TaskProlog ---
 
 
 def test_signals_and_exit_codes_are_sruns(sandbox: Sandbox) -> None:
@@ -300,10 +302,10 @@ def test_one_step_after_another_meets_anew(sandbox: Sandbox) -> None:
     assert os.listdir(at / ".slurm-tf") == []
 
 
-@pytest.mark.parametrize("door", [launch, by_task_prolog], ids=lambda door: door.__name__)
-def test_a_step_with_other_tasks_than_roles_starts_nothing(sandbox: Sandbox, door: Door) -> None:
+@pytest.mark.parametrize("start_method", [launch, by_task_prolog], ids=lambda method: method.__name__)
+def test_a_step_with_other_tasks_than_roles_starts_nothing(sandbox: Sandbox, start_method: StartMethod) -> None:
     at = folder(sandbox)
-    if door is launch:
+    if start_method is launch:
         command = [PYTHON, "-IS", str(at / "launch.pyz"), "launch", "--", "echo", "started"]
     else:
         command = [f"--task-prolog={at}/task-prolog", "echo", "started"]
@@ -354,5 +356,5 @@ def _tidy(request: pytest.FixtureRequest) -> Any:
     """Remove what the tests put into the shared folder."""
     yield
     sandbox = request.getfixturevalue("sandbox")
-    for path in sandbox.shared.glob("doors-*"):
+    for path in sandbox.shared.glob("starts-*"):
         shutil.rmtree(path, ignore_errors=True)

@@ -98,7 +98,7 @@ def test_a_torn_one_is_replaced_by_a_new_one_of_the_same_step(tmp_path: Path) ->
     os.unlink(write(tmp_path, 2) / "checkpoint.index")
     write(tmp_path, 2, b"new")
     assert steps(tmp_path) == [2]
-    checkpoint_folder.sweep(str(tmp_path))
+    checkpoint_folder.remove_unfinished(str(tmp_path))
     assert sorted(os.listdir(tmp_path)) == ["latest", "step-0000000002"]
 
 
@@ -113,13 +113,13 @@ def test_prune_keeps_the_newest_whole_ones(tmp_path: Path) -> None:
     assert steps(tmp_path) == [6, 4]
 
 
-def test_sweep_removes_what_dead_writers_left(tmp_path: Path) -> None:
+def test_remove_unfinished_removes_what_dead_writers_left(tmp_path: Path) -> None:
     write(tmp_path, 1)
     prefix = checkpoint_folder.begin(str(tmp_path), 2)
     Path(prefix + ".data").write_bytes(b"half")
     (tmp_path / "checkpoint-9_temp").mkdir()
     (tmp_path / ".x_temp").touch()
-    checkpoint_folder.sweep(str(tmp_path))
+    checkpoint_folder.remove_unfinished(str(tmp_path))
     assert sorted(os.listdir(tmp_path)) == ["latest", "step-0000000001"]
 
 
@@ -235,6 +235,6 @@ def test_a_writer_killed_at_any_time_leaves_whole_checkpoints(tmp_path: Path) ->
         newest = max([newest, *(each.step for each in found)])
         # every folder with a final name is whole: renaming is the last thing that happens to it
         assert len(found) == len(list(folder.glob("step-" + "[0-9]" * 10)))
-        checkpoint_folder.sweep(str(folder))
+        checkpoint_folder.remove_unfinished(str(folder))
         assert json.loads(json.dumps(steps(folder))) == [each.step for each in found]
     assert newest > 3

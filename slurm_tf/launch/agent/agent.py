@@ -116,11 +116,11 @@ class Agent:
         while self._exit_code is None or self._child is not None:
             self._turn()
         if self._orphan:
-            self._orphan.see_to_the_run(self._log)
+            self._orphan.continue_run(self._log)
         return self._exit_code
 
     def _turn(self) -> None:
-        """Wait until something happens or is due, and see to it."""
+        """Wait until something happens or is due, and handle it."""
         due = [self._heartbeat.wakes_at, self._orphan_look_at, self._child.kill_at if self._child else None]
         wakes_at = min((when for when in due if when is not None), default=None)
         timeout = None if wakes_at is None else max(0.0, wakes_at - time.monotonic())
@@ -230,7 +230,7 @@ class Agent:
         self._exit_code = 0
 
     def _on_connection_lost(self, lost: ConnectionLost) -> None:
-        """Save and end the program: the coordinator is gone, and nobody else would."""
+        """Save and end the program: the coordinator, which would do that, is gone."""
         self._selector.unregister(self._client.sock)
         self._client.sock.close()
         self._heartbeat.wakes_at = None

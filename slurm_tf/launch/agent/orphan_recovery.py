@@ -57,11 +57,8 @@ class OrphanRecovery:
         """Whether the program that commits checkpoints has ended, so that the others are not needed any more."""
         return os.path.exists(self._saved)
 
-    def see_to_the_run(self, say: Callable[[str], None]) -> None:
-        """Requeue the job, or submit one that follows it, unless another agent does.
-
-        To be called once the program has ended.
-        """
+    def continue_run(self, say: Callable[[str], None]) -> None:
+        """Requeue the job, or submit one that follows it, unless another agent does. Called after the program's end."""
         try:
             if self._writes:
                 _touch(self._saved)

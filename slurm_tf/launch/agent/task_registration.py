@@ -52,12 +52,12 @@ def register(environ: Mapping[str, str], role: str) -> Optional[Registered]:
         client.send(_report(allocation, greeting, client, ports.port_of(reserved), role))
     except SlurmTfError as error:
         client.send(Unable(allocation.rank, allocation.node, str(error)))
-    deadline += greeting.patience
-    own = probe.answer_requests(client, secret, allowed, deadline)
-    if isinstance(own, Leave):
+    deadline += greeting.assignment_timeout
+    reply = probe.answer_requests(client, secret, allowed, deadline)
+    if isinstance(reply, Leave):
         return None
-    shared = messages.expect(client.next(deadline), SharedAssignment)
-    assignment = Assignment.of_parts(messages.expect(own, TaskAssignment), shared)
+    task = messages.expect(reply, TaskAssignment)
+    assignment = Assignment.of_parts(task, messages.expect(client.next(deadline), SharedAssignment))
     return Registered(client, allocation, greeting, reserved, assignment)
 
 

@@ -22,7 +22,7 @@ def greeting(settings: LaunchSettings, context: JobContext, goes_on: bool) -> Gr
     return Greeting(
         ports=settings.ports,
         interface=settings.interface,
-        patience=settings.register_timeout + preflight.MAX_SECONDS,
+        assignment_timeout=settings.register_timeout + preflight.MAX_SECONDS,
         named=settings.horovod == "gloo",
         silence=settings.watch.coordinator,
         submission=context.submission.path,
@@ -33,7 +33,7 @@ def greeting(settings: LaunchSettings, context: JobContext, goes_on: bool) -> Gr
 
 
 def shared(settings: LaunchSettings, folder: RunFolder, cluster: Cluster) -> SharedAssignment:
-    """Return the part that all tasks get. Raises RunError if the run is another attempt's by now."""
+    """Return the part that is the same for all tasks. Raises RunError if another attempt has taken the run over."""
     return SharedAssignment(
         hosts=None if settings.strategy in _WITHOUT_CLUSTER else cluster.hosts,
         variables=_variables(settings, folder, len({task.node for task in cluster.tasks})),
@@ -43,16 +43,16 @@ def shared(settings: LaunchSettings, folder: RunFolder, cluster: Cluster) -> Sha
 
 
 def of_tasks(settings: LaunchSettings, cluster: Cluster) -> List[TaskAssignment]:
-    """Return the part that is each task's own, in the order of the cluster."""
+    """Return the part that differs between tasks, for each task in the order of the cluster."""
     nodes = [task.node for task in cluster.tasks]
     variables: List[Dict[str, str]] = [{}] * len(nodes)
     if settings.horovod:
         variables = horovod_variables.of_ranks(settings.horovod, nodes, settings.interface)
-    return [TaskAssignment(task.role, task.index, task.gpus, own) for task, own in zip(cluster.tasks, variables)]
+    return [TaskAssignment(task.role, task.index, task.gpus, each) for task, each in zip(cluster.tasks, variables)]
 
 
 def _variables(settings: LaunchSettings, folder: RunFolder, nodes: int) -> Dict[str, str]:
-    """Return the environment variables of all programs (run/env.py), without those that are each task's own."""
+    """Return the environment variables (run/env.py) that are the same for all programs."""
     held, train = lease.check(folder, attempt_id(os.environ)), settings.train
     if train.mtbf is not None:
         train = replace(train, mtbf=train.mtbf / nodes)

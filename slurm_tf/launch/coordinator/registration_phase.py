@@ -111,9 +111,9 @@ class RegistrationPhase:
         cluster_record.write(self._context.folder, ClusterRecord(tasks))
         say(f"all {len(tasks)} tasks registered, on {len({task.node for task in cluster.tasks})} nodes")
         self._tasks.rename({self._planned[task.rank]: task.name for task in cluster.tasks})
-        for task, own in zip(cluster.tasks, assignments.of_tasks(self._settings, cluster)):
+        for task, assignment in zip(cluster.tasks, assignments.of_tasks(self._settings, cluster)):
             self._status.task(task.name, TaskState.REGISTERED, task.node)
-            self._tasks.send(task.name, own)
+            self._tasks.send(task.name, assignment)
             self._tasks.send_encoded(task.name, shared)
         return cluster
 

@@ -31,10 +31,10 @@ class Assignment:
     point: Mapping[str, str]
 
     @classmethod
-    def of_parts(cls, own: TaskAssignment, shared: SharedAssignment) -> "Assignment":
+    def of_parts(cls, task: TaskAssignment, shared: SharedAssignment) -> "Assignment":
         """Return the assignment that the coordinator sent in two parts."""
-        variables = {**shared.variables, **own.variables}
-        return cls(own.role, own.index, shared.hosts, own.gpus, variables, shared.cluster_flags, shared.point)
+        variables = {**shared.variables, **task.variables}
+        return cls(task.role, task.index, shared.hosts, task.gpus, variables, shared.cluster_flags, shared.point)
 
     @property
     def name(self) -> str:

@@ -34,9 +34,9 @@ def of_ranks(controller: str, nodes: Sequence[str], interface: str = "") -> List
     for rank, node in enumerate(nodes):
         local, seen[node] = seen[node], seen[node] + 1
         peers = [other for other in order if sizes[other] > local]
-        own = {"RANK": rank, "LOCAL_RANK": local, "LOCAL_SIZE": sizes[node]}
-        own.update({"CROSS_RANK": peers.index(node), "CROSS_SIZE": len(peers)})
-        values = {**shared, "HOSTNAME": node, **{name: str(value) for name, value in own.items()}}
+        of_rank = {"RANK": rank, "LOCAL_RANK": local, "LOCAL_SIZE": sizes[node]}
+        of_rank.update({"CROSS_RANK": peers.index(node), "CROSS_SIZE": len(peers)})
+        values = {**shared, "HOSTNAME": node, **{name: str(value) for name, value in of_rank.items()}}
         every.append({f"HOROVOD_{name}": value for name, value in values.items()})
     return every
 

@@ -137,15 +137,16 @@ class Greeting(Message):
     """What an agent must know to register, and what it is to do if the coordinator is gone.
 
     `ports`: the site's range, None for any port. `interface`: "" for the address by which the coordinator is reached.
-    `patience`: seconds that the assignment may take, after the time for registration. `named`: whether the Report gives
-    the address of the node's own name. `silence`: seconds without an answer after which the coordinator counts as gone,
-    0 for never. `submission`: the submission's folder, `point`: the sweep point, None without one. `checkpoint_signal`:
-    has a program save that does not use slurm_tf.train. `goes_on`: whether the run may be put back into the queue.
+    `assignment_timeout`: seconds to wait for the assignment, after the time for registration. `named`: whether the
+    Report gives the address of the node's own name. `silence`: seconds without an answer after which the coordinator
+    counts as gone, 0 for never. `submission`: the submission's folder, `point`: the sweep point, None without one.
+    `checkpoint_signal`: has a program save that does not use slurm_tf.train. `goes_on`: whether the run may be put back
+    into the queue.
     """
 
     ports: Optional[Tuple[int, int]]
     interface: str
-    patience: float
+    assignment_timeout: float
     named: bool
     silence: float
     submission: str
@@ -180,7 +181,7 @@ class MeasureLink(Message):
 
 @dataclass(frozen=True)
 class TaskAssignment(Message):
-    """The part of an assignment that is one task's own; see launch/mapping/assignment.py."""
+    """The part of an assignment that differs between tasks; see launch/mapping/assignment.py."""
 
     role: str
     index: int
@@ -190,7 +191,7 @@ class TaskAssignment(Message):
 
 @dataclass(frozen=True)
 class SharedAssignment(Message):
-    """The part of an assignment that all tasks get, right after their own."""
+    """The part of an assignment that is the same for all tasks; sent right after the TaskAssignment."""
 
     hosts: Optional[Mapping[str, Tuple[str, ...]]]
     variables: Mapping[str, str]

@@ -167,15 +167,15 @@ class Checkpoints:
         if self._error is not None:
             raise CheckpointError(f"the last checkpoint was not written: {self._error}") from self._error
 
-    def sweep(self) -> None:
-        """Remove unfinished checkpoints of writers that died; for the writer, before its first save.
+    def remove_unfinished(self) -> None:
+        """Remove unfinished checkpoints of writers that died. The task that writes calls it before its first save.
 
         Raises CheckpointError.
         """
         if files.all_can_read(self._folder):
             log(f"all users can read the checkpoints; `chmod o-rwx {self._folder}` stops that")
         try:
-            checkpoint_folder.sweep(self._folder, self._fence)
+            checkpoint_folder.remove_unfinished(self._folder, self._fence)
         except OSError as error:
             found = f"cannot remove unfinished checkpoints in {self._folder} ({error})"
             raise CheckpointError(found, "a folder of checkpoints that can be written") from error

@@ -176,7 +176,7 @@ class StepBoundary:
             with self._lock:
                 self._is_paused = False
             self._skip_measurement()
-            self.exit_if_told()
+            self.exit_if_requested()
         # The next step has the time limit of a step. Not after an exception: the program may do something else then.
         self.enter_phase(before or Phase.DONE)
 
@@ -184,9 +184,9 @@ class StepBoundary:
         if self.clock:
             self.clock.skip()
 
-    def exit_if_told(self) -> None:
+    def exit_if_requested(self) -> None:
         """Raise SystemExit if the agent has told this program to exit."""
-        if self._agent and self._agent.is_told_to_exit():
+        if self._agent and self._agent.is_exit_requested():
             self._agent.wait_and_exit()
 
     def _is_due(self, step: int) -> bool:

@@ -125,7 +125,7 @@ class FitCallback:
 
     def on_test_batch_end(self, batch: int, logs: Optional[Dict[str, Any]] = None) -> None:
         """Exit if training was saved and the agent has told this program to exit."""
-        self._boundary.exit_if_told()
+        self._boundary.exit_if_requested()
 
     def on_test_end(self, logs: Optional[Dict[str, Any]] = None) -> None:
         """End the pause."""

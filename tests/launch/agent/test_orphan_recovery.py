@@ -19,7 +19,7 @@ def agent(ended: EndedJob) -> OrphanRecovery:
 
 
 def test_the_agent_of_the_writer_requeues_the_job(ended: EndedJob) -> None:
-    agent(ended).see_to_the_run(ended.said.append)
+    agent(ended).continue_run(ended.said.append)
     assert ended.calls == ["scontrol requeue incomplete 7"]
     assert ended.said == ["the coordinator is gone; job 7 waits to be started again"]
 
@@ -27,14 +27,14 @@ def test_the_agent_of_the_writer_requeues_the_job(ended: EndedJob) -> None:
 def test_a_batch_script_that_is_found_killed_at_the_second_question(ended: EndedJob) -> None:
     ended.answer("squeue", 0, "COMPLETING N/A 9999999999 1 10:00 0 0")
     ended.answer("squeue-next", 0, "COMPLETING N/A 9999999999 1 10:00 0 9")
-    agent(ended).see_to_the_run(ended.said.append)
+    agent(ended).continue_run(ended.said.append)
     assert ended.calls == ["scontrol requeue incomplete 7", "scontrol requeue 7"]
     assert ended.said == ["the coordinator is gone; job 7 waits to be started again"]
 
 
 def test_a_job_that_is_cancelled_at_that_moment_stays_cancelled(ended: EndedJob) -> None:
     ended.answer("squeue", 0, "COMPLETING N/A 9999999999 1 10:00 0 0")
-    agent(ended).see_to_the_run(ended.said.append)
+    agent(ended).continue_run(ended.said.append)
     assert ended.calls == ["scontrol requeue incomplete 7"]
     assert ended.said == ["the coordinator is gone; cancelled"]
 
@@ -44,14 +44,14 @@ def test_a_job_whose_coordinator_recorded_a_cancel_stays_cancelled_though_its_ba
 ) -> None:
     ended.answer("squeue", 0, "COMPLETING N/A 9999999999 1 10:00 0 9")
     AttemptRecorder(ended.run, "7.0", "7", ended.said.append).decided(EndCause.CANCEL, "cancel: got SIGTERM")
-    agent(ended).see_to_the_run(ended.said.append)
+    agent(ended).continue_run(ended.said.append)
     assert ended.calls == []
     assert ended.said == ["the run does not go on: cancel: got SIGTERM"]
 
 
 def test_a_run_whose_end_was_recorded_is_over(ended: EndedJob) -> None:
     AttemptRecorder(ended.run, "7.0", "7", ended.said.append).ended(EndCause.NONE, 2, "worker:0 ended with exit code 2")
-    agent(ended).see_to_the_run(ended.said.append)
+    agent(ended).continue_run(ended.said.append)
     assert ended.calls == []
     assert ended.said == ["the run does not go on: worker:0 ended with exit code 2"]
 
@@ -60,11 +60,11 @@ def test_a_run_whose_end_was_recorded_is_over(ended: EndedJob) -> None:
 def test_any_other_recorded_cause_lets_the_run_go_on(ended: EndedJob, cause: EndCause) -> None:
     ended.answer("squeue", 0, "COMPLETING N/A 9999999999 1 10:00 0 9")
     AttemptRecorder(ended.run, "7.0", "7", ended.said.append).decided(cause, "got SIGTERM")
-    agent(ended).see_to_the_run(ended.said.append)
+    agent(ended).continue_run(ended.said.append)
     assert ended.calls == ["scontrol requeue 7"]
 
 
 def test_attempts_that_cannot_be_read_let_the_run_go_on(ended: EndedJob) -> None:
     Path(ended.run.attempts).write_text("{")
-    agent(ended).see_to_the_run(ended.said.append)
+    agent(ended).continue_run(ended.said.append)
     assert ended.calls == ["scontrol requeue incomplete 7"]

@@ -77,15 +77,15 @@ def test_a_nodes_own_name_is_asked_for_what_gloo_can_bind(monkeypatch: pytest.Mo
 # --- the rendezvous ---
 
 
-class Door:
+class RendezvousServer:
     """A rendezvous for the nodes 127.0.0.1 and 127.0.0.2, asked from any address."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
-        self.meeting = Rendezvous(["127.0.0.1", "127.0.0.2"], None, False, self.said.append)
+        self.rendezvous = Rendezvous(["127.0.0.1", "127.0.0.2"], None, False, self.said.append)
 
     def ask(self, method: str, path: str, body: bytes | None = None, source: str = "127.0.0.1") -> tuple[int, bytes]:
-        link = http.client.HTTPConnection("127.0.0.1", self.meeting.port, 10, source_address=(source, 0))
+        link = http.client.HTTPConnection("127.0.0.1", self.rendezvous.port, 10, source_address=(source, 0))
         try:
             link.request(method, path, body)
             answer = link.getresponse()
@@ -95,63 +95,63 @@ class Door:
 
 
 @pytest.fixture
-def door() -> Iterator[Door]:
-    made = Door()
+def server() -> Iterator[RendezvousServer]:
+    made = RendezvousServer()
     yield made
-    made.meeting.close()
+    made.rendezvous.close()
 
 
-def test_values_come_back_and_go(door: Door) -> None:
+def test_values_come_back_and_go(server: RendezvousServer) -> None:
     value = bytes(range(256)) * 1000
-    assert door.ask("GET", "/global/0") == (404, b"")
-    assert door.ask("PUT", "/global/0", value) == (200, b"")
-    assert door.ask("GET", "/global/0", source="127.0.0.2") == (200, value)
-    assert door.ask("GET", "/local_n1/0") == (404, b"")
-    assert door.ask("DELETE", "/global/0") == (200, b"")
-    assert door.ask("GET", "/global/0") == (404, b"")
-    assert door.ask("DELETE", "/global/0") == (200, b"")
+    assert server.ask("GET", "/global/0") == (404, b"")
+    assert server.ask("PUT", "/global/0", value) == (200, b"")
+    assert server.ask("GET", "/global/0", source="127.0.0.2") == (200, value)
+    assert server.ask("GET", "/local_n1/0") == (404, b"")
+    assert server.ask("DELETE", "/global/0") == (200, b"")
+    assert server.ask("GET", "/global/0") == (404, b"")
+    assert server.ask("DELETE", "/global/0") == (200, b"")
 
 
-def test_a_key_is_its_writers(door: Door) -> None:
-    assert door.ask("PUT", "/global/0", b"mine")[0] == 200
-    assert door.ask("PUT", "/global/0", b"theirs", source="127.0.0.2")[0] == 403
-    assert door.ask("DELETE", "/global/0", source="127.0.0.2")[0] == 403
-    assert door.ask("PUT", "/global/0", b"mine again")[0] == 200
-    assert door.ask("GET", "/global/0") == (200, b"mine again")
+def test_a_key_is_its_writers(server: RendezvousServer) -> None:
+    assert server.ask("PUT", "/global/0", b"mine")[0] == 200
+    assert server.ask("PUT", "/global/0", b"theirs", source="127.0.0.2")[0] == 403
+    assert server.ask("DELETE", "/global/0", source="127.0.0.2")[0] == 403
+    assert server.ask("PUT", "/global/0", b"mine again")[0] == 200
+    assert server.ask("GET", "/global/0") == (200, b"mine again")
 
 
-def test_who_is_on_no_node_of_the_job_is_refused_and_named_once(door: Door) -> None:
+def test_who_is_on_no_node_of_the_job_is_refused_and_named_once(server: RendezvousServer) -> None:
     for _ in range(3):
         with pytest.raises((http.client.BadStatusLine, ConnectionError)):
-            door.ask("PUT", "/global/0", b"x", source="127.0.0.3")
-    assert door.said == ["refused 127.0.0.3 at Horovod's rendezvous: no node of this job"]
-    assert door.ask("GET", "/global/0")[0] == 404
+            server.ask("PUT", "/global/0", b"x", source="127.0.0.3")
+    assert server.said == ["refused 127.0.0.3 at Horovod's rendezvous: no node of this job"]
+    assert server.ask("GET", "/global/0")[0] == 404
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "99999999999", "²"])
-def test_a_wrong_length_is_refused(door: Door, length: str) -> None:
-    with socket.create_connection(("127.0.0.1", door.meeting.port), 10) as link:
+def test_a_wrong_length_is_refused(server: RendezvousServer, length: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.rendezvous.port), 10) as link:
         link.sendall(f"PUT /global/0 HTTP/1.1\r\nContent-Length: {length}\r\n\r\nabc".encode())
         assert b" 400 " in link.makefile("rb").readline()
-    assert door.ask("GET", "/global/0")[0] == 404
+    assert server.ask("GET", "/global/0")[0] == 404
 
 
-def test_half_a_value_is_none_and_silence_stops_nobody(door: Door) -> None:
-    with socket.create_connection(("127.0.0.1", door.meeting.port), 10) as half:
+def test_half_a_value_is_none_and_silence_stops_no_other_rank(server: RendezvousServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.rendezvous.port), 10) as half:
         half.sendall(b"PUT /global/0 HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc")
-        silent = [socket.create_connection(("127.0.0.1", door.meeting.port), 10) for _ in range(20)]
-        assert door.ask("GET", "/global/0")[0] == 404
-    assert door.ask("GET", "/global/0")[0] == 404
+        silent = [socket.create_connection(("127.0.0.1", server.rendezvous.port), 10) for _ in range(20)]
+        assert server.ask("GET", "/global/0")[0] == 404
+    assert server.ask("GET", "/global/0")[0] == 404
     for link in silent:
         link.close()
 
 
-def test_many_at_once(door: Door) -> None:
+def test_many_at_once(server: RendezvousServer) -> None:
     codes: list[int] = []
 
     def rank(number: int) -> None:
-        codes.append(door.ask("PUT", f"/global/{number}", b"x" * number)[0])
-        codes.extend(door.ask("GET", f"/global/{number}")[0] for _ in range(5))
+        codes.append(server.ask("PUT", f"/global/{number}", b"x" * number)[0])
+        codes.extend(server.ask("GET", f"/global/{number}")[0] for _ in range(5))
 
     threads = [threading.Thread(target=rank, args=(number,)) for number in range(64)]
     for thread in threads:

@@ -216,11 +216,11 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_writer_warns_if_all_users_can_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    opened(tmp_path).sweep()
+    opened(tmp_path).remove_unfinished()
     assert capsys.readouterr().err == ""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         os.chmod(folder, 0o755)
-        opened(Path(folder)).sweep()
+        opened(Path(folder)).remove_unfinished()
         assert f"all users can read the checkpoints; `chmod o-rwx {folder}`" in capsys.readouterr().err
 
 
@@ -277,7 +277,7 @@ checkpoint, checkpoints = tf.train.Checkpoint(v=variables), Checkpoints(sys.argv
 found = checkpoints.restore(checkpoint)
 values = {float(x) for v in variables for x in (tf.reduce_min(v), tf.reduce_max(v))}
 print("restored", found.step if found else 0, sorted(values), flush=True)
-checkpoints.sweep()
+checkpoints.remove_unfinished()
 step = found.step if found else 0
 while True:
     step += 1

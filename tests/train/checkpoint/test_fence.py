@@ -38,7 +38,7 @@ def stop(name, arguments):
 
 sys.addaudithook(stop)
 fence = checkpoint_folder.fence(run, attempt)
-checkpoint_folder.sweep(folder, fence)
+checkpoint_folder.remove_unfinished(folder, fence)
 step = next((found.step for found in checkpoint_folder.complete(folder)), 0)
 while step < int(last):
     step += 1
@@ -131,7 +131,7 @@ def test_only_the_new_attempt_commits(stop: str, run: RunFolder) -> None:
     assert Path(run.checkpoints, "latest").read_text() == "step-0000000007\n"
     assert writer(run, second, 9).wait(60) == 0
     assert contents(run) == {9: second, 8: second, 7: second}
-    checkpoint_folder.sweep(run.checkpoints)
+    checkpoint_folder.remove_unfinished(run.checkpoints)
     assert sorted(os.listdir(run.checkpoints)) == ["latest", *(f"step-000000000{step}" for step in (7, 8, 9))]
 
 
@@ -151,8 +151,8 @@ def test_a_checkpoint_of_the_new_attempt_is_not_taken_for_a_damaged_one(run: Run
     assert contents(run) == {6: second, 5: first, 4: first}
 
 
-def test_a_sweep_of_the_old_attempt_takes_nothing_from_the_new(run: RunFolder) -> None:
-    """The old writer is stopped in its sweep."""
+def test_the_old_attempt_removes_nothing_of_the_new(run: RunFolder) -> None:
+    """The old writer is stopped in remove_unfinished."""
     first = take(run, 0)
     Path(run.checkpoints, "left_temp").touch()
     old = writer(run, first, 9, ("os.rename", "left_temp", 1))
@@ -221,11 +221,11 @@ def test_training_ends_once_another_attempt_has_taken_over(run: RunFolder) -> No
             assert time.monotonic() < deadline
             time.sleep(0.05)
         second = take(run, 1)
-        checkpoint_folder.sweep(run.checkpoints, checkpoint_folder.fence(run.path, second))
+        checkpoint_folder.remove_unfinished(run.checkpoints, checkpoint_folder.fence(run.path, second))
         newest = next(checkpoint_folder.complete(run.checkpoints)).step
         _, errors = program.communicate(timeout=120)
     assert program.returncode != 0
     assert f"another attempt has taken over: {run.lease} names {second}, this is {first}" in errors
     assert next(checkpoint_folder.complete(run.checkpoints)).step == newest
-    checkpoint_folder.sweep(run.checkpoints, checkpoint_folder.fence(run.path, second))
+    checkpoint_folder.remove_unfinished(run.checkpoints, checkpoint_folder.fence(run.path, second))
     assert not [name for name in os.listdir(run.checkpoints) if name.endswith(checkpoint_folder.TEMP)]

@@ -23,7 +23,7 @@ class Agent:
     def request(self, _role: str, _message: object) -> dict[str, str]:
         return {"worker:1": "the task ended"}
 
-    def is_told_to_exit(self) -> bool:
+    def is_exit_requested(self) -> bool:
         return False
 
     def wait_and_exit(self) -> NoReturn:
