@@ -101,7 +101,7 @@ class LedgerSource:
 
 
 def _scope(users: Sequence[str], accounts: Sequence[str]) -> str:
-    """Return what a day is closed for; for nobody in particular is for all."""
+    """Return the users and accounts that a day is closed for, as text; no names: all users and accounts."""
     return json.dumps([sorted(users), sorted(accounts)])
 
 

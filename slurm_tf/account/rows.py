@@ -17,7 +17,7 @@ from slurm_tf.errors import UnitError
 from slurm_tf.slurm import sacct_amounts
 from slurm_tf.slurm.records import text_or_empty
 
-# What sacct is asked for; what nobody can do without is in NEEDED. Releases lack some: tests/vectors.
+# The fields that sacct is asked for; those in NEEDED are required. Some releases lack others: tests/vectors.
 ASKED = (
     "JobID", "JobIDRaw", "State", "Cluster", "SLUID", "Submit", "Eligible", "Start", "End", "ElapsedRaw", "Suspended",
     "User", "Account", "Partition", "QOS", "WCKey", "ExitCode", "TimelimitRaw", "Restarts", "AllocTRES", "TotalCPU",

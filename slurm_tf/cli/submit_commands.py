@@ -210,8 +210,8 @@ def _print_warnings(plan: "Plan", job: str) -> None:
 
     if sbatch.shares_nodes(plan):
         click.echo(
-            "slurm-tf: warning: jobs of other users may run on the same nodes, and TensorFlow's ports authenticate "
-            "nobody; exclusive = true (--exclusive) prevents this",
+            "slurm-tf: warning: jobs of other users may run on the same nodes, and TensorFlow's ports have no "
+            "authentication; exclusive = true (--exclusive) prevents this",
             err=True,
         )
     try:

@@ -14,7 +14,7 @@ Option = tuple[str, str | None]
 _INDEPENDENT = ("ps", "between_graph")
 # slurmctld refuses a comment of more than 1024 bytes (22.05, MAX_COMMENT_LEN).
 _COMMENT_LIMIT = 1000
-# A name that somebody typed for this one job stays as it is.
+# A name that the user gave for this one job is used as it is.
 _TYPED = ("command line: --job-name", "environment: SBATCH_JOB_NAME")
 
 

@@ -104,7 +104,7 @@ def fence(run_folder: str, attempt: str, step: int = 0) -> Fence:
             raise FencedError(error.found, "the lease of the run, to write a checkpoint", error.do) from error
         if held is None or held.attempt != attempt:
             raise FencedError(
-                f"another attempt has taken over: {run.lease} names {held.attempt if held else 'nobody'}, "
+                f"another attempt has taken over: {run.lease} names {held.attempt if held else 'no attempt'}, "
                 f"this is {attempt}",
                 "the lease of the run, to write a checkpoint",
                 "nothing: the other attempt goes on from the last checkpoint",

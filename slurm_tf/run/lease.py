@@ -42,8 +42,10 @@ def write(folder: RunFolder, lease: Lease) -> None:
 def check(folder: RunFolder, attempt: str) -> Lease:
     """Return the lease of a run, which `attempt` must hold. Raises RunError."""
     held = read(folder)
-    if held is None or held.attempt != attempt:
-        raise in_use(folder, f"attempt {held.attempt} on {held.host}" if held else "nobody")
+    if held is None:
+        raise RunError(f"{folder.lease} was removed", f"the lease of attempt {attempt}", "submit the run again")
+    if held.attempt != attempt:
+        raise in_use(folder, f"attempt {held.attempt} on {held.host}")
     return held
 
 

@@ -230,16 +230,17 @@ def _number(text: str) -> Optional[float]:
 
 
 def requeue_command(job: str, over: bool) -> List[str]:
-    """Return what puts a job back into the queue; its owner may, unless it was submitted with --no-requeue.
+    """Return the command that requeues a job. Its owner may run it, unless the job was submitted with --no-requeue.
 
-    One that is not `over` stays where it is if somebody has cancelled it by now: slurmctld (22.05.8) takes a requeue of
-    a cancelled job as well, and would start it again. It says nothing then, with exit code 0.
+    `over`: the job has ended. A job that has not is requeued only if it has not been cancelled in the meantime:
+    slurmctld (22.05.8) would also requeue a cancelled job, and start it again. If it was cancelled, scontrol prints
+    nothing and exits with 0.
     """
     return ["scontrol", "requeue", *([] if over else ["incomplete"]), job]
 
 
 def cancel_command(job: str) -> List[str]:
-    """Return what cancels a job."""
+    """Return the command that cancels a job."""
     return ["scancel", "--", job]
 
 

@@ -182,7 +182,7 @@ def _claim_submission(run: RunFolder) -> SubmissionFolder:
         submission = _next_submission(run)
         try:
             os.mkdir(submission.path, 0o700)
-        except FileExistsError:  # somebody was faster
+        except FileExistsError:  # another process was faster
             continue
         return submission
 
@@ -227,7 +227,7 @@ def _next(runs: str, job_name: str) -> RunFolder:
         os.makedirs(os.path.dirname(run.path), exist_ok=True)
         try:
             os.mkdir(run.path, 0o700)
-        except FileExistsError:  # somebody was faster
+        except FileExistsError:  # another process was faster
             continue
         return run
 

@@ -89,6 +89,6 @@ def pending_reason(slurm: client.Client, job: str) -> JobRecord | None:
 
 
 def shares_nodes(fitted: Plan) -> bool:
-    """Whether jobs of other users may run on the nodes of tasks that listen: TensorFlow's ports authenticate nobody."""
+    """Whether other users' jobs may run on the nodes of tasks that listen: TensorFlow has no authentication."""
     tasks = sum(component.tasks for component in fitted.components)
     return tasks > 1 and not directives.exclusive(fitted.job)

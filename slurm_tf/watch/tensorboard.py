@@ -1,6 +1,6 @@
 """Starts TensorBoard for a run, on this machine or as a job of one task on a node, and ends it.
 
-TensorBoard authenticates nobody, so it listens on the loopback address alone; users reach it through ssh.
+TensorBoard has no authentication, so it listens only on the loopback address; users reach it through ssh.
 """
 
 import collections

@@ -58,7 +58,7 @@ def check_names(reports: Sequence[Report]) -> None:
     """Raise TopologyError where a node's own name leads others nowhere.
 
     Horovod 0.28.1 listens there for its global process set, whatever HOROVOD_GLOO_IFACE says (InitializeForProcessSet
-    in gloo_context.cc): the job would abort after 80 s without naming anybody.
+    in gloo_context.cc): the job would abort after 80 s without naming a rank or a node.
     """
     if len({report.node for report in reports}) < 2:
         return

@@ -343,8 +343,8 @@ def _listen(port_range: Optional[Tuple[int, int]], local: bool) -> socket.socket
 def _tune(sock: socket.socket) -> None:
     """Have messages leave at once, and a connection end within a minute if the other node died or is cut off.
 
-    The kernel sends the probes, not this process: an agent whose output nobody reads for a while, or that was stopped,
-    is not lost.
+    The kernel sends the probes, not this process: an agent that is stopped, or blocked because its output is not read,
+    does not count as lost.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

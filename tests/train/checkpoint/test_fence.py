@@ -173,7 +173,7 @@ def test_a_lease_that_cannot_be_read_stops_the_writer(run: RunFolder) -> None:
     with pytest.raises(FencedError, match=r"lease.json is not JSON"):
         fence()
     os.unlink(run.lease)
-    with pytest.raises(FencedError, match="names nobody"):
+    with pytest.raises(FencedError, match="names no attempt"):
         fence()
     os.mkdir(run.lease)
     with pytest.raises(IsADirectoryError):
