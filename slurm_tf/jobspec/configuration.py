@@ -41,11 +41,11 @@ class UserFile(Base, frozen=True):
     """$XDG_CONFIG_HOME/slurm-tf/config.toml."""
 
     site: Annotated[str, Meta(description="the site profile to use")] = ""
-    runs: Annotated[str, Meta(description="folder of runs")] = ""
-    client: Annotated[ClientKind, Meta(description="how Slurm is asked: by its commands, or through pyslurm")] = (
+    runs: Annotated[str, Meta(description="the folder that holds the folders of all runs")] = ""
+    client: Annotated[ClientKind, Meta(description="how to query Slurm: with its commands, or with pyslurm")] = (
         "commands"
     )
-    job: Annotated[dict[str, Any], Meta(description="defaults for every key of a job file")] = field(
+    job: Annotated[dict[str, Any], Meta(description="defaults for all keys of a job file")] = field(
         default_factory=dict
     )
 

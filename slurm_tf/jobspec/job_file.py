@@ -1,7 +1,7 @@
 """The keys of job files (jobs/*.toml), their types, and the roles of each strategy.
 
-Keys have sbatch's own names where it has one, with its meaning: a role is one component of the
-job, so `mem` is for each node and `gpus` for all tasks of the role. Durations are written as sbatch's --time.
+Where sbatch has an option for a key, the key has its name and its meaning: a role is one component of the job, so `mem`
+is for each node and `gpus` for all tasks of the role. Durations are written as for sbatch's --time.
 """
 
 from typing import Annotated, Literal
@@ -29,10 +29,12 @@ class Role(Base, frozen=True):
 
     count: Annotated[int, Meta(ge=0, le=100_000, description="number of tasks (sbatch --ntasks)")] = 1
     cpus_per_task: Annotated[int, Meta(ge=1)] | None = None
-    mem: Annotated[Amount, Meta(description="memory of each node; 0: all of it")] | None = None
+    mem: Annotated[Amount, Meta(description="memory on each node (sbatch --mem); 0: all memory of the node")] | None = (
+        None
+    )
     mem_per_cpu: Amount | None = None
     mem_per_gpu: Amount | None = None
-    gpus: Annotated[Amount, Meta(description="[type:]count of GPUs for all tasks of this role")] | None = None
+    gpus: Annotated[Amount, Meta(description="GPUs for all tasks of this role, as [type:]count")] | None = None
     gpus_per_node: Amount | None = None
     gpus_per_task: Amount | None = None
     ntasks_per_node: Annotated[int, Meta(ge=1)] | None = None
@@ -53,19 +55,21 @@ class Checkpoint(Base, frozen=True):
     """When checkpoints are written, and how many of them slurm_tf.train keeps."""
 
     every: Annotated[
-        Amount, Meta(description='longest time between two checkpoints; "auto": by what one costs, and node-mtbf')
+        Amount,
+        Meta(description='longest time between two checkpoints; "auto": chosen by the time to save one and node-mtbf'),
     ] = AUTO
-    every_steps: Annotated[int, Meta(ge=1, description="steps between two checkpoints, instead of a time")] | None = (
-        None
-    )
+    every_steps: (
+        Annotated[int, Meta(ge=1, description="steps between two checkpoints; replaces the default of every")] | None
+    ) = None
     keep: Annotated[int, Meta(ge=1)] = 3
     warning: (
-        Annotated[Amount, Meta(description="from the last checkpoint to the time limit (sbatch --signal)")] | None
+        Annotated[Amount, Meta(description="time before the job's time limit at which to save (sbatch --signal)")]
+        | None
     ) = None
     signal: (
         Annotated[
             Literal["HUP", "INT", "TERM", "USR1", "USR2"],
-            Meta(description="at which a program that does not use slurm_tf.train saves"),
+            Meta(description="signal on which a program that does not use slurm_tf.train saves a checkpoint"),
         ]
         | None
     ) = None
@@ -74,72 +78,98 @@ class Checkpoint(Base, frozen=True):
 class Train(Base, frozen=True):
     """Settings of slurm_tf.train, which change training without a change of the program."""
 
-    accumulate: Annotated[int, Meta(ge=1, description="steps whose gradients are averaged into one update")] = 1
+    accumulate: Annotated[
+        int, Meta(ge=1, description="number of steps whose gradients are averaged into one update")
+    ] = 1
     mixed_precision: Annotated[
-        Literal["float16", "bfloat16"] | None, Meta(description="what Keras computes in; variables stay float32")
+        Literal["float16", "bfloat16"] | None,
+        Meta(description="type in which Keras computes (mixed precision); variables stay float32"),
     ] = None
     bytes_per_pack: (
-        Annotated[int, Meta(ge=0, description="gradients reduced together under multi_worker; 0: TensorFlow decides")]
+        Annotated[
+            int,
+            Meta(ge=0, description="bytes of gradients in one allreduce under multi_worker; 0: TensorFlow decides"),
+        ]
         | None
     ) = None
     collective: Annotated[
-        Literal["auto", "ring", "nccl"], Meta(description="how workers reduce; auto: NCCL where they have GPUs")
+        Literal["auto", "ring", "nccl"],
+        Meta(description="allreduce of multi_worker; auto: NCCL if the workers have GPUs, otherwise ring"),
     ] = "auto"
 
 
 class Launch(Base, frozen=True):
     """How tasks are started and ended."""
 
-    register_timeout: Annotated[Amount, Meta(description="how long to wait until all tasks have come")] = "00:05:00"
-    wait: Annotated[Amount, Meta(description="how long stragglers may go on after the chief (srun --wait)")] = (
-        "00:01:00"
+    register_timeout: Annotated[
+        Amount, Meta(description="how long the coordinator waits until all tasks have registered")
+    ] = "00:05:00"
+    wait: Annotated[
+        Amount, Meta(description="how long other tasks may run after the chief has ended (as srun --wait)")
+    ] = "00:01:00"
+    kill_wait: Annotated[Amount, Meta(description="time between SIGTERM and SIGKILL (as KillWait of slurm.conf)")] = (
+        "00:00:05"
     )
-    kill_wait: Annotated[Amount, Meta(description="from SIGTERM to SIGKILL (slurm.conf KillWait)")] = "00:00:05"
-    max_restarts: Annotated[int, Meta(ge=0, description="restarts in the same allocation before the job fails")] = 0
-    preflight_factor: Annotated[float, Meta(gt=1, description="a node so many times slower than others is bad")] = 4.0
+    max_restarts: Annotated[
+        int, Meta(ge=0, description="restarts of the programs in the same allocation, before the job fails")
+    ] = 0
+    preflight_factor: Annotated[
+        float, Meta(gt=1, description="preflight: a node this many times slower than the others is bad")
+    ] = 4.0
 
 
 class Retry(Base, frozen=True):
-    """When a run goes on after its job failed; a preemption or a time limit is no failure."""
+    """When a run is retried after its job failed. A preemption or the time limit is not a failure."""
 
-    permanent: Annotated[tuple[int, ...], Meta(description="exit codes after which it never does")] = (
+    permanent: Annotated[tuple[int, ...], Meta(description="exit codes after which the run is never retried")] = (
         2, 64, 65, 69, 70, 73, 76, 77, 78, 126, 127, 130
     )  # fmt: skip
-    retryable: Annotated[tuple[int, ...], Meta(description="exit codes after which it always does")] = (75,)
+    retryable: Annotated[tuple[int, ...], Meta(description="exit codes after which the run is always retried")] = (75,)
     unknown: Annotated[
-        int, Meta(ge=0, description="how often it does after others, each time with a new checkpoint")
+        int,
+        Meta(ge=0, description="retries after other exit codes, only if the failed attempt wrote a new checkpoint"),
     ] = 3
-    fruitless: Annotated[int, Meta(ge=1, description="attempts in a row without a new checkpoint that end the run")] = 3
-    wait: Annotated[Amount, Meta(description="before the first retry, twice as long before each further one")] = (
-        "00:02:00"
-    )
+    fruitless: Annotated[
+        int, Meta(ge=1, description="the run ends after this many attempts in a row without a new checkpoint")
+    ] = 3
+    wait: Annotated[
+        Amount, Meta(description="waiting time before the first retry; doubled before each further retry")
+    ] = "00:02:00"
 
 
 class Watch(Base, frozen=True):
     """How long a program may make no progress before it counts as hung (0: no limit), and which tasks count as slow."""
 
-    step: Annotated[Amount, Meta(description="without a step that is done")] = "00:30:00"
-    compile: Annotated[Amount, Meta(description="before its first step is done")] = "01:00:00"
-    evaluate: Annotated[Amount, Meta(description="in an evaluation, or code between two yields of run.loop")] = (
-        "02:00:00"
-    )
+    step: Annotated[Amount, Meta(description="longest time of one training step")] = "00:30:00"
+    compile: Annotated[Amount, Meta(description="longest time until the first step is done")] = "01:00:00"
+    evaluate: Annotated[
+        Amount,
+        Meta(description="longest time of an evaluation, or of the program's code between two steps of run.loop"),
+    ] = "02:00:00"
     output: Annotated[
-        Amount, Meta(description="a program without slurm_tf.train, without output or a change of its checkpoints")
+        Amount,
+        Meta(
+            description="a program without slurm_tf.train: longest time without output or a change of its checkpoints"
+        ),
     ] = 0
-    coordinator: Annotated[Amount, Meta(description="the job's coordinator, without an answer to its tasks")] = (
-        "00:02:00"
-    )
+    coordinator: Annotated[
+        Amount, Meta(description="longest time in which the job's coordinator does not answer its tasks")
+    ] = "00:02:00"
     straggler_factor: Annotated[
-        float, Meta(ge=0, description="a task is slow that works so many times as long in a step as others; 0: none is")
+        float,
+        Meta(ge=0, description="a task is slow if it works this many times as long in each step as others; 0: never"),
     ] = 1.5
-    straggler_time: Annotated[Amount, Meta(description="and does so for this time")] = "00:01:00"
+    straggler_time: Annotated[
+        Amount, Meta(description="how long a task must exceed straggler-factor before it counts as slow")
+    ] = "00:01:00"
 
 
 class Horovod(Base, frozen=True):
     """How Horovod's processes find each other and communicate."""
 
     controller: Annotated[
-        Literal["gloo", "mpi"], Meta(description="gloo: over TCP, needs nothing; mpi: under srun --mpi=pmix")
+        Literal["gloo", "mpi"],
+        Meta(description="gloo: over TCP, without MPI; mpi: over MPI, started with srun --mpi"),
     ] = "gloo"
 
 
@@ -154,41 +184,50 @@ class JobSpec(Base, frozen=True):
 
     name: Annotated[str, Meta(min_length=1, description="job name (sbatch --job-name)")]
     strategy: Annotated[Strategy, Meta(description="how TensorFlow divides the training")]
-    command: Annotated[tuple[str, ...], Meta(min_length=1, description="the program and its arguments, as they are")]
-    setup: Annotated[str, Meta(description="your own shell lines, run before the tasks start; never quoted")] = ""
+    command: Annotated[
+        tuple[str, ...], Meta(min_length=1, description="the program and its arguments; passed on byte for byte")
+    ]
+    setup: Annotated[str, Meta(description="your own shell lines, run before the tasks start; not quoted")] = ""
     chdir: Annotated[str, Meta(description="working directory; default: the job file's folder")] = ""
     time: Amount | None = None
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
     exclusive: (
-        bool | Annotated[str, Meta(description='share nodes with no other job; "user": with none of others')] | None
+        bool
+        | Annotated[str, Meta(description='share nodes with no other job; "user": with no job of another user')]
+        | None
     ) = None
     gpu_sharing: Annotated[
         Literal["split", "all"],
-        Meta(description="tasks that see all GPUs of a node get a slice each, or each keeps all"),
+        Meta(description="if each task sees all GPUs of its node: split: each gets a part of them; all: each gets all"),
     ] = "split"
     cluster_flags: (
         Annotated[
             bool,
-            Meta(description="add --ps_hosts, --worker_hosts, --job_name, --task_index to the command (between_graph)"),
+            Meta(
+                description="add --ps_hosts, --worker_hosts, --job_name and --task_index to the command; default: only "
+                "for between_graph"
+            ),
         ]
         | None
     ) = None
     snapshot: Annotated[
-        bool, Meta(description="submit: run a copy of the program's code, so that edits do not count")
+        bool, Meta(description="slurm-tf submit: run a copy of the program's code, so that later edits have no effect")
     ] = True
     group: Annotated[str, Meta(description="Unix group whose members may read the run's folder and checkpoints")] = ""
     preflight: Annotated[
         bool | Literal["mpi"],
-        Meta(description='try the nodes and the ways between them before training; "mpi": by an MPI step as well'),
+        Meta(
+            description='test the nodes and the network between them before training; "mpi": with an MPI step as well'
+        ),
     ] = False
     array: Annotated[
-        str | int, Meta(description="task indexes of a job array (sbatch --array), or %N: so many at once")
+        str | int, Meta(description="task indexes of a job array (sbatch --array); %N: run at most N at once")
     ] = ""
     sweep: Annotated[
         dict[str, tuple[SweepValue, ...]],
-        Meta(description="a grid: each combination is an array task, in which {key} in the command is its value"),
+        Meta(description="a grid: each combination of values is an array task; {key} in the command is replaced"),
     ] = field(default_factory=dict)
     roles: Roles = Roles()
     checkpoint: Checkpoint = Checkpoint()
@@ -197,16 +236,17 @@ class JobSpec(Base, frozen=True):
     retry: Retry = Retry()
     watch: Watch = Watch()
     horovod: Horovod = Horovod()
-    env: Annotated[dict[str, str], Meta(description="environment of the program; kept out of the script")] = field(
-        default_factory=dict
-    )
-    sbatch: Annotated[dict[str, SbatchValue], Meta(description="any other option of sbatch, by its long name")] = field(
+    env: Annotated[
+        dict[str, str],
+        Meta(description="environment variables of the program; kept in a private file, not in the script"),
+    ] = field(default_factory=dict)
+    sbatch: Annotated[dict[str, SbatchValue], Meta(description="other options of sbatch, by their long names")] = field(
         default_factory=dict
     )
     container: Annotated[Container, Meta(description="reserved for a later release")] | None = None
 
 
-# role: (fewest, most) tasks of it; a strategy has no other roles
+# the roles of each strategy, each with the (minimum, maximum) number of its tasks
 TOPOLOGIES: dict[str, dict[str, tuple[int, int]]] = {
     "single": {"worker": (1, 1)},
     "mirrored": {"worker": (1, 1)},
@@ -216,7 +256,7 @@ TOPOLOGIES: dict[str, dict[str, tuple[int, int]]] = {
     "between_graph": {"chief": (0, 1), "worker": (1, 100_000), "ps": (1, 100_000), "evaluator": (0, 1)},
 }
 
-# options of sbatch that slurm-tf writes itself, and what to use instead
+# options of sbatch that are not allowed in [sbatch], as slurm-tf writes them itself, and what to use instead
 OWNED: dict[str, str] = {
     "account": "the key `account`",
     "array": "the key `array`",

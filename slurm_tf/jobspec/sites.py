@@ -18,9 +18,9 @@ PreemptMode = Literal["OFF", "CANCEL", "REQUEUE", "SUSPEND", "UNKNOWN"]
 
 
 class Recognise(Base, frozen=True):
-    """How this site is recognised; a pattern must match the whole host name."""
+    """How a machine of this site is recognised. A regular expression must match the whole host name."""
 
-    cluster: Annotated[str, Meta(description="ClusterName of slurm.conf, or SLURM_CLUSTER_NAME")] = ""
+    cluster: Annotated[str, Meta(description="ClusterName of slurm.conf, or SLURM_CLUSTER_NAME in a job")] = ""
     hostnames: Annotated[tuple[str, ...], Meta(description="regular expressions for the login node's name")] = ()
 
 
@@ -31,7 +31,7 @@ class Partition(Base, frozen=True):
     max_nodes: Annotated[int, Meta(ge=1)] | None = None
     cpus_per_node: Annotated[int, Meta(ge=1)] | None = None
     mem_per_node: Amount | None = None
-    gpus_per_node: Annotated[Amount, Meta(description="[type:]count")] | None = None
+    gpus_per_node: Annotated[Amount, Meta(description="GPUs of each node, as [type:]count")] | None = None
 
 
 class Prices(Base, frozen=True):
@@ -39,12 +39,20 @@ class Prices(Base, frozen=True):
 
     currency: str = ""
     cpu_hour: float | None = None
-    gpu_hour: Annotated[float, Meta(description="of a GPU of any type")] | None = None
-    gpu_types: Annotated[dict[str, float], Meta(description="what an hour of a GPU of this type costs")] = field(
+    gpu_hour: (
+        Annotated[float, Meta(description="price of one GPU-hour, for types that are not in gpu-types")] | None
+    ) = None
+    gpu_types: Annotated[dict[str, float], Meta(description="price of one GPU-hour, by GPU type")] = field(
         default_factory=dict
     )
     billing_hour: (
-        Annotated[float, Meta(description="of one unit that Slurm bills; then nothing else counts")] | None
+        Annotated[
+            float,
+            Meta(
+                description="price of one billing unit (TRES billing) for one hour; the other prices are then ignored"
+            ),
+        ]
+        | None
     ) = None
 
 
@@ -52,15 +60,19 @@ class Site(Base, frozen=True):
     """One cluster, or this machine."""
 
     description: str = ""
-    scheduler: Annotated[Literal["slurm", "local"], Meta(description="local: no Slurm, tasks on this machine")] = (
-        "slurm"
-    )
+    scheduler: Annotated[
+        Literal["slurm", "local"], Meta(description="slurm: submit jobs; local: start the tasks on this machine")
+    ] = "slurm"
     recognise: Recognise = Recognise()
     template: Annotated[str, Meta(description="templates/site/NAME.sbatch.j2")] = "generic"
-    node_python: Annotated[str, Meta(description="Python 3.9 or later on the nodes, for the launcher")] = "python3"
+    node_python: Annotated[str, Meta(description="Python 3.9 or later on the nodes; runs only the launcher")] = (
+        "python3"
+    )
     modules: Annotated[tuple[str, ...], Meta(description="modules to load before a job's setup")] = ()
-    prologue: Annotated[str, Meta(description="shell lines before a job's setup, as they are")] = ""
-    default_partition: Annotated[str, Meta(description="what sbatch uses if none is named")] = ""
+    prologue: Annotated[
+        str, Meta(description="shell lines to run before the modules and a job's setup; not quoted")
+    ] = ""
+    default_partition: Annotated[str, Meta(description="the partition that sbatch uses if a job names none")] = ""
     partitions: dict[str, Partition] = field(default_factory=dict)
     gpu_spelling: Annotated[
         Literal["as-asked", "gres", "gpus-per-node", "gpus-per-task"],
@@ -70,25 +82,31 @@ class Site(Base, frozen=True):
         Literal["as-asked", "mem", "mem-per-cpu", "none"],
         Meta(description="the sbatch option for memory that this site accepts"),
     ] = "as-asked"
-    exclusive: Annotated[bool, Meta(description="jobs hold their nodes alone unless they say otherwise")] = False
-    ports: Annotated[str, Meta(description='range for TensorFlow, such as "20000-20999"; "": the kernel chooses')] = ""
-    coordinator_ports: Annotated[str, Meta(description="range for the coordinator; may not overlap ports")] = ""
-    interface: Annotated[
-        str, Meta(description='network interface to use, such as "ib0"; "": the route to the others')
+    exclusive: Annotated[
+        bool, Meta(description="jobs share their nodes with no other job, unless the job file says otherwise")
+    ] = False
+    ports: Annotated[
+        str, Meta(description='port range for TensorFlow, such as "20000-20999"; "": the kernel chooses ports')
     ] = ""
-    mpi: Annotated[str, Meta(description='srun --mpi for horovod.controller = "mpi"; `srun --mpi=list` shows all')] = (
-        "pmix"
-    )
-    shared: Annotated[str, Meta(description='folder that all nodes see, for runs; "": runs/ where you are')] = ""
-    scratch: Annotated[str, Meta(description="fast folder of each node")] = "/tmp"  # noqa: S108
-    requeue: Annotated[bool, Meta(description="Slurm may start a job again after a preemption or a node failure")] = (
-        True
-    )
+    coordinator_ports: Annotated[
+        str, Meta(description='port range for the coordinator, must not overlap ports; "": the kernel chooses a port')
+    ] = ""
+    interface: Annotated[
+        str, Meta(description='network interface to use, such as "ib0"; "": that of the route to the other nodes')
+    ] = ""
+    mpi: Annotated[
+        str, Meta(description='srun --mpi for horovod.controller = "mpi"; `srun --mpi=list` shows the values')
+    ] = "pmix"
+    shared: Annotated[
+        str, Meta(description='folder for runs, on shared storage; "": runs/ in the folder that you submit from')
+    ] = ""
+    scratch: Annotated[str, Meta(description="fast local folder of each node")] = "/tmp"  # noqa: S108
+    requeue: Annotated[bool, Meta(description="Slurm may requeue a job after a preemption or a node failure")] = True
     preempt_mode: Annotated[PreemptMode, Meta(description="PreemptMode of slurm.conf")] = "UNKNOWN"
-    grace_time: Annotated[Amount, Meta(description="GraceTime of partition or QOS")] | None = None
+    grace_time: Annotated[Amount, Meta(description="GraceTime of the partition or QOS")] | None = None
     node_mtbf: Annotated[Amount, Meta(description="mean time between failures of one node")] | None = None
     prices: Prices = Prices()
-    job: Annotated[dict[str, Any], Meta(description="defaults for every key of a job file")] = field(
+    job: Annotated[dict[str, Any], Meta(description="defaults for all keys of a job file")] = field(
         default_factory=dict
     )
 
