@@ -1,6 +1,6 @@
 """Reports of what jobs used and lost, from Slurm's accounting. Nothing here changes anything in Slurm."""
 
-# what other rooms may import
+# the modules that other rooms may import
 __all__ = [
     "amounts",
     "efficiency",

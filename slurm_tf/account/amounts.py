@@ -1,4 +1,6 @@
-"""Sums of what a group of incarnations used, to which any number of records can be added."""
+"""Sums over a group of incarnations: what they were allocated, used and lost. Their size does not depend on the number
+of records.
+"""
 
 from array import array
 from typing import Any, NamedTuple
@@ -8,7 +10,7 @@ from slurm_tf.account.histogram import Histogram
 from slurm_tf.account.run_records import Lost
 from slurm_tf.account.usage_record import UsageRecord
 
-# Numbers for each exit class that occurs: its own number, and the fields of ExitClassSums.
+# The numbers that are stored for each exit class that occurs: the class, then the other fields of ExitClassSums.
 _WIDTH = 6
 MIB = 1024**2
 _SUMS = (
@@ -19,7 +21,7 @@ _SUMS = (
 
 
 class ExitClassSums(NamedTuple):
-    """What the incarnations of one exit class used and lost; the loss is an upper bound where no run recorded it."""
+    """What the incarnations of one exit class used and lost; the loss is an upper bound if no run recorded it."""
 
     end: ExitClass
     incarnations: int
@@ -30,9 +32,10 @@ class ExitClassSums(NamedTuple):
 
 
 class Amounts:
-    """The sums of one group. Seconds are of CPUs, GPUs, nodes, billing units, or of whole incarnations (`wall`).
+    """The sums of one group. Seconds are CPU-, GPU-, node- or billing-seconds, or seconds of an incarnation (`wall`).
 
-    `known_*`: sums over the incarnations whose use Slurm recorded; `told`: over those that a run's record describes.
+    `known_*`: sums over the incarnations whose use Slurm recorded. `told_seconds`: seconds of the incarnations whose
+    loss the run recorded.
     """
 
     __slots__ = ("_ends", "_waits", "cost", *_SUMS)
@@ -74,10 +77,10 @@ class Amounts:
         cost: float | None,
         again: bool = False,
     ) -> None:
-        """Add `seconds` of an incarnation, which had its CPUs for `running` of them.
+        """Add `seconds` of an incarnation, during `running` of which it was not suspended.
 
-        `lost`: the loss that its run recorded, None without a record; `cost`: the price of this part, None if unknown;
-        `again`: whether another part of the incarnation was added before.
+        `lost`: the loss that its run recorded, None without a record. `cost`: the price of this part, None if unknown.
+        `again`: whether another part of the same incarnation was added before.
         """
         gpus, cpus = record.gpus * seconds, record.cpus * running
         if not again:
@@ -115,7 +118,7 @@ class Amounts:
         sums[at + 5] += record.cpus * gone
 
     def _at(self, end: int) -> int:
-        """Return where the sums of an end are: groups have few of them."""
+        """Return the index at which the sums of an exit class begin; a linear search, as a group has few classes."""
         sums = self._ends
         for at in range(0, len(sums), _WIDTH):
             if sums[at] == end:
@@ -124,7 +127,7 @@ class Amounts:
         return len(sums) - _WIDTH
 
     def wait(self, record: UsageRecord) -> None:
-        """Add the time that an incarnation waited from eligible to start, if both are known."""
+        """Add the time from an incarnation's eligible time to its start, if both are known."""
         if record.eligible is not None and record.started is not None:
             seconds = max(0, record.started - record.eligible)
             self._waits.add(seconds)
@@ -150,51 +153,50 @@ class Amounts:
 
     @property
     def lost_gpu_seconds(self) -> int:
-        """GPU-seconds of which nothing is left, at most."""
+        """GPU-seconds whose work is lost; an upper bound."""
         return sum(self._ends[4::_WIDTH])
 
     @property
     def lost_cpu_seconds(self) -> int:
-        """CPU-seconds of which nothing is left, at most."""
+        """CPU-seconds whose work is lost; an upper bound."""
         return sum(self._ends[5::_WIDTH])
 
     def waited(self, percent: float) -> int | None:
-        """Return for how many seconds so many percent of its incarnations waited at most, from eligible to start."""
+        """Return the percentile of the waiting times from eligible to start, in seconds; None if none is known."""
         return self._waits.percentile(percent)
 
     @property
     def cpu_use(self) -> float | None:
-        """The share of its CPU time that was used, as seff has it; None where it was not recorded."""
+        """The share of the allocated CPU time that was used, computed as seff does; None if Slurm did not record it."""
         return self.used_cpu / self.known_cpu if self.known_cpu else None
 
     @property
     def memory_use(self) -> float | None:
-        """The largest use of memory by its allocated memory, weighed by both and time."""
+        """The peak memory use divided by the allocated memory, weighted by allocated memory and time."""
         return self.memory_used / self.known_memory if self.known_memory else None
 
     @property
     def gpu_use(self) -> float | None:
-        """The mean use of its GPUs."""
+        """The mean use of the GPUs, weighted by GPU-seconds."""
         return self.gpu_used / self.known_gpu if self.known_gpu else None
 
     @property
     def effective(self) -> float | None:
-        """The share of the time since its jobs were eligible in which they trained, and kept what they learnt.
+        """The share of the time since the jobs were eligible in which they trained and kept the result.
 
-        Slurm holds a job that was requeued for a while: that time is in it.
-
-        At most that where runs' records do not tell of all of it: then what is not known to be lost counts.
+        The time includes the two minutes for which Slurm holds a job after a requeue. The share is an upper bound if
+        the records of runs do not cover all of the time: what is not known to be lost counts as kept.
         """
         whole = self.wall_seconds + self.wait_seconds + self.held_seconds
         return (self.wall_seconds - self.start_seconds - self.rollback_seconds) / whole if whole else None
 
     @property
     def is_told(self) -> bool:
-        """Whether runs' records tell of all its time."""
+        """Whether the records of runs cover all of the time."""
         return self.told_seconds == self.wall_seconds > 0
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it, for JSON; None is unknown. Shares are from 0 to 1, times in seconds."""
+        """Return all sums, for JSON; None: unknown. Shares are from 0 to 1, times in seconds."""
         return {
             "gpu_hours": self.gpu_seconds / 3600,
             "cpu_hours": self.cpu_seconds / 3600,

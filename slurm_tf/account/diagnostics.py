@@ -1,4 +1,4 @@
-"""Diagnostics of a report: which rows were left out, repeated or not understood, so that nothing is hidden."""
+"""Diagnostics of a report: rows that were left out, repeated or not understood."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -6,23 +6,23 @@ from dataclasses import dataclass, field
 from slurm_tf.account.usage_record import UsageRecord
 from slurm_tf.slurm.job_states import JobState
 
-# All are counted, but only so many of each kind are named: a hostile file must not fill the memory.
+# All are counted, but only this many of each kind are named: a malicious file must not fill the memory.
 _NAMED = 20
 _USERS = 100_000
 _DAY = 86400
-# Slurm never ends a job that has no time limit; a job that has run for a year has been forgotten by slurmctld.
+# Slurm never ends a job without a time limit. If one seems to have run for a year, slurmctld has lost it.
 _FORGOTTEN = 365 * _DAY
 
 
 @dataclass
 class Examples:
-    """A number of occurrences, and the first of them as examples."""
+    """The number of occurrences, and the first of them as examples."""
 
     total: int = 0
     first: list[str] = field(default_factory=list)
 
     def add(self, text: str) -> None:
-        """Count one."""
+        """Count one occurrence."""
         self.total += 1
         if len(self.first) < _NAMED:
             self.first.append(text)
@@ -30,9 +30,9 @@ class Examples:
 
 @dataclass
 class Diagnostics:
-    """What was found while records were read; complete once all are read.
+    """What was noticed while records were read; complete once all are read.
 
-    `until`: the latest second until which a running incarnation is counted, None if none runs.
+    `until`: the latest time until which a running incarnation is counted, None if none runs.
     """
 
     records: int = 0
@@ -41,22 +41,23 @@ class Diagnostics:
     unknown_states: Counter[str] = field(default_factory=Counter)
     unknown_fields: list[str] = field(default_factory=list)
     missing_fields: list[str] = field(default_factory=list)
-    # steps whose job is not there: their jobs are not in any sum
+    # steps without a row of their job: they are in no sum
     orphans: Examples = field(default_factory=Examples)
-    # rows that could not be read, with the reason
+    # rows that could not be parsed, with the reason
     unreadable: Examples = field(default_factory=Examples)
-    # records that came again: files that overlap
+    # records that occurred more than once, because files overlap
     repeated: int = 0
-    # incarnations that Slurm takes for running long after their limit: sacctmgr show runawayjobs
+    # incarnations that are recorded as running long after their time limit: sacctmgr show runawayjobs
     runaways: Examples = field(default_factory=Examples)
-    # jobs that were made smaller: Slurm has the time before twice, sreport too (22.05.8)
+    # jobs that were shrunk: Slurm records the time before that twice, and so does sreport (22.05.8)
     resized: Examples = field(default_factory=Examples)
-    # suspended ones that the window cuts: Slurm does not say when they were, so their CPU seconds may be others
+    # suspended incarnations that are partly outside the window: Slurm does not record when they were suspended, so
+    # their CPU-seconds in the window may be wrong
     suspended: Examples = field(default_factory=Examples)
     _known: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def add_record(self, record: UsageRecord, start: int, end: int, now: int) -> None:
-        """Record what a report must say about a record that is counted in [start, end)."""
+        """Record what is noticeable about a record that is counted in [start, end)."""
         self.records += 1
         if record.user not in self.users and len(self.users) < _USERS:
             self.users.add(record.user)
@@ -75,7 +76,7 @@ class Diagnostics:
                 self.suspended.add(record.id)
 
     def add_reading(self, read: "Diagnostics") -> None:
-        """Add the diagnostics of the source that read the records, before they were selected."""
+        """Add the diagnostics of the source, which read the records before they were selected."""
         self.unknown_fields, self.missing_fields = read.unknown_fields, read.missing_fields
         self.orphans, self.unreadable, self.repeated = read.orphans, read.unreadable, read.repeated
 

@@ -1,4 +1,4 @@
-"""The efficiency of one job: what it asked for, what it used, and what to ask for next time."""
+"""The efficiency of one job: what it requested, what it used, and what to request next time."""
 
 import math
 from collections import Counter
@@ -13,17 +13,17 @@ from slurm_tf.account.exit_classes import ExitClass
 from slurm_tf.account.usage_record import UsageRecord
 
 MIB = 1024**2
-# What is added to the most that was used: another run is not the same.
+# The suggested request is this factor times the peak use, as runs differ.
 _SPARE = 1.2
-# After one that ran out of it.
+# The suggested request is this factor times the old one, if a job reached its limit.
 _MORE = 1.5
 
 
 @dataclass
 class JobEfficiency:
-    """The highest values of all incarnations, array tasks and components of one job, and how they ended.
+    """The highest values of all incarnations and array tasks of one job, and how they ended.
 
-    Seconds, MiB; what is None is unknown. `used_cpus`: CPUs that were busy on average.
+    Times are in seconds, memory in MiB; None: unknown. `used_cpus`: the average number of busy CPUs.
     """
 
     incarnations: int = 0
@@ -46,7 +46,7 @@ class JobEfficiency:
 
 
 def gather(records: Iterable[UsageRecord], now: int) -> dict[str, JobEfficiency]:
-    """Return the efficiency of each component of a job: "" if it is not heterogeneous, otherwise "+0", "+1", ..."""
+    """Return the efficiency of each component of a job, by "" if the job is not heterogeneous, else "+0", "+1", ..."""
     found: dict[str, JobEfficiency] = {}
     for record in records:
         if record.started is not None:
@@ -83,9 +83,9 @@ def _add(asked: JobEfficiency, record: UsageRecord, now: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """One resource: what was asked for and used, in words, its share, and what to ask for; "" for nothing else.
+    """One resource: what was requested and used, as text, the share used, and what to request next; "": the same.
 
-    `key`: what it is called in a job file, or by sbatch.
+    `key`: the resource's name in a job file, or of sbatch.
     """
 
     key: str
@@ -97,7 +97,7 @@ class Advice:
 
 
 def advice(asked: JobEfficiency) -> list[Advice]:
-    """Return one row a resource."""
+    """Return one row for each resource."""
     rows = [_time(asked), _cpus(asked), _memory(asked)]
     return [*rows, _gpus(asked)] if asked.gpus else rows
 
@@ -161,7 +161,7 @@ def _gpus(asked: JobEfficiency) -> Advice:
 
 
 def as_dict(component: str, asked: JobEfficiency) -> dict[str, Any]:
-    """Return all of it, for JSON; None is unknown."""
+    """Return all values, for JSON; None: unknown."""
     return {
         "component": component or None,
         "incarnations": asked.incarnations,

@@ -26,12 +26,12 @@ class ExitClass(IntEnum):
 
     @property
     def word(self) -> str:
-        """The name in reports."""
+        """The name that reports use."""
         return self.name.lower().replace("_", " ")
 
     @property
     def loses(self) -> bool:
-        """Whether the work of such an incarnation may be lost."""
+        """Whether the work of an incarnation of this class may be lost."""
         return self not in _KEEP
 
 
@@ -41,7 +41,7 @@ _SAME = {
     for end in ExitClass
     if end not in (ExitClass.CANCELLED, ExitClass.CANCELLED_BY_SITE, ExitClass.RUNNING, ExitClass.UNKNOWN)
 }
-# The old record of a job that was requeued, held or not, or that continues on other nodes.
+# States of the old record of a job that was requeued, with or without a hold.
 _PUT_BACK = (JobState.REQUEUE_FED, JobState.REQUEUE_HOLD, JobState.SPECIAL_EXIT)
 
 
@@ -61,6 +61,6 @@ def _of(text: str, is_over: bool, oom: bool) -> ExitClass:
         return ExitClass.CANCELLED_BY_SITE if text == "CANCELLED by 0" else ExitClass.CANCELLED
     if state in _PUT_BACK:
         return ExitClass.REQUEUED
-    if state is JobState.RESIZING and is_over:  # the rest of the job has a record of its own
+    if state is JobState.RESIZING and is_over:  # the job goes on in another record
         return ExitClass.COMPLETED
     return ExitClass.UNKNOWN if state is JobState.UNKNOWN or is_over else ExitClass.RUNNING

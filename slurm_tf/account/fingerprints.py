@@ -1,15 +1,15 @@
-"""Remembers which keys have occurred, by their hashes: 12 bytes for each key, a million in 16 MiB."""
+"""A compact set of keys, which stores hashes only: 12 bytes for each key, a million keys in 16 MiB."""
 
 from array import array
 from collections.abc import Hashable
 
-# Small tables that grow one at a time: no moment needs twice the memory.
+# Many small hash tables, which grow one at a time: growing never needs twice the memory of all.
 _TABLES = 256
 _FIRST = 32
 
 
 class Fingerprints:
-    """A set of keys that stores only hashes: among a million keys two are taken for one with a chance of 1 in 10^7."""
+    """A set of keys that stores only 64-bit hashes. The chance that a million keys have a collision is 1 in 10^7."""
 
     def __init__(self) -> None:
         self._tables = [array("Q", bytes(8 * _FIRST)) for _ in range(_TABLES)]

@@ -1,13 +1,13 @@
-"""Percentiles of whole numbers without keeping them: counts in buckets whose width grows with the value.
+"""A histogram of integers, for percentiles: counts in buckets whose width grows with the value.
 
-Values below 128 have a bucket each. Above, each power of two has 64 buckets: a bucket's middle is within 1/128 of every
-value in it. Source: the layout of HdrHistogram, http://hdrhistogram.org.
+Values below 128 have one bucket each. Above, each power of two is divided into 64 buckets: a bucket's middle is within
+1/128 of every value in it. Source: the layout of HdrHistogram, http://hdrhistogram.org.
 """
 
 import math
 from array import array
 
-# So many values are kept as they are: most groups of a report have few.
+# Up to this many values, each value's bucket is stored instead of counts: most groups of a report have few values.
 _FEW = 256
 
 
@@ -29,8 +29,8 @@ class Histogram:
     __slots__ = ("_counts", "_few")
 
     def __init__(self) -> None:
-        self._few: array[int] = array("H")  # the bucket of each value, while there are few
-        self._counts: array[int] | None = None  # then, by bucket
+        self._few: array[int] = array("H")  # the bucket of each value, up to _FEW values
+        self._counts: array[int] | None = None  # for more values: the number of values in each bucket
 
     def add(self, value: int) -> None:
         """Add one value; a negative one counts as 0."""
@@ -46,7 +46,7 @@ class Histogram:
             self._count(bucket, count)
 
     def percentile(self, percent: float) -> int | None:
-        """Return the value at the nearest rank, at most 1% off; None of no values."""
+        """Return the percentile by nearest rank, with an error of at most 1%; None if there are no values."""
         pairs = sorted(self._pairs())
         rank = max(1, math.ceil(sum(count for _, count in pairs) * percent / 100))
         for bucket, count in pairs:
@@ -56,7 +56,7 @@ class Histogram:
         return None
 
     def _pairs(self) -> list[tuple[int, int]]:
-        """Return buckets with their counts, one as often as it was added."""
+        """Return (bucket, count) pairs; a bucket may occur more than once."""
         if self._counts is None:
             return [(bucket, 1) for bucket in self._few]
         return [(bucket, count) for bucket, count in enumerate(self._counts) if count]

@@ -1,4 +1,4 @@
-"""The HTML page of a report: one file that needs no other, with plots as SVG."""
+"""The HTML page of a report: one self-contained file, with plots as SVG."""
 
 import math
 import os
@@ -19,18 +19,18 @@ from slurm_tf.errors import UsageError
 _BARS = 90
 _ACCOUNTS = 7
 _ROWS = 500
-# Attempts are kept for the timeline of the run that has most of them.
+# How many attempts are kept for the timeline, and how many of them it shows.
 _SPANS, _SHOWN = 20_000, 120
 _TENTHS = 11
 
 
 class Page:
-    """What the plots need beyond the report; takes in the same records."""
+    """Collects the data of the plots, from the same records as the report, and writes the page."""
 
     def __init__(
         self, window: Window, own: Callable[[UsageRecord], RunRecord], run: str = "", now: int | None = None
     ) -> None:
-        """`run`: whose timeline to show; "": that of the run with most incarnations."""
+        """`own`: returns the run's record of a record. `run`: the timeline's run; "": the one with most attempts."""
         self._by_day = Aggregate(window, ("day", "account"), own=own, now=now, counts_jobs=False)
         self._window, self._own, self._run, self._now = window, own, run, self._by_day.now
         self._cpu, self._memory, self._gpu = ([0.0] * _TENTHS for _ in range(3))
@@ -53,7 +53,7 @@ class Page:
         self._keep(record, record.started)
 
     def _keep(self, record: UsageRecord, started: int) -> None:
-        """Keep an attempt for the timeline, as long as it was."""
+        """Keep an attempt for the timeline, with its full length."""
         own = self._own(record)
         if not own.run or (self._run and own.run != self._run) or self._kept >= _SPANS:
             return
@@ -83,7 +83,7 @@ class Page:
             raise UsageError(f"{path}: {error.strerror}", "a file that can be written") from error
 
     def _days(self) -> Plot:
-        """Return hours over time, stacked by account: bars of as many days as it takes."""
+        """Return the plot of hours over time, stacked by account; at most _BARS bars, of one or more days each."""
         total = self._by_day.total()
         of_gpus = total.gpu_seconds > 0
         amounts: dict[str, dict[str, float]] = {}

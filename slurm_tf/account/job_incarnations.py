@@ -1,4 +1,4 @@
-"""Remembers which jobs and incarnations have occurred, in a few bytes each."""
+"""Compact sets of the jobs and incarnations that have occurred, with a few bytes for each."""
 
 from array import array
 from typing import NamedTuple
@@ -6,27 +6,27 @@ from typing import NamedTuple
 from slurm_tf.account.fingerprints import Fingerprints
 from slurm_tf.account.usage_record import UsageRecord
 
-# Job ids that stand together share a block.
+# Jobs whose ids differ only in the low bits share a block.
 _BITS = 6
 _SLOTS = 1 << _BITS
 _MOST = 2**32 - 1
-# Slurm holds a job that was requeued for two minutes (22.05); the rest of 32 bits is for a million groups.
+# Slurm holds a requeued job for two minutes (22.05); the other 20 bits of 32 are for the number of a group.
 _HELD_BITS = 12
 _MOST_HELD = (1 << _HELD_BITS) - 1
 
 
 class Slots:
-    """`width` numbers of 32 bits for each job, 0 at first: little more than these where ids are dense."""
+    """An array of `width` 32-bit numbers for each job, initially 0; it takes little more memory if ids are dense."""
 
     def __init__(self, width: int) -> None:
         self._width = width
         self._empty = array("I", bytes(4 * width * _SLOTS))
         self._blocks: dict[str, dict[int, array[int]]] = {}
-        # ids that are no numbers get negative ones, but for -1, whose hash is that of -2
+        # ids that are not numeric get negative numbers from -2 on, as -1 and -2 have the same hash
         self._words: dict[str, int] = {}
 
     def of(self, cluster: str, job: str) -> "tuple[array[int], int, int]":
-        """Return the job's block, where in it its numbers are, and its own number."""
+        """Return the job's block, the index of its numbers in the block, and the job's number."""
         number = int(job) if job.isdecimal() else self._words.setdefault(job, -2 - len(self._words))
         blocks = self._blocks.get(cluster)
         if blocks is None:
@@ -38,7 +38,7 @@ class Slots:
 
 
 class Requeued(NamedTuple):
-    """An incarnation that is not its job's first: its group, how long it waited, of which Slurm held it for a while."""
+    """An incarnation that is not its job's first: its group, and for how many seconds it waited and Slurm held it."""
 
     group: int
     waited: int
@@ -46,22 +46,22 @@ class Requeued(NamedTuple):
 
 
 class Jobs:
-    """Every job with one of its groups, the start of its first incarnation and how long that one had waited.
+    """Counts jobs; each counts once, however often it was requeued. It takes some 15 bytes for each job.
 
-    Each counts once, however often it was requeued. It takes some 15 bytes a job.
+    For each job it stores one of its groups, the start of its first incarnation and how long that one had waited.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self._slots = Slots(3)
-        # of jobs that are in several groups: the others
+        # for jobs that are in several groups: the other groups
         self._also = Fingerprints()
 
     def add(self, cluster: str, job: str, start: int, own: Requeued) -> tuple[bool, Requeued | None]:
-        """Add an incarnation of `job`; `own`: what it is if it is not the first. Groups are counted from 0.
+        """Add an incarnation of `job`. `own`: its group (from 0) and waiting times, in case it is not the job's first.
 
-        Return whether the job is new to that group, and the incarnation that turns out to be a requeued one: this, or
-        the one that counted as the first.
+        Return whether the job is new to that group, and the incarnation that is now known to be requeued: this one, or
+        the one that counted as the first until now.
         """
         block, at, number = self._slots.of(cluster, job)
         group, waited, held = own
@@ -83,14 +83,14 @@ class Jobs:
 
 
 class Incarnations:
-    """Every incarnation: 32 bits of its key for the first of each job, 64 for the others; some 6 bytes a job."""
+    """A set of incarnations: stores 32 bits of the key of a job's first one, 64 of the others; 6 bytes for each job."""
 
     def __init__(self) -> None:
         self._slots = Slots(1)
         self._others = Fingerprints()
 
     def add(self, record: UsageRecord) -> bool:
-        """Add one; return whether it is new."""
+        """Add an incarnation; return whether it is new."""
         block, at, _ = self._slots.of(record.cluster, record.raw_id)
         key = record.key
         mark = hash(key) & _MOST or 1

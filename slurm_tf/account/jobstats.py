@@ -1,6 +1,6 @@
-"""What Princeton's jobstats leaves in AdminComment: "JS1:" and a summary of the job, packed.
+"""Reads what Princeton's jobstats writes into AdminComment: "JS1:" and a compressed summary of the job.
 
-Source: github.com/PrincetonUniversity/jobstats, and troycomi/reportseff, which reads it.
+Sources: github.com/PrincetonUniversity/jobstats, and troycomi/reportseff, which reads it.
 """
 
 import base64
@@ -13,7 +13,7 @@ _GZIP = 31
 
 
 def gpu_use(text: str) -> float | None:
-    """Return how busy a job's GPUs were, in percent, all alike; None where the summary has none ("JS1:Short")."""
+    """Return the mean use of a job's GPUs in percent; None if the summary has none ("JS1:Short")."""
     try:
         packed = base64.b64decode(text.removeprefix("JS1:"), validate=True)
         plain = zlib.decompressobj(_GZIP).decompress(packed, _LARGEST)

@@ -1,8 +1,8 @@
-"""The ledger: rows of past days in a file of the user, so that slurmdbd is asked for each of them only once.
+"""The ledger: a file of the user with the rows of past days, so that slurmdbd is asked for each day only once.
 
-A day (UTC) is closed once no row that overlaps it is unfinished, and two days have passed: slurmctld may hold back
-what slurmdbd did not take. Rows are stored once, whatever days they overlap; a report takes those of closed days from
-here and asks for all other days at once.
+A day (UTC) is closed once two days have passed since and no row that overlaps it is unfinished: slurmctld queues rows
+while slurmdbd is down. Each row is stored once, even if it overlaps several days. A report takes the rows of closed
+days from the ledger, and asks slurmdbd once for all other days.
 """
 
 import json
@@ -23,16 +23,16 @@ SETTLED = 2 * DAY
 
 
 def path(cluster: str) -> Path:
-    """Return where the ledger of a cluster is."""
+    """Return the path of a cluster's ledger."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     return state / "slurm-tf" / f"usage-{re.sub(r'[^A-Za-z0-9._-]', '_', cluster)}.sqlite"
 
 
 class LedgerSource:
-    """Closed days from the ledger at `path`, all else from `inner`, whose answers go into the ledger.
+    """Reads closed days from the ledger at `path`, and other days from `inner`, whose rows it adds to the ledger.
 
-    `all_users`: whether `inner` tells of all users where none are named; else of oneself, and root of all.
-    `rebuild`: forget what the ledger has.
+    `all_users`: whether `inner` yields the rows of all users if none is named; otherwise those of this user, for root
+    those of all users. `rebuild`: empty the ledger first.
     """
 
     def __init__(self, path: Path, inner: Source, all_users: bool = False, rebuild: bool = False) -> None:
@@ -42,9 +42,10 @@ class LedgerSource:
     def records(
         self, window: Window, users: Sequence[str] = (), accounts: Sequence[str] = (), jobs: Sequence[str] = ()
     ) -> Iterator[UsageRecord]:
-        """Yield the records; single jobs are always asked for. Raises LedgerError, and what `inner` raises.
+        """Yield the records. Raises LedgerError, and what `inner` raises.
 
-        After any error the ledger is as it was, or has some more rows of days that are not closed.
+        If `jobs` are given, only `inner` is asked. After an error the ledger is unchanged, or has more rows of days
+        that are not closed.
         """
         now = present(window)
         diagnostics = self.diagnostics = Diagnostics()
@@ -76,7 +77,7 @@ class LedgerSource:
     def _fresh(
         self, store: Store, asked: Window, scope: str, users: Sequence[str], accounts: Sequence[str], now: int
     ) -> Iterator[UsageRecord]:
-        """Yield what `inner` says, store it, and close the days that this was all of."""
+        """Yield the records of `inner` and store them; then close the days whose rows are now complete."""
         settled = now - SETTLED
         unfinished = settled
         rows: list[Span] = []
@@ -84,7 +85,7 @@ class LedgerSource:
             yield record
             begin = record.ended if record.started is None else record.started
             if begin is None:
-                continue  # it waits, and overlaps no day that is over
+                continue  # a pending job, which overlaps no past day
             if record.ended is None:
                 unfinished = min(unfinished, begin)
             elif begin < settled:
@@ -106,6 +107,6 @@ def _scope(users: Sequence[str], accounts: Sequence[str]) -> str:
 
 
 def _asked(open_days: Sequence[int], window: Window, now: int) -> Window:
-    """Return one time that has all open days: whole days, so that they can be closed, but not what is to come."""
+    """Return one window that contains all open days: whole days, so that they can be closed, but not the future."""
     end = (open_days[-1] + 1) * DAY
     return Window(open_days[0] * DAY, end if end <= now - SETTLED else min(end, max(window.end, window.start + 1)))

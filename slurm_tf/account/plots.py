@@ -1,4 +1,4 @@
-"""Computes the bars, ticks and labels of SVG plots; rectangles and lines need no library."""
+"""Computes the bars, grid lines and labels of SVG plots."""
 
 import math
 import time
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from slurm_tf.account.exit_classes import ExitClass
 
-# Okabe and Ito's colours, which colour-blind readers tell apart; grey is for what is left.
+# The colours of Okabe and Ito, which colour-blind readers can distinguish; grey is for all others.
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#8c6bb1")
 GREY = "#9a9a9a"
 COLOURS = {
@@ -29,7 +29,7 @@ _LONGEST_LABEL = 26
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A rectangle; `title` is what a mouse over it shows."""
+    """A rectangle; `title` is its tooltip."""
 
     x: float
     y: float
@@ -41,7 +41,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Text at a place; `anchor` is SVG's text-anchor."""
+    """Text at a position; `anchor` is SVG's text-anchor."""
 
     x: float
     y: float
@@ -51,7 +51,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the grid."""
+    """A grid line."""
 
     x1: float
     y1: float
@@ -61,7 +61,7 @@ class Line:
 
 @dataclass
 class Plot:
-    """All shapes of one plot, and its legend: colours with words."""
+    """All shapes of one plot, and its legend of (colour, text)."""
 
     width: int
     height: int
@@ -73,12 +73,12 @@ class Plot:
 
 
 def colour(end: ExitClass) -> str:
-    """Return the colour of a way to end."""
+    """Return the colour of an exit class."""
     return COLOURS.get(end, _BAD)
 
 
 def ticks(most: float) -> list[float]:
-    """Return three to six round numbers from 0 to about `most`, the last of which is not below it."""
+    """Return three to six round numbers from 0 to `most` or slightly more."""
     if most <= 0:
         return [0.0, 1.0]
     rough = most / 4
@@ -88,7 +88,7 @@ def ticks(most: float) -> list[float]:
 
 
 def stacked(columns: Sequence[tuple[str, Mapping[str, float]]], names: Sequence[str], unit: str, words: str) -> Plot:
-    """Return bars of (label, amount by name), one on the other in the order of `names`."""
+    """Return a bar for each (label, amount by name); amounts are stacked in the order of `names`."""
     plot = Plot(940, 300, words)
     scale = _grid(plot, max((sum(parts.values()) for _, parts in columns), default=0.0))
     wide = (plot.width - _LEFT - _RIGHT) / max(1, len(columns))
@@ -109,7 +109,7 @@ def stacked(columns: Sequence[tuple[str, Mapping[str, float]]], names: Sequence[
 
 
 def shares(hours: Sequence[float], unit: str, words: str, shade: str) -> Plot:
-    """Return a histogram: `hours` by tenths of what was allocated, the last one for more than all of it."""
+    """Return a histogram of `hours` by the share of the allocation that was used, in tenths; the last is above 100%."""
     plot = Plot(300, 220, words)
     scale = _grid(plot, max(hours, default=0.0))
     wide = (plot.width - _LEFT - _RIGHT) / len(hours)
@@ -125,7 +125,7 @@ def shares(hours: Sequence[float], unit: str, words: str, shade: str) -> Plot:
 
 
 def ranked(rows: Sequence[tuple[str, float, str]], unit: str, words: str) -> Plot:
-    """Return lying bars of (label, amount, colour)."""
+    """Return a horizontal bar for each (label, amount, colour)."""
     high, left = 26, 170
     plot = Plot(940, high * max(1, len(rows)) + 8, words)
     most = max((amount for _, amount, _ in rows), default=0.0) or 1.0
@@ -139,7 +139,7 @@ def ranked(rows: Sequence[tuple[str, float, str]], unit: str, words: str) -> Plo
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One attempt on a timeline: when it waited, ran and ended; what was lost at its begin and end, in seconds."""
+    """One attempt on a timeline: when it waited, started and stopped, and the seconds lost at its start and end."""
 
     label: str
     waited_from: int
@@ -151,7 +151,7 @@ class Span:
 
 
 def timeline(spans: Sequence[Span], words: str) -> Plot:
-    """Return one lane an attempt, in the order of their starts."""
+    """Return a plot with one row for each attempt, ordered by start."""
     high = 20 if len(spans) <= 40 else 8
     left = 190
     plot = Plot(940, high * max(1, len(spans)) + _BOTTOM + 4, words)
@@ -186,7 +186,7 @@ def timeline(spans: Sequence[Span], words: str) -> Plot:
 
 
 def _grid(plot: Plot, most: float) -> float:
-    """Draw the lines of an upright plot; return the height of one unit."""
+    """Draw the horizontal grid lines and their labels; return the height of one unit."""
     marks = ticks(most)
     scale = (plot.height - _TOP - _BOTTOM) / marks[-1]
     for mark in marks:
@@ -197,7 +197,7 @@ def _grid(plot: Plot, most: float) -> float:
 
 
 def _times(low: int, high: int) -> list[int]:
-    """Return four to eight times between two, at whole local hours or days."""
+    """Return four to eight round local times between `low` and `high`."""
     steps = (300, 900, 1800, 3600, 7200, 21600, 43200, _DAY, 2 * _DAY, 7 * _DAY, 14 * _DAY, 30 * _DAY, 90 * _DAY)
     step = next((each for each in steps if (high - low) / each <= 8), 365 * _DAY)
     shift = time.localtime(low).tm_gmtoff

@@ -1,4 +1,4 @@
-"""A report of usage: its time window, its groups, and the diagnostics of its rows."""
+"""A report of usage: its window, its groups, and the diagnostics of its rows."""
 
 import json
 import time
@@ -12,13 +12,13 @@ from slurm_tf.account.usage import Row
 from slurm_tf.account.usage_record import Window
 
 _USERS = 8
-# Without these columns, sums are not what they seem; every release of sacct has them.
+# Columns without which sums are wrong or incomplete; every release of sacct has them.
 _WANTED = ("User", "Account", "Partition", "AllocTRES", "Eligible", "TotalCPU")
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`currency`: "" where there are no prices. `run_problems`: what our own run records could not say."""
+    """A report. `currency`: "" without prices. `run_problems`: problems with the records of slurm-tf's runs."""
 
     window: Window
     by: tuple[str, ...]
@@ -29,7 +29,7 @@ class Report:
     run_problems: Sequence[str] = ()
 
     def json(self) -> Iterator[str]:
-        """Yield the text of one JSON object, a piece at a time; null is unknown."""
+        """Yield the text of one JSON object in pieces; null: unknown."""
         head = {
             "since": local(self.window.start),
             "until": local(self.window.end),
@@ -48,7 +48,7 @@ class Report:
         yield "\n ]\n}\n"
 
     def about(self) -> list[str]:
-        """Return what time the report is of, and whose rows were seen."""
+        """Return lines that name the window and the users whose rows were read."""
         since = f"From {local(self.window.start)}" if self.window.start else "All that there is"
         lines = [f"{since} until {local(self.window.end)}."]
         if self.diagnostics.until is not None:
@@ -62,7 +62,7 @@ class Report:
         return lines
 
     def remarks(self) -> list[str]:
-        """Return what was noticed of the rows, each kind once."""
+        """Return a line for each kind of problem with the rows."""
         diagnostics = self.diagnostics
         found = [_named(*each) for each in (
             (diagnostics.orphans, "steps have no row of their job and are in no sum"),
@@ -92,5 +92,5 @@ def _named(named: Examples, words: str) -> str:
 
 
 def local(seconds: int) -> str:
-    """Return a local time, as sacct prints it, with its zone."""
+    """Return a local time as sacct prints it, followed by its time zone."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))

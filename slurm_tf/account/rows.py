@@ -1,6 +1,6 @@
-"""Turns rows of sacct, of jobs and their steps, into records; each step is added to its job as rows are read.
+"""Turns rows of sacct into records: one for each row of a job, with what the rows of its steps used.
 
-Columns come in any order, and of any release from 17.11 on; sources of formats are in slurm/sacct_amounts.py.
+Columns may be in any order, and of any release from 17.11 on; sources of formats are in slurm/sacct_amounts.py.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,13 +24,13 @@ ASKED = (
     "MaxRSS", "NTasks", "TRESUsageInTot", "ConsumedEnergyRaw", "NodeList", "Reason", "JobName", "Comment",
     "AdminComment", "Extra", "SubmitLine", "WorkDir",
 )  # fmt: skip
-# What stands in where a saved table lacks the column before it.
+# Columns that are used if a saved table lacks their counterparts in ASKED.
 _OTHERS = ("Elapsed", "Timelimit", "AllocCPUS", "NCPUS", "AllocNodes", "NNodes", "ReqMem")
 COLUMNS = ASKED + _OTHERS
 _STAND_INS = {"ElapsedRaw": "Elapsed", "TimelimitRaw": "Timelimit"}
 NEEDED = ("State", "Start", "End")
 _IDS = ("JobID", "JobIDRaw")
-# Free text, which may hold a table's delimiter and newlines; the likeliest first.
+# Free text, which may contain a table's delimiter and newlines; the most likely first.
 FREE = ("JobName", "Comment", "SubmitLine", "WorkDir", "AdminComment", "Extra", "SystemComment", "Constraints")
 _INDEX = {name: index for index, name in enumerate(COLUMNS)}
 (
@@ -39,48 +39,48 @@ _INDEX = {name: index for index, name in enumerate(COLUMNS)}
     _NAME, _COMMENT, _ADMIN, _EXTRA, _LINE, _DIR, _ELAPSED, _LIMIT, _ALLOC_CPUS, _NCPUS, _ALLOC_NODES, _NNODES,
     _REQ_MEM,
 ) = range(len(COLUMNS))  # fmt: skip
-_OOM = "OUT_OF_ME"  # also as columns cut it
+_OOM = "OUT_OF_ME"  # a prefix, as a narrow column of sacct cuts the state
 
 
 def missing(names: Sequence[str]) -> list[str]:
-    """Return the columns that records cannot be made without and that `names` lack."""
+    """Return the required columns that `names` lacks."""
     lacking = [name for name in NEEDED if name not in names]
     return lacking if any(name in names for name in _IDS) else ["JobID", *lacking]
 
 
 def lacked(names: Sequence[str]) -> list[str]:
-    """Return the columns that `names` lack and that no other one stands in for."""
+    """Return the columns that `names` lacks, without those that another column replaces."""
     given = {*names, *(raw for raw, other in _STAND_INS.items() if other in names)}
     return [name for name in ASKED if name not in given]
 
 
 @dataclass(slots=True)
 class _Use:
-    """What the steps of one incarnation used, as far as they have come by."""
+    """What the steps of one incarnation that have been read used."""
 
     cpu: float = 0.0
     memory: int | None = None
-    gpu_seconds: float | None = None  # percent times seconds, over all its GPUs
+    gpu_seconds: float | None = None  # percent times seconds, summed over all GPUs
     out_of_memory: bool = False
     has_cpu: bool = False
 
 
 class Rows:
-    """Makes records of rows with the columns `names`; `now` is until when what runs is counted if no row says so."""
+    """Makes records of rows with the columns `names`. A running job without an elapsed time is counted until `now`."""
 
     def __init__(self, names: Sequence[str], diagnostics: Diagnostics, now: int) -> None:
         self._diagnostics, self._now = diagnostics, now
         self._pick = itemgetter(*(names.index(name) if name in names else -1 for name in COLUMNS))
 
     def records(self, table: Iterable[list[str]]) -> Iterator[UsageRecord]:
-        """Yield a record for each row of a job; rows of steps come after their job's, as sacct prints them."""
+        """Yield a record for each row of a job. Rows of steps must follow that of their job, as sacct prints them."""
         job: tuple[str, ...] | None = None
         use: _Use | None = None
         pick, made = self._pick, self._record
         for row in table:
-            row.append("")  # the column that is not there
+            row.append("")  # the value of missing columns, at index -1
             values = pick(row)
-            if "." not in (values[0] or values[1]):  # the id
+            if "." not in (values[0] or values[1]):  # the id of a job, not of a step
                 if job is not None and (record := made(job, use)):
                     yield record
                 job, use = values, None
@@ -92,7 +92,7 @@ class Rows:
             yield record
 
     def _step(self, use: _Use, step: tuple[str, ...]) -> _Use:
-        """Add a step; .extern spans the whole allocation and does nothing."""
+        """Add a step, unless it is .extern, which lasts as long as the allocation and does no work."""
         if not step[_ID].endswith(".extern"):
             try:
                 _add(use, step)
@@ -101,7 +101,7 @@ class Rows:
         return use
 
     def _record(self, job: tuple[str, ...], use: _Use | None) -> UsageRecord | None:
-        """Return the record of a job's row and what its steps used; None, and a note, if it cannot be read."""
+        """Return the record of a job's row and what its steps used; None, after noting it, if it cannot be parsed."""
         try:
             return self._made(job, use)
         except (UnitError, ValueError) as error:
@@ -140,7 +140,7 @@ class Rows:
             held.cpus, held.nodes, held.gpus, held.gpu_type, held.memory, held.billing,
             int(limit) if limit.isdigit() else _limit(limit or others[1]),
             sacct_amounts.number(restarts) if restarts else None,
-            # both are empty where they were not measured
+            # both are 0 if they were not measured
             cpu_used if cpu_used or memory_used else None, memory_used or None, gpu_use,
             sacct_amounts.number(energy) if energy not in _UNMEASURED else None,
             use.out_of_memory or state.startswith(_OOM),
@@ -149,11 +149,11 @@ class Rows:
 
 _NOTHING = sacct_amounts.Tres()
 _UNMEASURED = ("", "0")
-_UNSEEN = _Use()  # of a job without steps
+_UNSEEN = _Use()  # the use of a job without steps
 
 
 def _suspended(text: str, started: int | None, ended: int | None, elapsed: float | None) -> int:
-    """Return for how long it was suspended: Elapsed is without that time (slurmdbd, 20.11 to 26.05)."""
+    """Return for how many seconds a job was suspended. Elapsed excludes that time (slurmdbd, 20.11 to 26.05)."""
     if started is None:
         return 0
     if text:
@@ -162,7 +162,7 @@ def _suspended(text: str, started: int | None, ended: int | None, elapsed: float
 
 
 def _is_step_of(step: tuple[str, ...], job: tuple[str, ...]) -> bool:
-    """Whether a step is the job's; "12.0+1", as some releases print it, is of component 1 of job 12."""
+    """Whether a step is of this job. Some releases print "12.0+1" for a step of component 1 of job 12."""
     if step[_RAW] and job[_RAW]:
         return step[_RAW].partition(".")[0] == job[_RAW]
     owner, _, rest = step[_ID].partition(".")
@@ -172,7 +172,7 @@ def _is_step_of(step: tuple[str, ...], job: tuple[str, ...]) -> bool:
 def _add(use: _Use, step: tuple[str, ...]) -> None:
     counted = sacct_amounts.used(step[_USED]) if step[_USED] else {}
     if step[_CPU]:
-        # TotalCPU lacks children of a task that a signal ended; what was sampled meanwhile has them
+        # if a signal ended a task, TotalCPU lacks its child processes; the sampled value includes them
         sampled = counted.get("cpu", "")
         use.cpu += max(sacct_amounts.seconds(step[_CPU]), sacct_amounts.seconds(sampled) if ":" in sampled else 0.0)
         use.has_cpu = True
@@ -188,12 +188,12 @@ def _add(use: _Use, step: tuple[str, ...]) -> None:
 
 
 def _resident(row: tuple[str, ...]) -> int:
-    """Return the most that the tasks of a step can have held together."""
+    """Return an upper bound of the memory that the tasks of a step used together, in bytes."""
     return sacct_amounts.size(row[_RSS]) * int(row[_TASKS] or 1) if row[_RSS] else 0
 
 
 def _gpu_use(use: _Use, gpus: int, started: int | None, ended: int | None, admin_comment: str) -> float | None:
-    """Return how busy the GPUs were, in percent: as Slurm recorded it, or as jobstats did."""
+    """Return the mean use of the GPUs in percent, as Slurm or jobstats recorded it; None if neither did."""
     if use.gpu_seconds is not None and started is not None and ended is not None and ended > started:
         return use.gpu_seconds / (gpus * (ended - started))
     return jobstats.gpu_use(admin_comment) if admin_comment.startswith("JS1:") else None
@@ -202,7 +202,7 @@ def _gpu_use(use: _Use, gpus: int, started: int | None, ended: int | None, admin
 def _completed(
     held: sacct_amounts.Tres, alloc_cpus: str, ncpus: str, alloc_nodes: str, nnodes: str, req_mem: str
 ) -> sacct_amounts.Tres:
-    """Return what an allocation holds with CPUs, nodes and memory from other columns where AllocTRES lacks them."""
+    """Return the TRES of an allocation, with CPUs, nodes and memory from other columns if AllocTRES lacks them."""
     cpus = held.cpus or sacct_amounts.count(alloc_cpus or ncpus or "0")
     nodes = held.nodes or sacct_amounts.count(alloc_nodes or nnodes or "0")
     memory = held.memory or (sacct_amounts.requested_memory(req_mem, cpus, nodes) if req_mem else 0)
@@ -210,7 +210,7 @@ def _completed(
 
 
 def _limit(text: str) -> int | None:
-    """Return minutes; None for UNLIMITED, Partition_Limit and what else Slurm says where it has no number."""
+    """Return minutes; None for UNLIMITED, Partition_Limit and other words that are not a time."""
     if ":" not in text:
         return None
     limit = units.parse_time(text)
@@ -218,8 +218,8 @@ def _limit(text: str) -> int | None:
 
 
 def time(text: str) -> int | None:
-    """Return seconds since the epoch for "1700000000" or a local time "2023-11-14T22:13:20"; None for Slurm's words
-    for never. Raises ValueError.
+    """Return seconds since the epoch for "1700000000" or a local time "2023-11-14T22:13:20"; None for "Unknown" and
+    other words for no time. Raises ValueError.
     """
     if len(text) == _ISO:
         return _minute(text[:16]) + int(text[17:])

@@ -1,6 +1,7 @@
-"""Finds the run, the template and the attempt of a record of Slurm, from the files of slurm-tf's runs.
+"""Finds the run, the template and the attempt of a record, in the files of slurm-tf's runs.
 
-A record's template is, in this order, that of its job's name, of its comment, of the run that its job id is of.
+A record's template is taken from the first of these that has one: the job's name, its comment, the run that its job id
+belongs to.
 """
 
 import math
@@ -16,33 +17,34 @@ from slurm_tf.run.folder import RunFolder
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.watch import find_run
 
-# The coordinator starts at most this time after its job: prologues, modules, setup. Clocks of hosts differ.
+# The coordinator starts at most this long after its job, because of prologues, modules and setup; clocks of hosts may
+# differ by at most the second number.
 _START_SECONDS, _SKEW_SECONDS = 3600, 60
 
 
 class Lost(NamedTuple):
-    """Seconds of one incarnation before its first step, and after the last checkpoint that it committed."""
+    """Seconds of one incarnation before its first training step, and after the last checkpoint that it committed."""
 
     start: int
     rollback: int
 
 
 class RunRecord(NamedTuple):
-    """The run, template and attempt of a record, as its run recorded them; "" and None where unknown."""
+    """The run, template and attempt of a record; "" and None: unknown."""
 
     template: str = ""
     run: str = ""
     attempt: Attempt | None = None
 
     def lost(self, record: UsageRecord, low: int, high: int, now: int) -> Lost | None:
-        """Return what of the seconds in [low, high) is lost; `now`: until when a running job counts.
+        """Return how many of the seconds in [low, high) are lost; None if the run did not record it.
 
-        None where the run does not tell. What ended badly is kept up to its last checkpoint.
+        An attempt that failed keeps its work up to its last checkpoint. `now`: a running job is counted until then.
         """
         made = self.attempt
         if made is None or not made.speaks or record.started is None:
             return None
-        if made.began is None:  # nothing but start-up
+        if made.began is None:  # it made no step
             return Lost(record.elapsed(low, high, now), 0)
         began = max(record.started, math.ceil(made.began))
         start = record.elapsed(low, min(high, began), now)
@@ -57,12 +59,12 @@ _NO_RUN = RunRecord()
 
 
 class RunRecords:
-    """All runs in a runs folder, by the jobs that were submitted for them."""
+    """All runs in a folder of runs, by the ids of their jobs."""
 
     def __init__(self, root: str) -> None:
-        """`root`: the folder of runs; one that is not there has none."""
+        """`root`: the folder of runs; it need not exist."""
         self.problems: list[str] = []
-        # of each job: its run, the run's folder, and its point if it has one by itself
+        # job id: the run's name, its folder, and the sweep point if the job is for a single one
         self.jobs: dict[str, tuple[str, RunFolder, int | None]] = {}
         self._clusters: dict[str, str] = {}
         self._templates: dict[str, str] = {}
@@ -96,7 +98,7 @@ class RunRecords:
         return [job for job, (name, _, _) in self.jobs.items() if name == run]
 
     def _read(self, run: RunFolder) -> None:
-        """Add the jobs of one run: those that were submitted, and those that followed them."""
+        """Add the jobs of one run: those that the user submitted, and those that followed them."""
         rows = job_chain.read(run)
         for point in sorted({point for each in rows for point in each.points}):
             rows += job_chain.read(run.point(point))
@@ -107,7 +109,7 @@ class RunRecords:
             self._clusters[each.job] = each.cluster
 
     def _attempt(self, folder: RunFolder, record: UsageRecord) -> Attempt | None:
-        """Return the attempt that was this incarnation: by its number where Slurm says that, else by its time."""
+        """Return the attempt of this incarnation: by its restart count if Slurm has that, and by its start time."""
         if record.started is None:
             return None
         if folder.path not in self._attempts:

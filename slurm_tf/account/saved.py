@@ -1,4 +1,4 @@
-"""Reads tables that were saved with `sacct -P`: of any release, with any columns and any delimiter."""
+"""Reads tables that were saved with `sacct -P`, of any release, with any columns and any delimiter."""
 
 import os
 import sys
@@ -17,16 +17,16 @@ from slurm_tf.errors import AccountingError
 
 _BLOCK = 1 << 18
 _LONGEST = 16 << 20
-# Rows of running jobs wait for a later file's row of the same: so many, then they are taken as they come.
+# Up to this many rows of running jobs are held back, as a later file may have a newer row of the same incarnation.
 _HELD = 5_000
 
 
 class FileSource:
-    """Reads a file, or standard input for "-". `form`: the columns as --format names them, for one without a header.
+    """Reads a file, or standard input for "-". `form`: the columns as for --format, if the file has no header.
 
-    Times are local to the environment's TZ, as sacct prints them, or seconds since the epoch (SLURM_TIME_FORMAT=%s).
-    A job that runs is counted until the file was saved. Files may be put together: each incarnation counts once, and
-    ended before running.
+    Times are local times of the environment's TZ, as sacct prints them, or seconds since the epoch
+    (SLURM_TIME_FORMAT=%s). A running job is counted until the file was saved. The file may be a concatenation of
+    several tables: each incarnation counts once, and a row of its end replaces one of the running job.
     """
 
     def __init__(self, path: str, form: str = "", delimiter: str = "") -> None:
@@ -36,7 +36,7 @@ class FileSource:
     def records(
         self, window: Window, users: Sequence[str] = (), accounts: Sequence[str] = (), jobs: Sequence[str] = ()
     ) -> Iterator[UsageRecord]:
-        """Yield what the file has. Raises AccountingError for what is no table of sacct's, or not all of it."""
+        """Yield the records of the file. Raises AccountingError if it is not a table of sacct, or is cut off."""
         diagnostics = self.diagnostics = Diagnostics()
         with self._open() as file:
             now = int(time.time() if self.path == "-" else os.fstat(file.fileno()).st_mtime)
@@ -75,7 +75,7 @@ class FileSource:
 
 
 def once(records: Iterator[UsageRecord], diagnostics: Diagnostics) -> Iterator[UsageRecord]:
-    """Yield each incarnation once: the one that has ended, or the one that has run longest."""
+    """Yield each incarnation once: its row with an end, or else the row that has it running longest."""
     seen = Incarnations()
     running: dict[Key, UsageRecord] = {}
     for record in records:
@@ -97,9 +97,9 @@ def once(records: Iterator[UsageRecord], diagnostics: Diagnostics) -> Iterator[U
 
 
 def lines(file: BinaryIO, where: str) -> Iterator[str]:
-    """Yield a file's lines; bytes that are no UTF-8 as backslash, x and two digits.
+    """Yield a file's lines, with bytes that are not UTF-8 as backslash, x and two digits.
 
-    Raises AccountingError if the last one has no end.
+    Raises AccountingError if the last line does not end with a newline.
     """
     first = file.readline(_LONGEST)
     mark = b"\r\n" if first.endswith(b"\r\n") else b"\n"

@@ -1,4 +1,4 @@
-"""The protocol of a source of records, and the source sacct; the others are in saved.py and ledger.py."""
+"""Sources of records: the protocol, and the source that calls sacct. Others are in saved.py and ledger.py."""
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -15,9 +15,9 @@ _MOMENTS = 300
 
 
 class Source(Protocol):
-    """Yields each incarnation once that a window overlaps, and keeps none of them.
+    """A source of records: yields each incarnation that overlaps a window once, and stores none.
 
-    `diagnostics` are those of the newest call of `records`, complete once it is through.
+    `diagnostics` are those of the latest call of `records`, complete once it has yielded all records.
     """
 
     diagnostics: Diagnostics
@@ -25,14 +25,17 @@ class Source(Protocol):
     def records(
         self, window: Window, users: Sequence[str] = (), accounts: Sequence[str] = (), jobs: Sequence[str] = ()
     ) -> Iterator[UsageRecord]:
-        """Yield the records of these users, accounts and jobs; of all that the source has where none are named.
+        """Yield the records of these users, accounts and jobs; an empty sequence selects all.
 
-        Raises SlurmError and what the source's own docstring says, also after some records: they are not all then.
+        Raises SlurmError and the errors in the source's docstring. An error may come after some of the records.
         """
 
 
 class SacctSource:
-    """Asks sacct, once for each call; without `all_users` and without users, for one's own jobs (root: for all)."""
+    """Calls sacct once for each call of `records`.
+
+    If no users are named, sacct is asked for the jobs of this user; for root or with `all_users`, for all jobs.
+    """
 
     def __init__(self, all_users: bool = False, seconds: float = sacct.SECONDS) -> None:
         self.all_users, self.seconds = all_users, seconds
@@ -41,7 +44,7 @@ class SacctSource:
     def records(
         self, window: Window, users: Sequence[str] = (), accounts: Sequence[str] = (), jobs: Sequence[str] = ()
     ) -> Iterator[UsageRecord]:
-        """Yield what sacct prints, as it prints it. Raises SlurmError."""
+        """Yield the records while sacct prints them. Raises SlurmError."""
         diagnostics = self.diagnostics = Diagnostics()
         known = sacct.fields()
         names = [name for name in ASKED if name in known]
@@ -51,7 +54,7 @@ class SacctSource:
         diagnostics.missing_fields = lacked(names)
         diagnostics.unknown_fields = sorted(known - sacct_fields.KNOWN)
         now = present(window)
-        # asked for "42_3", sacct (22.05.8) finds nothing as long as the task is pending
+        # sacct --jobs=42_3 (22.05.8) finds nothing while the task is pending, so sacct is asked for job 42
         ids = list(dict.fromkeys(map(whole_job, jobs)))
         table = sacct.rows(names, *window, users, accounts, ids, self.all_users, self.seconds)
         yield from with_diagnostics(
@@ -60,7 +63,7 @@ class SacctSource:
 
 
 def present(window: Window) -> int:
-    """Return the time now; for a window that was made moments ago to end now, that is its end."""
+    """Return the current time, or the end of the window if that is less than _MOMENTS ago: it was made to end now."""
     now = int(time.time())
     return window.end if 0 <= now - window.end <= _MOMENTS else now
 
@@ -73,7 +76,7 @@ def selected(
     accounts: Collection[str] = (),
     jobs: Collection[str] = (),
 ) -> Iterator[UsageRecord]:
-    """Yield those that the window overlaps, of these users, accounts and jobs, each of which may be no matter."""
+    """Yield the records that overlap the window, of these users, accounts and jobs; an empty collection selects all."""
     start, end = window
     for record in records:
         if (
@@ -88,7 +91,7 @@ def selected(
 def with_diagnostics(
     records: Iterable[UsageRecord], diagnostics: Diagnostics, window: Window, now: int
 ) -> Iterator[UsageRecord]:
-    """Yield all records, and add what a report must say about them to `diagnostics`."""
+    """Yield all records, after adding each to `diagnostics`."""
     for record in records:
         diagnostics.add_record(record, *window, now)
         yield record

@@ -1,4 +1,4 @@
-"""The SQLite file of the ledger, which several processes may write at once, also on a network file system."""
+"""The SQLite file of the ledger. Several processes may write to it at once, also on a network file system."""
 
 import os
 import sqlite3
@@ -13,12 +13,11 @@ from slurm_tf import files
 from slurm_tf.account.usage_record import UsageRecord, Window
 from slurm_tf.errors import LedgerError
 
-# Goes up with every change of the tables or of UsageRecord's fields: an older ledger is emptied.
+# Increase it with every change of the tables or of UsageRecord's fields: a ledger with a lower number is emptied.
 SCHEMA = 1
 _OURS = 0x53544655  # the file's application id
 _SECONDS = 10.0
-_READ = 500  # rows at a time, all of which are in memory
-# One row is some 300 bytes: larger pages hold several dozen of them.
+_READ = 500  # rows that are read, and held in memory, at a time
 _TABLES = """
 create table spans (
   ended integer, begin integer, raw_id text, user text, record blob, primary key (ended, begin, raw_id)
@@ -41,7 +40,7 @@ _WORDS = {
 
 
 class Span(NamedTuple):
-    """A record and the time that it takes: one that never ran has its end alone."""
+    """A record and its time span; for a job that never ran, both are its end."""
 
     ended: int
     begin: int
@@ -49,12 +48,12 @@ class Span(NamedTuple):
 
 
 class Store:
-    """An open ledger. All methods raise LedgerError for a file that is locked, corrupt or cannot be written.
+    """An open ledger. All methods raise LedgerError if the file is locked, corrupt or cannot be written.
 
-    No lock is held between two calls, nor while a record is looked at: rows are read and written in portions.
+    Rows are read and written in portions. No lock is held between two calls, or while the caller handles a record.
     """
 
-    PORTION = 2000  # rows that are written at once; each time takes some milliseconds
+    PORTION = 2000  # rows that are written in one transaction, which takes some milliseconds
 
     def __init__(self, database: sqlite3.Connection, path: Path) -> None:
         self._database, self._path = database, path
@@ -64,9 +63,9 @@ class Store:
     @classmethod
     @contextmanager
     def open(cls, path: Path, rebuild: bool = False) -> Iterator["Store"]:
-        """Open the ledger at `path`, or make it, for its owner alone; with `rebuild`, it is empty then.
+        """Open the ledger at `path`, or create it with mode 0600. With `rebuild`, empty it.
 
-        Raises LedgerError, and RunError if others can change it.
+        Raises LedgerError, and RunError if other users can change the file.
         """
         try:
             if rebuild and path.exists():
@@ -75,7 +74,7 @@ class Store:
         except OSError as error:
             raise LedgerError(f"it cannot be opened: {error.strerror}", where=str(path)) from error
         files.check_own(str(path))
-        # Autocommit; and no write-ahead log, which needs memory that all hosts share: homes are on NFS.
+        # Autocommit. No write-ahead log, because it needs memory shared by all processes, and home folders are on NFS.
         with closing(sqlite3.connect(path, timeout=_SECONDS, isolation_level=None)) as database:
             store = cls(database, path)
             with store._said():
@@ -83,7 +82,7 @@ class Store:
             yield store
 
     def open_days(self, days: Sequence[int], scopes: Sequence[str]) -> list[int]:
-        """Return those of the days that are closed for none of the scopes, ascending."""
+        """Return the days of `days` that are not closed for any of the scopes, in ascending order."""
         with self._said():
             marks = ",".join("?" * len(scopes))
             rows = self._database.execute(f"select day from days where scope in ({marks})", scopes)  # noqa: S608
@@ -91,19 +90,19 @@ class Store:
         return [day for day in days if day not in closed]
 
     def close(self, scope: str, days: Iterable[int]) -> None:
-        """Note that all rows are here that overlap these days."""
+        """Record that the ledger has all rows that overlap these days."""
         with self._said(), self._change():
             self._database.executemany("insert or ignore into days values (?, ?)", [(scope, day) for day in days])
 
     def add(self, spans: Sequence[Span]) -> None:
-        """Store rows; one that is here already is replaced."""
+        """Store rows; a row that the ledger already has is replaced."""
         rows = [(ended, begin, each.raw_id, each.user, self._encode(each)) for ended, begin, each in spans]
         if rows:
             with self._said(), self._change():
                 self._database.executemany("insert or replace into spans values (?, ?, ?, ?, ?)", rows)
 
     def records(self, window: Window, asked: Window | None, users: Sequence[str]) -> Iterator[UsageRecord]:
-        """Yield the records that the window overlaps and `asked` does not, of these users, or of all."""
+        """Yield the records that overlap the window but not `asked`, of these users; without users, of all."""
         without = asked or Window(0, 0)
         named = ",".join(f":user{index}" for index in range(len(users)))
         page = _PAGE.format(users=f"and user in ({named})" if users else "")
@@ -132,9 +131,9 @@ class Store:
                 f"a newer slurm-tf wrote it (schema {version})", f"schema {SCHEMA}",
                 "use that slurm-tf; or --rebuild", where=str(self._path),
             )  # fmt: skip
-        self._database.execute("pragma page_size = 16384")
+        self._database.execute("pragma page_size = 16384")  # a row has some 300 bytes: a page holds several dozen
         with self._change():
-            if self._pragma("user_version") != SCHEMA or rebuild:  # another process may have made it meanwhile
+            if self._pragma("user_version") != SCHEMA or rebuild:  # another process may have made the tables meanwhile
                 for statement in ("drop table if exists spans", "drop table if exists days", *_TABLES.split(";")):
                     self._database.execute(statement)
                 self._database.execute(f"pragma application_id = {_OURS}")
@@ -146,7 +145,7 @@ class Store:
 
     @contextmanager
     def _change(self) -> Iterator[None]:
-        """Write all or nothing, after any other writer."""
+        """Run statements in one transaction; wait until no other process writes."""
         self._database.execute("begin immediate")
         try:
             yield
@@ -167,8 +166,8 @@ class Store:
 
 
 def _remove_if_broken(path: Path) -> None:
-    """Remove a ledger that cannot be read, so that it can be made anew; one that can is emptied where it is, as another
-    process may be writing it.
+    """Remove a ledger that cannot be read. One that can be read stays, as another process may be writing to it; `open`
+    then empties its tables.
     """
     with closing(sqlite3.connect(path, timeout=_SECONDS, isolation_level=None)) as database:
         try:

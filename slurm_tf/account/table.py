@@ -1,4 +1,4 @@
-"""Splits the lines of a saved table into rows of fields, even if names contain the delimiter or newlines."""
+"""Splits the lines of a saved table into rows of fields, even if free text contains the delimiter or newlines."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from slurm_tf.slurm.sacct_fields import KNOWN, named
 _HEADER = re.compile(r"(?P<word>[A-Za-z]\w*)(?P<delimiter>[^A-Za-z0-9_]*)", re.ASCII)
 _DIGITS = frozenset("0123456789")
 _CAPITALS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-# No row of sacct's is longer; only what is no row is.
+# No row of sacct is longer.
 _LONGEST = 1 << 20
 _EARLY = 3
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d|\d{1,10}|Unknown|None|)", re.ASCII)
@@ -20,7 +20,7 @@ _CLOCK = re.compile(r"((\d+-)?(\d+:)?\d+:\d+(\.\d+)?|)", re.ASCII)
 _NUMBER = re.compile(r"\d*", re.ASCII)
 _TRES = re.compile(r"([\w/:.-]+=[^,=|]*(,[\w/:.-]+=[^,=|]*)*)?", re.ASCII)
 _LINE = re.compile(r"[^\n]*")
-# What a field of known form looks like: by it, a row with too many delimiters is taken apart.
+# Patterns of fields, by which the columns of a row with too many delimiters are found.
 _FORMS = {
     "JobID": re.compile(r"\d+(_(\d+|\[[^\]]*\]?)|\+\d+)?(\..*)?", re.ASCII),
     "JobIDRaw": re.compile(r"\d+(\..*)?", re.ASCII),
@@ -34,9 +34,9 @@ _FORMS = {
 
 
 class Header(NamedTuple):
-    """A table's columns by the names that sacct has for them, and what stands between two.
+    """The names of a table's columns, as sacct names them, and the delimiter.
 
-    `closed`: it also stands after the last (--parsable, not --parsable2).
+    `closed`: there is a delimiter after the last column as well (--parsable, not --parsable2).
     """
 
     names: tuple[str, ...]
@@ -46,27 +46,27 @@ class Header(NamedTuple):
 
     @property
     def id_at(self) -> int:
-        """Where a row's job id is."""
+        """The index of the job id in a row."""
         return self.names.index("JobID" if "JobID" in self.names else "JobIDRaw")
 
     @property
     def state_at(self) -> int:
-        """Where a row's state is."""
+        """The index of the state in a row."""
         return self.names.index("State")
 
     @property
     def leads(self) -> bool:
-        """Whether free text stands before the id, so that a row may begin with a line that shows none."""
+        """Whether a column of free text is before the id, so that the first line of a row may have no id."""
         return any(name in FREE for name in self.names[: self.id_at])
 
     def begins(self, text: str) -> bool:
-        """Whether a row can begin so and be cut by a newline, in its first field of free text at the earliest."""
+        """Whether `text` may be the beginning of a row that a newline cuts in its first field of free text or later."""
         fields = text.split(self.delimiter)
         first = next((at for at, name in enumerate(self.names) if name in FREE), len(self.names))
         return len(fields) > max(first, self.id_at) and self._matches(fields[:first])
 
     def fit(self, text: str) -> list[str] | None:
-        """Return the fields of a row; where there are too many, one of free text has the rest. None if it is no row."""
+        """Return the fields of a row, None if it is not a row. Extra delimiters are taken as part of a free text."""
         fields = text.split(self.delimiter)
         width = len(self.names) + self.closed
         if len(fields) == width:
@@ -89,7 +89,7 @@ class Header(NamedTuple):
 
 
 class Table:
-    """The lines of a file; rows that cannot be read are named in `unreadable`. `where` is what errors say."""
+    """The lines of a file. Rows that cannot be parsed are added to `unreadable`; errors name `where` as the file."""
 
     def __init__(self, lines: Iterator[str], where: str, unreadable: Examples) -> None:
         self._lines, self._where, self._unreadable = lines, where, unreadable
@@ -104,7 +104,7 @@ class Table:
             raise AccountingError("the file is empty", "a header and rows of sacct -P", where=self._where)
         header = read_header(first, delimiter)
         if form:
-            if header is None:  # a header that repeats the form is no row
+            if header is None:  # the first line is a row, and not a header that repeats the form
                 self._first = first
             return self._from_form(form, header.delimiter if header else delimiter or "|", first)
         if header is None:
@@ -125,12 +125,12 @@ class Table:
         return Header(names, delimiter, closed, ())
 
     def rows(self, header: Header) -> Iterator[list[str]]:
-        """Yield the rows until the end or until another header, which is `next_header` then. Raises AccountingError."""
+        """Yield the rows until the end or another header, which becomes `next_header`. Raises AccountingError."""
         self.next_header = None
         delimiter, width = header.delimiter, len(header.names) + header.closed
         id_at, state_at = header.id_at, header.state_at
-        held: list[str] | None = None  # a row that is whole, but may go on in the next line
-        part: str | None = None  # lines that are no whole row yet
+        held: list[str] | None = None  # a complete row, which may still continue in the next line
+        part: str | None = None  # lines that are not a complete row yet
         while (line := self._next()) is not None:
             fields = line.split(delimiter)
             if (
@@ -160,8 +160,8 @@ class Table:
     def _mended(
         self, header: Header, held: list[str] | None, part: str | None, line: str
     ) -> tuple[list[str] | None, list[str] | None, str | None]:
-        """Return a row that is whole, the row held now, and the lines that are none yet, after a line that is no row
-        by itself, or one that comes after such.
+        """Handle a line that is not a row by itself, or that follows such a line: return a complete row or None, the
+        row that is held now, and the lines that are not a complete row yet.
         """
         text = line if part is None else f"{part}\n{line}"
         alone = header.fit(line)
@@ -209,9 +209,9 @@ class Table:
 
 
 def read_header(line: str, delimiter: str = "") -> Header | None:
-    """Return the header that a line is; its delimiter is what stands after the first name. None if it is none.
+    """Return the header in a line, None if it is not a header. The default delimiter is the text after the first name.
 
-    Raises AccountingError for a table whose columns are filled up with blanks: they are cut as well.
+    Raises AccountingError if columns are padded with blanks: sacct cuts long values in such a table.
     """
     match = _HEADER.match(line.lstrip(" "))
     delimiter = delimiter or (match["delimiter"] if match else "")

@@ -1,4 +1,4 @@
-"""Records become a report: hours, waits, efficiency and losses by group, in one pass that keeps no record."""
+"""Computes the groups of a report from records: hours, waiting times, efficiency and losses, in one pass."""
 
 import time
 from bisect import bisect_right
@@ -15,7 +15,7 @@ from slurm_tf.account.usage_record import UsageRecord, Window
 from slurm_tf.errors import UsageError
 from slurm_tf.jobspec.sites import Prices
 
-# What each word of --by reads of a record; the others need more than that.
+# The field of a record that each word of --by stands for; the other words are computed.
 _PLAIN = {
     "user": "user", "account": "account", "partition": "partition", "gpu-type": "gpu_type", "qos": "qos",
     "wckey": "wckey", "cluster": "cluster",
@@ -25,17 +25,17 @@ _NO_RUN = RunRecord("", "")
 
 
 class Row(NamedTuple):
-    """One group: its values of the words that were asked for, and what it used."""
+    """One group: its value for each word of --by, and its sums."""
 
     key: tuple[str, ...]
     amounts: Amounts
 
 
 class Aggregate:
-    """The sums of one report, by any number of words.
+    """The sums of one report, grouped by any number of words.
 
-    Half-open windows cut what they overlap to the second; with "day", so do local midnights. What waited, and for how
-    long, counts where it started.
+    An incarnation counts with the seconds that are inside the window; with "day", it is divided at local midnights. Its
+    waiting time counts in the window and on the day in which it started.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class Aggregate:
         now: int | None = None,
         counts_jobs: bool = True,
     ) -> None:
-        """`own`: what the run of a record says of it; `now`: until when running jobs count.
+        """`own`: returns what a record's run recorded about it; `now`: running jobs are counted until then.
 
-        `counts_jobs`: whether jobs are told apart, which takes memory. Raises UsageError.
+        `counts_jobs`: whether to count distinct jobs, which takes memory. Raises UsageError.
         """
         unknown = [word for word in by if word not in WORDS]
         if unknown:
@@ -112,8 +112,8 @@ class Aggregate:
         self._count(record, started, requeued)
 
     def _count(self, record: UsageRecord, started: int, own: Requeued) -> None:
-        """Count the job in its group; `own`: what this incarnation waited for, if it is not the job's first."""
-        if record.restarts is not None:  # Slurm itself says which one it is
+        """Count the job in its group. `own`: this incarnation's waiting times, in case it is not the job's first."""
+        if record.restarts is not None:  # Slurm's count of requeues
             if record.restarts:
                 self._add_requeued(own)
             own = Requeued(own.group, 0, 0)
@@ -130,7 +130,7 @@ class Aggregate:
             each.held_seconds += requeued.held
 
     def rows(self) -> list[Row]:
-        """Return all groups: those with the most GPU-hours first, then CPU-hours."""
+        """Return all groups, ordered by GPU-hours, then CPU-hours, descending; with "day", by day first."""
         rows = [Row(key, self._amounts[number]) for key, number in self._groups.items()]
         if self._by_day:
             at = self.by.index("day")
@@ -138,7 +138,7 @@ class Aggregate:
         return sorted(rows, key=lambda row: (-row.amounts.gpu_seconds, -row.amounts.cpu_seconds, row.key))
 
     def total(self) -> Amounts:
-        """Return what all groups have together; a job that is in several counts once."""
+        """Return the sums over all groups; a job that is in several groups counts once."""
         total = self._total
         if not self._by_day:
             total = Amounts()
@@ -149,7 +149,7 @@ class Aggregate:
 
 
 def _requeued(group: int, record: UsageRecord, started: int) -> Requeued:
-    """Return how long an incarnation waited since it was put back into the queue, if it was."""
+    """Return how long an incarnation waited since it was requeued, and how much of that Slurm held it."""
     if record.submitted is None or record.submitted >= started:
         return Requeued(group, 0, 0)
     eligible = record.submitted if record.eligible is None else min(record.eligible, started)
@@ -157,9 +157,9 @@ def _requeued(group: int, record: UsageRecord, started: int) -> Requeued:
 
 
 def cost(record: UsageRecord, seconds: int, running: int, prices: Prices) -> float | None:
-    """Return what so many seconds of a record's allocation cost, None where a price that counts is not known.
+    """Return the price of `seconds` of a record's allocation, None if a price that it needs is unknown.
 
-    `running`: for how many of them it had its CPUs.
+    `running`: the seconds in which it was not suspended.
     """
     if not prices.currency:
         return None
@@ -177,14 +177,14 @@ def midnights(start: int, end: int) -> list[int]:
     day = datetime.fromtimestamp(start).replace(hour=0, minute=0, second=0, microsecond=0)
     while True:
         day += timedelta(days=1)
-        midnight = int(day.timestamp())  # of a local time: where clocks change, a day has 23 or 25 hours
+        midnight = int(day.timestamp())  # of a local time: a day may have 23 or 25 hours
         if midnight >= end:
             return found
         found.append(midnight)
 
 
 def _reader(by: Sequence[str]) -> Callable[[UsageRecord, RunRecord, int], tuple[str, ...]]:
-    """Return what gives a record's group."""
+    """Return the function that returns a record's key, from the record, its run's record and the start of the part."""
     if all(word in _PLAIN for word in by):
         names = [_PLAIN[word] for word in by]
         if not names:

@@ -1,4 +1,4 @@
-"""One incarnation of a job as accounting has it: what flows from the sources to the reports."""
+"""The record of one incarnation of a job, as accounting has it. Sources yield it, reports read it."""
 
 import re
 from functools import lru_cache
@@ -15,7 +15,7 @@ _parse_state = lru_cache(maxsize=4096)(JobState.parse)
 
 
 class Window(NamedTuple):
-    """A half-open time: seconds since the epoch."""
+    """A half-open time interval, in seconds since the epoch."""
 
     start: int
     end: int
@@ -24,11 +24,11 @@ class Window(NamedTuple):
 class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One incarnation of a job, of an array task or of a component of a heterogeneous job.
 
-    Times are whole seconds since the epoch, None for never and unknown. Amounts are what was allocated, 0 where it
-    never ran. What was used is None where it was not recorded.
+    Times are whole seconds since the epoch; None: never or unknown. Amounts are what was allocated, 0 if it never ran.
+    What was used is None if it was not recorded.
     """
 
-    # as sacct prints it: "12", "12_3", "12_[1-5%2]" of tasks that wait, "12+1"; raw_id is Slurm's number of it
+    # as sacct prints it: "12", "12_3", "12_[1-5%2]" for pending array tasks, "12+1"; raw_id: the JobIDRaw
     id: str
     raw_id: str
     state_text: str  # as printed, "CANCELLED by 1000"
@@ -38,8 +38,8 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     eligible: int | None = None
     started: int | None = None
     ended: int | None = None
-    counted_until: int | None = None  # of one that runs: until when it is known to have run
-    suspended: int = 0  # seconds in which its CPUs were not its own; all else it kept
+    counted_until: int | None = None  # if it runs: the time until which it is known to have run
+    suspended: int = 0  # seconds in which it was suspended: it had its GPUs and memory, but not its CPUs
     user: str = ""
     account: str = ""
     partition: str = ""
@@ -58,22 +58,22 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     cpus: int = 0
     node_count: int = 0
     gpus: int = 0
-    gpu_type: str = ""  # "" for none and for any; of several "a100+v100"
+    gpu_type: str = ""  # "": no GPUs, or their type is unknown; several types as "a100+v100"
     memory: int = 0  # MiB
     billing: int = 0
-    limit: int | None = None  # minutes, None for unlimited and unknown
+    limit: int | None = None  # time limit in minutes; None: unlimited or unknown
     restarts: int | None = None
     used_cpu: float | None = None  # seconds
     used_memory: int | None = None  # bytes
     gpu_use: float | None = None  # percent
     energy: int | None = None  # joules
-    out_of_memory: bool = False  # it or one of its steps was ended for its memory: the job may say FAILED
+    out_of_memory: bool = False  # it or one of its steps ran out of memory; the job's state may be FAILED
 
     @property
     def key(self) -> Key:
-        """What tells this incarnation from all others: job ids come again, and so do jobs that are requeued.
+        """The key that identifies this incarnation: Slurm reuses job ids, and a requeued job keeps its id.
 
-        A job that is made smaller goes on in a row with the same start and another time of submission (22.05.8).
+        A job that is shrunk goes on in a row with the same start and another time of submission (22.05.8).
         """
         if self.sluid:
             return (self.cluster, self.sluid)
@@ -81,37 +81,37 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def job(self) -> str:
-        """The id that sbatch printed: without array task or component."""
+        """The id that sbatch printed, without array task or component."""
         return whole_job(self.id)
 
     @property
     def state(self) -> JobState:
-        """The state, UNKNOWN for a word that slurm-tf does not know."""
+        """The state; UNKNOWN if slurm-tf does not know the word."""
         return _parse_state(self.state_text)
 
     @property
     def cancelled_by(self) -> int | None:
-        """The user id that cancelled it, where sacct says so."""
+        """The id of the user who cancelled it, if sacct has it."""
         match = re.fullmatch(r"CANCELLED by (\d+)", self.state_text, re.ASCII)
         return int(match[1]) if match else None
 
     @property
     def is_finished(self) -> bool:
-        """Whether this incarnation is over; the job may go on in another."""
+        """Whether this incarnation has ended; the job may go on in another one."""
         return self.ended is not None
 
     def elapsed(self, start: int, end: int, now: int) -> int:
-        """Return the seconds inside [start, end) for which it held its allocation.
+        """Return the seconds inside [start, end) in which it had its allocation.
 
-        One that runs is counted until `counted_until`, else until `now`.
+        If it still runs, it is counted until `counted_until`, or until `now` if that is None.
         """
         return self._inside(start, end, now, 0)
 
     def running(self, start: int, end: int, now: int) -> int:
-        """Return the seconds inside [start, end) for which it held its CPUs: those of `elapsed` but for suspensions.
+        """Return the seconds inside [start, end) in which it had its CPUs: `elapsed` without suspensions.
 
-        sreport counts so: CPUs are free for others then, GPUs and memory are not (22.05.8). Slurm says how long a job
-        was suspended and not when: those seconds are taken off its end.
+        sreport counts the same: a suspended job's CPUs are free for other jobs, its GPUs and memory are not (22.05.8).
+        Slurm records how long a job was suspended, but not when: those seconds are subtracted at its end.
         """
         return self._inside(start, end, now, self.suspended)
 
@@ -127,9 +127,9 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return high - low if high > low else 0
 
     def overlaps(self, start: int, end: int, now: int) -> bool:
-        """Return whether [start, end) has a part of it: of its allocation, or the moment when it ended without one.
+        """Return whether [start, end) contains a part of its allocation or, if it never ran, its end.
 
-        What waits is in no time that is over, only in one that reaches `now`.
+        A pending incarnation overlaps only a window that contains `now`.
         """
         begin = self.ended if self.started is None else self.started
         if begin is None:

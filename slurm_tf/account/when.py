@@ -1,4 +1,4 @@
-"""Times as sacct's --starttime and --endtime take them, in local time.
+"""Parses times as sacct's --starttime and --endtime do, in local time.
 
 Source: sacct(1) of Slurm 22.05, option --starttime.
 """
@@ -28,7 +28,7 @@ def parse(text: str, now: int) -> int:
         return now + (seconds if match["sign"] == "+" else -seconds)
     for form in (*_DATES, *_DATES_OF_THIS_YEAR, *_CLOCKS):
         try:
-            # a year before the date, as 29 February needs a leap year
+            # parsed together with the year, as 29 February is valid only in a leap year
             with_year = form in _DATES_OF_THIS_YEAR
             found = datetime.strptime(f"{here.year} {word}" if with_year else word, f"%Y {form}" if with_year else form)
         except ValueError:
@@ -45,7 +45,7 @@ def _day(word: str, here: datetime) -> datetime:
 
 
 def _unit(word: str, text: str) -> int:
-    """Return the seconds of sacct's word for a unit: seconds where there is none."""
+    """Return the seconds of one unit, such as "hours"; without a unit, the number is of seconds."""
     for name, seconds in _UNITS.items():
         if word in ("", name, f"{name}s"):
             return seconds if word else 1
