@@ -81,7 +81,7 @@ ONLY_IN = {
     "click": {"cli"},
     "rich": {"cli"},
     "pyslurm": {"slurm.pyslurm_client"},
-    # the one door to Slurm, the processes of a job, and what is started for the user
+    # Slurm's commands, the processes of a job, and programs that are started for the user
     "subprocess": {
         "slurm",
         "launch",
@@ -91,9 +91,9 @@ ONLY_IN = {
         "watch.tensorboard",
     },
 }
-# besides themselves, these import the standard library alone
-# modules that import a library where it is installed
+# modules that import a library if it is installed
 BESIDE_STDLIB = {"slurm.pyslurm_client": {"pyslurm"}, "launch.nodes.mpi_probe": {"mpi4py"}}
+# rooms that import only the standard library and each other
 STDLIB_ONLY = ("errors", "files", "units", "search_path", "run", "slurm", "launch")
 PAGE = ROOT / "docs" / "house.md"
 
@@ -184,7 +184,7 @@ def test_what_a_room_names_is_there_and_wanted() -> None:
     packages = [name for name, path in MODULES.items() if name and path.name == "__init__.py" and name != "train"]
     for package in packages:
         for name in exported(package):
-            assert any(within(each, {f"{package}.{name}"}) for each in wanted), f"nobody imports {package}.{name}"
+            assert any(within(each, {f"{package}.{name}"}) for each in wanted), f"no other room imports {package}.{name}"
 
 
 def test_one_name_a_module() -> None:
