@@ -8,8 +8,8 @@ MATRIX := 2.18 2.21
 
 # a shell may ask for none: each `slurm-tf` of a test would compile all of it again
 unexport PYTHONDONTWRITEBYTECODE
-# for two cores: TensorFlow takes both of them, and a third test waits for Slurm meanwhile
-WORKERS := 3
+# for two cores: half of the tests wait for Slurm meanwhile
+WORKERS := 4
 
 .PHONY: demo test tests test-long test-faults test-matrix matrix quick lint bench bench-allreduce bench-overhead \
 	bench-checkpoint bench-goodput horovod sandbox sandbox-shell sandbox-down clean

@@ -98,13 +98,23 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files first that take longest: with several workers none of them is to run alone at the end.
+    """Put long files first, and files that wait for Slurm between those that compute.
 
-    pytest-xdist keeps this order with --no-loadscope-reorder.
+    So no file runs alone at the end, and several workers neither wait together nor compute together. pytest-xdist
+    keeps this order with --no-loadscope-reorder.
     """
     seconds: dict[Path, float] = {}
+    waits: dict[Path, bool] = {}
     for item in items:
         mine = 0.02 + sum(value for name, value in _SECONDS.items() if item.get_closest_marker(name))
         limit = item.get_closest_marker("timeout")
         seconds[item.path] = seconds.get(item.path, 0) + mine + (limit.args[0] / 10 if limit else 0)
-    items.sort(key=lambda item: -seconds[item.path])
+        waits[item.path] = waits.get(item.path, False) or item.get_closest_marker("slurm") is not None
+    place: dict[Path, float] = {}
+    for kind in (True, False):
+        paths = sorted((path for path in seconds if waits[path] == kind), key=lambda path: -seconds[path])
+        total, sum_before = sum(seconds[path] for path in paths), 0.0
+        for path in paths:  # at which part of its kind's time it starts
+            place[path] = sum_before / total
+            sum_before += seconds[path]
+    items.sort(key=lambda item: place[item.path])

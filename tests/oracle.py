@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slurm_tf.run import checkpoint_folder
+from tests import forkserver
 from tests.conftest import PYTHONPATH, ROOT
 
 PROGRAM = ROOT / "tests" / "programs" / "recorded.py"
@@ -149,12 +150,11 @@ def _steps(processes: list[RankProcess]) -> list[dict[int, list[Sample]]]:
 @functools.cache
 def alone(*options: str) -> Training:
     """Return the training of one process on this machine, with the program's `options`."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "job.toml").write_text(job("single", 1, *options))
         subprocess.run(
             [sys.executable, "-m", "slurm_tf", "run", "job.toml"],
-            cwd=folder, check=True, timeout=240, env={**os.environ, "PATH": path, "PYTHONPATH": PYTHONPATH},
+            cwd=folder, check=True, timeout=240, env={**os.environ, **forkserver.environ(), "PYTHONPATH": PYTHONPATH},
         )  # fmt: skip
         return read(Path(folder, "runs", "oracle-1"))
 

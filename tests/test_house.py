@@ -184,7 +184,9 @@ def test_what_a_room_names_is_there_and_wanted() -> None:
     packages = [name for name, path in MODULES.items() if name and path.name == "__init__.py" and name != "train"]
     for package in packages:
         for name in exported(package):
-            assert any(within(each, {f"{package}.{name}"}) for each in wanted), f"no other room imports {package}.{name}"
+            assert any(within(each, {f"{package}.{name}"}) for each in wanted), (
+                f"no other room imports {package}.{name}"
+            )
 
 
 def test_one_name_a_module() -> None:

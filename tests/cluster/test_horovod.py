@@ -60,7 +60,7 @@ def kill_one(member: Member) -> float:
     return time.monotonic()
 
 
-LONG = [*SHORT[:3], "8", *SHORT[4:]]
+LONG = [*SHORT[:3], "4", *SHORT[4:]]
 
 
 @pytest.mark.parametrize("controller", CONTROLLERS)

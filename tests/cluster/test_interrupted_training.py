@@ -76,7 +76,7 @@ def wait_for_step(run: Training, step: int) -> None:
     run.wait_for(rf"\[worker:0\] step ({later})\b", timeout=120)
 
 
-@pytest.mark.parametrize("times", [3, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.long)])
 @pytest.mark.timeout(900)
 def test_a_training_that_is_preempted_again_and_again(times: int, alice: Member, sandbox: Sandbox) -> None:
     epochs = times + 1

@@ -23,7 +23,7 @@ WAYS = {
 }
 ON_NODES = {3: [1, 2], 4: [1, 1, 1, 1]}
 # what `make test` shows; `make test-long` has the others
-SHORT = {("gloo", "fit", 3), ("multi_worker", "fit", 3), ("multi_worker", "own", 3)}
+SHORT = {("gloo", "fit", 3), ("multi_worker", "own", 3)}
 
 
 @pytest.fixture(autouse=True)
@@ -78,12 +78,10 @@ def test_ranks_train_one_model_as_one_process_does(way: str, loop: str, tasks: i
 
 @pytest.mark.parametrize(
     ("way", "loop"),
-    [
-        case(way, loop, long=(way, loop) not in (("gloo", "fit"), ("multi_worker", "own")))
-        for way in WAYS for loop in ("fit", "own")
-    ],
-)  # fmt: skip
+    [case(way, loop, long=True) for way in WAYS for loop in ("fit", "own")],
+)
 def test_without_the_reduction_that_is_found_out(way: str, loop: str, alice: Member) -> None:
+    """On one machine: tests/jobs/test_digits.py and test_horovod.py."""
     training = train(alice, way, loop, 3, change=oracle.NO_REDUCTION[WAYS[way][0]])
     oracle.check_starts(training, 3)
     oracle.check_samples(training)

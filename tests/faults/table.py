@@ -51,12 +51,8 @@ _REPRESENTATIVES = {
     ("SIGTERM", "compile", "chief"),
     ("SIGUSR1", "step", "worker"),
     ("SIGSTOP", "save", "batch"),
-    ("SIGSTOP", "evaluate", "worker"),
-    ("SIGKILL", "save", "worker"),
     ("SIGKILL", "rename", "chief"),
-    ("SIGUSR1", "step", "batch"),
     ("SIGKILL", "requeue", "batch"),
-    ("SIGTERM", "rename", "batch"),
     ("SIGKILL", "step", "ps"),
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests import forkserver
 from tests.conftest import PYTHONPATH, ROOT
 
 JOBS = ROOT / "jobs"
@@ -66,15 +67,25 @@ class RunningJob:
 RunJob = Callable[..., RunningJob]
 
 
-@pytest.fixture
-def run_job(tmp_path: Path, venv_path: str) -> Iterator[RunJob]:
-    """Return a function that starts `slurm-tf run` with these arguments and variables."""
+def _run(folder: Path, variables: dict[str, str]) -> Iterator[RunJob]:
     started: list[RunningJob] = []
 
     def start(*arguments: str, **environ: str) -> RunningJob:
-        started.append(RunningJob(tmp_path, list(arguments), {"PATH": venv_path, **environ}))
+        started.append(RunningJob(folder, list(arguments), {**variables, **environ}))
         return started[-1]
 
     yield start
     for job in started:
         job.stop()
+
+
+@pytest.fixture
+def run_job(tmp_path: Path, venv_path: str) -> Iterator[RunJob]:
+    """Return a function that starts `slurm-tf run` with these arguments and variables."""
+    yield from _run(tmp_path, {"PATH": venv_path})
+
+
+@pytest.fixture
+def run_forked(tmp_path: Path) -> Iterator[RunJob]:
+    """Return what `run_job` returns, for programs whose processes no test looks at: see tests/forkserver."""
+    yield from _run(tmp_path, forkserver.environ(os.environ.get("TF_USE_LEGACY_KERAS") == "1"))

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.tensorflow
 PS = str(JOBS / "cancer_ps.toml")
 ACCURACY = r"^\[chief:0\] steps (\d+), test accuracy ([\d.]+) on 143 samples$"
 # many steps, so that there is time to kill a task
-MANY = ["--set", 'command=["python", "cancer_ps.py", "--steps", "2000"]', "--set", "checkpoint.every-steps=50"]
+MANY = ["--set", 'command=["python", "cancer_ps.py", "--steps", "1000"]', "--set", "checkpoint.every-steps=50"]
 
 
 def steps_and_accuracy(job: RunningJob) -> tuple[int, float]:
@@ -26,7 +27,7 @@ def steps_and_accuracy(job: RunningJob) -> tuple[int, float]:
 
 
 @pytest.mark.matrix
-def test_the_demo_trains_prints_saves_exports_and_resumes(run_job: RunJob, tmp_path: Path) -> None:
+def test_the_demo_trains_prints_saves_exports_and_resumes(run_job: RunJob, run_forked: RunJob, tmp_path: Path) -> None:
     import numpy as np
     import tensorflow as tf
 
@@ -46,21 +47,21 @@ def test_the_demo_trains_prints_saves_exports_and_resumes(run_job: RunJob, tmp_p
     folder = tmp_path / "runs" / "cancer-1" / "checkpoints"
     assert [found.step for found in checkpoint_folder.complete(str(folder))] == [600, 500, 400]
 
-    again = run_job(PS, "--name", "cancer-1", "--set", 'command=["python", "cancer_ps.py", "--steps", "700"]')
+    again = run_forked(PS, "--name", "cancer-1", "--set", 'command=["python", "cancer_ps.py", "--steps", "700"]')
     assert again.wait() == 0, again.text
     assert again.find(r"resumed at step (\d+)") == ["600"]
     assert again.find(r"^\[chief:0\] step (\d+)/700") == ["650", "700"]
     assert os.listdir(tmp_path / "runs") == ["cancer-1"]
 
 
-def test_a_killed_worker_restarts_and_training_continues(run_job: RunJob) -> None:
-    job = run_job(PS, *MANY)
-    job.wait_for(r"step 300/2000")
+def test_a_killed_worker_restarts_and_training_continues(run_forked: RunJob) -> None:
+    job = run_forked(PS, *MANY)
+    job.wait_for(r"step 200/1000")
     os.kill(job.pid("worker:1"), signal.SIGKILL)
     second = job.pid("worker:1", start=2)
     assert second
     assert job.wait() == 0, job.text
-    assert steps_and_accuracy(job)[0] == 2000
+    assert steps_and_accuracy(job)[0] == 1000
     assert steps_and_accuracy(job)[1] >= 0.93
     assert "resumed" not in job.text
     assert job.text.count("chief:0 started") == 1
@@ -70,7 +71,7 @@ def test_a_killed_worker_restarts_and_training_continues(run_job: RunJob) -> Non
 def test_a_killed_chief_without_a_budget_ends_everything_and_the_next_run_resumes(run_job: RunJob) -> None:
     job = run_job(PS, *MANY, "--set", "launch.max-restarts=0")
     tasks = [job.pid(task) for task in ("chief:0", "worker:0", "worker:1", "ps:0")]
-    job.wait_for(r"step 300/2000")
+    job.wait_for(r"step 200/1000")
     os.kill(tasks[0], signal.SIGKILL)
     killed = time.monotonic()
     assert job.wait(15) == 137
@@ -80,51 +81,53 @@ def test_a_killed_chief_without_a_budget_ends_everything_and_the_next_run_resume
     again = run_job(PS, *MANY, "--set", "launch.max-restarts=0", "--name", "cancer-1")
     assert again.wait() == 0, again.text
     (resumed,) = again.find(r"resumed at step (\d+)")
-    assert 250 <= int(resumed) < 2000
-    assert steps_and_accuracy(again)[0] == 2000
+    assert 150 <= int(resumed) < 1000
+    assert steps_and_accuracy(again)[0] == 1000
     assert steps_and_accuracy(again)[1] >= 0.93
 
 
 @pytest.mark.long
 def test_a_killed_parameter_server_starts_all_again(run_job: RunJob) -> None:
     job = run_job(PS, *MANY)
-    job.wait_for(r"step 300/2000")
+    job.wait_for(r"step 200/1000")
     os.kill(job.pid("ps:0"), signal.SIGKILL)
     assert job.wait() == 0, job.text
     assert "all tasks are started again in place (restart 1 of 3)" in job.text
     assert len(job.find(r"resumed at step (\d+)")) == 1
-    assert steps_and_accuracy(job)[0] == 2000
+    assert steps_and_accuracy(job)[0] == 1000
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a process a mount of its own")
-def test_a_folder_that_the_servers_do_not_share_is_refused_before_training(run_job: RunJob) -> None:
+def test_a_folder_that_the_servers_do_not_share_is_refused_before_training(run_forked: RunJob) -> None:
     hide = (
         'if [ "$SLURM_TF_TASK" = ps:0 ]; then exec unshare --mount sh -c '
-        "'mount -t tmpfs tmpfs \"$SLURM_TF_CHECKPOINT_FOLDER\" && exec python cancer_ps.py'; fi; "
+        f"'mount -t tmpfs tmpfs \"$SLURM_TF_CHECKPOINT_FOLDER\" && exec {sys.executable} cancer_ps.py'; fi; "
         "exec python cancer_ps.py"
     )
     words = ", ".join(f'"{word}"' for word in ("bash", "-c", hide.replace('"', '\\"')))
-    job = run_job(PS, "--set", f"command=[{words}]", "--set", "launch.max-restarts=0")
+    job = run_forked(PS, "--set", f"command=[{words}]", "--set", "launch.max-restarts=0")
     assert job.wait() == 1, job.text
     assert "the chief and ps:0 do not see the same folder" in job.text
     assert "step 50/600" not in job.text
 
 
-def test_an_evaluator_follows_checkpoints_of_two_parameter_servers(run_job: RunJob, tmp_path: Path) -> None:
-    job = run_job(PS, *MANY, "--set", "roles.evaluator.count=1", "--set", "roles.ps.count=2")
+def test_an_evaluator_follows_checkpoints_of_two_parameter_servers(run_forked: RunJob, tmp_path: Path) -> None:
+    job = run_forked(
+        PS, "--set", "checkpoint.every-steps=50", "--set", "roles.evaluator.count=1", "--set", "roles.ps.count=2"
+    )
     assert job.wait() == 0, job.text
-    seen = [int(step) for step in job.find(r"^\[evaluator:0\] step (\d+)/2000  accuracy")]
+    seen = [int(step) for step in job.find(r"^\[evaluator:0\] step (\d+)/600  accuracy")]
     assert seen == sorted(seen)
-    assert seen[-1] == 2000
+    assert seen[-1] == 600
     assert len(seen) >= 2
     # each server writes and flushes its own part
     found = next(checkpoint_folder.complete(str(tmp_path / "runs" / "cancer-1" / "checkpoints")))
-    assert found.step == 2000
+    assert found.step == 600
     assert sum(name.startswith("checkpoint.data") for name in found.manifest["files"]) >= 3
 
 
-def test_a_program_of_2016_runs_as_it_is(run_job: RunJob, tmp_path: Path) -> None:
-    job = run_job(str(JOBS / "cancer_between_graph.toml"))
+def test_a_program_of_2016_runs_as_it_is(run_forked: RunJob, tmp_path: Path) -> None:
+    job = run_forked(str(JOBS / "cancer_between_graph.toml"))
     assert job.wait() == 0, job.text
     (accuracy,) = job.find(r"^\[worker:0\] steps \d+, test accuracy ([\d.]+) on 143 samples$")
     assert float(accuracy) >= 0.93

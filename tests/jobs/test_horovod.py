@@ -27,19 +27,19 @@ def _horovod() -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        pytest.param(NO_REDUCTION["horovod"], marks=pytest.mark.long),  # on nodes: tests/cluster/test_oracle.py
+        NO_REDUCTION["horovod"],
         "from slurm_tf.train.collectives.horovod_ranks import HorovodCollective\n"
         "HorovodCollective.sum = lambda self, tensors: list(tensors)",
         pytest.param("keras_3.average_gradients = lambda optimizer, collective: None", marks=pytest.mark.long),
     ],
     ids=["no mean", "no sum", "no averaged gradients"],
 )
-def test_without_one_part_of_the_reduction_ranks_differ(broken: str, run_job: RunJob, tmp_path: Path) -> None:
+def test_without_one_part_of_the_reduction_ranks_differ(broken: str, run_forked: RunJob, tmp_path: Path) -> None:
     """With all parts, test_digits.py ends with equal ranks."""
     program = tmp_path / "broken.py"
     program.write_text(CHANGED.format(change=broken))
     command = f'command=["python", "{program}", "digits.py", "--epochs", "2"]'
-    job = run_job(HOROVOD, "--set", command)
+    job = run_forked(HOROVOD, "--set", command)
     assert job.wait() == 0, job.text
     ranks = job.find(RANKS)
     assert len(ranks) == 2
@@ -72,10 +72,10 @@ def test_a_killed_rank_starts_all_again_from_the_last_checkpoint(run_job: RunJob
     assert len({checksum for _, _, checksum in ranks}) == 1
 
 
-def test_without_horovod_the_error_tells_how_to_get_it(run_job: RunJob, tmp_path: Path) -> None:
+def test_without_horovod_the_error_tells_how_to_get_it(run_forked: RunJob, tmp_path: Path) -> None:
     (tmp_path / "horovod").mkdir()
     (tmp_path / "horovod" / "__init__.py").write_text("raise ImportError('none here')\n")
-    job = run_job(HOROVOD, *SHORT, PYTHONPATH=f"{tmp_path}:{JOBS.parent}")
+    job = run_forked(HOROVOD, *SHORT, PYTHONPATH=f"{tmp_path}:{JOBS.parent}")
     assert job.wait() == 1
     assert "found no Horovod for TensorFlow" in job.text
     assert "slurm-tf plugin horovod --python" in job.text

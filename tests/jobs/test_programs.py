@@ -38,8 +38,8 @@ def write(tmp_path: Path, program: str, strategy: str, more: str = "") -> str:
     return str(tmp_path / "job.toml")
 
 
-def test_a_program_that_only_reads_tf_config_runs_unchanged(run_job: RunJob, tmp_path: Path) -> None:
-    job = run_job(write(tmp_path, TF_CONFIG_ONLY, "multi_worker", "count = 2\n[roles.chief]"))
+def test_a_program_that_only_reads_tf_config_runs_unchanged(run_forked: RunJob, tmp_path: Path) -> None:
+    job = run_forked(write(tmp_path, TF_CONFIG_ONLY, "multi_worker", "count = 2\n[roles.chief]"))
     assert job.wait() == 0, job.text
     # 1 + 3 x (1 + 2 + 3)
     assert sorted(job.find(r"w (\S+ \S+ \S+)")) == ["19.0 chief 0", "19.0 worker 0", "19.0 worker 1"]
@@ -68,8 +68,8 @@ print("rank", run.rank, "w", [round(float(v), 3) for v in w.numpy()])
 
 @pytest.mark.matrix
 @pytest.mark.parametrize(("strategy", "more"), [("single", ""), ("mirrored", ""), ("multi_worker", "count = 2")])
-def test_a_loop_of_its_own_under_every_strategy(strategy: str, more: str, run_job: RunJob, tmp_path: Path) -> None:
-    job = run_job(write(tmp_path, OWN_LOOP, strategy, more))
+def test_a_loop_of_its_own_under_every_strategy(strategy: str, more: str, run_forked: RunJob, tmp_path: Path) -> None:
+    job = run_forked(write(tmp_path, OWN_LOOP, strategy, more))
     assert job.wait() == 0, job.text
     results = job.find(r"rank \d w (.*)$")
     assert set(results) == {"[1.0, -2.0, 3.0, 0.5]"}
@@ -103,9 +103,9 @@ tf.distribute.MirroredStrategy.__init__ = lambda self: make_mirrored(self, ["CPU
 
 @pytest.mark.matrix
 @pytest.mark.parametrize(("strategy", "devices", "replicas"), [("single", "", "1"), ("mirrored", TWO_DEVICES, "2")])
-def test_fit_of_keras_3(strategy: str, devices: str, replicas: str, run_job: RunJob, tmp_path: Path) -> None:
+def test_fit_of_keras_3(strategy: str, devices: str, replicas: str, run_forked: RunJob, tmp_path: Path) -> None:
     """Under mirrored, two logical CPU devices replace two GPUs."""
-    job = run_job(write(tmp_path, FIT.format(devices=devices.replace("\n[0]", "[0]")), strategy))
+    job = run_forked(write(tmp_path, FIT.format(devices=devices.replace("\n[0]", "[0]")), strategy))
     assert job.wait() == 0, job.text
     ((found, accuracy),) = job.find(r"replicas (\d) accuracy ([\d.]+)")
     assert found == replicas
@@ -123,9 +123,9 @@ def test_fit_of_keras_3(strategy: str, devices: str, replicas: str, run_job: Run
         ("x, y = x[:100], y", "arrays of \\[100, 256\\] samples"),
     ],
 )
-def test_the_error_of_a_wrong_program_is_helpful(change: str, message: str, run_job: RunJob, tmp_path: Path) -> None:
+def test_the_error_of_a_wrong_program_is_helpful(change: str, message: str, run_forked: RunJob, tmp_path: Path) -> None:
     program = FIT.format(devices="").replace("model.fit(", f"{change}\nmodel.fit(")
-    job = run_job(write(tmp_path, program, "single"))
+    job = run_forked(write(tmp_path, program, "single"))
     assert job.wait() == 1
     assert job.find(message), job.text
 

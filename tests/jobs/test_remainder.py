@@ -116,7 +116,7 @@ def alone(keras: str) -> dict[tuple[int, bool, bool], tuple[list[float], list[fl
     [pytest.param(*case, marks=[pytest.mark.matrix] * ((*case[:2], case[3]) in MATRIX)) for case in CASES],
 )
 def test_fit_on_a_padded_batch_is_training_on_the_real_samples(
-    keras: str, strategy: str, more: str, samples: int, weighted: bool, run_job: RunJob, tmp_path: Path
+    keras: str, strategy: str, more: str, samples: int, weighted: bool, run_forked: RunJob, tmp_path: Path
 ) -> None:
     """17 samples leave one for two tasks, so that one of them has padding alone."""
     if keras == "tf_keras":
@@ -124,7 +124,7 @@ def test_fit_on_a_padded_batch_is_training_on_the_real_samples(
     if strategy == "horovod":
         horovod.require()
     devices = TWO_DEVICES if strategy == "mirrored" else ""
-    many = run_job(write(tmp_path, program(TOGETHER, keras, strategy, samples, weighted, devices), strategy, more))
+    many = run_forked(write(tmp_path, program(TOGETHER, keras, strategy, samples, weighted, devices), strategy, more))
     assert many.wait() == 0, many.text
     expected, logs = alone(keras)[samples, weighted, strategy == "mirrored"]
     found = result(many.text)
@@ -156,7 +156,7 @@ keras.Sequential = Own
     ],
 )
 def test_what_would_silently_give_another_result_is_refused(
-    strategy: str, more: str, samples: int, change: str, message: str, run_job: RunJob, tmp_path: Path
+    strategy: str, more: str, samples: int, change: str, message: str, run_forked: RunJob, tmp_path: Path
 ) -> None:
     text = (change if "class" in change else "") + TOGETHER
     changed = program(text, "keras", "mirrored", samples, False, TWO_DEVICES if strategy == "mirrored" else "")
@@ -164,6 +164,6 @@ def test_what_would_silently_give_another_result_is_refused(
         changed = changed.replace("weighted_metrics=", "steps_per_execution=2, weighted_metrics=")
     if change == "data":
         changed = changed.replace("history =", "run.batches((x[:9], y[:9]), batch_size=8)\nhistory =")
-    job = run_job(write(tmp_path, changed, strategy, more))
+    job = run_forked(write(tmp_path, changed, strategy, more))
     assert job.wait() == 1
     assert job.find(message), job.text

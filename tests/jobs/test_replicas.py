@@ -41,12 +41,12 @@ FOUND = r"ReplicaError: the variables of rank 1 are not those of rank 0 after 1 
     ],
     ids=["plain", "dropout", "statistics of each replica"],
 )
-def test_good_programs_train_to_the_end(layer: str, strategy: str, run_job: RunJob, tmp_path: Path) -> None:
+def test_good_programs_train_to_the_end(layer: str, strategy: str, run_forked: RunJob, tmp_path: Path) -> None:
     """84 samples in batches of 8: more steps than are checked, and a remainder."""
     if strategy == "horovod":
         horovod.require()
     program = FIT.format(layer=layer, change="", batch_size=8)
-    job = run_job(write(tmp_path, program, strategy, "count = 2"))
+    job = run_forked(write(tmp_path, program, strategy, "count = 2"))
     assert job.wait() == 0, job.text
     seeds = job.find(r"trained with seeds (\[.*\])")
     assert len(seeds) == 2
@@ -59,30 +59,30 @@ def test_good_programs_train_to_the_end(layer: str, strategy: str, run_job: RunJ
     ['model.compile("sgd", "mse")', "model.optimizer.apply = type(model.optimizer).apply.__get__(model.optimizer)"],
     ids=["compiled again", "an optimizer that averages nothing"],
 )
-def test_a_replica_that_trains_alone_is_detected_in_step_1(change: str, run_job: RunJob, tmp_path: Path) -> None:
+def test_a_replica_that_trains_alone_is_detected_in_step_1(change: str, run_forked: RunJob, tmp_path: Path) -> None:
     program = FIT.format(layer="keras.layers.Dense(8)", change=change, batch_size=12)
-    job = run_job(write(tmp_path, program, "multi_worker", "count = 2"))
+    job = run_forked(write(tmp_path, program, "multi_worker", "count = 2"))
     assert job.wait() == 1
     assert job.find(FOUND), job.text
     assert "2" not in job.find(r"begins step (\d+)")
     assert "trained with" not in job.text
 
 
-def test_a_loop_without_the_mean_is_detected_in_its_first_step(run_job: RunJob, tmp_path: Path) -> None:
+def test_a_loop_without_the_mean_is_detected_in_its_first_step(run_forked: RunJob, tmp_path: Path) -> None:
     program = OWN_LOOP.replace("run.mean([tape.gradient(loss, w)])[0]", "tape.gradient(loss, w)")
-    job = run_job(write(tmp_path, program, "multi_worker", "count = 2"))
+    job = run_forked(write(tmp_path, program, "multi_worker", "count = 2"))
     assert job.wait() == 1
     assert job.find(FOUND), job.text
 
 
-def test_a_program_can_check_its_replicas_itself(run_job: RunJob, tmp_path: Path) -> None:
+def test_a_program_can_check_its_replicas_itself(run_forked: RunJob, tmp_path: Path) -> None:
     program = (
         "import tensorflow as tf\nimport slurm_tf.train as train\nrun = train.init()\n"
         "same = [tf.Variable(tf.range(5.0)), tf.Variable(1.0)]\nrun.check_replicas(same)\nprint('same in', run.rank)\n"
         "same[0].assign(tf.where(tf.range(5.0) == 3.0, 3.0 + 1e-6 * run.rank, tf.range(5.0)))\n"
         "run.check_replicas(same)\nprint('not detected')\n"
     )
-    job = run_job(write(tmp_path, program, "multi_worker", "count = 3"))
+    job = run_forked(write(tmp_path, program, "multi_worker", "count = 3"))
     assert job.wait() == 1
     assert sorted(job.find(r"same in (\d)")) == ["0", "1", "2"]
     assert job.find(r"ReplicaError: the variables of rank 1, 2 are not those of rank 0: each"), job.text
@@ -107,11 +107,11 @@ for done, logs in run.loop(step, run.dataset(lambda context: tf.data.Dataset.ran
 """
 
 
-def test_a_task_that_does_not_see_the_checkpoint_begins_where_rank_0_does(run_job: RunJob, tmp_path: Path) -> None:
+def test_a_task_that_does_not_see_the_checkpoint_begins_where_rank_0_does(run_forked: RunJob, tmp_path: Path) -> None:
     """As on an NFS client that does not see the new files yet."""
     path = write(tmp_path, LATE, "multi_worker", "count = 2")
     for begin in ("0 0.0", "5 5.0"):
-        job = run_job(path, "--name", "a-1")
+        job = run_forked(path, "--name", "a-1")
         assert job.wait() == 0, job.text
         found = job.find(r"rank \d begins at (\S+ \S+) True")
         assert found == [begin, begin], job.text
@@ -143,7 +143,7 @@ WARNING = r"warning: program.py:\d+ uses Horovod's DistributedOptimizer, and its
 
 @pytest.mark.parametrize(("keras", "models"), [("3", 2), ("2", 1)])
 def test_horovods_optimizer_trains_a_model_in_each_rank_with_keras_3_and_the_agent_warns(
-    keras: str, models: int, run_job: RunJob, tmp_path: Path
+    keras: str, models: int, run_forked: RunJob, tmp_path: Path
 ) -> None:
     """Losses fall and the job succeeds all the same. With tf_keras, which the warning names, it trains one model."""
     horovod.require()
@@ -151,7 +151,7 @@ def test_horovods_optimizer_trains_a_model_in_each_rank_with_keras_3_and_the_age
         tf_keras.require()
     program = HOROVOD_EXAMPLE.format(begin="hvd.init()", check="")
     legacy = str(keras == "2")
-    job = run_job(write(tmp_path, program, "horovod", "count = 2"), TF_USE_LEGACY_KERAS=legacy)
+    job = run_forked(write(tmp_path, program, "horovod", "count = 2"), TF_USE_LEGACY_KERAS=legacy)
     assert job.wait() == 0, job.text
     digests = job.find(rf"Keras {keras} ends with (\w+)")
     assert len(digests) == 2
@@ -159,10 +159,10 @@ def test_horovods_optimizer_trains_a_model_in_each_rank_with_keras_3_and_the_age
     assert len(job.find(WARNING)) == models - 1, job.text
 
 
-def test_the_replica_check_detects_horovods_optimizer_with_keras_3(run_job: RunJob, tmp_path: Path) -> None:
+def test_the_replica_check_detects_horovods_optimizer_with_keras_3(run_forked: RunJob, tmp_path: Path) -> None:
     horovod.require()
     begin, check = "import slurm_tf.train as train\nrun = train.init()", "run.check_replicas(model.trainable_variables)"
-    job = run_job(write(tmp_path, HOROVOD_EXAMPLE.format(begin=begin, check=check), "horovod", "count = 2"))
+    job = run_forked(write(tmp_path, HOROVOD_EXAMPLE.format(begin=begin, check=check), "horovod", "count = 2"))
     assert job.wait() == 1
     assert job.find(r"ReplicaError: the variables of rank 1 are not those of rank 0: each of them trains a model")
     assert set(job.find(r"done step (\d+)")) == {"1"}

@@ -83,18 +83,18 @@ def variables(job: RunningJob) -> list[list[float]]:
     return [[float(value) for value in values.split(", ")] for values in job.find(r"variables \[(.*)\]")]
 
 
-def test_after_a_kill_within_an_epoch_the_result_is_the_same(run_job: RunJob, tmp_path: Path) -> None:
+def test_after_a_kill_within_an_epoch_the_result_is_the_same(run_forked: RunJob, tmp_path: Path) -> None:
     """24 steps, 8 an epoch; the optimizer's moments and the order of samples continue as well."""
     horovod.require()
     path = write(tmp_path, fit(), "horovod", "count = 2")
-    whole = run_job(path)
+    whole = run_forked(path)
     assert whole.wait() == 0, whole.text
     expected, other = variables(whole)
     assert expected == other
     (found,) = checkpoint_folder.complete(str(tmp_path / "runs" / "a-1" / "checkpoints"))
     assert found.step == 24
     options = ["launch.max-restarts=1", "checkpoint.every-steps=5", 'command=["python", "program.py", "die"]']
-    killed = run_job(path, *[word for option in options for word in ("--set", option)])
+    killed = run_forked(path, *[word for option in options for word in ("--set", option)])
     assert killed.wait() == 0, killed.text
     ((step),) = killed.find(r"resumed at step (\d+) from")
     # ranks with local statistics come together one step after a save is due
@@ -105,10 +105,10 @@ def test_after_a_kill_within_an_epoch_the_result_is_the_same(run_job: RunJob, tm
 
 
 @BOTH
-def test_mixed_precision_keeps_ranks_equal(strategy: str, run_job: RunJob, tmp_path: Path) -> None:
+def test_mixed_precision_keeps_ranks_equal(strategy: str, run_forked: RunJob, tmp_path: Path) -> None:
     if strategy == "horovod":
         horovod.require()
-    job = run_job(write(tmp_path, fit(), strategy, "count = 2"), "--set", "train.mixed-precision=float16")
+    job = run_forked(write(tmp_path, fit(), strategy, "count = 2"), "--set", "train.mixed-precision=float16")
     assert job.wait() == 0, job.text
     first, second = variables(job)
     assert first == second
@@ -117,21 +117,21 @@ def test_mixed_precision_keeps_ranks_equal(strategy: str, run_job: RunJob, tmp_p
 
 
 @BOTH
-def test_a_loop_of_its_own_ends_as_one_process_does(strategy: str, run_job: RunJob, tmp_path: Path) -> None:
+def test_a_loop_of_its_own_ends_as_one_process_does(strategy: str, run_forked: RunJob, tmp_path: Path) -> None:
     if strategy == "horovod":
         horovod.require()
     path = write(tmp_path, BEGIN + LOOP, strategy, "count = 2")
-    many = run_job(path)
+    many = run_forked(path)
     assert many.wait() == 0, many.text
     first, second = variables(many)
     assert first == second
-    alone = run_job(path, "--set", "strategy=single", "--set", "roles.worker.count=1")
+    alone = run_forked(path, "--set", "strategy=single", "--set", "roles.worker.count=1")
     assert alone.wait() == 0, alone.text
     assert variables(alone) == [pytest.approx(first, abs=1e-5)]
 
 
-def test_a_replica_that_trains_alone_is_detected(run_job: RunJob, tmp_path: Path) -> None:
-    job = run_job(
+def test_a_replica_that_trains_alone_is_detected(run_forked: RunJob, tmp_path: Path) -> None:
+    job = run_forked(
         write(
             tmp_path, fit(after="model.compile('sgd', 'mse')").replace("size=8", "size=12"), "multi_worker", "count = 2"
         )
@@ -154,8 +154,8 @@ def test_a_replica_that_trains_alone_is_detected(run_job: RunJob, tmp_path: Path
     ],
 )
 def test_what_is_not_supported_is_refused(
-    program: str, options: list[str], message: str, run_job: RunJob, tmp_path: Path
+    program: str, options: list[str], message: str, run_forked: RunJob, tmp_path: Path
 ) -> None:
-    job = run_job(write(tmp_path, program, "single"), *options)
+    job = run_forked(write(tmp_path, program, "single"), *options)
     assert job.wait() == 1
     assert job.find(message), job.text

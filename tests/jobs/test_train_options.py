@@ -31,31 +31,31 @@ print("variables", values)
 """
 
 
-def trained(run_job: RunJob, tmp_path: Path, batch_size: int, *options: str) -> tuple[list[float], str]:
+def trained(run_forked: RunJob, tmp_path: Path, batch_size: int, *options: str) -> tuple[list[float], str]:
     path = write(tmp_path, PROGRAM, "multi_worker", "count = 2")
     command = f'command=["python", "program.py", "{batch_size}"]'
-    job = run_job(path, "--set", command, *[word for option in options for word in ("--set", option)])
+    job = run_forked(path, "--set", command, *[word for option in options for word in ("--set", option)])
     assert job.wait() == 0, job.text
     first, second = job.find(r"variables \[(.*)\]")
     assert first == second
     return [float(value) for value in first.split(", ")], job.text
 
 
-def test_two_half_batches_accumulated_are_one_batch(run_job: RunJob, tmp_path: Path) -> None:
-    whole, text = trained(run_job, tmp_path, 16)
+def test_two_half_batches_accumulated_are_one_batch(run_forked: RunJob, tmp_path: Path) -> None:
+    whole, text = trained(run_forked, tmp_path, 16)
     assert len(re.findall(r"reduces by 2097152 RING", text)) == 2
-    halves, _ = trained(run_job, tmp_path, 8, "train.accumulate=2")
+    halves, _ = trained(run_forked, tmp_path, 8, "train.accumulate=2")
     assert halves == pytest.approx(whole, abs=1e-6)
-    small, _ = trained(run_job, tmp_path, 8)
+    small, _ = trained(run_forked, tmp_path, 8)
     assert small != pytest.approx(whole, abs=1e-3)
 
 
 @pytest.mark.parametrize(("precision", "optimizer"), [("float16", "LossScaleOptimizer"), ("bfloat16", "SGD")])
 def test_mixed_precision_with_accumulation_and_another_reduction(
-    precision: str, optimizer: str, run_job: RunJob, tmp_path: Path
+    precision: str, optimizer: str, run_forked: RunJob, tmp_path: Path
 ) -> None:
     options = [f"train.mixed-precision={precision}", "train.accumulate=2", "train.bytes-per-pack=0"]
-    _, text = trained(run_job, tmp_path, 8, *options, "train.collective=ring")
+    _, text = trained(run_forked, tmp_path, 8, *options, "train.collective=ring")
     assert len(re.findall(rf"computes in {precision} {optimizer} float32", text)) == 2
     assert len(re.findall(r"reduces by 0 RING", text)) == 2
 
@@ -89,16 +89,18 @@ for name, mean in where.items():
 
 
 @pytest.mark.parametrize(("pack", "largest"), [(64, 256), (0, 8008)])
-def test_a_tensor_of_many_packs_is_split_and_joined(pack: int, largest: int, run_job: RunJob, tmp_path: Path) -> None:
+def test_a_tensor_of_many_packs_is_split_and_joined(
+    pack: int, largest: int, run_forked: RunJob, tmp_path: Path
+) -> None:
     path = write(tmp_path, SPLIT, "multi_worker", "count = 3")
-    job = run_job(path, "--set", f"train.bytes-per-pack={pack}")
+    job = run_forked(path, "--set", f"train.bytes-per-pack={pack}")
     assert job.wait() == 0, job.text
     for where in ("a graph", "eager mode", "a replica"):
         assert len(job.find(rf"equal in {where}$")) == 3, job.text
     assert max(int(size) for size, _ in job.find(r"reduces MEAN (\d+) (\d+)$")) == largest
 
 
-def test_accumulate_is_refused_with_a_loop_of_its_own(run_job: RunJob, tmp_path: Path) -> None:
-    job = run_job(write(tmp_path, OWN_LOOP, "single"), "--set", "train.accumulate=2")
+def test_accumulate_is_refused_with_a_loop_of_its_own(run_forked: RunJob, tmp_path: Path) -> None:
+    job = run_forked(write(tmp_path, OWN_LOOP, "single"), "--set", "train.accumulate=2")
     assert job.wait() == 1
     assert job.find(r"found train.accumulate=2 and run.loop"), job.text

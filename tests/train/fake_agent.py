@@ -8,7 +8,6 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 from slurm_tf.run import program_messages
 from slurm_tf.run.program_messages import ProgramMessage, RelayedRequest, Request, RequestAnswer, RequestResult
+from tests import forkserver
 from tests.conftest import PYTHONPATH
 from tests.free_ports import free_range
 
@@ -32,7 +32,7 @@ class Program:
         self.output = output
         with output.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, *argv],
+                [f"{forkserver.python_folder()}/python", *argv],
                 env={**os.environ, **environ, "SLURM_TF_CONTROL_FD": str(its_end.fileno())},
                 pass_fds=[its_end.fileno()],
                 stdout=file,
@@ -113,6 +113,7 @@ def start(folder: Path, argv: Sequence[str], tasks: int = 1, **environ: str) -> 
             "PYTHONPATH": PYTHONPATH,
             "PYTHONUNBUFFERED": "1",
             "TF_CPP_MIN_LOG_LEVEL": "2",
+            "TF_ENABLE_ONEDNN_OPTS": "0",
             "CUDA_VISIBLE_DEVICES": "-1",
             "SLURM_TF_CONTRACT": "1",
             "SLURM_TF_STRATEGY": "multi_worker" if tasks > 1 else "single",

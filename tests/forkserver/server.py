@@ -1,0 +1,146 @@
+"""Imports TensorFlow, then forks a process for each program that client.py asks for: `python server.py FOLDER`.
+
+It ends, and removes FOLDER, when its stdin is closed. TensorFlow starts its threads with the first operation, so a
+process that only imported it can be forked.
+"""
+
+import ctypes
+import fcntl
+import gc
+import io
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import struct
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+# Read by TensorFlow and Python while they are imported or started.
+IMPORT_TIME = ("PYTHONPATH", "TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS", "TF_USE_LEGACY_KERAS", "KERAS_BACKEND")
+PR_SET_PDEATHSIG = 1
+# Above all numbers that programs inherit.
+FIRST_OWN_DESCRIPTOR = 200
+
+Request = dict[str, Any]
+
+
+def receive(connection: socket.socket) -> tuple[Request, list[int]]:
+    """Return a client's request and the descriptors that came with it."""
+    head, descriptors, _, _ = socket.recv_fds(connection, 4, FIRST_OWN_DESCRIPTOR)
+    (length,) = struct.unpack("!I", head)
+    text = b""
+    while len(text) < length:
+        text += connection.recv(length - len(text))
+    return json.loads(text), list(descriptors)
+
+
+def supervise(connection: socket.socket, pid: int) -> int:
+    """Send a program its client's signals until it ends; return how. If the client ends first, kill the program."""
+    ended = os.pidfd_open(pid)
+    while True:
+        ready, _, _ = select.select([connection.fileno(), ended], [], [])
+        if ended in ready:
+            # what it left behind in its process group ends with it, as with the agent
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            os.killpg(pid, signal.SIGKILL)
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        numbers = connection.recv(64)
+        if not numbers:
+            os.killpg(pid, signal.SIGKILL)
+            os._exit(0)
+        for number in numbers:
+            if number:
+                os.kill(pid, number)
+
+
+def serve(connection: socket.socket) -> Request:
+    """Answer one client, in a process of its own; returns in the program's process alone."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    request, descriptors = receive(connection)
+    if any(request["environ"].get(name) != os.environ.get(name) for name in IMPORT_TIME):
+        print(
+            {name: request["environ"].get(name) for name in IMPORT_TIME}, request["argv"], file=sys.stderr, flush=True
+        )
+        connection.sendall(b"n")
+        os._exit(0)
+    pid = os.fork()
+    if pid == 0:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        os.setsid()
+        connection.close()
+        inherit(descriptors, request["descriptors"])
+        return request
+    for descriptor in descriptors:
+        os.close(descriptor)
+    connection.sendall(b"y")
+    code = supervise(connection, pid)
+    connection.sendall(struct.pack("!i", code))
+    os._exit(0)
+
+
+def inherit(descriptors: list[int], numbers: list[int]) -> None:
+    """Give each descriptor the number that it has in the client."""
+    high = [fcntl.fcntl(each, fcntl.F_DUPFD, FIRST_OWN_DESCRIPTOR) for each in descriptors]
+    for each in descriptors:
+        os.close(each)
+    for each, number in zip(high, numbers, strict=True):
+        os.dup2(each, number)
+        os.close(each)
+
+
+def next_request(folder: Path) -> Request:
+    """Fork for clients until stdin is closed; returns in a program's process alone."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "socket-new"))
+        listener.listen(64)
+        os.rename(folder / "socket-new", folder / "socket")
+        while True:
+            ready, _, _ = select.select([listener.fileno(), 0], [], [])
+            if 0 in ready:
+                shutil.rmtree(folder)
+                sys.exit()
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                return serve(connection)
+            connection.close()
+
+
+def run(request: Request) -> None:
+    """Run the program as the main module of this process."""
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    os.chdir(request["cwd"])
+    sys.modules["numpy"].random.seed()
+    if "PYTHONUNBUFFERED" in os.environ:
+        sys.stdout = io.TextIOWrapper(open(1, "wb", 0, closefd=False), write_through=True)  # noqa: SIM115
+    path, *arguments = request["argv"]
+    if path == "-c":
+        text, *arguments = arguments
+        name, sys.path[0] = "<string>", ""
+    else:
+        text, name, sys.path[0] = Path(path).read_text(), path, str(Path(path).resolve().parent)
+    sys.argv = [path, *arguments]
+    module = types.ModuleType("__main__")
+    module.__file__ = name
+    sys.modules["__main__"] = module
+    exec(compile(text, name, "exec"), module.__dict__)
+
+
+def main() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that answer clients are not waited for
+    import sklearn.datasets  # noqa: F401
+    import tensorflow as tf
+
+    tf.keras.Model  # noqa: B018 - imported with its first use
+    gc.collect()
+    gc.freeze()
+    run(next_request(Path(sys.argv[1])))
+
+
+main()

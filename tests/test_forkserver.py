@@ -1,0 +1,99 @@
+"""The forked programs of tests differ from a real Python's in nothing but how soon they have TensorFlow."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import forkserver
+from tests.conftest import PYTHONPATH
+
+pytestmark = pytest.mark.tensorflow
+
+SHOW = """
+import json, os, signal, sys, threading
+has = "tensorflow" in sys.modules
+import numpy as np
+print(json.dumps([sys.argv, os.getcwd(), os.environ["NAME"], sorted(os.environ), __name__, sys.stdin.read(),
+    os.read(int(sys.argv[1]), 9).decode(), os.getpid() == os.getsid(0), threading.active_count()]))
+print(has, os.getpid(), np.random.random(), file=sys.stderr)
+sys.exit(int(sys.argv[2]))
+"""
+
+
+def python(*arguments: str, forked: bool = True, name: str = "python", **more: Any) -> "subprocess.Popen[str]":
+    environ = {
+        "PATH": "/usr/bin:/bin", "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0",
+        "NAME": "a value", **more.pop("environ", {}),
+    }  # fmt: skip
+    program = f"{forkserver.python_folder()}/{name}" if forked else sys.executable
+    process: subprocess.Popen[str] = subprocess.Popen(
+        [program, *arguments], env=environ, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, start_new_session=True, **more,
+    )  # fmt: skip
+    return process
+
+
+@pytest.mark.parametrize("name", ["python", "python3"])
+def test_a_program_has_its_arguments_variables_folder_and_files(name: str, tmp_path: Path) -> None:
+    (tmp_path / "show.py").write_text(SHOW)
+    results = []
+    for forked in (True, False):
+        own, its = os.pipe()
+        os.write(its, b"piped")
+        os.close(its)
+        process = python("show.py", str(own), "7", forked=forked, name=name, cwd=tmp_path, pass_fds=[own])
+        out, err = process.communicate("typed", timeout=60)
+        os.close(own)
+        has, pid, number = err.split()
+        assert process.returncode == 7
+        assert has == str(forked)
+        assert (int(pid) == process.pid) == (not forked)
+        results.append(([*json.loads(out)[0][2:], *json.loads(out)[1:]], number))
+    assert results[0][0] == results[1][0]
+    assert results[0][1] != results[1][1]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("raise ValueError('wrong')", 1), ("import os; os.kill(os.getpid(), 9)", -9), ("import os; os._exit(3)", 3)],
+)
+def test_its_end_is_the_programs(text: str, code: int) -> None:
+    process = python("-c", text)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert ("ValueError: wrong" in err) == (code == 1)
+
+
+WAITS = "import os, signal, time; signal.signal(signal.SIGUSR1, lambda *_: os._exit(5)); print(1, flush=True); "
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 5), (signal.SIGTERM, -signal.SIGTERM)])
+def test_signals_reach_it(number: int, code: int) -> None:
+    process = python("-c", WAITS + "time.sleep(60)")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "1\n"
+    process.send_signal(number)
+    assert process.wait(10) == code
+
+
+def test_it_does_not_outlive_its_client_nor_do_those_that_it_started() -> None:
+    process = python("-c", WAITS + "os.system('sleep 60 & echo $!'); time.sleep(60)")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "1\n"
+    assert int(process.stdout.readline())
+    process.kill()
+    # the pipe has its end when none of them has it open any more
+    assert process.communicate(timeout=10) == ("", "")
+
+
+def test_other_variables_of_tensorflow_and_other_uses_have_the_real_python() -> None:
+    text = "import sys; print('tensorflow' in sys.modules)"
+    assert python("-c", text, environ={"TF_USE_LEGACY_KERAS": "1"}).communicate(timeout=60)[0] == "False\n"
+    assert python("-m", "platform").wait(60) == 0
+    assert python("-c", text).communicate(timeout=60)[0] == "True\n"
