@@ -171,6 +171,11 @@ CASES: dict[str, tuple[Options, str, str]] = {
         [["-N1", "-n2"], ["-N2", "-n4", "--ntasks-per-node=2", "--gpus-per-node=2"]], "ps=1,chief=1,worker=4", "",
     ),
 }  # fmt: skip
+# the others show what these show together
+LONG = ("cyclic", "plane", "gres", "gpus-per-node", "gpus-per-task")
+EACH_CASE = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in CASES]
+)
 
 
 def host_file(options: Options, at: Path) -> dict[str, str]:
@@ -224,7 +229,7 @@ def check_gpus(tasks: Tasks) -> None:
                 assert bool(task["opened"]) == bool(allocated)
 
 
-@pytest.mark.parametrize("name", CASES)
+@EACH_CASE
 @pytest.mark.parametrize("start_method", START_METHODS, ids=lambda method: method.__name__)
 def test_every_rank_is_where_the_cluster_says_and_has_its_gpus(
     sandbox: Sandbox, start_method: StartMethod, name: str
@@ -238,7 +243,7 @@ def test_every_rank_is_where_the_cluster_says_and_has_its_gpus(
         assert [task["node"] for task in tasks] == [f"node{number}" for number in CASES[name][2].split()]
 
 
-@pytest.mark.parametrize("name", CASES)
+@EACH_CASE
 def test_all_start_methods_give_the_same(sandbox: Sandbox, name: str) -> None:
     first, *others = ([but_for_ports(task) for task in result(sandbox, each, name)] for each in START_METHODS)
     for other in others:

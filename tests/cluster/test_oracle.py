@@ -22,8 +22,8 @@ WAYS = {
     "multi_worker": ("multi_worker", []),
 }
 ON_NODES = {3: [1, 2], 4: [1, 1, 1, 1]}
-# what `make test` shows; `make test-long` has the others
-SHORT = {("gloo", "fit", 3), ("multi_worker", "own", 3)}
+# what `make test` shows, Horovod in test_horovod.py; `make test-long` has the others
+SHORT = {("multi_worker", "own", 3)}
 
 
 @pytest.fixture(autouse=True)

@@ -4,12 +4,11 @@ import functools
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests import horovod, tf_keras
+from tests import forkserver, horovod, tf_keras
 from tests.conftest import PYTHONPATH
 from tests.jobs.conftest import RunJob
 from tests.jobs.test_programs import TWO_DEVICES, write
@@ -89,12 +88,21 @@ CASES = [
 MATRIX = {("keras", "multi_worker", 17), *(case[:2] + case[3:4] for case in CASES if case[0] == "tf_keras")}
 
 
+# pairs of which another shows each half
+LONG = {("keras", "multi_worker", 21, False), ("keras", "mirrored", 21, True), ("tf_keras", "multi_worker", 24, False)}
+
+
 def program(text: str, keras: str, strategy: str, samples: int, weighted: bool, devices: str = "") -> str:
     """Return the program of a case: MODEL, then `text`."""
     # Keras 3.15 itself miscounts penalties on activations before a synchronized BatchNormalization under mirrored
     activity = "None" if strategy == "mirrored" else "l2"
     values = {"keras": keras, "samples": samples, "weighted": weighted, "activity": activity, "devices": devices}
     return re.sub(r"\{(\w+)\}", lambda match: str(values[match[1]]), MODEL + text)
+
+
+def marks(keras: str, strategy: str, samples: int, weighted: bool) -> list[pytest.MarkDecorator]:
+    in_matrix, is_long = (keras, strategy, samples) in MATRIX, (keras, strategy, samples, weighted) in LONG
+    return [pytest.mark.matrix] * in_matrix + [pytest.mark.long] * is_long
 
 
 @functools.cache
@@ -105,7 +113,7 @@ def alone(keras: str) -> dict[tuple[int, bool, bool], tuple[list[float], list[fl
     )
     parts = [program(ALONE, keras, "mirrored" if key[2] else "single", *key[:2]) for key in keys]
     environ = {**os.environ, "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
-    argv = [sys.executable, "-c", "\n".join(parts)]
+    argv = [f"{forkserver.python_folder()}/python", "-c", "\n".join(parts)]
     done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     return dict(zip(keys, result(done.stdout), strict=True))
@@ -113,7 +121,7 @@ def alone(keras: str) -> dict[tuple[int, bool, bool], tuple[list[float], list[fl
 
 @pytest.mark.parametrize(
     ("keras", "strategy", "more", "samples", "weighted"),
-    [pytest.param(*case, marks=[pytest.mark.matrix] * ((*case[:2], case[3]) in MATRIX)) for case in CASES],
+    [pytest.param(*case, marks=marks(*case[:2], *case[3:])) for case in CASES],
 )
 def test_fit_on_a_padded_batch_is_training_on_the_real_samples(
     keras: str, strategy: str, more: str, samples: int, weighted: bool, run_forked: RunJob, tmp_path: Path

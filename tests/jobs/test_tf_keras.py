@@ -65,7 +65,7 @@ for done, logs in run.loop(step, run.batches((x, y), batch_size=8), steps=20, ev
     run.report(done, 20, **logs)
 say()
 """
-BOTH = pytest.mark.parametrize("strategy", ["multi_worker", "horovod"])
+LONG = pytest.mark.long  # as the other, but for what tests of Keras 3 have
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +83,7 @@ def variables(job: RunningJob) -> list[list[float]]:
     return [[float(value) for value in values.split(", ")] for values in job.find(r"variables \[(.*)\]")]
 
 
+@pytest.mark.long  # in test-matrix as well
 def test_after_a_kill_within_an_epoch_the_result_is_the_same(run_forked: RunJob, tmp_path: Path) -> None:
     """24 steps, 8 an epoch; the optimizer's moments and the order of samples continue as well."""
     horovod.require()
@@ -104,7 +105,7 @@ def test_after_a_kill_within_an_epoch_the_result_is_the_same(run_forked: RunJob,
     assert len(set(killed.find(r"mae (\S+) computes"))) == 1
 
 
-@BOTH
+@pytest.mark.parametrize("strategy", ["multi_worker", pytest.param("horovod", marks=LONG)])
 def test_mixed_precision_keeps_ranks_equal(strategy: str, run_forked: RunJob, tmp_path: Path) -> None:
     if strategy == "horovod":
         horovod.require()
@@ -116,7 +117,7 @@ def test_mixed_precision_keeps_ranks_equal(strategy: str, run_forked: RunJob, tm
     assert job.find(r"computes in (\w+)") == ["float16"] * 2
 
 
-@BOTH
+@pytest.mark.parametrize("strategy", [pytest.param("multi_worker", marks=LONG), "horovod"])
 def test_a_loop_of_its_own_ends_as_one_process_does(strategy: str, run_forked: RunJob, tmp_path: Path) -> None:
     if strategy == "horovod":
         horovod.require()

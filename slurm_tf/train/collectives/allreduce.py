@@ -49,7 +49,10 @@ class MultiWorkerCollective:
         self.rank, self.size = rank, size
         self._strategy, self._max_bytes = strategy, max_bytes
         self._device = strategy.extended.worker_devices[0]
-        self._functions = {op: tf.function(functools.partial(self._reduce, op)) for op in ("MEAN", "SUM")}
+        # AutoGraph, which these need not, takes most of a second of a program's start
+        self._functions = {
+            op: tf.function(functools.partial(self._reduce, op), autograph=False) for op in ("MEAN", "SUM")
+        }
 
     def mean(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
         """Return the mean of each tensor over the tasks."""

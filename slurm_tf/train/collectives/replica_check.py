@@ -93,7 +93,7 @@ def _is_number(variable: Any) -> bool:
     return bool(dtype.is_floating or dtype.is_integer or dtype.is_bool)
 
 
-@tf.function  # type: ignore[untyped-decorator]
+@tf.function(autograph=False)  # type: ignore[untyped-decorator]
 def _digest_tensors(tensors: List[tf.Tensor]) -> tf.Tensor:
     total = tf.zeros([], tf.int64)
     for number, tensor in enumerate(tensors):

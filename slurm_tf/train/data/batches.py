@@ -67,6 +67,7 @@ class Batches:
         """The parts of this task, with the weights of their samples."""
         tensors = tf.nest.map_structure(tf.convert_to_tensor, self._arrays)
 
+        @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
         def batch(index: tf.Tensor, weight: tf.Tensor) -> Any:
             return _with_weights(tf.nest.map_structure(lambda tensor: tf.gather(tensor, index), tensors), weight)
 
