@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from tests import forkserver
-from tests.conftest import PYTHONPATH
 
 pytestmark = pytest.mark.tensorflow
 
@@ -27,11 +26,8 @@ sys.exit(int(sys.argv[2]))
 
 
 def python(*arguments: str, forked: bool = True, name: str = "python", **more: Any) -> "subprocess.Popen[str]":
-    environ = {
-        "PATH": "/usr/bin:/bin", "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0",
-        "NAME": "a value", **more.pop("environ", {}),
-    }  # fmt: skip
-    program = f"{forkserver.python_folder()}/{name}" if forked else sys.executable
+    environ = {"PATH": "/usr/bin:/bin", **forkserver.VARIABLES, "NAME": "a value", **more.pop("environ", {})}
+    program = str(Path(forkserver.python()).with_name(name)) if forked else sys.executable
     process: subprocess.Popen[str] = subprocess.Popen(
         [program, *arguments], env=environ, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, start_new_session=True, **more,

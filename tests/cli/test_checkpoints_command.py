@@ -15,6 +15,7 @@ from slurm_tf.errors import FencedError
 from slurm_tf.launch.requeue import lease_holder
 from slurm_tf.run import checkpoint_folder
 from slurm_tf.run.folder import RunFolder
+from tests import forkserver
 from tests.conftest import PYTHONPATH, ROOT, write_manifest
 
 Type = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -187,9 +188,9 @@ LOAD = "import sys, tensorflow as tf; print(tf.train.load_checkpoint(sys.argv[1]
 
 
 def python(*words: str) -> str:
-    environ = {**os.environ, "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    environ = {**os.environ, **forkserver.VARIABLES, "CUDA_VISIBLE_DEVICES": "-1"}
     return subprocess.run(
-        [sys.executable, "-c", *words], capture_output=True, text=True, timeout=240, check=True, env=environ
+        [forkserver.python(), "-c", *words], capture_output=True, text=True, timeout=240, check=True, env=environ
     ).stdout
 
 
@@ -225,7 +226,7 @@ def test_verify_reads_every_byte(trained: RunFolder, typed: Type) -> None:
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize(("step", "value"), [("8", 8.0), ("latest", 9.0)])
+@pytest.mark.parametrize(("step", "value"), [("8", 8.0), pytest.param("latest", 9.0, marks=pytest.mark.long)])
 def test_a_copy_is_read_by_tensorflow_itself(
     step: str, value: float, trained: RunFolder, typed: Type, tmp_path: Path
 ) -> None:

@@ -11,9 +11,11 @@ from tests.cluster.test_interruptions import Run, preempt
 from tests.conftest import ROOT
 from tests.sandbox import linux
 from tests.sandbox.cluster import Sandbox
+from tests.train.fake_agent import start
 
 pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow]
 
+EXACT = ROOT / "tests" / "programs" / "exact.py"
 JOB = """name = "a"
 strategy = "multi_worker"
 command = ["python3", "{program}", "{how}", "{pause}", "{epochs}"]
@@ -38,8 +40,7 @@ class Training(Run):
         how: str = "fit",
         tables: str = "",
     ) -> None:
-        program = ROOT / "tests" / "programs" / "exact.py"
-        text = JOB.format(program=program, how=how, pause=pause, epochs=epochs, tables=tables)
+        text = JOB.format(program=EXACT, how=how, pause=pause, epochs=epochs, tables=tables)
         self.member, self.name = member, name
         self.job = member.submit(member.write("a.toml", text), "--name", name, *words)
         self.folder = member.folder / "runs" / name
@@ -76,17 +77,25 @@ def wait_for_step(run: Training, step: int) -> None:
     run.wait_for(rf"\[worker:0\] step ({later})\b", timeout=120)
 
 
+def whole(folder: Path, epochs: int) -> set[tuple[str, str]]:
+    """Return the bits of a training that is left alone, on this machine."""
+    programs = start(folder, [str(EXACT), "fit", "0", str(epochs)], 2)
+    assert [each.process.wait(280) for each in programs] == [0, 0], programs[0].text
+    return {(str(task), each.wait_for(r"\bbits (\w+)")[1]) for task, each in enumerate(programs)}
+
+
 @pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.long)])
 @pytest.mark.timeout(900)
-def test_a_training_that_is_preempted_again_and_again(times: int, alice: Member, sandbox: Sandbox) -> None:
+def test_a_training_that_is_preempted_again_and_again(
+    times: int, alice: Member, sandbox: Sandbox, tmp_path: Path
+) -> None:
     epochs = times + 1
-    expected = Training(alice, "whole", epochs=epochs).bits()
     run = Training(alice, "preempted", "--qos=scavenge", epochs=epochs, pause=0.3)
     for number in range(times):
         wait_for_step(run, 6 * number + 4)
         preempt(sandbox)
         run.start_again()
-    assert run.bits() == expected
+    assert run.bits() == whole(tmp_path, epochs)
     assert [row["cause"] for row in run.attempts()] == ["preemption"] * times + [""]
     run.check_work_redone()
     (point,) = alice.status("preempted")
@@ -95,9 +104,8 @@ def test_a_training_that_is_preempted_again_and_again(times: int, alice: Member,
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_a_chain_of_five_allocations_or_more_is_one_run(alice: Member) -> None:
+def test_a_chain_of_five_allocations_or_more_is_one_run(alice: Member, tmp_path: Path) -> None:
     epochs = 28
-    expected = Training(alice, "whole", epochs=epochs).bits()
     tables = '[checkpoint]\nwarning = "0:05"'
     run = Training(alice, "chain", "--time=1", epochs=epochs, pause=1.2, tables=tables)
     limits = 0
@@ -108,7 +116,7 @@ def test_a_chain_of_five_allocations_or_more_is_one_run(alice: Member) -> None:
         run.start_again()
         limits += 1
     assert limits >= 4
-    assert run.bits() == expected
+    assert run.bits() == whole(tmp_path, epochs)
     assert [row["cause"] for row in run.attempts()] == ["timeout"] * limits + [""]
     run.check_work_redone()
 

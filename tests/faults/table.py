@@ -53,7 +53,6 @@ _REPRESENTATIVES = {
     ("SIGSTOP", "save", "batch"),
     ("SIGKILL", "rename", "chief"),
     ("SIGKILL", "requeue", "batch"),
-    ("SIGKILL", "step", "ps"),
 }
 
 

@@ -4,8 +4,10 @@ To import it takes most of the time of a program that trains a tiny model. serve
 is what PATH has as `python`. Tests that stop or trace programs, or look at their processes, use the real Python.
 """
 
+import fcntl
 import functools
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,34 +19,50 @@ from tests.conftest import PYTHONPATH
 _CLIENT = Path(__file__).with_name("client.py")
 _SERVER = Path(__file__).with_name("server.py")
 _START_SECONDS = 120
+# TensorFlow and Keras read these while they are imported, so programs must have them: the real Python runs others.
+VARIABLES = {"PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
 
 
 def environ(legacy_keras: bool = False) -> dict[str, str]:
-    """Return the variables of somebody who has activated an environment with that `python`."""
-    path = f"{python_folder(legacy_keras)}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {"PATH": path, "VIRTUAL_ENV": sys.prefix}
+    """Return the variables of a user who has activated an environment with that `python`."""
+    folder = Path(python(legacy_keras)).parent
+    return {"PATH": f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}", "VIRTUAL_ENV": sys.prefix}
 
 
 @functools.cache
-def python_folder(legacy_keras: bool = False) -> str:
-    """Return a folder with a `python` and a `python3`, whose server ends with this process.
+def python(legacy_keras: bool = False) -> str:
+    """Return the path of a `python` for programs that have VARIABLES; a `python3` is beside it.
 
-    `legacy_keras`: for programs that have TF_USE_LEGACY_KERAS=1, which TensorFlow reads when it is imported.
+    All workers of pytest-xdist share a server, which ends with the last of them. `legacy_keras`: for programs that have
+    TF_USE_LEGACY_KERAS=1 as well.
     """
-    folder = Path(tempfile.mkdtemp(prefix="stf-fork-"))
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    folder = Path(tempfile.gettempdir(), f"stf-fork-{run}-{legacy_keras}")
+    with Path(f"{folder}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "socket").exists():
+            _start(folder, {**VARIABLES, **({"TF_USE_LEGACY_KERAS": "1"} if legacy_keras else {})})
+        owner = socket.socket(socket.AF_UNIX)
+        owner.connect(str(folder / "socket"))
+        owner.sendall(b"o")
+        _owners.append(owner)
+    return str(folder / "python")
+
+
+_owners: list[socket.socket] = []  # open until this process ends
+
+
+def _start(folder: Path, variables: dict[str, str]) -> None:
+    folder.mkdir(0o700)
     (folder / "python").write_text(f"#!{sys.executable} -IS\n{_CLIENT.read_text()}")
     (folder / "python").chmod(0o700)
     (folder / "python3").symlink_to("python")
-    variables = {
-        "PATH": os.environ["PATH"], "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0",
-        **({"TF_USE_LEGACY_KERAS": "1"} if legacy_keras else {}),
-    }  # fmt: skip
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, str(_SERVER), str(folder)],
-            env=variables,
+            env={"PATH": os.environ["PATH"], **variables},
             cwd="/",
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,  # a signal to the tests' process group leaves it the time to remove the folder
@@ -53,8 +71,3 @@ def python_folder(legacy_keras: bool = False) -> str:
     while not (folder / "socket").exists():
         assert server.poll() is None and time.monotonic() < deadline, (folder / "server.log").read_text()
         time.sleep(0.05)
-    _servers.append(server)
-    return str(folder)
-
-
-_servers: "list[subprocess.Popen[bytes]]" = []  # held: each of them ends when its stdin is closed

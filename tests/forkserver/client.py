@@ -39,7 +39,7 @@ def request(server: socket.socket) -> bool:
     text = json.dumps(
         {"argv": sys.argv[1:], "environ": dict(os.environ), "cwd": os.getcwd(), "descriptors": descriptors}
     ).encode()
-    socket.send_fds(server, [struct.pack("!I", len(text))], descriptors)
+    socket.send_fds(server, [b"r" + struct.pack("!I", len(text))], descriptors)
     server.sendall(text)
     return server.recv(1) == b"y"
 

@@ -1,7 +1,7 @@
 """Imports TensorFlow, then forks a process for each program that client.py asks for: `python server.py FOLDER`.
 
-It ends, and removes FOLDER, when its stdin is closed. TensorFlow starts its threads with the first operation, so a
-process that only imported it can be forked.
+It ends, and removes FOLDER, when the last of its owners has closed its connection. TensorFlow starts its threads with
+the first operation, so a process that only imported it can be forked.
 """
 
 import ctypes
@@ -26,13 +26,15 @@ PR_SET_PDEATHSIG = 1
 # Above all numbers that programs inherit.
 FIRST_OWN_DESCRIPTOR = 200
 
+FIRST_OWNER_SECONDS = 60
+
 Request = dict[str, Any]
 
 
 def receive(connection: socket.socket) -> tuple[Request, list[int]]:
     """Return a client's request and the descriptors that came with it."""
-    head, descriptors, _, _ = socket.recv_fds(connection, 4, FIRST_OWN_DESCRIPTOR)
-    (length,) = struct.unpack("!I", head)
+    head, descriptors, _, _ = socket.recv_fds(connection, 5, FIRST_OWN_DESCRIPTOR)
+    (length,) = struct.unpack("!I", head[1:])
     text = b""
     while len(text) < length:
         text += connection.recv(length - len(text))
@@ -94,21 +96,29 @@ def inherit(descriptors: list[int], numbers: list[int]) -> None:
 
 
 def next_request(folder: Path) -> Request:
-    """Fork for clients until stdin is closed; returns in a program's process alone."""
+    """Fork for clients until there is no owner any more; returns in a program's process alone."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "socket-new"))
         listener.listen(64)
         os.rename(folder / "socket-new", folder / "socket")
+        owners: list[socket.socket] = []
         while True:
-            ready, _, _ = select.select([listener.fileno(), 0], [], [])
-            if 0 in ready:
+            ready, _, _ = select.select([listener, *owners], [], [], None if owners else FIRST_OWNER_SECONDS)
+            owners = [each for each in owners if each not in ready]
+            if not owners and listener not in ready:
                 shutil.rmtree(folder)
                 sys.exit()
-            connection, _ = listener.accept()
-            if os.fork() == 0:
-                listener.close()
-                return serve(connection)
-            connection.close()
+            if listener in ready:
+                connection, _ = listener.accept()
+                if connection.recv(1, socket.MSG_PEEK) == b"o":
+                    owners.append(connection)
+                    continue
+                if os.fork() == 0:
+                    listener.close()
+                    for owner in owners:
+                        owner.close()
+                    return serve(connection)
+                connection.close()
 
 
 def run(request: Request) -> None:

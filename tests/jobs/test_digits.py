@@ -89,7 +89,15 @@ def single() -> Trained:
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("strategy", ["multi_worker", "horovod", "mirrored"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "multi_worker",
+        # each strategy against one process in `make test`: test_oracle.py and test_remainder.py
+        pytest.param("horovod", marks=pytest.mark.long),
+        pytest.param("mirrored", marks=pytest.mark.long),
+    ],
+)
 def test_the_result_is_the_same_under_any_strategy(strategy: str, tmp_path: Path) -> None:
     """Under mirrored, two logical CPU devices replace two GPUs."""
     if strategy == "horovod":
@@ -114,7 +122,9 @@ def test_the_result_is_the_same_under_any_strategy(strategy: str, tmp_path: Path
         NO_REDUCTION["multi_worker"],
         # that ranks differ is seen, whatever makes them differ
         pytest.param("keras_3.average_gradients = lambda optimizer, collective: None", marks=pytest.mark.long),
-        "keras_3.synchronize_statistics = lambda layer, collective, padding: None",
+        pytest.param(
+            "keras_3.synchronize_statistics = lambda layer, collective, padding: None", marks=pytest.mark.long
+        ),
         pytest.param("allreduce.broadcast = lambda collective, variables: None", marks=pytest.mark.long),
     ],
     ids=["no mean", "no averaged gradients", "no synchronized statistics", "no common start"],
@@ -153,8 +163,8 @@ def test_a_dead_proxy_does_not_stop_the_workers(run_forked: RunJob) -> None:
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("killed", ["the worker", pytest.param("its agent", marks=pytest.mark.long)])
-def test_a_killed_worker_starts_all_again_from_the_last_checkpoint(killed: str, run_job: RunJob) -> None:
-    job = run_job(
+def test_a_killed_worker_starts_all_again_from_the_last_checkpoint(killed: str, run_forked: RunJob) -> None:
+    job = run_forked(
         str(JOBS / "digits_multi_worker.toml"), "--set", "launch.max-restarts=1", "--set", "checkpoint.every-steps=20",
         "--set", f'command=["python", "digits.py", "--epochs", "{EPOCHS}"]',
     )  # fmt: skip

@@ -27,7 +27,7 @@ def _horovod() -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        NO_REDUCTION["horovod"],
+        pytest.param(NO_REDUCTION["horovod"], marks=pytest.mark.long),
         "from slurm_tf.train.collectives.horovod_ranks import HorovodCollective\n"
         "HorovodCollective.sum = lambda self, tensors: list(tensors)",
         pytest.param("keras_3.average_gradients = lambda optimizer, collective: None", marks=pytest.mark.long),
@@ -75,7 +75,7 @@ def test_a_killed_rank_starts_all_again_from_the_last_checkpoint(run_job: RunJob
 def test_without_horovod_the_error_tells_how_to_get_it(run_forked: RunJob, tmp_path: Path) -> None:
     (tmp_path / "horovod").mkdir()
     (tmp_path / "horovod" / "__init__.py").write_text("raise ImportError('none here')\n")
-    job = run_forked(HOROVOD, *SHORT, PYTHONPATH=f"{tmp_path}:{JOBS.parent}")
+    job = run_forked(HOROVOD, *SHORT, "--set", "roles.worker.count=1", PYTHONPATH=f"{tmp_path}:{JOBS.parent}")
     assert job.wait() == 1
     assert "found no Horovod for TensorFlow" in job.text
     assert "slurm-tf plugin horovod --python" in job.text

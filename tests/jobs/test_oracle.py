@@ -52,6 +52,7 @@ def test_parameter_servers_train_on_as_many_samples(run_forked: RunJob, tmp_path
     assert training.accuracy[0] >= oracle.alone(*EVEN).accuracy[0] - 0.05
 
 
+@pytest.mark.long
 def test_shards_that_are_not_disjoint_are_detected(run_forked: RunJob, tmp_path: Path) -> None:
     """Both tasks train one model, on the samples of the first task."""
     changed = tmp_path / "changed.py"

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests import forkserver, horovod, tf_keras
-from tests.conftest import PYTHONPATH
 from tests.jobs.conftest import RunJob
 from tests.jobs.test_programs import TWO_DEVICES, write
 
@@ -89,7 +88,10 @@ MATRIX = {("keras", "multi_worker", 17), *(case[:2] + case[3:4] for case in CASE
 
 
 # pairs of which another shows each half
-LONG = {("keras", "multi_worker", 21, False), ("keras", "mirrored", 21, True), ("tf_keras", "multi_worker", 24, False)}
+LONG = {
+    ("keras", "multi_worker", 21, False), ("keras", "multi_worker", 24, True), ("keras", "mirrored", 21, True),
+    ("tf_keras", "multi_worker", 24, False),
+}  # fmt: skip
 
 
 def program(text: str, keras: str, strategy: str, samples: int, weighted: bool, devices: str = "") -> str:
@@ -112,8 +114,8 @@ def alone(keras: str) -> dict[tuple[int, bool, bool], tuple[list[float], list[fl
         {(samples, weighted, how == "mirrored") for kind, how, _, samples, weighted in CASES if kind == keras}
     )
     parts = [program(ALONE, keras, "mirrored" if key[2] else "single", *key[:2]) for key in keys]
-    environ = {**os.environ, "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
-    argv = [f"{forkserver.python_folder()}/python", "-c", "\n".join(parts)]
+    environ = {**os.environ, **forkserver.VARIABLES}
+    argv = [forkserver.python(), "-c", "\n".join(parts)]
     done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     return dict(zip(keys, result(done.stdout), strict=True))

@@ -88,7 +88,7 @@ for name, mean in where.items():
 """
 
 
-@pytest.mark.parametrize(("pack", "largest"), [(64, 256), (0, 8008)])
+@pytest.mark.parametrize(("pack", "largest"), [(64, 256), pytest.param(0, 8008, marks=pytest.mark.long)])
 def test_a_tensor_of_many_packs_is_split_and_joined(
     pack: int, largest: int, run_forked: RunJob, tmp_path: Path
 ) -> None:

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 from slurm_tf.run import program_messages
 from slurm_tf.run.program_messages import ProgramMessage, RelayedRequest, Request, RequestAnswer, RequestResult
 from tests import forkserver
-from tests.conftest import PYTHONPATH
 from tests.free_ports import free_range
 
 Kind = TypeVar("Kind", bound=ProgramMessage)
@@ -32,7 +31,7 @@ class Program:
         self.output = output
         with output.open("wb") as file:
             self.process = subprocess.Popen(
-                [f"{forkserver.python_folder()}/python", *argv],
+                [forkserver.python(), *argv],
                 env={**os.environ, **environ, "SLURM_TF_CONTROL_FD": str(its_end.fileno())},
                 pass_fds=[its_end.fileno()],
                 stdout=file,
@@ -110,10 +109,8 @@ def start(folder: Path, argv: Sequence[str], tasks: int = 1, **environ: str) -> 
     for index in range(tasks):
         config = {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}}
         task_environ = {
-            "PYTHONPATH": PYTHONPATH,
             "PYTHONUNBUFFERED": "1",
-            "TF_CPP_MIN_LOG_LEVEL": "2",
-            "TF_ENABLE_ONEDNN_OPTS": "0",
+            **forkserver.VARIABLES,
             "CUDA_VISIBLE_DEVICES": "-1",
             "SLURM_TF_CONTRACT": "1",
             "SLURM_TF_STRATEGY": "multi_worker" if tasks > 1 else "single",

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from slurm_tf.submit import task_prolog
+from tests import forkserver
 from tests.launch.direct.test_direct_launch import LAUNCHER, after, seen, start, step
 
 PROGRAM = """
@@ -17,12 +18,12 @@ rank = float(os.environ["SLURM_PROCID"])
 total = strategy.run(lambda: tf.distribute.get_replica_context().all_reduce("SUM", tf.constant(rank + 1)))
 print(json.dumps([dict(os.environ), [float(total)]]))
 """
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "SLURM_TF_ROLES": "worker=2"}
+ENVIRON = {**forkserver.VARIABLES, "CUDA_VISIBLE_DEVICES": "", "SLURM_TF_ROLES": "worker=2"}
 
 
 @pytest.mark.tensorflow
 def test_workers_of_launch_reduce(tmp_path: Path) -> None:
-    done = start([*LAUNCHER, "--", sys.executable, "-c", PROGRAM], 2, tmp_path, environ=QUIET)
+    done = start([*LAUNCHER, "--", forkserver.python(), "-c", PROGRAM], 2, tmp_path, environ=ENVIRON)
     assert [arguments for _, arguments in seen(done)] == [[3.0], [3.0]]
 
 
@@ -30,11 +31,11 @@ def test_workers_of_launch_reduce(tmp_path: Path) -> None:
 def test_workers_of_a_task_prolog_reduce(tmp_path: Path) -> None:
     prolog = tmp_path / "prolog"
     prolog.write_bytes(task_prolog.task_prolog(sys.executable))
-    printed = start(["/bin/sh", str(prolog)], 2, tmp_path, environ=QUIET)
+    printed = start(["/bin/sh", str(prolog)], 2, tmp_path, environ=ENVIRON)
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True,
-            env=after(each.stdout, {**step(rank, 2, tmp_path), **QUIET}),
+            [forkserver.python(), "-c", PROGRAM], stdout=subprocess.PIPE, text=True,
+            env=after(each.stdout, {**step(rank, 2, tmp_path), **ENVIRON}),
         )
         for rank, each in enumerate(printed)
     ]  # fmt: skip

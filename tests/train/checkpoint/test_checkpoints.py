@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -14,11 +13,11 @@ from typing import Any
 import pytest
 
 from slurm_tf.run import checkpoint_folder
-from tests.conftest import PYTHONPATH
+from tests import forkserver
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.matrix]
 
-ENVIRON = {**os.environ, "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+ENVIRON = {**os.environ, **forkserver.VARIABLES, "CUDA_VISIBLE_DEVICES": "-1"}
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +292,7 @@ def test_kill_9_at_any_time_loses_no_committed_step(tmp_path: Path) -> None:
     committed = 0
     for number in range(5):
         saver = subprocess.Popen(
-            [sys.executable, "-c", SAVER, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=ENVIRON
+            [forkserver.python(), "-c", SAVER, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=ENVIRON
         )
         assert saver.stdout is not None
         _, step, values = saver.stdout.readline().split(maxsplit=2)
@@ -337,7 +336,7 @@ print("saved again")
 def test_after_a_save_that_cannot_be_written_older_ones_are_kept_and_the_next_works(tmp_path: Path) -> None:
     """With a file size limit the kernel refuses the write, as on a full disk."""
     done = subprocess.run(
-        [sys.executable, "-c", FULL, str(tmp_path)],
+        [forkserver.python(), "-c", FULL, str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=120,
