@@ -76,11 +76,12 @@ def test_a_killed_rank_ends_the_others_and_is_named(controller: str, alice: Memb
     assert alice.sacct(number) == ["FAILED"]
 
 
+# its restart on nodes: test_oracle.py
 # over MPI a crash of Open MPI at a start is a restart as well
 @pytest.mark.parametrize(
     ("controller", "budget", "how"),
     [
-        ("gloo", 1, r"all tasks are started again in place \(restart 1 of 1\)"),
+        pytest.param("gloo", 1, r"all tasks are started again in place \(restart 1 of 1\)", marks=pytest.mark.long),
         pytest.param("mpi", 3, r"a new step is started \(restart \d of 3\)", marks=pytest.mark.mpi),
     ],
     ids=["gloo", "mpi"],

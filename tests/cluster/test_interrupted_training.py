@@ -121,6 +121,7 @@ def test_a_chain_of_five_allocations_or_more_is_one_run(alice: Member, tmp_path:
     run.check_work_redone()
 
 
+@pytest.mark.long  # as scancel-evaluate-chief of tests/faults
 def test_a_training_that_is_cancelled_has_saved_and_is_gone(alice: Member) -> None:
     run = Training(alice, "cancelled", epochs=20, pause=0.3, how="loop")
     wait_for_step(run, 4)

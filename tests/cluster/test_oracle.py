@@ -91,6 +91,7 @@ def test_without_the_reduction_that_is_found_out(way: str, loop: str, alice: Mem
         oracle.check_curve(training, oracle.alone("--loop", loop))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["multi_worker"])
 def test_a_killed_worker_ends_the_others_and_is_named(way: str, alice: Member) -> None:
     """Horovod's ranks: tests/cluster/test_horovod.py."""
@@ -108,7 +109,7 @@ def test_a_killed_worker_ends_the_others_and_is_named(way: str, alice: Member) -
 
 @pytest.mark.parametrize(
     ("way", "loop"),
-    [case("multi_worker", "fit", long=True), case("multi_worker", "own", long=True), case("gloo", "fit", long=True)],
+    [*(case("multi_worker", loop, long=True) for loop in ("fit", "own")), case("gloo", "own", long=False)],
 )
 def test_with_a_budget_all_start_again_and_no_sample_is_lost_or_seen_twice(way: str, loop: str, alice: Member) -> None:
     """What was done after the checkpoint is done again, so it counts once."""

@@ -33,6 +33,7 @@ def excluded(run: Training) -> str:
     return run.member.run("squeue", "--noheader", "--states=all", f"--jobs={run.job}", "--format=%x").strip()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_a_slow_node_is_left_out_until_its_task_is_slow_elsewhere_too(alice: Member) -> None:
     run = Training(alice, "slow", epochs=500, pause=0.05, how="loop", tables=TABLES)

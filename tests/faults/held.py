@@ -9,14 +9,17 @@ import json
 import os
 import re
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from slurm_tf.run import checkpoint_folder
+from tests import forkserver
 from tests.cluster.group import Member
-from tests.conftest import ROOT
+from tests.conftest import PYTHONPATH, ROOT
 from tests.sandbox import linux
 
 PROGRAM = ROOT / "tests" / "programs" / "held.py"
@@ -44,6 +47,29 @@ TF_ENABLE_ONEDNN_OPTS = "0"
 """
 
 
+def job_file(strategy: str, hold: Path, steps: int, tables: str = "", program: tuple[str, ...] = ()) -> str:
+    """Return the text of a job file for the program, held by files in `hold`."""
+    roles = "".join(ROLE.format(role=task.partition(":")[0]) for task in PROGRAMS[strategy])
+    command = ["python3", *program, str(PROGRAM), str(hold), str(steps)]
+    return JOB.format(strategy=strategy, command=json.dumps(command), roles=roles, tables=tables)
+
+
+def alone(strategy: str, steps: int) -> set[str]:
+    """Return the bits of a training that is left alone, on this machine."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "until").write_text(str(steps))
+        (folder / "held.toml").write_text(job_file(strategy, folder, steps))
+        done = subprocess.run(
+            [sys.executable, "-m", "slurm_tf", "run", "held.toml"], cwd=folder, capture_output=True, text=True,
+            env={**os.environ, **forkserver.environ(), "PYTHONPATH": PYTHONPATH}, timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        bits = re.findall(r"^\[\S+\] bits (\w+)$", done.stdout + done.stderr, re.MULTILINE)
+        assert len(bits) == len(TRAINERS[strategy])
+        return set(bits)
+
+
 class Held:
     """A run of tests/programs/held.py."""
 
@@ -64,10 +90,7 @@ class Held:
         self._hold.mkdir()
         os.chown(self._hold, member.folder.stat().st_uid, member.folder.stat().st_gid)
         self.allow(0)
-        roles = "".join(ROLE.format(role=task.partition(":")[0]) for task in self.programs)
-        command = ["python3", *program, str(PROGRAM), str(self._hold), str(steps)]
-        text = JOB.format(strategy=strategy, command=json.dumps(command), roles=roles, tables=tables)
-        self._file = member.write(f"{name}.toml", text)
+        self._file = member.write(f"{name}.toml", job_file(strategy, self._hold, steps, tables, program))
 
     # --- what a test lets it do ---
 

@@ -107,10 +107,12 @@ def next_request(folder: Path) -> Request:
             owners = [each for each in owners if each not in ready]
             if not owners and listener not in ready:
                 shutil.rmtree(folder)
+                Path(f"{folder}.lock").unlink()
                 sys.exit()
             if listener in ready:
                 connection, _ = listener.accept()
                 if connection.recv(1, socket.MSG_PEEK) == b"o":
+                    connection.recv(1)
                     owners.append(connection)
                     continue
                 if os.fork() == 0:

@@ -145,26 +145,11 @@ def test_without_one_part_of_the_reduction_the_result_differs(broken: str, run_f
     assert largest_difference(many_values, checkpointed(tmp_path / "runs" / "digits-single-1")) > 1e-4
 
 
-def test_a_dead_proxy_does_not_stop_the_workers(run_forked: RunJob) -> None:
-    """Without no_proxy TensorFlow's workers would try to reach each other through the proxy for ever."""
-    proxy = "http://127.0.0.1:9"
-    job = run_forked(
-        str(JOBS / "digits_multi_worker.toml"),
-        "--set",
-        'command=["python", "digits.py", "--epochs", "1"]',
-        http_proxy=proxy,
-        https_proxy=proxy,
-        HTTP_PROXY=proxy,
-        grpc_proxy=proxy,
-    )
-    assert job.wait(120) == 0, job.text
-    assert len({checksum for _, _, checksum in job.find(RANKS)}) == 1
-
-
 @pytest.mark.matrix
-@pytest.mark.parametrize("killed", ["the worker", pytest.param("its agent", marks=pytest.mark.long)])
-def test_a_killed_worker_starts_all_again_from_the_last_checkpoint(killed: str, run_forked: RunJob) -> None:
-    job = run_forked(
+@pytest.mark.long  # a worker of parameter servers: test_cancer.py
+@pytest.mark.parametrize("killed", ["the worker", "its agent"])
+def test_a_killed_worker_starts_all_again_from_the_last_checkpoint(killed: str, run_job: RunJob) -> None:
+    job = run_job(
         str(JOBS / "digits_multi_worker.toml"), "--set", "launch.max-restarts=1", "--set", "checkpoint.every-steps=20",
         "--set", f'command=["python", "digits.py", "--epochs", "{EPOCHS}"]',
     )  # fmt: skip

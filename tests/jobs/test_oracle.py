@@ -27,8 +27,8 @@ def start(run_forked: RunJob, folder: Path, text: str) -> Path:
 
 @pytest.mark.parametrize(
     "strategy",
-    # on nodes, with padding: tests/cluster/test_oracle.py
-    ["mirrored", pytest.param("multi_worker", marks=pytest.mark.long), "horovod"],
+    # mirrored: test_remainder.py; multi_worker: on nodes, with padding, tests/cluster/test_oracle.py
+    [*(pytest.param(name, marks=pytest.mark.long) for name in ("mirrored", "multi_worker")), "horovod"],
 )
 def test_it_equals_one_process(strategy: str, run_forked: RunJob, tmp_path: Path) -> None:
     """Under mirrored, two logical CPU devices replace two GPUs."""

@@ -1,13 +1,12 @@
 """Programs of all kinds: with TF_CONFIG only, with a loop of their own, with model.fit in one process."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from slurm_tf.run import checkpoint_folder
-from tests.conftest import ROOT
+from tests import forkserver
 from tests.jobs.conftest import JOBS, RunJob
 
 pytestmark = pytest.mark.tensorflow
@@ -43,6 +42,15 @@ def test_a_program_that_only_reads_tf_config_runs_unchanged(run_forked: RunJob, 
     assert job.wait() == 0, job.text
     # 1 + 3 x (1 + 2 + 3)
     assert sorted(job.find(r"w (\S+ \S+ \S+)")) == ["19.0 chief 0", "19.0 worker 0", "19.0 worker 1"]
+
+
+def test_a_dead_proxy_does_not_stop_the_workers(run_forked: RunJob, tmp_path: Path) -> None:
+    """Without no_proxy TensorFlow's workers would try to reach each other through the proxy for ever."""
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "grpc_proxy"), "http://127.0.0.1:9")
+    job = run_forked(write(tmp_path, TF_CONFIG_ONLY, "multi_worker", "count = 2"), **proxies)
+    assert job.wait(120) == 0, job.text
+    # 1 + 3 x (1 + 2)
+    assert sorted(job.find(r"w (\S+ \S+ \S+)")) == ["10.0 worker 0", "10.0 worker 1"]
 
 
 OWN_LOOP = """
@@ -132,9 +140,9 @@ def test_the_error_of_a_wrong_program_is_helpful(change: str, message: str, run_
 
 def test_a_program_with_slurm_tf_train_also_runs_without_slurm_tf(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(JOBS / "digits.py"), "--epochs", "1"],
+        [forkserver.python(), str(JOBS / "digits.py"), "--epochs", "1"],
         cwd=tmp_path, capture_output=True, text=True, timeout=200,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+        env={"PATH": "/usr/bin:/bin", **forkserver.VARIABLES},
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -58,7 +58,10 @@ def test_good_programs_train_to_the_end(layer: str, strategy: str, run_forked: R
 
 @pytest.mark.parametrize(
     "change",
-    ['model.compile("sgd", "mse")', "model.optimizer.apply = type(model.optimizer).apply.__get__(model.optimizer)"],
+    [
+        pytest.param('model.compile("sgd", "mse")', marks=pytest.mark.long),
+        "model.optimizer.apply = type(model.optimizer).apply.__get__(model.optimizer)",
+    ],
     ids=["compiled again", "an optimizer that averages nothing"],
 )
 def test_a_replica_that_trains_alone_is_detected_in_step_1(change: str, run_forked: RunJob, tmp_path: Path) -> None:
@@ -143,7 +146,7 @@ print("Keras", 2 if keras.Model.__module__.startswith("tf_keras") else 3, "ends 
 WARNING = r"warning: program.py:\d+ uses Horovod's DistributedOptimizer, and its Python has Keras 3\.\d+\.\d+: "
 
 
-@pytest.mark.parametrize(("keras", "models"), [("3", 2), ("2", 1)])
+@pytest.mark.parametrize(("keras", "models"), [("3", 2), pytest.param("2", 1, marks=pytest.mark.long)])
 def test_horovods_optimizer_trains_a_model_in_each_rank_with_keras_3_and_the_agent_warns(
     keras: str, models: int, run_forked: RunJob, tmp_path: Path
 ) -> None:

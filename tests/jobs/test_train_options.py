@@ -50,7 +50,10 @@ def test_two_half_batches_accumulated_are_one_batch(run_forked: RunJob, tmp_path
     assert small != pytest.approx(whole, abs=1e-3)
 
 
-@pytest.mark.parametrize(("precision", "optimizer"), [("float16", "LossScaleOptimizer"), ("bfloat16", "SGD")])
+@pytest.mark.parametrize(
+    ("precision", "optimizer"),
+    [("float16", "LossScaleOptimizer"), pytest.param("bfloat16", "SGD", marks=pytest.mark.long)],
+)
 def test_mixed_precision_with_accumulation_and_another_reduction(
     precision: str, optimizer: str, run_forked: RunJob, tmp_path: Path
 ) -> None:
