@@ -1,6 +1,7 @@
 """The house: imports go one way, each heavy or dangerous thing has one room, launch runs on Python 3.9."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -108,6 +109,7 @@ def modules() -> Iterator[tuple[str, Path]]:
 MODULES = dict(modules())
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Return the dotted names that a module imports."""
     found = set()
@@ -124,6 +126,7 @@ def within(name: str, rooms: set[str]) -> bool:
     return any(f"{name}.".startswith(f"{room}.") for room in rooms)
 
 
+@functools.cache
 def ours(module: str) -> set[str]:
     """Return the modules of slurm_tf that a module imports; a name of a package stands for the package."""
     found = set()
@@ -154,7 +157,10 @@ def closure(*modules: str) -> set[str]:
     return found
 
 
-LAUNCHER = closure(*(name for name in MODULES if within(name, {"launch"})))
+@functools.cache
+def launcher() -> set[str]:
+    """Return the modules that the launcher imports."""
+    return closure(*(name for name in MODULES if within(name, {"launch"})))
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name not in ("", "__main__")])
@@ -244,14 +250,14 @@ def test_nothing_goes_through_a_shell() -> None:
 
 def test_launch_pyz_is_what_the_launcher_imports() -> None:
     packed = {path for pattern in LAUNCHER_FILES for path in PACKAGE.glob(pattern)}
-    assert {MODULES[name] for name in LAUNCHER} | {PACKAGE / "__init__.py"} <= packed
-    others = {name for name, path in MODULES.items() if path in packed and name} - LAUNCHER
+    assert {MODULES[name] for name in launcher()} | {PACKAGE / "__init__.py"} <= packed
+    others = {name for name, path in MODULES.items() if path in packed and name} - launcher()
     assert all(within(name, {"run"}) for name in others)
 
 
 def test_what_runs_on_nodes_runs_on_python_3_9() -> None:
     vermin = Path(sys.executable).parent / "vermin"
-    modules = LAUNCHER | closure(*(name for name in MODULES if within(name, {"train"})))
+    modules = launcher() | closure(*(name for name in MODULES if within(name, {"train"})))
     done = subprocess.run(
         [vermin, "--target=3.9-", "--violations", "--no-tips", "--backport", "typing",
          *(str(MODULES[name]) for name in modules)],
