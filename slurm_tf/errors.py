@@ -11,6 +11,7 @@
     ├── TopologyError          65   the tasks that came cannot form the cluster that was asked for
     ├── AllocationError        69   not inside a Slurm step, or its variables contradict each other
     ├── SlurmError              1   Slurm refused something, in its own words
+    │   ├── StepError           1   srun refused the job's step, and would again
     │   └── UnreachableError   69   Slurm does not answer
     ├── ReplicaError           70   tasks that should train one model train several
     ├── RunError               73   a run's folder cannot be used
@@ -107,6 +108,10 @@ class SlurmError(SlurmTfError):
     """Slurm refused something, in its own words; its commands end with 1 as well."""
 
     exit_code = 1
+
+
+class StepError(SlurmError):
+    """The job's step was refused by srun, and would be again in another attempt."""
 
 
 class ReplicaError(SlurmTfError):

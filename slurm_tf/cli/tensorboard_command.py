@@ -17,7 +17,7 @@ from slurm_tf.run import manifest
 def tensorboard(words: tuple[str, ...], node: bool, port: int) -> None:
     """Run TensorBoard for RUN until Ctrl-C, and print the ssh command with which to reach it."""
     from slurm_tf.jobspec import sbatch_options
-    from slurm_tf.slurm.in_job import environ_for_sbatch
+    from slurm_tf.slurm.in_job import environ_for_srun
     from slurm_tf.watch import tensorboard as board
 
     plain, typed = sbatch_options.parse(words)
@@ -30,7 +30,7 @@ def tensorboard(words: tuple[str, ...], node: bool, port: int) -> None:
     argv, environ = board.command(folder, port), dict(os.environ)
     if node:
         job = manifest.read(found.run.manifest).job
-        argv, environ = board.srun_command(job, typed, argv), environ_for_sbatch(os.environ)
+        argv, environ = board.srun_command(job, typed, argv), environ_for_srun(os.environ)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     if not any(os.scandir(folder)):

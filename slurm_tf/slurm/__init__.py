@@ -13,4 +13,5 @@ __all__ = [
     "sacct",
     "sacct_amounts",
     "sacct_fields",
+    "step_refusal",
 ]

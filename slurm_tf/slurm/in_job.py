@@ -21,8 +21,18 @@ from slurm_tf.slurm import hostlist
 _SECONDS = 15.0
 # Stay: they say which Slurm. All else of an enclosing job would be taken for the new one's.
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
-_ENCLOSING = ("SLURM_", "SLURMD_", "PMI_", "PMI", "PMIX_", "OMPI_", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
-              "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK", "TF_CONFIG")  # fmt: skip
+_ENCLOSING = ("SLURM_", "SLURMD_", "SRUN_", "PMI_", "PMI", "PMIX_", "OMPI_", "CUDA_VISIBLE_DEVICES",
+              "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK", "TF_CONFIG")  # fmt: skip
+# Of a login shell these travel all the same: what sbatch itself obeys (sbatch(1), 22.05), how srun binds, traces and
+# starts the tasks of a step, and how MPI is tuned. With the others, which ask for resources, srun would refuse the step
+# or start another one than the job is for.
+_OF_LOGIN_SHELL = (
+    "SLURM_ACCTG_FREQ", "SLURM_CPU_BIND", "SLURM_CPU_FREQ_REQ", "SLURM_DEBUG", "SLURM_DEBUG_FLAGS", "SLURM_EXIT_ERROR",
+    "SLURM_GPU_BIND", "SLURM_GPU_FREQ", "SLURM_HINT", "SLURM_MEM_BIND", "SLURM_MPI_TYPE", "SLURM_NETWORK",
+    "SLURM_PROFILE", "SLURM_STEP_KILLED_MSG_NODE_ID", "SLURM_TASK_EPILOG", "SLURM_TASK_PROLOG", "SLURM_TIME_FORMAT",
+    "SLURM_UMASK",
+)  # fmt: skip
+_TUNING = ("OMPI_MCA_", "PMIX_MCA_")
 # Not about the job, but about how sbatch itself behaves; the others are in the script, where the command line outranks
 # them. SBATCH_WAIT is slurm-tf's to obey.
 _FOR_SBATCH = ("SBATCH_DEBUG", "SBATCH_EXPORT", "SBATCH_IGNORE_PBS", "SBATCH_WAIT4SWITCH")
@@ -127,16 +137,29 @@ def ask(command: Sequence[str], environ: Mapping[str, str]) -> Answer:
     return answer
 
 
-def environ_for_sbatch(environ: Mapping[str, str]) -> Dict[str, str]:
-    """Return the environment to submit from: the user's own, without what an enclosing job or run left in it."""
+def environ_for_srun(environ: Mapping[str, str]) -> Dict[str, str]:
+    """Return the environment for a job of srun's own: the user's, without what an enclosing job or run left in it."""
     inside = "SLURM_JOB_ID" in environ
-    return {name: value for name, value in environ.items() if _is_kept(name, inside)}
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in (*_KEPT, *_OWN, *_FOR_SBATCH)
+        or not (name.startswith(("SBATCH_", "SLURM_TF_")) or (inside and name.startswith(_ENCLOSING)))
+    }
 
 
-def _is_kept(name: str, inside: bool) -> bool:
-    if name in _KEPT or name in _OWN or name in _FOR_SBATCH:
-        return True
-    return not name.startswith(("SBATCH_", "SLURM_TF_")) and not (inside and name.startswith(_ENCLOSING))
+def environ_for_sbatch(environ: Mapping[str, str]) -> Dict[str, str]:
+    """Return the environment to submit from: also without what only means something inside a job.
+
+    sbatch passes its environment to the job, where srun would take a login shell's SLURM_GRES for an option.
+    """
+    return {
+        name: value
+        for name, value in environ_for_srun(environ).items()
+        if name in (*_KEPT, *_OWN, *_FOR_SBATCH, *_OF_LOGIN_SHELL)
+        or name.startswith(_TUNING)
+        or not name.startswith(_ENCLOSING)
+    }
 
 
 def _environ(command: str, environ: Mapping[str, str]) -> Dict[str, str]:

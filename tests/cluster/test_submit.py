@@ -107,6 +107,17 @@ def test_from_within_another_job(alice: Member) -> None:
     assert "[worker:0] tasks 1 job stf-inner gpus []\n" in alice.ok("logs", "inner-1"), alice.ok("logs", "outer-1")
 
 
+def test_what_a_shell_asks_srun_for_stays_there_and_what_setup_does_ends_the_job(alice: Member) -> None:
+    left = {"SRUN_CPUS_PER_TASK": "64", "SLURM_GPUS_PER_TASK": "1", "SLURM_GRES": "gpu:9", "SLURM_CONSTRAINT": "big"}
+    assert alice.type("submit", job(alice, "true"), "--wait", environ=left).returncode == 0
+    done = alice.type("submit", job(alice, "true", "b", 'setup = "export SRUN_CPUS_PER_TASK=64"'), "--wait")
+    assert done.returncode == 1, done.stderr
+    (point,) = alice.status("b-1")
+    assert "srun refused the step: Unable to create step for job" in point["reason_words"]
+    assert "SRUN_CPUS_PER_TASK=64" in alice.ok("logs", "b-1")
+    assert len(point["attempts"]) == 1
+
+
 @pytest.mark.parametrize(("program", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -9 $PPID", 1)])
 def test_wait_has_the_exit_code_of_sbatch_wait(program: str, code: int, alice: Member) -> None:
     done = alice.type("submit", job(alice, program), "--wait")

@@ -150,6 +150,16 @@ def test_a_step_that_ends_before_all_have_come(start_job: StartJob) -> None:
     assert "0/2 tasks registered when bash ended with exit code 3; missing: worker:0, worker:1" in job.text
 
 
+def test_a_step_that_srun_refuses_ends_the_job_for_good(start_job: StartJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SRUN_CPUS_PER_TASK", "64")
+    said = "Unable to create step for job 3: More processors requested than permitted"
+    job = start_job("true", step=["bash", "-c", f"echo 'srun: error: {said}' >&2; exit 1"])
+    assert job.wait() == 1
+    assert f"the job failed: srun refused the step: {said}" in job.text
+    assert "unset what the environment of the batch script asks srun for: SRUN_CPUS_PER_TASK=64;" in job.text
+    assert "missing" not in job.text
+
+
 @pytest.mark.slow
 def test_a_stranger_is_refused_and_logged(start_job: StartJob) -> None:
     step = [

@@ -76,11 +76,24 @@ def test_the_environment_of_an_enclosing_job_goes() -> None:
     assert set(in_job.environ_for_sbatch(environ)) == {
         "SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT", "SBATCH_EXPORT", "SLURM_TF_SITE", "HOME",
     }  # fmt: skip
-    del environ["SLURM_JOB_ID"]
-    kept = in_job.environ_for_sbatch(environ)
-    assert kept["CUDA_VISIBLE_DEVICES"] == "3"
-    assert kept["SLURM_NTASKS"] == "4"
-    assert not {"SBATCH_PARTITION", "SLURM_TF_SECRET"} & set(kept)
+
+
+def test_what_only_means_something_inside_a_job_stays_in_the_login_shell() -> None:
+    travels = {
+        "HOME": "h", "SLURM_CONF": "c", "SLURM_CPU_BIND": "cores", "SLURM_MPI_TYPE": "pmix",
+        "SLURM_HINT": "compute_bound", "OMPI_MCA_btl": "tcp", "SLURM_TF_SITE": "s", "SBATCH_EXPORT": "ALL",
+        "MY_SLURM_GRES": "gpu:9",
+    }  # fmt: skip
+    stays = {
+        "SRUN_CPUS_PER_TASK": "64", "SLURM_GPUS_PER_TASK": "1", "SLURM_GRES": "gpu:9", "SLURM_CONSTRAINT": "big",
+        "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODELIST": "n1", "SLURM_EXPORT_ENV": "NONE",
+        "SLURMD_NODENAME": "n", "PMI_RANK": "0", "PMIX_RANK": "0", "OMPI_COMM_WORLD_RANK": "0", "TF_CONFIG": "{}",
+        "CUDA_VISIBLE_DEVICES": "",
+    }  # fmt: skip
+    assert in_job.environ_for_sbatch({**travels, **stays}) == travels
+    # for srun's own job they are options
+    assert in_job.environ_for_srun({**travels, **stays}) == {**travels, **stays}
+    assert set(in_job.environ_for_srun({**stays, "SLURM_JOB_ID": "1"})) == set()
 
 
 def test_a_sweep_is_one_call_and_its_points_are_known(

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from typing import List, Optional, Sequence
 
-from slurm_tf.errors import SlurmTfError, StoppedError
+from slurm_tf.errors import SlurmTfError, StepError, StoppedError
 from slurm_tf.launch.coordinator.registration_phase import RegistrationPhase
 from slurm_tf.launch.coordinator.signal_monitor import SignalMonitor
 from slurm_tf.launch.coordinator.status_writer import StatusWriter
@@ -78,6 +78,8 @@ class Coordinator:
             outcome = self._loop()
         except StoppedError as error:
             outcome = Outcome(error.exit_code, str(error), OutcomeCause.TERMINATION)
+        except StepError as error:
+            outcome = Outcome(error.exit_code, str(error), OutcomeCause.CANNOT_START)
         except (SlurmTfError, OSError) as error:
             outcome = Outcome(error.exit_code if isinstance(error, SlurmTfError) else os.EX_IOERR, str(error))
         self._leave()
@@ -111,6 +113,7 @@ class Coordinator:
             self._server,
             self._tasks,
             self._status,
+            printed=lambda: self._step.printed,
             with_preflight=(settings.preflight or preflight_only) and not self._policy.restarts,
             goes_on=not preflight_only,
             cause=self._policy.restart_reason,

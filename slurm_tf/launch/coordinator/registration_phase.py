@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any, Callable, Dict, List, Optional, Type
 
-from slurm_tf.errors import RegistrationError
+from slurm_tf.errors import RegistrationError, StepError
 from slurm_tf.launch.coordinator import assignments
 from slurm_tf.launch.coordinator.registration import Registration
 from slurm_tf.launch.coordinator.status_writer import StatusWriter
@@ -21,6 +21,7 @@ from slurm_tf.run import cluster_record
 from slurm_tf.run.cluster_record import ClusterRecord, ClusterTask
 from slurm_tf.run.settings import LaunchSettings
 from slurm_tf.run.status import TaskState
+from slurm_tf.slurm import step_refusal
 
 Handler = Callable[[Connection, Any], None]
 
@@ -36,16 +37,18 @@ class RegistrationPhase:
         tasks: TaskConnections,
         status: StatusWriter,
         *,
+        printed: Callable[[], str],
         with_preflight: bool,
         goes_on: bool,
         cause: str,
     ) -> None:
         """`goes_on`: whether the run may be put back into the queue.
 
-        `cause`: why this is not the first step, in words.
+        `printed` returns what the step's launcher printed. `cause`: why this is not the first step, in words.
         """
         self._context, self._settings = context, settings
         self._server, self._tasks, self._status = server, tasks, status
+        self._printed, self._is_first_step = printed, not cause
         self._with_preflight, self._goes_on = with_preflight, goes_on
         self._planned = [f"{role}:{index}" for role, index in settings.tasks]
         self._registration = Registration(settings, os.environ, time.monotonic(), cause)
@@ -71,7 +74,7 @@ class RegistrationPhase:
         """Return whether all tasks have registered and are fit, so that the programs can start.
 
         `launcher_end`: how the step's launcher ended, "" while it runs. `is_terminating`: a signal has come, and
-        nothing begins before its cause is known. Raises RegistrationError, PreflightError or OSError.
+        nothing begins before its cause is known. Raises RegistrationError, StepError, PreflightError or OSError.
         """
         if self._preflight is None and self.is_complete and not is_terminating:
             if not self._with_preflight:
@@ -80,7 +83,7 @@ class RegistrationPhase:
             self._preflight = Preflight(self._context.folder, self._settings, self._registration.reports)
             self._send_requests(self._preflight.begin(now))
         if self._preflight is None:
-            self._registration.check(now, launcher_end)
+            self._check(now, launcher_end)
             if line := self._registration.progress(now):
                 say(line)
             return False
@@ -121,6 +124,27 @@ class RegistrationPhase:
         """End a preflight that is under way."""
         if self._preflight:
             self._preflight.close()
+
+    def _check(self, now: float, launcher_end: str) -> None:
+        """Raise RegistrationError if tasks did not come, StepError if none did because srun refuses the step."""
+        try:
+            self._registration.check(now, launcher_end)
+        except RegistrationError as error:
+            refusal = None
+            if not self._registration.reports:
+                refusal = step_refusal.find(self._printed(), os.environ, self._is_first_step)
+            if refusal is None:
+                raise
+            asked = ", ".join(refusal.variables)
+            raise StepError(
+                f"srun refused the step: {refusal.text}",
+                "a step that the job's own resources can hold",
+                f"unset what the environment of the batch script asks srun for: {asked}; setup, a module or a login "
+                "shell set it"
+                if asked
+                else "setup or a module may have set a variable that srun takes for an option, such as "
+                "SRUN_CPUS_PER_TASK",
+            ) from error
 
     def _is_fit(self, running: Preflight, now: float, is_terminating: bool) -> bool:
         self._send_requests(running.tick(now))

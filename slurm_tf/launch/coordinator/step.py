@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import signal
+import stat
 import subprocess
 import time
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -22,6 +23,10 @@ _SECONDS = 10.0
 _NOT_FOR_SRUN = ("SLURM_MEM_PER_CPU", "SLURM_MEM_PER_GPU", "SLURM_MEM_PER_NODE")
 
 
+# How much of what the launcher printed is read.
+_PRINTED = 1 << 16
+
+
 class Step:
     """The launcher process of one step, which leads its own session and process group."""
 
@@ -31,6 +36,7 @@ class Step:
         self._signals = [signal.SIGTERM, signal.SIGKILL]
         self._next_at: Optional[float] = None
         self._file_limits: Dict[int, Tuple[int, int]] = {}
+        self._printed_from = _size_of_stderr()
         self._process = subprocess.Popen(
             self._command, env=_environ(settings, port, secret), stdin=subprocess.DEVNULL, start_new_session=True
         )
@@ -40,6 +46,19 @@ class Step:
         """How the launcher ended; "" while it runs."""
         code = self._process.poll()
         return "" if code is None else f"{self._command[0]} {describe(code)}"
+
+    @property
+    def printed(self) -> str:
+        """The beginning of what was printed to stderr since the start, "" unless it is a file, as Slurm makes it.
+
+        A pipe to read the launcher's own words from would end with this process, and its tasks print through the same.
+        """
+        with contextlib.suppress(OSError):
+            if self._printed_from is not None:
+                with open("/proc/self/fd/2", "rb") as file:
+                    file.seek(self._printed_from)
+                    return file.read(_PRINTED).decode("utf-8", "replace")
+        return ""
 
     def keep_if_srun_is_killed(self) -> None:
         """Keep srun's shepherd, a child process of srun, from having the whole step killed as soon as srun is killed.
@@ -104,6 +123,14 @@ class Step:
             with contextlib.suppress(OSError):
                 resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
         self._file_limits = {}
+
+
+def _size_of_stderr() -> Optional[int]:
+    """Return the size of the file that stderr is, None if it is no file."""
+    with contextlib.suppress(OSError):
+        found = os.fstat(2)
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+    return None
 
 
 def _children(pid: int) -> List[int]:

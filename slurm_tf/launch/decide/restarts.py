@@ -30,7 +30,7 @@ from slurm_tf.run.status import AttemptState, TaskState
 class OutcomeCause(str, Enum):
     """Why a job ends: by its programs' doing, by a signal (launch/decide/termination.py), by the loss of a task.
 
-    CANNOT_START: a program's command cannot be executed, and could not in another attempt.
+    CANNOT_START: a program's command cannot be executed, or srun refuses the step; it would again in another attempt.
     """
 
     PROGRAM = "program"

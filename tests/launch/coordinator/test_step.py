@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -107,3 +108,17 @@ def test_no_child_of_another_launcher_is_held(tmp_path: Path) -> None:
     (tmp_path / "leave").write_text("")
     wait_until(lambda: made.has("told"))
     wait_until(made.is_over)
+
+
+def test_what_a_launcher_prints_is_read_where_stderr_is_a_file(tmp_path: Path) -> None:
+    code = (
+        "import sys; from slurm_tf.launch.coordinator.step import Step; from tests.launch.conftest import DEFAULTS\n"
+        "print('before', file=sys.stderr, flush=True)\n"
+        "step = Step(['sh', '-c', 'echo srun: error: no >&2'], DEFAULTS, 1, b'')\n"
+        "step._process.wait(); print(repr(step.printed))"
+    )
+    argv = [sys.executable, "-c", code]
+    with (tmp_path / "log").open("ab") as log:
+        to_file = subprocess.run(argv, stdout=subprocess.PIPE, stderr=log, timeout=60, check=True)
+    to_pipe = subprocess.run(argv, capture_output=True, timeout=60, check=True)
+    assert (to_file.stdout, to_pipe.stdout) == (b"'srun: error: no\\n'\n", b"''\n")
