@@ -1,15 +1,18 @@
-"""Writes files on shared storage, whole or not at all, and checks who else can. Standard library, Python 3.9."""
+"""Names files on shared storage, writes them whole or not at all, and checks who else can. For Python 3.9."""
 
 import contextlib
 import os
+import re
 import stat
 import tempfile
+import unicodedata
 from typing import Callable, Optional, Tuple
 
-from slurm_tf.errors import RunError
+from slurm_tf.errors import RunError, UsageError
 
 # The modes of what a group may read; files made in such a folder get its group (setgid).
 SHARED_FOLDER, SHARED_FILE = 0o2750, 0o640
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 
 
 def write_whole(path: str, data: bytes, mode: int = 0o600, check: Callable[[], None] = lambda: None) -> None:
@@ -70,6 +73,42 @@ def identity(path: str) -> Optional[Tuple[int, int]]:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino
+
+
+def expand(path: str) -> str:
+    """Return `path` with ~, ~user, $NAME and ${NAME} replaced as a shell replaces them. Raises UsageError.
+
+    A variable that is empty counts as one that is not set: "$SCRATCH/runs" must not become "/runs".
+    """
+
+    def value(match: "re.Match[str]") -> str:
+        name = match[1] or match[2]
+        if not os.environ.get(name):
+            raise UsageError(f"found {path!r}", f"the variable {name}, which is not set here", f"export {name}=...")
+        return os.environ[name]
+
+    if any(unicodedata.category(character) == "Cc" for character in path):
+        raise UsageError(f"found the path {path!r}", "one without control characters")
+    expanded = os.path.expanduser(path)
+    if path.startswith("~") and expanded == path:
+        raise UsageError(f"found {path!r}", "a user of this machine after ~", "./~ is a folder of that name")
+    return _VARIABLE.sub(value, expanded)
+
+
+def absolute(path: str) -> str:
+    """Return `path` from the root, through the symbolic links that it names: nodes may not have what they lead to here.
+
+    ".." is left out where that leads to the same place: behind a link it may not. Raises OSError.
+    """
+    full = os.path.join(_working_directory(), path)
+    plain = os.path.normpath(full)
+    return plain if identity(plain) == identity(full) else full
+
+
+def _working_directory() -> str:
+    """Return the working directory as the shell names it, $PWD, where it is that: getcwd(3) resolves all links."""
+    named = os.environ.get("PWD", "")
+    return named if os.path.isabs(named) and identity(named) == identity(".") else os.getcwd()
 
 
 def path_below(path: str, folder: str) -> Optional[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slurm_tf import files
-from slurm_tf.errors import RunError
+from slurm_tf.errors import RunError, UsageError
 
 
 def mode(path: Path) -> int:
@@ -140,3 +140,38 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     os.chown(path, 12345, 12345)
     with pytest.raises(RunError, match="user id 12345"):
         files.own_folder(str(path))
+
+
+def test_a_path_keeps_the_links_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes may not have what a link leads to on this machine: an automounter's folders."""
+    (tmp_path / "auto" / "alice" / "proj").mkdir(parents=True)
+    (tmp_path / "home").symlink_to("auto")
+    (tmp_path / "far").symlink_to("auto/alice/proj")
+    home = f"{tmp_path}/home/alice"
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("PWD", home)
+    assert files.absolute("proj") == f"{home}/proj"
+    assert files.absolute("./proj/../proj/") == f"{home}/proj"
+    assert files.absolute("gone/../new") == f"{home}/new"
+    assert files.absolute("") == home
+    assert files.absolute(f"{tmp_path}/far/../proj") == f"{tmp_path}/far/../proj", "not what .. leads to"
+    monkeypatch.setenv("PWD", str(tmp_path))
+    assert files.absolute("proj") == f"{tmp_path}/auto/alice/proj", "a PWD that is another folder"
+
+
+def test_tilde_and_variables_are_a_shells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/a")
+    monkeypatch.setenv("SCRATCH", "/scratch/a b")
+    monkeypatch.setenv("EMPTY", "")
+    monkeypatch.delenv("UNSET", raising=False)
+    for text, path in {
+        "~/x": "/home/a/x", "~": "/home/a", "$HOME/x": "/home/a/x", "${SCRATCH}_1/$HOME": "/scratch/a b_1//home/a",
+        "a~/$/x$": "a~/$/x$", "": "", "$(x)": "$(x)", "~root/x": "/root/x",
+    }.items():  # fmt: skip
+        assert files.expand(text) == path, text
+    for text, needed in {
+        "$UNSET/x": "needed the variable UNSET", "x/${EMPTY}/y": "needed the variable EMPTY",
+        "~no-such-user/x": "needed a user", "a\nb": "without control characters",
+    }.items():  # fmt: skip
+        with pytest.raises(UsageError, match=needed):
+            files.expand(text)

@@ -24,7 +24,7 @@ ROOMS = {
     "search_path": {"errors", "files"},
     "run": {"errors", "files", "units"},
     "slurm": {"errors", "units"},
-    "jobspec": {"errors", "units", "search_path", "run", "slurm"},
+    "jobspec": {"errors", "units", "files", "search_path", "run", "slurm"},
     "submit": {"errors", "units", "files", "search_path", "run", "slurm", "jobspec"},
     "launch": {"errors", "units", "files", "run", "slurm"},
     "train": {"errors", "files", "run"},

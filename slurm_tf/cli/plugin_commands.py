@@ -48,7 +48,7 @@ def task_prolog(output: Path | None, python: str) -> None:
             files.write_whole(str(output), data, 0o755)
     except OSError as error:
         raise UsageError(f"cannot write {error.filename}: {error.strerror}", "a folder that can be written") from error
-    click.echo(str(output.absolute()))
+    click.echo(files.absolute(str(output)))
 
 
 @plugin.command()

@@ -12,7 +12,7 @@ import msgspec
 import tomllib
 from msgspec import Meta, field
 
-from slurm_tf import search_path
+from slurm_tf import files, search_path
 from slurm_tf.errors import ConfigError, UsageError
 from slurm_tf.jobspec import layers, sites
 from slurm_tf.jobspec.job_file import OWNED, Base, JobSpec
@@ -69,7 +69,7 @@ class Job:
 
 @dataclass(frozen=True)
 class SiteSettings:
-    """The configuration without a job file: the user's file, the site, the folder of runs."""
+    """The configuration without a job file: the user's file, the site, the folder of runs as an absolute path."""
 
     user_path: Path
     user: UserFile
@@ -83,8 +83,14 @@ def site_settings(environ: Mapping[str, str], site: str = "") -> SiteSettings:
     user_path, user = _user_file()
     name = site or environ.get("SLURM_TF_SITE") or user.site or sites.recognise(environ)
     profile = sites.load(name)
-    runs = environ.get("SLURM_TF_RUNS") or user.runs or profile.shared or "runs"
-    return SiteSettings(user_path, user, name, profile, runs)
+    candidates = (
+        ("environment: SLURM_TF_RUNS", environ.get("SLURM_TF_RUNS")),
+        (f"{user_path}: runs", user.runs),
+        (f"site {name}: shared", profile.shared),
+        ("", "runs"),
+    )
+    where, runs = next((where, text) for where, text in candidates if text)
+    return SiteSettings(user_path, user, name, profile, files.absolute(expand(runs, where)))
 
 
 def load(
@@ -113,6 +119,14 @@ def load(
         JobSpec,
     )
     return Job(path, resolved.spec, resolved.origins, name, profile, settings.runs)
+
+
+def expand(path: str, where: str) -> str:
+    """Return a path with ~ and variables replaced (files.expand). Raises ConfigError."""
+    try:
+        return files.expand(path)
+    except UsageError as error:
+        raise ConfigError(error.found, error.needed, error.do, where) from error
 
 
 def client(environ: Mapping[str, str]) -> ClientKind:
@@ -174,7 +188,7 @@ def _sbatch_layer(origin: str, option: str, value: str | bool, hint: str) -> lay
     if key is None and option in OWNED:
         raise ConfigError(f"found {value!r}", OWNED[option], hint, origin)
     if key == "chdir":  # a job file's is relative to that file
-        value = str(Path(str(value)).absolute())
+        value = files.absolute(expand(str(value), origin))
     return layers.Layer(origin, {key: value} if key else {"sbatch": {option: value}})
 
 

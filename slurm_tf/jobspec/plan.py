@@ -1,12 +1,13 @@
 """Fits a job to its site: the components to ask Slurm for, and the settings of the launcher."""
 
+import os
 import re
 import signal
 from dataclasses import dataclass
 
-from slurm_tf import units
+from slurm_tf import files, units
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import directives, layers, resources, sweep
+from slurm_tf.jobspec import configuration, directives, layers, resources, sweep
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.directives import Option
 from slurm_tf.jobspec.job_file import AUTO, OWNED, TOPOLOGIES, Amount, Horovod, Role
@@ -32,6 +33,7 @@ _WARNING_SECONDS = 120
 _SIGNAL = re.compile(r"([RB]{1,2}:)?(SIG)?(?P<signal>\w+)(@(?P<seconds>\d+))?", re.ASCII)
 # Keys of [watch], each a time.
 _WATCHED = ("step", "compile", "evaluate", "output", "coordinator", "straggler-time")
+_SHELL_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 # [env] travels in one variable; see EXECVE_LIMIT in launch/mapping/cluster.py.
 _ENV_LIMIT = 100_000
 # Where the site does not say: hardware fails once in a month or more, but preemptions count as well.
@@ -122,8 +124,8 @@ def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1) -> Plan:
 
 
 def source_folder(job: Job) -> str:
-    """Return the working directory that the job file names."""
-    return str((job.path.parent / job.spec.chdir).resolve())
+    """Return the working directory that the job file names, as an absolute path. Raises ConfigError."""
+    return files.absolute(str(job.path.parent / configuration.expand(job.spec.chdir, job.where("chdir"))))
 
 
 def _check(job: Job) -> None:
@@ -171,9 +173,22 @@ def _check_env(job: Job) -> None:
             raise ConfigError(f"found the name {name!r}", "letters, digits and _, no digit first", where=at)
         if name in env.RESERVED or name.startswith(env.RESERVED_PREFIXES):
             raise ConfigError(f"found {name}", "a variable that neither Slurm nor slurm-tf sets", where=at)
+        _check_no_variable(name, job.spec.env[name], at)
     size = sum(len(name) + len(value.encode()) for name, value in job.spec.env.items())
     if size > _ENV_LIMIT:
         raise ConfigError(f"found {size} bytes", f"at most {_ENV_LIMIT}", "put it into a file", job.where("env"))
+
+
+def _check_no_variable(name: str, value: str, where: str) -> None:
+    """Raise ConfigError for a value that is meant for a shell, such as "$HOME/bin:$PATH": none expands it."""
+    for match in _SHELL_VARIABLE.finditer(value):
+        if (match[1] or match[2]) in (name, *os.environ):
+            raise ConfigError(
+                f"found {value!r}",
+                f"the value itself: {match[0]} is passed on as it is",
+                f'write it into `setup`, whose lines are the shell\'s: export {name}="{value}"',
+                where,
+            )
 
 
 def _check_paths(job: Job, *paths: str) -> None:

@@ -57,11 +57,10 @@ _LONGEST_NAME = 200
 
 
 def folder(runs: str, name: str) -> RunFolder:
-    """Return the folder of run `name` under `runs`, which may hold ~ and variables. Raises UsageError."""
+    """Return the folder of run `name` in the folder `runs`. Raises UsageError."""
     if not name or name.startswith((".", "-")) or "/" in name or not name.isprintable() or len(name.encode()) > 255:
         raise UsageError(f"found the run name {name!r}", "a name that a folder can have: no /, no leading . or -")
-    path = Path(os.path.expandvars(runs)).expanduser().absolute() / name
-    return RunFolder(str(path))
+    return RunFolder(os.path.join(runs, name))
 
 
 def make_folder(runs: str, job_name: str, name: str = "") -> RunFolder:
@@ -128,13 +127,18 @@ def _expected(job: Job, name: str) -> RunFolder:
 
 
 def _source(job: Job) -> snapshot.Source | None:
-    """Return the code to copy, None where the program is not copied."""
+    """Return the code to copy, None where the program is not copied. Raises ConfigError or RunError.
+
+    Where the working directory cannot be entered, slurmd would start the job in /tmp, after a message in its log.
+    """
+    chdir = plan.source_folder(job)
+    if not os.path.isdir(chdir):
+        raise ConfigError(f"there is no folder {chdir}", "the program's working directory", where=job.where("chdir"))
+    if not os.access(chdir, os.X_OK):
+        raise ConfigError(f"{chdir} cannot be entered", "a folder that you may enter", where=job.where("chdir"))
     if not job.spec.snapshot or job.site.scheduler == "local":
         return None
-    chdir = Path(plan.source_folder(job))
-    if not chdir.is_dir():
-        raise ConfigError(f"there is no folder {chdir}", "the program's working directory", where=job.where("chdir"))
-    return snapshot.find(chdir, Path(folder(job.runs, "x").path).parent)
+    return snapshot.find(Path(chdir), Path(job.runs))
 
 
 def _group(job: Job) -> int | None:
@@ -235,9 +239,9 @@ def _next(runs: str, job_name: str) -> RunFolder:
 
 def _free(runs: str, job_name: str) -> RunFolder:
     """Return the folder with the job's next free number."""
-    root, slug = Path(folder(runs, "x").path).parent, _slug(job_name)
+    slug = _slug(job_name)
     numbered = re.compile(rf"{re.escape(slug)}-(\d{{1,9}})")
-    taken = os.listdir(root) if root.is_dir() else []
+    taken = os.listdir(runs) if os.path.isdir(runs) else []
     number = max((int(match[1]) for match in map(numbered.fullmatch, taken) if match), default=0)
     return folder(runs, f"{slug}-{number + 1}")
 
@@ -264,7 +268,7 @@ def _manifest(fitted: Plan, source: snapshot.Source | None) -> Manifest:
     return Manifest(
         run=fitted.run.name,
         written=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        job_file=str(fitted.job.path.absolute()),
+        job_file=files.absolute(str(fitted.job.path)),
         job={**spec, "env": sorted(spec["env"])},
         site=fitted.job.site_name,
         array=ArrayShape(fitted.array.limit, fitted.one_job) if fitted.array else None,

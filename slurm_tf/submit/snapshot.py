@@ -38,7 +38,7 @@ def find(chdir: Path, runs: Path) -> Source:
     without git. Raises RunError if there are too many files or bytes for code.
     """
     tree = git.work_tree(chdir)
-    root = Path(tree.root) if tree else chdir
+    root = _root(chdir, tree) if tree else chdir
     of_runs = _FoldersOfRuns(root, runs)
     names = tree.files if tree else _small_files(root, of_runs)
     chosen, size = [], 0
@@ -59,6 +59,15 @@ def find(chdir: Path, runs: Path) -> Source:
     if tree is None:
         return Source(root, Path("."), tuple(chosen), "", None)
     return Source(root, Path(tree.folder), tuple(chosen), tree.commit, tree.dirty)
+
+
+def _root(chdir: Path, tree: git.WorkTree) -> Path:
+    """Return the tree's root as a folder around `chdir` as it is spelled: git names what is behind symbolic links."""
+    wanted = files.identity(tree.root)
+    for folder in (chdir, *chdir.parents):
+        if files.identity(str(folder)) == wanted:
+            return folder
+    return chdir.joinpath(*[".."] * len(Path(tree.folder).parts))
 
 
 def copy(source: Source, target: Path) -> None:

@@ -45,8 +45,7 @@ class SelectedRun:
 
 def all_runs(root: str) -> list[SelectedRun]:
     """Return every run in the runs folder `root`, oldest first."""
-    folder = Path(os.path.expandvars(root)).expanduser().absolute()
-    paths = [path.parent for path in folder.glob("*/manifest.json") if _is_private(path.parent)]
+    paths = [path.parent for path in Path(root).glob("*/manifest.json") if _is_private(path.parent)]
     return [SelectedRun(RunFolder(str(path))) for path in sorted(paths, key=lambda path: path.stat().st_ctime)]
 
 
@@ -74,7 +73,7 @@ def find(text: str, root: str, slurm: Client) -> SelectedRun:
 
 
 def _find_by_path(text: str) -> SelectedRun | None:
-    path = Path(text).absolute()
+    path = Path(files.absolute(text))
     return SelectedRun(RunFolder(str(path))) if (path / "manifest.json").is_file() and _is_private(path) else None
 
 

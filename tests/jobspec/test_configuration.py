@@ -3,12 +3,14 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from slurm_tf.errors import ConfigError, UsageError
-from slurm_tf.jobspec import configuration
+from slurm_tf.jobspec import configuration, plan
 from slurm_tf.jobspec.configuration import Job
+from slurm_tf.jobspec.plan import Plan
 
 JOB = """
 name = "a"
@@ -90,7 +92,7 @@ def test_a_user_file_that_others_write_is_refused(load: Callable[..., Job]) -> N
 
 
 def test_where_runs_go(load: Callable[..., Job]) -> None:
-    assert load(JOB.format(more="")).runs == "runs"
+    assert load(JOB.format(more="")).runs == os.path.abspath("runs")
     assert load(JOB.format(more=""), environ={"SLURM_TF_RUNS": "/r"}).runs == "/r"
 
 
@@ -104,3 +106,39 @@ def test_which_client_asks_slurm() -> None:
     Path(os.environ["XDG_CONFIG_HOME"], "slurm-tf", "config.toml").write_text('client = "rest"\n')
     with pytest.raises(ConfigError, match=r"config.toml: client: "):
         configuration.client({})
+
+
+def test_paths_are_expanded_as_a_shell_does_or_refused(
+    load: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCRATCH", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WORK", raising=False)
+    profile = tmp_path / "uni.toml"
+    for folder, path in {"~/r": "r", "$SCRATCH/r": "r", "${SCRATCH}": "."}.items():
+        profile.write_text(f'shared = "{folder}"\n')
+        expected = os.path.normpath(tmp_path / path)
+        assert load(JOB.format(more=""), environ={"SLURM_TF_RUNS": folder}).runs == expected
+        assert load(JOB.format(more=""), site=str(profile)).runs == expected
+        assert plan.source_folder(load(JOB.format(more=f'chdir = "{folder}"'))) == expected
+        assert plan.source_folder(load(JOB.format(more=""), environ={"SBATCH_CHDIR": folder})) == expected
+    profile.write_text('shared = "$WORK/r"\n')
+    refused: dict[str, dict[str, Any]] = {
+        r"environment: SLURM_TF_RUNS": {"environ": {"SLURM_TF_RUNS": "$WORK/r"}},
+        r"site .*uni.toml: shared": {"site": str(profile)},
+        r"environment: SBATCH_CHDIR": {"environ": {"SBATCH_CHDIR": "$WORK/r"}},
+    }
+    for where, more in refused.items():
+        with pytest.raises(
+            ConfigError, match=rf"^{where}: found '\$WORK/r'; needed the variable WORK, which is not set"
+        ):
+            load(JOB.format(more=""), **more)
+    with pytest.raises(ConfigError, match=r"job.toml: chdir: found '\$WORK/r'"):
+        plan.source_folder(load(JOB.format(more='chdir = "$WORK/r"')))
+
+
+@pytest.mark.parametrize("value", ["$HOME/bin:$PATH", "/opt/bin:${PATH}", "x:$A"])
+def test_a_value_of_env_that_is_meant_for_a_shell(value: str, fit: Callable[..., Plan]) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)env.A: found .* is passed on as it is.*`setup`.*export A="):
+        fit(JOB.format(more="") + f"[env]\nA = '{value}'\n")
+    assert fit(JOB.format(more="") + "[env]\nA = 'pa$$word $(x) $1 $'\n").settings.env

@@ -254,5 +254,30 @@ def test_a_run_that_cannot_be_made_leaves_nothing(load: Callable[..., Job], tmp_
 
 
 def test_a_working_directory_that_is_not_there(load: Callable[..., Job]) -> None:
-    with pytest.raises(ConfigError, match="chdir: there is no folder /nowhere"):
-        new_run.prepare(load('chdir = "/nowhere"\n' + JOB), "")
+    for snapshot_key in ("true", "false"):
+        job = load(f'chdir = "/nowhere"\nsnapshot = {snapshot_key}\n{JOB}')
+        with pytest.raises(ConfigError, match="chdir: there is no folder /nowhere"):
+            new_run.prepare(job, "")
+
+
+@pytest.mark.parametrize("project", ["git", "no git"], indirect=True)
+@pytest.mark.parametrize(
+    ("chdir", "root"), [("link/proj", "link/proj"), ("link/proj/sub", "link/proj"), ("deep", "deep/..")]
+)
+def test_paths_keep_the_links_that_were_given(
+    project: Path, chdir: str, root: str, tmp_path: Path, load: Callable[..., Job]
+) -> None:
+    """Nodes may not have what `link` leads to here."""
+    (project / "sub" / "data").mkdir(parents=True)
+    (project / "sub" / "train.py").write_text("x")
+    (tmp_path / "deep").symlink_to("home/proj/sub")
+    is_git = (project / ".git").exists()
+    (project / ".gitignore").write_text("data/\nout\n")
+    job = load(f'chdir = "{tmp_path}/{chdir}"\n{JOB}', environ={"SLURM_TF_RUNS": f"{tmp_path}/link/runs"})
+    made = new_run.prepare(job, "")
+    assert made.chdir.startswith(f"{tmp_path}/link/runs/")
+    links = [os.readlink(path) for path in Path(made.submission.code).rglob("*") if path.is_symlink()]
+    assert f"{tmp_path}/{root}/sub/data" in links if is_git or chdir == root else f"{tmp_path}/{chdir}/data" in links
+    assert all(link.startswith(f"{tmp_path}/{chdir.partition('/')[0]}/") for link in links), links
+    job = load(f'chdir = "{tmp_path}/{chdir}"\nsnapshot = false\n{JOB}', environ={"SLURM_TF_RUNS": job.runs})
+    assert ("chdir", f"{tmp_path}/{chdir}") in new_run.prepare(job, "").components[0].options

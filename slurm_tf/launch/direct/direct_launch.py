@@ -130,7 +130,7 @@ def _folder(root: str, allocation: Allocation, environ: Mapping[str, str]) -> st
     Step ids start again after a requeue, and job ids are another cluster's too. In a heterogeneous step, SLURM_JOB_ID
     is the leader's in every component, and all components draw their step ids from one counter (22.05.8).
     """
-    root = root or os.path.join(environ.get("SLURM_SUBMIT_DIR") or os.getcwd(), _FOLDER)
+    root = files.expand(root) or os.path.join(environ.get("SLURM_SUBMIT_DIR") or os.getcwd(), _FOLDER)
     try:
         files.own_folder(root)
     except (RunError, OSError) as error:
