@@ -8,9 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from slurm_tf.jobspec import configuration, job_file, plan, sites
+from slurm_tf.jobspec import configuration, job_file, plan, sbatch_table, sites
+from slurm_tf.jobspec.sbatch_table import Use
 from slurm_tf.launch.direct import direct_launch
 from slurm_tf.run.folder import RunFolder
+from slurm_tf.slurm import sbatch_variables
 from tests.conftest import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -56,6 +58,34 @@ def test_every_key_is_documented(page: str, specs: list[type[msgspec.Struct]]) -
     text = (ROOT / "docs" / page).read_text()
     missing = {key for spec in specs for key in keys(spec) if not re.search(rf"[`\[.]{key}[`\].]", text)}
     assert missing == set()
+
+
+def option_row(option: sbatch_table.SbatchOption) -> str:
+    """Return the row of docs/jobs.md for an option of sbatch."""
+    names = [f"`--{option.name}`", *([f"`-{option.letter}`"] if option.letter else [])]
+    variables = [f"`{name}`" for name, stands_for in sbatch_variables.OPTIONS.items() if stands_for == option.name]
+    made = {
+        Use.KEPT: "kept",
+        Use.KEY: f"the key `{option.instead}`",
+        Use.VERB: f"`slurm-tf submit`: {option.instead}",
+        Use.REFUSED: f"refused; needed {option.instead}",
+    }[option.use]
+    if option.name in sbatch_table.RESTRICTED:
+        made += f"; {sbatch_table.RESTRICTED[option.name]}"
+    return f"| {', '.join(names)} | {', '.join(variables)} | {made} |"
+
+
+def test_every_option_of_sbatch_is_documented(request: pytest.FixtureRequest) -> None:
+    page = ROOT / "docs" / "jobs.md"
+    before, head, rest = page.read_text().partition(
+        "| option | variable | what slurm-tf makes of it |\n|---|---|---|\n"
+    )
+    table, end, after = rest.partition("\n\n")
+    rows = "\n".join(map(option_row, sbatch_table.OPTIONS.values()))
+    if request.config.getoption("--update-golden"):
+        page.write_text(before + head + rows + end + after)
+    else:
+        assert table == rows, "pytest --update-golden tests/test_docs.py writes the rows anew"
 
 
 def test_every_option_of_launch_is_documented_with_its_variable() -> None:

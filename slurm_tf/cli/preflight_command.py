@@ -10,7 +10,7 @@ import click
 
 from slurm_tf.cli import options, run_command, submit_commands, watch_commands
 from slurm_tf.cli.terminal import print_next_commands, short_path
-from slurm_tf.errors import ConfigError, SlurmError, UnreachableError
+from slurm_tf.errors import ConfigError, SlurmError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from slurm_tf.jobspec.plan import Plan
@@ -31,7 +31,9 @@ def preflight(words: tuple[str, ...], site: str, name: str, overrides: tuple[str
     from slurm_tf.run import bad_nodes
     from slurm_tf.submit import new_run
 
-    job, _ = submit_commands.load(words, site, overrides)
+    job, asked = submit_commands.load(words, site, overrides)
+    if asked.dry_run:
+        raise UsageError("found the option --test-only", "a preflight that runs", "slurm-tf submit JOB --dry-run")
     if job.spec.sweep or job.spec.array:
         where = job.where("sweep" if job.spec.sweep else "array")
         raise ConfigError("found sweep points", "one job", "`preflight = true` tests the nodes of each point", where)

@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     from slurm_tf.jobspec.plan import Plan
     from slurm_tf.run.folder import RunFolder
     from slurm_tf.submit.sbatch import SubmittedJobs
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitOptions:
+    """What options of the verb say: its own, or those of sbatch. `verbose`: how many times --verbose."""
+
+    dry_run: bool
+    parsable: bool
+    wait: bool
+    quiet: bool
+    verbose: int
+
 
 # no -h: it is an option of sbatch, and may be part of an option's value, such as -phigh
 SETTINGS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
@@ -52,29 +64,38 @@ def submit(
     from slurm_tf.run import bad_nodes
     from slurm_tf.submit import new_run
 
-    job, asked_to_wait = load(words, site, overrides)
+    job, asked = load(words, site, overrides)
     if job.site.scheduler == "local":
         raise UsageError("site local has no Slurm", "another --site", f"slurm-tf run {job.path} runs it here")
-    if dry_run:
+    if dry_run or asked.dry_run:
         _dry_run(new_run.preview(job, name))
         return
     if name and forget_bad_nodes:
         bad_nodes.forget(new_run.folder(job.runs, name))
-    _submit(new_run.prepare(job, name), parsable, wait or asked_to_wait)
+    given = replace(asked, parsable=parsable or asked.parsable, wait=wait or asked.wait)
+    _submit(new_run.prepare(job, name), given)
 
 
-def load(words: tuple[str, ...], site: str, overrides: tuple[str, ...]) -> "tuple[Job, bool]":
-    """Return the job that JOB [SBATCH OPTIONS] describes, and whether sbatch's own options ask to wait for its end."""
+def load(words: tuple[str, ...], site: str, overrides: tuple[str, ...]) -> "tuple[Job, SubmitOptions]":
+    """Return the job that JOB [SBATCH OPTIONS] describes, and what sbatch's own options say to the verb."""
     from slurm_tf.jobspec import configuration, sbatch_options
+    from slurm_tf.slurm import sbatch_variables
 
     plain, asked = sbatch_options.parse(words)
     if len(plain) != 1:
         raise UsageError(f"found {len(plain)} job files", "one", "slurm-tf submit JOB.toml [sbatch options]")
     if not Path(plain[0]).is_file():
         raise UsageError(f"there is no job file {plain[0]}", "a .toml file")
-    # -W among the short options; SBATCH_WAIT as for sbatch
-    wait = bool(asked.pop("wait", False)) or "SBATCH_WAIT" in os.environ
-    return configuration.load(Path(plain[0]), os.environ, site, overrides, asked), wait
+    wait = os.environ.get("SBATCH_WAIT")
+    verb = SubmitOptions(
+        dry_run="test-only" in asked,
+        parsable="parsable" in asked,
+        wait="wait" in asked or (wait is not None and sbatch_variables.is_set(wait)),
+        quiet="quiet" in asked,
+        verbose=int(asked.get("verbose", 0)),
+    )
+    options = {name: value for name, value in asked.items() if name not in sbatch_options.OF_VERB}
+    return configuration.load(Path(plain[0]), os.environ, site, overrides, options), verb
 
 
 @click.command()
@@ -132,31 +153,32 @@ def _dry_run(plan: "Plan") -> None:
     _print_highest_cost(plan)
 
 
-def _submit(plan: "Plan", parsable: bool, wait: bool) -> None:
+def _submit(plan: "Plan", options: SubmitOptions) -> None:
     from slurm_tf.submit import new_run, sbatch
     from slurm_tf.watch.find_run import SelectedRun
 
     try:
-        sent = sbatch.submit(sbatch.SubmitRequest.of(plan))
+        sent = sbatch.submit(replace(sbatch.SubmitRequest.of(plan), verbose=options.verbose))
     except SlurmError as error:
         # remove the folder of a refused job; where Slurm did not answer it may have accepted the job
         if not isinstance(error, UnreachableError):
             new_run.remove_unused(plan.submission)
         raise
-    print_submitted(sent, parsable)
-    print_excluded_nodes(plan.run)
-    if not parsable:
+    print_submitted(sent, options.parsable, options.quiet)
+    if not options.quiet:
+        print_excluded_nodes(plan.run)
+    if not options.parsable and not options.quiet:
         _print_where(plan)
     _print_warnings(plan, sent.jobs[0].partition(";")[0])
-    if wait:
+    if options.wait:
         sys.exit(watch_commands.wait_for_exit_code(SelectedRun(plan.run)))
 
 
-def print_submitted(sent: "SubmittedJobs", parsable: bool) -> None:
-    """Print what sbatch accepted: its messages and the job ids."""
+def print_submitted(sent: "SubmittedJobs", parsable: bool, quiet: bool = False) -> None:
+    """Print what sbatch accepted: its messages and, unless `quiet`, the job ids."""
     if sent.messages:  # those of job_submit and cli_filter plugins, unchanged
         click.echo(sent.messages, err=True, nl=False)
-    for job in sent.jobs:
+    for job in () if quiet else sent.jobs:
         number, _, cluster = job.partition(";")
         on = f" on cluster {cluster}" if cluster else ""
         click.echo(job if parsable else f"Submitted batch job {number}{on}")

@@ -14,25 +14,8 @@ from msgspec import Meta, field
 
 from slurm_tf import files, search_path
 from slurm_tf.errors import ConfigError, UsageError
-from slurm_tf.jobspec import layers, sites
-from slurm_tf.jobspec.job_file import OWNED, Base, JobSpec
-
-# Options of sbatch that have a key of their own.
-_OPTION_KEYS = {
-    "account": "account",
-    "array": "array",
-    "chdir": "chdir",
-    "exclusive": "exclusive",
-    "job-name": "name",
-    "partition": "partition",
-    "qos": "qos",
-    "time": "time",
-}
-# The variables whose option has another name.
-_SBATCH_OPTIONS = {"ARRAY_INX": "array", "MEM_PER_NODE": "mem", "REQ_SWITCH": "switches", "TIMELIMIT": "time"}
-# Variables that change how sbatch behaves, not the job.
-_SBATCH_IGNORED = ("SBATCH_DEBUG", "SBATCH_WAIT", "SBATCH_IGNORE_PBS", "SBATCH_EXPORT", "SBATCH_WAIT4SWITCH")
-
+from slurm_tf.jobspec import layers, sbatch_options, sites
+from slurm_tf.jobspec.job_file import Base, JobSpec
 
 ClientKind = Literal["commands", "pyslurm"]
 
@@ -107,17 +90,15 @@ def load(
     """
     settings = site_settings(environ, site)
     user_path, user, name, profile = settings.user_path, settings.user, settings.site_name, settings.site
-    resolved = layers.resolve(
-        [
-            layers.Layer(f"site {name}: job", profile.job),
-            layers.Layer(f"{user_path}: job", user.job),
-            layers.Layer(str(path), layers.read_toml(path)),
-            *_from_environ(environ),
-            *_from_command_line(overrides),
-            *_from_options(options),
-        ],
-        JobSpec,
-    )
+    given = [
+        layers.Layer(f"site {name}: job", profile.job),
+        layers.Layer(f"{user_path}: job", user.job),
+        layers.Layer(str(path), layers.read_toml(path)),
+        *_from_environ(environ),
+        *_from_command_line(overrides),
+        *_from_options(options),
+    ]
+    resolved = layers.resolve([_with_read_options(layer) for layer in given], JobSpec)
     return Job(path, resolved.spec, resolved.origins, name, profile, settings.runs)
 
 
@@ -166,30 +147,28 @@ def _leaves(value: Mapping[str, Any], path: str) -> list[tuple[str, object]]:
 
 
 def _from_environ(environ: Mapping[str, str]) -> list[layers.Layer]:
-    """Return a layer for each SBATCH_ variable that is about the job."""
-    found = []
-    for variable, text in sorted(environ.items()):
-        if not variable.startswith("SBATCH_") or variable in _SBATCH_IGNORED:
-            continue
-        option = variable[len("SBATCH_") :]
-        option = _SBATCH_OPTIONS.get(option, option.lower().replace("_", "-"))
-        found.append(_sbatch_layer(f"environment: {variable}", option, text or True, f"unset {variable}"))
-    return found
+    """Return a layer for each variable of sbatch that is about the job."""
+    return [layers.Layer(origin, values) for origin, values in sbatch_options.from_environ(environ)]
 
 
 def _from_options(options: Mapping[str, str | bool]) -> list[layers.Layer]:
     """Return a layer for each option of sbatch on the command line."""
-    return [_sbatch_layer(f"command line: --{name}", name, value, "") for name, value in options.items()]
+    found = []
+    for name, value in options.items():
+        keys = sbatch_options.from_command_line(name, value)
+        origin = f"command line: --{name}"
+        if "chdir" in keys:  # a job file's is relative to that file
+            keys = {"chdir": files.absolute(expand(str(value), origin))}
+        found.append(layers.Layer(origin, keys))
+    return found
 
 
-def _sbatch_layer(origin: str, option: str, value: str | bool, hint: str) -> layers.Layer:
-    """Return an option of sbatch as a key of the job file. Raises ConfigError for one that slurm-tf writes itself."""
-    key = _OPTION_KEYS.get(option)
-    if key is None and option in OWNED:
-        raise ConfigError(f"found {value!r}", OWNED[option], hint, origin)
-    if key == "chdir":  # a job file's is relative to that file
-        value = files.absolute(expand(str(value), origin))
-    return layers.Layer(origin, {key: value} if key else {"sbatch": {option: value}})
+def _with_read_options(layer: layers.Layer) -> layers.Layer:
+    """Return the layer with its table [sbatch] as sbatch_options reads it."""
+    table = layer.values.get("sbatch")
+    if not isinstance(table, Mapping):
+        return layer
+    return layers.Layer(layer.origin, {**layer.values, "sbatch": sbatch_options.of_table(table, layer.origin)})
 
 
 def _from_command_line(overrides: Sequence[str]) -> list[layers.Layer]:

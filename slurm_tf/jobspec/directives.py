@@ -30,8 +30,7 @@ def of_job(
     if "comment" not in job.spec.sbatch and len(comment.encode()) <= _COMMENT_LIMIT:
         options.append(("comment", comment))
     options += [("array", array.indexes)] if array else []
-    if not {"requeue", "no-requeue"} & set(job.spec.sbatch):
-        options.append(("requeue" if job.site.requeue else "no-requeue", None))
+    options.append(_requeue(job))
     signal, seconds = warning
     if signal and "signal" not in job.spec.sbatch:
         options.append(("signal", f"B:{signal}@{seconds}"))
@@ -41,6 +40,7 @@ def of_job(
 def of_component(job: Job, resources: Resources, tasks: int, limit: TimeLimit | None) -> tuple[Option, ...]:
     """Return the options of one component."""
     spec, memory = job.spec, resources.memory
+    others = sorted(item for item in spec.sbatch.items() if item[0] != "requeue")
     rows: list[tuple[str, str | int | bool | None]] = [
         ("partition", resources.partition),
         ("account", spec.account),
@@ -55,7 +55,7 @@ def of_component(job: Job, resources: Resources, tasks: int, limit: TimeLimit | 
         ("constraint", resources.constraint),
         ("exclusive", exclusive(job)),
     ]
-    return tuple(_option(*row) for row in [*rows, *sorted(spec.sbatch.items())] if row[1] not in (None, "", False))
+    return tuple(_option(*row) for row in [*rows, *others] if row[1] not in (None, "", False))
 
 
 def exclusive(job: Job) -> bool | str:
@@ -76,6 +76,13 @@ def of_srun(job: Job, resources: Resources) -> tuple[Option, ...]:
     options += [("no-kill", None)] if independent else []
     options += [("cpus-per-task", str(resources.cpus_per_task))] if resources.cpus_per_task else []
     return tuple(options)
+
+
+def _requeue(job: Job) -> Option:
+    """Return --requeue or --no-requeue: one is always written, so that JobRequeue of slurm.conf does not count."""
+    value = job.spec.sbatch.get("requeue", "")
+    wanted = job.site.requeue if value == "" else value
+    return _option("requeue", wanted) if wanted else ("no-requeue", None)
 
 
 def _option(name: str, value: str | int | bool | None) -> Option:

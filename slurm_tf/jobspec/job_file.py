@@ -255,32 +255,3 @@ TOPOLOGIES: dict[str, dict[str, tuple[int, int]]] = {
     "ps": {"chief": (1, 1), "worker": (1, 100_000), "ps": (1, 100_000), "evaluator": (0, 1)},
     "between_graph": {"chief": (0, 1), "worker": (1, 100_000), "ps": (1, 100_000), "evaluator": (0, 1)},
 }
-
-# options of sbatch that are not allowed in [sbatch], as slurm-tf writes them itself, and what to use instead
-OWNED: dict[str, str] = {
-    "account": "the key `account`",
-    "array": "the key `array`",
-    "chdir": "the key `chdir`",
-    "constraint": "`constraint` in a role's table",
-    "cpus-per-task": "`cpus-per-task` in a role's table",
-    "error": "the run's folder of logs, where every task has a file",
-    "exclusive": "the key `exclusive`",
-    "export": "the table [env]; the job gets the environment that it is submitted from",
-    "gpus": "`gpus` in a role's table",
-    "gpus-per-node": "`gpus-per-node` in a role's table",
-    "gpus-per-task": "`gpus-per-task` in a role's table",
-    "job-name": "the key `name`",
-    "mem": "`mem` in a role's table",
-    "mem-per-cpu": "`mem-per-cpu` in a role's table",
-    "mem-per-gpu": "`mem-per-gpu` in a role's table",
-    "nodes": "`ntasks-per-node` in a role's table: the number of nodes follows",
-    "ntasks": "`count` in a role's table",
-    "ntasks-per-node": "`ntasks-per-node` in a role's table",
-    "open-mode": "nothing: logs are appended to, so that a requeue keeps them",
-    "output": "the run's folder of logs",
-    "parsable": "nothing: slurm-tf reads sbatch's answer itself",
-    "partition": "the key `partition`, or `partition` in a role's table",
-    "qos": "the key `qos`",
-    "time": "the key `time`",
-    "wrap": "the key `command`",
-}

@@ -10,7 +10,7 @@ from slurm_tf.errors import ConfigError
 from slurm_tf.jobspec import configuration, directives, layers, resources, sweep
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.directives import Option
-from slurm_tf.jobspec.job_file import AUTO, OWNED, TOPOLOGIES, Amount, Horovod, Role
+from slurm_tf.jobspec.job_file import AUTO, TOPOLOGIES, Amount, Horovod, Role
 from slurm_tf.jobspec.resources import GpuOption, GpuRequest, MemoryOption, Resources, TimeLimit
 from slurm_tf.run import env
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
@@ -21,7 +21,6 @@ from slurm_tf.slurm.billing import Amounts
 # In rank order, as far as nothing else matters.
 _ROLES = ("chief", "worker", "ps", "evaluator")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_SBATCH_NAME = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
 # With these a job gets more than its tasks times what each asks for: whole nodes or cores, of a size not known here.
 _MORE_THAN_ASKED = frozenset({
     "core-spec", "cpus-per-gpu", "exclusive", "gpus-per-socket", "hint", "mincpus", "ntasks-per-core", "thread-spec",
@@ -150,12 +149,6 @@ def _check(job: Job) -> None:
         raise ConfigError("found true", "strategy between_graph for it", where=job.where("cluster-flags"))
     _check_horovod(job)
     _check_env(job)
-    for option in spec.sbatch:
-        at = job.where(f"sbatch.{option}")
-        if option in OWNED:
-            raise ConfigError(f"found the option {option}", OWNED[option], where=at)
-        if not _SBATCH_NAME.fullmatch(option):
-            raise ConfigError(f"found the option {option!r}", "a long option of sbatch without its dashes", where=at)
 
 
 def _check_horovod(job: Job) -> None:
@@ -241,19 +234,15 @@ def _component(
     options = (*once, *directives.of_component(job, need, tasks, limit))
     is_exact = not _MORE_THAN_ASKED & {name for name, _ in options}
     return Component(
-        role, tasks, need, _amounts(job, need, tasks, is_exact), is_exact, options, directives.of_srun(job, need)
+        role, tasks, need, _amounts(need, tasks, is_exact), is_exact, options, directives.of_srun(job, need)
     )
 
 
-def _amounts(job: Job, need: Resources, tasks: int, is_exact: bool) -> Amounts:
+def _amounts(need: Resources, tasks: int, is_exact: bool) -> Amounts:
     """Return what a component holds, as far as it is what it asks for."""
     cpus = tasks * (need.cpus_per_task or 1) if is_exact else None
     nodes, request = need.nodes(tasks), need.gpus
-    if request is None or request.option is GpuOption.GRES:
-        # the user's own --gres counts instead of the site's spelling of gpus
-        gres = job.spec.sbatch.get("gres")
-        request = resources.gres_request(str(gres)) if gres else request or GpuRequest(GpuOption.GRES, units.Gpus(0))
-    gpus = _number(request, tasks, nodes) if request else None
+    gpus = _number(request, tasks, nodes) if request else 0
     return Amounts(cpus, _mib(need, cpus, nodes, gpus), nodes, gpus, request.gpus.type if request else "")
 
 
@@ -341,7 +330,7 @@ def _settings(
         horovod=spec.horovod.controller if spec.strategy == "horovod" else "",
         warning=warning,
         checkpoint_signal=spec.checkpoint.signal or "",
-        goes_on=not local and not spec.sbatch.get("no-requeue"),
+        goes_on=not local and spec.sbatch.get("requeue") is not False,
         watch=WatchSettings(
             straggler_factor=spec.watch.straggler_factor,
             **{

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TypeVar
 
 from slurm_tf import units
-from slurm_tf.errors import ConfigError, UnitError
+from slurm_tf.errors import ConfigError
 from slurm_tf.jobspec import layers
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.job_file import Amount, Role
@@ -125,21 +125,6 @@ def read(job: Job, name: str, role: Role, limit: TimeLimit | None) -> Resources:
 def time_limit(job: Job) -> TimeLimit | None:
     """Return the job's time limit, None for the partition's default. Raises UnitError."""
     return None if job.spec.time is None else TimeLimit(units.parse_time(str(job.spec.time)))
-
-
-def gres_request(text: str) -> GpuRequest | None:
-    """Return the GPUs in the user's own --gres, such as "gpu:a100:2,tmp:1"; a number of 0 where it names none.
-
-    None for a list of several types, or a form that is not read here.
-    """
-    entries = [each for each in text.split(",") if each.partition(":")[0] == "gpu"]
-    if len(entries) > 1:
-        return None
-    try:
-        gpus = units.parse_gpus(entries[0].removeprefix("gpu:")) if entries else Gpus(0)
-    except UnitError:
-        return None
-    return GpuRequest(GpuOption.GRES, gpus)
 
 
 def _partition(job: Job, role: Role) -> str:

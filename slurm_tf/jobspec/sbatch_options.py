@@ -1,42 +1,49 @@
-"""Parses options of sbatch as sbatch does: those that a user types behind `slurm-tf submit JOB`.
+"""Reads options of sbatch: on the command line, in SBATCH_ variables, and as keys of [sbatch].
 
-Source: sbatch(1) of Slurm 22.05 and 25.11. An option that is in none of the lists takes a value, as new ones do.
+An option that the table does not have may be a site's own (SPANK), or of a newer release: it takes a value on the
+command line, and is written into the script as it is.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from slurm_tf.errors import UsageError
+from slurm_tf.errors import ConfigError, UsageError
+from slurm_tf.jobspec import layers
+from slurm_tf.jobspec.sbatch_table import ALIASES, OPTIONS, Argument, SbatchOption, Use
+from slurm_tf.slurm import sbatch_variables
 
-_SHORT = {
-    "A": "account", "a": "array", "b": "begin", "C": "constraint", "c": "cpus-per-task", "D": "chdir",
-    "d": "dependency", "e": "error", "F": "nodefile", "G": "gpus", "H": "hold", "i": "input", "J": "job-name",
-    "k": "no-kill", "L": "licenses", "M": "clusters", "m": "distribution", "N": "nodes", "n": "ntasks",
-    "O": "overcommit", "o": "output", "p": "partition", "q": "qos", "S": "core-spec", "s": "oversubscribe",
-    "t": "time", "W": "wait", "w": "nodelist", "x": "exclude",
-}  # fmt: skip
-_FLAGS = frozenset({
-    "contiguous", "hold", "no-requeue", "overcommit", "reboot", "requeue", "spread-job", "use-min-nodes", "wait",
-    "wait-all-nodes-ready",
-})  # fmt: skip
-# With a value only in the form --name=value.
-_OPTIONAL = frozenset({"exclusive", "get-user-env", "nice", "no-kill", "oversubscribe", "propagate"})
+Value = str | bool
+
+# Options that the verb obeys.
+OF_VERB = frozenset(option.name for option in OPTIONS.values() if option.use is Use.VERB)
+
+_LETTERS = {option.letter: option for option in OPTIONS.values() if option.letter}
+_NAME = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
+# Of --gres and --tres-per-task; these may have gres: or gres/ in front.
+_GPU = re.compile(r"(gres[/:])?gpu(?=[:=]|$)", re.ASCII | re.IGNORECASE)
+_GPU_KEYS = {"gres": "gpus-per-node", "tres-per-task": "gpus-per-task"}
+# With these values sbatch prints what there is, and submits nothing.
+_HELP = {"gres": ("help", "list"), "hint": ("help",), "mem-bind": ("help",)}
+# Of options with a value for yes and for no.
+_TRUE = {"no": "yes", "0": "1"}
 
 
-def parse(arguments: Sequence[str]) -> tuple[list[str], dict[str, str | bool]]:
+def parse(arguments: Sequence[str]) -> tuple[list[str], dict[str, Value]]:
     """Return the arguments that are no options, and each option's value by its long name; True for a flag.
 
-    Raises UsageError. The last of several equal options counts.
+    As sbatch does: names may be abbreviated, and the last of several equal options counts; of --verbose, how many.
+    Raises UsageError.
     """
     plain: list[str] = []
-    options: dict[str, str | bool] = {}
+    options: dict[str, Value] = {}
     rest = list(arguments)
     while rest:
         argument = rest.pop(0)
         if argument == "--":
             return plain + rest, options
         if argument.startswith("--"):
-            name, equals, value = argument[2:].partition("=")
-            options[name] = value if equals else _value(name, argument, rest)
+            _long(argument, rest, options)
         elif argument.startswith("-") and len(argument) > 1:
             _short(argument, rest, options)
         else:
@@ -44,24 +51,168 @@ def parse(arguments: Sequence[str]) -> tuple[list[str], dict[str, str | bool]]:
     return plain, options
 
 
-def _short(argument: str, rest: list[str], options: dict[str, str | bool]) -> None:
+def from_command_line(name: str, value: Value) -> Mapping[str, Any]:
+    """Return an option as keys of the job file. Raises ConfigError."""
+    return _as_keys(name, value, f"command line: --{name}", "")
+
+
+def from_environ(environ: Mapping[str, str]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return each variable that is about the job, as keys of the job file. Raises ConfigError.
+
+    Without what only sbatch itself or the verb obeys. An empty variable of an option that needs a value says nothing.
+    """
+    found = []
+    for variable, name in sbatch_variables.OPTIONS.items():
+        option, text = OPTIONS[name], environ.get(variable)
+        if text is None or variable in sbatch_variables.FOR_SBATCH or option.use is Use.VERB:
+            continue
+        if text or option.argument is not Argument.REQUIRED:
+            origin = f"environment: {variable}"
+            found.append((origin, _as_keys(name, _of_variable(option, text), origin, f"unset {variable}")))
+    return found
+
+
+def of_table(table: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """Return the table [sbatch] of a layer with one name and one kind of value for each option. Raises ConfigError.
+
+    `no-requeue` becomes `requeue`; false becomes the value that says so, False where the option is then not set.
+    """
+    read: dict[str, Any] = {}
+    for key, given in table.items():
+        where = f"{origin}: sbatch.{key}"
+        option = _in_table(key, where)
+        name, value = (option.name, _checked(option, given, where)) if option else (key, given)
+        if name == "no-requeue":
+            name, value = "requeue", value if value == "" else not value
+        if read.get(name, value) != value:
+            raise ConfigError(f"found {key} and another name of the same option", "one of them", where=where)
+        read[name] = value
+    return read
+
+
+def _long(argument: str, rest: list[str], options: dict[str, Value]) -> None:
+    typed, equals, value = argument[2:].partition("=")
+    option = _abbreviated(typed)
+    if option is None:
+        options[typed] = value if equals else _next(argument, typed, rest)
+    elif equals and option.argument is Argument.NONE:
+        raise UsageError(f"found {argument}", f"--{option.name}, which takes no value")
+    elif equals:
+        options[option.name] = value
+    else:
+        _set(option, argument, rest, options)
+
+
+def _short(argument: str, rest: list[str], options: dict[str, Value]) -> None:
     """Parse -p gpu, -pgpu, or flags together as in -HW into `options`. Raises UsageError."""
     letters = argument[1:]
     while letters:
-        name = _SHORT.get(letters[0])
-        if name is None:
+        option = _LETTERS.get(letters[0])
+        if option is None:
             raise UsageError(f"found the option -{letters[0]} in {argument!r}", "an option of sbatch")
         letters = letters[1:]
-        if name in _FLAGS or name in _OPTIONAL:
-            options[name] = True
-            continue
-        options[name] = letters or _value(name, f"-{argument[1]}", rest)
-        return
+        if letters and option.argument is not Argument.NONE:
+            options[option.name] = letters
+            return
+        _set(option, f"-{option.letter}", rest, options)
 
 
-def _value(name: str, argument: str, rest: list[str]) -> str | bool:
-    if name in _FLAGS or name in _OPTIONAL:
-        return True
+def _set(option: SbatchOption, argument: str, rest: list[str], options: dict[str, Value]) -> None:
+    """Take an option that stands alone, or before its value."""
+    if option.argument is Argument.REQUIRED:
+        options[option.name] = _next(argument, option.name, rest)
+    elif option.name == "verbose":
+        options["verbose"] = str(int(options.get("verbose", 0)) + 1)
+    else:
+        options[option.name] = True
+
+
+def _next(argument: str, name: str, rest: list[str]) -> str:
     if not rest:
         raise UsageError(f"option {argument} has no value", f"--{name}=VALUE")
     return rest.pop(0)
+
+
+def _abbreviated(name: str) -> SbatchOption | None:
+    """Return the option of a name that may be shortened, None for one that is not known. Raises UsageError."""
+    if name in OPTIONS or name in ALIASES:
+        return OPTIONS[ALIASES.get(name, name)]
+    possible = {ALIASES.get(each, each) for each in (*OPTIONS, *ALIASES) if each.startswith(name)}
+    if len(possible) > 1:
+        raise UsageError(f"found --{name}", f"one of {', '.join(f'--{each}' for each in sorted(possible))}")
+    return OPTIONS[possible.pop()] if possible else None
+
+
+def _as_keys(name: str, value: Value, origin: str, hint: str) -> Mapping[str, Any]:
+    option = OPTIONS.get(name)
+    if option is None or option.use is Use.KEPT:
+        try:
+            return {"sbatch": of_table({name: value}, origin)}
+        except ConfigError as error:
+            raise ConfigError(error.found, error.needed, error.do or hint, origin) from error
+    if option.use is Use.KEY:
+        return {option.instead: value}
+    found = f"found {value!r}" if isinstance(value, str) else "found it"
+    raise ConfigError(found, option.instead, hint, origin)
+
+
+def _of_variable(option: SbatchOption, text: str) -> Value:
+    """Return the value that sbatch gives an option by its variable; "" for an option that is then not set."""
+    if option.argument is Argument.NONE or (option.name == "requeue" and text.lower() != "expedite"):
+        return sbatch_variables.is_set(text) or ""
+    return text or True
+
+
+def _in_table(key: str, where: str) -> SbatchOption | None:
+    """Return the option of a key of [sbatch], None for an unknown one. Raises ConfigError for one not allowed."""
+    option = OPTIONS.get(ALIASES.get(key, key))
+    if option is None:
+        known = [each for each in (*OPTIONS, *ALIASES) if each.startswith(key)]
+        if known or not _NAME.fullmatch(key):
+            needed, hint = "a long option of sbatch without its dashes", layers.nearest(key, known or list(OPTIONS))
+            raise ConfigError(f"found the option {key!r}", needed, hint, where)
+        return None
+    if option.use is Use.KEPT:
+        return option
+    needed = {
+        Use.KEY: f"the key `{option.instead}`",
+        Use.VERB: f"it on the command line: slurm-tf submit JOB --{option.name}",
+        Use.REFUSED: option.instead,
+    }[option.use]
+    raise ConfigError(f"found the option {key}", needed, where=where)
+
+
+def _checked(option: SbatchOption, value: object, where: str) -> object:
+    """Return the value as it is written into the script. Raises ConfigError."""
+    if isinstance(value, bool):
+        return _of_bool(option, value, where)
+    if option.argument is Argument.NONE and value != "":
+        raise ConfigError(f"found {value!r}", "true or false", where=where)
+    if value in _HELP.get(option.name, ()):
+        raise ConfigError(f"found {value!r}", "a value", f"sbatch --{option.name}={value} prints what there is", where)
+    if option.name in _GPU_KEYS and isinstance(value, str):
+        _refuse_gpus(option.name, value, where)
+    return value
+
+
+def _of_bool(option: SbatchOption, value: bool, where: str) -> Value:
+    found = f"found {str(value).lower()}"
+    if option.argument is Argument.REQUIRED and not option.false:
+        raise ConfigError(found, "a value", where=where)
+    if option.name == "oversubscribe" and not value:
+        needed = "true: without it the partition decides"
+        raise ConfigError(found, needed, "the key `exclusive` keeps other jobs from the nodes", where)
+    if value:
+        return _TRUE[option.false] if option.argument is Argument.REQUIRED else True
+    return option.false or False
+
+
+def _refuse_gpus(name: str, value: str, where: str) -> None:
+    """Raise ConfigError if the list asks for GPUs, which the launcher divides among tasks by what the roles say."""
+    entries = value.split(",")
+    found = [entry.strip() for entry in entries if _GPU.match(entry.strip())]
+    gpus = [_GPU.sub("", entry).lstrip(":=").replace("=", ":") or "1" for entry in found]
+    if gpus:
+        rest = ",".join(entry for entry in entries if not _GPU.match(entry.strip()))
+        hint = f"such as --set roles.worker.{_GPU_KEYS[name]}={','.join(gpus)}" + (f" --{name}={rest}" if rest else "")
+        raise ConfigError(f"found {value!r}", f"`{_GPU_KEYS[name]}` in a role's table for GPUs", hint, where)

@@ -13,5 +13,6 @@ __all__ = [
     "sacct",
     "sacct_amounts",
     "sacct_fields",
+    "sbatch_variables",
     "step_refusal",
 ]

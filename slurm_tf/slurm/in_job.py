@@ -16,26 +16,23 @@ from typing import Dict, List, Mapping, Optional, Sequence
 
 from slurm_tf import units
 from slurm_tf.errors import HostlistError, UnitError
-from slurm_tf.slurm import hostlist
+from slurm_tf.slurm import hostlist, sbatch_variables
 
 _SECONDS = 15.0
 # Stay: they say which Slurm. All else of an enclosing job would be taken for the new one's.
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
-_ENCLOSING = ("SLURM_", "SLURMD_", "SRUN_", "PMI_", "PMI", "PMIX_", "OMPI_", "CUDA_VISIBLE_DEVICES",
+_ENCLOSING = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_CPU_BIND", "SBATCH_MEM_BIND", "PMI_", "PMI", "PMIX_", "OMPI_", "CUDA_VISIBLE_DEVICES",
               "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK", "TF_CONFIG")  # fmt: skip
 # Of a login shell these travel all the same: what sbatch itself obeys (sbatch(1), 22.05), how srun binds, traces and
 # starts the tasks of a step, and how MPI is tuned. With the others, which ask for resources, srun would refuse the step
 # or start another one than the job is for.
 _OF_LOGIN_SHELL = (
     "SLURM_ACCTG_FREQ", "SLURM_CPU_BIND", "SLURM_CPU_FREQ_REQ", "SLURM_DEBUG", "SLURM_DEBUG_FLAGS", "SLURM_EXIT_ERROR",
-    "SLURM_GPU_BIND", "SLURM_GPU_FREQ", "SLURM_HINT", "SLURM_MEM_BIND", "SLURM_MPI_TYPE", "SLURM_NETWORK",
+    "SLURM_GPU_BIND", "SLURM_GPU_FREQ", "SLURM_MEM_BIND", "SLURM_MPI_TYPE", "SLURM_NETWORK",
     "SLURM_PROFILE", "SLURM_STEP_KILLED_MSG_NODE_ID", "SLURM_TASK_EPILOG", "SLURM_TASK_PROLOG", "SLURM_TIME_FORMAT",
     "SLURM_UMASK",
 )  # fmt: skip
 _TUNING = ("OMPI_MCA_", "PMIX_MCA_")
-# Not about the job, but about how sbatch itself behaves; the others are in the script, where the command line outranks
-# them. SBATCH_WAIT is slurm-tf's to obey.
-_FOR_SBATCH = ("SBATCH_DEBUG", "SBATCH_EXPORT", "SBATCH_IGNORE_PBS", "SBATCH_WAIT4SWITCH")
 # What a user configures slurm-tf with; other variables with this prefix are what a run tells its program.
 _OWN = ("SLURM_TF_SITE", "SLURM_TF_RUNS", "SLURM_TF_PATH", "SLURM_TF_CLIENT", "SLURM_TF_DEBUG")
 # Options of commands other than sbatch.
@@ -143,8 +140,8 @@ def environ_for_srun(environ: Mapping[str, str]) -> Dict[str, str]:
     return {
         name: value
         for name, value in environ.items()
-        if name in (*_KEPT, *_OWN, *_FOR_SBATCH)
-        or not (name.startswith(("SBATCH_", "SLURM_TF_")) or (inside and name.startswith(_ENCLOSING)))
+        if name in (*_KEPT, *_OWN, *sbatch_variables.FOR_SBATCH)
+        or not (_is_ours(name) or (inside and name.startswith(_ENCLOSING)))
     }
 
 
@@ -156,10 +153,15 @@ def environ_for_sbatch(environ: Mapping[str, str]) -> Dict[str, str]:
     return {
         name: value
         for name, value in environ_for_srun(environ).items()
-        if name in (*_KEPT, *_OWN, *_FOR_SBATCH, *_OF_LOGIN_SHELL)
+        if name in (*_KEPT, *_OWN, *sbatch_variables.FOR_SBATCH, *_OF_LOGIN_SHELL)
         or name.startswith(_TUNING)
         or not name.startswith(_ENCLOSING)
     }
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a variable is an option of sbatch, which is in the script, or what a run tells its program."""
+    return (name.startswith("SBATCH_") and name in sbatch_variables.OPTIONS) or name.startswith("SLURM_TF_")
 
 
 def _environ(command: str, environ: Mapping[str, str]) -> Dict[str, str]:

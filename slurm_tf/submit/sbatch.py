@@ -32,7 +32,7 @@ class SubmitRequest:
 
     `one_job`: the points are the tasks of one job array; else each is a job, as Slurm has no arrays of heterogeneous
     jobs. `script`: in the place of the submission's own; `exclude`: nodes to leave out, where the script does not say
-    so.
+    so; `verbose`: how many times --verbose, which sbatch does not read in a script.
     """
 
     submission: SubmissionFolder
@@ -41,6 +41,7 @@ class SubmitRequest:
     one_job: bool = True
     script: str = ""
     exclude: str = ""
+    verbose: int = 0
 
     @classmethod
     def of(cls, fitted: Plan) -> "SubmitRequest":
@@ -65,6 +66,7 @@ def submit(request: SubmitRequest) -> SubmittedJobs:
     for points in (request.points,) if request.one_job else tuple((point,) for point in request.points):
         options = [f"--array={array_indexes.render(points, request.limit)}"] if points and request.one_job else []
         options += [f"--exclude={request.exclude}"] if request.exclude else []
+        options += ["--verbose"] * request.verbose
         arguments = [] if request.one_job else [str(point) for point in points]
         try:
             answer = client.submit(request.script or request.submission.script, options, arguments, environ)

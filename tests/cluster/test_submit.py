@@ -80,13 +80,40 @@ def test_options_that_slurm_tf_owns_are_refused_with_the_key_to_use(
 def test_the_command_line_outranks_the_environment_and_that_the_job_file(alice: Member) -> None:
     name = job(alice, "true", more='time = "1"\npartition = "main"')
     outside = {"SBATCH_TIMELIMIT": "3", "SBATCH_PARTITION": "cpu"}
-    number = alice.submit(name, "--hold", environ={**outside, "SBATCH_COMMENT": "from outside"})
+    number = alice.submit(name, "--hold", environ=outside)
     shown = alice.run("scontrol", "show", "job", number)
     assert "Partition=cpu" in shown
     assert "TimeLimit=00:03:00" in shown
-    assert "Comment=from outside" in shown
     number = alice.submit(name, "--hold", "-t4", environ=outside)
     assert "TimeLimit=00:04:00" in alice.run("scontrol", "show", "job", number)
+
+
+def test_flags_from_the_environment_and_false_ones(alice: Member) -> None:
+    name = job(alice, "echo [$SBATCH_ARGS]", more='time = "1"', tables="[sbatch]\nspread-job = true\n")
+    outside = {
+        "SBATCH_NO_REQUEUE": "1", "SBATCH_OVERCOMMIT": "yes", "SBATCH_USE_MIN_NODES": "1", "SBATCH_SPREAD_JOB": "0",
+        "SBATCH_ACCOUNT": "", "SBATCH_CONTIGUOUS": "no", "SBATCH_ARGS": "mine",
+    }  # fmt: skip
+    number = alice.submit(name, environ=outside)
+    assert "Requeue=0" in alice.run("scontrol", "show", "job", number)
+    alice.ok("wait", "a-1")
+    assert "[worker:0] [mine]\n" in alice.ok("logs", "a-1")
+    # the sandbox has JobRequeue=1
+    number = alice.submit(name, "--hold", "--set", "sbatch.requeue=false")
+    assert "Requeue=0" in alice.run("scontrol", "show", "job", number)
+    number = alice.submit(name, "--hold", environ={"SBATCH_REQUEUE": "1"})
+    assert "Requeue=1" in alice.run("scontrol", "show", "job", number)
+
+
+def test_quiet_and_verbose_and_test_only(alice: Member) -> None:
+    name = job(alice, "true")
+    quiet = alice.type("submit", name, "--hold", "-Q")
+    assert (quiet.returncode, quiet.stdout, "logs" in quiet.stderr) == (0, "", False)
+    loud = alice.type("submit", name, "--hold", "-vv")
+    assert "sbatch: debug:" in loud.stderr
+    tried = alice.type("submit", name, "--test-only")
+    assert "to start at 20" in tried.stderr
+    assert len(list((alice.folder / "runs").iterdir())) == 2
 
 
 def test_export_none_and_variables_of_the_job_file(alice: Member) -> None:

@@ -75,16 +75,6 @@ def test_gpus_are_one_typed_value(
     assert dict(component.options)[asked[0].value] == f"{prefix}a100:{asked[1]}"
 
 
-def test_the_users_own_gres_counts_where_it_replaces_the_sites_spelling(
-    fit: Callable[..., Plan], tmp_path: Path
-) -> None:
-    job = WORKERS + 'ntasks-per-node = 2\ngpus-per-task = 1\n[sbatch]\ngres = "gpu:t4:3"\n'
-    (component,) = fit(job, site=site(tmp_path, "gpu-spelling = 'gres'")).components
-    assert (component.amounts.gpus, component.amounts.gpu_type) == (6, "t4")
-    (component,) = fit(job).components
-    assert (component.amounts.gpus, component.amounts.gpu_type) == (4, "")
-
-
 def test_accounting_can_tell_whose_hours_they_are(fit: Callable[..., Plan]) -> None:
     tags = {name: value for name, value in options(fit(WORKERS)).items() if name in ("job-name", "comment")}
     assert tags == {"job-name": "stf-a", "comment": "slurm-tf run=run-1/template=a"}
@@ -101,7 +91,7 @@ def test_accounting_can_tell_whose_hours_they_are(fit: Callable[..., Plan]) -> N
         # what somebody typed stays
         ({"options": {"job-name": "mine", "comment": "for Ann"}}, "mine", "for Ann"),
         ({"environ": {"SBATCH_JOB_NAME": "mine"}}, "mine", "slurm-tf run=run-1/template=mine"),
-        ({"environ": {"SBATCH_COMMENT": "for Ann"}}, "stf-a", "for Ann"),
+        ({"set": ("sbatch.comment=for Ann",)}, "stf-a", "for Ann"),
         # longer than Slurm takes
         ({"set": (f"name={'x' * 990}",)}, f"stf-{'x' * 990}", None),
     ],

@@ -231,14 +231,6 @@ def test_each_component_is_billed_by_itself(fit: Callable[..., Plan]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gres", "gpus"), [("gpu:a100:2", 2.0), ("shard:1", 0.0), ("gpu:2,tmp:1", 2.0), ("gpu:t4:1,gpu:a100:1", None)]
-)
-def test_gpus_of_an_option_of_sbatch(gres: str, gpus: float | None, fit: Callable[..., Plan]) -> None:
-    job = 'time = "60"\nname = "a"\nstrategy = "single"\ncommand = ["x"]\n[roles.worker]\n'
-    assert estimate.at_most(fit(f'{job}[sbatch]\ngres = "{gres}"\n')).gpu == gpus
-
-
-@pytest.mark.parametrize(
     ("more", "shares"),
     [("", True), ("exclusive = true\n", False), ('exclusive = "user"\n', False)],
 )
