@@ -21,11 +21,12 @@ from slurm_tf.slurm import hostlist, sbatch_variables
 _SECONDS = 15.0
 # Stay: they say which Slurm. All else of an enclosing job would be taken for the new one's.
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
-_ENCLOSING = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_CPU_BIND", "SBATCH_MEM_BIND", "PMI_", "PMI", "PMIX_", "OMPI_", "CUDA_VISIBLE_DEVICES",
-              "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK", "TF_CONFIG")  # fmt: skip
+_ENCLOSING = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_CPU_BIND", "SBATCH_MEM_BIND", "PMI_", "PMI", "PMIX_", "OMPI_",
+              "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK",
+              "TF_CONFIG")  # fmt: skip
 # Of a login shell these travel all the same: what sbatch itself obeys (sbatch(1), 22.05), how srun binds, traces and
 # starts the tasks of a step, and how MPI is tuned. With the others, which ask for resources, srun would refuse the step
-# or start another one than the job is for.
+# or start another one than the job is for. SLURM_HINT is in the script, from which sbatch sets it again.
 _OF_LOGIN_SHELL = (
     "SLURM_ACCTG_FREQ", "SLURM_CPU_BIND", "SLURM_CPU_FREQ_REQ", "SLURM_DEBUG", "SLURM_DEBUG_FLAGS", "SLURM_EXIT_ERROR",
     "SLURM_GPU_BIND", "SLURM_GPU_FREQ", "SLURM_MEM_BIND", "SLURM_MPI_TYPE", "SLURM_NETWORK",

@@ -81,14 +81,14 @@ def test_the_environment_of_an_enclosing_job_goes() -> None:
 def test_what_only_means_something_inside_a_job_stays_in_the_login_shell() -> None:
     travels = {
         "HOME": "h", "SLURM_CONF": "c", "SLURM_CPU_BIND": "cores", "SLURM_MPI_TYPE": "pmix",
-        "SLURM_HINT": "compute_bound", "OMPI_MCA_btl": "tcp", "SLURM_TF_SITE": "s", "SBATCH_EXPORT": "ALL",
+        "OMPI_MCA_btl": "tcp", "SLURM_TF_SITE": "s", "SBATCH_EXPORT": "ALL",
         "MY_SLURM_GRES": "gpu:9",
     }  # fmt: skip
     stays = {
         "SRUN_CPUS_PER_TASK": "64", "SLURM_GPUS_PER_TASK": "1", "SLURM_GRES": "gpu:9", "SLURM_CONSTRAINT": "big",
         "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODELIST": "n1", "SLURM_EXPORT_ENV": "NONE",
         "SLURMD_NODENAME": "n", "PMI_RANK": "0", "PMIX_RANK": "0", "OMPI_COMM_WORLD_RANK": "0", "TF_CONFIG": "{}",
-        "CUDA_VISIBLE_DEVICES": "",
+        "CUDA_VISIBLE_DEVICES": "", "SLURM_HINT": "compute_bound",
     }  # fmt: skip
     assert in_job.environ_for_sbatch({**travels, **stays}) == travels
     # for srun's own job they are options
