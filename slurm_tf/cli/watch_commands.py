@@ -123,7 +123,18 @@ def logs(run: str, follow: bool, role: str, index: int | None, lines: int | None
         last = chunk.name
         sys.stdout.buffer.write(chunk.data)
         sys.stdout.buffer.flush()
-    if not last and not follow:
+    if not last:
+        _print_why_nothing(run_overview.read_overviews(slurm, [found]), paths)
+
+
+def _print_why_nothing(points: "list[RunOverview]", paths: dict[str, str]) -> None:
+    """Print why a run has no output: it may still come, or the job could not write its log."""
+    from slurm_tf.watch import status_rows
+
+    for point in (each for each in points if each.is_over):
+        why = status_rows.reason_words(point) or f"it ended as {status_rows.state_text(point)}"
+        click.echo(f"slurm-tf: job {point.job} of run {point.selected.name} printed nothing: {why}", err=True)
+    if not all(point.is_over for point in points):
         click.echo(f"slurm-tf: nothing was printed yet: {', '.join(paths.values())}", err=True)
 
 

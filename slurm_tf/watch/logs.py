@@ -37,7 +37,7 @@ def log_files(selected: SelectedRun, role: str, index: int | None) -> dict[str, 
             for number in _task_indexes(each, role, index):
                 found[f"{each.name} {role}:{number}"] = each.folder.log(role, number)
         else:
-            found[each.name] = _job_output(each)
+            found[each.name] = job_output(each)
     return found
 
 
@@ -93,7 +93,7 @@ def _new_chunks(paths: dict[str, str], positions: dict[str, int]) -> Iterator[Lo
         positions[name] = position
 
 
-def _job_output(selected: SelectedRun) -> str:
+def job_output(selected: SelectedRun) -> str:
     """Return the output file of the newest submission; jobs that follow it append to the same file.
 
     Runs on this machine have none: they print to the terminal.

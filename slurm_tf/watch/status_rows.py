@@ -1,5 +1,6 @@
 """Turns the states of runs into cells of tables and into JSON; what is not recorded anywhere is "unknown"."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,11 +12,14 @@ from slurm_tf.run.status import Progress, RunStatus, TaskState, TaskStatus
 from slurm_tf.slurm import pending_reasons
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
+from slurm_tf.watch import logs
 from slurm_tf.watch.run_overview import RunOverview
 
 UNKNOWN = "unknown"
 # Roles whose first task reports the progress of the training, in this order.
 _LEADING_ROLES = ("chief", "worker")
+# Slurm's ExitCode is 0:53 where slurmstepd could not open the batch script's output (22.05.8).
+_NO_LOG = 53
 
 
 def as_dict(state: RunOverview) -> dict[str, Any]:
@@ -87,8 +91,34 @@ def reason_words(state: RunOverview) -> str:
     if state.state is JobState.PENDING and record.reason:
         never = " (it will never start)" if pending_reasons.is_permanent(record.reason) else ""
         return f"{pending_reasons.explain(record.reason)}{never}"
-    reason = state.attempt.reason if state.attempt and state.is_over else ""
-    return reason.partition("\n")[0]
+    if not state.is_over:
+        return ""
+    if not _has_attempt(state):
+        return _end_without_attempt(state, record)
+    return state.attempt.reason.partition("\n")[0] if state.attempt else ""
+
+
+def _has_attempt(state: RunOverview) -> bool:
+    """Return whether an attempt of the run's newest job has recorded anything; True where that cannot be read."""
+    if not state.attempts:
+        return state.attempts is None or state.attempt is not None
+    return any(each.id.rpartition(".")[0] == state.job for each in state.attempts)
+
+
+def _end_without_attempt(state: RunOverview, record: JobRecord) -> str:
+    """Return how a job ended that slurm-tf's launcher knows nothing of: in Slurm's words, and what they mean."""
+    if state.state.succeeded or record.started is None:
+        return ""
+    log = logs.job_output(state.selected)
+    code = record.exit_code or 0
+    said = f"{state.state.name}, ExitCode {f'0:{code - 128}' if record.signalled else f'{code}:0'}"
+    if os.path.exists(log):
+        return f"it ended before the launcher started ({said}): {log} has its output"
+    if record.signalled and code - 128 == _NO_LOG:
+        where = f" on {record.nodes}" if record.nodes else ""
+        why = "its folder is not there or cannot be written, or the disk is full"
+        return f"Slurm could not open its log {log}{where} ({said}): {why}"
+    return f"it ended before it wrote anything to {log} ({said})"
 
 
 def state_text(state: RunOverview) -> str:

@@ -251,3 +251,16 @@ def test_describe_is_json_and_says_where_it_came_from(alice: Member) -> None:
     assert known["manifest"]["job"]["name"] == "a"
     assert known["submissions"][0]["job"] == number
     assert known["points"][0]["state"] == "COMPLETED"
+
+
+def test_a_job_that_can_write_no_log_says_so(alice: Member) -> None:
+    number = alice.submit(job(alice, "echo hi", count=1), "--hold")
+    logs = alice.folder / "runs" / "a-1" / "logs"
+    logs.rmdir()
+    alice.run("scontrol", "release", number)
+    assert alice.type("wait", "a-1").returncode == 1
+    why = f"Slurm could not open its log {logs}/slurm-{number}.out on node1 (FAILED, ExitCode 0:53)"
+    assert why in alice.ok("status", "a-1")
+    for words in ((), ("--follow",)):
+        shown = alice.type("logs", "a-1", *words)
+        assert (shown.stdout, why in shown.stderr, "yet" in shown.stderr) == ("", True, False), shown.stderr

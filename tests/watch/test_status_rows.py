@@ -1,6 +1,7 @@
 """Attempts and bad nodes of a run, as status shows them."""
 
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,29 @@ def test_what_cannot_be_read_is_unknown(selected: SelectedRun, slurm: Slurm) -> 
     assert (status_rows.as_dict(point)["attempts"], status_rows.as_dict(point)["bad_nodes"]) == (None, None)
     text = tables.status([point])
     assert "\nAttempts    unknown\nBad node    unknown\n" in text
+
+
+@pytest.mark.parametrize("job", ["7", "6"])
+def test_a_job_without_an_attempt_has_slurms_reason(job: str, make_run: MakeRun, slurm: Slurm) -> None:
+    """Nor is an attempt of an earlier job of the run taken for its own."""
+    selected = make_run("a-1", ("7", (), False))
+    if job == "6":
+        AttemptRecorder(selected.run, "6.0", "6", print).ended(EndCause.FAILURE, 9, "an earlier end")
+    log = f"{selected.run.logs}/slurm-7.out"
+
+    def why(code: int, state: JobState = JobState.FAILED) -> str:
+        slurm.live = [
+            record("7", state, exit_code=code, signalled=code > 128, nodes="node1", started=datetime.now().astimezone())
+        ]
+        (point,) = run_overview.read_overviews(slurm, [selected])
+        return status_rows.reason_words(point)
+
+    assert why(128 + 53) == (
+        f"Slurm could not open its log {log} on node1 (FAILED, ExitCode 0:53): its folder is not there or cannot be "
+        "written, or the disk is full"
+    )
+    assert why(1) == f"it ended before it wrote anything to {log} (FAILED, ExitCode 1:0)"
+    assert why(0, JobState.NODE_FAIL) == f"it ended before it wrote anything to {log} (NODE_FAIL, ExitCode 0:0)"
+    assert why(0, JobState.COMPLETED) == ""
+    Path(log).write_text("setup failed")
+    assert why(1) == f"it ended before the launcher started (FAILED, ExitCode 1:0): {log} has its output"
