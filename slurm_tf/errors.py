@@ -14,6 +14,7 @@
     │   ├── StepError           1   srun refused the job's step, and would again
     │   └── UnreachableError   69   Slurm does not answer
     ├── ReplicaError           70   tasks that should train one model train several
+    ├── StorageError           74   a file or folder cannot be read or written
     ├── RunError               73   a run's folder cannot be used
     │   └── LeaseError         75   Slurm does not say whether the run's last attempt lives
     ├── CheckpointError        74   a checkpoint cannot be written or read
@@ -124,6 +125,12 @@ class UnreachableError(SlurmError):
     """Slurm does not answer, or is not there."""
 
     exit_code = 69
+
+
+class StorageError(SlurmTfError):
+    """A file or folder cannot be read or written; files.storage_error makes one from an OSError."""
+
+    exit_code = 74
 
 
 class RunError(SlurmTfError):

@@ -1,17 +1,31 @@
 """Names files on shared storage, writes them whole or not at all, and checks who else can. For Python 3.9."""
 
 import contextlib
+import errno
 import os
+import pwd
 import re
 import stat
 import tempfile
 import unicodedata
-from typing import Callable, Optional, Tuple
+from typing import Callable, Iterator, Optional, Tuple
 
-from slurm_tf.errors import RunError, UsageError
+from slurm_tf.errors import RunError, StorageError, UsageError
 
 # The modes of what a group may read; files made in such a folder get its group (setgid).
 SHARED_FOLDER, SHARED_FILE = 0o2750, 0o640
+# What was needed, by the number of an error, and what to do.
+_NEEDED = {
+    errno.EACCES: ("permission for it", "use a folder of your own"),
+    errno.EPERM: ("permission for it", "use a folder of your own"),
+    errno.ENOSPC: ("free space", "`df -h {0}` and `df -i {0}` show how much there is"),
+    errno.EDQUOT: ("space in your quota", "`quota` shows it; old runs and checkpoints can be removed"),
+    errno.EROFS: ("a file system that can be written", "use another folder"),
+    errno.EIO: ("a disk or file server that works", "try it again, and ask your administrators"),
+    errno.ESTALE: ("a file server that answers", "try it again, and ask your administrators"),
+    errno.ENAMETOOLONG: ("a shorter name", "use another name or folder"),
+    errno.EMFILE: ("fewer open files", "`ulimit -n` shows how many are allowed"),
+}
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 
 
@@ -19,8 +33,17 @@ def write_whole(path: str, data: bytes, mode: int = 0o600, check: Callable[[], N
     """Put `data` at `path` so that a reader sees the old bytes or the new ones, also after a power cut.
 
     A temporary file with `mode` is written, fsynced and renamed; then the folder is fsynced. `check` is called before
-    the rename; if it raises, the old bytes stay. Raises OSError.
+    the rename; if it raises, the old bytes stay. Raises OSError, which names `path`: that of a full disk names none.
     """
+    try:
+        _write_whole(path, data, mode, check)
+    except OSError as error:
+        if error.errno is None or not str(error.filename or "_temp").endswith("_temp"):
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
+
+
+def _write_whole(path: str, data: bytes, mode: int, check: Callable[[], None]) -> None:
     folder = os.path.dirname(path) or "."
     handle, temporary = tempfile.mkstemp(prefix=".", suffix="_temp", dir=folder)
     try:
@@ -73,6 +96,63 @@ def identity(path: str) -> Optional[Tuple[int, int]]:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino
+
+
+def storage_error(error: OSError, action: str, path: str = "", do: str = "") -> StorageError:
+    """Return the error for a user: what could not be done, with which file, why, and what to do.
+
+    `path`: for an error that names no file, as that of a full disk; `do`: instead of what is usual for the error.
+    """
+    names = [name for name in (error.filename2, error.filename, path) if isinstance(name, (str, bytes)) and name]
+    name = os.fsdecode(names[0]) if names else ""
+    needed, usual = _NEEDED.get(error.errno or 0, ("", ""))
+    owner = _owner(name) if error.errno in (errno.EACCES, errno.EPERM) else ""
+    found = f"cannot {action}: " + (f"{name}: " if name else "") + (error.strerror or str(error)) + owner
+    return StorageError(found, needed, do or usual.format(os.path.dirname(name) or "."))
+
+
+@contextlib.contextmanager
+def explained(action: str, path: str = "", do: str = "") -> Iterator[None]:
+    """Raise an OSError of the block as the StorageError that `storage_error` returns."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, action, path, do) from error
+
+
+def check_writable(folder: str, size: int) -> None:
+    """Raise OSError if `folder`, or the nearest folder around it that exists, cannot hold new files of `size` bytes."""
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder) or "."
+    status = os.statvfs(folder)
+    number = 0
+    if not os.path.isdir(folder):
+        number = errno.ENOTDIR
+    elif status.f_flag & os.ST_RDONLY:
+        number = errno.EROFS
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        number = errno.EACCES
+    elif status.f_bavail * status.f_frsize < size or (status.f_files and not status.f_favail):
+        number = errno.ENOSPC
+    if number:
+        raise OSError(number, os.strerror(number), folder)
+
+
+def _owner(path: str) -> str:
+    """Return whose `path` is, or the folder around it that cannot be entered or written; "" if it is ours."""
+    for each in (path, os.path.dirname(path) or "."):
+        with contextlib.suppress(OSError):
+            status = os.stat(each)
+            if status.st_uid != os.geteuid():
+                return f" ({each} belongs to {_user_name(status.st_uid)}, mode {stat.S_IMODE(status.st_mode):o})"
+    return ""
+
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user id {number}"
 
 
 def expand(path: str) -> str:

@@ -1,5 +1,6 @@
 """Files that are whole or not there, and for their owner alone."""
 
+import errno
 import os
 import stat
 import tempfile
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slurm_tf import files
-from slurm_tf.errors import RunError, UsageError
+from slurm_tf.errors import RunError, StorageError, UsageError
 
 
 def mode(path: Path) -> int:
@@ -175,3 +176,34 @@ def test_tilde_and_variables_are_a_shells(monkeypatch: pytest.MonkeyPatch) -> No
     }.items():  # fmt: skip
         with pytest.raises(UsageError, match=needed):
             files.expand(text)
+
+
+def test_an_error_of_storage_says_what_was_done_with_which_file_and_what_to_do(tmp_path: Path) -> None:
+    def said(error: OSError, path: str = "", do: str = "") -> str:
+        with pytest.raises(StorageError) as raised, files.explained("copy it", path, do):
+            raise error
+        return str(raised.value)
+
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert said(full, "/x/a") == (
+        "cannot copy it: /x/a: No space left on device; needed free space\n"
+        "HINT: `df -h /x` and `df -i /x` show how much there is"
+    )
+    assert said(full).startswith("cannot copy it: No space left on device; needed free space")
+    assert said(OSError(5, "Input/output error", "from", None, "to"), do="wait") == (
+        "cannot copy it: to: Input/output error; needed a disk or file server that works\nHINT: wait"
+    )
+    assert said(OSError("odd")) == "cannot copy it: odd"
+    if os.getuid() == 0:
+        os.chown(tmp_path, 65534, -1)
+        denied = said(PermissionError(errno.EACCES, "Permission denied", f"{tmp_path}/new/x"))
+        assert "Permission denied; needed" in denied, "nothing is known of a folder that is not there"
+        denied = said(PermissionError(errno.EACCES, "Permission denied", f"{tmp_path}/new"))
+        assert f"Permission denied ({tmp_path} belongs to nobody, mode 700); needed permission for it" in denied
+
+
+def test_a_write_that_failed_names_the_file(tmp_path: Path) -> None:
+    for path in (tmp_path / "gone" / "x", tmp_path):
+        with pytest.raises(OSError, match=r"Errno") as raised:
+            files.write_whole(str(path), b"x")
+        assert raised.value.filename == str(path)

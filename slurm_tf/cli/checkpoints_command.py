@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slurm_tf import files
 from slurm_tf.cli import watch_commands
 from slurm_tf.errors import CheckpointError, UsageError
 from slurm_tf.run import manifest
@@ -117,10 +118,6 @@ def _export(selected: "SelectedRun", step: str, folder: str) -> None:
     from slurm_tf.watch import stored_checkpoints
 
     found = stored_checkpoints.find(selected.folder.checkpoints, step)
-    try:
+    with files.explained(f"export step {found.step}", folder):
         stored_checkpoints.export(found, folder)
-    except OSError as error:
-        raise UsageError(
-            f"{error.filename}: {error.strerror}", "space for a copy, and a run that is not pruned at the same time"
-        ) from error
     click.echo(f"step {found.step} of {selected.name} is in {folder}: tf.train.load_checkpoint({folder!r})")

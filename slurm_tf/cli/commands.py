@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from slurm_tf import __version__
+from slurm_tf import __version__, files
 from slurm_tf.cli import (
     checkpoints_command,
     efficiency_command,
@@ -80,6 +80,12 @@ def run_commands() -> None:
         # the reader has closed the pipe: Python must not flush into it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        if os.environ.get("SLURM_TF_DEBUG"):
+            raise
+        explained = files.storage_error(error, f"do {' '.join(sys.argv[1:2]) or 'it'}")
+        click.echo(f"slurm-tf: {explained}", err=True)
+        sys.exit(explained.exit_code)
     except Exception as error:
         if os.environ.get("SLURM_TF_DEBUG"):
             raise

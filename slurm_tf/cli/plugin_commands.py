@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from slurm_tf import files
-from slurm_tf.errors import UsageError
 
 
 @click.command(
@@ -41,13 +40,11 @@ def task_prolog(output: Path | None, python: str) -> None:
     from slurm_tf.submit import task_prolog as made
 
     data = made.task_prolog(python)
-    try:
+    with files.explained("write the TaskProlog"):
         if output is None:
             output = made.keep(data, "task-prolog")
         else:
             files.write_whole(str(output), data, 0o755)
-    except OSError as error:
-        raise UsageError(f"cannot write {error.filename}: {error.strerror}", "a folder that can be written") from error
     click.echo(files.absolute(str(output)))
 
 
@@ -61,8 +58,6 @@ def horovod(python: str, mpi: bool) -> None:
     """
     from slurm_tf.submit import horovod_wheel as made
 
-    try:
+    with files.explained("build Horovod", do="--python names the Python, XDG_CACHE_HOME a cache that can be written"):
         wheel = made.install(python, mpi, lambda text: click.echo(f"slurm-tf: {text}", err=True))
-    except OSError as error:
-        raise UsageError(f"{error.filename}: {error.strerror}", "a Python, and a cache that can be written") from error
     click.echo(str(wheel))

@@ -8,6 +8,8 @@ from typing import List, Tuple
 # How the names of RunFolder.claim begin.
 CLAIM = "alone."
 _SUBMISSION = "submission-"
+# What to do about a folder of runs that cannot be used.
+FOLDER_OF_RUNS = "use another folder of runs: export SLURM_TF_RUNS=FOLDER, or `runs` in the user's configuration"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Finds the run that a user names: by its name, by name and sweep point, by path, or by job id."""
 
 import difflib
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from slurm_tf import files
 from slurm_tf.errors import RunError, SlurmError, UsageError
 from slurm_tf.run import job_chain
-from slurm_tf.run.folder import RunFolder, SubmissionFolder
+from slurm_tf.run.folder import FOLDER_OF_RUNS, RunFolder, SubmissionFolder
 from slurm_tf.slurm.client import Client
 
 _JOB_ID = re.compile(r"(?P<job>\d+)(_(?P<task>\d+)|\+\d+)?", re.ASCII)
@@ -44,9 +45,21 @@ class SelectedRun:
 
 
 def all_runs(root: str) -> list[SelectedRun]:
-    """Return every run in the runs folder `root`, oldest first."""
-    paths = [path.parent for path in Path(root).glob("*/manifest.json") if _is_private(path.parent)]
+    """Return every run in the runs folder `root`, oldest first; of those in it only ours. Raises StorageError."""
+    with files.explained("list the runs", root, FOLDER_OF_RUNS):
+        names = _names(root)
+        if names and not os.access(root, os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), root)
+        folders = [Path(root, name) for name in names if os.path.isfile(os.path.join(root, name, "manifest.json"))]
+        paths = [path for path in folders if _is_private(path)]
     return [SelectedRun(RunFolder(str(path))) for path in sorted(paths, key=lambda path: path.stat().st_ctime)]
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
 
 
 def find(text: str, root: str, slurm: Client) -> SelectedRun:

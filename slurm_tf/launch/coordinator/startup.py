@@ -68,7 +68,10 @@ def main(arguments: Sequence[str]) -> NoReturn:
         context, settings = open_run(options[0], point, os.environ)
         record = take(context, settings, "--preflight" in options[1:], say)
         code = Coordinator(context, settings, launcher, record).run()
-    except (SlurmTfError, OSError) as error:
+    except SlurmTfError as error:
         say(str(error))
-        code = error.exit_code if isinstance(error, SlurmTfError) else 1
+        code = error.exit_code
+    except OSError as error:
+        say(str(files.storage_error(error, "begin the attempt")))
+        code = 1
     sys.exit(code)

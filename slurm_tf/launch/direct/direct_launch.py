@@ -196,11 +196,12 @@ def main(arguments: Sequence[str]) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     options, cluster_flags, command = _read_options(list(arguments))
     try:
-        assignment, reserved = find_assignment(options, os.environ, cluster_flags)
-        environ = program_environ(os.environ, {}, assignment, 0)
-    except (SlurmTfError, OSError) as error:
+        with files.explained("meet the other tasks"):
+            assignment, reserved = find_assignment(options, os.environ, cluster_flags)
+            environ = program_environ(os.environ, {}, assignment, 0)
+    except SlurmTfError as error:
         say(str(error))
-        sys.exit(error.exit_code if isinstance(error, SlurmTfError) else RunError.exit_code)
+        sys.exit(error.exit_code)
     for sock in reserved:
         sock.set_inheritable(True)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and a program would inherit that
@@ -258,11 +259,12 @@ def task_prolog(arguments: Sequence[str]) -> NoReturn:  # noqa: ARG001
     """
     sys.excepthook = lambda kind, error, _: _print_error(f"{kind.__name__}: {error}")
     try:
-        assignment, reserved = find_assignment(LaunchOptions.from_environ(os.environ), os.environ)
-        lines = list(changes(os.environ, program_environ(os.environ, {}, assignment, 0)))
-    except (SlurmTfError, OSError) as error:
+        with files.explained("meet the other tasks"):
+            assignment, reserved = find_assignment(LaunchOptions.from_environ(os.environ), os.environ)
+            lines = list(changes(os.environ, program_environ(os.environ, {}, assignment, 0)))
+    except SlurmTfError as error:
         _print_error(str(error))
-        sys.exit(error.exit_code if isinstance(error, SlurmTfError) else RunError.exit_code)
+        sys.exit(error.exit_code)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
     for sock in reserved:
