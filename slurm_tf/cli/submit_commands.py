@@ -68,7 +68,7 @@ def submit(
     if job.site.scheduler == "local":
         raise UsageError("site local has no Slurm", "another --site", f"slurm-tf run {job.path} runs it here")
     if dry_run or asked.dry_run:
-        _dry_run(new_run.preview(job, name))
+        _dry_run(new_run.preview(job, name, to_submit=True))
         return
     if name and forget_bad_nodes:
         bad_nodes.forget(new_run.folder(job.runs, name))
@@ -192,11 +192,29 @@ def _print_where(plan: "Plan") -> None:
     click.echo(f"Run {run.name} in {short_path(run.path)}", err=True)
     click.echo(f"  logs  {short_path(run.logs)}", err=True)
     _print_highest_cost(plan)
+    _print_code(plan)
     print_next_commands(
         (f"status {name}", "its state, and why it is pending"),
         (f"logs {name} --follow", "its output"),
         (f"cancel {name}", "end it for good"),
     )
+
+
+def _print_code(plan: "Plan") -> None:
+    """Print which code the job runs: a copy, and what of it is not copied, or the original."""
+    from slurm_tf.run import manifest
+
+    code = manifest.read(plan.submission.manifest).code
+    if code is None:
+        click.echo(f"  code  {short_path(plan.chdir)} itself: later edits have an effect", err=True)
+        return
+    click.echo(f"  code  {code.words}", err=True)
+    if code.checkpoints:
+        folders = ", ".join("the top folder" if path == "." else path for path in code.checkpoints[:3])
+        more = f" and {len(code.checkpoints) - 3} more" if len(code.checkpoints) > 3 else ""
+        click.echo(
+            f"  note  checkpoints in {folders}{more} are linked, not copied: the job may go on from them", err=True
+        )
 
 
 def _print_highest_cost(plan: "Plan") -> None:

@@ -4,7 +4,7 @@ Standard library, Python 3.9.
 """
 
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, Optional, Tuple
 
 from slurm_tf.errors import RunError
 from slurm_tf.run import json_file
@@ -20,11 +20,23 @@ class ArrayShape:
 
 @dataclass(frozen=True)
 class CodeOrigin:
-    """The code that was copied. `commit` is "" and `dirty` None where git does not know it; `files`: how many."""
+    """The code that was copied: `files` files of `size` bytes from the folder `root`.
 
+    `commit` is "" and `dirty` None where git does not know it. `checkpoints`: its folders whose checkpoints are linked.
+    """
+
+    root: str
     commit: str
     dirty: Optional[bool]
     files: int
+    size: int
+    checkpoints: Tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """What was copied and from where, in one line."""
+        known = f", git {self.commit[:8]}{' with changes' if self.dirty else ''}" if self.commit else ""
+        return f"a copy of {self.root}: {self.files} files of {self.size / 1e6:.1f} MB{known}"
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Makes the folder of a run and of its submissions, with all that a job needs: later edits do not change it."""
 
+import contextlib
 import datetime
 import grp
 import importlib.util
@@ -23,7 +24,7 @@ from slurm_tf.jobspec import plan
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.run import bad_nodes, job_chain, manifest
-from slurm_tf.run.folder import RunFolder, SubmissionFolder
+from slurm_tf.run.folder import FOLDER_OF_RUNS, RunFolder, SubmissionFolder
 from slurm_tf.run.manifest import ArrayShape, CodeOrigin, Manifest
 from slurm_tf.run.settings import write_settings
 from slurm_tf.slurm import client, hostlist
@@ -80,16 +81,36 @@ def make_folder(runs: str, job_name: str, name: str = "") -> RunFolder:
     return run
 
 
-def preview(job: Job, name: str) -> Plan:
-    """Return the plan that `prepare` would make, without making anything."""
-    return _fit(job, _next_submission(_expected(job, name)), _source(job))
+def preview(job: Job, name: str, to_submit: bool = False) -> Plan:
+    """Return the plan that `prepare` would make, without making anything.
+
+    `to_submit`: raise the errors that `prepare` would raise of the folder of runs, as far as they can be foreseen.
+    """
+    run, source = _expected(job, name), _source(job)
+    with _explained(job):
+        if to_submit and os.path.lexists(run.path):
+            files.check_own(run.path)
+            _check_same_job(run, job.spec.name)
+        if to_submit:
+            files.check_writable(run.path, source.size if source else 0)
+        return _fit(job, _next_submission(run), source)
 
 
 def prepare(job: Job, name: str) -> Plan:
     """Make the folder of a run of `job` with all that its job needs. Nothing is made for a job that cannot be fitted.
 
-    Raises ConfigError, RunError, UsageError or OSError.
+    Raises ConfigError, RunError, UsageError or StorageError.
     """
+    with _explained(job):
+        return _prepare(job, name)
+
+
+def _explained(job: Job) -> contextlib.AbstractContextManager[None]:
+    """Explain an OSError of making a run of `job`."""
+    return files.explained("make the run", job.runs, FOLDER_OF_RUNS)
+
+
+def _prepare(job: Job, name: str) -> Plan:
     source, group = _source(job), _group(job)
     _fit(job, _next_submission(_expected(job, name)), source)
     known = name and os.path.exists(folder(job.runs, name).manifest)
@@ -101,7 +122,8 @@ def prepare(job: Job, name: str) -> Plan:
                 files.share(each, group)
         fitted = _fit(job, submission, source)
         if source:
-            snapshot.copy(source, Path(submission.code))
+            with files.explained("copy the code", submission.code):
+                snapshot.copy(source, Path(submission.code))
         write(fitted, render.script(fitted), source)
     except BaseException:
         shutil.rmtree(submission.path if known else run.path, ignore_errors=True)
@@ -173,7 +195,7 @@ def _fit(job: Job, submission: SubmissionFolder, source: snapshot.Source | None)
     if "dependency" in options:
         options["dependency"] = dependency.resolve(str(options["dependency"]), os.path.dirname(run.path))
     job = replace(job, spec=msgspec.structs.replace(job.spec, sbatch=options))
-    chdir = str(Path(submission.code) / source.chdir) if source else ""
+    chdir = str(Path(submission.code) / source.name / source.chdir) if source else ""
     return plan.fit(job, run, chdir, submission.number)
 
 
@@ -273,7 +295,7 @@ def _manifest(fitted: Plan, source: snapshot.Source | None) -> Manifest:
         job={**spec, "env": sorted(spec["env"])},
         site=fitted.job.site_name,
         array=ArrayShape(fitted.array.limit, fitted.one_job) if fitted.array else None,
-        code=CodeOrigin(source.commit, source.dirty, len(source.files)) if source else None,
+        code=_origin(source) if source else None,
         versions={
             "slurm-tf": __version__,
             "python": platform.python_version(),
@@ -281,6 +303,11 @@ def _manifest(fitted: Plan, source: snapshot.Source | None) -> Manifest:
             "slurm": "" if fitted.settings.local else client.version(),
         },
     )
+
+
+def _origin(source: snapshot.Source) -> CodeOrigin:
+    checkpoints = tuple(map(str, source.checkpoints))
+    return CodeOrigin(str(source.root), source.commit, source.dirty, len(source.files), source.size, checkpoints)
 
 
 def _tensorflow_version() -> str:

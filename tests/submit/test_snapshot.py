@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.errors import ConfigError, RunError
+from slurm_tf.errors import ConfigError, RunError, StorageError
 from slurm_tf.jobspec.configuration import Job
+from slurm_tf.run import manifest
 from slurm_tf.submit import new_run, snapshot
 from tests.conftest import ROOT
 
@@ -58,6 +59,7 @@ def test_code_is_copied_and_all_else_is_linked(tree: Path, tmp_path: Path) -> No
     assert source.dirty is True
     target = tmp_path / "code-1"
     snapshot.copy(source, target)
+    target /= "group"
     assert copied(target) == {
         ".gitignore": "data/\n.venv/\nruns/\n", "exp/run.sh": "r", "exp/train.py": "t", "exp/untracked.py": "n",
         "lib/util.py": "u",
@@ -79,7 +81,7 @@ def test_without_git_small_files_are_code(tmp_path: Path) -> None:
     folder = tmp_path / "exp"
     for name in ("train.py", "sub/a.py", "__pycache__/train.pyc", ".cache/x", "venv/pyvenv.cfg", "venv/lib/z.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(name)
+        (folder / name).write_text(f"exp/{name}")
     with (folder / "model.bin").open("wb") as file:
         file.truncate(17 << 20)
     runs_folder = folder / "runs"
@@ -88,9 +90,9 @@ def test_without_git_small_files_are_code(tmp_path: Path) -> None:
     source = snapshot.find(folder, runs_folder)
     assert (source.commit, source.dirty) == ("", None)
     snapshot.copy(source, tmp_path / "code-1")
-    assert copied(tmp_path / "code-1") == {"train.py": "train.py", "sub/a.py": "sub/a.py"}
-    assert (tmp_path / "code-1" / "model.bin").is_symlink()
-    assert (tmp_path / "code-1" / "runs").is_symlink()
+    assert copied(tmp_path / "code-1") == {"exp/train.py": "exp/train.py", "exp/sub/a.py": "exp/sub/a.py"}
+    assert (tmp_path / "code-1" / "exp" / "model.bin").is_symlink()
+    assert (tmp_path / "code-1" / "exp" / "runs").is_symlink()
 
 
 # how the folder of runs of a project may be spelled; {link} leads to the folder around the project
@@ -196,14 +198,14 @@ def test_an_empty_working_directory_inside_a_tree(tree: Path, tmp_path: Path) ->
     (tree / "empty" / "deep").mkdir(parents=True)
     source = snapshot.find(tree / "empty" / "deep", tmp_path / "runs")
     snapshot.copy(source, tmp_path / "code-1")
-    assert (tmp_path / "code-1" / "empty" / "deep").is_dir()
+    assert (tmp_path / "code-1" / "group" / "empty" / "deep").is_dir()
 
 
 def test_too_much_to_be_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "_MOST_FILES", 3)
     for number in range(4):
         (tmp_path / f"{number}.py").write_text("x")
-    with pytest.raises(RunError, match=r"4 files.*at most 3 files(.|\n)*snapshot = false"):
+    with pytest.raises(RunError, match=r"4 files.*at most 3 files(.|\n)*/.slurm-tf-ignore, .*snapshot = false"):
         snapshot.find(tmp_path, tmp_path / "runs")
 
 
@@ -248,7 +250,7 @@ def test_a_run_that_cannot_be_made_leaves_nothing(load: Callable[..., Job], tmp_
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshot, "copy", fail)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(StorageError, match=r"cannot copy the code: .*/a-2/submission-1/code: disk full"):
             new_run.prepare(job, "")
     assert os.listdir(tmp_path / "runs") == ["a-1"]
 
@@ -281,3 +283,71 @@ def test_paths_keep_the_links_that_were_given(
     assert all(link.startswith(f"{tmp_path}/{chdir.partition('/')[0]}/") for link in links), links
     job = load(f'chdir = "{tmp_path}/{chdir}"\nsnapshot = false\n{JOB}', environ={"SLURM_TF_RUNS": job.runs})
     assert ("chdir", f"{tmp_path}/{chdir}") in new_run.prepare(job, "").components[0].options
+
+
+ENVIRONMENTS = [
+    ("env", "conda-meta/history"), ("tools/env", "pyvenv.cfg"), (".venv", "pyvenv.cfg"), ("renv", "activate.R"),
+    ("web/node_modules", "x/index.js"), ("libs/site-packages", "x.dist-info/METADATA"),
+]  # fmt: skip
+
+
+def test_environments_are_no_code(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of 10,000 files, and where git does not ignore them."""
+    monkeypatch.setattr(snapshot, "_MOST_FILES", 3)
+    for folder, mark in ENVIRONMENTS:
+        for name in (mark, "lib/a.py", "lib/deep/b.py"):
+            (project / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (project / folder / name).touch()
+    assert snapshot.find(project, tmp_path / "runs").files == (Path("train.py"),)
+
+
+def test_what_slurm_tf_ignore_names_is_linked(project: Path, tmp_path: Path) -> None:
+    for name in ("big/a.py", "exp/data/x", "exp/train.py", "exp/b.log", "exp/keep.log"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(name)
+    (project / ".slurm-tf-ignore").write_text("# no code\nbig/\n*.log\n")
+    (project / "exp" / ".slurm-tf-ignore").write_text("/data\n!keep.log\n")
+    is_git = (project / ".git").exists()
+    chdir = project / "exp" if is_git else project
+    source = snapshot.find(chdir, tmp_path / "runs")
+    names = {str(path) for path in source.files} - {".slurm-tf-ignore", "exp/.slurm-tf-ignore"}
+    assert names == {"train.py", "exp/train.py", *(["exp/keep.log"] if is_git else ["exp/data/x"])}
+    snapshot.copy(source, tmp_path / "code")
+    assert (tmp_path / "code" / "proj" / "big").is_symlink()
+    assert (tmp_path / "code" / "proj" / "exp" / "b.log").is_symlink()
+
+
+def test_what_is_beside_the_code_is_beside_its_copy(project: Path, tmp_path: Path) -> None:
+    """A program that reads "../data" finds it, by whatever link its folder was named."""
+    (project.parent / "data").mkdir()
+    (project.parent / "data" / "x").write_text("x")
+    (tmp_path / "short").symlink_to("home/proj")
+    for number, chdir in enumerate((project, tmp_path / "link" / "proj", tmp_path / "short")):
+        source = snapshot.find(chdir, tmp_path / "runs")
+        target = tmp_path / f"code-{number}"
+        snapshot.copy(source, target)
+        assert (target / source.name / ".." / "data" / "x").read_text() == "x"
+        assert os.readlink(target / "data").startswith(str(chdir.parent if number < 2 else f"{chdir}/.."))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot, "_MOST_SIBLINGS", 1)
+        snapshot.copy(source, tmp_path / "alone")
+    assert os.listdir(tmp_path / "alone") == ["proj"]
+
+
+def test_checkpoints_of_runs_by_hand_are_linked_and_said(
+    project: Path, tmp_path: Path, load: Callable[..., Job]
+) -> None:
+    for name in ("training_1/cp.index", "training_1/cp.data-00000-of-00001", "ckpt-1.index", "ckpt-1.meta",
+                 "ckpt-1.data-00000-of-00002", "search.index", "lib/checkpoint"):  # fmt: skip
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text("x")
+    for folder in ("", "training_1/"):
+        (project / f"{folder}checkpoint").write_text('model_checkpoint_path: "x"\n')
+    source = snapshot.find(project, tmp_path / "runs")
+    assert {str(path) for path in source.files} == {"lib/checkpoint", "search.index", "train.py"}
+    assert source.checkpoints == (Path("."), Path("training_1"))
+    made = new_run.prepare(load(f'chdir = "{project}"\n{JOB}', environ={"SLURM_TF_RUNS": str(tmp_path / "runs")}), "")
+    assert (Path(made.chdir) / "training_1").is_symlink()
+    code = manifest.read(made.submission.manifest).code
+    assert code is not None
+    assert (code.root, code.files, code.checkpoints) == (str(project), 3, (".", "training_1"))
