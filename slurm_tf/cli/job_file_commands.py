@@ -47,11 +47,18 @@ def explain(job: Path, site: str, overrides: tuple[str, ...]) -> None:
     """Print each value of JOB, and the file, variable or option that it came from."""
     from slurm_tf.jobspec import configuration
 
-    rows = configuration.explain(configuration.load(job, os.environ, site, overrides))
+    loaded = configuration.load(job, os.environ, site, overrides)
+    rows = configuration.explain(loaded)
     width = max(len(key) for key, _, _ in rows)
     values = min(60, max(len(value) for _, value, _ in rows))
     for key, value, origin in rows:
         click.echo(f"{key:{width}}  {value:{values}}  {origin}".rstrip())
+    if loaded.spec.setup:
+        click.echo(
+            'slurm-tf: a line of setup that fails ends the job; "|| true" after it lets it fail, "trap - ERR" as the '
+            "first line lets all of them fail",
+            err=True,
+        )
 
 
 @click.command()

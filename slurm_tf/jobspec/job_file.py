@@ -187,7 +187,10 @@ class JobSpec(Base, frozen=True):
     command: Annotated[
         tuple[str, ...], Meta(min_length=1, description="the program and its arguments; passed on byte for byte")
     ]
-    setup: Annotated[str, Meta(description="your own shell lines, run before the tasks start; not quoted")] = ""
+    setup: Annotated[
+        str,
+        Meta(description="your own shell lines, run before the tasks start; not quoted; one that fails ends the job"),
+    ] = ""
     chdir: Annotated[str, Meta(description="working directory; default: the job file's folder")] = ""
     time: Amount | None = None
     partition: str | None = None

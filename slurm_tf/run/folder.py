@@ -42,6 +42,11 @@ class SubmissionFolder:
         return os.path.join(self.path, "launch.pyz")
 
     @property
+    def setup_checks(self) -> str:
+        """What the script sources before the lines of `setup`: see submit/setup_checks.py."""
+        return os.path.join(self.path, "setup_checks.sh")
+
+    @property
     def settings(self) -> str:
         """LaunchSettings as JSON: see run/settings.py."""
         return os.path.join(self.path, "launch.json")

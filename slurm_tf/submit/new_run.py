@@ -28,7 +28,7 @@ from slurm_tf.run.folder import FOLDER_OF_RUNS, RunFolder, SubmissionFolder
 from slurm_tf.run.manifest import ArrayShape, CodeOrigin, Manifest
 from slurm_tf.run.settings import write_settings
 from slurm_tf.slurm import client, hostlist
-from slurm_tf.submit import dependency, render, snapshot
+from slurm_tf.submit import dependency, render, setup_checks, snapshot
 
 # The modules of the launcher. They are packed into one file, as each file to open costs time on a slow file system.
 LAUNCHER_FILES = (
@@ -193,7 +193,9 @@ def _fit(job: Job, submission: SubmissionFolder, source: snapshot.Source | None)
     if bad:
         options["exclude"] = hostlist.extend(str(options.get("exclude", "")), bad)
     if "dependency" in options:
-        options["dependency"] = dependency.resolve(str(options["dependency"]), os.path.dirname(run.path))
+        options["dependency"] = dependency.resolve(
+            str(options["dependency"]), os.path.dirname(run.path), job.where("sbatch.dependency")
+        )
     job = replace(job, spec=msgspec.structs.replace(job.spec, sbatch=options))
     chdir = str(Path(submission.code) / source.name / source.chdir) if source else ""
     return plan.fit(job, run, chdir, submission.number)
@@ -216,10 +218,11 @@ def _claim_submission(run: RunFolder) -> SubmissionFolder:
 
 
 def write(fitted: Plan, script: str, source: snapshot.Source | None = None) -> None:
-    """Write the script, the launcher, its settings and the manifest into the folder of the plan's submission."""
+    """Write the folder of the plan's submission: script, what it sources, launcher, settings, manifest."""
     run, submission = fitted.run, fitted.submission
     files.own_folder(submission.path)
     files.write_whole(submission.launcher, launcher_zip())
+    files.write_whole(submission.setup_checks, setup_checks.SHELL.encode())
     write_settings(submission, fitted.settings)
     files.write_whole(submission.script, script.encode())
     origin = _manifest(fitted, source)

@@ -59,6 +59,7 @@ def script(plan: Plan, preflight: bool = False) -> str:
         "prologue": Shell(job.site.prologue.strip("\n")),
         "run_folder": plan.run.path,
         "submission_folder": plan.submission.path,
+        "setup_checks": plan.submission.setup_checks,
         "setup": Shell(job.spec.setup.strip("\n")),
     }
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from slurm_tf.errors import ConfigError
 from slurm_tf.run import job_chain
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.submit import dependency
@@ -57,13 +58,34 @@ def folder(tmp_path: Path) -> Path:
         ("afterok:mixed", "afterok:40_0:41_1"),
         ("afterok:40_1:mixed/0", "afterok:41_1:40_0"),
         ("afterok:jobs", "afterok:50:51"),
-        # a number is a job's; what nobody knows is sbatch's to refuse
+        ("after:one+5", "after:10+5"),
+        ("after:followed+5:jobs+1", "after:22+5:50+1:51+1"),
+        ("after:20+5,afterok:one", "after:22+5,afterok:10"),
+        # a number is a job's
         ("afterok:99", "afterok:99"),
-        ("afterok:broken:nobody", "afterok:broken:nobody"),
+        ("afterok:7_*:8_1", "afterok:7_*:8_1"),
     ],
 )
 def test_runs_in_a_dependency(asked: str, sent: str, folder: Path) -> None:
     assert dependency.resolve(asked, str(folder)) == sent
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "hint"),
+    [
+        ("afterok:nosuch", "nosuch", ""),
+        ("afterok:one,after:nosuch+5", "nosuch+5", ""),
+        ("afterok:folowed", "folowed", "did you mean 'followed'?"),
+        ("afterok:array/7", "array/7", ""),
+        ("afterok:broken", "broken", ""),
+        ("afterok:1O", "1O", ""),
+    ],
+)
+def test_a_name_that_is_no_runs(asked: str, name: str, hint: str, folder: Path) -> None:
+    with pytest.raises(ConfigError, match="no such run") as error:
+        dependency.resolve(asked, str(folder), "a.toml: sbatch.dependency")
+    assert str(error.value).startswith(f"a.toml: sbatch.dependency: found {name!r}: no such run in {folder}")
+    assert hint in str(error.value)
 
 
 def test_without_runs_nothing_is_read(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from slurm_tf.errors import TemplateError
 from slurm_tf.jobspec import configuration, plan, sites
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.submit import new_run, render
+from slurm_tf.submit import new_run, render, setup_checks
 from tests.conftest import ROOT
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -116,6 +116,14 @@ def test_golden_scripts_are_sound_and_short(path: Path) -> None:
     assert max(map(len, text.splitlines())) <= 120
     assert "s3cret" not in text
     assert "API_TOKEN" not in text
+
+
+def test_the_checks_of_setup_are_sound(tmp_path: Path) -> None:
+    (tmp_path / "checks.sh").write_text(setup_checks.SHELL)
+    shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent)) or "shellcheck"
+    # SC2317, SC2329: what it defines is called from the script
+    argv = [shellcheck, "--shell=bash", "--exclude=SC2317,SC2329", str(tmp_path / "checks.sh")]
+    subprocess.run(argv, check=True, timeout=60)
 
 
 def test_setup_stands_as_it_is(fit: Callable[..., Plan]) -> None:
