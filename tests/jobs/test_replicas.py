@@ -47,13 +47,14 @@ def test_good_programs_train_to_the_end(layer: str, strategy: str, run_forked: R
     """84 samples in batches of 8: more steps than are checked, and a remainder."""
     if strategy == "horovod":
         horovod.require()
-    program = FIT.format(layer=layer, change="", batch_size=8)
+    program = FIT.format(layer=layer, change="", batch_size=8).replace(", verbose=0", "")
     job = run_forked(write(tmp_path, program, strategy, "count = 2"))
     assert job.wait() == 0, job.text
     seeds = job.find(r"trained with seeds (\[.*\])")
     assert len(seeds) == 2
     assert len(set(seeds)) == (2 if "Dropout" in layer else 1)
     assert max(int(step) for step in job.find(r"begins step (\d+)")) == 11
+    assert set(job.find(r"(?m)^\[(worker:\d)\] .*loss: ")) == {"worker:0"}
 
 
 @pytest.mark.parametrize(

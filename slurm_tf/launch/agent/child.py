@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import re
 import selectors
 import signal
 import socket
@@ -13,15 +14,24 @@ from typing import IO, Callable, List, Mapping, Optional, Sequence
 _CHUNK = 1 << 16
 # A line longer than this is passed on in pieces.
 _MAX_LINE = 1 << 16
+# What a progress bar draws over itself ends with one of these, or with several.
+_REDRAWS = re.compile(rb"[\r\b]+")
+# Of what is drawn over, so much is passed on: a line in this time, of each stream.
+_REDRAWN_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Output:
-    """Copies one stream of the program: its bytes to `log`, its lines to `sink`, each after the task's name."""
+    """Copies one stream of the program: its bytes to `log`, its lines to `sink`, each after the task's name.
+
+    A carriage return or backspaces end a line as well, as a progress bar has no other end until it is full; of such
+    lines only some are passed on.
+    """
 
     def __init__(self, pipe: IO[bytes], sink: int, log: IO[bytes], prefix: bytes) -> None:
         self.pipe, self._sink, self._log, self._prefix = pipe, sink, log, prefix
         self._rest = b""
+        self._redrawn_at = -_REDRAWN_SECONDS
         os.set_blocking(pipe.fileno(), False)
 
     def pump(self) -> bool:
@@ -39,17 +49,33 @@ class Output:
             while data := os.read(self.pipe.fileno(), _CHUNK):
                 self._pass_on(data)
         if self._rest:
-            self._write([self._rest])
+            self._write([_drawn(self._rest)])
         self.pipe.close()
 
     def _pass_on(self, data: bytes) -> None:
         self._log.write(data)
         self._log.flush()
         *lines, self._rest = (self._rest + data).split(b"\n")
+        passed_on: List[bytes] = []
+        for line in lines:
+            drawn = _drawn(line)
+            passed_on += [*(each for each in self._redrawn(line) if each != drawn), drawn]
+        passed_on += self._redrawn(self._rest)
+        # a carriage return at the end may be the half of a line end, and what a bar last drew may stay
+        self._rest = self._rest[_start_of_last(self._rest) :]
         if len(self._rest) > _MAX_LINE:
-            lines, self._rest = [*lines, self._rest], b""
-        if lines:
-            self._write(lines)
+            passed_on, self._rest = [*passed_on, self._rest], b""
+        if passed_on:
+            self._write(passed_on)
+
+    def _redrawn(self, line: bytes) -> List[bytes]:
+        """Return what was drawn over in `line` and is to be passed on: one of all, if it is time for it."""
+        drawn_over = [each for each in _REDRAWS.split(line[: _start_of_last(line)]) if each.strip()]
+        now = time.monotonic()
+        if not drawn_over or now < self._redrawn_at + _REDRAWN_SECONDS:
+            return []
+        self._redrawn_at = now
+        return drawn_over[-1:]
 
     def _write(self, lines: List[bytes]) -> None:
         data = b"".join(self._prefix + line + b"\n" for line in lines)
@@ -57,6 +83,19 @@ class Output:
         with contextlib.suppress(OSError):
             while data:
                 data = data[os.write(self._sink, data) :]
+
+
+def _start_of_last(line: bytes) -> int:
+    """Return where the last text of `line` begins that nothing follows which would be drawn over it."""
+    text = line.rstrip(b"\r\b")
+    return max(text.rfind(b"\r"), text.rfind(b"\b")) + 1
+
+
+def _drawn(line: bytes) -> bytes:
+    """Return what of a whole line was drawn last; a bar that is wiped out leaves what it was."""
+    return next(
+        (each for each in reversed(_REDRAWS.split(line)) if each.strip()), b"" if _REDRAWS.search(line) else line
+    )
 
 
 class Child:

@@ -93,6 +93,12 @@ class FitCallback:
         self._pause = contextlib.ExitStack()
         self._is_training = False
 
+    def set_params(self, params: Dict[str, Any]) -> None:
+        """Leave the progress bar to rank 0: Keras adds the callback that draws it after the program's own."""
+        if self._collective.rank != 0 and params.get("verbose") in ("auto", 1):
+            params["verbose"] = 0
+        self.params = params
+
     def on_train_begin(self, logs: Optional[Dict[str, Any]] = None) -> None:
         """Start in the epoch of the first step."""
         self._adapter.set_initial_epoch(self.model, self._boundary.step // self._steps_per_epoch)
