@@ -5,8 +5,9 @@ them. It runs on Python 3.9.
 """
 
 import itertools
+import math
 import re
-from typing import Iterable, Iterator, List, Tuple
+from typing import Iterable, Iterator, List, Sequence, Tuple
 
 from slurm_tf.errors import HostlistError
 
@@ -25,8 +26,8 @@ _COUNT = re.compile(r"(\d{1,9})(?:\(x(\d{1,9})\))?", re.ASCII)
 def expand(text: str) -> Tuple[str, ...]:
     """Return every node name of `text` in Slurm's order, duplicates kept; () for "" and "(null)".
 
-    Commas and blanks separate the names; in a name with several ranges the last one varies fastest; a suffix after a
-    range is legal from Slurm 23.11. Raises HostlistError, whose `part` is the faulty piece.
+    Commas and blanks separate the names; a suffix after a range is legal from Slurm 23.11. Raises HostlistError, whose
+    `part` is the faulty piece.
     """
     if text.strip() in _NO_NODES:
         return ()
@@ -79,14 +80,33 @@ def _split(text: str) -> Iterator[str]:
 
 
 def _expand_part(part: str, room: int) -> List[str]:
-    dimensions: List[List[str]] = []
-    size = 1
-    for piece in _PIECE.findall(part):
-        dimensions.append(_ranges(piece, part) if piece.startswith("[") else [piece])
-        size *= len(dimensions[-1])
+    pieces = _PIECE.findall(part)
+    if pieces[0].startswith("[") and not pieces[-1].endswith("]"):
+        raise _error(part, part)  # "[0]cluster": scontrol refuses it, and no release has node names of this kind
+    dimensions = [_ranges(piece, part) if piece.startswith("[") else [piece] for piece in pieces]
+    size = math.prod(map(len, dimensions))
     if size > room:
         raise HostlistError(f"found {part!r}, which names {size} nodes", f"{MAX_NAMES} at most", part)
-    return ["".join(pieces) for pieces in itertools.product(*dimensions)]
+    order = _slowest_first([number for number, piece in enumerate(pieces) if piece.startswith("[")])
+    varying = itertools.product(*(dimensions[number] for number in order))
+    fixed = [each[0] for each in dimensions]
+    return [_joined(fixed, order, values) for values in varying]
+
+
+def _slowest_first(ranges: List[int]) -> List[int]:
+    """Return the places of a name's ranges, the one that varies slowest first, as Slurm does (22.05.8).
+
+    The last one varies fastest, then the first, then those after it: _push_range_list() in src/common/hostlist.c takes
+    the ranges before the last one from the right, each around all that are left of it.
+    """
+    return [*reversed(ranges[:-1]), *ranges[-1:]]
+
+
+def _joined(fixed: List[str], places: List[int], values: Sequence[str]) -> str:
+    parts = list(fixed)
+    for place, value in zip(places, values):
+        parts[place] = value
+    return "".join(parts)
 
 
 def _ranges(bracket: str, part: str) -> List[str]:
