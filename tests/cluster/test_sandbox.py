@@ -199,6 +199,26 @@ def test_over_fuse_other_nodes_see_changes_late(start: Callable[[Shape], Sandbox
     assert sandbox.run(*size, node="node2").stdout == "8\n"
 
 
+def test_users_that_the_machine_adds_meanwhile_change_nothing(folder: Path) -> None:
+    """useradd replaces /etc/passwd; here that of a machine whose /etc is a copy, in a mount namespace of its own."""
+    require(Shape())
+    code = (
+        "import os, pathlib, shutil; from tests.sandbox import linux, mounts\n"
+        "from tests.sandbox.cluster import Sandbox; from tests.sandbox.shape import Shape\n"
+        f"linux.unshare(linux.NEWNS); mounts.own_etc(pathlib.Path({str(folder)!r}, 'machine'))\n"
+        f"sandbox = Sandbox.up(pathlib.Path({str(folder)!r}, 'sandbox'), Shape(nodes=1), bound=True)\n"
+        "for name in ('passwd', 'group', 'hosts'):\n"
+        "    shutil.copy(f'/etc/{name}', f'/etc/{name}+'); os.rename(f'/etc/{name}+', f'/etc/{name}')\n"
+        "print(sandbox.run('id', '-un').stdout, sandbox.run('srun', 'id', '-un').stdout)\n"
+        "print(sandbox.run('getent', 'hosts', 'node1').stdout)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.stdout.split()[:2] == ["alice", "alice"], done.stderr
+    assert done.stdout.split()[-1] == "node1"
+
+
 def test_killing_the_owner_leaves_nothing(folder: Path) -> None:
     require(Shape())
     code = (

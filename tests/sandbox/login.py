@@ -83,7 +83,7 @@ def mount_shared(place: Path) -> None:
 
 
 def enter_namespaces(place: Path, shape: Shape) -> None:
-    """Enter new namespaces, and mount the login node's own /run, /tmp, /etc files, /proc and /sys."""
+    """Enter new namespaces, and mount the login node's own /run, /tmp, /etc, /proc and /sys."""
     os.umask(0o022)
     linux.unshare(linux.NEWNS | linux.NEWNET | linux.NEWUTS | linux.NEWIPC)
     socket.sethostname("ctl")
@@ -97,6 +97,7 @@ def enter_namespaces(place: Path, shape: Shape) -> None:
     linux.bind("/proc", host_mounts / "proc")
     linux.bind(f"/proc/self/fd/{shared}", host_mounts / "shared")
     os.close(shared)
+    mounts.own_etc(Path("/run/etc"))
     for name in ("passwd", "group", "hosts", "slurm"):
         linux.bind(place / "etc" / name, f"/etc/{name}")
     for name in ("node", "slurmd", "netns", "lock", "slurmctld"):

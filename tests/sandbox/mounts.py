@@ -5,6 +5,7 @@ All mounts are made in the host's mount namespace: this machine's own mounts do 
 
 import os
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,6 +52,20 @@ def hide_host_folders(visible: Mapping[Path, bool], private: Mapping[Path, int] 
         _make_mount_point(path, stat.S_ISDIR(os.fstat(descriptor).st_mode))
         linux.bind(f"/proc/self/fd/{descriptor}", path, bound[path])
         os.close(descriptor)
+
+
+def own_etc(copy: Path) -> None:
+    """Copy this machine's /etc to `copy`, and mount that over /etc.
+
+    A file that is mounted over this machine's own /etc/passwd goes as soon as somebody there runs useradd, or installs
+    a package that does: the kernel unmounts what is mounted over a file that is replaced.
+    """
+    command = ["cp", "-a", "/etc/.", str(copy)]
+    copy.mkdir()
+    # a file that goes meanwhile is an error of cp
+    if subprocess.run(command, stderr=subprocess.DEVNULL, timeout=60, check=False).returncode:
+        subprocess.run(command, timeout=60, check=True)
+    linux.bind(copy, "/etc")
 
 
 def mount_sys(aside: Path) -> None:
