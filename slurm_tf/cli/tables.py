@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +17,12 @@ from slurm_tf.watch.run_overview import RunOverview
 
 # Number of attempts that are shown; --json has all that are kept.
 _ATTEMPTS = 10
+# Columns of names, which are cut where the terminal is too narrow, to no less than this. Reasons are folded instead.
+_NAMES = ("RUN", "NODES")
+_FOLDED = ("REASON", "WHY")
+_SHORTEST_NAME, _SHORTEST_FOLDED = 12, 24
+_GAP = 2
+_UNLIMITED = 100_000
 
 
 def status(points: Sequence[RunOverview]) -> str:
@@ -29,22 +36,22 @@ def status(points: Sequence[RunOverview]) -> str:
             row["role"],
             f"{row['registered']}/{row['tasks']}",
             f"{row['running']}/{row['tasks']}",
-            status_rows.number_text(row["step"]),
-            status_rows.number_text(row["rate"]),
-            status_rows.number_text(row["loss"]),
+            *(status_rows.number_text(row[key]) for key in ("step", "rate", "loss")),
             str(row["restarts"]),
         ]
         for row in status_rows.roles(state)
     ]
     if rows:
-        lines.append(table(["ROLE", "REGISTERED", "RUNNING", "STEP", "STEPS/S", "LOSS", "RESTARTS"], rows))
+        heads = ["ROLE", "REGISTERED", "RUNNING", "STEP", "STEPS/S", "LOSS", "RESTARTS"]
+        lines.append(table(*_known(heads, rows, ("STEP", "STEPS/S", "LOSS"))))
     if state.attempts:
         *former, last = state.attempts[-_ATTEMPTS:]
         cells = [
             *(status_rows.attempt_cells(each, True) for each in former),
-            status_rows.attempt_cells(last, status_rows.has_no_running_attempt(state)),
+            status_rows.last_attempt_cells(last, state),
         ]
-        lines += ["", table(["ATTEMPT", "STARTED", "TIME", "CHECKPOINTS", "MEANING", "REASON"], cells)]
+        heads = ["ATTEMPT", "STARTED", "TIME", "CHECKPOINTS", "MEANING", "REASON"]
+        lines += ["", table(*_known(heads, cells, ("CHECKPOINTS",)))]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -66,7 +73,8 @@ def run_list(points: Sequence[RunOverview]) -> str:
                 status_rows.reason_words(state),
             ]
         )
-    return table(["RUN", "JOB", "STATE", "TIME", "STEP", "LOSS", "CHECKPOINT", "NODES", "REASON"], rows)
+    heads = ["RUN", "JOB", "STATE", "TIME", "STEP", "LOSS", "CHECKPOINT", "NODES", "REASON"]
+    return table(*_known(heads, rows, ("STEP", "LOSS", "CHECKPOINT")))
 
 
 def checkpoint_cells(row: Mapping[str, Any]) -> list[str]:
@@ -76,16 +84,42 @@ def checkpoint_cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table without borders; it is folded to the terminal's width, and not folded where there is none."""
+    """Return a table without borders that fits the terminal; where there is none, each row is a line, and whole."""
     drawn = Table(box=None, pad_edge=False, header_style="")
-    for head in heads:
-        drawn.add_column(head, overflow="fold", no_wrap=head != "REASON")
+    width = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else None
+    for head, most in zip(heads, _widths(heads, rows, width), strict=True):
+        folds = head in _FOLDED
+        drawn.add_column(head, overflow="fold" if folds else "ellipsis", no_wrap=not folds or width is None, width=most)
     for row in rows:
         drawn.add_row(*(Text(printable(cell)) for cell in row))
-    width = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 400
     out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(drawn)
+    Console(file=out, width=width or _UNLIMITED, color_system=None).print(drawn)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _widths(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> list[int]:
+    """Return the width of each column: names are cut, the longest first, until all fit into `width`."""
+    columns = zip(heads, *rows, strict=True)
+    widths = [max(cell_len(printable(cell)) for cell in column) for column in columns]
+    if width is None:
+        return widths
+    left = width - _GAP * (len(heads) - 1)
+    folded = [number for number, head in enumerate(heads) if head in _FOLDED]
+    rest = sum(each for number, each in enumerate(widths) if number not in folded)
+    for number in folded:
+        widths[number] = max(min(widths[number], left - rest), min(widths[number], _SHORTEST_FOLDED))
+    names = [number for number, head in enumerate(heads) if head in _NAMES]
+    while sum(widths) > left and any(widths[number] > _SHORTEST_NAME for number in names):
+        widths[max(names, key=lambda number: widths[number])] -= 1
+    return widths
+
+
+def _known(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], optional: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """Return heads and rows without the columns of `optional` in which nothing is known."""
+    kept = [n for n, head in enumerate(heads) if head not in optional or any(row[n] != "-" for row in rows)]
+    return [heads[n] for n in kept], [[row[n] for n in kept] for row in rows]
 
 
 def _summary_lines(state: RunOverview) -> list[str]:
@@ -100,9 +134,10 @@ def _summary_lines(state: RunOverview) -> list[str]:
     if attempt:
         said = f"{attempt.state.value}, {attempt.restarts} restarts, as of {status_rows.age_text(attempt.written)}"
         rows.append(("Attempt", said))
-    newest = state.checkpoint
-    age = status_rows.age_text(newest.written if newest else None)
-    rows.append(("Checkpoint", f"step {newest.step}, {age}" if newest else status_rows.UNKNOWN))
+    if newest := state.checkpoint:
+        rows.append(("Checkpoint", f"step {newest.step}, {status_rows.age_text(newest.written)}"))
+    elif any(each.speaks for each in state.attempts or ()):
+        rows.append(("Checkpoint", "none"))
     rows += [("Slow", line) for line in status_rows.straggler_lines(state)]
     if state.attempts is None:
         rows.append(("Attempts", status_rows.UNKNOWN))

@@ -114,7 +114,7 @@ def logs(run: str, follow: bool, role: str, index: int | None, lines: int | None
 
     def is_over() -> bool:
         points = run_overview.read_overviews(slurm, [found])
-        return all(point.is_over or not (point.records or point.notes) for point in points)
+        return all(point.is_over or not (point.records or point.silent) for point in points)
 
     last = ""
     for chunk in files.follow(paths, lines, is_over) if follow else files.read(paths, lines):
@@ -179,7 +179,7 @@ def _print_until_over(slurm: "Client", found: "SelectedRun") -> None:
             screen.update(Text(tables.status(points)), refresh=True)
             if all(point.is_over for point in points):
                 return
-            if not any(point.records or point.notes for point in points):
+            if not any(point.records or point.silent for point in points):
                 raise SlurmError(f"Slurm knows nothing of run {found.name}", "a job that Slurm has a record of")
             time.sleep(pause)
             pause = min(pause * 1.1, _WATCH_SECONDS_MOST)

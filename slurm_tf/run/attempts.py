@@ -50,8 +50,9 @@ class EndCause(str, Enum):
 class Attempt:
     """One attempt. Times are seconds since the epoch; `first` and `last` are steps of checkpoints that it committed.
 
-    `cause`: why the run goes on after it, or CANCEL; NONE if it ended by itself. `speaks`: its program told of its
-    checkpoints. `began`: when its first step was done, `saved`: when its last checkpoint was committed.
+    `cause`: why it was ended, or why the run goes on after it; NONE if it ended by itself. `is_last`: the run does not
+    go on after it, whatever the cause. `speaks`: its program told of its checkpoints. `began`: when its first step was
+    done, `saved`: when its last checkpoint was committed.
     """
 
     id: str
@@ -66,10 +67,13 @@ class Attempt:
     speaks: bool = False
     began: Optional[float] = None
     saved: Optional[float] = None
+    is_last: bool = False
 
     @property
     def may_go_on(self) -> bool:
         """Whether the run may go on after it: also if its end was not recorded, unless it was being cancelled."""
+        if self.is_last:
+            return False
         return self.cause.goes_on or (self.ended is None and self.cause is EndCause.NONE)
 
 
@@ -173,9 +177,9 @@ class AttemptRecorder:
             self.attempt = replace(self.attempt, cause=cause, reason=reason)
             self._write()
 
-    def ended(self, cause: EndCause, code: int, reason: str) -> None:
-        """Record the end of the attempt."""
-        self.attempt = replace(self.attempt, ended=time.time(), cause=cause, code=code, reason=reason)
+    def ended(self, cause: EndCause, code: int, reason: str, is_last: bool = False) -> None:
+        """Record the end of the attempt; `is_last`: the run does not go on after it."""
+        self.attempt = replace(self.attempt, ended=time.time(), cause=cause, code=code, reason=reason, is_last=is_last)
         self._write()
 
     def _write(self) -> None:

@@ -17,7 +17,7 @@ def cancel(slurm: Client, selected: SelectedRun) -> list[str]:
     files.own_folder(selected.folder.path)
     files.write_whole(selected.folder.cancelled, f"{now}\n".encode())
     points = run_overview.read_overviews(slurm, [selected])
-    unknown = any(point.notes for point in points)
+    unknown = any(point.silent for point in points)
     living = [point.job for point in points if point.job and not point.is_over and (point.records or unknown)]
     if selected.point is None and len(living) == len(points) > 1:
         # one id cancels all tasks of an array

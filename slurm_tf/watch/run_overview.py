@@ -11,24 +11,30 @@ from typing import TypeVar
 
 from slurm_tf.errors import RunError, SlurmError, UnreachableError
 from slurm_tf.run import attempts, bad_nodes, checkpoint_folder, status
-from slurm_tf.run.attempts import Attempt
+from slurm_tf.run.attempts import Attempt, EndCause
 from slurm_tf.run.bad_nodes import BadNode
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.status import RunStatus
+from slurm_tf.run.status import AttemptState, RunStatus
 from slurm_tf.slurm.client import Client
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
 from slurm_tf.watch.find_run import SelectedRun
 
 _Value = TypeVar("_Value")
+_SLURMCTLD = "slurmctld"
 
 
 @dataclass(frozen=True, slots=True)
 class JobRecords:
-    """Slurm's records of jobs, by the id that was asked for. `notes`: a line for each daemon that did not answer."""
+    """Slurm's records of jobs, by the id that was asked for. `notes`: why there may be more, a line for each source.
+
+    `silent`: sources that did not answer, and may know more. Where a site keeps no accounting, there is none to wait
+    for.
+    """
 
     records: Mapping[str, tuple[JobRecord, ...]]
     notes: tuple[str, ...]
+    silent: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,8 @@ class RunOverview:
     """What is known about a run or one sweep point. `job`: the id of its newest job, "" if it was never submitted.
 
     `records`: Slurm's record of each component; empty if Slurm does not know the job. `attempt`: status.json of the
-    newest attempt. `cancelled`: whether it was cancelled for good. `notes`: why Slurm's records may be incomplete.
+    newest attempt. `cancelled`: whether it was cancelled for good. `notes`: why Slurm's records may be incomplete;
+    `silent`: which of its daemons do not answer.
     `attempts`, oldest first, and `bad_nodes` (run/bad_nodes.py): None if they cannot be read.
     """
 
@@ -57,23 +64,44 @@ class RunOverview:
     notes: tuple[str, ...] = field(default=())
     attempts: tuple[Attempt, ...] | None = ()
     bad_nodes: Mapping[str, BadNode] | None = field(default_factory=dict)
+    silent: frozenset[str] = frozenset()
+
+    @property
+    def recorded_end(self) -> Attempt | None:
+        """The job's last attempt, where the run alone knows how the job ended.
+
+        slurmctld has forgotten the job, which lives no more then, and accounting has no record of it, or there is none.
+        """
+        last = self.attempts[-1] if self.attempts else None
+        is_forgotten = bool(self.job) and not self.records and _SLURMCTLD not in self.silent
+        said = self.attempt is not None and self.attempt.state is AttemptState.ENDED and self.attempt.code is not None
+        return last if last and is_forgotten and said and last.job == self.job else None
 
     @property
     def state(self) -> JobState:
         """The job's state; of a heterogeneous job that of a failed component, otherwise that of the first one."""
         if not self.records:
-            return JobState.UNKNOWN
+            return self._recorded_state
         failed = [record.state for record in self.records if record.state.ended and not record.state.succeeded]
         return (failed or [record.state for record in self.records])[0]
 
     @property
+    def _recorded_state(self) -> JobState:
+        end = self.recorded_end
+        if end is None:
+            return JobState.UNKNOWN
+        if end.cause is EndCause.CANCEL:
+            return JobState.CANCELLED
+        return JobState.FAILED if self.attempt and self.attempt.code else JobState.COMPLETED
+
+    @property
     def is_over(self) -> bool:
-        """Whether every component has ended; False if Slurm does not say.
+        """Whether every component has ended; False if neither Slurm nor the run says.
 
         Slurm (22.05.8) keeps no record of an array task that was cancelled before it started.
         """
         if not self.records:
-            return self.cancelled and bool(self.job) and not self.notes
+            return self.recorded_end is not None or (self.cancelled and bool(self.job) and not self.silent)
         return all(record.state.ended for record in self.records)
 
     @property
@@ -84,14 +112,17 @@ class RunOverview:
         """
         if not self.is_over:
             return None
+        if self.recorded_end and self.attempt:
+            return self.attempt.code
         return max((_exit_code(record) for record in self.records), default=1)
 
 
 def query_jobs(slurm: Client, ids: Sequence[str]) -> JobRecords:
     """Return Slurm's records of the jobs `ids`: from slurmctld, and from slurmdbd for those that it has forgotten."""
     notes: list[str] = []
+    silent: set[str] = set()
     found: dict[str, list[JobRecord]] = {}
-    for source, call in (("slurmctld", slurm.jobs), ("accounting", slurm.history)):
+    for source, call in ((_SLURMCTLD, slurm.jobs), ("accounting", slurm.history)):
         missing = [each for each in dict.fromkeys(ids) if each not in found]
         if not missing:
             break
@@ -99,14 +130,16 @@ def query_jobs(slurm: Client, ids: Sequence[str]) -> JobRecords:
             answered = call(missing)
         except UnreachableError as error:
             notes.append(f"{source} does not answer: {error.found}")
+            silent.add(source)
             continue
         except SlurmError as error:
             notes.append(f"{source}: {error.found}")
+            silent |= {source} & {_SLURMCTLD}
             continue
         for record in answered:
             for key in {record.id, record.job} & set(missing):
                 found.setdefault(key, []).append(record)
-    return JobRecords({key: tuple(records) for key, records in found.items()}, tuple(notes))
+    return JobRecords({key: tuple(records) for key, records in found.items()}, tuple(notes), frozenset(silent))
 
 
 def read_overviews(slurm: Client, selected_runs: Sequence[SelectedRun]) -> list[RunOverview]:
@@ -125,6 +158,7 @@ def read_overviews(slurm: Client, selected_runs: Sequence[SelectedRun]) -> list[
             notes=answers.notes,
             attempts=_read_or_none(lambda folder: tuple(attempts.read(folder)), selected.folder),
             bad_nodes=bad[selected.run],
+            silent=answers.silent,
         )
         for selected, job in single
     ]
@@ -154,18 +188,19 @@ def wait_until_over(slurm: Client, selected: SelectedRun, max_pause: float = 30.
 
     `max_pause`: the longest time between two reads, in seconds.
 
-    Raises SlurmError if Slurm has forgotten a job: how it ended is then unknown.
+    Raises SlurmError if Slurm has forgotten a job whose end the run did not write: how it ended is then unknown.
     """
     pause = 0.5
     while True:
         points = read_overviews(slurm, [selected])
         if all(point.is_over for point in points):
             return points
-        if not any(point.notes for point in points):
-            lost = [point for point in points if not point.records]
-            if lost:
-                known = f"job {lost[0].job}" if lost[0].job else f"run {lost[0].selected.name}, which was not submitted"
-                raise SlurmError(f"Slurm knows nothing of {known}", "a job that Slurm still has a record of")
+        lost = [point for point in points if not (point.is_over or point.records or point.silent)]
+        if lost:
+            known = f"job {lost[0].job}" if lost[0].job else f"run {lost[0].selected.name}, which was not submitted"
+            raise SlurmError(
+                f"Slurm knows nothing of {known}", "a job that Slurm still has a record of, or whose run wrote its end"
+            )
         time.sleep(pause)
         pause = min(pause * 1.5, max_pause)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from slurm_tf.run.attempts import KILLED, Attempt
+from slurm_tf.run.attempts import KILLED, Attempt, EndCause
 from slurm_tf.run.status import Progress, RunStatus, TaskState, TaskStatus
 from slurm_tf.slurm import pending_reasons
 from slurm_tf.slurm.job_states import JobState
@@ -16,6 +16,15 @@ from slurm_tf.watch import logs
 from slurm_tf.watch.run_overview import RunOverview
 
 UNKNOWN = "unknown"
+# What the end of a job that Slurm itself ended means, in the words of an attempt's cause where it has them.
+_MEANINGS = {
+    JobState.CANCELLED: EndCause.CANCEL.value,
+    JobState.DEADLINE: "deadline",
+    JobState.NODE_FAIL: "node failure",
+    JobState.OUT_OF_MEMORY: "out of memory",
+    JobState.PREEMPTED: EndCause.PREEMPTION.value,
+    JobState.TIMEOUT: EndCause.TIMEOUT.value,
+}
 # Roles whose first task reports the progress of the training, in this order.
 _LEADING_ROLES = ("chief", "worker")
 # Slurm's ExitCode is 0:53 where slurmstepd could not open the batch script's output (22.05.8).
@@ -85,6 +94,9 @@ def reason_words(state: RunOverview) -> str:
     """Return in words why a run is pending, unknown, or how it ended; "" if there is nothing to explain."""
     if not state.job:
         return "it was not submitted"
+    if state.recorded_end:
+        reason = state.attempt.reason.partition("\n")[0] if state.attempt else ""
+        return "; ".join(filter(None, [reason, "Slurm has forgotten the job: this is what the run wrote of its end"]))
     if not state.records:
         return "; ".join(state.notes) or f"Slurm has no record of job {state.job}"
     record = state.records[0]
@@ -130,9 +142,9 @@ def state_text(state: RunOverview) -> str:
 
 
 def number_text(value: object, digits: int = 4) -> str:
-    """Return a number as a cell: `digits` significant digits of a float, "unknown" for None."""
+    """Return a number as a cell: `digits` significant digits of a float, "-" for None."""
     if value is None:
-        return UNKNOWN
+        return "-"
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
@@ -169,6 +181,15 @@ def attempt_cells(each: Attempt, is_over: bool) -> list[str]:
         return [each.id, age_text(each.started), UNKNOWN if is_over else "-", steps, cause, end]
     end = reason or f"exit code {each.code}"
     return [each.id, age_text(each.started), _duration_text(each.ended - each.started), steps, cause, end]
+
+
+def last_attempt_cells(each: Attempt, state: RunOverview) -> list[str]:
+    """Return the cells of the run's last attempt: where it could not record its end, Slurm says what it means."""
+    is_over = has_no_running_attempt(state)
+    *cells, cause, end = attempt_cells(each, is_over)
+    if each.ended is None and is_over and each.cause is EndCause.NONE:
+        cause = _MEANINGS.get(state.state, cause)
+    return [*cells, cause, end]
 
 
 def _attempt_as_dict(each: Attempt) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def test_status_of_a_job_that_runs(alice: Member) -> None:
     assert (row["registered"], row["tasks"], row["running"], row["loss"], row["rate"]) == (2, 2, 2, 0.25, None)
     assert {task["node"] for task in point["tasks"].values()} == {"node1", "node2"}
     text = alice.ok("status", "a-1")
-    assert "worker  2/2         2/2      5     unknown  0.25  0" in text
+    assert "worker  2/2         2/2      5     0.25  0" in text
     assert "RUNNING" in alice.ok("list")
     assert alice.ok("status", point["job"]).splitlines()[0] == text.splitlines()[0]
 
@@ -234,6 +234,23 @@ def test_slurmdbd_is_down_and_a_job_that_nobody_knows(alice: Member, without: Ca
     assert "Slurm knows nothing of job 999999" in waited.stderr
     down = without("AccountingStoragePort=9")
     assert "accounting does not answer: " in alice.ok("status", "a-1", environ=down)
+
+
+def test_what_a_run_wrote_counts_where_slurm_has_forgotten_its_job(
+    alice: Member, without: Callable[[str], dict[str, str]]
+) -> None:
+    """Without accounting: its job is as unknown to slurmctld as one that ended MinJobAge ago."""
+    number = alice.submit(job(alice, "exit 7", count=1))
+    assert alice.type("wait", "a-1").returncode == 7
+    for name in ("jobs.json", "attempts.json"):
+        path = alice.folder / "runs" / "a-1" / name
+        path.write_text(path.read_text().replace(f'"{number}"', '"999998"'))
+    environ = without("AccountingStorageType=accounting_storage/none")
+    waited = alice.type("wait", "a-1", environ=environ)
+    assert waited.returncode == 7, waited.stderr
+    shown = alice.ok("status", "a-1", environ=environ)
+    assert "999998  FAILED" in shown
+    assert "accounting: Slurm accounting storage is disabled" in shown
 
 
 @pytest.mark.parametrize("verb", ["status", "logs", "wait", "cancel", "describe", "resubmit"])

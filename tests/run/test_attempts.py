@@ -198,5 +198,5 @@ def test_the_record_is_plain_json(folder: RunFolder) -> None:
     AttemptRecorder(folder, "7.0", "7", pytest.fail)
     assert set(json.loads(Path(folder.attempts).read_text())["attempts"][0]) == {
         "id", "job", "started", "ended", "cause", "code", "reason", "first", "last", "speaks",
-        "began", "saved",
+        "began", "saved", "is_last",
     }  # fmt: skip

@@ -11,7 +11,8 @@ import pytest
 
 from slurm_tf.cli import tables
 from slurm_tf.errors import SlurmError, UnreachableError, UsageError
-from slurm_tf.run import checkpoint_folder, job_chain, status
+from slurm_tf.run import attempts, checkpoint_folder, job_chain, status
+from slurm_tf.run.attempts import Attempt, EndCause
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.manifest import ArrayShape
 from slurm_tf.run.status import AttemptState, Progress, RunStatus, SlowTask, StragglerReport, TaskState, TaskStatus
@@ -53,6 +54,65 @@ def test_a_job_that_slurm_has_forgotten(make_run: MakeRun, slurm: Slurm) -> None
         run_overview.wait_until_over(slurm, selected)
     with pytest.raises(SlurmError, match="run b-1, which was not submitted"):
         run_overview.wait_until_over(slurm, make_run("b-1"))
+
+
+NO_ACCOUNTING = SlurmError("Slurm accounting storage is disabled (sacct ended with exit code 1)")
+
+
+def write_end(folder: RunFolder, job: str, code: int, cause: EndCause = EndCause.NONE) -> None:
+    """Write what a coordinator does of the end of its attempt."""
+    os.makedirs(folder.path, exist_ok=True)
+    attempts.write(folder, [Attempt(f"{job}.0", job, 1.0, 2.0, cause, code, "worker:0 on n1 ended")])
+    write_status(folder, state=AttemptState.ENDED, code=code, reason="worker:0 on n1 ended" if code else "")
+
+
+@pytest.mark.parametrize("past", [NO_ACCOUNTING, [], DOWN])
+@pytest.mark.parametrize(
+    ("code", "cause", "state"),
+    [
+        (0, EndCause.NONE, JobState.COMPLETED),
+        (7, EndCause.NONE, JobState.FAILED),
+        (143, EndCause.CANCEL, JobState.CANCELLED),
+    ],
+)
+def test_what_the_run_wrote_counts_where_slurmctld_has_forgotten_the_job(
+    code: int, cause: EndCause, state: JobState, past: object, make_run: MakeRun, slurm: Slurm
+) -> None:
+    selected = make_run("a-1", ("1", (0, 1), True))
+    slurm.past = past  # type: ignore[assignment]
+    for point in (0, 1):
+        write_end(selected.run.point(point), f"1_{point}", code, cause)
+    points = run_overview.wait_until_over(slurm, selected)
+    assert [(point.exit_code, point.state) for point in points] == [(code, state)] * 2
+    assert "what the run wrote of its end" in status_rows.reason_words(points[0])
+
+
+def test_what_the_run_wrote_does_not_count_of_another_job_or_while_slurmctld_is_away(
+    make_run: MakeRun, slurm: Slurm
+) -> None:
+    selected = make_run("a-1", ("2", (), False))
+    slurm.past = NO_ACCOUNTING
+    write_end(selected.run, "1", 0)
+    (point,) = run_overview.read_overviews(slurm, [selected])
+    assert (point.is_over, point.state) == (False, JobState.UNKNOWN)
+    write_end(selected.run, "2", 75, EndCause.RETRY)
+    write_status(selected.run, state=AttemptState.REQUEUED, code=75)
+    (point,) = run_overview.read_overviews(slurm, [selected])
+    assert not point.is_over
+    write_end(selected.run, "2", 0)
+    slurm.live = DOWN
+    (point,) = run_overview.read_overviews(slurm, [selected])
+    assert not point.is_over
+
+
+def test_waiting_for_a_forgotten_job_without_accounting_ends(make_run: MakeRun, slurm: Slurm) -> None:
+    slurm.past = NO_ACCOUNTING
+    selected = make_run("a-1", ("1", (), False))
+    with pytest.raises(SlurmError, match="Slurm knows nothing of job 1"):
+        run_overview.wait_until_over(slurm, selected)
+    # one that was cancelled before it started has written nothing
+    Path(selected.run.cancelled).touch()
+    assert [point.exit_code for point in run_overview.wait_until_over(slurm, selected)] == [1]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
 """Attempts and bad nodes of a run, as status shows them."""
 
+import os
 import time
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from slurm_tf.cli import tables
-from slurm_tf.run import bad_nodes
+from slurm_tf.run import bad_nodes, status
 from slurm_tf.run.attempts import AttemptRecorder, EndCause
+from slurm_tf.run.status import AttemptState, RunStatus, TaskState, TaskStatus
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.watch import run_overview, status_rows
 from slurm_tf.watch.find_run import SelectedRun
@@ -57,9 +60,58 @@ def test_each_attempt_has_a_line(selected: SelectedRun, slurm: Slurm) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("what", [JobState.PENDING, JobState.NODE_FAIL])
-def test_one_that_said_nothing_at_its_end_was_killed(what: JobState, selected: SelectedRun, slurm: Slurm) -> None:
-    assert rows(look(slurm, selected, what))[-1].endswith(" unknown - - was killed, or its node died")
+@pytest.mark.parametrize(
+    ("what", "meaning"),
+    [
+        (JobState.PENDING, "-"),
+        (JobState.FAILED, "-"),
+        (JobState.NODE_FAIL, "node failure"),
+        (JobState.TIMEOUT, "timeout"),
+        (JobState.CANCELLED, "cancel"),
+    ],
+)
+def test_one_that_said_nothing_at_its_end_was_killed_and_slurm_says_why(
+    what: JobState, meaning: str, selected: SelectedRun, slurm: Slurm
+) -> None:
+    assert rows(look(slurm, selected, what))[-1].endswith(f" unknown - {meaning} was killed, or its node died")
+
+
+def test_of_a_program_that_tells_nothing_only_what_is_known_is_shown(make_run: MakeRun, slurm: Slurm) -> None:
+    silent = make_run("silent-1", ("9", (), False))
+    AttemptRecorder(silent.run, "9.0", "9", print)
+    tasks = {"worker:0": TaskStatus(TaskState.RUNNING, "n1", 0)}
+    status.write(silent.run, RunStatus("silent-1", "9", 0, "n1", 0.0, AttemptState.TRAINING, tasks=tasks))
+    slurm.live = [record("9", nodes="n1")]
+    points = run_overview.read_overviews(slurm, [silent])
+    text = tables.status(points)
+    assert "ROLE    REGISTERED  RUNNING  RESTARTS\nworker  1/1         1/1      0\n" in text
+    assert "CHECKPOINTS" not in text
+    assert not {"unknown", "Checkpoint", "STEP", "LOSS"} & set(text.split())
+    assert tables.run_list(points).split()[:6] == ["RUN", "JOB", "STATE", "TIME", "NODES", "REASON"]
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_tables_fit_the_terminal(width: int, make_run: MakeRun, slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "resnet50-imagenet-mixed-precision-batch-4096-warmup-5-epochs-1"
+    long, short = make_run(name, ("123456", (), False)), make_run("a-1", ("7", (), False))
+    slurm.live = [
+        record("123456", JobState.PENDING, reason="Resources", nodes="gpu[001-004,010-012,100],himem[1,3,5,7,9]"),
+        record("7", JobState.PENDING, reason="AssocGrpGRES"),
+    ]
+    points = run_overview.read_overviews(slurm, [long, short])
+    whole = tables.run_list(points)
+    assert name in whole
+    assert len(whole.splitlines()) == 3
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda _: os.terminal_size((width, 24)))
+    text = tables.run_list(points)
+    assert max(map(len, text.splitlines())) <= width
+    # job ids, states and the words of reasons are whole
+    assert text.count("PENDING") == 2
+    assert "123456" in text
+    assert (name in text) == (width == 200)
+    assert ("resnet50-im" in text) and ("…" in text) == (width < 200)
+    assert "".join(text.split()).count("reached") == 1
 
 
 @pytest.mark.parametrize(("what", "end"), [

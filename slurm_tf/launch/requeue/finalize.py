@@ -51,12 +51,16 @@ class Finalizer:
         except (RunError, OSError) as error:
             retried, outcome = retry.Retry(), replace(outcome, reason=f"{outcome.reason}; {error}")
         cancelled = termination.cause is EndCause.CANCEL or self._context.is_cancelled
-        cause = EndCause.CANCEL if cancelled and not retried.cause.goes_on else retried.cause
-        self._record.ended(cause, outcome.code, outcome.reason)
+        cause, goes_on = retried.cause, retried.cause.goes_on
+        if not goes_on and cancelled:
+            cause = EndCause.CANCEL
+        elif not goes_on and outcome.cause is OutcomeCause.TERMINATION and termination.cause.is_interruption:
+            cause = termination.cause
+        self._record.ended(cause, outcome.code, outcome.reason, is_last=not goes_on)
         if cause is EndCause.UNKNOWN:
             show(outcome, AttemptState.WAITS_FOR_SLURM)
             self._wait_for_the_end()
-        elif retried.cause.goes_on:
+        elif goes_on:
             return self._go_on(outcome, termination, show, retried.wait)
         elif outcome.code:
             self._exclusion.finish(_SEARCH_SECONDS, goes_on=False)
@@ -102,6 +106,7 @@ class Finalizer:
             exclusion.finish(_SEARCH_SECONDS)
             reason += exclusion.apply()
         if arranged.is_arranged:
+            reason += self._what_is_lost()
             self._say(reason)
             show(replace(outcome, reason=reason), AttemptState.REQUEUED)
             if arranged.waits:  # a job that follows starts only when this one has ended
@@ -114,6 +119,12 @@ class Finalizer:
             show(replace(outcome, reason=reason), AttemptState.WAITS_FOR_SLURM)
             self._wait_for_the_end()
         return replace(outcome, reason=reason)
+
+    def _what_is_lost(self) -> str:
+        """Return a clause for a program of which nothing is known to be saved, "" for another."""
+        if self._record.speaks or self._settings.checkpoint_signal:
+            return ""
+        return "; it has told of no checkpoint: unless the program saves by itself, it starts over"
 
     def _wait_for_the_end(self) -> None:
         continuation.wait_for_the_end(_END_SECONDS, _Stopped(self._signals, None))

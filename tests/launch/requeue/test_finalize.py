@@ -145,7 +145,16 @@ def test_a_preempted_job_is_requeued(ended: EndedJob) -> None:
     assert ended.conclude(PREEMPTED, preemption()) == Outcome(75, "")
     assert ended.calls == ["scontrol requeue incomplete 7"]
     assert ended.states == ("preemption", "requeued")
-    assert ended.said == ["preemption: worker:0 got SIGTERM; job 7 waits to be started again"]
+    assert ended.said == [
+        "preemption: worker:0 got SIGTERM; job 7 waits to be started again; it has told of no checkpoint: unless the "
+        "program saves by itself, it starts over"
+    ]
+
+
+def test_only_a_program_of_which_nothing_is_saved_is_said_to_start_over(ended: EndedJob) -> None:
+    ended.conclude(PREEMPTED, preemption(), step=3)
+    ended.conclude(PREEMPTED, preemption(), checkpoint_signal="USR1")
+    assert ended.said == ["preemption: worker:0 got SIGTERM; job 7 waits to be started again"] * 2
 
 
 def test_a_job_that_slurm_has_requeued_by_itself_is_not_requeued_again(ended: EndedJob) -> None:
@@ -249,7 +258,7 @@ def test_a_job_that_runs_again_elsewhere_is_not_requeued(outcome: Outcome, ended
     ended.hold("7.1")
     found = ended.conclude(outcome, preemption() if outcome is PREEMPTED else quiet(), step=3)
     assert ended.calls == []
-    assert (found.code, ended.record.attempt.cause) == (outcome.code, "")
+    assert (found.code, ended.record.attempt.may_go_on) == (outcome.code, False)
     assert "being run by attempt 7.1 on node1" in found.reason
 
 
@@ -265,7 +274,7 @@ def test_a_sigterm_at_the_time_limit_is_no_cancel(number: int, ended: EndedJob) 
 def test_a_run_with_no_requeue_ends(ended: EndedJob) -> None:
     assert ended.conclude(PREEMPTED, preemption(), goes_on=False) == PREEMPTED
     assert ended.calls == []
-    assert ended.record.attempt.cause == ""
+    assert (ended.record.attempt.cause, ended.record.attempt.may_go_on) == (EndCause.PREEMPTION, False)
 
 
 def test_a_signal_of_unknown_cause_waits_for_slurm(ended: EndedJob) -> None:
@@ -287,6 +296,7 @@ def test_a_program_that_saves_nothing_ends_at_the_time_limit(ended: EndedJob) ->
     outcome = Outcome(75, "timeout", OutcomeCause.TERMINATION)
     assert ended.conclude(outcome, termination) == outcome
     assert ended.calls == []
+    assert (ended.record.attempt.cause, ended.record.attempt.may_go_on) == (EndCause.TIMEOUT, False)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +353,7 @@ def test_dependent_jobs_wait_for_the_job_that_follows(ended: EndedJob) -> None:
         "scontrol update JobId=30 Dependency=afterany:8",
     ]
     words = [f"job {job} waits now for job 8, not for job 7" for job in (20, 30)]
-    assert ended.said[-1].endswith(f"job 8 follows job 7; {'; '.join(words)}")
+    assert f"job 8 follows job 7; {'; '.join(words)}; it has told of no" in ended.said[-1]
 
 
 def test_dependent_jobs_that_cannot_be_updated_are_reported(ended: EndedJob) -> None:
