@@ -187,6 +187,6 @@ def _from_command_line(overrides: Sequence[str]) -> list[layers.Layer]:
 def _toml_value(text: str) -> Any:  # noqa: ANN401 - whatever TOML can say
     """Return `text` as a TOML value, or as it is where it is none: --set partition=gpu needs no quotes."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return layers.plain_values(tomllib.loads(f"value = {text}")["value"])
     except tomllib.TOMLDecodeError:
         return text

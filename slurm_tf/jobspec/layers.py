@@ -9,6 +9,7 @@ import types
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
@@ -22,6 +23,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 _AT = re.compile(r"(?P<text>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `(?P<types>[^`]*)`(?P<limit>[^,]*)(?:, got `(?P<got>[^`]*)`)?")
 _MISSING = re.compile(r"Object missing required field `(?P<key>[^`]*)`")
+_LINE = re.compile(r"at line (?P<number>\d+)", re.ASCII)
+_UNQUOTED = re.compile(r"\s*(?P<key>[\w.-]+)\s*=\s*(?P<value>[^\s\"'\[\]{}#][^\"'\[\]{}#]*?)\s*(#.*)?", re.ASCII)
 _TYPE_NAMES = {"int": "a whole number", "str": "text", "bool": "true or false", "array": "a list", "object": "a table"}
 
 
@@ -43,14 +46,36 @@ class Resolved(Generic[T]):
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return the values of a TOML file. Raises ConfigError."""
+    text = ""
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        text = path.read_bytes().decode("utf-8-sig")
+        values: dict[str, Any] = plain_values(tomllib.loads(text))
     except OSError as error:
         raise ConfigError(f"cannot be read ({error.strerror})", "a file that can be read", where=str(path)) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"byte {error.start} is no UTF-8", "TOML, which is UTF-8 text", where=str(path)) from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(str(error), "TOML (https://toml.io)", where=str(path)) from error
+        raise ConfigError(str(error), "TOML (https://toml.io)", _quotes(text, str(error)), str(path)) from error
+    return values
+
+
+def plain_values(value: Any) -> Any:  # noqa: ANN401 - whatever TOML can say
+    """Return a value of TOML with its own times and dates as text: `time = 12:00:00` needs no quotes."""
+    if isinstance(value, dict):
+        return {key: plain_values(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain_values(item) for item in value]
+    return value.isoformat() if isinstance(value, date | time) else value  # a datetime is a date
+
+
+def _quotes(text: str, error: str) -> str:
+    """Return a hint to quote the value of the line that an error of tomllib names, "" where that would not help."""
+    at = _LINE.search(error)
+    line = text.split("\n")[int(at["number"]) - 1] if at else ""
+    found = _UNQUOTED.fullmatch(line.rstrip())
+    if found is None:
+        return ""
+    return f'text, and times from 24:00:00 on, are written in quotes: {found["key"]} = "{found["value"]}"'
 
 
 def resolve(layers: Sequence[Layer], spec: type[T]) -> Resolved[T]:

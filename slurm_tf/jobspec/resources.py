@@ -123,8 +123,8 @@ def read(job: Job, name: str, role: Role, limit: TimeLimit | None) -> Resources:
 
 
 def time_limit(job: Job) -> TimeLimit | None:
-    """Return the job's time limit, None for the partition's default. Raises UnitError."""
-    return None if job.spec.time is None else TimeLimit(units.parse_time(str(job.spec.time)))
+    """Return the job's time limit, None for the partition's default; 0 is no limit, as for sbatch. Raises UnitError."""
+    return None if job.spec.time is None else TimeLimit(units.parse_time(str(job.spec.time)) or None)
 
 
 def _partition(job: Job, role: Role) -> str:

@@ -11,6 +11,7 @@ from slurm_tf.errors import ConfigError, UsageError
 from slurm_tf.jobspec import configuration, plan
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
+from slurm_tf.jobspec.resources import TimeLimit
 
 JOB = """
 name = "a"
@@ -109,7 +110,7 @@ def test_which_client_asks_slurm() -> None:
 
 
 def test_paths_are_expanded_as_a_shell_does_or_refused(
-    load: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    load: Callable[..., Job], job_file: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCRATCH", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -121,18 +122,20 @@ def test_paths_are_expanded_as_a_shell_does_or_refused(
         assert load(JOB.format(more=""), environ={"SLURM_TF_RUNS": folder}).runs == expected
         assert load(JOB.format(more=""), site=str(profile)).runs == expected
         assert plan.source_folder(load(JOB.format(more=f'chdir = "{folder}"'))) == expected
-        assert plan.source_folder(load(JOB.format(more=""), environ={"SBATCH_CHDIR": folder})) == expected
+        typed = configuration.load(job_file(JOB.format(more="")), {}, "generic", (), {"chdir": folder})
+        assert plan.source_folder(typed) == expected
     profile.write_text('shared = "$WORK/r"\n')
     refused: dict[str, dict[str, Any]] = {
         r"environment: SLURM_TF_RUNS": {"environ": {"SLURM_TF_RUNS": "$WORK/r"}},
         r"site .*uni.toml: shared": {"site": str(profile)},
-        r"environment: SBATCH_CHDIR": {"environ": {"SBATCH_CHDIR": "$WORK/r"}},
     }
     for where, more in refused.items():
         with pytest.raises(
             ConfigError, match=rf"^{where}: found '\$WORK/r'; needed the variable WORK, which is not set"
         ):
             load(JOB.format(more=""), **more)
+    with pytest.raises(ConfigError, match=r"^command line: --chdir: found '\$WORK/r'"):
+        configuration.load(job_file(JOB.format(more="")), {}, "generic", (), {"chdir": "$WORK/r"})
     with pytest.raises(ConfigError, match=r"job.toml: chdir: found '\$WORK/r'"):
         plan.source_folder(load(JOB.format(more='chdir = "$WORK/r"')))
 
@@ -142,3 +145,40 @@ def test_a_value_of_env_that_is_meant_for_a_shell(value: str, fit: Callable[...,
     with pytest.raises(ConfigError, match=r"(?s)env.A: found .* is passed on as it is.*`setup`.*export A="):
         fit(JOB.format(more="") + f"[env]\nA = '{value}'\n")
     assert fit(JOB.format(more="") + "[env]\nA = 'pa$$word $(x) $1 $'\n").settings.env
+
+
+def test_times_of_toml_and_a_byte_order_mark(load: Callable[..., Job], fit: Callable[..., Plan]) -> None:
+    text = "\ufeff" + JOB.format(more="time = 12:00:00 # half a day") + "[sbatch]\nbegin = 2026-12-24T18:00:00\n"
+    job = load(text)
+    assert (job.spec.time, job.spec.sbatch["begin"]) == ("12:00:00", "2026-12-24T18:00:00")
+    assert load(JOB.format(more=""), set=("time=01:30:00", "sbatch.deadline=2026-12-24")).spec.time == "01:30:00"
+    assert ("time", "12:00:00") in fit(text).components[0].options
+    with pytest.raises(ConfigError, match=r"time: found '12:00:00.500000'; needed a time as sbatch writes it"):
+        fit(JOB.format(more="time = 12:00:00.5"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["time = 24:00:00", "time=1-00:00:00  # a day", "time = 90:00", "partition = gpu", "  roles.worker.mem = 4G"],
+)
+def test_a_value_that_toml_refuses_without_quotes(line: str, load: Callable[..., Job]) -> None:
+    key, value = (part.strip() for part in line.partition("#")[0].split("="))
+    with pytest.raises(ConfigError, match=r"at line \d+, ") as raised:
+        load(JOB.format(more=line))
+    assert raised.value.do.endswith(f'in quotes: {key} = "{value}"')
+
+
+@pytest.mark.parametrize("line", ["a = 'x", "[[", 'time = "1', "a = [1"])
+def test_an_error_of_toml_that_quotes_do_not_mend(line: str, load: Callable[..., Job]) -> None:
+    with pytest.raises(ConfigError, match="needed TOML") as raised:
+        load(JOB.format(more=line))
+    assert raised.value.do == ""
+
+
+@pytest.mark.parametrize("value", ["0", "00:00:00", "0-0"])
+def test_a_time_of_0_is_no_limit(value: str, fit: Callable[..., Plan]) -> None:
+    """As for sbatch --time (sbatch(1) of Slurm 22.05)."""
+    fitted = fit(JOB.format(more=f'time = "{value}"'))
+    assert fitted.time_limit == TimeLimit(None)
+    assert ("time", "UNLIMITED") in fitted.components[0].options
+    assert fitted.settings.warning == fit(JOB.format(more='time = "UNLIMITED"')).settings.warning
