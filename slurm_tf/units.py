@@ -2,7 +2,7 @@
 
 import re
 from datetime import timedelta
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 from slurm_tf.errors import UnitError
 
@@ -10,7 +10,9 @@ _TIME_FORMS = '"minutes", "minutes:seconds", "hours:minutes:seconds", "days-hour
 _DAYS = re.compile(r"(?P<d>\d{1,6})-(?P<h>\d{1,6})(:(?P<m>\d{1,6})(:(?P<s>\d{1,6}))?)?", re.ASCII)
 _CLOCK = re.compile(r"(((?P<h>\d{1,6}):)?(?P<m>\d{1,9}):)?(?P<s>\d{1,9})", re.ASCII)
 _MEMORY = re.compile(r"(?P<number>\d{1,18})(?P<unit>[KMGTP]?)B?", re.ASCII | re.IGNORECASE)
-_GPUS = re.compile(r"((?P<type>[A-Za-z][\w.-]*):)?(?P<number>\d{1,6})", re.ASCII)
+# A name of a type may begin with a digit: 2080ti, 1g.5gb+me. Of one word alone, what can be a number is one: 3090.
+_GPUS = re.compile(r"((?P<type>[\w.+][\w.+-]*):)?(?P<number>\d{1,6})(?P<unit>[KMGTP]?)", re.ASCII | re.IGNORECASE)
+_GPU_TYPE = re.compile(r"[\w.+][\w.+-]*", re.ASCII)
 _PORTS = re.compile(r"(?P<low>\d{1,5})-(?P<high>\d{1,5})", re.ASCII)
 _MIB = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2, "P": 1024**3}
 
@@ -71,17 +73,27 @@ def format_memory(mib: int) -> str:
     return f"{mib}M"
 
 
-def parse_gpus(text: str) -> Gpus:
-    """Return the count and type of "[type:]count", as sbatch's --gpus reads it. Raises UnitError."""
+def parse_gpus(text: str) -> Tuple[Gpus, ...]:
+    """Return each entry of "[type:]count" or "type", separated by commas; a type without a count is one GPU.
+
+    As sbatch reads --gpus, with K, M, G, T and P as powers of 1024. Raises UnitError. Source: _get_next_gres() in
+    src/common/gres.c of Slurm 22.05.8.
+    """
+    return tuple(map(_gpus, text.split(",")))
+
+
+def _gpus(text: str) -> Gpus:
     match = _GPUS.fullmatch(text)
-    if match is None:
-        raise UnitError(f"found {text!r}", 'a number of GPUs as sbatch writes it: "2" or "a100:2"')
-    return Gpus(int(match["number"]), match["type"] or "")
+    if match:
+        return Gpus(int(match["number"]) * 1024 ** " KMGTP".index(match["unit"].upper() or " "), match["type"] or "")
+    if _GPU_TYPE.fullmatch(text):
+        return Gpus(1, text)
+    raise UnitError(f"found {text!r}", 'GPUs as sbatch writes them: "2", "a100:2", "a100" or "a100:4,t4:2"')
 
 
-def format_gpus(gpus: Gpus) -> str:
-    """Return "type:count", or "count" for GPUs of any type."""
-    return f"{gpus.type}:{gpus.number}" if gpus.type else str(gpus.number)
+def format_gpus(gpus: Sequence[Gpus]) -> str:
+    """Return "type:count" of each, or "count" for GPUs of any type."""
+    return ",".join(f"{each.type}:{each.number}" if each.type else str(each.number) for each in gpus)
 
 
 def parse_ports(text: str) -> Tuple[int, int]:

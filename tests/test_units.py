@@ -66,12 +66,42 @@ def test_memory_comes_back(mib: int) -> None:
     assert units.parse_memory(units.format_memory(mib)) == mib
 
 
-@given(st.builds(Gpus, st.integers(0, 10**6 - 1), st.from_regex(r"([A-Za-z][A-Za-z0-9_.-]*)?", fullmatch=True)))
-def test_gpus_come_back(gpus: Gpus) -> None:
-    assert units.parse_gpus(units.format_gpus(gpus)) == gpus
+@given(
+    st.lists(
+        st.builds(Gpus, st.integers(0, 10**6 - 1), st.from_regex(r"([A-Za-z0-9_.+][A-Za-z0-9_.+-]*)?", fullmatch=True)),
+        min_size=1,
+    )
+)
+def test_gpus_come_back(gpus: list[Gpus]) -> None:
+    assert units.parse_gpus(units.format_gpus(gpus)) == tuple(gpus)
 
 
-@pytest.mark.parametrize("text", ["", "a100", "a100:", ":2", "-1", "2:a100", "a b:2"])
+@pytest.mark.parametrize(
+    ("text", "gpus"),
+    [
+        ("2", [Gpus(2)]),
+        ("3090", [Gpus(3090)]),
+        ("1k", [Gpus(1024)]),
+        ("a100:2", [Gpus(2, "a100")]),
+        ("a100", [Gpus(1, "a100")]),
+        ("2080ti:2", [Gpus(2, "2080ti")]),
+        ("2080ti", [Gpus(1, "2080ti")]),
+        ("3090:1", [Gpus(1, "3090")]),
+        ("1g.5gb:2", [Gpus(2, "1g.5gb")]),
+        ("1g.5gb", [Gpus(1, "1g.5gb")]),
+        ("1g.10gb+me:1", [Gpus(1, "1g.10gb+me")]),
+        ("nvidia_a100-sxm4-40gb:4", [Gpus(4, "nvidia_a100-sxm4-40gb")]),
+        ("a100:4,t4:2", [Gpus(4, "a100"), Gpus(2, "t4")]),
+        ("a100,3090:2,1", [Gpus(1, "a100"), Gpus(2, "3090"), Gpus(1)]),
+    ],
+)
+def test_gpus_as_sbatch_reads_them(text: str, gpus: list[Gpus]) -> None:
+    assert units.parse_gpus(text) == tuple(gpus)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a100:", ":2", "-1", "2:a100", "a b:2", "a100:2:1", "a100:2,", ",", "1.5:x", "-x"]
+)
 def test_text_that_is_no_number_of_gpus(text: str) -> None:
     with pytest.raises(UnitError):
         units.parse_gpus(text)

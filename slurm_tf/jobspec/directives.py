@@ -37,10 +37,12 @@ def of_job(
     return tuple(options)
 
 
-def of_component(job: Job, resources: Resources, tasks: int, limit: TimeLimit | None) -> tuple[Option, ...]:
-    """Return the options of one component."""
+def of_component(
+    job: Job, resources: Resources, tasks: int, limit: TimeLimit | None, gpus_elsewhere: bool
+) -> tuple[Option, ...]:
+    """Return the options of one component; `gpus_elsewhere`: another one asks for GPUs."""
     spec, memory = job.spec, resources.memory
-    others = sorted(item for item in spec.sbatch.items() if item[0] != "requeue")
+    others = sorted(item for item in spec.sbatch.items() if item[0] not in ("requeue", "gres"))
     rows: list[tuple[str, str | int | bool | None]] = [
         ("partition", resources.partition),
         ("account", spec.account),
@@ -51,7 +53,7 @@ def of_component(job: Job, resources: Resources, tasks: int, limit: TimeLimit | 
         ("ntasks-per-node", resources.tasks_per_node),
         ("cpus-per-task", resources.cpus_per_task),
         *([(memory.option.value, units.format_memory(memory.mib))] if memory else []),
-        *([_gpus(resources.gpus)] if resources.gpus else []),
+        *_gpus_and_gres(resources.gpus, str(spec.sbatch.get("gres", "")), gpus_elsewhere),
         ("constraint", resources.constraint),
         ("exclusive", exclusive(job)),
     ]
@@ -89,6 +91,18 @@ def _option(name: str, value: str | int | bool | None) -> Option:
     return name, None if value is True else str(value)
 
 
-def _gpus(request: GpuRequest) -> tuple[str, str]:
-    prefix = "gpu:" if request.option is GpuOption.GRES else ""
-    return request.option.value, prefix + units.format_gpus(request.gpus)
+def _gpus_and_gres(request: GpuRequest | None, own: str, gpus_elsewhere: bool) -> list[tuple[str, str]]:
+    """Return the GPUs, and one --gres with the user's own: of two, sbatch takes the last one.
+
+    A component without GPUs says so where another one has some: a default of the site would otherwise count.
+    """
+    listed = [entry for entry in own.split(",") if entry and entry.lower() != "none"]
+    if request and request.option is GpuOption.GRES:
+        listed = [f"gpu:{units.format_gpus([each])}" for each in request.gpus] + listed
+    gpus = (
+        [(request.option.value, units.format_gpus(request.gpus))]
+        if request and request.option is not GpuOption.GRES
+        else []
+    )
+    gres = ",".join(listed) or ("none" if own or (gpus_elsewhere and not request) else "")
+    return [*gpus, ("gres", gres)]

@@ -34,7 +34,7 @@ class Role(Base, frozen=True):
     )
     mem_per_cpu: Amount | None = None
     mem_per_gpu: Amount | None = None
-    gpus: Annotated[Amount, Meta(description="GPUs for all tasks of this role, as [type:]count")] | None = None
+    gpus: Annotated[Amount, Meta(description="GPUs for all tasks of this role, as [type:]count[,...]")] | None = None
     gpus_per_node: Amount | None = None
     gpus_per_task: Amount | None = None
     ntasks_per_node: Annotated[int, Meta(ge=1)] | None = None

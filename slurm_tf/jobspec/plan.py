@@ -14,7 +14,7 @@ from slurm_tf.jobspec.job_file import AUTO, TOPOLOGIES, Amount, Horovod, Role
 from slurm_tf.jobspec.resources import GpuOption, GpuRequest, MemoryOption, Resources, TimeLimit
 from slurm_tf.run import env
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
-from slurm_tf.run.settings import LaunchSettings, RetrySettings, RoleSettings, WatchSettings
+from slurm_tf.run.settings import AS_GIVEN, LaunchSettings, RetrySettings, RoleSettings, WatchSettings
 from slurm_tf.run.train_settings import TrainSettings
 from slurm_tf.slurm.billing import Amounts
 
@@ -213,8 +213,9 @@ def _components(
 ) -> tuple[Component, ...]:
     """Return one component a role, of which the first has the options that are written once."""
     firsts = [once, *[()] * (len(roles) - 1)]
+    gpus = any(each.gpus for each in requested.values())
     return tuple(
-        _component(job, name, role.count, requested[name], limit, first)
+        _component(job, name, role.count, requested[name], limit, first, gpus)
         for first, (name, role) in zip(firsts, roles.items(), strict=True)
     )
 
@@ -229,9 +230,15 @@ def _only_component(
 
 
 def _component(
-    job: Job, role: str, tasks: int, need: Resources, limit: TimeLimit | None, once: tuple[Option, ...]
+    job: Job,
+    role: str,
+    tasks: int,
+    need: Resources,
+    limit: TimeLimit | None,
+    once: tuple[Option, ...],
+    gpus_elsewhere: bool = False,
 ) -> Component:
-    options = (*once, *directives.of_component(job, need, tasks, limit))
+    options = (*once, *directives.of_component(job, need, tasks, limit, gpus_elsewhere))
     is_exact = not _MORE_THAN_ASKED & {name for name, _ in options}
     return Component(
         role, tasks, need, _amounts(need, tasks, is_exact), is_exact, options, directives.of_srun(job, need)
@@ -242,17 +249,18 @@ def _amounts(need: Resources, tasks: int, is_exact: bool) -> Amounts:
     """Return what a component holds, as far as it is what it asks for."""
     cpus = tasks * (need.cpus_per_task or 1) if is_exact else None
     nodes, request = need.nodes(tasks), need.gpus
-    gpus = _number(request, tasks, nodes) if request else 0
-    return Amounts(cpus, _mib(need, cpus, nodes, gpus), nodes, gpus, request.gpus.type if request else "")
+    whole = _of_all(request, tasks, nodes) if request else None
+    gpus = 0 if request is None else whole.number if whole else None
+    types = {name: number for name, number in whole.by_type.items() if name} if whole else {}
+    return Amounts(cpus, _mib(need, cpus, nodes, gpus), nodes, gpus, types)
 
 
-def _number(request: GpuRequest, tasks: int, nodes: int | None) -> int | None:
-    """Return how many GPUs a request is in all, None where the number of nodes decides it and is not known."""
-    number = request.gpus.number
-    if number == 0 or request.option is GpuOption.TOTAL:
-        return number
+def _of_all(request: GpuRequest, tasks: int, nodes: int | None) -> GpuRequest | None:
+    """Return the GPUs of a request in all, None where the number of nodes decides it and is not known."""
+    if request.option is GpuOption.TOTAL:
+        return request
     times = tasks if request.option is GpuOption.PER_TASK else nodes
-    return None if times is None else number * times
+    return None if times is None else request.scaled(times)
 
 
 def _mib(need: Resources, cpus: int | None, nodes: int | None, gpus: int | None) -> int | None:
@@ -313,7 +321,7 @@ def _settings(
         roles=tuple(RoleSettings(name, role.count, requested[name].gpus_per_task) for name, role in roles.items()),
         env=dict(spec.env),
         cluster_flags=spec.strategy == "between_graph" if spec.cluster_flags is None else spec.cluster_flags,
-        gpu_sharing=spec.gpu_sharing,
+        gpu_sharing=spec.gpu_sharing if local or any(map(resources.states_gpus, roles.values())) else AS_GIVEN,
         max_restarts=spec.launch.max_restarts,
         register_timeout=_seconds(job, "launch.register-timeout", spec.launch.register_timeout),
         wait=_seconds(job, "launch.wait", spec.launch.wait),

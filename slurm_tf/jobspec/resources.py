@@ -3,7 +3,8 @@
 They are read from the job file once; directives and estimates are made from these values.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
@@ -46,14 +47,29 @@ class MemoryRequest:
 
 @dataclass(frozen=True, slots=True)
 class GpuRequest:
-    """A number of GPUs and what it is for."""
+    """Numbers of GPUs, of one type each, and what they are for."""
 
     option: GpuOption
-    gpus: Gpus
+    gpus: tuple[Gpus, ...]
 
-    def with_number(self, number: int) -> "GpuRequest":
-        """Return the same request for another number of GPUs."""
-        return replace(self, gpus=self.gpus._replace(number=number))
+    @property
+    def number(self) -> int:
+        """How many they are, of all types."""
+        return sum(each.number for each in self.gpus)
+
+    @property
+    def by_type(self) -> Mapping[str, int]:
+        """How many of each type."""
+        numbers: Counter[str] = Counter()
+        for each in self.gpus:
+            numbers[each.type] += each.number
+        return numbers
+
+    def scaled(self, times: int, divisor: int = 1) -> "GpuRequest | None":
+        """Return the request for another number of each type, None where that is no whole number."""
+        if any(each.number * times % divisor for each in self.gpus):
+            return None
+        return replace(self, gpus=tuple(each._replace(number=each.number * times // divisor) for each in self.gpus))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +95,7 @@ class Resources:
     def comparable(self) -> "Resources":
         """What two roles must have in common to be one component: a total of GPUs counts for each task."""
         if self.gpus and self.gpus.option is GpuOption.TOTAL and self.gpus_per_task:
-            return replace(self, gpus=self.gpus.with_number(self.gpus_per_task))
+            return replace(self, gpus=self.gpus.scaled(self.gpus_per_task, self.gpus.number) or self.gpus)
         return self
 
     def joined(self, others: Sequence["Resources"]) -> "Resources":
@@ -88,8 +104,8 @@ class Resources:
         Their `comparable` must be equal.
         """
         if self.gpus and self.gpus.option is GpuOption.TOTAL:
-            total = sum(each.gpus.gpus.number for each in (self, *others) if each.gpus)
-            return replace(self, gpus=self.gpus.with_number(total))
+            total = sum(each.gpus.number for each in (self, *others) if each.gpus)
+            return replace(self, gpus=self.gpus.scaled(total, self.gpus.number))
         return self
 
     def nodes(self, tasks: int) -> int | None:
@@ -104,7 +120,7 @@ def read(job: Job, name: str, role: Role, limit: TimeLimit | None) -> Resources:
     memory = _one_of(job, name, role, [option.value for option in MemoryOption], units.parse_memory)
     options = [option.value for option in GpuOption if option is not GpuOption.GRES]
     gpus = _one_of(job, name, role, options, units.parse_gpus)
-    request = GpuRequest(GpuOption(gpus[0]), gpus[1]) if gpus and gpus[1].number else None
+    request = GpuRequest(GpuOption(gpus[0]), gpus[1]) if gpus and any(each.number for each in gpus[1]) else None
     resources = Resources(
         partition=_partition(job, role),
         constraint=role.constraint or "",
@@ -120,6 +136,11 @@ def read(job: Job, name: str, role: Role, limit: TimeLimit | None) -> Resources:
     return replace(
         resources, memory=_accepted_memory(job, name, resources, role), gpus=_accepted_gpus(job, name, resources, role)
     )
+
+
+def states_gpus(role: Role) -> bool:
+    """Whether a role says how many GPUs it needs, also that it needs none."""
+    return any(value is not None for value in (role.gpus, role.gpus_per_node, role.gpus_per_task))
 
 
 def time_limit(job: Job) -> TimeLimit | None:
@@ -150,7 +171,7 @@ def _one_of(job: Job, name: str, role: Role, keys: Sequence[str], parse: Callabl
 
 def _per_task(request: GpuRequest, role: Role) -> int | None:
     """Return how many GPUs each task gets if they divide evenly, else None."""
-    number = request.gpus.number
+    number = request.number
     if request.option is GpuOption.PER_TASK:
         return number
     tasks = role.count if request.option is GpuOption.TOTAL else role.ntasks_per_node
@@ -166,19 +187,27 @@ def _accepted_gpus(job: Job, name: str, resources: Resources, role: Role) -> Gpu
     request, spelling = resources.gpus, job.site.gpu_spelling
     if request is None or spelling in ("as-asked", request.option.value):
         return request
-    option, per_node = GpuOption(spelling), _tasks_on_a_node(resources, role.count)
-    if option is GpuOption.PER_TASK and resources.gpus_per_task:
-        return GpuRequest(option, request.gpus._replace(number=resources.gpus_per_task))
-    if option is not GpuOption.PER_TASK and request.option is GpuOption.PER_NODE:
-        return GpuRequest(option, request.gpus)
-    if option is not GpuOption.PER_TASK and resources.gpus_per_task and per_node:
-        return GpuRequest(option, request.gpus._replace(number=resources.gpus_per_task * per_node))
+    accepted = _spelled(GpuOption(spelling), request, role, _tasks_on_a_node(resources, role.count))
+    if accepted:
+        return replace(accepted, option=GpuOption(spelling))
     raise ConfigError(
         f"found {request.option.value} = {units.format_gpus(request.gpus)!r}",
         f"a number that site {job.site_name} can be asked for as {spelling}",
         "say ntasks-per-node as well, and a number of GPUs that divides by it",
         job.where(f"roles.{name}.{request.option.value}"),
     )
+
+
+def _spelled(option: GpuOption, request: GpuRequest, role: Role, on_a_node: int | None) -> GpuRequest | None:
+    """Return the request with numbers for another option, None where they cannot be told."""
+    if option is GpuOption.PER_TASK:
+        tasks = role.count if request.option is GpuOption.TOTAL else on_a_node
+        return request.scaled(1, tasks) if tasks else None
+    if request.option is GpuOption.PER_NODE:
+        return request
+    if on_a_node is None:
+        return None
+    return request.scaled(on_a_node, role.count if request.option is GpuOption.TOTAL else 1)
 
 
 def _accepted_memory(job: Job, name: str, resources: Resources, role: Role) -> MemoryRequest | None:
@@ -209,7 +238,7 @@ def _check_partition(job: Job, name: str, resources: Resources, tasks: int, limi
     on_a_node, request = resources.tasks_per_node or 1, resources.gpus
     gpus = (resources.gpus_per_task or 0) * on_a_node
     if request and request.option is GpuOption.PER_NODE:
-        gpus = request.gpus.number
+        gpus = request.number
     memory = resources.memory
     mib = memory.mib if memory and memory.option is MemoryOption.PER_NODE else 0
     nodes = resources.nodes(tasks) if resources.tasks_per_node else 1
@@ -240,4 +269,4 @@ def _value(amount: Amount | None, parse: Callable[[str], T]) -> T | None:
 
 def _gpu_limit(amount: Amount | None) -> int | None:
     gpus = _value(amount, units.parse_gpus)
-    return None if gpus is None else gpus.number
+    return None if gpus is None else sum(each.number for each in gpus)

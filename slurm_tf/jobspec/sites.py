@@ -31,7 +31,7 @@ class Partition(Base, frozen=True):
     max_nodes: Annotated[int, Meta(ge=1)] | None = None
     cpus_per_node: Annotated[int, Meta(ge=1)] | None = None
     mem_per_node: Amount | None = None
-    gpus_per_node: Annotated[Amount, Meta(description="GPUs of each node, as [type:]count")] | None = None
+    gpus_per_node: Annotated[Amount, Meta(description="GPUs of each node, as [type:]count[,...]")] | None = None
 
 
 class Prices(Base, frozen=True):

@@ -9,6 +9,9 @@ from slurm_tf.run.env import INTERRUPTED
 from slurm_tf.run.folder import SubmissionFolder
 from slurm_tf.run.train_settings import TrainSettings
 
+# gpu_sharing of a job in which no role says how many GPUs it needs
+AS_GIVEN = "as-given"
+
 
 @dataclass(frozen=True)
 class RoleSettings:
@@ -57,7 +60,7 @@ class LaunchSettings:
 
     `preflight_factor`: by what factor a node may be slower than others; `preflight_mpi`: the command of the MPI step,
     () for none. `points`: of a sweep, the values of each point by its index; `point`: the values of this run.
-    `horovod`: its controller, "" under another strategy.
+    `horovod`: its controller, "" under another strategy. `gpu_sharing`: the job file's key, or AS_GIVEN.
 
     `warning`: the signal of the job's --signal, "USR1", and how long before the limit it comes. `checkpoint_signal`:
     the signal at which a program without slurm_tf.train saves, "" for none. `goes_on`: whether an interrupted run goes

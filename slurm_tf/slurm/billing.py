@@ -17,13 +17,13 @@ _GPU = "gres/gpu"
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """The resources that one job holds; memory in MiB. None is unknown; `gpu_type` is "" for GPUs of any type."""
+    """The resources that one job holds; memory in MiB. None is unknown; `gpu_types`: the part of `gpus` by type."""
 
     cpus: int | None
     memory: int | None
     nodes: int | None
     gpus: int | None
-    gpu_type: str = ""
+    gpu_types: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,9 @@ class Weights:
         """Return the most that a job with `amounts` is billed; None where an amount that has a weight is unknown."""
         counts = {"cpu": amounts.cpus, "mem": amounts.memory, "node": amounts.nodes, _GPU: amounts.gpus}
         terms = [(weight, counts.get(name)) for name, weight in self.by_tres.items() if not name.startswith(f"{_GPU}:")]
-        terms.append((self._of_type(amounts.gpu_type), amounts.gpus))
+        terms += [(self._of_type(name), number) for name, number in amounts.gpu_types.items()]
+        others = None if amounts.gpus is None else amounts.gpus - sum(amounts.gpu_types.values())
+        terms.append((self._of_type(""), others))
         if any(weight and count is None for weight, count in terms):
             return None
         total = sum(weight * count for weight, count in terms if weight and count is not None)

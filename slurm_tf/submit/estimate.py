@@ -41,8 +41,7 @@ def at_most(fitted: Plan) -> Hours:
     amounts = [component.amounts for component in fitted.components]
     types: Counter[str] = Counter()
     for each in amounts:
-        if each.gpu_type and each.gpus:
-            types[each.gpu_type] += each.gpus
+        types.update(each.gpu_types)
     cpus, gpus = _total([each.cpus for each in amounts], hours), _total([each.gpus for each in amounts], hours)
     return Hours(cpus, gpus, {name: hours * number for name, number in types.items()})
 

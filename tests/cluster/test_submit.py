@@ -244,6 +244,25 @@ def test_a_sweep_of_a_heterogeneous_job_is_a_job_a_point_under_one_run(alice: Me
         assert alice.sacct(numbers[point], 2) == ["COMPLETED", "COMPLETED"]
 
 
+def test_gpus_that_the_roles_state_and_those_that_none_does(alice: Member) -> None:
+    """A type without a count is one GPU; the other component has none; where no role states any, Slurm decides."""
+    says = 'command = ["bash", "-c", "echo [$CUDA_VISIBLE_DEVICES]; test $SLURM_TF_TASK != ps:0 || sleep 60"]\n'
+    roles = '[roles.worker]\ngpus-per-node = "a100"\n[roles.ps]\nmem = "300M"\n'
+    number = alice.submit(alice.write("h.toml", f'name = "h"\nstrategy = "between_graph"\n{says}{roles}'))
+    alice.submit(job(alice, "echo [$CUDA_VISIBLE_DEVICES]", more="exclusive = true", name="all"))
+    alice.ok("wait", "h-1")
+    text = alice.ok("logs", "h-1")
+    assert "[worker:0] [0]\n" in text
+    assert "[ps:0] []\n" in text
+    rows = alice.run("sacct", "-nPX", "-j", number, "-o", "AllocTRES").splitlines()
+    assert ["gres/gpu" in row for row in rows] == [True, False]
+    alice.ok("wait", "all-1")
+    assert "[worker:0] [0,1,2,3]\n" in alice.ok("logs", "all-1")
+    refused = alice.type("submit", "all.toml", environ={"SBATCH_GRES": "gpu:a100:2"})
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "environment: SBATCH_GRES: found 'gpu:a100:2'; needed `gpus-per-node` in a role's table" in refused.stderr
+
+
 def test_every_file_of_a_run_is_its_owners_alone(alice: Member, member: Callable[[str], Member]) -> None:
     alice.submit(job(alice, "true", tables='[env]\nTOKEN = "s3cret"\n'), "--hold")
     bob = member("bob")

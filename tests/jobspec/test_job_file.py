@@ -54,7 +54,7 @@ WRONG = {
     "sbatch of a list": (SINGLE + "[sbatch]\nx = []", "sbatch.x", "[]", "text", ""),
     "no time": (SINGLE.replace("[roles", 'time = "soon"\n[roles', 1), "time", "'soon'", "days-hours", ""),
     "no memory": (SINGLE + 'mem = "4.5G"', "roles.worker.mem", "'4.5G'", "such as", ""),
-    "no GPUs": (SINGLE + 'gpus = "a100"', "roles.worker.gpus", "'a100'", "a100:2", ""),
+    "no GPUs": (SINGLE + 'gpus = "a100:"', "roles.worker.gpus", "'a100:'", "a100:2", ""),
     "two kinds of memory": (SINGLE + "mem = 1\nmem-per-cpu = 1", "roles.worker.mem-per-cpu", "mem and", "one of", ""),
     "newline in a value": (SINGLE + '[sbatch]\ncomment = "a\\nb"', "sbatch.comment", "'a\\nb'", "control", ""),
     "escape in a value": (SINGLE.replace('"a"', '"a\\u001b[0m"'), "name", "x1b", "U+001B", ""),

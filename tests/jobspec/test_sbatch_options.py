@@ -305,3 +305,47 @@ def test_an_option_that_is_not_known_is_written_as_it_is(load: Callable[..., Job
     options: dict[str, Any] = dict(plan.components[0].options)
     assert (options["x11-proxy"], options["auks"]) == ("y", None)
     assert "later" not in options
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "key", "hint"),
+    [
+        ("gres", "gpu:2", "gpus-per-node", "gpus-per-node=2"),
+        ("gres", "gpu", "gpus-per-node", "gpus-per-node=1"),
+        ("gres", "gpu:a100", "gpus-per-node", "gpus-per-node=a100"),
+        ("gres", "gpu:a100:2,gpu:t4:1", "gpus-per-node", "gpus-per-node=a100:2,t4:1"),
+        ("gres", "nvme:100,gpu:2080ti:2", "gpus-per-node", "gpus-per-node=2080ti:2 --gres=nvme:100"),
+        ("gres", "gres:gpu:2", "gpus-per-node", "gpus-per-node=2"),
+        ("tres-per-task", "cpu:2,gres/gpu:a100:1", "gpus-per-task", "gpus-per-task=a100:1 --tres-per-task=cpu:2"),
+        ("tres-per-task", "gres/gpu=1", "gpus-per-task", "gpus-per-task=1"),
+        ("gpus", "2", "gpus", None),
+        ("gpus-per-socket", "2", "gpus-per-node", None),
+        ("ntasks-per-gpu", "2", "gpus-per-task", None),
+    ],
+)
+def test_each_way_to_ask_for_gpus_names_the_roles_key(
+    name: str, value: str, key: str, hint: str | None, load: Callable[..., Job]
+) -> None:
+    """As an option, as a key of [sbatch], of the site's, and as a variable."""
+    variables = [each for each, stands_for in sbatch_variables.OPTIONS.items() if stands_for == name]
+    found = []
+    path = load(JOB.format(more="")).path
+    site = path.with_name("site.toml")
+    site.write_text(f'[job.sbatch]\n{name} = "{value}"')
+    for given in (
+        lambda: configuration.load(path, {}, "generic", (), {name: value}),
+        lambda: configuration.load(path, {}, str(site)),
+        *(lambda each=each: load(JOB.format(more=""), environ={each: value}) for each in variables),
+        lambda: load(JOB.format(more=f'[sbatch]\n{name} = "{value}"')),
+    ):
+        with pytest.raises(ConfigError) as error:
+            given()
+        found.append(error.value)
+    assert {f"`{key}` in a role's table" in each.needed for each in found} == {True}
+    assert hint is None or {f"such as --set roles.worker.{hint}" in each.do for each in found} == {True}
+
+
+@pytest.mark.parametrize("gres", ["nvme:100", "shard:2", "mps:50", "none", "gpumem:8", "tmp:1,nvme"])
+def test_other_gres_are_kept(gres: str, load: Callable[..., Job], tmp_path: Path) -> None:
+    plan = fitted(load(JOB.format(more=f'[sbatch]\ngres = "{gres}"')), tmp_path)
+    assert dict(plan.components[0].options)["gres"] == gres

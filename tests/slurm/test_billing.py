@@ -17,16 +17,16 @@ MAX_TRES = (SLURM / "scontrol-config-max-tres.txt").read_text()
     ("partition", "held", "billed"),
     [
         # as `scontrol show job` said in TRES=
-        ("main", Amounts(1, 256, 1, 2, "a100"), 11),
+        ("main", Amounts(1, 256, 1, 2, {"a100": 2}), 11),
         ("main", Amounts(1, 256, 1, 2), 11),
-        ("main", Amounts(1, 256, 1, 1, "a100"), 6),
+        ("main", Amounts(1, 256, 1, 1, {"a100": 1}), 6),
         ("main", Amounts(6, 1800, 1, 0), 6),
-        ("main", Amounts(2, 2048, 2, 2, "a100"), 12),
-        ("main", Amounts(8, 2048, 1, 4, "a100"), 28),
+        ("main", Amounts(2, 2048, 2, 2, {"a100": 2}), 12),
+        ("main", Amounts(8, 2048, 1, 4, {"a100": 4}), 28),
         ("main", Amounts(1, 8192, 1, 0), 3),
         ("main", Amounts(1, 4000, 1, 0), 1),
         ("main", Amounts(4, 7900, 2, 0), 5),
-        ("main", Amounts(1, 2000, 1, 2, "a100"), 11),
+        ("main", Amounts(1, 2000, 1, 2, {"a100": 2}), 11),
         ("negative", Amounts(3, 2048, 1, 0), 5),
         ("negative", Amounts(1, 200, 1, 0), 1),
         ("big", Amounts(2, 1024, 1, 0), 2),
@@ -70,7 +70,7 @@ def test_an_amount_that_does_not_count_need_not_be_known() -> None:
 
 def test_gpus_of_any_type_may_be_the_dearest() -> None:
     weights = Weights({"gres/gpu": 1.0, "gres/gpu:a100": 3.0, "gres/gpu:t4": 0.5})
-    counts = [weights.billing(Amounts(1, 1, 1, 2, kind)) for kind in ("A100", "t4", "v100", "")]
+    counts = [weights.billing(Amounts(1, 1, 1, 2, {kind: 2} if kind else {})) for kind in ("A100", "t4", "v100", "")]
     assert counts == [8, 3, 2, 8]
 
 

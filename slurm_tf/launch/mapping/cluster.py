@@ -11,7 +11,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from slurm_tf.errors import TopologyError
 from slurm_tf.launch.transport.messages import Report
-from slurm_tf.run.settings import RoleSettings
+from slurm_tf.run.settings import AS_GIVEN, RoleSettings
 
 # execve(2): MAX_ARG_STRLEN, one variable or argument with its terminating zero, 32 pages of 4 KiB.
 EXECVE_LIMIT = 131072
@@ -93,7 +93,8 @@ def form(
     """Return the cluster that `reports`, one a rank, form.
 
     `gpu_sharing`: "split" gives tasks that see all GPUs of their node disjoint slices; "all" leaves every task what it
-    sees. `gpus_where_found`: a task that sees no GPU needs none, whatever its role. Raises TopologyError.
+    sees; so does AS_GIVEN, whatever its role. `gpus_where_found`: a task that sees no GPU needs none, whatever its
+    role. Raises TopologyError.
     """
     ordered = sorted(reports, key=lambda report: report.rank)
     _check_reports(ordered, roles)
@@ -101,7 +102,7 @@ def form(
     wanted = [
         0 if gpus_where_found and not report.gpus else role.gpus for report, (role, _) in zip(ordered, roles_of_ranks)
     ]
-    gpus = _assign_gpus(ordered, wanted, gpu_sharing)
+    gpus = [None] * len(ordered) if gpu_sharing == AS_GIVEN else _assign_gpus(ordered, wanted, gpu_sharing)
     tasks = (
         Task(role.name, index, report.rank, report.node, address(report.host, report.port), given)
         for report, (role, index), given in zip(ordered, roles_of_ranks, gpus)

@@ -14,7 +14,7 @@ from slurm_tf.launch.mapping import cluster
 from slurm_tf.launch.mapping.allocation import Allocation
 from slurm_tf.launch.mapping.cluster import Cluster
 from slurm_tf.launch.transport.messages import Report
-from slurm_tf.run.settings import RoleSettings
+from slurm_tf.run.settings import AS_GIVEN, RoleSettings
 from tests.launch.mapping.test_allocation import CASES
 
 
@@ -134,6 +134,11 @@ def test_fewer_gpus_than_tasks_are_refused_with_both_numbers() -> None:
 
 def test_sharing_all_leaves_every_task_what_it_sees() -> None:
     assert gpus_of(cluster.form(reports("gres-1-shared"), workers(2, None), "all")) == [None, None]
+
+
+def test_where_no_role_says_a_number_slurms_list_stays() -> None:
+    for name in ("gres-1-shared", "gres-2", "cpu-one-node"):
+        assert set(gpus_of(cluster.form(reports(name), workers(len(reports(name))), AS_GIVEN))) == {None}
 
 
 def test_a_task_that_asked_for_more_than_it_sees() -> None:
