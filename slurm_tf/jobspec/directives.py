@@ -1,7 +1,7 @@
 """The options of sbatch and srun for a job's components, made from typed values, in the order of the script."""
 
 from slurm_tf import units
-from slurm_tf.jobspec import sweep
+from slurm_tf.jobspec import sbatch_table, sweep
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.resources import GpuOption, GpuRequest, Resources, TimeLimit
 from slurm_tf.run import job_comment
@@ -38,11 +38,18 @@ def of_job(
 
 
 def of_component(
-    job: Job, resources: Resources, tasks: int, limit: TimeLimit | None, gpus_elsewhere: bool
+    job: Job, resources: Resources, tasks: int, limit: TimeLimit | None, is_first: bool, gpus_elsewhere: bool
 ) -> tuple[Option, ...]:
-    """Return the options of one component; `gpus_elsewhere`: another one asks for GPUs."""
+    """Return the options of one component; `gpus_elsewhere`: another one asks for GPUs.
+
+    Options that count once for the job are in the first one: each component would take as many licenses again.
+    """
     spec, memory = job.spec, resources.memory
-    others = sorted(item for item in spec.sbatch.items() if item[0] not in ("requeue", "gres"))
+    others = [
+        item
+        for item in sorted(spec.sbatch.items())
+        if item[0] not in ("requeue", "gres") and (is_first or item[0] in sbatch_table.OF_COMPONENT)
+    ]
     rows: list[tuple[str, str | int | bool | None]] = [
         ("partition", resources.partition),
         ("account", spec.account),

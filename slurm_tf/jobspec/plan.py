@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from slurm_tf import files, units
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import configuration, directives, layers, resources, sweep
+from slurm_tf.jobspec import component_amounts, configuration, directives, layers, resources, sweep
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.directives import Option
 from slurm_tf.jobspec.job_file import AUTO, TOPOLOGIES, Amount, Horovod, Role
-from slurm_tf.jobspec.resources import GpuOption, GpuRequest, MemoryOption, Resources, TimeLimit
+from slurm_tf.jobspec.resources import MemoryOption, Resources, TimeLimit
+from slurm_tf.jobspec.sbatch_table import NOT_OF_COMPONENTS
 from slurm_tf.run import env
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
 from slurm_tf.run.settings import AS_GIVEN, LaunchSettings, RetrySettings, RoleSettings, WatchSettings
@@ -115,6 +116,9 @@ def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1) -> Plan:
         components: tuple[Component, ...] = (_only_component(job, tasks, list(requested.values()), limit, once),)
     else:
         components = _components(job, roles, requested, limit, once)
+    if array and array.limit and len(components) > 1 and "?" in str(job.spec.sbatch.get("dependency", "")):
+        needed = "conditions that all hold (,): each point also waits for an earlier one"
+        raise ConfigError(f"found ? and the limit %{array.limit}", needed, where=job.where("sbatch.dependency"))
     if job.spec.preflight == "mpi" and len(components) > 1:
         needed = "a job of one component for it: roles that ask for the same resources"
         raise ConfigError("found 'mpi'", needed, "preflight = true", job.where("preflight"))
@@ -212,6 +216,11 @@ def _components(
     job: Job, roles: dict[str, Role], requested: dict[str, Resources], limit: TimeLimit | None, once: tuple[Option, ...]
 ) -> tuple[Component, ...]:
     """Return one component a role, of which the first has the options that are written once."""
+    for name in NOT_OF_COMPONENTS:
+        if job.spec.sbatch.get(name):
+            found = f"found {name}, and roles with different needs: each is a component with nodes of its own"
+            needed, hint = "roles that ask for the same resources", "exclude says which nodes the job does not get"
+            raise ConfigError(found, needed, hint, job.where(f"sbatch.{name}"))
     firsts = [once, *[()] * (len(roles) - 1)]
     gpus = any(each.gpus for each in requested.values())
     return tuple(
@@ -238,37 +247,17 @@ def _component(
     once: tuple[Option, ...],
     gpus_elsewhere: bool = False,
 ) -> Component:
-    options = (*once, *directives.of_component(job, need, tasks, limit, gpus_elsewhere))
+    options = (*once, *directives.of_component(job, need, tasks, limit, bool(once), gpus_elsewhere))
     is_exact = not _MORE_THAN_ASKED & {name for name, _ in options}
     return Component(
-        role, tasks, need, _amounts(need, tasks, is_exact), is_exact, options, directives.of_srun(job, need)
+        role,
+        tasks,
+        need,
+        component_amounts.held(need, tasks, is_exact),
+        is_exact,
+        options,
+        directives.of_srun(job, need),
     )
-
-
-def _amounts(need: Resources, tasks: int, is_exact: bool) -> Amounts:
-    """Return what a component holds, as far as it is what it asks for."""
-    cpus = tasks * (need.cpus_per_task or 1) if is_exact else None
-    nodes, request = need.nodes(tasks), need.gpus
-    whole = _of_all(request, tasks, nodes) if request else None
-    gpus = 0 if request is None else whole.number if whole else None
-    types = {name: number for name, number in whole.by_type.items() if name} if whole else {}
-    return Amounts(cpus, _mib(need, cpus, nodes, gpus), nodes, gpus, types)
-
-
-def _of_all(request: GpuRequest, tasks: int, nodes: int | None) -> GpuRequest | None:
-    """Return the GPUs of a request in all, None where the number of nodes decides it and is not known."""
-    if request.option is GpuOption.TOTAL:
-        return request
-    times = tasks if request.option is GpuOption.PER_TASK else nodes
-    return None if times is None else request.scaled(times)
-
-
-def _mib(need: Resources, cpus: int | None, nodes: int | None, gpus: int | None) -> int | None:
-    """Return the memory in all; None where the site's default holds, or all memory of the nodes is asked for."""
-    if need.memory is None or not need.memory.mib:
-        return None
-    times = {MemoryOption.PER_NODE: nodes, MemoryOption.PER_CPU: cpus, MemoryOption.PER_GPU: gpus}[need.memory.option]
-    return None if times is None else need.memory.mib * times
 
 
 def _is_per_node(memory: resources.MemoryRequest | None) -> bool:

@@ -149,7 +149,8 @@ def _as_keys(name: str, value: Value, origin: str, hint: str) -> Mapping[str, An
         try:
             return {"sbatch": of_table({name: value}, origin)}
         except ConfigError as error:
-            raise ConfigError(error.found, error.needed, error.do or hint, origin) from error
+            do = ", and ".join(filter(None, (hint, error.do)))
+            raise ConfigError(error.found, error.needed, do, origin) from error
     if option.use is Use.KEY:
         return {option.instead: value}
     found = f"found {value!r}" if isinstance(value, str) else "found it"
@@ -214,5 +215,5 @@ def _refuse_gpus(name: str, value: str, where: str) -> None:
     gpus = [_GPU.sub("", entry).lstrip(":=").replace("=", ":") or "1" for entry in found]
     if gpus:
         rest = ",".join(entry for entry in entries if not _GPU.match(entry.strip()))
-        hint = f"such as --set roles.worker.{_GPU_KEYS[name]}={','.join(gpus)}" + (f" --{name}={rest}" if rest else "")
+        hint = f"say --set roles.worker.{_GPU_KEYS[name]}={','.join(gpus)}" + (f" --{name}={rest}" if rest else "")
         raise ConfigError(f"found {value!r}", f"`{_GPU_KEYS[name]}` in a role's table for GPUs", hint, where)

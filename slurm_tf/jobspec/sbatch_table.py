@@ -198,6 +198,17 @@ ALIASES: Mapping[str, str] = {
     "ntasks-per-tres": "ntasks-per-gpu",
     "tasks-per-node": "ntasks-per-node",
 }
+# Of a heterogeneous job, sbatch forgets these options before each component (reset_each_pass in slurm_opt.c): they are
+# written into all of them. All others hold for the components that follow, or count once for the job.
+OF_COMPONENT = frozenset({
+    "consolidate-segments", "contiguous", "core-spec", "cores-per-socket", "cpu-freq", "cpus-per-gpu", "distribution",
+    "extra-node-info", "gpu-bind", "gpu-freq", "gres", "gres-flags", "hint", "mem-bind", "mincpus", "network",
+    "ntasks-per-core", "ntasks-per-socket", "overcommit", "oversubscribe", "resv-ports", "segment", "sockets-per-node",
+    "spread-job", "spread-segments", "switches", "thread-spec", "threads-per-core", "tmp", "tres-bind", "tres-per-task",
+    "use-min-nodes",
+})  # fmt: skip
+# Each component would need all of these nodes, and none could be given to two.
+NOT_OF_COMPONENTS = ("nodefile", "nodelist")
 # Options that are kept, but whose values are restricted.
 RESTRICTED: Mapping[str, str] = {
     "gres": "GPUs are refused: `gpus-per-node` in a role's table",

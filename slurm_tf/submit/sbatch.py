@@ -31,8 +31,9 @@ class SubmitRequest:
     """A call of sbatch: for the script of a submission, or sweep `points` of it, of which `limit` run at once.
 
     `one_job`: the points are the tasks of one job array; else each is a job, as Slurm has no arrays of heterogeneous
-    jobs. `script`: in the place of the submission's own; `exclude`: nodes to leave out, where the script does not say
-    so; `verbose`: how many times --verbose, which sbatch does not read in a script.
+    jobs, and waits for its own `dependency` and for the end of the job that is `limit` jobs before it. `script`: in the
+    place of the submission's own; `exclude`: nodes to leave out, where the script does not say so; `verbose`: how many
+    times --verbose, which sbatch does not read in a script.
     """
 
     submission: SubmissionFolder
@@ -41,6 +42,7 @@ class SubmitRequest:
     one_job: bool = True
     script: str = ""
     exclude: str = ""
+    dependency: str = ""
     verbose: int = 0
 
     @classmethod
@@ -48,7 +50,9 @@ class SubmitRequest:
         """Return the request for a whole plan."""
         if fitted.array is None:
             return cls(fitted.submission)
-        return cls(fitted.submission, tuple(fitted.array.points), fitted.array.limit, fitted.one_job)
+        dependency = str(fitted.job.spec.sbatch.get("dependency", ""))
+        points = tuple(fitted.array.points)
+        return cls(fitted.submission, points, fitted.array.limit, fitted.one_job, dependency=dependency)
 
 
 def submit(request: SubmitRequest) -> SubmittedJobs:
@@ -64,9 +68,7 @@ def submit(request: SubmitRequest) -> SubmittedJobs:
     jobs: list[str] = []
     messages: list[str] = []
     for points in (request.points,) if request.one_job else tuple((point,) for point in request.points):
-        options = [f"--array={array_indexes.render(points, request.limit)}"] if points and request.one_job else []
-        options += [f"--exclude={request.exclude}"] if request.exclude else []
-        options += ["--verbose"] * request.verbose
+        options = _options(request, points, jobs)
         arguments = [] if request.one_job else [str(point) for point in points]
         try:
             answer = client.submit(request.script or request.submission.script, options, arguments, environ)
@@ -78,6 +80,16 @@ def submit(request: SubmitRequest) -> SubmittedJobs:
         jobs.append(f"{answer.job};{answer.cluster}" if answer.cluster else answer.job)
         messages.append(answer.messages)
     return SubmittedJobs(tuple(jobs), "".join(dict.fromkeys(messages)))
+
+
+def _options(request: SubmitRequest, points: tuple[int, ...], jobs: list[str]) -> list[str]:
+    """Return sbatch's options for `points`, after `jobs` were submitted for others."""
+    options = [f"--array={array_indexes.render(points, request.limit)}"] if points and request.one_job else []
+    options += [f"--exclude={request.exclude}"] if request.exclude else []
+    if request.limit and not request.one_job and len(jobs) >= request.limit:
+        earlier = f"afterany:{jobs[-request.limit].partition(';')[0]}"
+        options.append(f"--dependency={','.join(filter(None, (request.dependency, earlier)))}")
+    return options + ["--verbose"] * request.verbose
 
 
 def pending_reason(slurm: client.Client, job: str) -> JobRecord | None:

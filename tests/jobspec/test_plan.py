@@ -179,6 +179,25 @@ def test_gpus_that_no_role_states_are_left_to_slurm(fit: Callable[..., Plan]) ->
     assert fit(WORKERS, site="local").settings.gpu_sharing == "split"
 
 
+def test_an_option_that_counts_for_the_job_is_written_once(fit: Callable[..., Plan]) -> None:
+    text = PS.format(chief="", worker="gpus-per-task = 1", ps="mem = '1G'")
+    once = {"licenses": "matlab:1", "mail-type": "END", "bb": "x", "nice": "5", "reservation": "r", "a-plugins": "p"}
+    each = {"gres": "nvme:1", "hint": "nomultithread", "tmp": "10G"}
+    plan = fit(text + "[sbatch]\n" + "".join(f"{name} = '{value}'\n" for name, value in {**once, **each}.items()))
+    for name, value in once.items():
+        assert [options(plan, number).get(name) for number in range(3)] == [value, None, None]
+    for name, value in each.items():
+        assert [options(plan, number).get(name) for number in range(3)] == [value] * 3
+
+
+@pytest.mark.parametrize("name", ["nodelist", "nodefile"])
+def test_nodes_that_every_component_would_need_are_refused(name: str, fit: Callable[..., Plan]) -> None:
+    wanted = f"[sbatch]\n{name} = 'n1'\n"
+    with pytest.raises(ConfigError, match=rf"sbatch.{name}: found {name}, and roles with different needs"):
+        fit(PS.format(chief="", worker="gpus-per-task = 1", ps="") + wanted)
+    assert options(fit(WORKERS + wanted))[name] == "n1"
+
+
 def test_gpus_of_several_types(fit: Callable[..., Plan]) -> None:
     plan = fit(PS.format(chief="gpus = 'a100:1,t4:1'", worker="gpus = 'a100:3,t4:3'", ps="gpus = 't4,a100'"))
     assert [c.role for c in plan.components] == ["chief", "worker", "ps"]  # in another order they are not equal

@@ -74,7 +74,7 @@ def test_what_it_is_not(words: list[str], message: str) -> None:
         sbatch_options.parse(words)
 
 
-@pytest.mark.parametrize(("release", "name", "letter", "argument"), rows("sbatch-options.tsv"))
+@pytest.mark.parametrize(("release", "name", "letter", "argument"), [row[:4] for row in rows("sbatch-options.tsv")])
 def test_every_option_of_sbatch_is_known(release: str, name: str, letter: str, argument: str) -> None:
     if name in HIDDEN:
         return
@@ -97,6 +97,14 @@ def test_every_option_of_its_help_is_known() -> None:
 def test_no_option_is_invented() -> None:
     assert set(OPTIONS) | set(ALIASES) | HIDDEN == {row[1] for row in rows("sbatch-options.tsv")}
     assert set(sbatch_table.RESTRICTED) <= set(OPTIONS)
+
+
+def test_options_of_a_component_are_those_that_sbatch_forgets_before_each() -> None:
+    kept = {name for name, option in OPTIONS.items() if option.use is Use.KEPT}
+    of_each = {row[1] for row in rows("sbatch-options.tsv") if row[4] == "each"} & kept
+    # the mails are of the first component, licenses and such are taken once
+    counted_once = {"bb", "licenses", "mail-type", "mail-user", "power", "resources", *sbatch_table.NOT_OF_COMPONENTS}
+    assert of_each - counted_once == sbatch_table.OF_COMPONENT
 
 
 def word(option: SbatchOption) -> tuple[str, str | None]:
@@ -328,21 +336,23 @@ def test_each_way_to_ask_for_gpus_names_the_roles_key(
 ) -> None:
     """As an option, as a key of [sbatch], of the site's, and as a variable."""
     variables = [each for each, stands_for in sbatch_variables.OPTIONS.items() if stands_for == name]
-    found = []
     path = load(JOB.format(more="")).path
-    site = path.with_name("site.toml")
+    site, in_file = path.with_name("site.toml"), path.with_name("in_file.toml")
     site.write_text(f'[job.sbatch]\n{name} = "{value}"')
-    for given in (
-        lambda: configuration.load(path, {}, "generic", (), {name: value}),
-        lambda: configuration.load(path, {}, str(site)),
-        *(lambda each=each: load(JOB.format(more=""), environ={each: value}) for each in variables),
-        lambda: load(JOB.format(more=f'[sbatch]\n{name} = "{value}"')),
-    ):
+    in_file.write_text(JOB.format(more=f'[sbatch]\n{name} = "{value}"'))
+    ways: list[tuple[Path, dict[str, str], str, dict[str, str | bool]]] = [
+        (path, {}, "generic", {name: value}),
+        (path, {}, str(site), {}),
+        (in_file, {}, "generic", {}),
+        *((path, {variable: value}, "generic", {}) for variable in variables),
+    ]
+    found = []
+    for job, environ, of_site, options in ways:
         with pytest.raises(ConfigError) as error:
-            given()
+            configuration.load(job, environ, of_site, (), options)
         found.append(error.value)
     assert {f"`{key}` in a role's table" in each.needed for each in found} == {True}
-    assert hint is None or {f"such as --set roles.worker.{hint}" in each.do for each in found} == {True}
+    assert hint is None or {f"say --set roles.worker.{hint}" in each.do for each in found} == {True}
 
 
 @pytest.mark.parametrize("gres", ["nvme:100", "shard:2", "mps:50", "none", "gpumem:8", "tmp:1,nvme"])

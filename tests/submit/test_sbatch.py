@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.errors import RunError, SlurmError
+from slurm_tf.errors import ConfigError, RunError, SlurmError
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.jobspec.sites import Prices
@@ -122,6 +122,35 @@ def test_a_heterogeneous_sweep_is_a_call_a_point(fake_sbatch: FakeSbatch, prepar
         ["--parsable", plan.submission.script, "1"],
     ]
     assert job_chain.newest(plan.run) == {0: "7", 1: "8"}
+
+
+@pytest.mark.parametrize(
+    ("more", "waits"),
+    [
+        ("", ["", "", "", ""]),
+        ('array = "%1"\n', ["", "afterany:7", "afterany:8", "afterany:9"]),
+        (
+            'array = "0-3%2"\n[sbatch]\ndependency = "afterok:3"\n',
+            ["", "", "afterok:3,afterany:7", "afterok:3,afterany:8"],
+        ),
+    ],
+)
+def test_the_limit_of_a_heterogeneous_sweep(
+    more: str, waits: list[str], fake_sbatch: FakeSbatch, prepare: Callable[[str], Plan]
+) -> None:
+    head, _, roles = HET.replace("[1, 2]", "[1, 2, 3, 4]").partition("[roles")
+    sbatch.submit(sbatch.SubmitRequest.of(prepare(f"{head}{more}[roles{roles}")))
+    given = [
+        next((word for word in words if word.startswith("--dependency=")), "") for words in fake_sbatch.arguments()
+    ]
+    assert [each.removeprefix("--dependency=") for each in given] == waits
+
+
+def test_a_limit_and_a_dependency_that_is_fulfilled_by_one_of_several(fit: Callable[..., Plan]) -> None:
+    text = HET + '[sbatch]\ndependency = "afterok:3?afterok:4"\n'
+    fit(text)
+    with pytest.raises(ConfigError, match=r"sbatch.dependency: found \? and the limit %1; needed conditions that all"):
+        fit('array = "%1"\n' + text)
 
 
 def test_a_refusal_has_slurms_own_words_and_what_was_taken_is_known(
