@@ -271,3 +271,20 @@ def test_every_file_of_a_run_is_its_owners_alone(alice: Member, member: Callable
     assert bob.run("ls", str(alice.folder / "runs" / "a-1"), check=False) == ""
     assert bob.run("cat", str(alice.folder / "runs" / "a-1" / "submission-1" / "launch.json"), check=False) == ""
     assert "s3cret" not in (Path(alice.folder) / "runs" / "a-1" / "submission-1" / "script.sbatch").read_text()
+
+
+def test_the_job_runs_a_copy_of_its_code_and_says_so(alice: Member) -> None:
+    """What is beside the code is found, and what is further away is said to be out of reach, on the first failure."""
+    alice.run("mkdir", "-p", "proj", "data", "proj/training_1")
+    alice.write("data/x", "found")
+    alice.write("proj/training_1/checkpoint", 'model_checkpoint_path: "cp-1"\n')
+    alice.write("proj/a.toml", (alice.folder / job(alice, "cat ../data/x && cat ../../y")).read_text())
+    done = alice.type("submit", "proj/a.toml", "--wait")
+    assert done.returncode == 1, done.stderr
+    assert f"  code  a copy of {alice.folder}/proj: 1 file of 0.0 MB\n" in done.stderr
+    assert "  note  checkpoints in training_1 are linked, not copied: the job may go on from them\n" in done.stderr
+    text = alice.ok("logs", "a-1")
+    assert "found" in text
+    assert "worker:0: ../../y is not there: the program ran in " in text
+    shown = alice.type("submit", "proj/a.toml", "--hold", "--set", "snapshot=false").stderr
+    assert "  code  proj itself: later edits have an effect\n" in shown

@@ -13,7 +13,7 @@ import time
 from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Sequence, Type
 
 from slurm_tf.errors import SlurmTfError
-from slurm_tf.launch.agent import command_failure, horovod_check
+from slurm_tf.launch.agent import command_failure, copy_check, horovod_check
 from slurm_tf.launch.agent.child import Child, Output
 from slurm_tf.launch.agent.orphan_recovery import OrphanRecovery
 from slurm_tf.launch.agent.program_connection import ProgramConnection
@@ -317,7 +317,16 @@ class Agent:
             self._child = None
             if self._program:
                 self._program.close()
+            self._explain(code)
             self._client.send(Ended(code))
+
+    def _explain(self, code: int) -> None:
+        """Print, for one task of the job, why its program may have failed in the copy of its code."""
+        if code > 0 and self._rank == 0 and self._program_exit_code is None:
+            folder = SubmissionFolder(self._greeting.submission).code
+            hint = copy_check.explain(self._log_path(), os.getcwd(), folder)
+            if hint:
+                say(f"{self._assignment.name}: {hint}")
 
     def _on_program_line(self, line: str) -> None:
         """Act on a message that concerns the agent, and pass each on to the coordinator. Other lines are ignored."""
