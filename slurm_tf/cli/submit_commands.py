@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -210,11 +211,16 @@ def _print_code(plan: "Plan") -> None:
         return
     click.echo(f"  code  {code.words}", err=True)
     if code.checkpoints:
-        folders = ", ".join("the top folder" if path == "." else path for path in code.checkpoints[:3])
-        more = f" and {len(code.checkpoints) - 3} more" if len(code.checkpoints) > 3 else ""
-        click.echo(
-            f"  note  checkpoints in {folders}{more} are linked, not copied: the job may go on from them", err=True
-        )
+        folders = _named(code.checkpoints)
+        click.echo(f"  note  checkpoints in {folders} are linked, not copied: the job may go on from them", err=True)
+    if code.continued:
+        folders = _named(code.continued)
+        click.echo(f"  note  checkpoints that the run has written to {folders} are linked into this copy", err=True)
+
+
+def _named(folders: Sequence[str]) -> str:
+    more = f" and {len(folders) - 3} more" if len(folders) > 3 else ""
+    return ", ".join("its top folder" if path == "." else path for path in folders[:3]) + more
 
 
 def _print_highest_cost(plan: "Plan") -> None:

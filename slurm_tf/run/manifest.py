@@ -22,7 +22,8 @@ class ArrayShape:
 class CodeOrigin:
     """The code that was copied: `files` files of `size` bytes from the folder `root`.
 
-    `commit` is "" and `dirty` None where git does not know it. `checkpoints`: its folders whose checkpoints are linked.
+    `commit` is "" and `dirty` None where git does not know it. `checkpoints`: its folders whose checkpoints are linked,
+    `continued`: those whose checkpoints are of the run's submission before.
     """
 
     root: str
@@ -31,6 +32,7 @@ class CodeOrigin:
     files: int
     size: int
     checkpoints: Tuple[str, ...]
+    continued: Tuple[str, ...]
 
     @property
     def words(self) -> str:

@@ -121,14 +121,30 @@ def _prepare(job: Job, name: str) -> Plan:
             for each in (run.path, run.checkpoints):
                 files.share(each, group)
         fitted = _fit(job, submission, source)
-        if source:
-            with files.explained("copy the code", submission.code):
-                snapshot.copy(source, Path(submission.code))
-        write(fitted, render.script(fitted), source)
+        write(fitted, render.script(fitted), _copy(source, submission) if source else None)
     except BaseException:
         shutil.rmtree(submission.path if known else run.path, ignore_errors=True)
         raise
     return fitted
+
+
+def _copy(source: snapshot.Source, submission: SubmissionFolder) -> CodeOrigin:
+    """Copy the code for a submission, with the checkpoints in the copy of the one before; return where it is from."""
+    former = [each for each in submission.run.submissions if each.number < submission.number]
+    continued: tuple[Path, ...] = ()
+    with files.explained("copy the code", submission.code):
+        snapshot.copy(source, Path(submission.code))
+        if former:
+            continued = snapshot.link_checkpoints(source, Path(former[-1].code), Path(submission.code))
+    return CodeOrigin(
+        root=str(source.root),
+        commit=source.commit,
+        dirty=source.dirty,
+        files=len(source.files),
+        size=source.size,
+        checkpoints=tuple(map(str, source.checkpoints)),
+        continued=tuple(map(str, continued)),
+    )
 
 
 def remove_unused(submission: SubmissionFolder) -> None:
@@ -217,7 +233,7 @@ def _claim_submission(run: RunFolder) -> SubmissionFolder:
         return submission
 
 
-def write(fitted: Plan, script: str, source: snapshot.Source | None = None) -> None:
+def write(fitted: Plan, script: str, code: CodeOrigin | None = None) -> None:
     """Write the folder of the plan's submission: script, what it sources, launcher, settings, manifest."""
     run, submission = fitted.run, fitted.submission
     files.own_folder(submission.path)
@@ -225,7 +241,7 @@ def write(fitted: Plan, script: str, source: snapshot.Source | None = None) -> N
     files.write_whole(submission.setup_checks, setup_checks.SHELL.encode())
     write_settings(submission, fitted.settings)
     files.write_whole(submission.script, script.encode())
-    origin = _manifest(fitted, source)
+    origin = _manifest(fitted, code)
     for path in (submission.manifest, run.manifest):
         manifest.write(path, origin)
 
@@ -288,7 +304,7 @@ def _check_same_job(run: RunFolder, job_name: str) -> None:
         raise RunError(f"run {run.name} is of job {name!r}", f"a run of job {job_name!r}", "use another --name")
 
 
-def _manifest(fitted: Plan, source: snapshot.Source | None) -> Manifest:
+def _manifest(fitted: Plan, code: CodeOrigin | None) -> Manifest:
     """Return where the submission comes from; values of [env] stay out of it, as they may be secrets."""
     spec = msgspec.to_builtins(fitted.job.spec)
     return Manifest(
@@ -298,7 +314,7 @@ def _manifest(fitted: Plan, source: snapshot.Source | None) -> Manifest:
         job={**spec, "env": sorted(spec["env"])},
         site=fitted.job.site_name,
         array=ArrayShape(fitted.array.limit, fitted.one_job) if fitted.array else None,
-        code=_origin(source) if source else None,
+        code=code,
         versions={
             "slurm-tf": __version__,
             "python": platform.python_version(),
@@ -306,11 +322,6 @@ def _manifest(fitted: Plan, source: snapshot.Source | None) -> Manifest:
             "slurm": "" if fitted.settings.local else client.version(),
         },
     )
-
-
-def _origin(source: snapshot.Source) -> CodeOrigin:
-    checkpoints = tuple(map(str, source.checkpoints))
-    return CodeOrigin(str(source.root), source.commit, source.dirty, len(source.files), source.size, checkpoints)
 
 
 def _tensorflow_version() -> str:

@@ -24,8 +24,9 @@ _MOST_FILES, _MOST_BYTES = 10_000, 256 << 20
 _NEVER = frozenset({"__pycache__", "node_modules", "renv", "site-packages", "dist-packages"})
 _OF_ENVIRONMENTS = ("pyvenv.cfg", "conda-meta")
 IGNORE_FILE = ".slurm-tf-ignore"
-# A checkpoint of TensorFlow: files of one prefix, and the list of them in a file "checkpoint".
+# A checkpoint of TensorFlow: files of one prefix, and the list of them in a file "checkpoint"; or a file of Keras.
 _CHECKPOINT = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})", re.DOTALL)
+_OF_KERAS = (".keras", ".weights.h5")
 _CHECKPOINT_LIST, _LIST_BEGINS = "checkpoint", b"model_checkpoint_path:"
 # More than this many files and folders beside the code are no project's: a folder of all users, or a /tmp.
 _MOST_SIBLINGS = 1000
@@ -92,12 +93,12 @@ def find(chdir: Path, runs: Path) -> Source:
 
 
 def is_of_checkpoint(path: Path) -> bool:
-    """Return whether a file is part of a checkpoint of TensorFlow, which is data, however small. Raises OSError."""
+    """Return whether a file is part of a checkpoint of TensorFlow or Keras, which is data. Raises OSError."""
     match = _CHECKPOINT.fullmatch(path.name)
     if match:
         return any(path.parent.glob(f"{glob.escape(match['prefix'])}.data-*-of-*"))
     if path.name != _CHECKPOINT_LIST:
-        return False
+        return path.name.endswith(_OF_KERAS)
     with path.open("rb") as file:
         return file.read(len(_LIST_BEGINS)) == _LIST_BEGINS
 
@@ -143,6 +144,36 @@ def copy(source: Source, target: Path) -> None:
         shutil.copyfile(source.root / file, target / file)
         executable = os.access(source.root / file, os.X_OK)
         os.chmod(target / file, 0o700 if executable else 0o600)
+
+
+def link_checkpoints(source: Source, former: Path, target: Path) -> tuple[Path, ...]:
+    """Link the checkpoints that a program wrote into the copy `former` into the copy `target` of a later submission.
+
+    So a program that writes to "./checkpoints" finds them again when its run is resumed. Nothing that is in `target` is
+    replaced. Returns their folders, relative to the code's. Raises OSError.
+    """
+    found = []
+    old, new = former / source.name, target / source.name
+    for path, folders, names in os.walk(old):
+        folder = Path(path).relative_to(old)
+        wanted = [each for name in names if (each := Path(path, name)).is_file() and is_of_checkpoint(each)]
+        # of an earlier submission still
+        wanted += [Path(path, name) for name in folders if _leads_below(Path(path, name), former.parent.parent)]
+        if wanted and not os.path.lexists(new / folder):
+            folders.clear()
+            os.makedirs((new / folder).parent, 0o700, exist_ok=True)
+            os.symlink(path, new / folder)
+            found.append(folder)
+        elif wanted and not (new / folder).is_symlink():
+            missing = [each for each in wanted if not os.path.lexists(new / folder / each.name)]
+            for each in missing:
+                os.symlink(os.readlink(each) if each.is_symlink() else each, new / folder / each.name)
+            found += [folder] if missing else []
+    return tuple(found)
+
+
+def _leads_below(link: Path, folder: Path) -> bool:
+    return link.is_symlink() and Path(os.readlink(link)).is_relative_to(folder)
 
 
 def _link_siblings(source: Source, target: Path) -> None:

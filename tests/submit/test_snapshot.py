@@ -11,6 +11,7 @@ import pytest
 
 from slurm_tf.errors import ConfigError, RunError, StorageError
 from slurm_tf.jobspec.configuration import Job
+from slurm_tf.jobspec.plan import Plan
 from slurm_tf.run import manifest
 from slurm_tf.submit import new_run, snapshot
 from tests.conftest import ROOT
@@ -351,3 +352,31 @@ def test_checkpoints_of_runs_by_hand_are_linked_and_said(
     code = manifest.read(made.submission.manifest).code
     assert code is not None
     assert (code.root, code.files, code.checkpoints) == (str(project), 3, (".", "training_1"))
+
+
+def test_a_resumed_run_finds_its_relative_checkpoints_again(
+    project: Path, tmp_path: Path, load: Callable[..., Job]
+) -> None:
+    (project / "own").mkdir()
+    (project / "own" / "w.keras").touch()
+    job = load(f'chdir = "{project}"\n{JOB}', environ={"SLURM_TF_RUNS": str(tmp_path / "runs")})
+    first = new_run.prepare(job, "a-1")
+    assert continued(first) == ()
+    for name in ("ckpts/cp.index", "ckpts/cp.data-00000-of-00001", "backup/deep/latest.weights.h5", "log.txt",
+                 "top.index", "top.data-00000-of-00001", "own/late.keras"):  # fmt: skip
+        (Path(first.chdir) / name).parent.mkdir(parents=True, exist_ok=True)
+        (Path(first.chdir) / name).write_text("w")
+    for linked in ([".", "backup/deep", "ckpts"], [".", "backup"]):  # of the last submission, and of the one before it
+        later = new_run.prepare(job, "a-1")
+        folder = Path(later.chdir)
+        assert sorted(continued(later)) == linked
+        assert (folder / "ckpts" / "cp.index").samefile(Path(first.chdir) / "ckpts" / "cp.index")
+        assert (folder / "top.index").samefile(Path(first.chdir) / "top.index")
+        assert (folder / "backup" / "deep").samefile(Path(first.chdir) / "backup" / "deep")
+        assert not (folder / "log.txt").exists()
+        assert os.readlink(folder / "own") == str(project / "own"), "what is the project's own"
+
+
+def continued(made: Plan) -> tuple[str, ...]:
+    code = manifest.read(made.submission.manifest).code
+    return code.continued if code else ()
