@@ -163,7 +163,7 @@ def test_the_task_prolog_of_a_site(tmp_path: Path) -> None:
     assert done.stdout == f"{tmp_path}/prolog\n"
     assert (tmp_path / "prolog").stat().st_mode & 0o777 == 0o755
     done = slurm_tf("plugin", "task-prolog", "--output", str(tmp_path / "no" / "prolog"))
-    assert done.returncode == 2
+    assert done.returncode == 74
     assert "cannot write" in done.stderr
 
 
