@@ -145,6 +145,16 @@ def test_what_a_shell_asks_srun_for_stays_there_and_what_setup_does_ends_the_job
     assert len(point["attempts"]) == 1
 
 
+def test_a_line_of_setup_that_fails_ends_the_job(alice: Member) -> None:
+    line = "source nosuch/bin/activate"
+    done = alice.type("submit", job(alice, "echo started", more=f'setup = "{line}"'), "--wait")
+    assert done.returncode == 1, done.stderr
+    text = alice.ok("logs", "a-1")
+    assert f"of the script: {line}\n" in text
+    assert "started" not in text
+    assert alice.type("submit", job(alice, "true", "b", f'setup = "{line} || true"'), "--wait").returncode == 0
+
+
 @pytest.mark.parametrize(("program", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -9 $PPID", 1)])
 def test_wait_has_the_exit_code_of_sbatch_wait(program: str, code: int, alice: Member) -> None:
     done = alice.type("submit", job(alice, program), "--wait")
