@@ -34,7 +34,7 @@ def test_bad_nodes_are_left_out_beside_the_users_own(ended: EndedJob) -> None:
     assert after[0] == "scontrol requeue incomplete 7"
     assert after[-1] == f"{UPDATE}n7,n8,n9,n3,n2"
     assert ended.said[:2] == ["n3 is a bad node: draining: fan?[2J", "n2 is a bad node: its task was lost"]
-    assert ended.said[2].endswith(", without n9, n3, n2")
+    assert ", without n9, n3, n2; it has told of no checkpoint" in ended.said[2]
     assert list(bad_nodes.known(ended.run)) == ["n7", "n9", "n3", "n2"]
 
 
@@ -42,7 +42,7 @@ def test_after_a_termination_the_requeue_comes_first(ended: EndedJob) -> None:
     ended.bad = {"n2": "its task was lost"}
     assert ended.conclude(PREEMPTED, preemption()) == Outcome(75, "")
     assert ended.calls[-1] == f"{UPDATE}n7,n8,n2"
-    assert ended.said[-1].endswith("job 7 waits to be started again, without n2")
+    assert "job 7 waits to be started again, without n2; it has told of no checkpoint" in ended.said[-1]
 
 
 def test_a_job_that_follows_leaves_bad_nodes_out(ended: EndedJob) -> None:
