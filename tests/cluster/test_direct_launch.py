@@ -307,7 +307,9 @@ def test_one_step_after_another_meets_anew(sandbox: Sandbox) -> None:
     )
     sandbox.run("sbatch", "--wait", "-N2", "-n3", f"--output={at}/output", str(at / "script"), cwd=at)
     names = [f"worker:{index}" for index in range(3)]
-    assert sorted((at / "output").read_text().splitlines()) == sorted([*names, *names, *(f"again {n}" for n in names)])
+    # srun says so where the step before is not quite gone: "step creation temporarily disabled, retrying"
+    printed = [line for line in (at / "output").read_text().splitlines() if not line.startswith("srun: ")]
+    assert sorted(printed) == sorted([*names, *names, *(f"again {n}" for n in names)])
     assert os.listdir(at / ".slurm-tf") == []
 
 
