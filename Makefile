@@ -17,7 +17,7 @@ WORKERS := 4
 demo: $(VENV)/.examples ## train on this machine; NAME=cancer-1 goes on with that run
 	$(BIN)/slurm-tf run jobs/cancer_ps.toml $(if $(NAME),--name $(NAME))
 
-test: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod ## style, types and all tests but the long ones, a quarter of an hour
+test: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod ## style, types and all tests but the long ones, 20 minutes
 	@$(MAKE) --no-print-directory --jobs=2 lint tests
 
 tests: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod
