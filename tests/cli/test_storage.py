@@ -11,7 +11,10 @@ import pytest
 
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user, and mount")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user, and mount"),
+]
 JOB = 'name = "a"\nstrategy = "single"\ncommand = ["true"]\n[roles.worker]\n'
 NOBODY = 65534
 

@@ -9,6 +9,8 @@ import pytest
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.submit import new_run, render
 
+pytestmark = pytest.mark.slow
+
 JOB = 'name = "a"\nstrategy = "single"\ncommand = ["x"]\nsetup = {setup}\n[roles.worker]\n'
 # what Environment Modules 3.2 defines: it returns 0 in any case
 MODULES_3 = """module() {
