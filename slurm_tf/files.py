@@ -26,7 +26,8 @@ _NEEDED = {
     errno.ENAMETOOLONG: ("a shorter name", "use another name or folder"),
     errno.EMFILE: ("fewer open files", "`ulimit -n` shows how many are allowed"),
 }
-_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
+# A variable as a shell names it: $NAME or ${NAME}.
+SHELL_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 
 
 def write_whole(path: str, data: bytes, mode: int = 0o600, check: Callable[[], None] = lambda: None) -> None:
@@ -172,7 +173,7 @@ def expand(path: str) -> str:
     expanded = os.path.expanduser(path)
     if path.startswith("~") and expanded == path:
         raise UsageError(f"found {path!r}", "a user of this machine after ~", "./~ is a folder of that name")
-    return _VARIABLE.sub(value, expanded)
+    return SHELL_VARIABLE.sub(value, expanded)
 
 
 def absolute(path: str) -> str:

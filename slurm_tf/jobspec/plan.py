@@ -33,7 +33,6 @@ _WARNING_SECONDS = 120
 _SIGNAL = re.compile(r"([RB]{1,2}:)?(SIG)?(?P<signal>\w+)(@(?P<seconds>\d+))?", re.ASCII)
 # Keys of [watch], each a time.
 _WATCHED = ("step", "compile", "evaluate", "output", "coordinator", "straggler-time")
-_SHELL_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 # [env] travels in one variable; see EXECVE_LIMIT in launch/mapping/cluster.py.
 _ENV_LIMIT = 100_000
 # Where the site does not say: hardware fails once in a month or more, but preemptions count as well.
@@ -178,7 +177,7 @@ def _check_env(job: Job) -> None:
 
 def _check_no_variable(name: str, value: str, where: str) -> None:
     """Raise ConfigError for a value that is meant for a shell, such as "$HOME/bin:$PATH": none expands it."""
-    for match in _SHELL_VARIABLE.finditer(value):
+    for match in files.SHELL_VARIABLE.finditer(value):
         if (match[1] or match[2]) in (name, *os.environ):
             raise ConfigError(
                 f"found {value!r}",

@@ -9,8 +9,9 @@ from typing import List, Mapping, Optional, Tuple
 
 # What srun (22.05.8) prints where it creates no step: "srun: error: Unable to create step for job 2: More processors
 # requested than permitted", "srun: fatal: ...", "srun: unrecognized option '--x'".
-_ERROR = re.compile(r"^srun: (?:(?:error|fatal): )?(?P<text>\S.*)$", re.MULTILINE)
-_IS_ERROR = re.compile(r"^srun: (error|fatal|unrecognized|invalid)", re.MULTILINE | re.IGNORECASE)
+_ERROR = re.compile(
+    r"^srun: (?=(?i:error|fatal|unrecognized|invalid))(?:(?:error|fatal): )?(?P<text>\S.*)$", re.MULTILINE
+)
 # It tries again and again while other steps hold what the step needs, and for ever where no node of the job can.
 _WAITS = re.compile(r"^srun: Job \S+ step creation (?:temporarily|still) disabled, retrying \((?P<text>.*)\)$", re.M)
 _BUSY = "Requested nodes are busy"
@@ -68,7 +69,7 @@ def find(printed: str, environ: Mapping[str, str], is_first: bool) -> Optional[R
     """
     if _STARTED.search(printed):
         return None
-    lines = [match["text"] for match in _ERROR.finditer(printed) if _IS_ERROR.match(match[0])]
+    lines = [match["text"] for match in _ERROR.finditer(printed)]
     waits = [match["text"] for match in _WAITS.finditer(printed)]
     if lines and not any(map(_TRANSIENT.search, lines)):
         text = lines[-1]

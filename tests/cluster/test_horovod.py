@@ -63,7 +63,7 @@ def kill_one(member: Member) -> float:
 LONG = [*SHORT[:3], "4", *SHORT[4:]]
 
 
-@pytest.mark.long  # its name is told in the next as well, and tests/cluster/test_oracle.py has such an end
+@pytest.mark.long  # without TensorFlow: tests/launch/test_job.py; a killed rank that starts again: test_oracle.py
 @pytest.mark.parametrize("controller", CONTROLLERS)
 def test_a_killed_rank_ends_the_others_and_is_named(controller: str, alice: Member) -> None:
     number = submit(alice, controller, 3, 2, command=LONG)

@@ -66,10 +66,11 @@ class Run:
 
     def wait_until_it_trains(self, timeout: float = 60.0) -> None:
         """Wait until a step of the last attempt is recorded as done, which is later than its program's first line."""
-        deadline = time.monotonic() + timeout
-        while not (self.folder / "attempts.json").exists() or self.attempts()[-1]["began"] is None:
-            assert time.monotonic() < deadline, self.printed
-            time.sleep(0.1)
+
+        def has_begun() -> bool:
+            return (self.folder / "attempts.json").exists() and self.attempts()[-1]["began"] is not None
+
+        linux.wait_until("a step is recorded", has_begun, timeout)
 
     def wait_for_state(self, state: str, timeout: float = 60.0) -> None:
         deadline = time.monotonic() + timeout

@@ -22,7 +22,7 @@ WAYS = {
     "multi_worker": ("multi_worker", []),
 }
 ON_NODES = {3: [1, 2], 4: [1, 1, 1, 1]}
-# what `make test` shows, Horovod in test_horovod.py; `make test-long` has the others
+# what `make test` shows, and Horovod's ranks in the last test of this file; `make test-long` has the others
 SHORT = {("multi_worker", "own", 3)}
 
 

@@ -1,4 +1,4 @@
-"""Some of the faults: each signal, each phase, and each target but a parameter server (tests/jobs/test_cancer.py)."""
+"""Some of the faults: each signal, each phase, and each target but a parameter server."""
 
 import pytest
 

@@ -11,10 +11,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from tests.conftest import PYTHONPATH
+from tests.sandbox import linux
 
 _CLIENT = Path(__file__).with_name("client.py")
 _SERVER = Path(__file__).with_name("server.py")
@@ -67,7 +67,9 @@ def _start(folder: Path, variables: dict[str, str]) -> None:
             stderr=log,
             start_new_session=True,  # a signal to the tests' process group leaves it the time to remove the folder
         )
-    deadline = time.monotonic() + _START_SECONDS
-    while not (folder / "socket").exists():
-        assert server.poll() is None and time.monotonic() < deadline, (folder / "server.log").read_text()
-        time.sleep(0.05)
+
+    def is_ready() -> bool:
+        assert server.poll() is None, (folder / "server.log").read_text()
+        return (folder / "socket").exists()
+
+    linux.wait_until(f"the server of {folder}", is_ready, _START_SECONDS)

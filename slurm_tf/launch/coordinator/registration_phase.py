@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import Any, Callable, Dict, List, Optional, Type
+from typing import Any, Callable, Dict, List, Optional, Sequence, Type
 
 from slurm_tf.errors import RegistrationError, StepError
 from slurm_tf.launch.coordinator import assignments
@@ -135,16 +135,8 @@ class RegistrationPhase:
                 refusal = step_refusal.find(self._printed(), os.environ, self._is_first_step)
             if refusal is None:
                 raise
-            asked = ", ".join(refusal.variables)
-            raise StepError(
-                f"srun refused the step: {refusal.text}",
-                "a step that the job's own resources can hold",
-                f"unset what the environment of the batch script asks srun for: {asked}; setup, a module or a login "
-                "shell set it"
-                if asked
-                else "setup or a module may have set a variable that srun takes for an option, such as "
-                "SRUN_CPUS_PER_TASK",
-            ) from error
+            found, needed = f"srun refused the step: {refusal.text}", "a step that the job's own resources can hold"
+            raise StepError(found, needed, _hint(refusal.variables)) from error
 
     def _is_fit(self, running: Preflight, now: float, is_terminating: bool) -> bool:
         self._send_requests(running.tick(now))
@@ -179,3 +171,13 @@ class RegistrationPhase:
     def _send_requests(self, requests: List[preflight.Request]) -> None:
         for rank, message in requests:
             self._tasks.send(self._planned[rank], message)
+
+
+def _hint(variables: Sequence[str]) -> str:
+    """Return what to do about a step that srun refuses, where `variables` may ask for too much."""
+    if not variables:
+        return "setup or a module may have set a variable that srun takes for an option, such as SRUN_CPUS_PER_TASK"
+    return (
+        f"unset what the environment of the batch script asks srun for: {', '.join(variables)}; setup, a module or a "
+        "login shell set it"
+    )

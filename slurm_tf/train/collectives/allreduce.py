@@ -49,7 +49,7 @@ class MultiWorkerCollective:
         self.rank, self.size = rank, size
         self._strategy, self._max_bytes = strategy, max_bytes
         self._device = strategy.extended.worker_devices[0]
-        # AutoGraph, which these need not, takes most of a second of a program's start
+        # they need no AutoGraph, which takes most of a second of a program's start
         self._functions = {
             op: tf.function(functools.partial(self._reduce, op), autograph=False) for op in ("MEAN", "SUM")
         }
