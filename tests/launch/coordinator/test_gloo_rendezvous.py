@@ -57,6 +57,8 @@ def test_without_a_file_descriptor_it_pauses_and_one_line_says_so(
     monkeypatch.setattr(server, "get_request", counted)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     asking = socket.socket()
+    # a thread that an earlier test left may fail meanwhile, and pytest cannot open a file to say where
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
     # stdin, stdout and stderr alone: one above, which another thread may close meanwhile, must not be free for this
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
     try:
