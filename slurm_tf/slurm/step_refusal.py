@@ -65,15 +65,16 @@ class Refusal:
 def find(printed: str, environ: Mapping[str, str], is_first: bool) -> Optional[Refusal]:
     """Return why srun creates no step, from what it has `printed`; None if it did, or may at another try.
 
-    `environ`: srun's. `is_first`: no other step of the job can hold what this one needs.
+    `environ`: srun's. `is_first`: the job has had no step yet. Where it has had one that asked for the same, a step is
+    refused because the job lost a node since, or because the earlier step still holds what the new one needs.
     """
-    if _STARTED.search(printed):
+    if not is_first or _STARTED.search(printed):
         return None
     lines = [match["text"] for match in _ERROR.finditer(printed)]
     waits = [match["text"] for match in _WAITS.finditer(printed)]
     if lines and not any(map(_TRANSIENT.search, lines)):
         text = lines[-1]
-    elif is_first and not lines and waits and waits[-1] == _BUSY:
+    elif not lines and waits and waits[-1] == _BUSY:
         text = f"{_BUSY}: no node of the job ever has what the step asks for"
     else:
         return None

@@ -1,7 +1,7 @@
 """Sends its agent what slurm_tf.train would (run/program_messages.py), and counts steps.
 
-speaks.py TOTAL PAUSE EVERY [WRITER]. Its first attempt never ends by itself if TOTAL is 0; the next ones take 20 steps
-more. WRITER: the task that writes. It runs where slurm_tf is not installed.
+speaks.py TOTAL PAUSE EVERY [WRITER]. If TOTAL is 0, it does not end by itself before something was saved, be it step 0;
+an attempt after that takes 20 steps more. WRITER: the task that writes. It runs where slurm_tf is not installed.
 """
 
 import json
@@ -23,7 +23,7 @@ if os.path.exists(path):
     with open(path) as file:
         step = saved = int(file.read())
 if not total:
-    total = step + 20 if step else sys.maxsize
+    total = step + 20 if saved >= 0 else sys.maxsize
 
 
 def send(kind: str, **values: object) -> None:
