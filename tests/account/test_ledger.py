@@ -128,6 +128,7 @@ def test_a_day_is_closed_for_those_who_were_asked_for(source: Callable[..., tupl
     assert len(inner.asked) == 3
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     some.lists(some.tuples(some.floats(-9, -1), some.floats(0, 5), some.booleans()), max_size=8),

@@ -66,6 +66,7 @@ def without_repeats(records: list[UsageRecord]) -> list[UsageRecord]:
 FIRST = (*printed.COLUMNS[:1], "JobName", *printed.COLUMNS[1:-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [False, True])
 @pytest.mark.parametrize("columns", [printed.COLUMNS, FIRST], ids=["name last", "name second"])
 @given(records=SAVED)

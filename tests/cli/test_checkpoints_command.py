@@ -18,6 +18,8 @@ from slurm_tf.run.folder import RunFolder
 from tests import forkserver
 from tests.conftest import PYTHONPATH, ROOT, write_manifest
 
+pytestmark = pytest.mark.slow
+
 Type = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

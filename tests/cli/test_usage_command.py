@@ -15,6 +15,8 @@ from slurm_tf.run.attempts import Attempt
 from slurm_tf.run.folder import RunFolder
 from tests.conftest import RECORDED, ROOT, write_manifest
 
+pytestmark = pytest.mark.slow
+
 Type = Callable[..., "subprocess.CompletedProcess[str]"]
 
 HEAD = (

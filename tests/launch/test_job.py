@@ -18,6 +18,8 @@ from slurm_tf.run.train_settings import TrainSettings
 from tests.free_ports import free_range
 from tests.launch.conftest import LAUNCH, StartJob, gone_within, is_alive
 
+pytestmark = pytest.mark.slow
+
 PS = (RoleSettings("chief", 1), RoleSettings("worker", 2), RoleSettings("ps", 1))
 
 

@@ -182,6 +182,7 @@ print(next(checkpoint_folder.complete(sys.argv[1])).step, opened)
 """
 
 
+@pytest.mark.slow
 def test_a_thousand_are_listed_with_one_file_opened_for_each(tmp_path: Path) -> None:
     """The newest is found with one."""
     first = write(tmp_path, 1, b"x")

@@ -130,6 +130,7 @@ def test_any_text_reaches_the_launcher_byte_for_byte(
         assert (f"--{option}={value}" in directives) == bool(value)
 
 
+@pytest.mark.slow
 def test_every_control_character_is_refused_everywhere(load: Callable[..., Job]) -> None:
     controls = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Cc"]
     assert "\n" in controls
@@ -166,6 +167,7 @@ def test_hostile_names_end_to_end(value: str, fit: Callable[..., Plan]) -> None:
         assert f"--{option}={value}" in words
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("venv_path")
 def test_hostile_arguments_and_variables_through_real_agents(tmp_path: Path) -> None:
     """The whole way: command line, bash, coordinator, local step, agent, program."""

@@ -76,6 +76,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_what_git_ignores_is_ignored(folder: Path) -> None:
     choose = random.Random(14)
     cases = [[line] for line in WRITTEN]

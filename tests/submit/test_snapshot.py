@@ -16,6 +16,8 @@ from slurm_tf.run import manifest
 from slurm_tf.submit import new_run, snapshot
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 JOB = 'name = "a"\nstrategy = "single"\ncommand = ["x"]\n[roles.worker]\n'
 
 

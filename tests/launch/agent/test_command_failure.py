@@ -89,6 +89,7 @@ def test_what_may_go_better_at_the_next_try(number: int) -> None:
     assert command_failure.explain("python", {}, OSError(number, "")) is None
 
 
+@pytest.mark.slow
 def test_a_job_ends_at_once_whatever_its_budget_and_its_retries(start_job: StartJob, tmp_path: Path) -> None:
     path = executable(tmp_path / "bash", b"", 0o644)
     job = start_job("ignored", env={"PATH": str(tmp_path)}, max_restarts=5)

@@ -119,6 +119,7 @@ def test_so_is_a_module_that_python_runs(python: str, tmp_path: Path, monkeypatc
     assert horovod_check.warning(["true"], environ) == ""
 
 
+@pytest.mark.slow
 def test_a_job_says_it_once_and_runs(start_job: StartJob, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(TF_KERAS)
     arguments = ["ran", str(tmp_path / "program.py")]

@@ -20,6 +20,8 @@ from slurm_tf.run.settings import RoleSettings, write_settings
 from slurm_tf.run.status import AttemptState, TaskState
 from tests.launch.conftest import DEFAULTS, StartJob
 
+pytestmark = pytest.mark.slow
+
 
 def read(path: Path) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(path.read_text())

@@ -24,6 +24,8 @@ from tests.free_ports import free_range
 from tests.launch.conftest import LAUNCH
 from tests.submit.test_new_run import pythons
 
+pytestmark = pytest.mark.slow
+
 Done = list["subprocess.CompletedProcess[str]"]
 
 SHOW = "import json, os, sys; print(json.dumps([dict(os.environ), sys.argv[1:]]))"

@@ -28,6 +28,8 @@ from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.settings import RoleSettings
 from tests.launch.conftest import DEFAULTS, LocalJob, StartJob
 
+pytestmark = pytest.mark.slow
+
 # in the place of srun: a task on each of the nodes n0, n1, n2, and what may befall one of them
 STEP = """
 for rank in 0 1 2; do

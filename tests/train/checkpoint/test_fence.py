@@ -19,6 +19,8 @@ from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.train_settings import TrainSettings, to_variable
 from tests.conftest import PYTHONPATH, ROOT
 
+pytestmark = pytest.mark.slow
+
 # Commits steps up to `last`, and keeps three; each checkpoint holds the name of the attempt.
 WRITER = """
 import os, signal, sys
