@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from slurm_tf.errors import TopologyError
+from slurm_tf.launch.mapping import gpus
 from slurm_tf.launch.transport.messages import Report
 from slurm_tf.run.settings import AS_GIVEN, RoleSettings
 
@@ -102,10 +103,10 @@ def form(
     wanted = [
         0 if gpus_where_found and not report.gpus else role.gpus for report, (role, _) in zip(ordered, roles_of_ranks)
     ]
-    gpus = [None] * len(ordered) if gpu_sharing == AS_GIVEN else _assign_gpus(ordered, wanted, gpu_sharing)
+    slices = [None] * len(ordered) if gpu_sharing == AS_GIVEN else gpus.assign(ordered, wanted, gpu_sharing)
     tasks = (
         Task(role.name, index, report.rank, report.node, address(report.host, report.port), given)
-        for report, (role, index), given in zip(ordered, roles_of_ranks, gpus)
+        for report, (role, index), given in zip(ordered, roles_of_ranks, slices)
     )
     return Cluster(tuple(tasks))
 
@@ -143,71 +144,3 @@ def _roles_of_ranks(reports: Sequence[Report], roles: Sequence[RoleSettings]) ->
         roles_of_ranks.append((by_name[report.role], seen[report.role]))
         seen[report.role] += 1
     return roles_of_ranks
-
-
-def _assign_gpus(
-    reports: Sequence[Report], wanted: Sequence[Optional[int]], sharing: str
-) -> List[Optional[Tuple[str, ...]]]:
-    given: List[Optional[Tuple[str, ...]]] = [()] * len(reports)
-    groups: Dict[Tuple[str, str], List[int]] = {}
-    for position, (report, number) in enumerate(zip(reports, wanted)):
-        if number != 0:
-            # two components of a heterogeneous job on one node have devices of their own
-            groups.setdefault((report.node, report.role), []).append(position)
-    for (node, _), positions in groups.items():
-        numbers = {position: wanted[position] for position in positions}
-        slices = _divide(node, {position: reports[position] for position in positions}, numbers, sharing)
-        for position in positions:
-            given[position] = slices[position]
-    return given
-
-
-def _divide(
-    node: str, reports: Mapping[int, Report], wanted: Mapping[int, Optional[int]], sharing: str
-) -> Mapping[int, Optional[Tuple[str, ...]]]:
-    """Return the devices of each GPU task of one node: None for those that keep what they see."""
-    for position, report in reports.items():
-        if len(report.gpus) < (wanted[position] or 1):
-            raise TopologyError(
-                f"rank {report.rank} on {node} sees {len(report.gpus)} GPUs",
-                f"{wanted[position] or 'at least 1'}, as its role asked for",
-                "ask Slurm for them (gpus-per-task, gpus-per-node) or set gpus-per-task = 0 for the role",
-            )
-    own = len(reports) > 1 and _are_disjoint(list(reports.values()))
-    if sharing == "all" or own or all(report.gpus_bound for report in reports.values()):
-        return dict.fromkeys(reports)
-    names = next(iter(reports.values())).gpus
-    if any(report.gpus != names for report in reports.values()):
-        raise TopologyError(f"the tasks on {node} see overlapping sets of GPUs", "all of them, or each its own")
-    sizes = _slice_sizes(node, len(names), [wanted[position] for position in reports])
-    slices, start = {}, 0
-    for position, size in zip(reports, sizes):
-        slices[position] = names[start : start + size]
-        start += size
-    return slices
-
-
-def _are_disjoint(reports: Sequence[Report]) -> bool:
-    names = [name for report in reports for name in report.gpus]
-    return len(set(names)) == len(names)
-
-
-def _slice_sizes(node: str, available: int, wanted: Sequence[Optional[int]]) -> List[int]:
-    """Return a number for each task: what its role asked for, else an equal share, the first ones one more."""
-    known = [number for number in wanted if number is not None]
-    rest, open_tasks = available - sum(known), len(wanted) - len(known)
-    if rest < open_tasks:
-        raise TopologyError(
-            f"{len(wanted)} GPU tasks on {node} share {available} GPUs",
-            f"{sum(known) + open_tasks} GPUs for them on that node",
-            'ask for more GPUs, for fewer tasks a node, or set gpu-sharing = "all" if the program divides them itself',
-        )
-    share, more = divmod(rest, open_tasks) if open_tasks else (0, 0)
-    sizes, seen = [], 0
-    for number in wanted:
-        if number is None:
-            sizes.append(share + (seen < more))
-            seen += 1
-        else:
-            sizes.append(number)
-    return sizes
