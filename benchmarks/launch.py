@@ -99,7 +99,7 @@ def calls(path):
 def as_step(result, trace):
     """Time one agent from its start to its end, in a process that the coordinator starts in place of srun."""
     run = os.environ["BENCH_RUN"]
-    command = [sys.executable, "-IS", RunFolder(run).submission(1).launcher, "agent", "--", "true"]
+    command = [sys.executable, "-IS", RunFolder(run).submission(1).launcher, "agent"]
     environ = {**os.environ, **STEP}
     path = ""
     if trace:
@@ -109,7 +109,7 @@ def as_step(result, trace):
 
 
 def agent(folder, trace=False):
-    run = run_folder(folder, settings((RoleSettings("worker", 1),)))
+    run = run_folder(folder, settings((RoleSettings("worker", 1, command=("true",)),)))
     result = str(folder / "result")
     step = [sys.executable, __file__, "--as-step", result, *(["--trace"] if trace else [])]
     command = [sys.executable, run.submission(1).launcher, "coordinate", run.submission(1).path, "--", *step]
@@ -148,7 +148,7 @@ def one_agent(folder, pairs):
         counts = [agent(folder, trace=True)[2], true_alone(trace=True)[2], resolver(trace=True)[2]]
     print("| one task | wall, ms | CPU, ms | file-system calls |\n|---|---|---|---|")
     for name, rows, count in zip(
-        ("`agent -- true`", "`true`", "SlurmClusterResolver, its process"),
+        ("an agent of `true`", "`true`", "SlurmClusterResolver, its process"),
         (agents, trues, resolvers),
         counts,
         strict=True,

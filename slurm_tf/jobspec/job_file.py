@@ -25,7 +25,7 @@ class Base(Struct, forbid_unknown_fields=True, rename=lambda name: name.replace(
 
 
 class Role(Base, frozen=True):
-    """The number of tasks of one role, and the resources that they need."""
+    """The number of tasks of one role, the program that they run, and the resources that they need."""
 
     count: Annotated[int, Meta(ge=0, le=100_000, description="number of tasks (sbatch --ntasks)")] = 1
     cpus_per_task: Annotated[int, Meta(ge=1)] | None = None
@@ -40,6 +40,13 @@ class Role(Base, frozen=True):
     ntasks_per_node: Annotated[int, Meta(ge=1)] | None = None
     partition: str | None = None
     constraint: str | None = None
+    command: (
+        Annotated[
+            tuple[str, ...],
+            Meta(min_length=1, description="the program of this role, in place of the job's; cluster-flags are added"),
+        ]
+        | None
+    ) = None
 
 
 class Roles(Base, frozen=True):
@@ -49,6 +56,11 @@ class Roles(Base, frozen=True):
     worker: Role | None = None
     ps: Role | None = None
     evaluator: Role | None = None
+
+    @property
+    def with_tasks(self) -> dict[str, Role]:
+        """The roles that have tasks, by name, in rank order."""
+        return {name: role for name in self.__struct_fields__ if (role := getattr(self, name)) and role.count}
 
 
 class Checkpoint(Base, frozen=True):
@@ -184,9 +196,17 @@ class JobSpec(Base, frozen=True):
 
     name: Annotated[str, Meta(min_length=1, description="job name (sbatch --job-name)")]
     strategy: Annotated[Strategy, Meta(description="how TensorFlow divides the training")]
-    command: Annotated[
-        tuple[str, ...], Meta(min_length=1, description="the program and its arguments; passed on byte for byte")
-    ]
+    command: (
+        Annotated[
+            tuple[str, ...],
+            Meta(
+                min_length=1,
+                description="the program and its arguments, of all roles without a command of their own; passed on "
+                "byte for byte",
+            ),
+        ]
+        | None
+    ) = None
     setup: Annotated[
         str,
         Meta(description="your own shell lines, run before the tasks start; not quoted; one that fails ends the job"),
@@ -247,6 +267,10 @@ class JobSpec(Base, frozen=True):
         default_factory=dict
     )
     container: Annotated[Container, Meta(description="reserved for a later release")] | None = None
+
+    def command_of(self, role: Role) -> tuple[str, ...]:
+        """Return the command of a role: its own, else the job's; () where there is none."""
+        return role.command or self.command or ()
 
 
 # the roles of each strategy, each with the (minimum, maximum) number of its tasks

@@ -90,8 +90,9 @@ def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1) -> Plan:
     Raises ConfigError.
     """
     _check(job)
-    roles = {name: role for name in _ROLES if (role := getattr(job.spec.roles, name)) and role.count}
+    roles = job.spec.roles.with_tasks
     _check_topology(job, {name: role.count for name, role in roles.items()})
+    _check_commands(job, roles)
     limit = resources.time_limit(job)
     requested = {name: resources.read(job, name, role, limit) for name, role in roles.items()}
     # sbatch makes --mem of a component the next one's too, and refuses another kind of memory there (22.05.8)
@@ -211,6 +212,13 @@ def _check_topology(job: Job, counts: dict[str, int]) -> None:
         )
 
 
+def _check_commands(job: Job, roles: dict[str, Role]) -> None:
+    for name, role in roles.items():
+        if not job.spec.command_of(role):
+            needed = f"the program and its arguments: of all roles, or in [roles.{name}]"
+            raise ConfigError(f"there is none for {name}", needed, where=job.where("command"))
+
+
 def _components(
     job: Job, roles: dict[str, Role], requested: dict[str, Resources], limit: TimeLimit | None, once: tuple[Option, ...]
 ) -> tuple[Component, ...]:
@@ -301,12 +309,16 @@ def _settings(
     spec, site = job.spec, job.site
     local = site.scheduler == "local"
     points = {str(index): dict(values) for index, values in array.points.items()} if array else {}
-    mpi_probe = (_python(spec.command), submission.launcher, "mpi-probe")
+    commands = {name: spec.command_of(role) for name, role in roles.items()}
+    mpi_probe = (_python([word for name in roles for word in commands[name]]), submission.launcher, "mpi-probe")
     return LaunchSettings(
         run=submission.run.name,
         local=local,
         strategy=spec.strategy,
-        roles=tuple(RoleSettings(name, role.count, requested[name].gpus_per_task) for name, role in roles.items()),
+        roles=tuple(
+            RoleSettings(name, role.count, requested[name].gpus_per_task, commands[name])
+            for name, role in roles.items()
+        ),
         env=dict(spec.env),
         cluster_flags=spec.strategy == "between_graph" if spec.cluster_flags is None else spec.cluster_flags,
         gpu_sharing=spec.gpu_sharing if local or any(map(resources.states_gpus, roles.values())) else AS_GIVEN,
@@ -349,9 +361,9 @@ def _mtbf(job: Job) -> float:
     return float("inf") if length is None else length.total_seconds()
 
 
-def _python(command: tuple[str, ...]) -> str:
-    """Return the Python in the program's command, "python3" if it names none."""
-    return next((word for word in command if re.fullmatch(r"(.*/)?python[0-9.]*", word)), "python3")
+def _python(words: list[str]) -> str:
+    """Return the first Python in the words of the commands, "python3" if there is none."""
+    return next((word for word in words if re.fullmatch(r"(.*/)?python[0-9.]*", word)), "python3")
 
 
 def _train(job: Job) -> TrainSettings:

@@ -54,13 +54,14 @@ def array(job: Job) -> Array | None:
 def _grid(job: Job) -> list[dict[str, str]]:
     """Return the values of each point; the last key varies fastest."""
     sweep = job.spec.sweep
+    arguments = [word for role in job.spec.roles.with_tasks.values() for word in job.spec.command_of(role)]
     for key, values in sweep.items():
         where = job.where(f"sweep.{key}")
         if not _KEY.fullmatch(key):
             raise ConfigError(f"found the key {key!r}", "letters, digits, _ and -, no digit first", where=where)
         if not values:
             raise ConfigError("found an empty list", "at least one value", where=where)
-        if not any(f"{{{key}}}" in argument for argument in job.spec.command):
+        if not any(f"{{{key}}}" in argument for argument in arguments):
             needed = f'an argument of `command` that holds {{{key}}}, such as "--{key}={{{key}}}"'
             raise ConfigError("no argument uses it", needed, where=where)
     columns = [[(key, _text(value)) for value in values] for key, values in sweep.items()]

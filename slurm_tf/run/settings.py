@@ -15,11 +15,15 @@ AS_GIVEN = "as-given"
 
 @dataclass(frozen=True)
 class RoleSettings:
-    """One role. `gpus`: how many each task gets; None: an equal share of what the job has on its node."""
+    """One role. `gpus`: how many each task gets; None: an equal share of what the job has on its node.
+
+    `command`: its program and arguments; () under `slurm-tf launch`, where each task was started with its own.
+    """
 
     name: str
     count: int
     gpus: Optional[int] = 0
+    command: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,12 @@ def script(plan: Plan, preflight: bool = False) -> str:
         "strategy": f"strategy/{job.spec.strategy}.sbatch.j2",
         "components": plan.components,
         "chdir": plan.chdir,
-        "command": job.spec.command,
         "launcher": plan.submission.launcher,
         "modules": job.site.modules,
         "node_python": job.site.node_python,
         "point": _point(plan),
         "preflight": preflight,
+        "programs": _programs(plan),
         "prologue": Shell(job.site.prologue.strip("\n")),
         "run_folder": plan.run.path,
         "submission_folder": plan.submission.path,
@@ -73,6 +73,14 @@ def script(plan: Plan, preflight: bool = False) -> str:
         raise TemplateError(f"no template {error.name}", f"one in {folders}") from error
     except jinja2.TemplateError as error:
         raise TemplateError(str(error), where=name) from error
+
+
+def _programs(plan: Plan) -> list[Shell]:
+    """Return what the tasks run, a line for each program; for readers of the script, as agents are told of it."""
+    roles: dict[tuple[str, ...], list[str]] = {}
+    for role in plan.settings.roles:
+        roles.setdefault(role.command, []).append(role.name)
+    return [Shell(f"{', '.join(names)}: {quote(command)}") for command, names in roles.items()]
 
 
 def _point(plan: Plan) -> Shell:

@@ -91,7 +91,7 @@ def test_explain_says_where_each_value_is_from(job: Path) -> None:
 def test_schema_accepts_the_jobs_that_are_shipped() -> None:
     schema = json.loads(slurm_tf("schema", "job").stdout)
     assert schema["$schema"].startswith("https://json-schema.org/")
-    assert set(schema["$defs"]["JobSpec"]["required"]) == {"name", "strategy", "command"}
+    assert set(schema["$defs"]["JobSpec"]["required"]) == {"name", "strategy"}
     assert "ports" in json.loads(slurm_tf("schema", "site").stdout)["$defs"]["Site"]["properties"]
 
 

@@ -120,8 +120,8 @@ def coordinator(sandbox: Sandbox, options: Options, roles: str, program: Sequenc
     gpus = any("gpu" in option for component in options for option in component)
     settings = LaunchSettings(
         run="r", local=False, strategy="between_graph", env={}, cluster_flags=False, gpu_sharing="split",
-        roles=tuple(role if gpus and on_gpus(role.name, options) else RoleSettings(role.name, role.count)
-                    for role in direct_launch.parse_roles(roles)),
+        roles=tuple(RoleSettings(role.name, role.count, role.gpus if gpus and on_gpus(role.name, options) else 0,
+                                 tuple(program)) for role in direct_launch.parse_roles(roles)),
         max_restarts=0, register_timeout=30.0, wait=20.0, kill_wait=2.0, ports=None, coordinator_ports=None,
         interface="", train=TrainSettings(),
     )  # fmt: skip
@@ -134,7 +134,7 @@ def coordinator(sandbox: Sandbox, options: Options, roles: str, program: Sequenc
     launcher = [PYTHON, "-IS", str(at / "launch.pyz")]
     spread = [option for option in options[0] if option.startswith("--distribution")]
     groups = [f"--het-group={','.join(map(str, range(len(options))))}"] * (len(options) > 1)
-    srun = ["srun", *groups, *spread, *launcher, "agent", "--", *program]
+    srun = ["srun", *groups, *spread, *launcher, "agent"]
     lines = ["#!/bin/bash"]
     for number, component in enumerate(options):
         asked = " ".join(option for option in component if option not in spread)

@@ -61,7 +61,7 @@ def test_another_user_on_the_same_nodes(alice: Member, member: Callable[[str], M
         "SLURM_TF_REGISTER_TIMEOUT": "3", "SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "2",
         "SLURM_LOCALID": "0",
     }  # fmt: skip
-    command = [sys.executable, "-m", "slurm_tf.launch", "agent", "--", "true"]
+    command = [sys.executable, "-m", "slurm_tf.launch", "agent"]
     refused = sandbox.run(*command, user="bob", node="node2", env=stranger, check=False)
     assert refused.returncode == 75, refused.stderr
     assert "it ended the connection during the proof of the secret" in refused.stderr

@@ -255,16 +255,20 @@ def test_a_sweep_of_a_heterogeneous_job_is_a_job_a_point_under_one_run(alice: Me
 
 
 def test_gpus_that_the_roles_state_and_those_that_none_does(alice: Member) -> None:
-    """A type without a count is one GPU; the other component has none; where no role states any, Slurm decides."""
-    says = 'command = ["bash", "-c", "echo [$CUDA_VISIBLE_DEVICES]; test $SLURM_TF_TASK != ps:0 || sleep 60"]\n'
-    roles = '[roles.worker]\ngpus-per-node = "a100"\n[roles.ps]\nmem = "300M"\n'
+    """A type without a count is one GPU; the other component has none; where no role states any, Slurm decides.
+
+    The parameter server has a command of its own.
+    """
+    says = 'command = ["bash", "-c", "echo [$CUDA_VISIBLE_DEVICES]"]\n'
+    serves = 'command = ["bash", "-c", "echo serves [$CUDA_VISIBLE_DEVICES]; sleep 60"]\n'
+    roles = f'[roles.worker]\ngpus-per-node = "a100"\n[roles.ps]\nmem = "300M"\n{serves}'
     number = alice.submit(alice.write("h.toml", f'name = "h"\nstrategy = "between_graph"\n{says}{roles}'))
     own = 'exclusive = true\nsetup = "export SLURM_GRES=gpu:2"'  # as a plugin or a wrapper of a site gives them
     alice.submit(job(alice, "echo [$CUDA_VISIBLE_DEVICES]", more=own, name="own"))
     alice.ok("wait", "h-1")
     text = alice.ok("logs", "h-1")
     assert "[worker:0] [0]\n" in text
-    assert "[ps:0] []\n" in text
+    assert "[ps:0] serves []\n" in text
     rows = alice.run("sacct", "-nPX", "-j", number, "-o", "AllocTRES").splitlines()
     assert ["gres/gpu" in row for row in rows] == [True, False]
     alice.ok("wait", "own-1")

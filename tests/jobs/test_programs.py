@@ -53,6 +53,40 @@ def test_a_dead_proxy_does_not_stop_the_workers(run_forked: RunJob, tmp_path: Pa
     assert sorted(job.find(r"w (\S+ \S+ \S+)")) == ["10.0 worker 0", "10.0 worker 1"]
 
 
+# The two programs of TensorFlow's tutorial "Parameter server training with ParameterServerStrategy", shortened.
+SERVER = """
+import tensorflow as tf
+resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+tf.distribute.Server(
+    resolver.cluster_spec(), job_name=resolver.task_type, task_index=resolver.task_id, protocol="grpc", start=True
+).join()
+"""
+CHIEF = """
+import tensorflow as tf
+strategy = tf.distribute.ParameterServerStrategy(tf.distribute.cluster_resolver.TFConfigClusterResolver())
+coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+with strategy.scope():
+    w = tf.Variable(0.0)
+@tf.function
+def step():
+    w.assign_add(1.0)
+for _ in range(20):
+    coordinator.schedule(step)
+coordinator.join()
+print("w", w.numpy(), "of", w.device)
+"""
+
+
+def test_the_server_program_of_tensorflows_tutorial_is_a_command_of_its_roles(
+    run_forked: RunJob, tmp_path: Path
+) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    server = 'command = ["python", "server.py"]\n'
+    job = run_forked(write(tmp_path, CHIEF, "ps", f"{server}[roles.chief]\n[roles.ps]\n{server}"))
+    assert job.wait() == 0, job.text
+    assert job.find(r"^\[chief:0\] w (\S+) of (\S+)") == [("20.0", "/job:ps/replica:0/task:0/device:CPU:0")]
+
+
 OWN_LOOP = """
 import numpy as np, tensorflow as tf
 import slurm_tf.train as train

@@ -41,6 +41,14 @@ WRONG = {
     "command as one text": (SINGLE.replace('["x"]', '"x"'), "command", "'x'", "a list", ""),
     "command with a number": (SINGLE.replace('["x"]', '["x", 1]'), "command[1]", "1", "text", ""),
     "no command": (SINGLE.replace('["x"]', "[]"), "command", "[]", "length >= 1", ""),
+    "a role without a command": (
+        SINGLE.replace('command = ["x"]', ""),
+        "command",
+        "none for worker",
+        "[roles.worker]",
+        "",
+    ),
+    "an empty command of a role": (SINGLE + "command = []", "roles.worker.command", "[]", "length >= 1", ""),
     "no name": (SINGLE.replace('name = "a"', ""), "name", "missing", "a value", ""),
     "empty name": (SINGLE.replace('"a"', '""'), "name", "''", "length >= 1", ""),
     "unknown strategy": (

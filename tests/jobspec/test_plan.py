@@ -206,10 +206,21 @@ def test_settings_come_back_from_json(fit: Callable[..., Plan], tmp_path: Path) 
     )
     settings = fit(text, site=site(tmp_path, "ports = '20000-20100'\ninterface = 'ib0'")).settings
     assert json_file.parse(json_file.dumps(settings), LaunchSettings, "launch.json") == settings
-    assert settings.roles == (RoleSettings("worker", 4, 0),)
+    assert settings.roles == (RoleSettings("worker", 4, 0, ("x",)),)
     assert settings.ports == (20000, 20100)
     assert (settings.wait, settings.max_restarts, settings.train.checkpoint_keep) == (30.0, 2, 2)
     assert (settings.train.checkpoint_every, settings.train.checkpoint_every_steps) == (None, 5)
+
+
+def test_a_roles_own_command_goes_before_the_jobs(fit: Callable[..., Plan], tmp_path: Path) -> None:
+    mpi = site(tmp_path, "[job.roles.worker]\ncommand = ['/opt/python3', 'a.py']")
+    text = 'name = "a"\nstrategy = "ps"\npreflight = "mpi"\n[roles.chief]\n[roles.worker]\n[roles.ps]\n'
+    plan = fit(text, mpi, set=('command=["x"]', 'roles.ps.command=["y", "z"]'))
+    commands = {role.name: role.command for role in plan.settings.roles}
+    assert commands == {"chief": ("x",), "worker": ("/opt/python3", "a.py"), "ps": ("y", "z")}
+    assert plan.settings.preflight_mpi[0] == "/opt/python3"
+    each = [f'roles.{name}.command=["{name}"]' for name in commands]
+    assert [role.command for role in fit(text, set=tuple(each)).settings.roles] == [("chief",), ("worker",), ("ps",)]
 
 
 def test_time_and_steps_may_both_decide(fit: Callable[..., Plan]) -> None:

@@ -57,6 +57,13 @@ def test_what_is_no_sweep(text: str, message: str, fit: Callable[..., Plan]) -> 
         fit(text + ONE)
 
 
+def test_an_argument_of_a_roles_own_command(fit: Callable[..., Plan]) -> None:
+    own = HET.replace("[roles.ps]", '[roles.ps]\ncommand = ["server", "{n}"]')
+    assert fit(own.replace("sweep.lr", "sweep.n")).array is not None
+    with pytest.raises(ConfigError, match=r"sweep.lr: no argument uses it"):
+        fit(own.replace("[roles.worker]", '[roles.worker]\ncommand = ["x"]'))
+
+
 def test_one_job_array_where_slurm_can_and_a_job_a_point_where_it_cannot(fit: Callable[..., Plan]) -> None:
     one = fit('array = "%2"\n' + GRID + ONE)
     assert one.one_job

@@ -42,14 +42,17 @@ class LocalJob:
         self.submission = self.run.submission(1)
         for path in (self.run.path, self.submission.path, *self.run.folders):
             os.makedirs(path, mode=0o700, exist_ok=True)
-        write_settings(self.submission, settings)
+        roles = tuple(
+            role if role.command else dataclasses.replace(role, command=tuple(command)) for role in settings.roles
+        )
+        write_settings(self.submission, dataclasses.replace(settings, roles=roles))
         if cancelled:
             Path(self.run.cancelled).touch()
         tasks = len(settings.tasks)
         launcher = step if step is not None else [*LAUNCH, "local", "--ntasks", str(tasks), "--"]
         of_point = [] if point is None else ["--point", str(point)]
         argv = [*LAUNCH, "coordinate", self.submission.path, *of_point, "--", *launcher]
-        argv += [*LAUNCH, "agent", "--", *command]
+        argv += [*LAUNCH, "agent"]
         self.output = folder / "output"
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
@@ -94,7 +97,7 @@ StartJob = Callable[..., LocalJob]
 
 @pytest.fixture
 def start_job(tmp_path: Path) -> Iterator[StartJob]:
-    """Start a job: a shell program, and what of the settings is not the default."""
+    """Start a job: a shell program, of roles without one of their own, and what of the settings is not the default."""
     started: list[LocalJob] = []
 
     def start(

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -109,16 +108,50 @@ def test_the_exit_code_is_worker_0s(program: str, code: int, start_job: StartJob
 
 
 def test_a_command_that_is_not_there(start_job: StartJob, tmp_path: Path) -> None:
-    job = start_job("true", strategy="single", roles=(RoleSettings("worker", 1),), step=None)
-    job.wait()
-    argv = [*LAUNCH, "coordinate", job.submission.path, "--"]
-    argv += [*LAUNCH, "local", "--ntasks", "1", "--", *LAUNCH, "agent", "--"]
-    done = subprocess.run(
-        [*argv, str(tmp_path / "no such program")], capture_output=True, text=True, timeout=60, check=False
+    role = RoleSettings("worker", 1, command=(str(tmp_path / "no such program"),))
+    job = start_job("true", strategy="single", roles=(role,))
+    assert job.wait() == 127
+    assert "cannot start" in job.text
+    assert "No such file or directory" in job.text
+
+
+def test_a_role_has_a_command_of_its_own(start_job: StartJob) -> None:
+    """With the values of the sweep's point, and again after a restart; other roles have the job's."""
+    own = ("bash", "-c", 'echo "serves $1 at start $SLURM_TF_RESTARTS"; sleep 60', "server", "{rate}")
+    roles = (RoleSettings("chief", 1), RoleSettings("worker", 1, command=own), RoleSettings("ps", 1, command=own))
+    program = "echo drives; sleep 1; exit $((1 - SLURM_TF_RESTARTS))"
+    job = start_job(program, strategy="ps", roles=roles, points={"0": {"rate": "0.1"}}, point=0, max_restarts=1)
+    assert job.wait() == 0, job.text
+    assert job.lines("chief:0") == ["drives"] * 2
+    for name in ("worker:0", "ps:0"):
+        assert job.lines(name) == ["serves 0.1 at start 0", "serves 0.1 at start 1"]
+
+
+def test_arguments_and_variables_are_utf_8_where_the_locale_is_not(tmp_path: Path, start_job: StartJob) -> None:
+    """Python's encoding is that of the locale; -X utf8=0 as well, which an own encoding of the locale means."""
+    python = [sys.executable, "-X", "utf8=0", "-m", "slurm_tf.launch"]
+    step = [
+        "env",
+        "LC_ALL=C",
+        *python,
+        "local",
+        "--ntasks",
+        "1",
+        "--",
+        "env",
+        "LC_ALL=C",
+        *python,
+        "agent",
+        "--role",
+        "",
+    ]
+    own = ("bash", "-c", f'printf "%s\\n" "$@" "$V" > {tmp_path}/seen', "x", "é漢", "{rate}")
+    role = RoleSettings("worker", 1, command=own)
+    job = start_job(
+        "", strategy="single", roles=(role,), env={"V": "ü"}, points={"0": {"rate": "ß"}}, point=0, step=step
     )
-    assert done.returncode == 127
-    assert "cannot start" in done.stderr
-    assert "No such file or directory" in done.stderr
+    assert job.wait() == 0, job.text
+    assert (tmp_path / "seen").read_text(encoding="utf-8") == "é漢\nß\nü\n"
 
 
 # --- registration ---

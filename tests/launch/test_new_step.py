@@ -88,9 +88,7 @@ def test_a_late_agent_of_the_former_step_is_refused(start_job: StartJob, tmp_pat
     pairs = [pair.split("=", 1) for pair in (tmp_path / "environ").read_text().split("\0") if "=" in pair]
     place = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_NODEID": "0", "SLURM_NTASKS": "2"}
     environ = {**dict(pairs), **place, "SLURMD_NODENAME": "here", "SLURM_TF_REGISTER_TIMEOUT": "1"}
-    late = subprocess.run(
-        [*LAUNCH, "agent", "--", "true"], env=environ, capture_output=True, text=True, timeout=30, check=False
-    )
+    late = subprocess.run([*LAUNCH, "agent"], env=environ, capture_output=True, text=True, timeout=30, check=False)
     assert late.returncode == 75, late.stderr
     assert "it ended the connection during the proof of the secret" in late.stderr
     assert re.search(r"refused a connection from \S+: a proof of the secret came that is wrong", job.text)

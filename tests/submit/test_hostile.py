@@ -17,7 +17,9 @@ from slurm_tf.errors import ConfigError
 from slurm_tf.jobspec import configuration, plan
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
+from slurm_tf.run import json_file
 from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.settings import LaunchSettings
 from slurm_tf.submit import render
 
 CANARY = "/tmp/slurm-tf-canary"
@@ -86,14 +88,13 @@ def stub(tmp_path: Path) -> Path:
     return path
 
 
-def check_script(text: str, stub: Path, command: list[str]) -> None:
-    """Run `text` under bash; what the launcher gets must end in `command`, and nothing else may have run."""
+def check_script(text: str, stub: Path) -> None:
+    """Run `text` under bash; what the launcher gets must end in an agent, and nothing else may have run."""
     script = stub.parent / "script"
     script.write_text(text)
     subprocess.run(["bash", script], check=True, timeout=60, env={"PATH": os.environ["PATH"], "HOME": "/"})
     words = (stub.parent / "arguments").read_bytes().decode().split("\0")[:-1]
-    assert words[-len(command) :] == command
-    assert words[-len(command) - 1] == "--"
+    assert words[-1] == "agent"
     assert not os.path.exists(CANARY)
 
 
@@ -120,7 +121,10 @@ def test_any_text_reaches_the_launcher_byte_for_byte(
         profile.write_text(text + f"node-python = {toml(str(stub))}\n")
         on_site[site] = plan.fit(configuration.load(job, {}, str(profile)), run)
     assert on_site["local"].settings.env == {"V": variable}
-    check_script(render.script(on_site["local"]), stub, command)
+    check_script(render.script(on_site["local"]), stub)
+    for each in on_site.values():
+        kept = json_file.parse(json_file.dumps(each.settings), LaunchSettings, "launch.json")
+        assert [role.command for role in kept.roles] == [tuple(command)]
 
     script = render.script(on_site["generic"])
     directives = [sbatch_words(line) for line in script.split("\n") if line.startswith("#SBATCH")]

@@ -132,6 +132,12 @@ def test_setup_stands_as_it_is(fit: Callable[..., Plan]) -> None:
     assert f"\n{setup}\n" in text
 
 
+def test_a_reader_of_the_script_sees_each_program(fit: Callable[..., Plan]) -> None:
+    own = "[roles.chief]\n[roles.worker]\n[roles.ps]\ncommand = ['python', 'a server.py']\n"
+    text = render.script(fit("name = 'a'\nstrategy = 'ps'\ncommand = ['python', 'train.py']\n" + own))
+    assert "\n#   chief, worker: python train.py\n#   ps: python 'a server.py'\n" in text
+
+
 MINIMAL = 'name = "a"\nstrategy = "single"\ncommand = ["x"]\n[roles.worker]\n'
 
 

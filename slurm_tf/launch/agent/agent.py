@@ -22,7 +22,7 @@ from slurm_tf.launch.decide.heartbeat import Heartbeat, HeartbeatAction
 from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.log import say
 from slurm_tf.launch.mapping import horovod_variables
-from slurm_tf.launch.mapping.assignment import program_environ
+from slurm_tf.launch.mapping.assignment import in_utf_8, program_environ
 from slurm_tf.launch.transport.messages import (
     CannotStart,
     ConnectionLost,
@@ -72,14 +72,14 @@ class Agent:
 
     def __init__(
         self,
-        command: Sequence[str],
         environ: Mapping[str, str],
         registered: Registered,
         selector: selectors.BaseSelector,
         signals: SignalPipe,
     ) -> None:
-        self._command, self._environ = list(command), environ
-        self._job_env: Dict[str, str] = json.loads(environ.get(env.PROGRAM_ENV, "{}"))
+        self._environ = environ
+        job_env: Dict[str, str] = json.loads(environ.get(env.PROGRAM_ENV, "{}"))
+        self._job_env = {name: in_utf_8(value) for name, value in job_env.items()}
         self._client, self._greeting = registered.client, registered.greeting
         self._assignment, self._rank = registered.assignment, registered.allocation.rank
         self._selector, self._signals = selector, signals
@@ -180,7 +180,7 @@ class Agent:
         if message.rendezvous_port is not None:
             host = self._client.sock.getpeername()[0]
             environ.update(horovod_variables.rendezvous(host, message.rendezvous_port))
-        argv = assignment.argv(self._command)
+        argv = assignment.argv
         self._warn(argv, environ)
         self._listens = self._is_writer = False
         self._save_reason, self._program_exit_code, self._last_request = "", None, None
@@ -377,15 +377,14 @@ class Agent:
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """agent [--role ROLE] -- COMMAND..."""
-    options, command = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
-    role = options[1] if options[:1] == ["--role"] else ""
+    """agent [--role ROLE]"""
+    role = arguments[1] if arguments[:1] == ["--role"] else ""
     selector = selectors.DefaultSelector()
     # the agent reports what srun and Slurm send to every task, and the coordinator decides what it means
     signals = SignalPipe(selector, (*REPORTED, signal.SIGCHLD))
     try:
         registered = register(os.environ, role)
-        code = Agent(command, os.environ, registered, selector, signals).run() if registered else 0
+        code = Agent(os.environ, registered, selector, signals).run() if registered else 0
     except SlurmTfError as error:
         say(str(error))
         code = error.exit_code

@@ -48,7 +48,11 @@ def of_tasks(settings: LaunchSettings, cluster: Cluster) -> List[TaskAssignment]
     variables: List[Dict[str, str]] = [{}] * len(nodes)
     if settings.horovod:
         variables = horovod_variables.of_ranks(settings.horovod, nodes, settings.interface)
-    return [TaskAssignment(task.role, task.index, task.gpus, each) for task, each in zip(cluster.tasks, variables)]
+    commands = {role.name: role.command for role in settings.roles}
+    return [
+        TaskAssignment(task.role, task.index, task.gpus, each, commands[task.role])
+        for task, each in zip(cluster.tasks, variables)
+    ]
 
 
 def _variables(settings: LaunchSettings, folder: RunFolder, nodes: int) -> Dict[str, str]:

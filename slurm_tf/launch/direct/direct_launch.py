@@ -82,7 +82,7 @@ def parse_roles(text: str) -> Tuple[RoleSettings, ...]:
 
 
 def find_assignment(
-    options: LaunchOptions, environ: Mapping[str, str], cluster_flags: bool = False
+    options: LaunchOptions, environ: Mapping[str, str], command: Sequence[str] = (), cluster_flags: bool = False
 ) -> Tuple[Assignment, List[socket.socket]]:
     """Return this task's assignment, and the sockets that hold its port as long as they are open.
 
@@ -121,7 +121,10 @@ def find_assignment(
     role, index, gpus = decision["tasks"][allocation.rank]
     variables = {env.STRATEGY: options.strategy} if options.strategy else {}
     own_gpus = None if gpus is None else tuple(gpus)
-    return Assignment(role, index, decision["hosts"], own_gpus, variables, cluster_flags, point={}), reserved
+    assignment = Assignment(
+        role, index, decision["hosts"], own_gpus, variables, tuple(command), cluster_flags, point={}
+    )
+    return assignment, reserved
 
 
 def _folder(root: str, allocation: Allocation, environ: Mapping[str, str]) -> str:
@@ -197,7 +200,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     options, cluster_flags, command = _read_options(list(arguments))
     try:
         with files.explained("meet the other tasks"):
-            assignment, reserved = find_assignment(options, os.environ, cluster_flags)
+            assignment, reserved = find_assignment(options, os.environ, command, cluster_flags)
             environ = program_environ(os.environ, {}, assignment, 0)
     except SlurmTfError as error:
         say(str(error))
@@ -207,7 +210,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and a program would inherit that
         signal.signal(number, signal.SIG_DFL)
     try:
-        os.execvpe(command[0], assignment.argv(command), environ)  # noqa: S606
+        os.execvpe(command[0], assignment.argv, environ)  # noqa: S606
     except OSError as error:
         node = Allocation.from_environ(os.environ).node
         reason = command_failure.explain(command[0], environ, error) or f"cannot start {command[0]!r}: {error.strerror}"

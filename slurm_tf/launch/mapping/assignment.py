@@ -1,8 +1,9 @@
 """Makes the environment of the user's program: its task in the cluster, its GPUs, nothing that is the launcher's."""
 
+import os
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 from slurm_tf.launch.mapping import cluster
 from slurm_tf.launch.mapping.allocation import DEVICE_VARIABLES
@@ -15,9 +16,10 @@ _NOT_FOR_PROGRAMS = (env.SECRET, env.COORDINATOR, env.PROGRAM_ENV)
 
 @dataclass(frozen=True)
 class Assignment:
-    """One task's place in the cluster. `hosts`: the ClusterSpec, None where the strategy has no TF_CONFIG.
+    """One task's program and its place in the cluster.
 
-    `gpus`: the devices to see, None for those that Slurm gave. `variables`: environment variables of run/env.py.
+    `hosts`: the ClusterSpec, None where the strategy has no TF_CONFIG. `gpus`: the devices to see, None for those that
+    Slurm gave. `variables`: environment variables of run/env.py.
     `cluster_flags`: whether the program also gets its role and the ClusterSpec as arguments. `point`: values for {key}
     in its arguments, from a sweep.
     """
@@ -27,6 +29,7 @@ class Assignment:
     hosts: Optional[cluster.Hosts]
     gpus: Optional[Tuple[str, ...]]
     variables: Mapping[str, str]
+    command: Tuple[str, ...]
     cluster_flags: bool
     point: Mapping[str, str]
 
@@ -34,17 +37,25 @@ class Assignment:
     def of_parts(cls, task: TaskAssignment, shared: SharedAssignment) -> "Assignment":
         """Return the assignment that the coordinator sent in two parts."""
         variables = {**shared.variables, **task.variables}
-        return cls(task.role, task.index, shared.hosts, task.gpus, variables, shared.cluster_flags, shared.point)
+        command = tuple(map(in_utf_8, task.command))
+        point = {key: in_utf_8(value) for key, value in shared.point.items()}
+        return cls(task.role, task.index, shared.hosts, task.gpus, variables, command, shared.cluster_flags, point)
 
     @property
     def name(self) -> str:
         """Role and index, as in "worker:0"."""
         return f"{self.role}:{self.index}"
 
-    def argv(self, command: Sequence[str]) -> List[str]:
-        """Return `command` with the values of the sweep point in it, and with the cluster's flags if it gets them."""
-        argv = [_fill(argument, self.point) for argument in command]
+    @property
+    def argv(self) -> List[str]:
+        """The command with the values of the sweep point in it, and with the cluster's flags if it gets them."""
+        argv = [_fill(argument, self.point) for argument in self.command]
         return argv + (cluster.flags(self.hosts, self.role, self.index) if self.cluster_flags and self.hosts else [])
+
+
+def in_utf_8(text: str) -> str:
+    """Return text from a file such that a program that is started with it gets UTF-8, whatever the locale is."""
+    return os.fsdecode(text.encode())
 
 
 def _fill(argument: str, point: Mapping[str, str]) -> str:

@@ -187,6 +187,7 @@ class TaskAssignment(Message):
     index: int
     gpus: Optional[Tuple[str, ...]]
     variables: Mapping[str, str]
+    command: Tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -98,6 +99,14 @@ def test_each_task_becomes_the_program_at_its_place(tmp_path: Path) -> None:
     # nothing is left but the folder itself
     assert os.listdir(tmp_path / ".slurm-tf") == []
     assert (tmp_path / ".slurm-tf").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_role_may_have_a_program_of_its_own(tmp_path: Path) -> None:
+    """As with `srun slurm-tf launch ... -- A : slurm-tf launch ... -- B`, or with srun --multi-prog."""
+    launch = shlex.join([*LAUNCHER, "--roles", "ps=1,worker=2", "--", *PROGRAM])
+    done = start(["bash", "-c", f"case $SLURM_PROCID in 0) {launch} serve;; *) {launch} train;; esac"], 3, tmp_path)
+    assert places([environ for environ, _ in seen(done)]) == ["ps:0", "worker:0", "worker:1"]
+    assert [arguments for _, arguments in seen(done)] == [["serve"], ["train"], ["train"]]
 
 
 def test_gpus_are_shared_out_and_ps_and_evaluator_see_none(tmp_path: Path) -> None:
