@@ -98,7 +98,7 @@ def test_every_option_of_launch_is_documented_with_its_variable() -> None:
 @pytest.mark.parametrize("site", ["generic", "local"])
 def test_every_job_fits_every_site_and_is_documented(path: Path, site: str) -> None:
     fitted = plan.fit(configuration.load(path, {}, site), RunFolder("/runs/x"))
-    assert (path.parent / fitted.job.spec.command[1]).exists()
+    assert all((path.parent / role.command[1]).exists() for role in fitted.settings.roles)
     assert f"../jobs/{path.name}" in (ROOT / "docs" / "jobs.md").read_text()
 
 

@@ -259,7 +259,8 @@ def test_gpus_that_the_roles_state_and_those_that_none_does(alice: Member) -> No
 
     The parameter server has a command of its own.
     """
-    says = 'command = ["bash", "-c", "echo [$CUDA_VISIBLE_DEVICES]"]\n'
+    until = "until [ -s $SLURM_TF_RUN_FOLDER/logs/ps-0.log ]; do sleep 0.1; done"
+    says = f'command = ["bash", "-c", "echo [$CUDA_VISIBLE_DEVICES]; {until}"]\n'
     serves = 'command = ["bash", "-c", "echo serves [$CUDA_VISIBLE_DEVICES]; sleep 60"]\n'
     roles = f'[roles.worker]\ngpus-per-node = "a100"\n[roles.ps]\nmem = "300M"\n{serves}'
     number = alice.submit(alice.write("h.toml", f'name = "h"\nstrategy = "between_graph"\n{says}{roles}'))

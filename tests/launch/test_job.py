@@ -119,7 +119,9 @@ def test_a_role_has_a_command_of_its_own(start_job: StartJob) -> None:
     """With the values of the sweep's point, and again after a restart; other roles have the job's."""
     own = ("bash", "-c", 'echo "serves $1 at start $SLURM_TF_RESTARTS"; sleep 60', "server", "{rate}")
     roles = (RoleSettings("chief", 1), RoleSettings("worker", 1, command=own), RoleSettings("ps", 1, command=own))
-    program = "echo drives; sleep 1; exit $((1 - SLURM_TF_RESTARTS))"
+    printed = "$(cat $SLURM_TF_RUN_FOLDER/logs/{ps,worker}-0.log | wc -l)"
+    until = f"until [ {printed} = $((2 + 2 * SLURM_TF_RESTARTS)) ]; do sleep 0.05; done"
+    program = f"echo drives; {until}; exit $((1 - SLURM_TF_RESTARTS))"
     job = start_job(program, strategy="ps", roles=roles, points={"0": {"rate": "0.1"}}, point=0, max_restarts=1)
     assert job.wait() == 0, job.text
     assert job.lines("chief:0") == ["drives"] * 2
