@@ -7,7 +7,7 @@ from slurm_tf.slurm.billing import Amounts
 def held(need: Resources, tasks: int, is_exact: bool) -> Amounts:
     """Return what a component holds, as far as it is what it asks for."""
     cpus = tasks * (need.cpus_per_task or 1) if is_exact else None
-    nodes, request = need.nodes(tasks), need.gpus
+    nodes, request = need.nodes(tasks), need.gpus or need.node_gpus
     whole = _of_all(request, tasks, nodes) if request else None
     gpus = 0 if request is None else whole.number if whole else None
     types = {name: number for name, number in whole.by_type.items() if name} if whole else {}

@@ -315,10 +315,7 @@ def _settings(
         run=submission.run.name,
         local=local,
         strategy=spec.strategy,
-        roles=tuple(
-            RoleSettings(name, role.count, requested[name].gpus_per_task, commands[name])
-            for name, role in roles.items()
-        ),
+        roles=tuple(_role_settings(name, role, requested[name], commands[name]) for name, role in roles.items()),
         env=dict(spec.env),
         cluster_flags=spec.strategy == "between_graph" if spec.cluster_flags is None else spec.cluster_flags,
         gpu_sharing=spec.gpu_sharing if local or any(map(resources.states_gpus, roles.values())) else AS_GIVEN,
@@ -353,6 +350,11 @@ def _settings(
             wait=_seconds(job, "retry.wait", spec.retry.wait),
         ),
     )
+
+
+def _role_settings(name: str, role: Role, needs: Resources, command: tuple[str, ...]) -> RoleSettings:
+    node_gpus = needs.node_gpus.number if needs.node_gpus else 0
+    return RoleSettings(name, role.count, needs.gpus_per_task, command, node_gpus)
 
 
 def _mtbf(job: Job) -> float:

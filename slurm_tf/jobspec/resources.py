@@ -81,7 +81,10 @@ class TimeLimit:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The resources of one component. `gpus_per_task`: 0 for none, None for some whose number is not known."""
+    """The resources of one component. `gpus_per_task`: 0 for none, None for some whose number is not known.
+
+    `node_gpus`: those of each of its nodes, where tasks need some and Slurm is not asked for them.
+    """
 
     partition: str
     constraint: str
@@ -90,13 +93,14 @@ class Resources:
     memory: MemoryRequest | None
     gpus: GpuRequest | None
     gpus_per_task: int | None
+    node_gpus: GpuRequest | None = None
 
     @property
     def comparable(self) -> "Resources":
         """What two roles must have in common to be one component: a total of GPUs counts for each task."""
         if self.gpus and self.gpus.option is GpuOption.TOTAL and self.gpus_per_task:
             return replace(self, gpus=self.gpus.scaled(self.gpus_per_task, self.gpus.number) or self.gpus)
-        return self
+        return self if self.gpus else replace(self, gpus_per_task=0, node_gpus=None)
 
     def joined(self, others: Sequence["Resources"]) -> "Resources":
         """Return the resources of one component for this role and `others`: totals of GPUs add up.
@@ -106,7 +110,7 @@ class Resources:
         if self.gpus and self.gpus.option is GpuOption.TOTAL:
             total = sum(each.gpus.number for each in (self, *others) if each.gpus)
             return replace(self, gpus=self.gpus.scaled(total, self.gpus.number))
-        return self
+        return replace(self, node_gpus=next((each.node_gpus for each in (self, *others) if each.node_gpus), None))
 
     def nodes(self, tasks: int) -> int | None:
         """Return the number of nodes for so many tasks, None where Slurm decides it."""
@@ -133,6 +137,8 @@ def read(job: Job, name: str, role: Role, limit: TimeLimit | None) -> Resources:
     _check_partition(job, name, resources, role.count, limit)
     if job.site.scheduler == "local":
         return resources
+    if job.site.gpu_spelling == "none" and request:
+        resources = replace(resources, node_gpus=_node_gpus(job, name, resources, role.count))
     return replace(
         resources, memory=_accepted_memory(job, name, resources, role), gpus=_accepted_gpus(job, name, resources, role)
     )
@@ -185,7 +191,9 @@ def _tasks_on_a_node(resources: Resources, tasks: int) -> int | None:
 def _accepted_gpus(job: Job, name: str, resources: Resources, role: Role) -> GpuRequest | None:
     """Return the GPUs in the option that the site accepts. Raises ConfigError."""
     request, spelling = resources.gpus, job.site.gpu_spelling
-    if request is None or spelling in ("as-asked", request.option.value):
+    if request is None or spelling == "none":
+        return None
+    if spelling in ("as-asked", request.option.value):
         return request
     accepted = _spelled(GpuOption(spelling), request, role, _tasks_on_a_node(resources, role.count))
     if accepted:
@@ -196,6 +204,23 @@ def _accepted_gpus(job: Job, name: str, resources: Resources, role: Role) -> Gpu
         "say ntasks-per-node as well, and a number of GPUs that divides by it",
         job.where(f"roles.{name}.{request.option.value}"),
     )
+
+
+def _node_gpus(job: Job, name: str, resources: Resources, tasks: int) -> GpuRequest:
+    """Return the GPUs of each node of a role that needs some, where Slurm knows of none. Raises ConfigError."""
+    request = resources.gpus
+    option = request.option.value if request else ""
+    found, where = f"found {option}", job.where(f"roles.{name}.{option}")
+    of_site = f"site {job.site_name}, where a partition is its GPUs"
+    name = resources.partition or job.site.default_partition
+    partition = job.site.partitions.get(name)
+    if partition is None or partition.gpus_per_node is None:
+        needed = f"a partition with gpus-per-node in the profile of {of_site}; found {name or 'no partition'}"
+        raise ConfigError(found, needed, where=where)
+    if _tasks_on_a_node(resources, tasks) is None:
+        needed = f"ntasks-per-node as well at {of_site}: Slurm does not count them when it places tasks"
+        raise ConfigError(found, needed, where=where)
+    return GpuRequest(GpuOption.PER_NODE, units.parse_gpus(str(partition.gpus_per_node)))
 
 
 def _spelled(option: GpuOption, request: GpuRequest, role: Role, on_a_node: int | None) -> GpuRequest | None:
@@ -215,6 +240,9 @@ def _accepted_memory(job: Job, name: str, resources: Resources, role: Role) -> M
     request, spelling = resources.memory, job.site.mem_spelling
     if request is None or spelling == "none":
         return None
+    if request.option is MemoryOption.PER_GPU and job.site.gpu_spelling == "none":
+        needed = f"mem or mem-per-cpu: Slurm knows of no GPUs at site {job.site_name}"
+        raise ConfigError("found mem-per-gpu", needed, where=job.where(f"roles.{name}.mem-per-gpu"))
     if spelling in ("as-asked", request.option.value):
         return request
     option, per_node = MemoryOption(spelling), _tasks_on_a_node(resources, role.count)
@@ -235,7 +263,7 @@ def _check_partition(job: Job, name: str, resources: Resources, tasks: int, limi
     partition = job.site.partitions.get(partition_name)
     if partition is None:
         return
-    on_a_node, request = resources.tasks_per_node or 1, resources.gpus
+    on_a_node, request = min(resources.tasks_per_node or 1, tasks), resources.gpus
     gpus = (resources.gpus_per_task or 0) * on_a_node
     if request and request.option is GpuOption.PER_NODE:
         gpus = request.number

@@ -75,8 +75,11 @@ class Site(Base, frozen=True):
     default_partition: Annotated[str, Meta(description="the partition that sbatch uses if a job names none")] = ""
     partitions: dict[str, Partition] = field(default_factory=dict)
     gpu_spelling: Annotated[
-        Literal["as-asked", "gres", "gpus-per-node", "gpus-per-task"],
-        Meta(description="the sbatch option for GPUs that this site accepts"),
+        Literal["as-asked", "gres", "gpus-per-node", "gpus-per-task", "none"],
+        Meta(
+            description="the sbatch option for GPUs that this site accepts; none: its nodes have the GPUs of their "
+            "partition (gpus-per-node), which Slurm does not know of"
+        ),
     ] = "as-asked"
     mem_spelling: Annotated[
         Literal["as-asked", "mem", "mem-per-cpu", "none"],

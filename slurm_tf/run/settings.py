@@ -18,12 +18,14 @@ class RoleSettings:
     """One role. `gpus`: how many each task gets; None: an equal share of what the job has on its node.
 
     `command`: its program and arguments; () under `slurm-tf launch`, where each task was started with its own.
+    `node_gpus`: how many each of its nodes has, at a site whose Slurm knows of none; 0 where Slurm gives them.
     """
 
     name: str
     count: int
     gpus: Optional[int] = 0
     command: Tuple[str, ...] = ()
+    node_gpus: int = 0
 
 
 @dataclass(frozen=True)

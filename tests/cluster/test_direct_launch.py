@@ -19,7 +19,7 @@ import pytest
 from slurm_tf.launch.direct import direct_launch
 from slurm_tf.run import json_file
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.settings import LaunchSettings, RoleSettings
+from slurm_tf.run.settings import AS_GIVEN, LaunchSettings, RoleSettings
 from slurm_tf.run.train_settings import TrainSettings
 from slurm_tf.submit import new_run, task_prolog
 
@@ -119,7 +119,8 @@ def coordinator(sandbox: Sandbox, options: Options, roles: str, program: Sequenc
     at = folder(sandbox)
     gpus = any("gpu" in option for component in options for option in component)
     settings = LaunchSettings(
-        run="r", local=False, strategy="between_graph", env={}, cluster_flags=False, gpu_sharing="split",
+        run="r", local=False, strategy="between_graph", env={}, cluster_flags=False,
+        gpu_sharing="split" if gpus else AS_GIVEN,
         roles=tuple(RoleSettings(role.name, role.count, role.gpus if gpus and on_gpus(role.name, options) else 0,
                                  tuple(program)) for role in direct_launch.parse_roles(roles)),
         max_restarts=0, register_timeout=30.0, wait=20.0, kill_wait=2.0, ports=None, coordinator_ports=None,
@@ -216,14 +217,20 @@ def check_places(tasks: Tasks, roles: str) -> None:
 
 
 def check_gpus(tasks: Tasks) -> None:
-    """Every GPU that a node's tasks may open is opened by one GPU task, and none by a ps or an evaluator."""
+    """Every GPU that a node's tasks may open is opened by one GPU task, and none by a ps or an evaluator.
+
+    Where Slurm sets no variable for any task, none is set.
+    """
+    none_is_set = not any(task["allowed"] for task in tasks)
     for node in {task["node"] for task in tasks}:
         here = [task for task in tasks if task["node"] == node]
         allocated = {number for task in here for number in task["allowed"]}
         opened = [number for task in here for number in task["opened"]]
         assert sorted(opened) == sorted(allocated), here
         for task in here:
-            if task["task"].startswith(("ps", "evaluator")):
+            if none_is_set:
+                assert task["devices"] is None
+            elif task["task"].startswith(("ps", "evaluator")):
                 assert task["devices"] == ""
             else:
                 assert bool(task["opened"]) == bool(allocated)
@@ -255,7 +262,8 @@ def but_for_ports(task: dict[str, Any]) -> dict[str, Any]:
         role: [address.rpartition(":")[0] for address in addresses]
         for role, addresses in task["config"]["cluster"].items()
     }
-    return {**task, "config": {**task["config"], "cluster": cluster}}
+    # without a coordinator nothing says that a chief on a node without GPUs needs none: its variable stays unset
+    return {**task, "config": {**task["config"], "cluster": cluster}, "devices": task["devices"] or ""}
 
 
 @pytest.mark.parametrize(

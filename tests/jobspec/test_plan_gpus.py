@@ -118,3 +118,59 @@ def test_gpus_that_the_site_cannot_be_asked_for(fit: Callable[..., Plan], tmp_pa
         ConfigError, match=r"roles.worker.gpus-per-task: .*asked for as gres\nHINT: say ntasks-per-node"
     ):
         fit(WORKERS + "gpus-per-task = 1", site=site(tmp_path, "gpu-spelling = 'gres'"))
+
+
+PARTITION_IS_ITS_GPUS = "gpu-spelling = 'none'\ndefault-partition = 'dgx'\n[partitions.dgx]\ngpus-per-node = 'a100:4'\n"
+
+
+@pytest.mark.parametrize(
+    ("role", "of_a_task", "gpus"),
+    [
+        ("gpus-per-task = 1\nntasks-per-node = 2", 1, 8),
+        ("gpus = 4\nntasks-per-node = 4", 1, 4),
+        ("gpus-per-node = 'a100:4'\nntasks-per-node = 2", 2, 8),
+        ("gpus-per-node = 3\nntasks-per-node = 2", None, 8),
+        ("count = 1\ngpus-per-task = 4", 4, 4),
+    ],
+)
+def test_a_site_whose_partitions_are_their_gpus_is_not_asked_for_them(
+    role: str, of_a_task: int | None, gpus: int, fit: Callable[..., Plan], tmp_path: Path
+) -> None:
+    text = WORKERS.replace("count = 4\n", "") + role if "count" in role else WORKERS + role
+    plan = fit(text, site=site(tmp_path, PARTITION_IS_ITS_GPUS))
+    (component,) = plan.components
+    assert not [name for name, _ in component.options if "g" in name[:2]]
+    assert [(each.gpus, each.node_gpus) for each in plan.settings.roles] == [(of_a_task, 4)]
+    # the job has its nodes' GPUs
+    assert (component.amounts.gpus, component.amounts.gpu_types) == (gpus, {"a100": gpus})
+
+
+def test_roles_with_and_without_gpus_are_one_component_where_slurm_is_not_asked_for_them(
+    fit: Callable[..., Plan], tmp_path: Path
+) -> None:
+    each = "ntasks-per-node = 5\n"
+    text = PS.format(chief=each, worker=each + "gpus-per-task = 1", ps=each)
+    plan = fit(text, site=site(tmp_path, PARTITION_IS_ITS_GPUS))
+    assert len(plan.components) == 1
+    assert plan.components[0].amounts.gpus == 4
+    assert [(role.gpus, role.node_gpus) for role in plan.settings.roles] == [(0, 0), (1, 4), (0, 0)]
+    assert plan.settings.gpu_sharing == "split"
+
+
+@pytest.mark.parametrize(
+    ("role", "message"),
+    [
+        ("gpus-per-task = 1", "gpus-per-task: found gpus-per-task; needed ntasks-per-node as well"),
+        (
+            "gpus-per-task = 3\nntasks-per-node = 2",
+            "asks for 6 GPUs on a node; needed at most 4, the limit of partition",
+        ),
+        ("partition = 'cpu'\ngpus = 4", r"needed a partition with gpus-per-node in the profile of .*; found cpu"),
+        ("mem-per-gpu = '1G'", "mem-per-gpu: found mem-per-gpu; needed mem or mem-per-cpu"),
+    ],
+)
+def test_what_a_site_without_gres_cannot_give(
+    role: str, message: str, fit: Callable[..., Plan], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        fit(WORKERS + role, site=site(tmp_path, PARTITION_IS_ITS_GPUS))

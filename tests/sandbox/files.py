@@ -55,10 +55,12 @@ AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=ctl
 AccountingStorageEnforce=associations,limits,qos,safe
 AccountingStoreFlags=job_comment,job_env,job_script
-GresTypes=gpu
+GresTypes=gpu,nvme
 AccountingStorageTRES={tres}
 NodeName=node[1-{nodes}] CPUs={cpus} RealMemory={memory} {gres} State=UNKNOWN
 """
+
+NVME = 200  # of a gres beside GPUs, on each node
 
 CGROUP_CONF = """\
 CgroupPlugin=cgroup/v1
@@ -126,7 +128,7 @@ def slurm_conf(shape: Shape, log: Path) -> str:
         nodes=shape.nodes,
         cpus=shape.cpus,
         memory=shape.memory,
-        gres="Gres=" + ",".join(f"gpu:{kind}:{count}" for kind, count in shape.gpu_types) if types else "",
+        gres="Gres=" + ",".join([*(f"gpu:{kind}:{count}" for kind, count in shape.gpu_types), f"nvme:{NVME}"]),
     )
     for partition in shape.partitions:
         nodes = "" if "Nodes=" in partition else " Nodes=ALL"
@@ -135,8 +137,8 @@ def slurm_conf(shape: Shape, log: Path) -> str:
 
 
 def gres_conf(shape: Shape) -> str:
-    """Return the text of gres.conf: /dev/nvidia0 and following, in the order of the GPU types."""
-    text, first = "", 0
+    """Return the text of gres.conf: nvme, and /dev/nvidia0 and following, in the order of the GPU types."""
+    text, first = f"NodeName=node[1-{shape.nodes}] Name=nvme Count={NVME}\n", 0
     for kind, count in shape.gpu_types:
         text += f"NodeName=node[1-{shape.nodes}] Name=gpu Type={kind} File=/dev/nvidia[{first}-{first + count - 1}]\n"
         first += count

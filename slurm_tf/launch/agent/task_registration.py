@@ -70,6 +70,9 @@ def _report(allocation: Allocation, greeting: Greeting, client: Client, port: in
         port=port,
         gpus=allocation.gpus,
         gpus_bound=allocation.gpus_bound,
+        gpu_places=allocation.gpu_places,
+        gpus_on_node=allocation.gpus_on_node,
+        gpu_binding=allocation.gpu_binding,
         role=role,
         named=horovod_variables.named_address() if greeting.named else "",
     )

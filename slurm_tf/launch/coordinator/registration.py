@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Dict, Mapping, Sequence
 
 from slurm_tf.errors import RegistrationError
-from slurm_tf.launch.mapping import cluster, horovod_variables
+from slurm_tf.launch.mapping import cluster, gpus, horovod_variables
 from slurm_tf.launch.mapping.allocation import expected_nodes
 from slurm_tf.launch.transport.messages import Report
 from slurm_tf.run.settings import LaunchSettings
@@ -33,7 +33,9 @@ class Registration:
         if report.rank in self.reports or not 0 <= report.rank < len(self._planned):
             found = f"a task on {report.node} that says it is rank {report.rank}: not expected"
             raise RegistrationError(found, "", "", ())
-        self.reports[report.rank] = report
+        role = report.role or self._settings.tasks[report.rank][0]
+        node_gpus = next((each.node_gpus for each in self._settings.roles if each.name == role), 0)
+        self.reports[report.rank] = gpus.by_index(report, node_gpus)
 
     @property
     def complete(self) -> bool:
@@ -48,6 +50,14 @@ class Registration:
         if settings.horovod == "gloo":
             horovod_variables.check_names(reports)
         return formed
+
+    def unused_gpus(self, formed: cluster.Cluster) -> str:
+        """Return a line that says where the job has more GPUs than its tasks use, "" if it has not."""
+        environ = self._environ
+        held: Dict[str, int] = {}
+        if environ.get("SLURMD_NODENAME") and environ.get("SLURM_GPUS_ON_NODE", "").isdigit():
+            held[environ["SLURMD_NODENAME"]] = int(environ["SLURM_GPUS_ON_NODE"])
+        return cluster.unused_gpus(formed, self.reports, self._settings.roles, held)
 
     def check(self, now: float, end: str) -> None:
         """Raise RegistrationError, which names who is missing, if the time is over or the launcher ended, as `end`."""

@@ -113,6 +113,8 @@ class RegistrationPhase:
         tasks = tuple(ClusterTask(name=task.name, **vars(task)) for task in cluster.tasks)
         cluster_record.write(self._context.folder, ClusterRecord(tasks))
         say(f"all {len(tasks)} tasks registered, on {len({task.node for task in cluster.tasks})} nodes")
+        if self._is_first_step and (line := self._registration.unused_gpus(cluster)):
+            say(line)
         self._tasks.rename({self._planned[task.rank]: task.name for task in cluster.tasks})
         for task, assignment in zip(cluster.tasks, assignments.of_tasks(self._settings, cluster)):
             self._status.task(task.name, TaskState.REGISTERED, task.node)

@@ -22,7 +22,7 @@ from slurm_tf.launch.log import say
 from slurm_tf.launch.mapping import cluster
 from slurm_tf.launch.mapping.allocation import Allocation
 from slurm_tf.launch.mapping.assignment import Assignment, program_environ
-from slurm_tf.launch.transport import ports
+from slurm_tf.launch.transport import messages, ports
 from slurm_tf.launch.transport.messages import Report
 from slurm_tf.run import env
 from slurm_tf.run.settings import RoleSettings
@@ -104,8 +104,11 @@ def find_assignment(
             port=ports.port_of(reserved[0]),
             gpus=allocation.gpus,
             gpus_bound=allocation.gpus_bound,
+            gpu_places=allocation.gpu_places,
+            gpus_on_node=allocation.gpus_on_node,
+            gpu_binding=allocation.gpu_binding,
         )
-        message["report"] = asdict(report)
+        message["report"] = messages.encode(report).decode()
     except SlurmTfError as error:
         message["unable"] = str(error)
     decision = file_rendezvous.exchange(
@@ -146,31 +149,36 @@ def _folder(root: str, allocation: Allocation, environ: Mapping[str, str]) -> st
     return os.path.join(root, f"{environ.get('SLURM_CLUSTER_NAME', 'cluster')}-{step}")
 
 
-def _decide(messages: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
+def _decide(said: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
     """Return the assignments of all ranks, from the messages of all. Raises SlurmTfError where their options differ."""
-    roles_text, strategy, sharing = messages[0]["options"]
+    roles_text, strategy, sharing = said[0]["options"]
     roles = parse_roles(roles_text)
     named = sum(role.count for role in roles)
-    if named != len(messages):
+    if named != len(said):
         raise TopologyError(
-            f"the roles {roles_text!r} are {named} tasks, the step has {len(messages)}",
+            f"the roles {roles_text!r} are {named} tasks, the step has {len(said)}",
             "one role for each task of the step",
             f"srun --ntasks={named}, or other roles",
         )
     for value, known in ((strategy, _STRATEGIES), (sharing, _SHARINGS)):
         if value not in known:
             raise UsageError(f"found {value!r}", f"one of {', '.join(filter(None, known))}")
-    for rank, message in enumerate(messages):
-        if message["options"] != messages[0]["options"]:
+    for rank, message in enumerate(said):
+        if message["options"] != said[0]["options"]:
             found = f"rank {rank} was asked for {message['options']}"
-            raise UsageError(found, f"{messages[0]['options']}, as rank 0")
+            raise UsageError(found, f"{said[0]['options']}, as rank 0")
         if "unable" in message:
             found = f"rank {rank} on {message['node']}: {message['unable']}"
             raise RegistrationError(found, "", "", [str(rank)])
-    reports = [Report(**{**each["report"], "gpus": tuple(each["report"]["gpus"])}) for each in messages]
+    reports = [_report(each["report"]) for each in said]
     formed = cluster.form(reports, roles, sharing, gpus_where_found=True)
     formed.check_size()
     return {"hosts": formed.hosts, "tasks": [[task.role, task.index, task.gpus] for task in formed.tasks]}
+
+
+def _report(text: str) -> Report:
+    """Return the report that a task wrote. Raises MessageError."""
+    return messages.expect(messages.decode(text.encode(), messages.FROM_AGENT), Report)
 
 
 def _host(interface: str, environ: Mapping[str, str]) -> str:

@@ -11,9 +11,12 @@ from slurm_tf.slurm import hostlist
 # Slurm sets all of these to the same list of devices (22.05.8); a program reads the one of its vendor.
 DEVICE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK")
 
-# Bound devices: each task has its own, whatever the names say. Slurm 22.05 sets the first on a node with several
-# tasks, 24.11 and later say it in SLURM_TRES_PER_TASK and keep the second.
-_BOUND = re.compile(r"gres/gpu|gpu:(per_task|single|map|mask)")
+# How Slurm bound tasks to devices: SLURMD_TRES_BIND=gpu:per_task:1 or gpu:mask_gpu:0x3,0xc (22.05.8); not set on a node
+# with one task.
+_BINDINGS = ("SLURMD_TRES_BIND", "SLURM_TRES_BIND")
+_BOUND = re.compile(r"gpu:(?:verbose,)?(?P<kind>per_task|single|map|mask)(?:_gpu)?(?::(?P<list>[^;]*))?")
+# An element of a map or mask: a number, and how many tasks in a row it is for.
+_ELEMENT = re.compile(r"(?P<number>0[xX][0-9a-fA-F]+|\d+)(?:\*(?P<times>\d+))?", re.ASCII)
 
 
 # slurm/slurm.h, SLURM_INTERACTIVE_STEP and its like: "steps" of one shell, with the job's SLURM_NTASKS (22.05.8).
@@ -22,17 +25,23 @@ _FIRST_SPECIAL_STEP = 0xFFFFFFFA
 
 @dataclass(frozen=True)
 class Allocation:
-    """One task of a step. `gpus`: device names it was given, in Slurm's order; they name devices on its node only.
+    """One task of a step. `gpus`: device names it was given, in Slurm's order; None where Slurm set no variable.
 
-    `gpus_bound`: each task of the node has been given its own devices, so equal names are different devices.
+    They name devices on its node only: `gpus_bound` if they were given to this task rather than to all of its node, so
+    that equal names may be different devices. `gpu_places`: which of its node's they are, where the binding says so.
+    `gpus_on_node`: how many the step has on this node, None if Slurm does not say. `gpu_binding`: how Slurm bound them,
+    in its words.
     """
 
     rank: int
     tasks: int
     local_rank: int
     node: str
-    gpus: Tuple[str, ...]
+    gpus: Optional[Tuple[str, ...]]
     gpus_bound: bool
+    gpu_places: Tuple[int, ...]
+    gpus_on_node: Optional[int]
+    gpu_binding: str
     job: str
     step: str
     restarts: int
@@ -52,14 +61,19 @@ class Allocation:
                 "to be started by srun",
                 "put srun in front of the command; a batch script's own shell runs once, on the first node only",
             )
-        gpus = _device_names(environ)
+        gpus, local_rank = _device_names(environ), _number(environ, "SLURM_LOCALID")
+        on_node = _number(environ, "SLURM_GPUS_ON_NODE", 0) or None
+        binding = next((environ[name] for name in _BINDINGS if environ.get(name)), "")
         return cls(
             rank=_number(environ, "SLURM_PROCID"),
             tasks=_number(environ, "SLURM_NTASKS"),
-            local_rank=_number(environ, "SLURM_LOCALID"),
+            local_rank=local_rank,
             node=environ.get("SLURMD_NODENAME") or os.uname().nodename,
             gpus=gpus,
-            gpus_bound=_are_bound(environ, len(gpus)),
+            gpus_bound=_are_bound(environ, len(gpus or ()), on_node, binding),
+            gpu_places=_places(binding, local_rank),
+            gpus_on_node=on_node,
+            gpu_binding=binding,
             job=environ.get("SLURM_JOB_ID", ""),
             step=environ["SLURM_STEP_ID"],
             restarts=_number(environ, "SLURM_RESTART_COUNT", 0),
@@ -84,21 +98,42 @@ def expected_nodes(environ: Mapping[str, str]) -> Dict[str, int]:
     return expected
 
 
-def _device_names(environ: Mapping[str, str]) -> Tuple[str, ...]:
+def _device_names(environ: Mapping[str, str]) -> Optional[Tuple[str, ...]]:
     for variable in DEVICE_VARIABLES:
         names = environ.get(variable)
         if names is not None:
             return tuple(name.strip() for name in names.split(",") if name.strip())
-    return ()
+    return None
 
 
-def _are_bound(environ: Mapping[str, str], seen: int) -> bool:
+def _are_bound(environ: Mapping[str, str], seen: int, on_node: Optional[int], binding: str) -> bool:
     """Whether the devices are this task's own rather than all of its node's."""
-    on_node = _number(environ, "SLURM_GPUS_ON_NODE", seen)
-    if seen < on_node:
+    if seen < (on_node or seen):
         return True
-    binding = [environ.get(name, "") for name in ("SLURMD_TRES_BIND", "SLURM_TRES_BIND", "SLURM_TRES_PER_TASK")]
-    return bool(environ.get("SLURM_GPUS_PER_TASK")) or any(_BOUND.search(text) for text in binding)
+    if binding:
+        return bool(_BOUND.search(binding))
+    # Slurm 22.05 sets the first, 24.11 and later the second
+    return bool(environ.get("SLURM_GPUS_PER_TASK")) or "gres/gpu" in environ.get("SLURM_TRES_PER_TASK", "")
+
+
+def _places(binding: str, local_rank: int) -> Tuple[int, ...]:
+    """Return which of its node's devices a map, a mask or "single" gives to the task; () where that is not known.
+
+    Source: srun(1) of Slurm 22.05, --gpu-bind: a list that is too short begins again.
+    """
+    match = _BOUND.search(binding)
+    if match is None or match["kind"] == "per_task":
+        return ()
+    elements = [_ELEMENT.fullmatch(text) for text in (match["list"] or "").split(",")]
+    numbers = [int(each["number"], 0) for each in elements if each for _ in range(int(each["times"] or 1))]
+    if not numbers or not all(elements):
+        return ()
+    if match["kind"] == "single":
+        return (local_rank // numbers[0],) if numbers[0] else ()
+    number = numbers[local_rank % len(numbers)]
+    return (
+        (number,) if match["kind"] == "map" else tuple(bit for bit in range(number.bit_length()) if number >> bit & 1)
+    )
 
 
 def _number(environ: Mapping[str, str], name: str, default: Optional[int] = None) -> int:

@@ -95,15 +95,12 @@ def form(
 
     `gpu_sharing`: "split" gives tasks that see all GPUs of their node disjoint slices; "all" leaves every task what it
     sees; so does AS_GIVEN, whatever its role. `gpus_where_found`: a task that sees no GPU needs none, whatever its
-    role. Raises TopologyError.
+    role, and where Slurm set no variable none is set. Raises TopologyError.
     """
     ordered = sorted(reports, key=lambda report: report.rank)
     _check_reports(ordered, roles)
     roles_of_ranks = _roles_of_ranks(ordered, roles)
-    wanted = [
-        0 if gpus_where_found and not report.gpus else role.gpus for report, (role, _) in zip(ordered, roles_of_ranks)
-    ]
-    slices = [None] * len(ordered) if gpu_sharing == AS_GIVEN else gpus.assign(ordered, wanted, gpu_sharing)
+    slices = _slices(ordered, [role for role, _ in roles_of_ranks], gpu_sharing, gpus_where_found)
     tasks = (
         Task(role.name, index, report.rank, report.node, address(report.host, report.port), given)
         for report, (role, index), given in zip(ordered, roles_of_ranks, slices)
@@ -111,9 +108,45 @@ def form(
     return Cluster(tuple(tasks))
 
 
+def unused_gpus(
+    formed: Cluster, reports: Mapping[int, Report], roles: Sequence[RoleSettings], held: Mapping[str, int]
+) -> str:
+    """Return a line that says where a job has more GPUs than its tasks use, "" if it has not.
+
+    `reports`: by rank. `held`: how many GPUs it has on a node, as far as its batch script knows.
+    """
+    by_name = {role.name: role for role in roles}
+    ordered = [reports[task.rank] for task in formed.tasks]
+    pools = _pools(ordered, [by_name[task.role] for task in formed.tasks])
+    return gpus.unused(ordered, [task.gpus for task in formed.tasks], pools, held)
+
+
 def address(host: str, port: int) -> str:
     """Return "host:port", an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _slices(
+    reports: Sequence[Report], roles: Sequence[RoleSettings], sharing: str, where_found: bool
+) -> List[gpus.Devices]:
+    """Return the devices of each task, whose role is that of the same position in `roles`."""
+    if sharing == AS_GIVEN or (where_found and all(report.gpus is None for report in reports)):
+        return [None] * len(reports)
+    pools = _pools(reports, roles)
+    wanted = [0 if where_found and not report.gpus else role.gpus for report, role in zip(reports, roles)]
+    slices = gpus.assign(reports, wanted, pools, sharing)
+    if where_found:
+        unset = [report.gpus is None and role.gpus != 0 for report, role in zip(reports, roles)]
+        slices = [None if each else devices for each, devices in zip(unset, slices)]
+    return slices
+
+
+def _pools(reports: Sequence[Report], roles: Sequence[RoleSettings]) -> List[str]:
+    """Return whose devices each task divides with others of its node.
+
+    Components of a heterogeneous job have devices of their own, where Slurm gave them.
+    """
+    return ["" if role.node_gpus else report.role for report, role in zip(reports, roles)]
 
 
 def _check_reports(reports: Sequence[Report], roles: Sequence[RoleSettings]) -> None:

@@ -195,8 +195,8 @@ class Preflight:
         for name, report in self._reports.items():
             have, needed = self._gpu_counts[name]
             devices = self._devices.get(name)
-            mig = any(gpu.startswith("MIG-") for gpu in report.gpus)  # several MIG instances share a device file
-            if needed and devices is not None and devices < len(report.gpus) and not mig:
+            mig = any(gpu.startswith("MIG-") for gpu in report.gpus or ())  # several MIG instances share a device file
+            if needed and devices is not None and devices < len(report.gpus or ()) and not mig:
                 have = devices
             nodes.append(Node(name, have, needed, self._unseen.get(name, ()), self._errors.get(name, "")))
         return nodes
@@ -253,7 +253,7 @@ def _gpus(settings: LaunchSettings, reports: Mapping[int, Report], node: str) ->
         (each, needs[each.role or settings.tasks[each.rank][0]]) for each in reports.values() if each.node == node
     ]
     needing = [(report, number) for report, number in of_node if number]
-    names = [gpu for report, _ in needing for gpu in report.gpus]
+    names = [gpu for report, _ in needing for gpu in report.gpus or ()]
     have = len(names) if all(report.gpus_bound for report, _ in needing) else len(set(names))
     numbers = [number for _, number in needing]
     return have, max(numbers, default=0) if settings.gpu_sharing == "all" else sum(numbers)

@@ -25,7 +25,7 @@ class Hello(Message):
 
 @dataclass(frozen=True)
 class Report(Message):
-    """What one task found out about itself. `gpus`: device names as Slurm gave them, `gpus_bound` if to it alone.
+    """What one task found out about itself; its GPUs as in launch/mapping/allocation.py.
 
     `role`: only where its component of the step was started for one role. `named`: the address of its node's own name,
     where Horovod needs it.
@@ -35,9 +35,12 @@ class Report(Message):
     node: str
     host: str
     port: int
-    gpus: Tuple[str, ...] = ()
+    gpus: Optional[Tuple[str, ...]] = ()
     gpus_bound: bool = False
     role: str = ""
+    gpu_places: Tuple[int, ...] = ()
+    gpus_on_node: Optional[int] = None
+    gpu_binding: str = ""
     named: str = ""
 
 

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from slurm_tf.errors import TopologyError, UsageError
 from slurm_tf.launch.direct import direct_launch
+from slurm_tf.launch.transport import messages
+from slurm_tf.launch.transport.messages import Report
 from slurm_tf.submit import task_prolog
 from tests.conftest import ROOT
 from tests.free_ports import free_range
@@ -115,6 +117,13 @@ def test_gpus_are_shared_out_and_ps_and_evaluator_see_none(tmp_path: Path) -> No
     environs = [environ for environ, _ in seen(done)]
     for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
         assert [environ[name] for environ in environs] == ["", "0,1", "2", ""]
+
+
+def test_a_variable_that_is_not_set_stays_so(tmp_path: Path) -> None:
+    """As at a site whose GPUs are no GRES."""
+    command = [*LAUNCHER, "--roles=ps=1,worker=2", "--", *PROGRAM]
+    for environ, _ in seen(start(command, 3, tmp_path)):
+        assert "CUDA_VISIBLE_DEVICES" not in environ
 
 
 def test_sharing_all_leaves_a_worker_what_it_sees(tmp_path: Path) -> None:
@@ -385,16 +394,15 @@ def said(count: int) -> list[dict[str, Any]]:
     return [
         {
             "node": f"n{rank}", "options": [f"worker={count}", "", "split"],
-            "report": {"rank": rank, "node": f"n{rank}", "host": f"n{rank}", "port": 5, "gpus": ["0"],
-                       "gpus_bound": False, "role": ""},
+            "report": messages.encode(Report(rank, f"n{rank}", f"n{rank}", 5, ("0",))).decode(),
         }
         for rank in range(count)
     ]  # fmt: skip
 
 
 def test_all_must_ask_for_the_same() -> None:
-    messages = said(3)
-    assert Counter(place[0] for place in direct_launch._decide(messages)["tasks"]) == {"worker": 3}
-    messages[2]["options"] = ["worker=2,ps=1", "", "split"]
+    every = said(3)
+    assert Counter(place[0] for place in direct_launch._decide(every)["tasks"]) == {"worker": 3}
+    every[2]["options"] = ["worker=2,ps=1", "", "split"]
     with pytest.raises(UsageError, match=r"rank 2 was asked for .*'worker=2,ps=1'.*, as rank 0"):
-        direct_launch._decide(messages)
+        direct_launch._decide(every)

@@ -41,16 +41,16 @@ def test_nodes_that_a_batch_script_expects(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "gpus", "bound"),
     [
-        ("cpu-one-node", [(), ()], [False, False]),
+        ("cpu-one-node", [None, None], [False, False]),
         ("gres-2", [("0", "1")] * 4, [False] * 4),
         ("gres-1-shared", [("0",)] * 2, [False] * 2),
         ("gpus-per-node-2", [("0", "1")] * 4, [False] * 4),
         ("gpus-per-task-1", [("0",)] * 4, [True] * 4),
         ("gpus-4-uneven", [("0", "1", "2")] * 3 + [("0",)], [False] * 4),
-        ("het-ps-cpu-worker-gpu", [()] + [("0", "1")] * 4 + [(), ()], [False] * 7),
+        ("het-ps-cpu-worker-gpu", [None] + [("0", "1")] * 4 + [None, None], [False] * 7),
     ],
 )
-def test_gpus(name: str, gpus: list[tuple[str, ...]], bound: list[bool]) -> None:
+def test_gpus(name: str, gpus: list[tuple[str, ...] | None], bound: list[bool]) -> None:
     assert [task.gpus for task in allocations(name)] == gpus
     assert [task.gpus_bound for task in allocations(name)] == bound
 
@@ -79,6 +79,9 @@ def test_device_names(variables: dict[str, str], gpus: tuple[str, ...]) -> None:
         ({"SLURM_GPUS_ON_NODE": "2", "SLURMD_TRES_BIND": "gpu:per_task:1"}, True),
         ({"SLURM_GPUS_ON_NODE": "2", "SLURM_TRES_PER_TASK": "cpu=1,gres/gpu=1"}, True),  # from 24.11 on
         ({"SLURM_GPUS_ON_NODE": "2", "SLURM_TRES_PER_TASK": "cpu=1"}, False),
+        ({"SLURM_GPUS_ON_NODE": "2", "SLURM_TRES_BIND": "gres/gpu:closest"}, False),
+        ({"SLURM_GPUS_ON_NODE": "2", "SLURM_TRES_BIND": "gres/gpu:verbose,single:1"}, True),
+        ({"SLURM_GPUS_ON_NODE": "2", "SLURMD_TRES_BIND": "gpu:closest", "SLURM_GPUS_PER_TASK": "1"}, False),
         ({}, False),
     ],
 )

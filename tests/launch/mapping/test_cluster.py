@@ -247,4 +247,4 @@ def test_for_any_allocation(case: tuple[list[Report], list[RoleSettings]], rando
         ]
         assert all(task.gpus for task in gpu_tasks)
         if gpu_tasks:
-            assert set(given_names) == set(by_rank[gpu_tasks[0].rank].gpus)
+            assert set(given_names) == set(by_rank[gpu_tasks[0].rank].gpus or ())
