@@ -17,6 +17,7 @@ import pytest
 
 from slurm_tf.run import checkpoint_folder, env
 from slurm_tf.run.train_settings import TrainSettings, to_variable
+from tests import forkserver
 from tests.conftest import PYTHONPATH
 
 pytestmark = pytest.mark.tensorflow
@@ -98,7 +99,7 @@ def train(disk: list[str], steps: int, bad: str, good: str) -> "subprocess.Compl
 ERRORS = {"fill": "No space left on device", "ro": "Read-only file system"}
 
 
-@pytest.mark.parametrize(("bad", "good"), [("fill", "empty"), ("ro", "rw")])
+@pytest.mark.parametrize(("bad", "good"), [("fill", "empty"), pytest.param("ro", "rw", marks=pytest.mark.long)])
 def test_training_continues_and_the_last_good_checkpoint_is_kept(bad: str, good: str, disk: list[str]) -> None:
     done = train(disk, 6, bad, good)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -111,7 +112,7 @@ def test_training_continues_and_the_last_good_checkpoint_is_kept(bad: str, good:
     assert done.stdout.endswith(kept), done.stdout
 
 
-@pytest.mark.parametrize("bad", ["fill", "ro"])
+@pytest.mark.parametrize("bad", [pytest.param("fill", marks=pytest.mark.long), "ro"])
 def test_a_last_save_that_failed_fails_the_program(bad: str, disk: list[str]) -> None:
     done = train(disk, 4, bad, "")
     assert done.returncode not in (0, -signal.SIGSEGV, -signal.SIGABRT), done.stdout
@@ -130,7 +131,7 @@ from slurm_tf.train.checkpoint.checkpoints import Checkpoints
 value = tf.Variable(tf.zeros([1 << 19]))
 checkpoint, checkpoints = tf.train.Checkpoint(value=value), Checkpoints(sys.argv[1], 2)
 found = checkpoints.restore(checkpoint)
-print("restored", found.step if found else 0, float(value[0]), flush=True)
+print("restored", found.step if found else 0, float(value[0]), os.getpid(), flush=True)
 first = found.step + 1 if found else 1
 for step in range(first, first + 3):
     sys.stdin.readline()
@@ -153,12 +154,13 @@ class Saver:
         self.errors = markers.parent / "errors"
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", SAVER, str(folder), str(markers)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=errors, text=True, env=ENVIRON,
+                [forkserver.python(), "-c", SAVER, str(folder), str(markers)], stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=errors, text=True, env={**ENVIRON, **forkserver.VARIABLES},
             )  # fmt: skip
         assert self.process.stdout is not None
         self.restored = self.process.stdout.readline().split()
         assert self.restored[:1] == ["restored"], self.errors.read_text()
+        self.pid = int(self.restored[3])
 
     def save(self) -> None:
         assert self.process.stdin is not None
@@ -227,7 +229,7 @@ def test_after_an_io_error_while_saving_the_last_good_checkpoint_is_kept(
     folder = tmp_path / "checkpoints"
     saver.save()
     assert steps(folder) == [1]
-    tracer = inject(saver.process.pid, calls)
+    tracer = inject(saver.pid, calls)
     saver.save()
     assert detach(tracer) > 0, "nothing was made to fail"
     assert steps(folder) == [1]
@@ -257,6 +259,6 @@ def test_after_an_io_error_while_reading_an_older_checkpoint_is_restored(saver: 
         text=True, timeout=240, env=ENVIRON, check=False,
     )  # fmt: skip
     assert "(INJECTED)" in (tmp_path / "trace").read_text(), done.stderr[-2000:]
-    assert done.stdout.startswith("restored 2 2.0\n"), done.stdout + done.stderr[-3000:]
+    assert done.stdout.startswith("restored 2 2.0 "), done.stdout + done.stderr[-3000:]
     assert done.stderr.count(f"checkpoint {folder}/step-0000000003 cannot be read, trying again: ") == 2
     assert f"checkpoint {folder}/step-0000000003 is passed over: " in done.stderr
