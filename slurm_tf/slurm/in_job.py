@@ -82,9 +82,13 @@ class Question:
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str], seconds: float = _SECONDS) -> None:
         """Start the command with what belongs to it of `environ`."""
         self._until = time.monotonic() + seconds
-        self._output, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - `_close`
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._answer: Optional[Answer] = None
+        try:
+            self._output, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - `_close`
+        except OSError as error:  # no descriptor, or no room, is left
+            self._answer = Answer(None, "", f"cannot start {argv[0]}: {error.strerror}")
+            return
         program = shutil.which(argv[0], path=environ.get("PATH", os.defpath))
         if program is None:
             self._close(None, f"no {argv[0]} in PATH on {os.uname().nodename}")

@@ -20,11 +20,12 @@ from tests.conftest import ROOT, write_manifest
 
 pytestmark = pytest.mark.slow
 
+# The shell itself reads its status: one that waits for `cat` meanwhile takes a SIGINT which `cat` survives as handled.
 JOB = """\
 name = "a"
 strategy = "single"
 command = ["true"]
-setup = "cat /proc/self/status > status; sleep 120"
+setup = '''mapfile lines < /proc/self/status; printf %s "${lines[@]}" > status; sleep 120'''
 [roles.worker]
 """
 # What each stand-in on PATH does: Slurm takes a job and does not answer afterwards, and TensorBoard does not come up.

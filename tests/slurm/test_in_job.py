@@ -1,6 +1,7 @@
 """How a job asks Slurm: the text is what squeue 22.05.8 printed."""
 
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -201,3 +202,10 @@ def test_a_command_that_says_no_does_not_answer_or_is_not_there(tools: dict[str,
     missing = Question(["no-such-command"], tools).wait()
     assert missing.code is None
     assert missing.failure.startswith("no no-such-command in PATH on ")
+
+
+def test_without_room_for_its_answer_it_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    answer = in_job.ask(["sh", "-c", f"touch {tmp_path}/started"], os.environ)
+    assert (answer.code, answer.failure) == (None, "cannot start sh: No such file or directory")
+    assert not list(tmp_path.iterdir())
