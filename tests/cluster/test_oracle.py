@@ -22,8 +22,6 @@ WAYS = {
     "multi_worker": ("multi_worker", []),
 }
 ON_NODES = {3: [1, 2], 4: [1, 1, 1, 1]}
-# what `make test` shows, and Horovod's ranks in the last test of this file; `make test-long` has the others
-SHORT = {("multi_worker", "own", 3)}
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +65,9 @@ def train(
 @pytest.mark.parametrize(
     ("way", "loop", "tasks"),
     [
-        case(way, loop, tasks, long=(way, loop, tasks) not in SHORT)
+        # `make test` shows it of Horovod in the last test of this file; of multi_worker in test_interrupted_training.py
+        # (tasks on two nodes have the bits of those on one) and tests/jobs/test_oracle.py (those equal one process)
+        case(way, loop, tasks, long=True)
         for way in WAYS for loop in ("fit", "own") for tasks in ON_NODES
     ],
 )  # fmt: skip

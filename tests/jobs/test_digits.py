@@ -20,7 +20,7 @@ from tests.oracle import CHANGED, NO_REDUCTION, checkpointed, largest_difference
 pytestmark = pytest.mark.tensorflow
 
 RANKS = r"^\[worker:\d\] rank (\d): (\d+) variables, checksum (\w+)$"
-EPOCHS = 5
+EPOCHS = 2
 TESTED = r"^\[worker:\d\] rank (\d): test loss ([\d.]+), test accuracy ([\d.]+)$"
 
 
@@ -75,7 +75,7 @@ def trained(folder: Path, strategy: str, change: str) -> Trained:
         [(float(loss), float(accuracy)) for _, loss, accuracy in job.find(TESTED)],
         [
             (float(accuracy), float(loss))
-            for accuracy, loss in job.find(r"epoch \d+/5  accuracy ([\d.]+)  loss ([\d.]+)")
+            for accuracy, loss in job.find(r"epoch \d+/\d+  accuracy ([\d.]+)  loss ([\d.]+)")
         ],
         sum(int(line) for line in (run / "counted").read_text().split()),
         checkpointed(run),
@@ -107,7 +107,7 @@ def test_the_result_is_the_same_under_any_strategy(strategy: str, tmp_path: Path
     assert alone.samples == many.samples == EPOCHS * 1437
     assert len({*many.tested}) == 1
     (loss, accuracy), ((expected, same),) = many.tested[0], alone.tested
-    assert accuracy == same >= 0.95
+    assert accuracy == same >= 0.8
     assert abs(loss - expected) <= 1e-4
     assert largest_difference(many.variables, alone.variables) <= 1e-4
     # the order of samples is the same, so the metrics of each epoch agree as well

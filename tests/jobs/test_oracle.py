@@ -12,7 +12,7 @@ from tests.jobs.test_programs import TWO_DEVICES
 pytestmark = pytest.mark.tensorflow
 
 # without padding, which ps does not have
-EVEN = ("--loop", "own", "--samples", "480", "--epochs", "20")
+EVEN = ("--loop", "own", "--samples", "480", "--epochs", "8")
 TASKS = {"mirrored": 1, "multi_worker": 2, "horovod": 2}
 PS = '[roles.chief]\ncpus-per-task = 1\nmem-per-cpu = "2G"\n[roles.ps]\ncpus-per-task = 1\nmem-per-cpu = "2G"\n'
 
@@ -27,8 +27,7 @@ def start(run_forked: RunJob, folder: Path, text: str) -> Path:
 
 @pytest.mark.parametrize(
     "strategy",
-    # mirrored: test_remainder.py; multi_worker: on nodes, with padding, tests/cluster/test_oracle.py
-    [*(pytest.param(name, marks=pytest.mark.long) for name in ("mirrored", "multi_worker")), "horovod"],
+    [pytest.param("mirrored", marks=pytest.mark.long), "multi_worker", "horovod"],  # mirrored: test_remainder.py
 )
 def test_it_equals_one_process(strategy: str, run_forked: RunJob, tmp_path: Path) -> None:
     """Under mirrored, two logical CPU devices replace two GPUs."""
@@ -40,15 +39,15 @@ def test_it_equals_one_process(strategy: str, run_forked: RunJob, tmp_path: Path
     training, single = oracle.read(start(run_forked, tmp_path, job)), oracle.alone(*EVEN)
     oracle.check_starts(training, TASKS[strategy])
     oracle.check_equal(training, TASKS[strategy])
-    oracle.check_samples(training, 480, 20)
+    oracle.check_samples(training, 480, 8)
     oracle.check_curve(training, single)
-    assert training.accuracy[0] == single.accuracy[0] >= 0.85
+    assert training.accuracy[0] == single.accuracy[0] >= 0.75
 
 
 def test_parameter_servers_train_on_as_many_samples(run_forked: RunJob, tmp_path: Path) -> None:
     """Workers do not wait for each other, so the samples of a step, and with them the result, vary."""
     training = oracle.read(start(run_forked, tmp_path, oracle.job("ps", 2, *EVEN) + PS))
-    assert sum(len(oracle.real_samples(step)) for step in training.steps) == 20 * 480
+    assert sum(len(oracle.real_samples(step)) for step in training.steps) == 8 * 480
     assert training.accuracy[0] >= oracle.alone(*EVEN).accuracy[0] - 0.05
 
 

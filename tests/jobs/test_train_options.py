@@ -72,7 +72,7 @@ def printed_all_reduce(context, how, tensors, *rest, **more):
 tf.distribute.ReplicaContext.all_reduce = printed_all_reduce
 import slurm_tf.train as train
 run = train.init()
-shapes = [(), (0,), (64,), (65,), (7, 11, 13), (1,)]
+shapes = [(), (0,), (64,), (65,), (5, 7, 11), (1,)]
 def values_of(rank):
     rng = np.random.default_rng(rank)
     return [rng.integers(-99, 99, shape).astype(kind) for shape in shapes for kind in ("float32", "float64")]
@@ -91,15 +91,15 @@ for name, mean in where.items():
 """
 
 
-@pytest.mark.parametrize(("pack", "largest"), [(64, 256), pytest.param(0, 8008, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("pack", "largest"), [(64, 256), pytest.param(0, 3080, marks=pytest.mark.long)])
 def test_a_tensor_of_many_packs_is_split_and_joined(
     pack: int, largest: int, run_forked: RunJob, tmp_path: Path
 ) -> None:
-    path = write(tmp_path, SPLIT, "multi_worker", "count = 3")
+    path = write(tmp_path, SPLIT, "multi_worker", "count = 2")
     job = run_forked(path, "--set", f"train.bytes-per-pack={pack}")
     assert job.wait() == 0, job.text
     for where in ("a graph", "eager mode", "a replica"):
-        assert len(job.find(rf"equal in {where}$")) == 3, job.text
+        assert len(job.find(rf"equal in {where}$")) == 2, job.text
     assert max(int(size) for size, _ in job.find(r"reduces MEAN (\d+) (\d+)$")) == largest
 
 
