@@ -159,7 +159,8 @@ def test_what_cannot_be_put_back_is_followed_by_another_job(alice: Member, sandb
 
 @pytest.mark.parametrize(
     "how",
-    ["scancel", pytest.param("scancel a signal", marks=pytest.mark.long), "slurm-tf",
+    # that of scancel is also in tests/faults/test_representative.py
+    [*(pytest.param(how, marks=pytest.mark.long) for how in ("scancel", "scancel a signal")), "slurm-tf",
      pytest.param("the batch script alone", marks=pytest.mark.long)],
 )  # fmt: skip
 def test_what_is_cancelled_saves_and_never_comes_back(how: str, alice: Member, sandbox: Sandbox) -> None:

@@ -74,7 +74,7 @@ def test_a_killed_agent_within_the_budget(strategy: str, alice: Member) -> None:
     assert json.loads((alice.folder / "runs" / "a-1" / "lease.json").read_text())["step"] == 1
 
 
-@pytest.mark.parametrize("strategy", ROLES)
+@pytest.mark.parametrize("strategy", ["multi_worker", pytest.param("ps", marks=pytest.mark.long)])
 def test_a_killed_agent_without_a_budget(strategy: str, alice: Member) -> None:
     number = submit(alice, strategy, 0)
     kill_agent(alice, VICTIMS[strategy])

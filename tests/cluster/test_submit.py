@@ -155,7 +155,15 @@ def test_a_line_of_setup_that_fails_ends_the_job(alice: Member) -> None:
     assert alice.type("submit", job(alice, "true", "b", f'setup = "{line} || true"'), "--wait").returncode == 0
 
 
-@pytest.mark.parametrize(("program", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -9 $PPID", 1)])
+@pytest.mark.parametrize(
+    ("program", "code"),
+    [
+        ("exit 7", 7),
+        ("kill -9 $PPID", 1),
+        pytest.param("exit 0", 0, marks=pytest.mark.long),
+        pytest.param("kill -9 $$", 137, marks=pytest.mark.long),
+    ],
+)
 def test_wait_has_the_exit_code_of_sbatch_wait(program: str, code: int, alice: Member) -> None:
     done = alice.type("submit", job(alice, program), "--wait")
     assert done.returncode == code, done.stderr
