@@ -9,7 +9,7 @@ MATRIX := 2.18 2.21
 # a shell may ask for none: each `slurm-tf` of a test would compile all of it again
 unexport PYTHONDONTWRITEBYTECODE
 # for two cores: half of the tests wait for Slurm meanwhile
-WORKERS := 4
+WORKERS := 5
 
 .PHONY: demo test tests test-long test-faults test-matrix matrix quick lint bench bench-allreduce bench-overhead \
 	bench-checkpoint bench-goodput horovod sandbox sandbox-shell sandbox-down clean
@@ -21,6 +21,8 @@ test: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod ## styl
 	@$(MAKE) --no-print-directory --jobs=2 lint tests
 
 tests: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod
+	@# on a clean clone: else each worker rewrites the assertions of all files
+	@test -e tests/__pycache__ || $(BIN)/pytest --collect-only --quiet > /dev/null
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not mpi and not long and not faults" $(ARGS)
 
 test-long: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod ## all tests but the faults, an hour

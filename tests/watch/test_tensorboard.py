@@ -15,6 +15,7 @@ import pytest
 
 from slurm_tf.errors import RunError, UsageError
 from slurm_tf.watch import tensorboard
+from tests import forkserver
 from tests.conftest import PYTHONPATH
 from tests.sandbox import linux
 from tests.watch.conftest import MakeRun
@@ -174,7 +175,10 @@ writer.close()
 @pytest.mark.tensorflow
 def test_the_real_one_shows_what_was_written_and_a_taken_port_is_said(make_run: MakeRun) -> None:
     selected = make_run("flowers-1", ("40", (3,), True))
-    subprocess.run([sys.executable, "-c", WRITE, selected.run.point(3).tensorboard], check=True, timeout=120)
+    subprocess.run(
+        [forkserver.python(), "-c", WRITE, selected.run.point(3).tensorboard], check=True, timeout=120,
+        env={**os.environ, **forkserver.VARIABLES},
+    )  # fmt: skip
     with started(selected.run.path) as process:
         assert process.stdout
         line = process.stdout.readline()
