@@ -54,7 +54,8 @@ def warning(argv: Sequence[str], environ: Mapping[str, str]) -> str:
             f"{where} uses Horovod's DistributedOptimizer, and {has}: with Keras 3 it may average nothing and say "
             "nothing, so each rank trains a model of its own while its loss falls",
             "slurm_tf.train, which averages and checks",
-            f"or hvd.DistributedGradientTape in a train_step, or {_LEGACY}=1 with tf_keras; docs/horovod.md says why",
+            "or hvd.DistributedGradientTape, with tape.gradient(loss, [v.value for v in model.trainable_variables]), "
+            f"or {_LEGACY}=1 with tf_keras; docs/horovod.md has a program for each",
         )
     )
 
