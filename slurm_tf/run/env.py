@@ -37,6 +37,9 @@ CONTROL_FD = "SLURM_TF_CONTROL_FD"
 # exit code of a program that was told to save and to end: EX_TEMPFAIL of sysexits.h
 INTERRUPTED = 75
 
+# What TF_CONFIG says, for DTensor (tensorflow/dtensor/python/config.py); the second is of older programs.
+DTENSOR_VARIABLES = ("DTENSOR_JOBS", "DTENSOR_NUM_CLIENTS", "DTENSOR_CLIENT_ID", "DTENSOR_JOB_NAME")
+
 # Refused in a job's [env]: Slurm and the launcher set them.
 RESERVED_PREFIXES = ("SLURM_", "SLURMD_")
-RESERVED = ("TF_CONFIG", "CUDA_VISIBLE_DEVICES")
+RESERVED = ("TF_CONFIG", "CUDA_VISIBLE_DEVICES", *DTENSOR_VARIABLES)

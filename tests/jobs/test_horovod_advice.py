@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.launch.agent import horovod_check
+from slurm_tf.launch.agent import program_warnings
 from tests import forkserver, horovod, tf_keras
 from tests.conftest import ROOT
 from tests.jobs.conftest import RunJob
@@ -113,6 +113,6 @@ def test_what_is_advised_averages_and_what_is_said_to_fail_fails(
 
 def test_the_hint_is_what_the_page_has(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text("import keras, horovod.keras as hvd\nhvd.DistributedOptimizer(o)\n")
-    hint = horovod_check.warning([str(tmp_path / "program.py")], {})
+    (hint,) = program_warnings.of_program("horovod", [str(tmp_path / "program.py")], {})
     (expression,) = re.findall(r"tape.gradient\(.*?\]\)", hint)
     assert any(expression in source for source in PROGRAMS)

@@ -53,6 +53,47 @@ def test_a_dead_proxy_does_not_stop_the_workers(run_forked: RunJob, tmp_path: Pa
     assert sorted(job.find(r"w (\S+ \S+ \S+)")) == ["10.0 worker 0", "10.0 worker 1"]
 
 
+DTENSOR = """
+import tensorflow as tf
+from tensorflow.experimental import dtensor
+dtensor.initialize_accelerator_system("CPU")
+mesh = dtensor.create_distributed_mesh([("batch", dtensor.num_global_devices("CPU"))], device_type="CPU")
+mine = dtensor.pack([tf.constant([dtensor.client_id() + 1.0])], dtensor.Layout(["batch"], mesh))
+total = dtensor.unpack(tf.reduce_sum(mine))[0]
+print("client", dtensor.client_id(), "of", dtensor.num_clients(), "sum", total.numpy())
+"""
+
+
+def test_clients_of_dtensor_find_each_other(run_forked: RunJob, tmp_path: Path) -> None:
+    job = run_forked(write(tmp_path, DTENSOR, "multi_worker", "[roles.chief]"))
+    assert job.wait() == 0, job.text
+    found = dict(job.find(r"^\[(\w+:0)\] client (.*)"))
+    assert found == {"chief:0": "0 of 2 sum 3.0", "worker:0": "1 of 2 sum 3.0"}
+
+
+# The variables are those of a step of two tasks on one node.
+RESOLVERS = """
+import os, tensorflow as tf
+os.environ.update(SLURM_STEP_NUM_TASKS="2", SLURM_STEP_NODELIST="n1", SLURM_STEP_TASKS_PER_NODE="2")
+try:
+    tf.distribute.cluster_resolver.SlurmClusterResolver().cluster_spec()
+except ValueError as error:
+    print("its own:", error)
+strategy = tf.distribute.MultiWorkerMirroredStrategy(tf.distribute.cluster_resolver.TFConfigClusterResolver())
+print("replicas", strategy.num_replicas_in_sync)
+"""
+
+
+def test_tensorflows_resolver_of_slurm_fails_and_what_the_warning_advises_works(
+    run_forked: RunJob, tmp_path: Path
+) -> None:
+    job = run_forked(write(tmp_path, RESOLVERS, "multi_worker", "count = 2"))
+    assert job.wait() == 0, job.text
+    assert job.find(r"its own: (.*)") == ["range() arg 3 must not be zero"] * 2
+    assert job.find(r"replicas (\d)") == ["2", "2"]
+    assert job.text.count("slurm-tf: warning: program.py:5 uses SlurmClusterResolver") == 1
+
+
 # The two programs of TensorFlow's tutorial "Parameter server training with ParameterServerStrategy", shortened.
 SERVER = """
 import tensorflow as tf

@@ -13,7 +13,7 @@ import time
 from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Sequence, Type
 
 from slurm_tf.errors import SlurmTfError
-from slurm_tf.launch.agent import command_failure, copy_check, horovod_check
+from slurm_tf.launch.agent import command_failure, copy_check, program_warnings
 from slurm_tf.launch.agent.child import Child, Output
 from slurm_tf.launch.agent.orphan_recovery import OrphanRecovery
 from slurm_tf.launch.agent.program_connection import ProgramConnection
@@ -269,9 +269,8 @@ class Agent:
 
     def _warn(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
         """Print, once a job, what is known to go wrong with such a program."""
-        if environ[env.RESTARTS] == "0" and self._assignment.variables.get("HOROVOD_RANK") == "0":
-            warning = horovod_check.warning(argv, environ)
-            if warning:
+        if environ[env.RESTARTS] == "0" and self._assignment.warns:
+            for warning in program_warnings.of_program(environ[env.STRATEGY], argv, environ):
                 say(warning)
 
     def _save(self, reason: str, number: str) -> None:

@@ -48,10 +48,14 @@ def of_tasks(settings: LaunchSettings, cluster: Cluster) -> List[TaskAssignment]
     variables: List[Dict[str, str]] = [{}] * len(nodes)
     if settings.horovod:
         variables = horovod_variables.of_ranks(settings.horovod, nodes, settings.interface)
-    commands = {role.name: role.command for role in settings.roles}
+    of_role = {role.name: role.command for role in settings.roles}
+    commands = [of_role[task.role] for task in cluster.tasks]
+    first = {command: rank for rank, command in reversed(list(enumerate(commands)))}
     return [
-        TaskAssignment(task.role, task.index, task.gpus, each, commands[task.role])
-        for task, each in zip(cluster.tasks, variables)
+        TaskAssignment(
+            task.role, task.index, task.gpus, variables[rank], commands[rank], warns=first[commands[rank]] == rank
+        )
+        for rank, task in enumerate(cluster.tasks)
     ]
 
 

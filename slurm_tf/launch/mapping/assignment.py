@@ -21,7 +21,7 @@ class Assignment:
     `hosts`: the ClusterSpec, None where the strategy has no TF_CONFIG. `gpus`: the devices to see, None for those that
     Slurm gave. `variables`: environment variables of run/env.py.
     `cluster_flags`: whether the program also gets its role and the ClusterSpec as arguments. `point`: values for {key}
-    in its arguments, from a sweep.
+    in its arguments, from a sweep. `warns`: whether its agent prints what is known to go wrong with the program.
     """
 
     role: str
@@ -32,6 +32,7 @@ class Assignment:
     command: Tuple[str, ...]
     cluster_flags: bool
     point: Mapping[str, str]
+    warns: bool = False
 
     @classmethod
     def of_parts(cls, task: TaskAssignment, shared: SharedAssignment) -> "Assignment":
@@ -39,7 +40,9 @@ class Assignment:
         variables = {**shared.variables, **task.variables}
         command = tuple(map(in_utf_8, task.command))
         point = {key: in_utf_8(value) for key, value in shared.point.items()}
-        return cls(task.role, task.index, shared.hosts, task.gpus, variables, command, shared.cluster_flags, point)
+        return cls(
+            task.role, task.index, shared.hosts, task.gpus, variables, command, shared.cluster_flags, point, task.warns
+        )
 
     @property
     def name(self) -> str:
@@ -78,13 +81,14 @@ def program_environ(
     if assignment.variables.get(env.STRATEGY) == "ps":
         # TensorFlow's guide on parameter servers: else the chief waits for a dead worker instead of hearing of it
         environ.setdefault("GRPC_FAIL_FAST", "use_caller")
-    for name in (*_NOT_FOR_PROGRAMS, "TF_CONFIG"):
+    for name in (*_NOT_FOR_PROGRAMS, "TF_CONFIG", *env.DTENSOR_VARIABLES):
         environ.pop(name, None)
     environ[env.CONTRACT] = str(VERSION)
     environ[env.TASK] = assignment.name
     environ[env.RESTARTS] = str(restarts)
     if assignment.hosts is not None:
         environ["TF_CONFIG"] = cluster.tf_config(assignment.hosts, assignment.role, assignment.index)
+        environ.update(cluster.dtensor(assignment.hosts, assignment.role, assignment.index))
         _bypass_proxies(environ, assignment.hosts)
     if assignment.gpus is not None:
         for name in DEVICE_VARIABLES:

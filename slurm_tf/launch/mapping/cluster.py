@@ -12,6 +12,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 from slurm_tf.errors import TopologyError
 from slurm_tf.launch.mapping import gpus
 from slurm_tf.launch.transport.messages import Report
+from slurm_tf.run.env import DTENSOR_VARIABLES
 from slurm_tf.run.settings import AS_GIVEN, RoleSettings
 
 # execve(2): MAX_ARG_STRLEN, one variable or argument with its terminating zero, 32 pages of 4 KiB.
@@ -74,6 +75,19 @@ def tf_config(hosts: Hosts, role: str, index: int) -> str:
     """Return the TF_CONFIG of one task."""
     task = {"type": role, "index": index}
     return json.dumps({"cluster": hosts, "task": task}, separators=(",", ":"), sort_keys=True)
+
+
+def dtensor(hosts: Hosts, role: str, index: int) -> Dict[str, str]:
+    """Return the variables by which DTensor's clients find each other; none with parameter servers, or outside.
+
+    As TensorFlow makes them of a TF_CONFIG: _parse_dtensor_env_var_from_cluster_resolver in
+    tensorflow/python/distribute/experimental/multi_worker_mirrored_strategy.py (2.21).
+    """
+    chiefs, workers = hosts.get("chief", ()), hosts.get("worker", ())
+    if set(hosts) - {"chief", "worker"} or role not in hosts:
+        return {}
+    clients, client = [*chiefs, *workers], index + (len(chiefs) if role == "worker" else 0)
+    return dict(zip(DTENSOR_VARIABLES, (",".join(clients), str(len(clients)), str(client), "worker")))
 
 
 def flags(hosts: Hosts, role: str, index: int) -> List[str]:

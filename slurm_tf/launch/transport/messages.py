@@ -184,13 +184,17 @@ class MeasureLink(Message):
 
 @dataclass(frozen=True)
 class TaskAssignment(Message):
-    """The part of an assignment that differs between tasks; see launch/mapping/assignment.py."""
+    """The part of an assignment that differs between tasks; see launch/mapping/assignment.py.
+
+    `warns`: the task prints what is known to go wrong with its program, as the first one that runs it.
+    """
 
     role: str
     index: int
     gpus: Optional[Tuple[str, ...]]
     variables: Mapping[str, str]
     command: Tuple[str, ...]
+    warns: bool
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,21 @@ def test_flags_of_the_programs_of_2016() -> None:
     ]  # fmt: skip
 
 
+def test_dtensors_clients_are_the_chief_and_the_workers() -> None:
+    hosts = {"chief": ("n1:1",), "worker": ("n1:2", "n2:1")}
+    clients = {
+        (role, index): cluster.dtensor(hosts, role, index)
+        for role, index in [("chief", 0), ("worker", 0), ("worker", 1)]
+    }
+    assert [each["DTENSOR_CLIENT_ID"] for each in clients.values()] == ["0", "1", "2"]
+    for each in clients.values():
+        assert (each["DTENSOR_JOBS"], each["DTENSOR_NUM_CLIENTS"]) == ("n1:1,n1:2,n2:1", "3")
+        assert each["DTENSOR_JOB_NAME"] == "worker"
+    assert cluster.dtensor({"worker": ("n1:1",)}, "worker", 0)["DTENSOR_CLIENT_ID"] == "0"
+    assert cluster.dtensor(hosts, "evaluator", 0) == {}
+    assert cluster.dtensor({**hosts, "ps": ("n1:3",)}, "worker", 0) == {}
+
+
 def test_an_ipv6_address_is_bracketed() -> None:
     assert cluster.address("fe80::1", 5) == "[fe80::1]:5"
 

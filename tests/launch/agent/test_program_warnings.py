@@ -1,11 +1,13 @@
-"""The warning of a program that may train a model in each rank: what is seen in sources, and what stays unsaid."""
+"""Warnings of programs that go wrong: what is seen in sources, and what stays unsaid."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from slurm_tf.launch.agent import horovod_check
+from slurm_tf.launch.agent import program_warnings
+from slurm_tf.run.settings import RoleSettings
 from tests.launch.conftest import StartJob
 
 KERAS_3 = "import keras\n"
@@ -23,9 +25,13 @@ def python(tmp_path: Path) -> str:
     return str(path)
 
 
-def told(folder: Path, argv: list[str], source: str, keras: str = "3.15.1", **environ: str) -> str:
+def told(
+    folder: Path, argv: list[str], source: str, keras: str = "3.15.1", strategy: str = "horovod", **environ: str
+) -> str:
+    """Return the warnings of a program; `environ` is what it gets beside KERAS."""
     (folder / "program.py").write_text(source)
-    return horovod_check.warning([*argv, str(folder / "program.py")], {**os.environ, "KERAS": keras, **environ})
+    known = {**os.environ, "KERAS": keras, **environ}
+    return "\n".join(program_warnings.of_program(strategy, [*argv, str(folder / "program.py")], known))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +97,7 @@ def test_a_python_that_cannot_be_asked_is_said_to_be_unknown(argv: list[str], tm
 def test_a_python_that_does_not_answer_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "python3").write_text("#!/bin/sh\nexec sleep 600\n")
     (tmp_path / "python3").chmod(0o755)
-    monkeypatch.setattr(horovod_check, "_VERSION_SECONDS", 0.1)
+    monkeypatch.setattr(program_warnings, "_VERSION_SECONDS", 0.1)
     assert "is not known" in told(tmp_path, [str(tmp_path / "python3")], TF_KERAS)
 
 
@@ -113,10 +119,82 @@ def test_so_is_a_module_that_python_runs(python: str, tmp_path: Path, monkeypatc
     (package / "inner.py").write_text(TF_KERAS)
     monkeypatch.chdir(tmp_path)
     environ = {**os.environ, "KERAS": "3.1.0"}
-    assert "inner.py:3 uses" in horovod_check.warning([python, "-m", "package", "--epochs", "2"], environ)
-    assert "inner.py:3 uses" in horovod_check.warning([python, "-m", "package.inner"], environ)
-    assert horovod_check.warning([python, "-m", "elsewhere"], environ) == ""
-    assert horovod_check.warning(["true"], environ) == ""
+    for words in (["package", "--epochs", "2"], ["package.inner"]):
+        (warning,) = program_warnings.of_program("horovod", [python, "-m", *words], environ)
+        assert "inner.py:3 uses" in warning
+    assert program_warnings.of_program("horovod", [python, "-m", "elsewhere"], environ) == []
+    assert program_warnings.of_program("horovod", ["true"], environ) == []
+
+
+TWO = json.dumps({"cluster": {"worker": ["n1:1", "n2:1"]}})
+ONE = json.dumps({"cluster": {"worker": ["n1:1"]}})
+# The multi-worker tutorial of TensorFlow, in short.
+FIT = """
+import tensorflow as tf
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+with strategy.scope():
+    model = tf.keras.Sequential()
+    model.compile("sgd", "mse")
+model.fit(data)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("", "", "program.py:7 calls fit, program.py:3 uses MultiWorkerMirroredStrategy, and its Python has Keras 3.1"),
+        ("fit", "evaluate", "program.py:7 calls evaluate, program.py:3 uses MultiWorkerMirroredStrategy"),
+        ("distribute.Multi", "distribute.experimental.Multi", "program.py:3 uses MultiWorkerMirroredStrategy"),
+        ("MultiWorkerMirroredStrategy()", "ParameterServerStrategy(r)", "program.py:3 uses ParameterServerStrategy"),
+        ("tf.keras", "keras", "program.py:7 calls fit"),
+    ],
+)
+def test_fit_of_keras_3_under_a_strategy_of_several_processes(
+    old: str, new: str, found: str, python: str, tmp_path: Path
+) -> None:
+    source = FIT.replace(old, new) if old else FIT
+    if new == "keras":
+        source = "import keras" + source
+    text = told(tmp_path, [python], source, strategy="multi_worker", TF_CONFIG=TWO)
+    assert text.startswith("warning: ")
+    assert found in text
+    assert "TF_USE_LEGACY_KERAS=1 in [env], with tf_keras" in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("model.fit(data)", "scaler.transform(data)"),
+        ('model.compile("sgd", "mse")', 're.compile("x")'),  # a scaler's fit: no model is compiled
+        ("MultiWorkerMirroredStrategy", "MirroredStrategy"),
+        ("tf.keras.Sequential()", "make()"),  # no Keras
+        ("import tensorflow as tf", "import slurm_tf.train, tensorflow as tf"),
+        ("import tensorflow as tf", "import os, tensorflow as tf; os.environ['TF_USE_LEGACY_KERAS'] = '1'"),
+        ("tf.keras", "tf_keras"),
+    ],
+)
+def test_what_fits_stays_unsaid(old: str, new: str, python: str, tmp_path: Path) -> None:
+    assert old in FIT
+    source = "import re, tf_keras" + FIT if "tf_keras" in new else "import re" + FIT
+    assert told(tmp_path, [python], source.replace(old, new), strategy="multi_worker", TF_CONFIG=TWO) == ""
+
+
+def test_fit_with_tf_keras_by_the_environment_or_in_one_process_stays_unsaid(python: str, tmp_path: Path) -> None:
+    assert told(tmp_path, [python], FIT, strategy="multi_worker", TF_CONFIG=TWO, TF_USE_LEGACY_KERAS="1") == ""
+    assert told(tmp_path, [python], FIT, "2.15.0", "multi_worker", TF_CONFIG=TWO) == ""
+    assert told(tmp_path, [python], FIT, strategy="multi_worker", TF_CONFIG=ONE) == ""
+    assert told(tmp_path, [python], FIT, strategy="single") == ""
+
+
+def test_the_resolver_that_divides_gpus_again(python: str, tmp_path: Path) -> None:
+    source = "from tensorflow.distribute import cluster_resolver as c\nc.SlurmClusterResolver(gpus_per_node=4)\n"
+    text = told(tmp_path, [python], source, strategy="ps", TF_CONFIG=TWO)
+    assert text.startswith(
+        "warning: program.py:2 uses SlurmClusterResolver, which divides the GPUs of this task once more"
+    )
+    assert "needed tf.distribute.cluster_resolver.TFConfigClusterResolver(), which reads the TF_CONFIG" in text
+    assert told(tmp_path, [python], source, strategy="single") == "", "a cluster of one task is all that there is"
+    assert told(tmp_path, [python], source.replace("Slurm", "TFConfig"), strategy="ps", TF_CONFIG=TWO) == ""
 
 
 @pytest.mark.slow
@@ -131,3 +209,17 @@ def test_a_job_says_it_once_and_runs(start_job: StartJob, tmp_path: Path) -> Non
     job = start_job("echo $0", *arguments, strategy="multi_worker")
     assert job.wait() == 0, job.text
     assert "DistributedOptimizer" not in job.text
+
+
+@pytest.mark.slow
+def test_each_program_of_a_job_is_looked_at_once(start_job: StartJob, tmp_path: Path) -> None:
+    for name in ("train", "serve"):
+        (tmp_path / f"{name}.py").write_text(
+            "import tensorflow.distribute as d\nd.cluster_resolver.SlurmClusterResolver()"
+        )
+    own = ("sh", "-c", "sleep 60", str(tmp_path / "serve.py"))
+    roles = (RoleSettings("chief", 1), RoleSettings("worker", 2), RoleSettings("ps", 2, command=own))
+    job = start_job("true", str(tmp_path / "train.py"), strategy="ps", roles=roles)
+    assert job.wait() == 0, job.text
+    for name in ("train", "serve"):
+        assert job.text.count(f"slurm-tf: warning: {name}.py:2 uses SlurmClusterResolver") == 1, job.text
