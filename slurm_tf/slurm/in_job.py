@@ -153,12 +153,14 @@ def environ_for_srun(environ: Mapping[str, str]) -> Dict[str, str]:
 def environ_for_sbatch(environ: Mapping[str, str]) -> Dict[str, str]:
     """Return the environment to submit from: also without what only means something inside a job.
 
-    sbatch passes its environment to the job, where srun would take a login shell's SLURM_GRES for an option.
+    sbatch passes its environment to the job, where srun would take a login shell's SLURM_GRES for an option. Without
+    what is in the script, where the command line outranks it: sbatch would prefer SLURM_CLUSTERS.
     """
+    kept = [name for name in _KEPT if name not in sbatch_variables.OPTIONS]
     return {
         name: value
         for name, value in environ_for_srun(environ).items()
-        if name in (*_KEPT, *_OWN, *sbatch_variables.FOR_SBATCH, *_OF_LOGIN_SHELL)
+        if name in (*kept, *_OWN, *sbatch_variables.FOR_SBATCH, *_OF_LOGIN_SHELL)
         or name.startswith(_TUNING)
         or not name.startswith(_ENCLOSING)
     }

@@ -7,8 +7,7 @@ variables that begin with SBATCH_ are the user's own, and reach the job.
 import re
 from typing import Mapping
 
-# In the order in which sbatch reads them: of two for one option the later one counts. SLURM_CLUSTERS stands for an
-# option as well, but of all commands of Slurm, and stays in their environment.
+# In the order in which sbatch reads them: of two for one option the later one counts.
 OPTIONS: Mapping[str, str] = {
     "SBATCH_IGNORE_PBS": "ignore-pbs",
     "SBATCH_DEBUG": "verbose",
@@ -19,6 +18,7 @@ OPTIONS: Mapping[str, str] = {
     "SBATCH_BURST_BUFFER": "bb",
     "SBATCH_CLUSTER_CONSTRAINT": "cluster-constraint",
     "SBATCH_CLUSTERS": "clusters",
+    "SLURM_CLUSTERS": "clusters",
     "SBATCH_CONSOLIDATE_SEGMENTS": "consolidate-segments",
     "SBATCH_CONTAINER": "container",
     "SBATCH_CONTAINER_ID": "container-id",

@@ -305,6 +305,11 @@ def test_of_two_variables_the_one_that_sbatch_reads_last_counts(load: Callable[.
     job = load(JOB.format(more=""), environ={"SLURM_HINT": "compute_bound", "SBATCH_HINT": "memory_bound"})
     assert job.spec.sbatch == {"hint": "memory_bound"}
     assert job.origins["sbatch.hint"] == "environment: SBATCH_HINT"
+    clusters = {"SBATCH_CLUSTERS": "a", "SLURM_CLUSTERS": "b"}
+    assert load(JOB.format(more=""), environ=clusters).spec.sbatch == {"clusters": "b"}
+    assert load(JOB.format(more=""), environ=clusters, set=("sbatch.clusters=c",)).spec.sbatch == {"clusters": "c"}
+    # sbatch would prefer it to what the script has
+    assert in_job.environ_for_sbatch(clusters) == {}
 
 
 def test_an_option_that_is_not_known_is_written_as_it_is(load: Callable[..., Job], tmp_path: Path) -> None:

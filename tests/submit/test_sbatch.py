@@ -74,7 +74,7 @@ def test_the_environment_of_an_enclosing_job_goes() -> None:
         "SLURMD_NODENAME": "n",
     }  # fmt: skip
     assert set(in_job.environ_for_sbatch(environ)) == {
-        "SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT", "SBATCH_EXPORT", "SLURM_TF_SITE", "HOME",
+        "SLURM_CONF", "SLURM_JWT", "SBATCH_EXPORT", "SLURM_TF_SITE", "HOME",
     }  # fmt: skip
 
 
