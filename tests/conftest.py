@@ -51,7 +51,7 @@ def write_manifest(
 ) -> None:
     """Write the manifest of job `name` into a run's folder, or into that of its `number`-th submission."""
     path = run.manifest if number is None else run.submission(number).manifest
-    manifest.write(path, Manifest(run.name, "", "job.toml", {"name": name, **job}, "generic", array, None, {}))
+    manifest.write(path, Manifest(run.name, "", "job.toml", {"name": name, **job}, "generic", array, None, "", {}))
 
 
 @pytest.fixture

@@ -151,6 +151,7 @@ def _dry_run(plan: "Plan") -> None:
         except UnreachableError as error:
             said = f"slurm-tf: when it would start is unknown: {error}"
     click.echo(said, err=True)
+    _print_nodes(plan, with_surplus=True)
     _print_highest_cost(plan)
 
 
@@ -192,6 +193,7 @@ def _print_where(plan: "Plan") -> None:
     name = shlex.quote(run.name)
     click.echo(f"Run {run.name} in {short_path(run.path)}", err=True)
     click.echo(f"  logs  {short_path(run.logs)}", err=True)
+    _print_nodes(plan)
     _print_highest_cost(plan)
     _print_code(plan)
     print_next_commands(
@@ -199,6 +201,15 @@ def _print_where(plan: "Plan") -> None:
         (f"logs {name} --follow", "its output"),
         (f"cancel {name}", "end it for good"),
     )
+
+
+def _print_nodes(plan: "Plan", with_surplus: bool = False) -> None:
+    """Print how many nodes roles with different needs take, and what the job pays for above these."""
+    from slurm_tf.submit import nodes_needed
+
+    for text in (nodes_needed.words(plan.layout), nodes_needed.surplus(plan.layout) if with_surplus else ""):
+        if text:
+            click.echo(f"  nodes {text}", err=True)
 
 
 def _print_code(plan: "Plan") -> None:

@@ -1,4 +1,4 @@
 """Reads job files and site profiles, and fits a job to its site as a plan."""
 
 # what other rooms may import
-__all__ = ["configuration", "directives", "job_file", "plan", "sbatch_options", "sites"]
+__all__ = ["components", "configuration", "directives", "job_file", "plan", "sbatch_options", "sites"]

@@ -3,6 +3,7 @@
 from slurm_tf import units
 from slurm_tf.jobspec import sbatch_table, sweep
 from slurm_tf.jobspec.configuration import Job
+from slurm_tf.jobspec.node_sharing import Place
 from slurm_tf.jobspec.resources import GpuOption, GpuRequest, Resources, TimeLimit
 from slurm_tf.run import job_comment
 from slurm_tf.run.folder import RunFolder
@@ -75,16 +76,48 @@ def exclusive(job: Job) -> bool | str:
 def of_srun(job: Job, resources: Resources) -> tuple[Option, ...]:
     """Return srun's options of one component: all are written, so that no default of a site or a shell counts.
 
-    --cpus-per-task is not taken over from sbatch from Slurm 22.05 on. KillOnBadExit=1 in slurm.conf would end a step
-    with the first dead worker. SBATCH_EXPORT=NONE would keep our variables from the tasks.
+    --cpus-per-task is not taken over from sbatch from Slurm 22.05 on.
+    """
+    cpus = [("cpus-per-task", str(resources.cpus_per_task))] if resources.cpus_per_task else []
+    return (*of_any_srun(job), *cpus)
+
+
+def of_shared_srun(resources: Resources, tasks: int, place: Place) -> tuple[Option, ...]:
+    """Return a role's options of srun, on its part of nodes that it shares with other roles: with --exact.
+
+    A step without --mem would hold all memory of the job, and the next one would wait for it; --mem=0 may use all and
+    holds none. One without GPUs would see those of the others (22.05.8).
+    """
+    memory, gpus = place.share.mib or 0, resources.gpus
+    if gpus is None:
+        asked = ("gres", "none")
+    elif gpus.option is GpuOption.PER_TASK:
+        asked = (gpus.option.value, units.format_gpus(gpus.gpus))
+    else:
+        of_node = [units.Gpus(number, name) for name, number in place.share.gpus.items()]
+        asked = ("gres", ",".join(f"gpu:{units.format_gpus([each])}" for each in of_node))
+    return (
+        ("nodes", str(place.nodes)),
+        ("relative", str(place.first)),
+        ("ntasks", str(tasks)),
+        *([("ntasks-per-node", str(place.tasks_per_node))] if place.nodes > 1 else []),
+        ("cpus-per-task", str(resources.cpus_per_task or 1)),
+        ("mem", units.format_memory(memory) if memory else "0"),
+        asked,
+    )
+
+
+def of_any_srun(job: Job) -> tuple[Option, ...]:
+    """Return the options of every srun.
+
+    KillOnBadExit=1 in slurm.conf would end a step with the first dead worker. SBATCH_EXPORT=NONE would keep our
+    variables from the tasks.
     """
     independent = job.spec.strategy in _INDEPENDENT
     bad_exit = ("kill-on-bad-exit", "0" if independent else "1")
     mpi = job.site.mpi if job.spec.horovod.controller == "mpi" else "none"
     options: list[Option] = [("export", "ALL"), ("mpi", mpi), ("wait", "0"), bad_exit]
-    options += [("no-kill", None)] if independent else []
-    options += [("cpus-per-task", str(resources.cpus_per_task))] if resources.cpus_per_task else []
-    return tuple(options)
+    return tuple(options + ([("no-kill", None)] if independent else []))
 
 
 def _requeue(job: Job) -> Option:

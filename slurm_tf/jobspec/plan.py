@@ -7,26 +7,19 @@ from dataclasses import dataclass
 
 from slurm_tf import files, units
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import component_amounts, configuration, directives, layers, resources, sweep
+from slurm_tf.jobspec import components, configuration, directives, layers, resources, sweep
+from slurm_tf.jobspec.components import Component, Layout, NodeSizes
 from slurm_tf.jobspec.configuration import Job
-from slurm_tf.jobspec.directives import Option
 from slurm_tf.jobspec.job_file import AUTO, TOPOLOGIES, Amount, Horovod, Role
-from slurm_tf.jobspec.resources import MemoryOption, Resources, TimeLimit
-from slurm_tf.jobspec.sbatch_table import NOT_OF_COMPONENTS
+from slurm_tf.jobspec.resources import Resources, TimeLimit
 from slurm_tf.run import env
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
 from slurm_tf.run.settings import AS_GIVEN, LaunchSettings, RetrySettings, RoleSettings, WatchSettings
 from slurm_tf.run.train_settings import TrainSettings
-from slurm_tf.slurm.billing import Amounts
 
 # In rank order, as far as nothing else matters.
 _ROLES = ("chief", "worker", "ps", "evaluator")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-# With these a job gets more than its tasks times what each asks for: whole nodes or cores, of a size not known here.
-_MORE_THAN_ASKED = frozenset({
-    "core-spec", "cpus-per-gpu", "exclusive", "gpus-per-socket", "hint", "mincpus", "ntasks-per-core", "thread-spec",
-    "threads-per-core", "tres-per-task",
-})  # fmt: skip
 # The signals of sbatch --signal that are accepted: a program can catch them, and they do not mean to end at once.
 _WARNINGS = ("HUP", "TERM", "USR1", "USR2")
 _WARNING_SECONDS = 120
@@ -40,23 +33,6 @@ _NODE_MTBF = "1-00:00:00"
 
 
 @dataclass(frozen=True, slots=True)
-class Component:
-    """One component of the job: its tasks, what they are given, and the options that say so, in their order.
-
-    `role` is "" where it holds all roles. `amounts`: what the component holds while it runs; None there is unknown.
-    `is_exact`: no option gives it more than it asks for, such as whole nodes or cores.
-    """
-
-    role: str
-    tasks: int
-    resources: Resources | None
-    amounts: Amounts
-    is_exact: bool
-    options: tuple[Option, ...]
-    srun: tuple[Option, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """A job fitted to its site and to one submission: all that the templates and the launcher need.
 
@@ -66,7 +42,7 @@ class Plan:
     job: Job
     submission: SubmissionFolder
     chdir: str
-    components: tuple[Component, ...]
+    layout: Layout
     time_limit: TimeLimit | None
     settings: LaunchSettings
     array: sweep.Array | None
@@ -77,15 +53,21 @@ class Plan:
         return self.submission.run
 
     @property
+    def components(self) -> tuple[Component, ...]:
+        """What the job asks Slurm for."""
+        return self.layout.components
+
+    @property
     def one_job(self) -> bool:
         """Whether all points are one job: Slurm has no arrays of heterogeneous jobs, so each of those is a job."""
         return self.array is None or len(self.components) == 1
 
 
-def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1) -> Plan:
+def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1, sizes: NodeSizes = lambda _: ()) -> Plan:
     """Return the plan for the `number`-th submission of `job` as `run`.
 
-    `chdir`: where to run it, the job's own folder by default.
+    `chdir`: where to run it, the job's own folder by default. `sizes`: asked where roles with different needs may share
+    nodes.
 
     Raises ConfigError.
     """
@@ -95,8 +77,7 @@ def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1) -> Plan:
     _check_commands(job, roles)
     limit = resources.time_limit(job)
     requested = {name: resources.read(job, name, role, limit) for name, role in roles.items()}
-    # sbatch makes --mem of a component the next one's too, and refuses another kind of memory there (22.05.8)
-    roles = {name: roles[name] for name in sorted(roles, key=lambda name: _is_per_node(requested[name].memory))}
+    wanted = components.Wanted(job, roles, requested, limit)
     chdir = chdir or source_folder(job)
     array, submission = sweep.array(job), run.submission(number)
     if job.site.scheduler == "slurm":
@@ -109,21 +90,17 @@ def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1) -> Plan:
             job.where("sweep" if job.spec.sweep else "array"),
         )
     warning = _warning(job, limit)
-    is_one = job.site.scheduler == "local" or len({each.comparable for each in requested.values()}) == 1
-    once = directives.of_job(job, run, chdir, array if is_one else None, warning)
-    if is_one:
-        tasks = sum(role.count for role in roles.values())
-        components: tuple[Component, ...] = (_only_component(job, tasks, list(requested.values()), limit, once),)
-    else:
-        components = _components(job, roles, requested, limit, once)
-    if array and array.limit and len(components) > 1 and "?" in str(job.spec.sbatch.get("dependency", "")):
+    once = directives.of_job(job, run, chdir, array if components.is_one(wanted) else None, warning)
+    layout = components.lay_out(wanted, once, sizes)
+    is_heterogeneous = len(layout.components) > 1
+    if array and array.limit and is_heterogeneous and "?" in str(job.spec.sbatch.get("dependency", "")):
         needed = "conditions that all hold (,): each point also waits for an earlier one"
         raise ConfigError(f"found ? and the limit %{array.limit}", needed, where=job.where("sbatch.dependency"))
-    if job.spec.preflight == "mpi" and len(components) > 1:
-        needed = "a job of one component for it: roles that ask for the same resources"
+    if job.spec.preflight == "mpi" and is_heterogeneous:
+        needed = f"roles that can share nodes for it: {layout.apart}"
         raise ConfigError("found 'mpi'", needed, "preflight = true", job.where("preflight"))
-    settings = _settings(job, submission, roles, requested, array, warning)
-    return Plan(job, submission, chdir, components, limit, settings, array)
+    settings = _settings(wanted, submission, layout.roles, array, warning)
+    return Plan(job, submission, chdir, layout, limit, settings, array)
 
 
 def source_folder(job: Job) -> str:
@@ -219,58 +196,6 @@ def _check_commands(job: Job, roles: dict[str, Role]) -> None:
             raise ConfigError(f"there is none for {name}", needed, where=job.where("command"))
 
 
-def _components(
-    job: Job, roles: dict[str, Role], requested: dict[str, Resources], limit: TimeLimit | None, once: tuple[Option, ...]
-) -> tuple[Component, ...]:
-    """Return one component a role, of which the first has the options that are written once."""
-    for name in NOT_OF_COMPONENTS:
-        if job.spec.sbatch.get(name):
-            found = f"found {name}, and roles with different needs: each is a component with nodes of its own"
-            needed, hint = "roles that ask for the same resources", "exclude says which nodes the job does not get"
-            raise ConfigError(found, needed, hint, job.where(f"sbatch.{name}"))
-    firsts = [once, *[()] * (len(roles) - 1)]
-    gpus = any(each.gpus for each in requested.values())
-    return tuple(
-        _component(job, name, role.count, requested[name], limit, first, gpus)
-        for first, (name, role) in zip(firsts, roles.items(), strict=True)
-    )
-
-
-def _only_component(
-    job: Job, tasks: int, requested: list[Resources], limit: TimeLimit | None, once: tuple[Option, ...]
-) -> Component:
-    """Return the one component for all roles: their resources are equal, or there is no Slurm."""
-    if job.site.scheduler == "local":
-        return Component("", tasks, None, Amounts(None, None, None, None), False, (), ())
-    return _component(job, "", tasks, requested[0].joined(requested[1:]), limit, once)
-
-
-def _component(
-    job: Job,
-    role: str,
-    tasks: int,
-    need: Resources,
-    limit: TimeLimit | None,
-    once: tuple[Option, ...],
-    gpus_elsewhere: bool = False,
-) -> Component:
-    options = (*once, *directives.of_component(job, need, tasks, limit, bool(once), gpus_elsewhere))
-    is_exact = not _MORE_THAN_ASKED & {name for name, _ in options}
-    return Component(
-        role,
-        tasks,
-        need,
-        component_amounts.held(need, tasks, is_exact),
-        is_exact,
-        options,
-        directives.of_srun(job, need),
-    )
-
-
-def _is_per_node(memory: resources.MemoryRequest | None) -> bool:
-    return memory is not None and memory.option is MemoryOption.PER_NODE
-
-
 def _warning(job: Job, limit: TimeLimit | None) -> tuple[str, int]:
     """Return the signal of the job's --signal and its seconds before the time limit; ("", 0) for none.
 
@@ -299,26 +224,28 @@ def _own_warning(text: str, where: str) -> tuple[str, int]:
 
 
 def _settings(
-    job: Job,
+    wanted: components.Wanted,
     submission: SubmissionFolder,
-    roles: dict[str, Role],
-    requested: dict[str, Resources],
+    ranked: tuple[str, ...],
     array: sweep.Array | None,
     warning: tuple[str, int],
 ) -> LaunchSettings:
-    spec, site = job.spec, job.site
+    """Return the launcher's settings; `ranked`: the roles in rank order."""
+    job, spec, site = wanted.job, wanted.job.spec, wanted.job.site
     local = site.scheduler == "local"
     points = {str(index): dict(values) for index, values in array.points.items()} if array else {}
-    commands = {name: spec.command_of(role) for name, role in roles.items()}
-    mpi_probe = (_python([word for name in roles for word in commands[name]]), submission.launcher, "mpi-probe")
+    commands = {name: spec.command_of(role) for name, role in wanted.roles.items()}
+    mpi_probe = (_python([word for name in ranked for word in commands[name]]), submission.launcher, "mpi-probe")
     return LaunchSettings(
         run=submission.run.name,
         local=local,
         strategy=spec.strategy,
-        roles=tuple(_role_settings(name, role, requested[name], commands[name]) for name, role in roles.items()),
+        roles=tuple(
+            _role_settings(name, wanted.roles[name], wanted.resources[name], commands[name]) for name in ranked
+        ),
         env=dict(spec.env),
         cluster_flags=spec.strategy == "between_graph" if spec.cluster_flags is None else spec.cluster_flags,
-        gpu_sharing=spec.gpu_sharing if local or any(map(resources.states_gpus, roles.values())) else AS_GIVEN,
+        gpu_sharing=spec.gpu_sharing if local or any(map(resources.states_gpus, wanted.roles.values())) else AS_GIVEN,
         max_restarts=spec.launch.max_restarts,
         register_timeout=_seconds(job, "launch.register-timeout", spec.launch.register_timeout),
         wait=_seconds(job, "launch.wait", spec.launch.wait),

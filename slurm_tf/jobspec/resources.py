@@ -112,6 +112,15 @@ class Resources:
             return replace(self, gpus=self.gpus.scaled(total, self.gpus.number))
         return replace(self, node_gpus=next((each.node_gpus for each in (self, *others) if each.node_gpus), None))
 
+    def on_each_node(self, times: int) -> "Resources":
+        """Return the resources with so many times the memory and GPUs of each node."""
+        memory, gpus = self.memory, self.gpus
+        if memory and memory.option is MemoryOption.PER_NODE:
+            memory = replace(memory, mib=memory.mib * times)
+        if gpus and gpus.option in (GpuOption.PER_NODE, GpuOption.GRES):
+            gpus = gpus.scaled(times)
+        return replace(self, memory=memory, gpus=gpus)
+
     def nodes(self, tasks: int) -> int | None:
         """Return the number of nodes for so many tasks, None where Slurm decides it."""
         if self.tasks_per_node:

@@ -20,7 +20,7 @@ def main() -> None:
         from slurm_tf.launch.direct.direct_launch import task_prolog as run
     else:
         sys.exit(
-            "usage: launch.pyz coordinate SUBMISSION_FOLDER -- LAUNCHER... | agent [--role ROLE] | local ... "
+            "usage: launch.pyz coordinate SUBMISSION_FOLDER -- LAUNCHER... | agent [--roles ROLES] | local ... "
             "| mpi-probe RESULT | launch --roles ROLES -- COMMAND... | task-prolog"
         )
     run(arguments)

@@ -46,6 +46,7 @@ class Manifest:
     """One submission: its job file, resolved, without the values of [env], and the versions of what it was made with.
 
     `run`: the run's name; `written`: when, in ISO 8601; `array`: None without sweep points; `code`: None if not copied.
+    `nodes`: how many nodes the roles need and why, in words; "" where all ask for the same.
     """
 
     run: str
@@ -55,6 +56,7 @@ class Manifest:
     site: str
     array: Optional[ArrayShape]
     code: Optional[CodeOrigin]
+    nodes: str
     versions: Mapping[str, str]
 
     @property

@@ -8,6 +8,7 @@ __all__ = [
     "hostlist",
     "in_job",
     "job_states",
+    "node_sizes",
     "pending_reasons",
     "records",
     "sacct",

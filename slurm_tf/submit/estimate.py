@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from slurm_tf.jobspec.plan import Component, Plan
+from slurm_tf.jobspec.components import Component
+from slurm_tf.jobspec.plan import Plan
 from slurm_tf.jobspec.sites import Prices
 from slurm_tf.slurm.billing import Amounts, Weights
 

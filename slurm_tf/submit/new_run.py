@@ -12,6 +12,7 @@ import re
 import shutil
 import struct
 import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from slurm_tf import __version__, files
-from slurm_tf.errors import ConfigError, RunError, UsageError
+from slurm_tf.errors import ConfigError, RunError, SlurmError, UsageError
 from slurm_tf.jobspec import plan
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
@@ -27,8 +28,9 @@ from slurm_tf.run import bad_nodes, job_chain, manifest
 from slurm_tf.run.folder import FOLDER_OF_RUNS, RunFolder, SubmissionFolder
 from slurm_tf.run.manifest import ArrayShape, CodeOrigin, Manifest
 from slurm_tf.run.settings import write_settings
-from slurm_tf.slurm import client, hostlist
-from slurm_tf.submit import dependency, render, setup_checks, snapshot
+from slurm_tf.slurm import client, hostlist, node_sizes
+from slurm_tf.slurm.node_sizes import NodeSize
+from slurm_tf.submit import dependency, nodes_needed, render, setup_checks, snapshot
 
 # The modules of the launcher. They are packed into one file, as each file to open costs time on a slow file system.
 LAUNCHER_FILES = (
@@ -214,7 +216,15 @@ def _fit(job: Job, submission: SubmissionFolder, source: snapshot.Source | None)
         )
     job = replace(job, spec=msgspec.structs.replace(job.spec, sbatch=options))
     chdir = str(Path(submission.code) / source.name / source.chdir) if source else ""
-    return plan.fit(job, run, chdir, submission.number)
+    return plan.fit(job, run, chdir, submission.number, _node_sizes)
+
+
+def _node_sizes(partition: str) -> Sequence[NodeSize]:
+    """Return the sizes of a partition's nodes; none where there is no Slurm to ask."""
+    try:
+        return node_sizes.of_partition(partition)
+    except SlurmError:
+        return ()
 
 
 def _next_submission(run: RunFolder) -> SubmissionFolder:
@@ -315,6 +325,7 @@ def _manifest(fitted: Plan, code: CodeOrigin | None) -> Manifest:
         site=fitted.job.site_name,
         array=ArrayShape(fitted.array.limit, fitted.one_job) if fitted.array else None,
         code=code,
+        nodes=nodes_needed.words(fitted.layout),
         versions={
             "slurm-tf": __version__,
             "python": platform.python_version(),

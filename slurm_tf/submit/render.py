@@ -49,6 +49,9 @@ def script(plan: Plan, preflight: bool = False) -> str:
     values = {
         "strategy": f"strategy/{job.spec.strategy}.sbatch.j2",
         "components": plan.components,
+        "srun": plan.layout.srun,
+        "steps": plan.layout.steps,
+        "tasks": len(plan.settings.tasks),
         "chdir": plan.chdir,
         "launcher": plan.submission.launcher,
         "modules": job.site.modules,

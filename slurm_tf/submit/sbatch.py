@@ -104,5 +104,4 @@ def pending_reason(slurm: client.Client, job: str) -> JobRecord | None:
 
 def shares_nodes(fitted: Plan) -> bool:
     """Whether other users' jobs may run on the nodes of tasks that listen: TensorFlow has no authentication."""
-    tasks = sum(component.tasks for component in fitted.components)
-    return tasks > 1 and not directives.exclusive(fitted.job)
+    return len(fitted.settings.tasks) > 1 and not directives.exclusive(fitted.job)

@@ -1,5 +1,6 @@
 """Turns the states of runs into cells of tables and into JSON; what is not recorded anywhere is "unknown"."""
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -7,6 +8,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from slurm_tf.errors import RunError
+from slurm_tf.run import manifest
 from slurm_tf.run.attempts import KILLED, Attempt, EndCause
 from slurm_tf.run.status import Progress, RunStatus, TaskState, TaskStatus
 from slurm_tf.slurm import pending_reasons
@@ -102,12 +105,21 @@ def reason_words(state: RunOverview) -> str:
     record = state.records[0]
     if state.state is JobState.PENDING and record.reason:
         never = " (it will never start)" if pending_reasons.is_permanent(record.reason) else ""
-        return f"{pending_reasons.explain(record.reason)}{never}"
+        return "; ".join(filter(None, [f"{pending_reasons.explain(record.reason)}{never}", _own_nodes(state)]))
     if not state.is_over:
         return ""
     if not _has_attempt(state):
         return _end_without_attempt(state, record)
     return state.attempt.reason.partition("\n")[0] if state.attempt else ""
+
+
+def _own_nodes(state: RunOverview) -> str:
+    """Return how many nodes a heterogeneous job waits for, and why; "" of another job."""
+    if len(state.records) < 2:
+        return ""
+    with contextlib.suppress(RunError):
+        return f"nodes: {manifest.read(state.selected.run.manifest).nodes}"
+    return ""
 
 
 def _has_attempt(state: RunOverview) -> bool:

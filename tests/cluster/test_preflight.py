@@ -138,7 +138,8 @@ def test_a_node_that_lacks_a_gpu_is_named(alice: Member, on_node3: Callable[...,
 def test_bad_nodes_of_a_heterogeneous_job_are_left_out_of_all_of_it(alice: Member) -> None:
     alice.write(
         "h.toml",
-        'name = "h"\nstrategy = "ps"\ncommand = ["true"]\n[roles.chief]\n[roles.worker]\nmem = "1G"\n[roles.ps]\n',
+        'name = "h"\nstrategy = "ps"\ncommand = ["true"]\n[roles.chief]\n[roles.ps]\n'
+        '[roles.worker]\npartition = "cpu"\n',
     )
     alice.submit("h.toml", "--name=r", "--hold")
     alice.ok("cancel", "r")
@@ -146,8 +147,8 @@ def test_bad_nodes_of_a_heterogeneous_job_are_left_out_of_all_of_it(alice: Membe
     Path(alice.folder / "runs" / "r" / "bad_nodes.json").write_text(json.dumps(bad))
     number = alice.submit("h.toml", "--name=r", "--hold")
     rows = alice.run("scontrol", "--oneliner", "show", "job", number).splitlines()
-    assert ["ExcNodeList=node2 " in row for row in rows] == [True] * 3
+    assert ["ExcNodeList=node2 " in row for row in rows] == [True] * 2
     alice.ok("cancel", "r")
     resubmitted = alice.ok("resubmit", "r", "--parsable").strip()
     rows = alice.run("scontrol", "--oneliner", "show", "job", resubmitted).splitlines()
-    assert ["ExcNodeList=node2 " in row for row in rows] == [True] * 3
+    assert ["ExcNodeList=node2 " in row for row in rows] == [True] * 2

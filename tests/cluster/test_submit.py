@@ -249,7 +249,7 @@ def test_a_sweep_of_a_heterogeneous_job_is_a_job_a_point_under_one_run(alice: Me
     text = (
         'name = "h"\nstrategy = "between_graph"\nsetup = \'echo setup sees $#\'\nsweep.n = [4, 5]\n'
         'command = ["bash", "-c", "echo $SLURM_TF_TASK n {n}; test $SLURM_TF_TASK != ps:0 || sleep 60"]\n'
-        '[roles.worker]\ngpus-per-task = 1\n[roles.ps]\nmem = "300M"\n'
+        '[roles.worker]\ngpus-per-task = 1\n[roles.ps]\npartition = "cpu"\n'
     )
     done = alice.type("submit", alice.write("h.toml", text))
     numbers = [line.split()[-1] for line in done.stdout.splitlines()]
@@ -270,7 +270,7 @@ def test_gpus_that_the_roles_state_and_those_that_none_does(alice: Member) -> No
     until = "until [ -s $SLURM_TF_RUN_FOLDER/logs/ps-0.log ]; do sleep 0.1; done"
     says = f'command = ["bash", "-c", "echo [$CUDA_VISIBLE_DEVICES]; {until}"]\n'
     serves = 'command = ["bash", "-c", "echo serves [$CUDA_VISIBLE_DEVICES]; sleep 60"]\n'
-    roles = f'[roles.worker]\ngpus-per-node = "a100"\n[roles.ps]\nmem = "300M"\n{serves}'
+    roles = f'[roles.worker]\ngpus-per-node = "a100"\n[roles.ps]\npartition = "cpu"\n{serves}'
     number = alice.submit(alice.write("h.toml", f'name = "h"\nstrategy = "between_graph"\n{says}{roles}'))
     own = 'exclusive = true\nsetup = "export SLURM_GRES=gpu:2"'  # as a plugin or a wrapper of a site gives them
     alice.submit(job(alice, "echo [$CUDA_VISIBLE_DEVICES]", more=own, name="own"))

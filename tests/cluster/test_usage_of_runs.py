@@ -72,7 +72,7 @@ command = ["sh", "-c", "case $SLURM_TF_TASK in ps*) exec sleep 300;; esac; sleep
 time = "5"
 [roles.worker]
 [roles.ps]
-cpus-per-task = 2
+partition = "cpu"
 """
 SWEEP = """\
 name = "points"

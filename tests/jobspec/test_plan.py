@@ -24,6 +24,10 @@ def options(plan: Plan, component: int = 0) -> dict[str, str | None]:
     return dict(plan.components[component].options)
 
 
+def steps(plan: Plan) -> list[tuple[str, ...]]:
+    return [step.roles for step in plan.layout.steps]
+
+
 def site(tmp_path: Path, text: str) -> str:
     path = tmp_path / "site.toml"
     path.write_text(text)
@@ -32,19 +36,23 @@ def site(tmp_path: Path, text: str) -> str:
 
 def test_equal_needs_are_one_component(fit: Callable[..., Plan]) -> None:
     plan = fit(PS.format(chief="mem = '4G'", worker="mem = '4096M'", ps="mem = 4096"))
-    assert [component.role for component in plan.components] == [""]
+    assert steps(plan) == [("chief", "worker", "ps")]
+    assert len(plan.components) == 1
     assert options(plan)["ntasks"] == "5"
     assert options(plan)["mem"] == "4G"
 
 
-def test_different_needs_are_a_component_a_role(fit: Callable[..., Plan]) -> None:
+def test_other_partitions_are_a_component_for_the_roles_that_ask_for_the_same(fit: Callable[..., Plan]) -> None:
     plan = fit(PS.format(chief="", worker="gpus-per-task = 1\npartition = 'gpu'", ps=""))
-    assert [(c.role, c.tasks) for c in plan.components] == [("chief", 1), ("worker", 3), ("ps", 1)]
+    assert steps(plan) == [("chief", "ps"), ("worker",)]
+    assert [options(plan, number)["ntasks"] for number in (0, 1)] == ["2", "3"]
+    assert [step.first_rank for step in plan.layout.steps] == [0, 2]
+    assert plan.layout.apart == "their partitions differ"
     assert "job-name" in options(plan, 0)
     assert "job-name" not in options(plan, 1)
     assert options(plan, 1)["partition"] == "gpu"
     assert options(plan, 1)["gpus-per-task"] == "1"
-    assert [role.gpus for role in plan.settings.roles] == [0, 1, 0]
+    assert [(role.name, role.gpus) for role in plan.settings.roles] == [("chief", 0), ("ps", 0), ("worker", 1)]
 
 
 def test_accounting_can_tell_whose_hours_they_are(fit: Callable[..., Plan]) -> None:
@@ -80,13 +88,13 @@ def test_names_and_comments_that_somebody_typed_stay(
 def test_components_with_mem_come_last(fit: Callable[..., Plan]) -> None:
     # sbatch 22.05.8 passes --mem on to the components that follow
     plan = fit(PS.format(chief="mem = '8G'", worker="", ps="mem-per-cpu = '1G'"))
-    assert [component.role for component in plan.components] == ["worker", "ps", "chief"]
+    assert steps(plan) == [("worker",), ("ps",), ("chief",)]
     assert [role.name for role in plan.settings.roles] == ["worker", "ps", "chief"]
     assert "job-name" in options(plan, 0)
 
 
 def test_an_option_that_counts_for_the_job_is_written_once(fit: Callable[..., Plan]) -> None:
-    text = PS.format(chief="", worker="gpus-per-task = 1", ps="mem = '1G'")
+    text = PS.format(chief="", worker="gpus-per-task = 1", ps="partition = 'cpu'")
     once = {"licenses": "matlab:1", "mail-type": "END", "bb": "x", "nice": "5", "reservation": "r", "a-plugins": "p"}
     each = {"gres": "nvme:1", "hint": "nomultithread", "tmp": "10G"}
     plan = fit(text + "[sbatch]\n" + "".join(f"{name} = '{value}'\n" for name, value in {**once, **each}.items()))
@@ -99,8 +107,8 @@ def test_an_option_that_counts_for_the_job_is_written_once(fit: Callable[..., Pl
 @pytest.mark.parametrize("name", ["nodelist", "nodefile"])
 def test_nodes_that_every_component_would_need_are_refused(name: str, fit: Callable[..., Plan]) -> None:
     wanted = f"[sbatch]\n{name} = 'n1'\n"
-    with pytest.raises(ConfigError, match=rf"sbatch.{name}: found {name}, and roles with different needs"):
-        fit(PS.format(chief="", worker="gpus-per-task = 1", ps="") + wanted)
+    with pytest.raises(ConfigError, match=rf"sbatch.{name}: found {name}, and roles that are components with nodes"):
+        fit(PS.format(chief="", worker="partition = 'gpu'", ps="") + wanted)
     assert options(fit(WORKERS + wanted))[name] == "n1"
 
 
@@ -175,7 +183,7 @@ def test_exclusive_of_site_and_job(fit: Callable[..., Plan], tmp_path: Path) -> 
 def test_sruns_options_are_always_said(strategy: str, bad_exit: str, fit: Callable[..., Plan]) -> None:
     roles = "[roles.worker]\ncpus-per-task = 2\n" + ("[roles.ps]\ncpus-per-task = 2\n" if bad_exit == "0" else "")
     roles += "[roles.chief]\ncpus-per-task = 2\n" if strategy == "ps" else ""
-    srun = dict(fit(f"{HEAD}strategy = '{strategy}'\n{roles}").components[0].srun)
+    srun = dict(fit(f"{HEAD}strategy = '{strategy}'\n{roles}").layout.steps[0].srun)
     assert srun["export"] == "ALL"
     assert srun["wait"] == "0"
     assert srun["kill-on-bad-exit"] == bad_exit
@@ -189,7 +197,7 @@ HOROVOD = HEAD + 'strategy = "horovod"\n[roles.worker]\ncount = 3\n'
 def test_horovods_controller_says_how_srun_starts_it(fit: Callable[..., Plan], tmp_path: Path) -> None:
     def found(text: str, site: str = "generic") -> tuple[str | None, str]:
         made = fit(text, site=site)
-        return dict(made.components[0].srun)["mpi"], made.settings.horovod
+        return dict(made.layout.steps[0].srun)["mpi"], made.settings.horovod
 
     over_mpi = HOROVOD + "[horovod]\ncontroller = 'mpi'\n"
     assert found(HOROVOD) == ("none", "gloo")

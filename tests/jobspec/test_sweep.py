@@ -13,7 +13,7 @@ ONE = 'name = "a"\nstrategy = "single"\ncommand = ["x", "--lr={lr}", "{n} {lr}"]
 GRID = 'sweep = {lr = [0.1, 1e-3], n = [1, true, "a b"]}\n'
 HET = (
     'name = "a"\nstrategy = "between_graph"\ncommand = ["x", "{lr}"]\nsweep.lr = [1, 2]\n'
-    '[roles.worker]\nmem = "1G"\n[roles.ps]\n'
+    '[roles.worker]\nconstraint = "ib"\n[roles.ps]\n'
 )
 
 

@@ -37,6 +37,7 @@ class LocalJob:
         step: Sequence[str] | None,
         point: int | None,
         cancelled: bool,
+        each_role: bool,
     ) -> None:
         self.run = RunFolder(str(folder))
         self.submission = self.run.submission(1)
@@ -51,8 +52,8 @@ class LocalJob:
         tasks = len(settings.tasks)
         launcher = step if step is not None else [*LAUNCH, "local", "--ntasks", str(tasks), "--"]
         of_point = [] if point is None else ["--point", str(point)]
-        argv = [*LAUNCH, "coordinate", self.submission.path, *of_point, "--", *launcher]
-        argv += [*LAUNCH, "agent"]
+        launchers = _launchers(settings) if each_role else [*launcher, *LAUNCH, "agent"]
+        argv = [*LAUNCH, "coordinate", self.submission.path, *of_point, "--", *launchers]
         self.output = folder / "output"
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
@@ -92,12 +93,26 @@ class LocalJob:
         return re.findall(rf"^\[{task}\] (.*)$", self.text, re.MULTILINE)
 
 
+def _launchers(settings: LaunchSettings) -> list[str]:
+    """Return a launcher for each role, as roles that share nodes have it."""
+    words: list[str] = []
+    rank = 0
+    for role in settings.roles:
+        agent = ["agent", "--roles", role.name, "--first-rank", str(rank)]
+        words += ["+"] * bool(words) + [*LAUNCH, "local", "--ntasks", str(role.count), "--", *LAUNCH, *agent]
+        rank += role.count
+    return words
+
+
 StartJob = Callable[..., LocalJob]
 
 
 @pytest.fixture
 def start_job(tmp_path: Path) -> Iterator[StartJob]:
-    """Start a job: a shell program, of roles without one of their own, and what of the settings is not the default."""
+    """Start a job: a shell program, of roles without one of their own, and what of the settings is not the default.
+
+    `each_role`: with a launcher for each role.
+    """
     started: list[LocalJob] = []
 
     def start(
@@ -107,11 +122,13 @@ def start_job(tmp_path: Path) -> Iterator[StartJob]:
         name: str = "",
         point: int | None = None,
         cancelled: bool = False,
+        each_role: bool = False,
         **changes: Any,
     ) -> LocalJob:
         folder = tmp_path / (name or f"run-{len(started)}")
         settings = dataclasses.replace(DEFAULTS, **changes)
-        started.append(LocalJob(folder, settings, ["bash", "-c", program, *arguments], step, point, cancelled))
+        command = ["bash", "-c", program, *arguments]
+        started.append(LocalJob(folder, settings, command, step, point, cancelled, each_role))
         return started[-1]
 
     yield start

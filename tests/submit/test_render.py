@@ -58,7 +58,10 @@ ROLES = {
         "[roles.worker]\ncount = 2\nntasks-per-node = 1\ngpus-per-task = 1\npartition = 'gpu'\n"
         "[roles.ps]\ncount = 2\nmem = '32G'\n[roles.evaluator]\nmem = '8G'\n"
     ),
-    "between_graph": "[roles.worker]\ncount = 2\n[roles.ps]\n",
+    "between_graph": (  # which share nodes
+        "[roles.worker]\ncount = 2\nntasks-per-node = 1\nmem = '8G'\ngpus-per-task = 1\n"
+        "[roles.ps]\nmem = '4G'\ncpus-per-task = 2\n"
+    ),
 }
 # Where a script finds the index of its point.
 SWEEP = 'command = ["python", "train.py", "--rate={rate}"]\nsweep.rate = [0.1, 0.2]\narray = "%1"\n'

@@ -20,7 +20,7 @@ from slurm_tf.submit import estimate, new_run, sbatch
 SINGLE = 'name = "a"\nstrategy = "single"\ncommand = ["x", "{lr}"]\nsweep.lr = [1, 2, 3]\n[roles.worker]\n'
 HET = (
     'name = "a"\nstrategy = "between_graph"\ncommand = ["x", "{lr}"]\nsweep.lr = [1, 2]\n'
-    '[roles.worker]\nmem = "1G"\n[roles.ps]\n'
+    '[roles.worker]\nconstraint = "ib"\n[roles.ps]\n'
 )
 # Answers job numbers 7, 8, ...; keeps its arguments and environment; refuses the call that REFUSE names.
 SBATCH = """#!/bin/bash

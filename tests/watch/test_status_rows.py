@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from slurm_tf.cli import tables
-from slurm_tf.run import bad_nodes, status
+from slurm_tf.run import bad_nodes, manifest, status
 from slurm_tf.run.attempts import AttemptRecorder, EndCause
 from slurm_tf.run.status import AttemptState, RunStatus, TaskState, TaskStatus
 from slurm_tf.slurm.job_states import JobState
@@ -88,6 +89,18 @@ def test_of_a_program_that_tells_nothing_only_what_is_known_is_shown(make_run: M
     assert "CHECKPOINTS" not in text
     assert not {"unknown", "Checkpoint", "STEP", "LOSS"} & set(text.split())
     assert tables.run_list(points).split()[:6] == ["RUN", "JOB", "STATE", "TIME", "NODES", "REASON"]
+
+
+def test_a_heterogeneous_job_that_waits_says_how_many_nodes_it_needs(make_run: MakeRun, slurm: Slurm) -> None:
+    waits = make_run("het-1", ("9", (), False))
+    words = "4 or more, as 3 components have nodes of their own"
+    manifest.write(waits.run.manifest, replace(manifest.read(waits.run.manifest), nodes=words))
+    slurm.live = [record(f"9+{number}", JobState.PENDING, reason="Resources") for number in range(3)]
+    (point,) = run_overview.read_overviews(slurm, [waits])
+    assert status_rows.reason_words(point).endswith(f"; nodes: {words}")
+    slurm.live = slurm.live[:1]
+    (point,) = run_overview.read_overviews(slurm, [waits])
+    assert "nodes:" not in status_rows.reason_words(point)
 
 
 @pytest.mark.parametrize("width", [80, 100, 200])

@@ -376,13 +376,13 @@ class Agent:
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """agent [--role ROLE]"""
-    role = arguments[1] if arguments[:1] == ["--role"] else ""
+    """agent [--roles ROLES [--first-rank RANK]]"""
+    values = dict(zip(arguments[::2], arguments[1::2]))
     selector = selectors.DefaultSelector()
     # the agent reports what srun and Slurm send to every task, and the coordinator decides what it means
     signals = SignalPipe(selector, (*REPORTED, signal.SIGCHLD))
     try:
-        registered = register(os.environ, role)
+        registered = register(os.environ, values.get("--roles", ""), int(values.get("--first-rank", "0")))
         code = Agent(os.environ, registered, selector, signals).run() if registered else 0
     except SlurmTfError as error:
         say(str(error))

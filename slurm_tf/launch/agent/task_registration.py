@@ -2,7 +2,7 @@
 
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import List, Mapping, Optional, Tuple
 
 from slurm_tf import units
@@ -32,13 +32,15 @@ class Registered:
     assignment: Assignment
 
 
-def register(environ: Mapping[str, str], role: str) -> Optional[Registered]:
+def register(environ: Mapping[str, str], roles: str, first_rank: int) -> Optional[Registered]:
     """Register the task whose environment this is; None if the coordinator has the agent leave instead.
 
+    `roles`: those of its step, "" for all; `first_rank`: the rank of the step's first task among those of all steps.
     What keeps this task from taking part is sent to the coordinator, which ends the job and says so. Raises
     SlurmTfError where that cannot be sent.
     """
     allocation = Allocation.from_environ(environ)
+    allocation = replace(allocation, rank=first_rank + allocation.rank)
     addresses, secret = _coordinator(environ)
     deadline = time.monotonic() + float(environ.get(env.REGISTER_TIMEOUT, "300"))
     client = connections.connect(addresses, secret, allocation.tasks, deadline)
@@ -49,7 +51,7 @@ def register(environ: Mapping[str, str], role: str) -> Optional[Registered]:
         if environ.get(env.PORTS):
             allowed = units.parse_ports(environ[env.PORTS])
         reserved = ports.reserve(allowed, (time.monotonic() + deadline) / 2)
-        client.send(_report(allocation, greeting, client, ports.port_of(reserved), role))
+        client.send(_report(allocation, greeting, client, ports.port_of(reserved), roles))
     except SlurmTfError as error:
         client.send(Unable(allocation.rank, allocation.node, str(error)))
     deadline += greeting.assignment_timeout
@@ -61,7 +63,7 @@ def register(environ: Mapping[str, str], role: str) -> Optional[Registered]:
     return Registered(client, allocation, greeting, reserved, assignment)
 
 
-def _report(allocation: Allocation, greeting: Greeting, client: Client, port: int, role: str) -> Report:
+def _report(allocation: Allocation, greeting: Greeting, client: Client, port: int, roles: str) -> Report:
     interface = greeting.interface
     return Report(
         rank=allocation.rank,
@@ -73,7 +75,7 @@ def _report(allocation: Allocation, greeting: Greeting, client: Client, port: in
         gpu_places=allocation.gpu_places,
         gpus_on_node=allocation.gpus_on_node,
         gpu_binding=allocation.gpu_binding,
-        role=role,
+        roles=roles,
         named=horovod_variables.named_address() if greeting.named else "",
     )
 

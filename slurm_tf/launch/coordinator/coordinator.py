@@ -40,13 +40,18 @@ class Coordinator:
     """One attempt of a run: its steps one after the other, each with a registration and a training phase."""
 
     def __init__(
-        self, context: JobContext, settings: LaunchSettings, launcher: Sequence[str], record: Optional[AttemptRecorder]
+        self,
+        context: JobContext,
+        settings: LaunchSettings,
+        launchers: Sequence[Sequence[str]],
+        record: Optional[AttemptRecorder],
     ) -> None:
-        """`launcher`: the command that starts one agent a task, srun or launch/direct/local_tasks.py.
+        """`launchers`: the commands that start one agent a task: srun, several where roles with different needs share
+        nodes, or launch/direct/local_tasks.py.
 
         `record`: None for a preflight alone.
         """
-        self._context, self._settings, self._launcher, self._record = context, settings, list(launcher), record
+        self._context, self._settings, self._launchers, self._record = context, settings, list(launchers), record
         self._selector = selectors.DefaultSelector()
         self._signals = SignalPipe(self._selector, (*REPORTED, signal.SIGCHLD))
         self._secret = secrets.token_bytes(32)
@@ -106,7 +111,7 @@ class Coordinator:
 
     def _start_step(self) -> None:
         settings, preflight_only = self._settings, self._record is None
-        self._step = Step(self._launcher, settings, self._server.port, self._secret)
+        self._step = Step(self._launchers, settings, self._server.port, self._secret)
         self._registration = RegistrationPhase(
             self._context,
             settings,
@@ -117,6 +122,7 @@ class Coordinator:
             with_preflight=(settings.preflight or preflight_only) and not self._policy.restarts,
             goes_on=not preflight_only,
             cause=self._policy.restart_reason,
+            steps=len(self._launchers),
         )
 
     def _loop(self) -> Outcome:

@@ -33,7 +33,7 @@ class Registration:
         if report.rank in self.reports or not 0 <= report.rank < len(self._planned):
             found = f"a task on {report.node} that says it is rank {report.rank}: not expected"
             raise RegistrationError(found, "", "", ())
-        role = report.role or self._settings.tasks[report.rank][0]
+        role = self._settings.tasks[report.rank][0]
         node_gpus = next((each.node_gpus for each in self._settings.roles if each.name == role), 0)
         self.reports[report.rank] = gpus.by_index(report, node_gpus)
 
@@ -41,6 +41,12 @@ class Registration:
     def complete(self) -> bool:
         """Whether all tasks have registered."""
         return len(self.reports) == len(self._planned)
+
+    def lacks_all(self, of_a_role: bool) -> bool:
+        """Whether no task has registered, or no task of some role."""
+        came = {self._planned[rank].partition(":")[0] for rank in self.reports}
+        wanted = {role.name for role in self._settings.roles if role.count}
+        return bool(wanted - came) if of_a_role else not came
 
     def form(self) -> cluster.Cluster:
         """Return the cluster that all tasks form. Raises TopologyError."""

@@ -41,14 +41,16 @@ class RegistrationPhase:
         with_preflight: bool,
         goes_on: bool,
         cause: str,
+        steps: int = 1,
     ) -> None:
         """`goes_on`: whether the run may be put back into the queue.
 
-        `printed` returns what the step's launcher printed. `cause`: why this is not the first step, in words.
+        `printed` returns what the step's launchers printed; `steps`: how many there are. `cause`: why this is not the
+        first step, in words.
         """
         self._context, self._settings = context, settings
         self._server, self._tasks, self._status = server, tasks, status
-        self._printed, self._is_first_step = printed, not cause
+        self._printed, self._is_first_step, self._has_several = printed, not cause, steps > 1
         self._with_preflight, self._goes_on = with_preflight, goes_on
         self._planned = [f"{role}:{index}" for role, index in settings.tasks]
         self._registration = Registration(settings, os.environ, time.monotonic(), cause)
@@ -128,12 +130,12 @@ class RegistrationPhase:
             self._preflight.close()
 
     def _check(self, now: float, launcher_end: str) -> None:
-        """Raise RegistrationError if tasks did not come, StepError if none did because srun refuses the step."""
+        """Raise RegistrationError if tasks did not come, StepError if none of a step did because srun refuses it."""
         try:
             self._registration.check(now, launcher_end)
         except RegistrationError as error:
             refusal = None
-            if not self._registration.reports:
+            if self._registration.lacks_all(self._has_several):
                 refusal = step_refusal.find(self._printed(), os.environ, self._is_first_step)
             if refusal is None:
                 raise

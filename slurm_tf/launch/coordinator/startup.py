@@ -3,7 +3,7 @@
 import glob
 import os
 import sys
-from typing import Callable, Mapping, NoReturn, Optional, Sequence, Tuple
+from typing import Callable, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from slurm_tf import files
 from slurm_tf.errors import LeaseError, RunError, SlurmTfError
@@ -60,14 +60,14 @@ def take(
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """coordinate RUN_FOLDER [--point INDEX] [--preflight] -- LAUNCHER..."""
+    """coordinate RUN_FOLDER [--point INDEX] [--preflight] -- LAUNCHER... [+ LAUNCHER...]..."""
     end = list(arguments).index("--")
-    options, launcher = arguments[:end], list(arguments[end + 1 :])
+    options, words = arguments[:end], list(arguments[end + 1 :])
     point = int(options[2]) if options[1:2] == ["--point"] else None
     try:
         context, settings = open_run(options[0], point, os.environ)
         record = take(context, settings, "--preflight" in options[1:], say)
-        code = Coordinator(context, settings, launcher, record).run()
+        code = Coordinator(context, settings, _launchers(words), record).run()
     except SlurmTfError as error:
         say(str(error))
         code = error.exit_code
@@ -75,3 +75,14 @@ def main(arguments: Sequence[str]) -> NoReturn:
         say(str(files.storage_error(error, "begin the attempt")))
         code = 1
     sys.exit(code)
+
+
+def _launchers(words: Sequence[str]) -> List[List[str]]:
+    """Return the command of each launcher; "+" is between them, and is no word of a launcher."""
+    launchers: List[List[str]] = [[]]
+    for word in words:
+        if word == "+":
+            launchers.append([])
+        else:
+            launchers[-1].append(word)
+    return launchers

@@ -1,4 +1,4 @@
-"""Runs one step of the job: its launcher, srun or launch/direct/local_tasks.py, from its start to its end."""
+"""Runs one step of the job: its launchers, srun or launch/direct/local_tasks.py, from their start to their end."""
 
 import contextlib
 import json
@@ -21,6 +21,10 @@ _SECONDS = 10.0
 # two of them, srun ends with "SLURM_MEM_PER_CPU, SLURM_MEM_PER_GPU, and SLURM_MEM_PER_NODE are mutually exclusive"
 # (22.05.8).
 _NOT_FOR_SRUN = ("SLURM_MEM_PER_CPU", "SLURM_MEM_PER_GPU", "SLURM_MEM_PER_NODE")
+# Nor to several sruns, which share the job's nodes: what the job has on a node is more than one of them asks for.
+_NOT_FOR_SEVERAL = (
+    "SLURM_CPUS_PER_TASK", "SLURM_GPUS", "SLURM_NPROCS", "SLURM_NTASKS", "SLURM_TASKS_PER_NODE", "SLURM_TRES_PER_TASK",
+)  # fmt: skip
 
 
 # How much of what the launcher printed is read.
@@ -28,30 +32,34 @@ _PRINTED = 1 << 16
 
 
 class Step:
-    """The launcher process of one step, which leads its own session and process group."""
+    """One start of all tasks: the processes of its launchers, each of which leads its own session and process group.
 
-    def __init__(self, command: Sequence[str], settings: LaunchSettings, port: int, secret: bytes) -> None:
-        """Start `command`, whose agents reach the coordinator at `port`. Raises OSError."""
-        self._command = list(command)
+    Of several launchers, each starts a step of Slurm's for one role: here they are one, and begin and end together.
+    """
+
+    def __init__(self, commands: Sequence[Sequence[str]], settings: LaunchSettings, port: int, secret: bytes) -> None:
+        """Start the launchers, whose agents reach the coordinator at `port`. Raises OSError."""
         self._signals = [signal.SIGTERM, signal.SIGKILL]
         self._next_at: Optional[float] = None
         self._file_limits: Dict[int, Tuple[int, int]] = {}
         self._printed_from = _size_of_stderr()
-        self._process = subprocess.Popen(
-            self._command, env=_environ(settings, port, secret), stdin=subprocess.DEVNULL, start_new_session=True
-        )
+        environ = _environ(settings, port, secret, len(commands) > 1)
+        self._launchers = [
+            subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, start_new_session=True)
+            for command in map(list, commands)
+        ]
 
     @property
     def end_in_words(self) -> str:
-        """How the launcher ended; "" while it runs."""
-        code = self._process.poll()
-        return "" if code is None else f"{self._command[0]} {describe(code)}"
+        """How a launcher ended; "" while all run."""
+        ended = [each for each in self._launchers if each.poll() is not None]
+        return f"{_name(ended[0])} {describe(ended[0].returncode)}" if ended else ""
 
     @property
     def printed(self) -> str:
         """The beginning of what was printed to stderr since the start, "" unless it is a file, as Slurm makes it.
 
-        A pipe to read the launcher's own words from would end with this process, and its tasks print through the same.
+        A pipe to read a launcher's own words from would end with this process, and its tasks print through the same.
         """
         with contextlib.suppress(OSError):
             if self._printed_from is not None:
@@ -68,14 +76,15 @@ class Step:
         agent could save. Here its limit of file descriptors is set to 0, so that it cannot connect and tries again each
         second; the limit is restored when srun has ended by itself.
         """
-        if os.path.basename(self._command[0]) == "srun":
-            command_line = _command_line(self._process.pid)
-            for pid in _children(self._process.pid):
-                if command_line and _command_line(pid) == command_line:
-                    self._set_no_file_descriptors(pid)
+        for srun in self._launchers:
+            if os.path.basename(_name(srun)) == "srun":
+                command_line = _command_line(srun.pid)
+                for pid in _children(srun.pid):
+                    if command_line and _command_line(pid) == command_line:
+                        self._set_no_file_descriptors(pid)
 
     def end(self, now: float, agents_were_told: bool) -> None:
-        """Begin to end the step: `tick` sends its launcher SIGTERM, then SIGKILL.
+        """Begin to end the step: `tick` sends its launchers SIGTERM, then SIGKILL.
 
         `agents_were_told`: all agents were told to leave, and have time to do so first. A second call changes nothing.
         """
@@ -88,8 +97,9 @@ class Step:
         return self._next_at is not None
 
     def tick(self, now: float) -> bool:
-        """Send the launcher the next signal, if it is due; return whether the launcher has ended."""
-        if self._process.poll() is not None:
+        """Send the launchers the next signal, if it is due; return whether all have ended."""
+        running = [each for each in self._launchers if each.poll() is None]
+        if not running:
             self._restore_file_descriptors()
             return True
         if self._next_at is None or now < self._next_at:
@@ -97,8 +107,10 @@ class Step:
         self._next_at = now + _SECONDS
         if not self._signals:
             return True
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, self._signals.pop(0))
+        number = self._signals.pop(0)
+        for each in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(each.pid, number)
         return False
 
     @property
@@ -107,10 +119,12 @@ class Step:
         return self._next_at
 
     def wait(self) -> None:
-        """Wait until the launcher has ended; `end` must have been called."""
+        """Wait until all launchers have ended; `end` must have been called."""
         while not self.tick(time.monotonic()):
+            running = next((each for each in self._launchers if each.poll() is None), None)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(max(0.0, (self._next_at or 0.0) - time.monotonic()))
+                if running:
+                    running.wait(max(0.0, (self._next_at or 0.0) - time.monotonic()))
 
     def _set_no_file_descriptors(self, pid: int) -> None:
         with contextlib.suppress(OSError):
@@ -123,6 +137,11 @@ class Step:
             with contextlib.suppress(OSError):
                 resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
         self._file_limits = {}
+
+
+def _name(launcher: "subprocess.Popen[bytes]") -> str:
+    """Return the command of a launcher, without its arguments."""
+    return str(launcher.args[0])  # type: ignore[index]  # it was started from a list
 
 
 def _size_of_stderr() -> Optional[int]:
@@ -150,10 +169,12 @@ def _command_line(pid: int) -> bytes:
     return b""
 
 
-def _environ(settings: LaunchSettings, port: int, secret: bytes) -> Dict[str, str]:
+def _environ(settings: LaunchSettings, port: int, secret: bytes, has_several: bool) -> Dict[str, str]:
+    """Return the environment of the launchers; `has_several`: they share what the job has."""
+    dropped = _NOT_FOR_SRUN + (_NOT_FOR_SEVERAL if has_several else ())
     hosts = ["127.0.0.1"] if settings.local else ports.own_addresses(settings.interface)
     return {
-        **{name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_SRUN)},
+        **{name: value for name, value in os.environ.items() if not name.startswith(dropped)},
         env.COORDINATOR: f"{','.join(hosts)}:{port}",
         env.SECRET: secret.hex(),
         env.REGISTER_TIMEOUT: str(settings.register_timeout),

@@ -158,9 +158,9 @@ def _slices(
 def _pools(reports: Sequence[Report], roles: Sequence[RoleSettings]) -> List[str]:
     """Return whose devices each task divides with others of its node.
 
-    Components of a heterogeneous job have devices of their own, where Slurm gave them.
+    Steps for one role, and components of a heterogeneous job, have devices of their own, where Slurm gave them.
     """
-    return ["" if role.node_gpus else report.role for report, role in zip(reports, roles)]
+    return ["" if role.node_gpus else report.roles for report, role in zip(reports, roles)]
 
 
 def _check_reports(reports: Sequence[Report], roles: Sequence[RoleSettings]) -> None:
@@ -176,18 +176,9 @@ def _check_reports(reports: Sequence[Report], roles: Sequence[RoleSettings]) -> 
 
 
 def _roles_of_ranks(reports: Sequence[Report], roles: Sequence[RoleSettings]) -> List[Tuple[RoleSettings, int]]:
-    """Return each rank's role and index: what its component was started for, else the roles in order."""
+    """Return each rank's role and index: the roles in order, as the job's steps and their components are."""
     in_order = [(role, index) for role in roles for index in range(role.count)]
-    named = {report.role for report in reports}
-    if named == {""}:
-        return in_order
-    by_name = {role.name: role for role in roles}
-    came = Counter(report.role for report in reports)
-    if came != Counter({role.name: role.count for role in roles if role.count}):
-        raise TopologyError(f"tasks came as {dict(came)}", str({role.name: role.count for role in roles}))
-    seen: Counter[str] = Counter()
-    roles_of_ranks = []
-    for report in reports:
-        roles_of_ranks.append((by_name[report.role], seen[report.role]))
-        seen[report.role] += 1
-    return roles_of_ranks
+    for report, (role, index) in zip(reports, in_order):
+        if report.roles and role.name not in report.roles.split(","):
+            raise TopologyError(f"rank {report.rank} was started as {report.roles}", f"{role.name}:{index} to be")
+    return in_order

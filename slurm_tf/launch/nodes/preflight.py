@@ -249,9 +249,7 @@ def _reporter(reports: Mapping[int, Report], node: str) -> Report:
 def _gpus(settings: LaunchSettings, reports: Mapping[int, Report], node: str) -> Tuple[int, int]:
     """Return how many GPUs the tasks of `node` were given, and how many their roles need there."""
     needs = {role.name: 1 if role.gpus is None else role.gpus for role in settings.roles}
-    of_node = [
-        (each, needs[each.role or settings.tasks[each.rank][0]]) for each in reports.values() if each.node == node
-    ]
+    of_node = [(each, needs[settings.tasks[each.rank][0]]) for each in reports.values() if each.node == node]
     needing = [(report, number) for report, number in of_node if number]
     names = [gpu for report, _ in needing for gpu in report.gpus or ()]
     have = len(names) if all(report.gpus_bound for report, _ in needing) else len(set(names))

@@ -27,8 +27,8 @@ class Hello(Message):
 class Report(Message):
     """What one task found out about itself; its GPUs as in launch/mapping/allocation.py.
 
-    `role`: only where its component of the step was started for one role. `named`: the address of its node's own name,
-    where Horovod needs it.
+    `roles`: those of its step, or of its component of one, separated by commas; "" where that has all. `named`: the
+    address of its node's own name, where Horovod needs it.
     """
 
     rank: int
@@ -37,7 +37,7 @@ class Report(Message):
     port: int
     gpus: Optional[Tuple[str, ...]] = ()
     gpus_bound: bool = False
-    role: str = ""
+    roles: str = ""
     gpu_places: Tuple[int, ...] = ()
     gpus_on_node: Optional[int] = None
     gpu_binding: str = ""

@@ -60,7 +60,7 @@ class Held:
         os.mkfifo(folder / "leave")
         (folder / name).write_text(SRUN)
         (folder / name).chmod(0o700)
-        self.step = Step([str(folder / name), str(folder)], DEFAULTS, 1, b"")
+        self.step = Step([[str(folder / name), str(folder)]], DEFAULTS, 1, b"")
         wait_until(lambda: (folder / "pids").exists() and (folder / "pids").read_text().endswith("\n"))
         self.shepherd, self.other = map(int, (folder / "pids").read_text().split())
 
@@ -114,8 +114,8 @@ def test_what_a_launcher_prints_is_read_where_stderr_is_a_file(tmp_path: Path) -
     code = (
         "import sys; from slurm_tf.launch.coordinator.step import Step; from tests.launch.conftest import DEFAULTS\n"
         "print('before', file=sys.stderr, flush=True)\n"
-        "step = Step(['sh', '-c', 'echo srun: error: no >&2'], DEFAULTS, 1, b'')\n"
-        "step._process.wait(); print(repr(step.printed))"
+        "step = Step([['sh', '-c', 'echo srun: error: no >&2']], DEFAULTS, 1, b'')\n"
+        "step._launchers[0].wait(); print(repr(step.printed))"
     )
     argv = [sys.executable, "-c", code]
     with (tmp_path / "log").open("ab") as log:

@@ -107,13 +107,13 @@ def test_a_binding_that_names_no_device_is_named() -> None:
 
 
 def test_devices_by_index_are_divided_among_the_tasks_of_a_node_whatever_their_role() -> None:
-    none = [Report(rank, f"n{rank // 3}", "n", rank, None, role=role) for rank, role in enumerate("cwpcwp")]
+    none = [Report(rank, f"n{rank % 2}", "n", rank, None, roles=role) for rank, role in enumerate("ccwwpp")]
     roles = [RoleSettings("c", 2, 1, node_gpus=4), RoleSettings("w", 2, 3, node_gpus=4), RoleSettings("p", 2)]
     numbers = {role.name: role.node_gpus for role in roles}
-    reports = [gpus.by_index(report, numbers[report.role]) for report in none]
-    assert [report.gpus for report in reports] == [ALL, ALL, None, ALL, ALL, None]
+    reports = [gpus.by_index(report, numbers[report.roles]) for report in none]
+    assert [report.gpus for report in reports] == [ALL] * 4 + [None] * 2
     formed = cluster.form(reports, roles)
-    assert [task.gpus for task in formed.tasks] == [("0",), ("1", "2", "3"), ()] * 2
+    assert [task.gpus for task in formed.tasks] == [("0",)] * 2 + [("1", "2", "3")] * 2 + [()] * 2
     assert cluster.unused_gpus(formed, dict(enumerate(reports)), roles, {}) == ""
     with pytest.raises(TopologyError, match="2 GPU tasks on n0 share 4 GPUs; needed 6"):
         cluster.form(reports, [RoleSettings("c", 2, 3, node_gpus=4), *roles[1:]])

@@ -1,0 +1,172 @@
+"""What a job asks Slurm for, and the steps that it starts on that: which roles are together, and which are apart."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from slurm_tf.errors import ConfigError
+from slurm_tf.jobspec import component_amounts, directives, node_sharing
+from slurm_tf.jobspec.configuration import Job
+from slurm_tf.jobspec.directives import Option
+from slurm_tf.jobspec.job_file import Role
+from slurm_tf.jobspec.node_sharing import Sharing
+from slurm_tf.jobspec.resources import MemoryOption, Resources, TimeLimit
+from slurm_tf.jobspec.sbatch_table import NOT_OF_COMPONENTS
+from slurm_tf.slurm.billing import Amounts
+from slurm_tf.slurm.node_sizes import NodeSize
+
+# With these a job gets more than its tasks times what each asks for: whole nodes or cores, of a size not known here.
+_MORE_THAN_ASKED = frozenset({
+    "core-spec", "cpus-per-gpu", "exclusive", "gpus-per-socket", "hint", "mincpus", "ntasks-per-core", "thread-spec",
+    "threads-per-core", "tres-per-task",
+})  # fmt: skip
+
+# The sizes of a partition's nodes; none where they are not known.
+NodeSizes = Callable[[str], Sequence[NodeSize]]
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One component of the job: what it is given, and the options that say so, in their order.
+
+    `amounts`: what the component holds while it runs; None there is unknown. `is_exact`: no option gives it more than
+    it asks for, such as whole nodes or cores.
+    """
+
+    resources: Resources | None
+    amounts: Amounts
+    is_exact: bool
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The tasks of some roles, which one srun starts, or one component of it; in rank order from `first_rank` on."""
+
+    roles: tuple[str, ...]
+    first_rank: int
+    srun: tuple[Option, ...]
+
+    @property
+    def name(self) -> str:
+        """The roles, as the agents of the step are told."""
+        return ",".join(self.roles)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The components of a job and the steps on them.
+
+    One component: one step for all roles, or, where `sharing` says how roles with different needs share its nodes, one
+    for each role, whose srun has the options `srun` as well. Several components, a heterogeneous job: a step on each;
+    `apart` says why they cannot share nodes.
+    """
+
+    components: tuple[Component, ...]
+    steps: tuple[Step, ...]
+    srun: tuple[Option, ...] = ()
+    sharing: Sharing | None = None
+    apart: str = ""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """All roles, in rank order."""
+        return tuple(name for step in self.steps for name in step.roles)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the job file asks for: `roles` in rank order, the `resources` of each, and the job's time limit."""
+
+    job: Job
+    roles: Mapping[str, Role]
+    resources: Mapping[str, Resources]
+    limit: TimeLimit | None
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """The number of tasks of each role."""
+        return {name: role.count for name, role in self.roles.items()}
+
+    @property
+    def are_equal(self) -> bool:
+        """Whether all roles ask for the same."""
+        return len({each.comparable for each in self.resources.values()}) == 1
+
+
+def is_one(wanted: Wanted) -> bool:
+    """Whether the job has one component: without Slurm, and where all roles are equal or can share nodes."""
+    local = wanted.job.site.scheduler == "local"
+    return local or wanted.are_equal or not node_sharing.obstacle(wanted.job, wanted.resources)
+
+
+def lay_out(wanted: Wanted, once: tuple[Option, ...], sizes: NodeSizes) -> Layout:
+    """Return the components and steps of a job; `once`: options that are written once. Raises ConfigError."""
+    job, names = wanted.job, tuple(wanted.roles)
+    if job.site.scheduler == "local":
+        only = Component(None, Amounts(None, None, None, None), False, ())
+        return Layout((only,), (Step(names, 0, ()),))
+    if wanted.are_equal:
+        need, tasks = _joined(wanted, names)
+        return Layout((_component(wanted, need, tasks, once),), (Step(names, 0, directives.of_srun(job, need)),))
+    apart = node_sharing.obstacle(job, wanted.resources)
+    return _heterogeneous(wanted, once, apart) if apart else _shared(wanted, once, sizes)
+
+
+def _shared(wanted: Wanted, once: tuple[Option, ...], sizes: NodeSizes) -> Layout:
+    """Return one component whose nodes hold all roles, and a step for each of them."""
+    job = wanted.job
+    partition = next(iter(wanted.resources.values())).partition
+    how = node_sharing.fit(job, wanted.counts, wanted.resources, sizes(partition))
+    steps, rank = [], 0
+    for name, count in wanted.counts.items():
+        options = directives.of_shared_srun(wanted.resources[name], count, how.places[name])
+        steps.append(Step((name,), rank, options))
+        rank += count
+    component = _component(wanted, how.needed, how.nodes, once)
+    return Layout((component,), tuple(steps), (*directives.of_any_srun(job), ("exact", None)), how)
+
+
+def _heterogeneous(wanted: Wanted, once: tuple[Option, ...], apart: str) -> Layout:
+    """Return a component for each different need, of which the first has the options that are written once."""
+    job = wanted.job
+    for name in NOT_OF_COMPONENTS:
+        if job.spec.sbatch.get(name):
+            found = f"found {name}, and roles that are components with nodes of their own ({apart})"
+            needed, hint = "roles that can share nodes", "exclude says which nodes the job does not get"
+            raise ConfigError(found, needed, hint, job.where(f"sbatch.{name}"))
+    # sbatch makes --mem of a component the next one's too, and refuses another kind of memory there (22.05.8)
+    names = sorted(wanted.roles, key=lambda name: _is_per_node(wanted.resources[name]))
+    groups: dict[Resources, tuple[str, ...]] = {}
+    for name in names:
+        need = wanted.resources[name].comparable
+        groups[need] = (*groups.get(need, ()), name)
+    components: list[Component] = []
+    steps, rank = [], 0
+    gpus = any(each.gpus for each in wanted.resources.values())
+    for group in groups.values():
+        need, tasks = _joined(wanted, group)
+        if len(group) > 1 and need.tasks_per_node is None:  # their tasks may be on one node
+            only_one = tasks == len(group)
+            need = replace(need.on_each_node(len(group)), tasks_per_node=tasks if only_one else None)
+        components.append(_component(wanted, need, tasks, () if components else once, gpus))
+        steps.append(Step(group, rank, directives.of_srun(job, need)))
+        rank += tasks
+    return Layout(tuple(components), tuple(steps), apart=apart)
+
+
+def _joined(wanted: Wanted, names: Sequence[str]) -> tuple[Resources, int]:
+    """Return the resources of one component for roles that ask for the same, and the number of its tasks."""
+    first, *others = [wanted.resources[name] for name in names]
+    return first.joined(others), sum(wanted.roles[name].count for name in names)
+
+
+def _component(
+    wanted: Wanted, need: Resources, tasks: int, once: tuple[Option, ...], gpus_elsewhere: bool = False
+) -> Component:
+    options = (*once, *directives.of_component(wanted.job, need, tasks, wanted.limit, bool(once), gpus_elsewhere))
+    is_exact = not _MORE_THAN_ASKED & {name for name, _ in options}
+    return Component(need, component_amounts.held(need, tasks, is_exact), is_exact, options)
+
+
+def _is_per_node(need: Resources) -> bool:
+    return need.memory is not None and need.memory.option is MemoryOption.PER_NODE
