@@ -9,6 +9,7 @@
     ├── AccountingError        65   a saved table of accounting cannot be read, or not all of it
     │   └── LedgerError        74   what was kept of accounting cannot be used
     ├── TopologyError          65   the tasks that came cannot form the cluster that was asked for
+    ├── DeviceError            65   a program's TensorFlow has no GPU, and its role asked for some
     ├── AllocationError        69   not inside a Slurm step, or its variables contradict each other
     ├── SlurmError              1   Slurm refused something, in its own words
     │   ├── StepError           1   srun refused the job's step, and would again
@@ -95,6 +96,12 @@ class LedgerError(AccountingError):
 
 class TopologyError(SlurmTfError):
     """The tasks that came cannot form the cluster that was asked for."""
+
+    exit_code = 65
+
+
+class DeviceError(SlurmTfError):
+    """A program's TensorFlow has no GPU, and its role asked for some."""
 
     exit_code = 65
 

@@ -62,6 +62,7 @@ ORDERS = {
     "train": (
         "train_log",
         "task_context",
+        "devices",
         "agent_connection",
         "collectives",
         "data",

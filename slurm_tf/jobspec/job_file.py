@@ -225,6 +225,9 @@ class JobSpec(Base, frozen=True):
         Literal["split", "all"],
         Meta(description="if each task sees all GPUs of its node: split: each gets a part of them; all: each gets all"),
     ] = "split"
+    gpus_optional: Annotated[
+        bool, Meta(description="a program in whose TensorFlow there is no GPU goes on, also if its role asked for GPUs")
+    ] = False
     cluster_flags: (
         Annotated[
             bool,

@@ -29,6 +29,7 @@ ATTEMPT = "SLURM_TF_ATTEMPT"  # as in the run's lease: "12_3.0" is the first inc
 STEP = "SLURM_TF_STEP"  # how many steps the attempt has had before this one, as in the run's lease
 RESTARTS = "SLURM_TF_RESTARTS"  # how often this task was started again in its allocation
 CHECKPOINT_FOLDER = "SLURM_TF_CHECKPOINT_FOLDER"
+GPUS = "SLURM_TF_GPUS"  # GpuNeed of the task, see run/settings.py
 TRAIN = "SLURM_TF_TRAIN"  # [checkpoint] and [train] of the job file, as JSON: see run/train_settings.py
 EXPORT_FOLDER = "SLURM_TF_EXPORT_FOLDER"
 TENSORBOARD_FOLDER = "SLURM_TF_TENSORBOARD_FOLDER"

@@ -1,6 +1,7 @@
 """The coordinator's settings: launch.json in the folder of a submission. Standard library, Python 3.9."""
 
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import List, Mapping, Optional, Tuple
 
 from slurm_tf.errors import RunError
@@ -8,6 +9,15 @@ from slurm_tf.run import json_file
 from slurm_tf.run.env import INTERRUPTED
 from slurm_tf.run.folder import SubmissionFolder
 from slurm_tf.run.train_settings import TrainSettings
+
+
+class GpuNeed(str, Enum):
+    """Whether a program is to have GPUs: its role asked for some, the job can do without, or neither."""
+
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+    NONE = "none"
+
 
 # gpu_sharing of a job in which no role says how many GPUs it needs
 AS_GIVEN = "as-given"
@@ -67,6 +77,7 @@ class LaunchSettings:
     `preflight_factor`: by what factor a node may be slower than others; `preflight_mpi`: the command of the MPI step,
     () for none. `points`: of a sweep, the values of each point by its index; `point`: the values of this run.
     `horovod`: its controller, "" under another strategy. `gpu_sharing`: the job file's key, or AS_GIVEN.
+    `gpus_optional`: a program that has no GPU goes on, whatever its role asked for.
 
     `warning`: the signal of the job's --signal, "USR1", and how long before the limit it comes. `checkpoint_signal`:
     the signal at which a program without slurm_tf.train saves, "" for none. `goes_on`: whether an interrupted run goes
@@ -88,6 +99,7 @@ class LaunchSettings:
     coordinator_ports: Optional[Tuple[int, int]]
     interface: str
     train: TrainSettings
+    gpus_optional: bool = False
     preflight: bool = False
     preflight_factor: float = 4.0
     preflight_mpi: Tuple[str, ...] = ()
@@ -105,6 +117,13 @@ class LaunchSettings:
         if str(index) not in self.points:
             raise RunError(f"run {self.run} has no point {index}", f"one of {', '.join(self.points)}")
         return replace(self, run=f"{self.run}/{index}", point=self.points[str(index)], points={})
+
+    def gpu_need(self, role: str) -> GpuNeed:
+        """Return whether the programs of `role` are to have GPUs."""
+        if self.gpus_optional:
+            return GpuNeed.OPTIONAL
+        asked = any(each.gpus != 0 for each in self.roles if each.name == role)
+        return GpuNeed.REQUIRED if asked and self.gpu_sharing != AS_GIVEN else GpuNeed.NONE
 
     @property
     def tasks(self) -> List[Tuple[str, int]]:

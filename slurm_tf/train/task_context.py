@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Optional
 
 from slurm_tf.run import env, train_settings
+from slurm_tf.run.settings import GpuNeed
 from slurm_tf.run.train_settings import TrainSettings
 from slurm_tf.run.version import check_version
 
@@ -15,7 +16,8 @@ class TaskContext:
 
     `workers`, `parameter_servers`: how many tasks of these roles there are. Folders are "" outside of a run.
     `attempt`, `slurm_step`: the attempt of the run, and the number of its Slurm step. `agent_fd`: the socket to the
-    agent, None without one. `settings`: [checkpoint] and [train] of the job file.
+    agent, None without one. `settings`: [checkpoint] and [train] of the job file. `gpu_need`: whether it is to
+    have GPUs.
     """
 
     strategy: str
@@ -32,6 +34,7 @@ class TaskContext:
     slurm_step: int
     agent_fd: Optional[int]
     settings: TrainSettings
+    gpu_need: GpuNeed
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "TaskContext":
@@ -66,6 +69,7 @@ class TaskContext:
             slurm_step=int(environ.get(env.STEP, "0")),
             agent_fd=int(environ[env.CONTROL_FD]) if env.CONTROL_FD in environ else None,
             settings=train_settings.from_environ(environ),
+            gpu_need=GpuNeed(environ.get(env.GPUS, GpuNeed.NONE)),
         )
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from slurm_tf.errors import UsageError
 from slurm_tf.run import checkpoint_folder
 from slurm_tf.run.program_messages import CheckpointCommitted, Phase, ProgressReport
-from slurm_tf.train import training_loop
+from slurm_tf.train import devices, training_loop
 from slurm_tf.train.agent_connection import AgentConnection, ignore_slurm_signals
 from slurm_tf.train.checkpoint import local_state, parameter_servers
 from slurm_tf.train.checkpoint.checkpoints import Checkpoints
@@ -31,8 +31,12 @@ _EVALUATOR_POLL_SECONDS = 1.0
 
 
 def init() -> "Run":
-    """Return this task's run. Collective. Workers and parameter servers of strategy ps serve here and never return."""
+    """Return this task's run. Collective. Workers and parameter servers of strategy ps serve here and never return.
+
+    Exits with 65 if the role of this task asked for GPUs and TensorFlow has none, unless the job says gpus-optional.
+    """
     task = TaskContext.from_environ(os.environ)
+    devices.check(task)
     agent = None if task.agent_fd is None else AgentConnection(task.agent_fd)
     if task.strategy == "ps" and task.role in ("worker", "ps"):
         strategies.run_server(task, agent, parameter_servers.handle_flush)

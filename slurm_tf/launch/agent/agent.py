@@ -13,7 +13,7 @@ import time
 from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Sequence, Type
 
 from slurm_tf.errors import SlurmTfError
-from slurm_tf.launch.agent import command_failure, copy_check, program_warnings
+from slurm_tf.launch.agent import command_failure, copy_check, gpu_check, program_warnings
 from slurm_tf.launch.agent.child import Child, Output
 from slurm_tf.launch.agent.orphan_recovery import OrphanRecovery
 from slurm_tf.launch.agent.program_connection import ProgramConnection
@@ -91,6 +91,7 @@ class Agent:
         self._save_reason = ""
         self._program_exit_code: Optional[int] = None
         self._output_told_at = 0.0
+        self._gpu_check: Optional[gpu_check.OutputCheck] = None
         self._last_request: Optional[int] = None
         self._exit_code: Optional[int] = None
         self._has_got_signal = False
@@ -182,6 +183,7 @@ class Agent:
             environ.update(horovod_variables.rendezvous(host, message.rendezvous_port))
         argv = assignment.argv
         self._warn(argv, environ)
+        self._gpu_check = gpu_check.begin(assignment, argv, environ, self._log_path(), say)
         self._listens = self._is_writer = False
         self._save_reason, self._program_exit_code, self._last_request = "", None, None
         program = ProgramConnection(self._selector)
@@ -298,6 +300,8 @@ class Agent:
 
     def _on_output(self) -> None:
         """Tell the coordinator now and then that the program prints, which is progress if it sends no other."""
+        if self._gpu_check:
+            self._gpu_check.look()
         if not self._listens and time.monotonic() - self._output_told_at >= _OUTPUT_SECONDS:
             self._output_told_at = time.monotonic()
             self._client.send(ProgramOutput())

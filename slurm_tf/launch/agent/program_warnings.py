@@ -4,13 +4,11 @@ The program's source is read, not run (program_sources.py). A warning stops noth
 """
 
 import json
-import os
 import re
-import subprocess
 from typing import List, Mapping, Optional, Sequence
 
 from slurm_tf.errors import SlurmTfError
-from slurm_tf.launch.agent import program_sources
+from slurm_tf.launch.agent import program_python, program_sources
 from slurm_tf.launch.agent.program_sources import Sources
 
 _LEGACY = "TF_USE_LEGACY_KERAS"
@@ -24,7 +22,6 @@ _STRATEGIES = tuple(
 _RESOLVER = "tensorflow.distribute.cluster_resolver.SlurmClusterResolver"
 _KERAS = ("keras", "tensorflow.keras", "tf_keras")
 _VERSION = "import importlib.metadata; print(importlib.metadata.version('keras'))"
-_VERSION_SECONDS = 10.0
 
 
 def of_program(strategy: str, argv: Sequence[str], environ: Mapping[str, str]) -> List[str]:
@@ -117,23 +114,6 @@ def _keras_3(sources: Sources, without_import: bool, argv: Sequence[str], enviro
 
 
 def _keras_version(argv: Sequence[str], environ: Mapping[str, str]) -> str:
-    """Return the version of the Keras that the program's Python has, "" if that is not known.
-
-    Only a command named python is run for it: a container or a profiler may have side effects.
-    """
-    if not re.fullmatch(r"python[\d.]*", os.path.basename(argv[0])):
-        return ""
-    try:
-        done = subprocess.run(
-            [argv[0], "-c", _VERSION],
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_VERSION_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    found = re.match(rb"\d+\.\S+", done.stdout)
-    return found[0].decode("ascii", "replace") if found and done.returncode == 0 else ""
+    """Return the version of the Keras that the program's Python has, "" if that is not known."""
+    found = re.match(r"\d+\.\S+", program_python.ask(argv, environ, _VERSION))
+    return found[0] if found else ""

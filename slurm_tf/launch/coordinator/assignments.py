@@ -45,9 +45,10 @@ def shared(settings: LaunchSettings, folder: RunFolder, cluster: Cluster) -> Sha
 def of_tasks(settings: LaunchSettings, cluster: Cluster) -> List[TaskAssignment]:
     """Return the part that differs between tasks, for each task in the order of the cluster."""
     nodes = [task.node for task in cluster.tasks]
-    variables: List[Dict[str, str]] = [{}] * len(nodes)
+    variables: List[Dict[str, str]] = [{env.GPUS: settings.gpu_need(task.role).value} for task in cluster.tasks]
     if settings.horovod:
-        variables = horovod_variables.of_ranks(settings.horovod, nodes, settings.interface)
+        of_ranks = horovod_variables.of_ranks(settings.horovod, nodes, settings.interface)
+        variables = [{**each, **of_rank} for each, of_rank in zip(variables, of_ranks)]
     of_role = {role.name: role.command for role in settings.roles}
     commands = [of_role[task.role] for task in cluster.tasks]
     first = {command: rank for rank, command in reversed(list(enumerate(commands)))}
