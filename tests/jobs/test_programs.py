@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from slurm_tf.run import checkpoint_folder
-from tests import forkserver
-from tests.jobs.conftest import JOBS, RunJob
+from tests import forkserver, horovod
+from tests.jobs.conftest import JOBS, RunJob, RunningJob
 
 pytestmark = pytest.mark.tensorflow
 
@@ -35,6 +35,15 @@ def write(tmp_path: Path, program: str, strategy: str, more: str = "") -> str:
         '[env]\nTF_CPP_MIN_LOG_LEVEL = "2"\nTF_ENABLE_ONEDNN_OPTS = "0"\n'
     )
     return str(tmp_path / "job.toml")
+
+
+def check_bars(job: RunningJob, epochs: int) -> None:
+    """Rank 0 has drawn the bar of `fit` in each epoch, and the other one none."""
+    found = job.find(r"^\[worker:(\d)\] (Epoch \d/\d)$")
+    assert found == [("0", f"Epoch {epoch + 1}/{epochs}") for epoch in range(epochs)]
+    drawn = job.find(r"^\[worker:(\d)\] .*\d/\d.*(?:━|\[=).*loss: ")
+    assert set(drawn) == {"0"}, job.text
+    assert len(job.find(r"^\[worker:0\] step \d+/\d+  epoch ")) == epochs, "on lines of their own"
 
 
 def test_a_program_that_only_reads_tf_config_runs_unchanged(run_forked: RunJob, tmp_path: Path) -> None:
@@ -194,6 +203,17 @@ def test_fit_of_keras_3(strategy: str, devices: str, replicas: str, run_forked: 
     assert found == replicas
     assert float(accuracy) > 0.9
     assert job.find(r"step (\d+)/48  epoch 6/6")
+
+
+@pytest.mark.parametrize("strategy", ["horovod", pytest.param("multi_worker", marks=pytest.mark.long)])
+def test_rank_0_alone_shows_the_bar_of_fit(strategy: str, run_forked: RunJob, tmp_path: Path) -> None:
+    """tests/jobs/test_tf_keras.py shows that of tf_keras."""
+    if strategy == "horovod":
+        horovod.require()
+    program = FIT.format(devices="").replace("epochs=6", "epochs=2").replace("(model), verbose=0", "(model)")
+    job = run_forked(write(tmp_path, program, strategy, "count = 2"))
+    assert job.wait() == 0, job.text
+    check_bars(job, epochs=2)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from slurm_tf.run import checkpoint_folder
 from tests import horovod, tf_keras
 from tests.jobs.conftest import RunJob, RunningJob
-from tests.jobs.test_programs import write
+from tests.jobs.test_programs import check_bars, write
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.matrix]
 
@@ -106,11 +106,15 @@ def test_after_a_kill_within_an_epoch_the_result_is_the_same(run_forked: RunJob,
 
 
 @pytest.mark.parametrize("strategy", ["multi_worker", pytest.param("horovod", marks=LONG)])
-def test_mixed_precision_keeps_ranks_equal(strategy: str, run_forked: RunJob, tmp_path: Path) -> None:
+def test_mixed_precision_keeps_ranks_equal_and_rank_0_alone_shows_a_bar(
+    strategy: str, run_forked: RunJob, tmp_path: Path
+) -> None:
     if strategy == "horovod":
         horovod.require()
-    job = run_forked(write(tmp_path, fit(), strategy, "count = 2"), "--set", "train.mixed-precision=float16")
+    program = fit().replace("verbose=0", "verbose='auto'")
+    job = run_forked(write(tmp_path, program, strategy, "count = 2"), "--set", "train.mixed-precision=float16")
     assert job.wait() == 0, job.text
+    check_bars(job, epochs=3)
     first, second = variables(job)
     assert first == second
     assert job.find(r"optimizer (\w+ steps \d+)") == ["LossScaleOptimizerV3 steps 24"] * 2

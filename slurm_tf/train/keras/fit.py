@@ -122,6 +122,7 @@ class FitCallback:
             self.model.stop_training = True
         self._boundary.after_step(step)
         if time.monotonic() - self._reported_at >= _REPORT_SECONDS:
+            self._end_bar(is_drawn=batch > 0)
             self._report_progress(logs)
 
     def on_test_begin(self, logs: Optional[Dict[str, Any]] = None) -> None:
@@ -145,6 +146,7 @@ class FitCallback:
             *sums, total = self._collective.sum([samples * float((logs or {})[name]) for name in names] + [samples])
             for name, each in zip(names, sums):
                 (logs or {})[name] = float(each / total)
+        self._end_bar(is_drawn=True)
         self._report_progress(logs, epoch=f"{epoch + 1}/{self.params['epochs']}")
         # tf_keras takes the next epoch's iterator before it calls on_epoch_begin
         self._set_data_position()
@@ -168,6 +170,11 @@ class FitCallback:
     @property
     def _last_step(self) -> int:
         return self._steps_per_epoch * int(self.params["epochs"])
+
+    def _end_bar(self, is_drawn: bool) -> None:
+        """End the line that holds Keras's bar, before another one is printed: the bar draws itself anew below."""
+        if is_drawn and self.params.get("verbose") in ("auto", 1):
+            print(flush=True)
 
     def _report_progress(self, logs: Optional[Dict[str, Any]], **more: Any) -> None:
         self._reported_at = time.monotonic()
