@@ -21,8 +21,11 @@ def user_config() -> Path:
 
 
 def folders(kind: str) -> list[Path]:
-    """Return the folders that hold files of `kind` ("templates", "site_configs"), weakest first."""
-    listed = [Path(path) / kind for path in os.environ.get("SLURM_TF_PATH", "").split(":") if path]
+    """Return the folders that hold files of `kind` ("templates", "site_configs"), weakest first.
+
+    Raises UsageError for a folder of SLURM_TF_PATH that cannot be expanded.
+    """
+    listed = [Path(files.expand(path)) / kind for path in os.environ.get("SLURM_TF_PATH", "").split(":") if path]
     candidates = [packaged(kind), Path("/etc/slurm-tf") / kind, user_config() / kind, *listed]
     return [folder for folder in candidates if folder.is_dir()]
 

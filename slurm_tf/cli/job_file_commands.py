@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from slurm_tf import files
-from slurm_tf.cli.options import JOB, NAME, SET, SITE
+from slurm_tf.cli.options import JOB, NAME, SET, SITE, ExpandedPath
 from slurm_tf.errors import UsageError
 
 
@@ -16,9 +16,7 @@ from slurm_tf.errors import UsageError
 @SITE
 @NAME
 @SET
-@click.option(
-    "--output", "-o", type=click.Path(path_type=Path), help="Write the script to this file instead of printing it."
-)
+@click.option("--output", "-o", type=ExpandedPath(), help="Write the script to this file instead of printing it.")
 def render(job: Path, site: str, name: str, overrides: tuple[str, ...], output: Path | None) -> None:
     """Print the batch script for JOB, exactly as `submit` would write it now."""
     from slurm_tf.jobspec import configuration

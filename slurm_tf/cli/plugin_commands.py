@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from slurm_tf import files
+from slurm_tf.cli.options import ExpandedPath
 
 
 @click.command(
@@ -29,7 +30,7 @@ def plugin() -> None:
 
 
 @plugin.command("task-prolog")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write it to this file, which all users may run.")
+@click.option("--output", "-o", type=ExpandedPath(), help="Write it to this file, which all users may run.")
 @click.option("--python", default="python3", show_default=True, help="The Python of the nodes, 3.9 or later.")
 def task_prolog(output: Path | None, python: str) -> None:
     """Write a TaskProlog that starts TensorFlow clusters in srun steps, and print its path.

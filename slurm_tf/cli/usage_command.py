@@ -49,14 +49,14 @@ FORMAT = click.option(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; null means unknown.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, one line for each group.")
 @click.option(
-    "--html", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page with plots."
+    "--html", metavar="FILE", type=options.ExpandedPath(dir_okay=False), help="Write an HTML page with plots."
 )
 @FROM
 @FORMAT
 @click.option(
     "--prices",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=options.ExpandedPath(exists=True, dir_okay=False),
     help="A TOML file with the keys of [prices] of a site profile.",
 )
 @click.option("--no-ledger", is_flag=True, help="Ask Slurm for past days as well, and do not store them.")

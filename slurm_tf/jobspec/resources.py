@@ -4,7 +4,7 @@ They are read from the job file once; directives and estimates are made from the
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from slurm_tf import units
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import layers
+from slurm_tf.jobspec import layers, sites
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.job_file import Amount, Role
 from slurm_tf.units import Gpus
@@ -143,7 +143,7 @@ def read(job: Job, name: str, role: Role, limit: TimeLimit | None) -> Resources:
         gpus=request,
         gpus_per_task=_per_task(request, role) if request else 0,
     )
-    _check_partition(job, name, resources, role.count, limit)
+    _check_partitions(job, name, resources, role.count, limit)
     if job.site.scheduler == "local":
         return resources
     if job.site.gpu_spelling == "none" and request:
@@ -221,15 +221,17 @@ def _node_gpus(job: Job, name: str, resources: Resources, tasks: int) -> GpuRequ
     option = request.option.value if request else ""
     found, where = f"found {option}", job.where(f"roles.{name}.{option}")
     of_site = f"site {job.site_name}, where a partition is its GPUs"
-    name = resources.partition or job.site.default_partition
-    partition = job.site.partitions.get(name)
-    if partition is None or partition.gpus_per_node is None:
-        needed = f"a partition with gpus-per-node in the profile of {of_site}; found {name or 'no partition'}"
+    partitions = _partitions(job, resources)
+    numbers = {partition and partition.gpus_per_node for partition in partitions.values()}
+    per_node = numbers.pop()
+    if per_node is None or numbers:
+        what = "partitions with the same gpus-per-node" if len(partitions) > 1 else "a partition with gpus-per-node"
+        needed = f"{what} in the profile of {of_site}; found {','.join(partitions) or 'no partition'}"
         raise ConfigError(found, needed, where=where)
     if _tasks_on_a_node(resources, tasks) is None:
         needed = f"ntasks-per-node as well at {of_site}: Slurm does not count them when it places tasks"
         raise ConfigError(found, needed, where=where)
-    return GpuRequest(GpuOption.PER_NODE, units.parse_gpus(str(partition.gpus_per_node)))
+    return GpuRequest(GpuOption.PER_NODE, units.parse_gpus(str(per_node)))
 
 
 def _spelled(option: GpuOption, request: GpuRequest, role: Role, on_a_node: int | None) -> GpuRequest | None:
@@ -266,12 +268,39 @@ def _accepted_memory(job: Job, name: str, resources: Resources, role: Role) -> M
     )
 
 
-def _check_partition(job: Job, name: str, resources: Resources, tasks: int, limit: TimeLimit | None) -> None:
-    """Raise ConfigError if the partition cannot give what is asked, as far as the site profile says."""
-    partition_name = resources.partition or job.site.default_partition
-    partition = job.site.partitions.get(partition_name)
-    if partition is None:
-        return
+def _partitions(job: Job, resources: Resources) -> dict[str, sites.Partition | None]:
+    """Return each partition that the job may start in, None where the site profile does not have it."""
+    names = (resources.partition or job.site.default_partition).split(",")
+    return {name: job.site.partitions.get(name) for name in names}
+
+
+def _check_partitions(job: Job, name: str, resources: Resources, tasks: int, limit: TimeLimit | None) -> None:
+    """Raise ConfigError if no partition of the list can give what is asked, as far as the site profile says."""
+    exceeded = [
+        next(_exceeded(partition_name, partition, resources, tasks, limit), None) if partition else None
+        for partition_name, partition in _partitions(job, resources).items()
+    ]
+    errors = [each for each in exceeded if each]
+    if len(errors) == len(exceeded):
+        asked = ", ".join(dict.fromkeys(each.asked for each in errors))
+        key = errors[0].key
+        where = job.where(key if key == "time" else f"roles.{name}.{key}")
+        raise ConfigError(f"asks for {asked}", "; ".join(each.needed for each in errors), where=where)
+
+
+@dataclass(frozen=True, slots=True)
+class _Exceeded:
+    """A limit of a partition that a role exceeds: the key, what it asks for, what is needed."""
+
+    key: str
+    asked: str
+    needed: str
+
+
+def _exceeded(
+    name: str, partition: sites.Partition, resources: Resources, tasks: int, limit: TimeLimit | None
+) -> Iterator[_Exceeded]:
+    """Yield the limits of a partition that are exceeded."""
     on_a_node, request = min(resources.tasks_per_node or 1, tasks), resources.gpus
     gpus = (resources.gpus_per_task or 0) * on_a_node
     if request and request.option is GpuOption.PER_NODE:
@@ -279,31 +308,44 @@ def _check_partition(job: Job, name: str, resources: Resources, tasks: int, limi
     memory = resources.memory
     mib = memory.mib if memory and memory.option is MemoryOption.PER_NODE else 0
     nodes = resources.nodes(tasks) if resources.tasks_per_node else 1
+    there = _value(partition.gpus_per_node, units.parse_gpus)
+    option = request.option.value if request else "gpus"
     # key, what is asked, what there is, and its unit
     rows = [
         ("cpus-per-task", (resources.cpus_per_task or 1) * on_a_node, partition.cpus_per_node, "CPUs on a node"),
         ("mem", mib, _value(partition.mem_per_node, units.parse_memory), "MiB of memory on a node"),
-        (request.option.value if request else "gpus", gpus, _gpu_limit(partition.gpus_per_node), "GPUs on a node"),
+        (option, gpus, None if there is None else sum(each.number for each in there), "GPUs on a node"),
         ("ntasks-per-node", nodes or 1, partition.max_nodes, "nodes"),
     ]
     for key, asked, available, unit in rows:
         if available is not None and asked > available:
-            _refuse(job, f"roles.{name}.{key}", f"{asked} {unit}", f"{available}", partition_name)
+            yield _Exceeded(key, f"{asked} {unit}", f"at most {available}, the limit of partition {name!r}")
+    if request and there is not None and not any(not each.type for each in there):
+        yield from _exceeded_types(name, request, there, on_a_node, tasks)
     longest = _value(partition.max_time, units.parse_time)
-    if longest is not None and limit and limit.length is not None and limit.length > longest:
-        _refuse(job, "time", units.format_time(limit.length), units.format_time(longest), partition_name)
+    if longest is not None and limit and (limit.length is None or limit.length > longest):
+        needed = f"at most {units.format_time(longest)}, the limit of partition {name!r}"
+        yield _Exceeded("time", units.format_time(limit.length), needed)
 
 
-def _refuse(job: Job, key: str, asked: str, limit: str, partition: str) -> None:
-    raise ConfigError(
-        f"asks for {asked}", f"at most {limit}, the limit of partition {partition!r}", where=job.where(key)
-    )
+def _exceeded_types(
+    name: str, request: GpuRequest, there: Sequence[Gpus], on_a_node: int, tasks: int
+) -> Iterator[_Exceeded]:
+    """Yield what a partition whose GPUs all have types lacks of the types that are asked for."""
+    types = GpuRequest(GpuOption.PER_NODE, tuple(there)).by_type
+    for each in request.gpus:
+        number = each.number
+        if request.option is GpuOption.PER_TASK:
+            number *= on_a_node
+        elif request.option is GpuOption.TOTAL:
+            number = number * on_a_node // tasks
+        if each.type and each.number and each.type not in types:
+            needed = f"of type {' or '.join(types)}, those of partition {name!r}"
+            yield _Exceeded(request.option.value, f"GPUs of type {each.type}", needed)
+        elif each.type and number > types[each.type]:
+            needed = f"at most {types[each.type]}, the limit of partition {name!r}"
+            yield _Exceeded(request.option.value, f"{number} {each.type} GPUs on a node", needed)
 
 
 def _value(amount: Amount | None, parse: Callable[[str], T]) -> T | None:
     return None if amount is None else parse(str(amount))
-
-
-def _gpu_limit(amount: Amount | None) -> int | None:
-    gpus = _value(amount, units.parse_gpus)
-    return None if gpus is None else sum(each.number for each in gpus)

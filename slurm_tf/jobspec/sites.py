@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
-from slurm_tf import search_path, units
+from slurm_tf import files, search_path, units
 from slurm_tf.errors import ConfigError, UsageError
 from slurm_tf.jobspec import layers
 from slurm_tf.jobspec.job_file import Amount, Base
@@ -115,8 +115,11 @@ class Site(Base, frozen=True):
 
 
 def load(name: str) -> Site:
-    """Return site `name`: a profile of that name in the search path, or a path to a .toml file. Raises ConfigError."""
-    path = Path(name) if name.endswith(".toml") else _profiles().get(name)
+    """Return site `name`: a profile of that name in the search path, or a path to a .toml file.
+
+    Raises ConfigError or UsageError.
+    """
+    path = Path(files.expand(name)) if name.endswith(".toml") else _profiles().get(name)
     if path is None:
         hint = layers.nearest(name, list(_profiles()))
         raise UsageError(f"no site profile {name!r}", f"one of {', '.join(sorted(_profiles()))}", hint)

@@ -75,7 +75,7 @@ def test_render_prints_or_writes_the_same_script(job: Path, tmp_path: Path) -> N
     assert printed.returncode == 0
     assert printed.stdout.startswith("#!/bin/bash\n#SBATCH --job-name=stf-a\n")
     output = tmp_path / "out.sbatch"
-    assert slurm_tf("render", str(job), "--output", str(output)).stdout == ""
+    assert slurm_tf("render", str(job), "--output=~/out.sbatch", HOME=str(tmp_path)).stdout == ""
     assert output.read_text() == printed.stdout
     assert output.stat().st_mode & 0o777 == 0o600
 

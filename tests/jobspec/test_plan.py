@@ -163,6 +163,62 @@ def test_a_time_over_the_limit(fit: Callable[..., Plan], tmp_path: Path) -> None
         fit("time = '2:00:00'\npartition = 'small'\n" + WORKERS, site=site(tmp_path, LIMITS))
 
 
+@pytest.mark.parametrize("time", ["UNLIMITED", "infinite", "0"])
+def test_no_limit_is_over_the_limit(time: str, fit: Callable[..., Plan], tmp_path: Path) -> None:
+    text = f"time = '{time}'\npartition = 'small'\n" + WORKERS
+    with pytest.raises(ConfigError, match=r"time: asks for UNLIMITED; needed at most 01:00:00, the limit of partition"):
+        fit(text, site=site(tmp_path, LIMITS))
+    fit(text, site=site(tmp_path, LIMITS.replace("1:00:00", "UNLIMITED")))
+    fit(text.replace(time, "365-0"), site=site(tmp_path, LIMITS.replace("1:00:00", "UNLIMITED")))
+
+
+LISTED = LIMITS + "[partitions.long]\nmax-time='2-0'\ncpus-per-node=4\ngpus-per-node='t4:4,v100:1'\n"
+
+
+def test_a_list_of_partitions_is_refused_where_none_of_it_can(fit: Callable[..., Plan], tmp_path: Path) -> None:
+    """As sbatch: the job starts in one of them that can."""
+    where = site(tmp_path, LISTED)
+    listed = "partition = 'small,long'\n" + WORKERS
+    assert options(fit("time = '1-0'\n" + listed, where))["partition"] == "small,long"
+    fit(listed + "cpus-per-task = 8", where)
+    fit("time = '3-0'\n" + listed.replace("long", "unknown"), where)
+    both = (
+        "asks for 3-00:00:00; needed at most 01:00:00, the limit of partition 'small'; at most 2-00:00:00, the limit "
+    )
+    with pytest.raises(ConfigError, match=f"^command line: --set: time: {both}of partition 'long'"):
+        fit(listed, where, set=("time=3-0",))
+    with pytest.raises(ConfigError, match="time: asks for 1-00:00:00, 8 CPUs on a node; needed at most 01:00:00"):
+        fit("time = '1-0'\n" + listed + "cpus-per-task = 8", where)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "message"),
+    [
+        ("gpus-per-task = 'k80:1'", "gpus-per-task: asks for GPUs of type k80; needed of type t4 or v100, those of "),
+        ("gpus-per-node = 'v100:2'", "gpus-per-node: asks for 2 v100 GPUs on a node; needed at most 1, the limit of "),
+        (
+            "gpus-per-task = 'v100'\nntasks-per-node = 2",
+            "gpus-per-task: asks for 2 v100 GPUs on a node; needed at most 1",
+        ),
+        ("gpus = 'v100:4'\nntasks-per-node = 2", "gpus: asks for 2 v100 GPUs on a node; needed at most 1"),
+        ("gpus-per-node = 't4:4,v100:1'", ""),
+        ("gpus-per-node = 5", ""),
+        ("gpus-per-task = 'v100'", ""),
+        ("gpus-per-task = 'k80:0'", ""),
+    ],
+)
+def test_types_of_gpus_are_those_of_the_partition(
+    gpus: str, message: str, fit: Callable[..., Plan], tmp_path: Path
+) -> None:
+    text = "partition = 'long'\n" + WORKERS + gpus
+    if message:
+        with pytest.raises(ConfigError, match=f"roles.worker.{message}"):
+            fit(text, site(tmp_path, LISTED))
+    else:
+        fit(text, site(tmp_path, LISTED))
+    fit(text, site(tmp_path, LISTED.replace("t4:4,v100:1", "5")))
+
+
 def test_pass_through_and_flags(fit: Callable[..., Plan]) -> None:
     plan = fit(WORKERS + "[sbatch]\nhold = true\nnice = 5\nreservation = ''\nspread-job = false\nno-requeue = true")
     found = options(plan)

@@ -165,6 +165,10 @@ def test_roles_with_and_without_gpus_are_one_component_where_slurm_is_not_asked_
             "gpus-per-task = 3\nntasks-per-node = 2",
             "asks for 6 GPUs on a node; needed at most 4, the limit of partition",
         ),
+        (
+            "partition = 'dgx,cpu'\ngpus = 4",
+            "needed partitions with the same gpus-per-node in the profile of .*; found dgx,cpu",
+        ),
         ("partition = 'cpu'\ngpus = 4", r"needed a partition with gpus-per-node in the profile of .*; found cpu"),
         ("mem-per-gpu = '1G'", "mem-per-gpu: found mem-per-gpu; needed mem or mem-per-cpu"),
     ],

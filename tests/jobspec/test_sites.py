@@ -106,6 +106,22 @@ def test_a_site_is_recognised_by_its_cluster(tmp_path: Path, monkeypatch: pytest
     assert sites.recognise({"SLURM_CONF": "/nowhere"}) == "generic"
 
 
+def test_paths_are_expanded_as_a_shell_does_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell does so in --site FILE, not in --site=FILE nor within quotes."""
+    (tmp_path / "own" / "site_configs").mkdir(parents=True)
+    for path in (tmp_path / "a.toml", tmp_path / "own" / "site_configs" / "uni.toml"):
+        path.write_text(f"description = '{path.stem}'")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("OWN", str(tmp_path / "own"))
+    monkeypatch.delenv("NOT_SET", raising=False)
+    for listed in ("~/own", "/nowhere:$OWN"):
+        monkeypatch.setenv("SLURM_TF_PATH", listed)
+        assert (sites.load("~/a.toml").description, sites.load("uni").description) == ("a", "uni")
+    monkeypatch.setenv("SLURM_TF_PATH", "$NOT_SET/own")
+    with pytest.raises(UsageError, match=r"found '.NOT_SET/own'; needed the variable NOT_SET, which is not set here"):
+        sites.load("uni")
+
+
 def test_a_later_folder_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b"):
         (tmp_path / name / "site_configs").mkdir(parents=True)
