@@ -1,5 +1,6 @@
 """Reads and follows the output of a run: that of its jobs, or the logs of its tasks."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -104,6 +105,14 @@ def job_output(selected: SelectedRun) -> str:
             f"run {selected.name} has no job output: it was not submitted", "--role", "it prints the logs of the tasks"
         )
     return os.path.join(selected.run.logs, f"slurm-{line[0]}.out")
+
+
+def last_line(path: str, start: str) -> str:
+    """Return the last of the last hundred lines of a file that begin with `start`, "" if there is none."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        lines = _tail(file, 100).decode("utf-8", "replace").splitlines()
+        return next((line for line in reversed(lines) if line.startswith(start)), "")
+    return ""
 
 
 def _task_indexes(selected: SelectedRun, role: str, index: int | None) -> Sequence[int]:

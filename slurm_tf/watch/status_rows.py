@@ -15,6 +15,7 @@ from slurm_tf.run.status import Progress, RunStatus, TaskState, TaskStatus
 from slurm_tf.slurm import pending_reasons
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
+from slurm_tf.submit import setup_checks
 from slurm_tf.watch import logs
 from slurm_tf.watch.run_overview import RunOverview
 
@@ -32,6 +33,8 @@ _MEANINGS = {
 _LEADING_ROLES = ("chief", "worker")
 # Slurm's ExitCode is 0:53 where slurmstepd could not open the batch script's output (22.05.8).
 _NO_LOG = 53
+# What the launcher and the batch script put before what they print.
+_PREFIX = "slurm-tf: "
 
 
 def as_dict(state: RunOverview) -> dict[str, Any]:
@@ -137,6 +140,8 @@ def _end_without_attempt(state: RunOverview, record: JobRecord) -> str:
     code = record.exit_code or 0
     said = f"{state.state.name}, ExitCode {f'0:{code - 128}' if record.signalled else f'{code}:0'}"
     if os.path.exists(log):
+        if stopped := logs.last_line(log, setup_checks.STOPPED):
+            return stopped.removeprefix(_PREFIX)
         return f"it ended before the launcher started ({said}): {log} has its output"
     if record.signalled and code - 128 == _NO_LOG:
         where = f" on {record.nodes}" if record.nodes else ""

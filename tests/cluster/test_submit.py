@@ -152,6 +152,9 @@ def test_a_line_of_setup_that_fails_ends_the_job(alice: Member) -> None:
     text = alice.ok("logs", "a-1")
     assert f"of the script: {line}\n" in text
     assert "started" not in text
+    (point,) = alice.status("a-1")
+    assert point["reason_words"].startswith("the program does not start: exit code 1 of line ")
+    assert point["reason_words"].endswith(f" of the script: {line}")
     assert alice.type("submit", job(alice, "true", "b", f'setup = "{line} || true"'), "--wait").returncode == 0
 
 

@@ -14,6 +14,7 @@ from slurm_tf.run import bad_nodes, manifest, status
 from slurm_tf.run.attempts import AttemptRecorder, EndCause
 from slurm_tf.run.status import AttemptState, RunStatus, TaskState, TaskStatus
 from slurm_tf.slurm.job_states import JobState
+from slurm_tf.submit import setup_checks
 from slurm_tf.watch import run_overview, status_rows
 from slurm_tf.watch.find_run import SelectedRun
 from slurm_tf.watch.run_overview import RunOverview
@@ -187,5 +188,8 @@ def test_a_job_without_an_attempt_has_slurms_reason(job: str, make_run: MakeRun,
     assert why(1) == f"it ended before it wrote anything to {log} (FAILED, ExitCode 1:0)"
     assert why(0, JobState.NODE_FAIL) == f"it ended before it wrote anything to {log} (NODE_FAIL, ExitCode 0:0)"
     assert why(0, JobState.COMPLETED) == ""
+    line = "exit code 1 of line 9 of the script: source nosuch/bin/activate"
+    Path(log).write_text(f"loading\n{setup_checks.STOPPED}an earlier life\n{setup_checks.STOPPED}{line}\nHINT: x\n")
+    assert why(1) == f"the program does not start: {line}"
     Path(log).write_text("setup failed")
     assert why(1) == f"it ended before the launcher started (FAILED, ExitCode 1:0): {log} has its output"

@@ -8,8 +8,8 @@ import os
 from dataclasses import dataclass, field
 from typing import Dict, Iterator, List, Mapping, Sequence, Set, Tuple
 
-# limits in case the program imports from a very large folder; its own files are few
-_MAX_FILES, _MAX_BYTES = 100, 1 << 20
+# limits in case the program imports from a very large folder; its own files are few and small
+_MAX_FILES, _MAX_BYTES = 100, 4 << 20
 
 
 @dataclass
@@ -34,12 +34,14 @@ def read(argv: Sequence[str], names: Sequence[str], packages: Sequence[str]) -> 
     """Read the program that `argv` names, and the modules beside it that it imports; look for names and packages."""
     sources = Sources()
     roots, waiting = _program(argv)
-    known = set(waiting)
-    while waiting:
+    known, left = set(waiting), _MAX_BYTES
+    while waiting and left > 0:
         path = waiting.pop(0)
         try:
             with open(path, "rb") as file:
-                tree = ast.parse(file.read(_MAX_BYTES))
+                text = file.read(left)
+                left -= len(text)
+                tree = ast.parse(text)
         except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
             continue  # not Python, or of a newer version than this one
         for module in _read(tree, os.path.basename(path), names, packages, sources):

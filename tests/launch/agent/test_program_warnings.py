@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.launch.agent import program_warnings
+from slurm_tf.launch.agent import program_sources, program_warnings
 from slurm_tf.run.settings import RoleSettings
 from tests.launch.conftest import StartJob
 
@@ -195,6 +195,14 @@ def test_the_resolver_that_divides_gpus_again(python: str, tmp_path: Path) -> No
     assert "needed tf.distribute.cluster_resolver.TFConfigClusterResolver(), which reads the TF_CONFIG" in text
     assert told(tmp_path, [python], source, strategy="single") == "", "a cluster of one task is all that there is"
     assert told(tmp_path, [python], source.replace("Slurm", "TFConfig"), strategy="ps", TF_CONFIG=TWO) == ""
+
+
+def test_of_very_many_modules_not_all_are_read(python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.py").write_text(TF_KERAS)
+    first = "import model\n"
+    assert "model.py:3 uses" in told(tmp_path, [python], first)
+    monkeypatch.setattr(program_sources, "_MAX_BYTES", len(first))
+    assert told(tmp_path, [python], first) == ""
 
 
 @pytest.mark.slow
