@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.launch.agent import program_sources, program_warnings
+from slurm_tf.launch.agent import program_python, program_sources, program_warnings
 from slurm_tf.run.settings import RoleSettings
 from tests.launch.conftest import StartJob
 
@@ -97,7 +97,7 @@ def test_a_python_that_cannot_be_asked_is_said_to_be_unknown(argv: list[str], tm
 def test_a_python_that_does_not_answer_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "python3").write_text("#!/bin/sh\nexec sleep 600\n")
     (tmp_path / "python3").chmod(0o755)
-    monkeypatch.setattr(program_warnings, "_VERSION_SECONDS", 0.1)
+    monkeypatch.setattr(program_python, "_SECONDS", 0.1)
     assert "is not known" in told(tmp_path, [str(tmp_path / "python3")], TF_KERAS)
 
 
