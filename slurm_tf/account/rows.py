@@ -3,8 +3,10 @@
 Columns may be in any order, and of any release from 17.11 on; sources of formats are in slurm/sacct_amounts.py.
 """
 
+import heapq
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from operator import itemgetter
@@ -59,7 +61,8 @@ class _Use:
     """What the steps of one incarnation that have been read used."""
 
     cpu: float = 0.0
-    memory: int | None = None
+    memory: int | None = None  # of the batch script
+    steps: list[tuple[int, float, int]] = field(default_factory=list)  # start, end and memory of each other step
     gpu_seconds: float | None = None  # percent times seconds, summed over all GPUs
     out_of_memory: bool = False
     has_cpu: bool = False
@@ -128,7 +131,7 @@ class Rows:
                 held = _completed(held, *others[2:])
         use = use or _UNSEEN
         cpu_used = use.cpu if use.has_cpu else sacct_amounts.seconds(cpu) if cpu else 0.0
-        memory_used = use.memory or (_resident(job) if rss else 0)
+        memory_used = max(use.memory or 0, _peak(use.steps)) or (_resident(job) if rss else 0)
         status, _, signal = exit_code.partition(":")
         gpu_use = _gpu_use(use, held.gpus, started, ended, admin_comment) if held.gpus else None
         return UsageRecord(
@@ -177,7 +180,9 @@ def _add(use: _Use, step: tuple[str, ...]) -> None:
         use.cpu += max(sacct_amounts.seconds(step[_CPU]), sacct_amounts.seconds(sampled) if ":" in sampled else 0.0)
         use.has_cpu = True
     memory = sacct_amounts.size(counted["mem"]) if counted.get("mem") else _resident(step)
-    if memory:
+    if memory and step[_ID].rpartition(".")[2][:1].isdigit():
+        use.steps.append((time(step[_START]) or 0, time(step[_END]) or math.inf, memory))
+    elif memory:
         use.memory = max(use.memory or 0, memory)
     busy = counted.get("gres/gpuutil")
     if busy and (step[_ELAPSED_RAW] or step[_ELAPSED]):
@@ -185,6 +190,19 @@ def _add(use: _Use, step: tuple[str, ...]) -> None:
         use.gpu_seconds = (use.gpu_seconds or 0.0) + sacct_amounts.count(busy) * length
     if step[_STATE].startswith(_OOM):
         use.out_of_memory = True
+
+
+def _peak(steps: Sequence[tuple[int, float, int]]) -> int:
+    """Return the most memory that steps used which ran at the same time, as if all reached their peak then."""
+    running: list[tuple[float, int]] = []
+    held = peak = 0
+    for start, end, memory in sorted(steps):
+        while running and running[0][0] <= start:
+            held -= heapq.heappop(running)[1]
+        heapq.heappush(running, (end, memory))
+        held += memory
+        peak = max(peak, held)
+    return peak
 
 
 def _resident(row: tuple[str, ...]) -> int:

@@ -100,3 +100,18 @@ def test_totals_depend_neither_on_the_order_nor_on_the_cuts(
     text = printed.table(records)
     parts = [total(read(text, window)[0], window) for window in windows if window.start < window.end]
     assert tuple(map(sum, zip(*parts, strict=True))) == total(found, ALL)
+
+
+def test_memory_of_steps_that_run_at_the_same_time_adds_up() -> None:
+    names = ("JobID", "State", "Start", "End", "AllocTRES", "TRESUsageInTot")
+    steps = [
+        # batch script, chief and worker side by side, then a step in their place
+        ("1.batch", 0, 100, "50M"), ("1.0", 10, 50, "100M"), ("1.1", 11, 50, "200M"), ("1.2", 50, 90, "250M"),
+        ("1.3", 95, 95, "260M"), ("1.4", 95, 96, "270M"),
+    ]  # fmt: skip
+    table = [["1", "COMPLETED", "1000", "1100", "cpu=1,mem=1G,node=1", ""]]
+    table += [
+        [name, "COMPLETED", str(1000 + start), str(1000 + end), "", f"mem={used}"] for name, start, end, used in steps
+    ]
+    (record,) = Rows(names, Diagnostics(), 0).records(table)
+    assert record.used_memory == 300 * 1024**2
