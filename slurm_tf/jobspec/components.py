@@ -9,10 +9,10 @@ from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.directives import Option
 from slurm_tf.jobspec.job_file import Role
 from slurm_tf.jobspec.node_sharing import Sharing
-from slurm_tf.jobspec.resources import MemoryOption, Resources, TimeLimit
+from slurm_tf.jobspec.resources import MemoryOption, MemoryRequest, Resources, TimeLimit
 from slurm_tf.jobspec.sbatch_table import NOT_OF_COMPONENTS
 from slurm_tf.slurm.billing import Amounts
-from slurm_tf.slurm.node_sizes import NodeSize
+from slurm_tf.slurm.node_sizes import PartitionNodes
 
 # With these a job gets more than its tasks times what each asks for: whole nodes or cores, of a size not known here.
 _MORE_THAN_ASKED = frozenset({
@@ -20,8 +20,8 @@ _MORE_THAN_ASKED = frozenset({
     "threads-per-core", "tres-per-task",
 })  # fmt: skip
 
-# The sizes of a partition's nodes; none where they are not known.
-NodeSizes = Callable[[str], Sequence[NodeSize]]
+# Returns what is known of the nodes of a partition.
+NodesOf = Callable[[str], PartitionNodes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +75,38 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the job file asks for: `roles` in rank order, the `resources` of each, and the job's time limit."""
+    """What the job file asks for: `roles` in rank order, the `resources` of each, and the job's time limit.
+
+    `nodes_of` is asked where roles with different needs may share nodes.
+    """
 
     job: Job
     roles: Mapping[str, Role]
     resources: Mapping[str, Resources]
     limit: TimeLimit | None
+    nodes_of: NodesOf
 
     @property
     def counts(self) -> Mapping[str, int]:
         """The number of tasks of each role."""
         return {name: role.count for name, role in self.roles.items()}
+
+    @property
+    def nodes(self) -> PartitionNodes:
+        """What is known of the nodes that the roles share."""
+        return self.nodes_of(next(iter(self.resources.values())).partition)
+
+    @property
+    def with_memory(self) -> Mapping[str, Resources]:
+        """The resources, where some roles state their memory with what Slurm gives the others, as far as it is known.
+
+        Slurm gives no more to a job that states some: what all hold has to be said.
+        """
+        stated = [each.memory is not None for each in self.resources.values()]
+        if all(stated) or not any(stated) or self.nodes.memory_per_cpu is None:
+            return self.resources
+        memory = MemoryRequest(MemoryOption.PER_CPU, self.nodes.memory_per_cpu)
+        return {name: each if each.memory else replace(each, memory=memory) for name, each in self.resources.items()}
 
     @property
     def are_equal(self) -> bool:
@@ -96,10 +117,10 @@ class Wanted:
 def is_one(wanted: Wanted) -> bool:
     """Whether the job has one component: without Slurm, and where all roles are equal or can share nodes."""
     local = wanted.job.site.scheduler == "local"
-    return local or wanted.are_equal or not node_sharing.obstacle(wanted.job, wanted.resources)
+    return local or wanted.are_equal or not node_sharing.obstacle(wanted.job, wanted.with_memory)
 
 
-def lay_out(wanted: Wanted, once: tuple[Option, ...], sizes: NodeSizes) -> Layout:
+def lay_out(wanted: Wanted, once: tuple[Option, ...]) -> Layout:
     """Return the components and steps of a job; `once`: options that are written once. Raises ConfigError."""
     job, names = wanted.job, tuple(wanted.roles)
     if job.site.scheduler == "local":
@@ -108,15 +129,14 @@ def lay_out(wanted: Wanted, once: tuple[Option, ...], sizes: NodeSizes) -> Layou
     if wanted.are_equal:
         need, tasks = _joined(wanted, names)
         return Layout((_component(wanted, need, tasks, once),), (Step(names, 0, directives.of_srun(job, need)),))
-    apart = node_sharing.obstacle(job, wanted.resources)
-    return _heterogeneous(wanted, once, apart) if apart else _shared(wanted, once, sizes)
+    apart = node_sharing.obstacle(job, wanted.with_memory)
+    return _heterogeneous(wanted, once, apart) if apart else _shared(wanted, once)
 
 
-def _shared(wanted: Wanted, once: tuple[Option, ...], sizes: NodeSizes) -> Layout:
+def _shared(wanted: Wanted, once: tuple[Option, ...]) -> Layout:
     """Return one component whose nodes hold all roles, and a step for each of them."""
     job = wanted.job
-    partition = next(iter(wanted.resources.values())).partition
-    how = node_sharing.fit(job, wanted.counts, wanted.resources, sizes(partition))
+    how = node_sharing.fit(job, wanted.counts, wanted.with_memory, wanted.nodes.sizes)
     steps, rank = [], 0
     for name, count in wanted.counts.items():
         options = directives.of_shared_srun(wanted.resources[name], count, how.places[name])

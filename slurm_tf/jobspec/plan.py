@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from slurm_tf import files, units
 from slurm_tf.errors import ConfigError
 from slurm_tf.jobspec import components, configuration, directives, layers, resources, sweep
-from slurm_tf.jobspec.components import Component, Layout, NodeSizes
+from slurm_tf.jobspec.components import Component, Layout, NodesOf
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.job_file import AUTO, TOPOLOGIES, Amount, Horovod, Role
 from slurm_tf.jobspec.resources import Resources, TimeLimit
@@ -16,6 +16,7 @@ from slurm_tf.run import env
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
 from slurm_tf.run.settings import AS_GIVEN, LaunchSettings, RetrySettings, RoleSettings, WatchSettings
 from slurm_tf.run.train_settings import TrainSettings
+from slurm_tf.slurm.node_sizes import PartitionNodes
 
 # In rank order, as far as nothing else matters.
 _ROLES = ("chief", "worker", "ps", "evaluator")
@@ -63,11 +64,13 @@ class Plan:
         return self.array is None or len(self.components) == 1
 
 
-def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1, sizes: NodeSizes = lambda _: ()) -> Plan:
+def fit(
+    job: Job, run: RunFolder, chdir: str = "", number: int = 1, nodes_of: NodesOf = lambda _: PartitionNodes()
+) -> Plan:
     """Return the plan for the `number`-th submission of `job` as `run`.
 
-    `chdir`: where to run it, the job's own folder by default. `sizes`: asked where roles with different needs may share
-    nodes.
+    `chdir`: where to run it, the job's own folder by default. `nodes_of`: asked where roles with different needs may
+    share nodes.
 
     Raises ConfigError.
     """
@@ -77,7 +80,7 @@ def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1, sizes: NodeS
     _check_commands(job, roles)
     limit = resources.time_limit(job)
     requested = {name: resources.read(job, name, role, limit) for name, role in roles.items()}
-    wanted = components.Wanted(job, roles, requested, limit)
+    wanted = components.Wanted(job, roles, requested, limit, nodes_of)
     chdir = chdir or source_folder(job)
     array, submission = sweep.array(job), run.submission(number)
     if job.site.scheduler == "slurm":
@@ -91,7 +94,7 @@ def fit(job: Job, run: RunFolder, chdir: str = "", number: int = 1, sizes: NodeS
         )
     warning = _warning(job, limit)
     once = directives.of_job(job, run, chdir, array if components.is_one(wanted) else None, warning)
-    layout = components.lay_out(wanted, once, sizes)
+    layout = components.lay_out(wanted, once)
     is_heterogeneous = len(layout.components) > 1
     if array and array.limit and is_heterogeneous and "?" in str(job.spec.sbatch.get("dependency", "")):
         needed = "conditions that all hold (,): each point also waits for an earlier one"

@@ -12,7 +12,6 @@ import re
 import shutil
 import struct
 import zipfile
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -29,7 +28,7 @@ from slurm_tf.run.folder import FOLDER_OF_RUNS, RunFolder, SubmissionFolder
 from slurm_tf.run.manifest import ArrayShape, CodeOrigin, Manifest
 from slurm_tf.run.settings import write_settings
 from slurm_tf.slurm import client, hostlist, node_sizes
-from slurm_tf.slurm.node_sizes import NodeSize
+from slurm_tf.slurm.node_sizes import PartitionNodes
 from slurm_tf.submit import dependency, nodes_needed, render, setup_checks, snapshot
 
 # The modules of the launcher. They are packed into one file, as each file to open costs time on a slow file system.
@@ -216,15 +215,15 @@ def _fit(job: Job, submission: SubmissionFolder, source: snapshot.Source | None)
         )
     job = replace(job, spec=msgspec.structs.replace(job.spec, sbatch=options))
     chdir = str(Path(submission.code) / source.name / source.chdir) if source else ""
-    return plan.fit(job, run, chdir, submission.number, _node_sizes)
+    return plan.fit(job, run, chdir, submission.number, _nodes_of)
 
 
-def _node_sizes(partition: str) -> Sequence[NodeSize]:
-    """Return the sizes of a partition's nodes; none where there is no Slurm to ask."""
+def _nodes_of(partition: str) -> PartitionNodes:
+    """Return what Slurm says of a partition's nodes; nothing where there is none to ask."""
     try:
         return node_sizes.of_partition(partition)
     except SlurmError:
-        return ()
+        return PartitionNodes()
 
 
 def _next_submission(run: RunFolder) -> SubmissionFolder:

@@ -36,7 +36,6 @@ command = ["python3", "sees.py"]
 [launch]
 wait = "0:01"
 [roles.chief]
-mem = "700M"
 [roles.worker]
 count = 2
 cpus-per-task = {cpus}
@@ -75,7 +74,10 @@ def ann(start: Callable[[Shape], Sandbox], tmp_path: Path) -> Iterator[Member]:
 
 
 def test_four_roles_start_at_once_on_one_node_or_two(ann: Member) -> None:
-    """On nodes of eight CPUs: 1 + 2 * 2 + 2 + 1 are on one, 1 + 2 * 3 + 2 + 1 on two, which hold 5 each."""
+    """On nodes of eight CPUs: 1 + 2 * 2 + 2 + 1 are on one, 1 + 2 * 3 + 2 + 1 on two, which hold 5 each.
+
+    The chief has the memory that Slurm gives a CPU (DefMemPerCPU).
+    """
     for number, (cpus, nodes, cpus_of_job) in enumerate([(2, 1, "8"), (3, 2, "10")], start=1):
         before = time.monotonic()
         done = ann.type("submit", ann.write("four.toml", FOUR.format(cpus=cpus)), "--wait", timeout=90)
@@ -102,7 +104,7 @@ def test_four_roles_start_at_once_on_one_node_or_two(ann: Member) -> None:
         assert ann.sacct(job) == ["COMPLETED"]
         steps = held(ann, job)
         assert steps[job][0] == cpus_of_job
-        assert steps[f"{job}.{tasks['chief:0']['step']}"] == ("1", "700M", "")
+        assert steps[f"{job}.{tasks['chief:0']['step']}"] == ("1", "256M", "")
         assert steps[f"{job}.{tasks['worker:0']['step']}"] == (str(2 * cpus), f"{2 * nodes}G", "2")
         assert steps[f"{job}.{tasks['ps:0']['step']}"] == ("2", "300M", "")
         assert steps[f"{job}.{tasks['evaluator:0']['step']}"] == ("1", "600M", "2")

@@ -9,7 +9,7 @@ from slurm_tf.jobspec import configuration
 from slurm_tf.jobspec import plan as plan_module
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.slurm.node_sizes import NodeSize
+from slurm_tf.slurm.node_sizes import NodeSize, PartitionNodes
 from tests.jobspec.test_plan import HEAD, PS, options, site
 
 FOUR = (
@@ -25,9 +25,9 @@ Sized = Callable[..., Plan]
 def sized(job_file: Callable[[str], Path]) -> Sized:
     """Return the plan of a job on nodes of these sizes."""
 
-    def fitted(text: str, *sizes: NodeSize, site: str = "generic") -> Plan:
+    def fitted(text: str, *sizes: NodeSize, site: str = "generic", memory: int | None = None) -> Plan:
         job = configuration.load(job_file(text), {}, site)
-        return plan_module.fit(job, RunFolder("/runs/run-1"), sizes=lambda _: sizes)
+        return plan_module.fit(job, RunFolder("/runs/run-1"), nodes_of=lambda _: PartitionNodes(sizes, memory))
 
     return fitted
 
@@ -123,6 +123,14 @@ def test_memory_that_no_role_states_is_shared(sized: Sized) -> None:
     plan = sized(PS.format(chief="mem = 0", worker="mem = '2G'", ps="mem = '1G'"), size())
     assert asked(plan, "mem") == {"mem": "0M"}
     assert [step["mem"] for step in steps(plan).values()] == ["0", "2G", "1G"]
+
+
+def test_a_role_that_states_no_memory_has_what_slurm_gives_it(sized: Sized) -> None:
+    text = PS.format(chief="", worker="mem = '2G'", ps="cpus-per-task = 2")
+    plan = sized(text, size(), memory=256)
+    assert asked(plan, "mem") == {"mem": "2816M"}
+    assert [step["mem"] for step in steps(plan).values()] == ["256M", "2G", "512M"]
+    assert sized(text, size()).layout.apart.startswith("only some of them say how much memory they need")
 
 
 def test_such_jobs_have_arrays_nodelists_and_an_mpi_preflight(fit: Callable[..., Plan]) -> None:
