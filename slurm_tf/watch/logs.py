@@ -108,10 +108,11 @@ def job_output(selected: SelectedRun) -> str:
 
 
 def last_line(path: str, start: str) -> str:
-    """Return the last of the last hundred lines of a file that begin with `start`, "" if there is none."""
+    """Return the last line of a file if it begins with `start`; hints after it do not count. Else return ""."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
-        lines = _tail(file, 100).decode("utf-8", "replace").splitlines()
-        return next((line for line in reversed(lines) if line.startswith(start)), "")
+        lines = _tail(file, 5).decode("utf-8", "replace").splitlines()
+        last = next((line for line in reversed(lines) if not line.startswith("HINT: ")), "")
+        return last if last.startswith(start) else ""
     return ""
 
 

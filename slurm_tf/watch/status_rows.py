@@ -111,6 +111,9 @@ def reason_words(state: RunOverview) -> str:
         return "; ".join(filter(None, [f"{pending_reasons.explain(record.reason)}{never}", _own_nodes(state)]))
     if not state.is_over:
         return ""
+    # a requeued job has an attempt, and may fail before the next one
+    if (record.restarts or not _has_attempt(state)) and (stopped := _stopped_line(state)):
+        return stopped
     if not _has_attempt(state):
         return _end_without_attempt(state, record)
     return state.attempt.reason.partition("\n")[0] if state.attempt else ""
@@ -123,6 +126,13 @@ def _own_nodes(state: RunOverview) -> str:
     with contextlib.suppress(RunError):
         return f"nodes: {manifest.read(state.selected.run.manifest).nodes}"
     return ""
+
+
+def _stopped_line(state: RunOverview) -> str:
+    """Return which line before the program ended the batch script, "" if none did."""
+    if state.state.succeeded:
+        return ""
+    return logs.last_line(logs.job_output(state.selected), setup_checks.STOPPED).removeprefix(_PREFIX)
 
 
 def _has_attempt(state: RunOverview) -> bool:
@@ -140,8 +150,6 @@ def _end_without_attempt(state: RunOverview, record: JobRecord) -> str:
     code = record.exit_code or 0
     said = f"{state.state.name}, ExitCode {f'0:{code - 128}' if record.signalled else f'{code}:0'}"
     if os.path.exists(log):
-        if stopped := logs.last_line(log, setup_checks.STOPPED):
-            return stopped.removeprefix(_PREFIX)
         return f"it ended before the launcher started ({said}): {log} has its output"
     if record.signalled and code - 128 == _NO_LOG:
         where = f" on {record.nodes}" if record.nodes else ""

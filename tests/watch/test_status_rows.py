@@ -174,9 +174,10 @@ def test_a_job_without_an_attempt_has_slurms_reason(job: str, make_run: MakeRun,
         AttemptRecorder(selected.run, "6.0", "6", print).ended(EndCause.FAILURE, 9, "an earlier end")
     log = f"{selected.run.logs}/slurm-7.out"
 
-    def why(code: int, state: JobState = JobState.FAILED) -> str:
+    def why(code: int, state: JobState = JobState.FAILED, restarts: int | None = None) -> str:
+        started, signalled = datetime.now().astimezone(), code > 128
         slurm.live = [
-            record("7", state, exit_code=code, signalled=code > 128, nodes="node1", started=datetime.now().astimezone())
+            record("7", state, exit_code=code, signalled=signalled, nodes="node1", started=started, restarts=restarts)
         ]
         (point,) = run_overview.read_overviews(slurm, [selected])
         return status_rows.reason_words(point)
@@ -191,5 +192,11 @@ def test_a_job_without_an_attempt_has_slurms_reason(job: str, make_run: MakeRun,
     line = "exit code 1 of line 9 of the script: source nosuch/bin/activate"
     Path(log).write_text(f"loading\n{setup_checks.STOPPED}an earlier life\n{setup_checks.STOPPED}{line}\nHINT: x\n")
     assert why(1) == f"the program does not start: {line}"
+    AttemptRecorder(selected.run, "7.0", "7", print).ended(EndCause.PREEMPTION, 75, "preempted")
+    assert why(1) == ""
+    assert why(1, restarts=1) == f"the program does not start: {line}", "of the job's next life"
+    Path(log).write_text(f"{setup_checks.STOPPED}{line}\nHINT: x\nslurm-tf: all 2 tasks registered\n")
+    assert why(1, restarts=2) == "", "of an earlier one"
+    os.unlink(selected.run.attempts)
     Path(log).write_text("setup failed")
     assert why(1) == f"it ended before the launcher started (FAILED, ExitCode 1:0): {log} has its output"
