@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from slurm_tf.run import checkpoint_folder
-from tests import forkserver, horovod
+from tests import forkserver, horovod, tf_keras
 from tests.jobs.conftest import JOBS, RunJob, RunningJob
 
 pytestmark = pytest.mark.tensorflow
@@ -101,6 +101,37 @@ def test_tensorflows_resolver_of_slurm_fails_and_what_the_warning_advises_works(
     assert job.find(r"its own: (.*)") == ["range() arg 3 must not be zero"] * 2
     assert job.find(r"replicas (\d)") == ["2", "2"]
     assert job.text.count("slurm-tf: warning: program.py:5 uses SlurmClusterResolver") == 1
+
+
+# TensorFlow's tutorial "Multi-worker training with Keras", shortened.
+WITH_KERAS = """
+import tensorflow as tf
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+with strategy.scope():
+    model = tf.keras.Sequential([tf.keras.layers.Input((4,)), tf.keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+data = tf.data.Dataset.from_tensors((tf.ones((8, 4)), tf.ones((8, 1)))).repeat()
+model.fit(data, epochs=1, steps_per_epoch=2, verbose=0)
+print("fitted by", model.__module__.partition(".")[0])
+"""
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["keras-3", "tf_keras"])
+def test_the_multi_worker_tutorial_fails_with_keras_3_as_the_warning_says_and_works_with_tf_keras(
+    legacy: bool, run_forked: RunJob, tmp_path: Path
+) -> None:
+    more = {}
+    if legacy:
+        tf_keras.require()
+        more = {**forkserver.environ(legacy_keras=True), "TF_USE_LEGACY_KERAS": "1"}
+    job = run_forked(write(tmp_path, WITH_KERAS, "multi_worker", "count = 2"), **more)
+    assert (job.wait() == 0) == legacy, job.text
+    warned = job.find(
+        r"^slurm-tf: warning: program.py:8 calls fit, program.py:3 uses (\w+), and its Python has Keras 3"
+    )
+    assert warned == ([] if legacy else ["MultiWorkerMirroredStrategy"])
+    assert len(job.find("fitted by tf_keras")) == (2 if legacy else 0)
+    assert ("PerReplica" in job.text.replace("value (PerReplica: ...)", "")) != legacy
 
 
 # The two programs of TensorFlow's tutorial "Parameter server training with ParameterServerStrategy", shortened.
