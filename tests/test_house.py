@@ -286,6 +286,11 @@ def test_help_imports_no_tensorflow_and_nothing_heavy() -> None:
     assert not loaded & {"tensorflow", "numpy", "keras", "jinja2", "msgspec", "rich"}
 
 
+def test_a_verb_imports_no_other() -> None:
+    loaded = {module for module in loaded_by("plugin", "--help") if module.startswith("slurm_tf.cli.")}
+    assert loaded == {"slurm_tf.cli.commands", "slurm_tf.cli.plugin_commands"}
+
+
 def test_listing_checkpoints_imports_no_tensorflow(tmp_path: Path) -> None:
     run = tmp_path / "r"
     run.mkdir(mode=0o700)

@@ -1,5 +1,6 @@
 """The list of all verbs, and the handling of errors: one message and one exit code each, without a traceback."""
 
+import importlib
 import os
 import signal
 import sys
@@ -7,25 +8,47 @@ import sys
 import click
 
 from slurm_tf import __version__, files
-from slurm_tf.cli import (
-    checkpoints_command,
-    efficiency_command,
-    interrupt_command,
-    job_file_commands,
-    plugin_commands,
-    preflight_command,
-    run_command,
-    submit_commands,
-    tensorboard_command,
-    usage_command,
-    watch_commands,
-)
 from slurm_tf.errors import SlurmTfError
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+# Each verb: its module in slurm_tf.cli, and its name there.
+_VERBS = {
+    "run": ("run_command", "run"),
+    "submit": ("submit_commands", "submit"),
+    "resubmit": ("submit_commands", "resubmit"),
+    "preflight": ("preflight_command", "preflight"),
+    "status": ("watch_commands", "status"),
+    "list": ("watch_commands", "list_runs"),
+    "logs": ("watch_commands", "logs"),
+    "cancel": ("watch_commands", "cancel"),
+    "interrupt": ("interrupt_command", "interrupt"),
+    "wait": ("watch_commands", "wait"),
+    "describe": ("watch_commands", "describe"),
+    "usage": ("usage_command", "usage"),
+    "efficiency": ("efficiency_command", "efficiency"),
+    "checkpoints": ("checkpoints_command", "checkpoints"),
+    "tensorboard": ("tensorboard_command", "tensorboard"),
+    "render": ("job_file_commands", "render"),
+    "explain": ("job_file_commands", "explain"),
+    "schema": ("job_file_commands", "schema"),
+    "launch": ("plugin_commands", "launch"),
+    "plugin": ("plugin_commands", "plugin"),
+}
 
 
-@click.group(context_settings=_SETTINGS)
+class _Verbs(click.Group):
+    """Imports the verb that is typed, and not the others, which would take longer than all else before it runs."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if super().get_command(ctx, cmd_name) is None:
+            return None
+        module, name = _VERBS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(f"slurm_tf.cli.{module}"), name)
+        return command
+
+
+# click names the verb that is nearest to a wrong one from its own list, in which these stand for the verbs
+@click.group(cls=_Verbs, commands={name: click.Command(name) for name in _VERBS}, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="slurm-tf")
 def cli() -> None:
     """Distributed TensorFlow under Slurm.
@@ -33,31 +56,6 @@ def cli() -> None:
     A job file and a site profile become one sbatch script. Inside the job every task is assigned its role in a
     TensorFlow cluster.
     """
-
-
-for command in (
-    run_command.run,
-    submit_commands.submit,
-    submit_commands.resubmit,
-    preflight_command.preflight,
-    watch_commands.status,
-    watch_commands.list_runs,
-    watch_commands.logs,
-    watch_commands.cancel,
-    interrupt_command.interrupt,
-    watch_commands.wait,
-    watch_commands.describe,
-    usage_command.usage,
-    efficiency_command.efficiency,
-    checkpoints_command.checkpoints,
-    tensorboard_command.tensorboard,
-    job_file_commands.render,
-    job_file_commands.explain,
-    job_file_commands.schema,
-    plugin_commands.launch,
-    plugin_commands.plugin,
-):
-    cli.add_command(command)
 
 
 def run_commands() -> None:
