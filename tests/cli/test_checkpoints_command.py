@@ -207,24 +207,22 @@ def trained(run: RunFolder) -> RunFolder:
 
 @pytest.mark.tensorflow
 def test_verify_reads_every_byte(trained: RunFolder, typed: Type) -> None:
-    done = typed("r-1", "verify")
-    good = [f"r-1 step {step}: every tensor is as it was written" for step in (9, 8, 7)]
-    assert (done.returncode, done.stdout.splitlines()) == (0, good), done.stderr
     folder = Path(trained.checkpoints)
-    data = bytearray((folder / "step-0000000008" / "checkpoint.data-00000-of-00001").read_bytes())
-    data[100] ^= 1
-    (folder / "step-0000000008" / "checkpoint.data-00000-of-00001").write_bytes(data)
     (folder / "step-0000000007" / "position").write_bytes(b"8")
     os.unlink(folder / "step-0000000009" / checkpoint_folder.MANIFEST)
     done = typed("r-1", "verify")
     assert done.returncode == 74
     nine, eight, seven = done.stdout.splitlines()
     assert nine.startswith("r-1 step 9: [Errno 2] No such file or directory: ")
+    assert eight == "r-1 step 8: every tensor is as it was written"
+    assert seven.startswith("r-1 step 7: position of ")
+    assert "slurm-tf: 2 checkpoints cannot be used" in done.stderr
+    data = bytearray((folder / "step-0000000008" / "checkpoint.data-00000-of-00001").read_bytes())
+    data[100] ^= 1
+    (folder / "step-0000000008" / "checkpoint.data-00000-of-00001").write_bytes(data)
+    (eight,) = typed("r-1", "verify", "8").stdout.splitlines()
     assert eight.startswith("r-1 step 8: value/.ATTRIBUTES/VARIABLE_VALUE of ")
     assert "is damaged" in eight
-    assert seven.startswith("r-1 step 7: position of ")
-    assert "slurm-tf: 3 checkpoints cannot be used" in done.stderr
-    assert typed("r-1", "verify", "8").stdout == f"{eight}\n"
 
 
 @pytest.mark.tensorflow

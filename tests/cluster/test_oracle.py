@@ -21,7 +21,7 @@ WAYS = {
     "mpi": ("horovod", ["horovod.controller=mpi"]),
     "multi_worker": ("multi_worker", []),
 }
-ON_NODES = {3: [1, 2], 4: [1, 1, 1, 1]}
+ON_NODES = {2: [1, 1], 3: [1, 2], 4: [1, 1, 1, 1]}
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ def train(
         # `make test` shows it of Horovod in the last test of this file; of multi_worker in test_interrupted_training.py
         # (tasks on two nodes have the bits of those on one) and tests/jobs/test_oracle.py (those equal one process)
         case(way, loop, tasks, long=True)
-        for way in WAYS for loop in ("fit", "own") for tasks in ON_NODES
+        for way in WAYS for loop in ("fit", "own") for tasks in (3, 4)
     ],
 )  # fmt: skip
 def test_ranks_train_one_model_as_one_process_does(way: str, loop: str, tasks: int, alice: Member) -> None:
@@ -113,9 +113,10 @@ def test_a_killed_worker_ends_the_others_and_is_named(way: str, alice: Member) -
 )
 def test_with_a_budget_all_start_again_and_no_sample_is_lost_or_seen_twice(way: str, loop: str, alice: Member) -> None:
     """What was done after the checkpoint is done again, so it counts once."""
-    training = train(alice, way, loop, 3, "--die", "2", "27", budget=1)
+    tasks = 2 if way == "gloo" else 3  # in `make test`; the mapping of several ranks on a node has tests of its own
+    training = train(alice, way, loop, tasks, "--die", str(tasks - 1), "27", budget=1)
     firsts = [process.first for process in training.processes]
-    assert sorted(firsts)[:3] == [0, 0, 0]
-    assert 0 < min(firsts[3:]) == max(firsts[3:]) <= 33
-    assert len(firsts) == 6
-    oracle.check(training, oracle.alone("--loop", loop), 3)
+    assert sorted(firsts)[:tasks] == [0] * tasks
+    assert 0 < min(firsts[tasks:]) == max(firsts[tasks:]) <= 33
+    assert len(firsts) == 2 * tasks
+    oracle.check(training, oracle.alone("--loop", loop), tasks)

@@ -253,12 +253,23 @@ def test_what_a_run_wrote_counts_where_slurm_has_forgotten_its_job(
     assert "accounting: Slurm accounting storage is disabled" in shown
 
 
-@pytest.mark.parametrize("verb", ["status", "logs", "wait", "cancel", "describe", "resubmit"])
-def test_an_unknown_run_or_job(verb: str, alice: Member) -> None:
-    for text in ("nothing-1", "999998", "999998_3"):
-        done = alice.type(verb, text)
-        assert done.returncode == 2
-        assert f"slurm-tf: no run {'of job ' if text[0] == '9' else repr(text)[:-1]}" in done.stderr
+@pytest.mark.parametrize(
+    ("verb", "text"),
+    [
+        ("status", "nothing-1"),
+        ("wait", "999998"),
+        ("cancel", "999998_3"),
+        *(
+            pytest.param(verb, text, marks=pytest.mark.long)
+            for verb in ("status", "logs", "wait", "cancel", "describe", "resubmit")
+            for text in ("nothing-1", "999998", "999998_3")
+        ),
+    ],
+)
+def test_an_unknown_run_or_job(verb: str, text: str, alice: Member) -> None:
+    done = alice.type(verb, text)
+    assert done.returncode == 2
+    assert f"slurm-tf: no run {'of job ' if text[0] == '9' else repr(text)[:-1]}" in done.stderr
 
 
 def test_describe_is_json_and_says_where_it_came_from(alice: Member) -> None:

@@ -88,7 +88,9 @@ for name, run in parts.items():
 """
 
 
-@pytest.mark.parametrize("legacy", [False, True], ids=["keras-3", "tf_keras"])
+@pytest.mark.parametrize(
+    "legacy", [pytest.param(False, id="keras-3"), pytest.param(True, id="tf_keras", marks=pytest.mark.long)]
+)
 def test_what_is_advised_averages_and_what_is_said_to_fail_fails(
     legacy: bool, run_forked: RunJob, tmp_path: Path
 ) -> None:

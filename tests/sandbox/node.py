@@ -17,11 +17,12 @@ NVIDIA_CONTROL = 255
 
 def connect_network(name: str) -> None:
     """Connect this network namespace to the login node's bridge."""
-    peer = f"v-{name}"
+    peer, number = f"v-{name}", int(name.removeprefix("node"))
     # after a node is killed, the kernel removes its interface with a delay
     subprocess.run(["ip", "-n", "ctl", "link", "del", peer], stderr=subprocess.DEVNULL, timeout=20, check=False)
     lines = (
-        f"link add eth0 type veth peer name {peer} netns ctl",
+        # of a node that comes back, other hosts know the hardware address for a while
+        f"link add eth0 address 02:00:00:00:{number >> 8:02x}:{number & 255:02x} type veth peer name {peer} netns ctl",
         "link set lo up",
         f"address add {address(name)}/16 dev eth0",
         "link set eth0 up",
