@@ -84,3 +84,22 @@ def test_four_workers_on_two_nodes_end_with_equal_variables(alice: Member) -> No
     assert len({task["node"] for task in cluster(alice, "digits-multi-worker-1")}) == 2
     check_places(alice, "digits-multi-worker-1")
     assert Path(alice.folder, "runs", "digits-multi-worker-1", "checkpoints", "latest").exists()
+
+
+RESOLVER = """
+import tensorflow as tf
+tf.distribute.cluster_resolver.SlurmClusterResolver().cluster_spec()
+"""
+
+
+@pytest.mark.long  # tests/jobs/test_programs.py has it without Slurm, and what works instead
+def test_tensorflows_resolver_of_slurm_divides_gpus_once_more(alice: Member) -> None:
+    """As it is with two tasks on a node and a GPU each, of Slurm's own variables."""
+    alice.write("program.py", RESOLVER)
+    asked = "[roles.worker]\ncount = 2\nntasks-per-node = 2\ngpus-per-task = 1\n"
+    text = f'name = "a"\nstrategy = "multi_worker"\ngpus-optional = true\ncommand = ["python", "program.py"]\n{asked}'
+    done = alice.type("submit", alice.write("job.toml", text), "--wait", timeout=120)
+    assert done.returncode == 1, done.stderr
+    text = alice.ok("logs", "a-1")
+    assert "slurm-tf: warning: program.py:3 uses SlurmClusterResolver" in text
+    assert "ValueError: range() arg 3 must not be zero" in text
