@@ -93,7 +93,9 @@ class Wanted:
 
     @property
     def nodes(self) -> PartitionNodes:
-        """What is known of the nodes that the roles share."""
+        """What is known of the nodes that the roles share; nothing of those of another cluster."""
+        if self.job.spec.sbatch.get("clusters"):
+            return PartitionNodes()
         return self.nodes_of(next(iter(self.resources.values())).partition)
 
     @property

@@ -7,6 +7,7 @@ of 1, already allocated 1 nodes to previous components", 22.05.8; _handle_het_st
 their own may, each with --exact, its own --mem and --gres: all start at once, and none sees the GPUs of another.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -20,6 +21,7 @@ from slurm_tf.units import Gpus
 
 # Options of [sbatch] that ask for something by component, task or GPU: it cannot be told whose it would be.
 _OF_A_ROLE = ("cpus-per-gpu", "gres", "ntasks-per-core", "ntasks-per-socket", "tres-per-task")
+_FEATURE = re.compile(r"[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +105,20 @@ def fit(job: Job, counts: Mapping[str, int], requested: Mapping[str, Resources],
 
     `counts`: tasks of each role; `sizes`: the nodes of the partition, empty where they are not known.
     """
+    constraint = next(iter(requested.values())).constraint
+    if _FEATURE.fullmatch(constraint):  # else it is an expression
+        sizes = [size for size in sizes if constraint in size.features]
     threads = max((size.threads_per_core for size in sizes), default=1)
-    low = max(each.nodes(counts[name]) or 1 for name, each in requested.items())
-    for nodes in range(low, max(low, sum(counts.values())) + 1):
-        places = _places(counts, requested, nodes, threads)
-        largest = _largest(places, nodes)
+    stated = max(each.nodes(counts[name]) or 1 for name, each in requested.items())
+    cpus = sum(count * (requested[name].cpus_per_task or 1) for name, count in counts.items())
+    least = max(stated, -(-cpus // max((size.cpus for size in sizes), default=cpus)))
+    for nodes in range(least, max(least, sum(counts.values())) + 1):
+        places, largest = _places(counts, requested, nodes, threads)
         if not sizes or sum(size.nodes for size in sizes if _holds(size, largest)) >= nodes:
             break
     else:  # no node is large enough for one of the tasks: sbatch says so
-        nodes, places = low, _places(counts, requested, low, threads)
-        largest = _largest(places, nodes)
+        nodes = stated
+        places, largest = _places(counts, requested, nodes, threads)
     needed = _as_asked(job, requested, largest)
     surplus = _surplus(counts, requested, places, component_amounts.held(needed, nodes, True))
     return Sharing(nodes, places, needed, surplus)
@@ -120,35 +126,36 @@ def fit(job: Job, counts: Mapping[str, int], requested: Mapping[str, Resources],
 
 def _places(
     counts: Mapping[str, int], requested: Mapping[str, Resources], nodes: int, threads: int
-) -> Mapping[str, Place]:
-    """Place the roles on so many nodes: those on the most nodes first, each where the fullest node stays smallest."""
-    spans = {}
+) -> tuple[Mapping[str, Place], Share]:
+    """Place the roles on so many nodes, those on the most nodes first; return the largest share of a node as well."""
+    spans: dict[str, Place] = {}
     for name, need in requested.items():
-        tasks = need.tasks_per_node or -(-counts[name] // nodes)
-        spans[name] = (
-            -(-counts[name] // tasks),
-            min(tasks, counts[name]),
-            _share(need, min(tasks, counts[name]), threads),
-        )
-    places: dict[str, Place] = {}
-    for name in sorted(spans, key=lambda name: (-spans[name][0], -spans[name][2].cpus)):
-        span, tasks, share = spans[name]
-        tried = [{**places, name: Place(first, span, tasks, share)} for first in range(nodes - span + 1)]
-        places = min(tried, key=lambda each: _fullness(_largest(each, nodes)))
-    return {name: places[name] for name in requested}
+        tasks = min(counts[name], need.tasks_per_node or -(-counts[name] // nodes))
+        spans[name] = Place(0, -(-counts[name] // tasks), tasks, _share(need, tasks, threads))
+    held: list[Share | None] = [None] * nodes
+    for name in sorted(spans, key=lambda name: (-spans[name].nodes, -spans[name].share.cpus)):
+        place = spans[name] = _at_the_emptiest(held, spans[name])
+        for node in range(place.first, place.first + place.nodes):
+            held[node] = _both(held[node], place.share)
+    return spans, reduce(Share.at_least, [share for share in held if share])
+
+
+def _at_the_emptiest(held: Sequence[Share | None], place: Place) -> Place:
+    """Return the place where the fullest of its nodes holds least; several nodes are the first or the last ones."""
+
+    def fullest(first: int) -> tuple[int, int, int]:
+        return max(_fullness(_both(each, place.share)) for each in held[first : first + place.nodes])
+
+    last = len(held) - place.nodes
+    return replace(place, first=min(range(last + 1) if place.nodes == 1 else (0, last), key=fullest))
+
+
+def _both(held: Share | None, share: Share) -> Share:
+    return held.joined(share) if held else share
 
 
 def _fullness(share: Share) -> tuple[int, int, int]:
     return sum(share.gpus.values()), share.cpus, share.mib or 0
-
-
-def _largest(places: Mapping[str, Place], nodes: int) -> Share:
-    """Return what is enough for the share of any node."""
-    of_nodes = [
-        [place.share for place in places.values() if place.first <= node < place.first + place.nodes]
-        for node in range(nodes)
-    ]
-    return reduce(Share.at_least, [reduce(Share.joined, shares) for shares in of_nodes if shares])
 
 
 def _surplus(

@@ -6,19 +6,20 @@ from functools import cache
 
 from slurm_tf.slurm import client, command_output
 
-_COLUMNS = ("%P", "%D", "%c", "%m", "%Z", "%G")
+_COLUMNS = ("%P", "%D", "%c", "%m", "%Z", "%G", "%f")
 _DEFAULT = re.compile(r"\bDefMemPerCPU\s*=\s*(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSize:
-    """What each of `nodes` nodes has; memory in MiB."""
+    """What each of `nodes` nodes has; memory in MiB, features for --constraint."""
 
     nodes: int
     cpus: int
     memory: int
     gpus: int
     threads_per_core: int
+    features: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,13 @@ def of_partition(partition: str) -> PartitionNodes:
 
 def parse_sizes(text: str, partition: str) -> tuple[NodeSize, ...]:
     """Return the sizes in the output of sinfo, whose default partition has a star (22.05.8)."""
-    rows = [line.split(command_output.SEPARATOR) for line in text.splitlines()]
-    return tuple(
-        NodeSize(int(nodes), int(cpus), int(memory), client.gpus_in_gres(gres), int(threads))
-        for name, nodes, cpus, memory, threads, gres in rows
-        if partition or name.endswith("*")
-    )
+    found = []
+    for line in text.splitlines():
+        name, nodes, cpus, memory, threads, gres, features = line.split(command_output.SEPARATOR)
+        if partition or name.endswith("*"):
+            gpus, of_nodes = client.gpus_in_gres(gres), frozenset(features.split(","))
+            found.append(NodeSize(int(nodes), int(cpus), int(memory), gpus, int(threads), of_nodes))
+    return tuple(found)
 
 
 def parse_memory_per_cpu(partitions: str, config: str, partition: str) -> int | None:

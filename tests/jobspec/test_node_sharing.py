@@ -1,6 +1,8 @@
 """Roles with different needs on the nodes of one job: where each runs, what the nodes hold, which cannot share them."""
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,22 @@ def test_several_nodes_each_hold_the_largest_share(sized: Sized) -> None:
 def test_as_few_nodes_as_hold_the_roles(sizes: tuple[NodeSize, ...], nodes: str, sized: Sized) -> None:
     text = FOUR.format(worker="").replace("'4G'", "'2G'") if nodes == "4" else FOUR.format(worker="")
     assert asked(sized(text, *sizes), "nodes")["nodes"] == nodes
+
+
+def test_only_nodes_that_the_job_may_have_count(sized: Sized) -> None:
+    small = replace(size(cpus=9), features=frozenset({"ib"}))
+    text = re.sub(r"(\[roles.*\]\n)", r"\1constraint = 'ib'\n", FOUR.format(worker=""))
+    assert asked(sized(text, size(), small), "nodes") == {"nodes": "2"}
+    assert asked(sized(text.replace("'ib'", "'ib|avx'"), size(), small), "nodes") == {"nodes": "1"}
+    other = text.replace("constraint = 'ib'\n", "") + "[sbatch]\nclusters = 'far'\n"
+    assert asked(sized(other, small), "nodes") == {"nodes": "1"}
+
+
+def test_large_jobs_are_placed_quickly(sized: Sized) -> None:
+    text = PS.format(chief="", worker="cpus-per-task = 16", ps="count = 300\ncpus-per-task = 2")
+    plan = sized(text.replace("count = 3\n", "count = 3000\n"), size(nodes=2000, cpus=128))
+    assert plan.layout.sharing is not None
+    assert 380 <= plan.layout.sharing.nodes <= 430  # 3000 * 16 + 300 * 2 + 1 CPUs are on 380 nodes at least
 
 
 def test_whole_cores_are_asked_for_where_a_core_has_several_threads(sized: Sized) -> None:
