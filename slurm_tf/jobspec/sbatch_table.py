@@ -199,7 +199,8 @@ ALIASES: Mapping[str, str] = {
     "tasks-per-node": "ntasks-per-node",
 }
 # Of a heterogeneous job, sbatch forgets these options before each component (reset_each_pass in slurm_opt.c): they are
-# written into all of them. All others hold for the components that follow, or count once for the job.
+# written into all of them. All others hold for the components that follow, or count once for the job; so does an option
+# of a SPANK plugin: all components and their tasks have that of the first one (seen on 22.05.8).
 OF_COMPONENT = frozenset({
     "consolidate-segments", "contiguous", "core-spec", "cores-per-socket", "cpu-freq", "cpus-per-gpu", "distribution",
     "extra-node-info", "gpu-bind", "gpu-freq", "gres", "gres-flags", "hint", "mem-bind", "mincpus", "network",

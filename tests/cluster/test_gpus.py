@@ -16,9 +16,10 @@ gpus-per-node = 2
 HEAD = 'name = "{name}"\nstrategy = "multi_worker"\ncommand = ["bash", "-c", "echo [$CUDA_VISIBLE_DEVICES]"]\n'
 
 
-def submit(member: Member, name: str, text: str, *words: str) -> str:
-    """Submit a job whose tasks print their devices; return its id."""
-    return member.submit(member.write(f"{name}.toml", HEAD.format(name=name) + text), "--time=2", *words)
+def submit(member: Member, name: str, text: str, *words: str, **environ: str) -> str:
+    """Submit a job whose tasks print their devices, from a shell with `environ`; return its id."""
+    path = member.write(f"{name}.toml", HEAD.format(name=name) + text)
+    return member.submit(path, "--time=2", *words, environ=environ)
 
 
 def devices(text: str) -> list[tuple[str, str]]:
@@ -34,7 +35,8 @@ def test_whose_devices_are_whose(alice: Member) -> None:
     no_gres = submit(alice, "index", role.format(count=2, tasks=2, gpus=2), "-p", "cpu", f"--site={by_index}")
     two = role.format(count=1, tasks=2, gpus=2)
     nvme = submit(alice, "nvme", two, "--gres=nvme:100", f"--site={as_gres}")
-    submit(alice, "shared", role.format(count=4, tasks=4, gpus=4), "--gpu-bind=mask_gpu:0x3,0x3,0xc,0xc")
+    # srun takes it from the shell that the job was submitted from
+    submit(alice, "shared", role.format(count=4, tasks=4, gpus=4), SLURM_GPU_BIND="mask_gpu:0x3,0x3,0xc,0xc")
     submit(alice, "alone", "exclusive = true\n[roles.worker]\n")
     states = {run: alice.type("wait", f"{run}-1").returncode for run in ("index", "nvme", "shared", "alone")}
     said = {run: alice.ok("logs", f"{run}-1") for run in states}
