@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ gpus-per-node = "2"
 """
 
 
-def seen(member: Member, run: str) -> dict[str, dict[str, object]]:
+def seen(member: Member, run: str) -> dict[str, dict[str, Any]]:
     """Return what each task saw."""
     found = re.findall(r"^\[(\S+)\] sees (.*)$", member.ok("logs", run), re.MULTILINE)
     return {task: json.loads(text) for task, text in found}
@@ -86,18 +87,18 @@ def test_four_roles_start_at_once_on_one_node_or_two(ann: Member) -> None:
         assert f"  nodes {nodes} node{'s' * (nodes > 1)} for all roles: chief, worker, ps, evaluator\n" in done.stderr
         job, tasks = done.stdout.split()[-1], seen(ann, f"four-{number}")
         names = {"chief": 1, "worker": 2, "ps": 1}
-        assert {name: len(hosts) for name, hosts in tasks["chief:0"]["config"]["cluster"].items()} == names  # type: ignore[index]
-        assert {task: each["config"]["task"] for task, each in tasks.items()} == {  # type: ignore[index]
+        assert {name: len(hosts) for name, hosts in tasks["chief:0"]["config"]["cluster"].items()} == names
+        assert {task: each["config"]["task"] for task, each in tasks.items()} == {
             f"{name}:{index}": {"type": name, "index": index}
             for name, count in {**names, "evaluator": 1}.items()
             for index in range(count)
         }
         assert len({each["node"] for each in tasks.values()}) == nodes
-        by_node: dict[object, list[object]] = {}
+        by_node: dict[str, list[int]] = {}
         for each in tasks.values():
-            by_node.setdefault(each["node"], []).extend(each["gpus"])  # type: ignore[arg-type]
+            by_node.setdefault(each["node"], []).extend(each["gpus"])
         assert all(len(set(gpus)) == len(gpus) for gpus in by_node.values()), tasks  # no GPU has two owners
-        assert {task: len(each["gpus"]) for task, each in tasks.items()} == {  # type: ignore[arg-type]
+        assert {task: len(each["gpus"]) for task, each in tasks.items()} == {
             "chief:0": 0, "worker:0": 1, "worker:1": 1, "ps:0": 0, "evaluator:0": 2,
         }  # fmt: skip
         assert [tasks[name]["visible"] for name in ("chief:0", "ps:0", "evaluator:0")] == ["", "", "0,1"]
