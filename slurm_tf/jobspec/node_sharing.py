@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
+from slurm_tf.errors import HostlistError
 from slurm_tf.jobspec import component_amounts
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.resources import GpuOption, GpuRequest, MemoryOption, MemoryRequest, Resources
+from slurm_tf.slurm import hostlist
 from slurm_tf.slurm.billing import Amounts
 from slurm_tf.slurm.node_sizes import NodeSize
 from slurm_tf.units import Gpus
@@ -109,7 +111,7 @@ def fit(job: Job, counts: Mapping[str, int], requested: Mapping[str, Resources],
     if _FEATURE.fullmatch(constraint):  # else it is an expression
         sizes = [size for size in sizes if constraint in size.features]
     threads = max((size.threads_per_core for size in sizes), default=1)
-    stated = max(each.nodes(counts[name]) or 1 for name, each in requested.items())
+    stated = max(_listed(job), *(each.nodes(counts[name]) or 1 for name, each in requested.items()))
     cpus = sum(count * (requested[name].cpus_per_task or 1) for name, count in counts.items())
     least = max(stated, -(-cpus // max((size.cpus for size in sizes), default=cpus)))
     for nodes in range(least, max(least, sum(counts.values())) + 1):
@@ -122,6 +124,14 @@ def fit(job: Job, counts: Mapping[str, int], requested: Mapping[str, Resources],
     needed = _as_asked(job, requested, largest)
     surplus = _surplus(counts, requested, places, component_amounts.held(needed, nodes, True))
     return Sharing(nodes, places, needed, surplus)
+
+
+def _listed(job: Job) -> int:
+    """Return the number of nodes in the job's nodelist: sbatch gives it all of them, or says that it is no list."""
+    try:
+        return len(hostlist.expand(str(job.spec.sbatch.get("nodelist", ""))))
+    except HostlistError:
+        return 0
 
 
 def _places(

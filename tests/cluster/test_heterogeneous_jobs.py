@@ -2,21 +2,17 @@
 
 import json
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from tests.cluster.group import Member
-from tests.sandbox.cluster import Sandbox
-from tests.sandbox.shape import Shape
 
 pytestmark = pytest.mark.slurm
 
 SWEEP = """
 name = "h"
 strategy = "between_graph"
-command = ["bash", "-c", "echo $SLURM_TF_TASK {n}; test $SLURM_TF_TASK = worker:0 || exec sleep 300; sleep 4"]
+command = ["bash", "-c", "echo $SLURM_TF_TASK {n}; test $SLURM_TF_TASK = worker:0 || exec sleep 300; sleep 3"]
 array = "%1"
 sweep.n = [1, 2]
 [roles.worker]
@@ -29,12 +25,8 @@ licenses = "matlab:1"
 WORDS = "2 or more, as 2 components have nodes of their own (worker; ps): their partitions differ"
 
 
-def test_licenses_count_once_and_a_limited_sweep_runs_one_job_at_a_time(
-    start: Callable[[Shape], Sandbox], tmp_path: Path
-) -> None:
+def test_licenses_count_once_and_a_limited_sweep_runs_one_job_at_a_time(alice: Member) -> None:
     """A job of two components takes one license; there are nodes and licenses for both jobs at once."""
-    sandbox = start(Shape(nodes=4, slurm_conf=("Licenses=matlab:2",)))
-    alice = Member(sandbox, "alice", sandbox.shared / tmp_path.name)
     done = alice.type("submit", alice.write("h.toml", SWEEP))
     jobs = [line.split()[-1] for line in done.stdout.splitlines()]
     assert len(jobs) == 2, done.stderr

@@ -155,7 +155,9 @@ def test_such_jobs_have_arrays_nodelists_and_an_mpi_preflight(fit: Callable[...,
     head = 'array = "0-3%1"\npreflight = "mpi"\n'
     plan = fit(head + FOUR.format(worker="") + "[sbatch]\nnodelist = 'n1'\ndependency = 'afterok:3?afterok:4'\n")
     assert plan.one_job
-    assert asked(plan, "array", "nodelist") == {"array": "0-3%1", "nodelist": "n1"}
+    assert asked(plan, "array", "nodelist", "nodes") == {"array": "0-3%1", "nodelist": "n1", "nodes": "1"}
+    for nodes, listed in (("3", "n[1-3]"), ("1", "n[1-")):
+        assert asked(fit(FOUR.format(worker="") + f"[sbatch]\nnodelist = '{listed}'\n"), "nodes") == {"nodes": nodes}
 
 
 @pytest.mark.parametrize(

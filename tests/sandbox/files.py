@@ -56,6 +56,7 @@ AccountingStorageHost=ctl
 AccountingStorageEnforce=associations,limits,qos,safe
 AccountingStoreFlags=job_comment,job_env,job_script
 GresTypes=gpu,nvme
+Licenses=matlab:2
 AccountingStorageTRES={tres}
 NodeName=node[1-{nodes}] CPUs={cpus} RealMemory={memory} {gres} State=UNKNOWN
 """
