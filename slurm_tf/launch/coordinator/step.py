@@ -41,7 +41,7 @@ class Step:
         """Start the launchers, whose agents reach the coordinator at `port`. Raises OSError."""
         self._signals = [signal.SIGTERM, signal.SIGKILL]
         self._next_at: Optional[float] = None
-        self._file_limits: Dict[int, Tuple[int, int]] = {}
+        self._file_limits: Dict[int, Dict[int, Tuple[int, int]]] = {}
         self._printed_from = _size_of_stderr()
         environ = _environ(settings, port, secret, len(commands) > 1)
         self._launchers = [
@@ -74,14 +74,14 @@ class Step:
         After a batch script was killed Slurm kills the processes that it left, srun and the shepherd too. On a busy
         node the shepherd often still told slurmctld to kill the step (_shepherd_spawn in srun_job.c, 22.05.8), and no
         agent could save. Here its limit of file descriptors is set to 0, so that it cannot connect and tries again each
-        second; the limit is restored when srun has ended by itself.
+        second; the limit is restored when its srun has ended by itself.
         """
         for srun in self._launchers:
             if os.path.basename(_name(srun)) == "srun":
                 command_line = _command_line(srun.pid)
                 for pid in _children(srun.pid):
                     if command_line and _command_line(pid) == command_line:
-                        self._set_no_file_descriptors(pid)
+                        self._set_no_file_descriptors(srun.pid, pid)
 
     def end(self, now: float, agents_were_told: bool) -> None:
         """Begin to end the step: `tick` sends its launchers SIGTERM, then SIGKILL.
@@ -98,9 +98,13 @@ class Step:
 
     def tick(self, now: float) -> bool:
         """Send the launchers the next signal, if it is due; return whether all have ended."""
-        running = [each for each in self._launchers if each.poll() is None]
+        running = []
+        for each in self._launchers:
+            if each.poll() is None:
+                running.append(each)
+            else:
+                self._restore_file_descriptors(each.pid)
         if not running:
-            self._restore_file_descriptors()
             return True
         if self._next_at is None or now < self._next_at:
             return False
@@ -126,17 +130,16 @@ class Step:
                 if running:
                     running.wait(max(0.0, (self._next_at or 0.0) - time.monotonic()))
 
-    def _set_no_file_descriptors(self, pid: int) -> None:
+    def _set_no_file_descriptors(self, srun: int, pid: int) -> None:
         with contextlib.suppress(OSError):
             limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (0, limits[1]))
-            self._file_limits[pid] = limits
+            self._file_limits.setdefault(srun, {})[pid] = limits
 
-    def _restore_file_descriptors(self) -> None:
-        for pid, limits in self._file_limits.items():
+    def _restore_file_descriptors(self, srun: int) -> None:
+        for pid, limits in self._file_limits.pop(srun, {}).items():
             with contextlib.suppress(OSError):
                 resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
-        self._file_limits = {}
 
 
 def _name(launcher: "subprocess.Popen[bytes]") -> str:

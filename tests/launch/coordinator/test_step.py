@@ -110,6 +110,24 @@ def test_no_child_of_another_launcher_is_held(tmp_path: Path) -> None:
     wait_until(made.is_over)
 
 
+def test_of_several_sruns_each_has_its_shepherd_back_when_it_has_ended(tmp_path: Path) -> None:
+    first, second = folders = [tmp_path / "first", tmp_path / "second"]
+    (tmp_path / "srun").write_text(SRUN)
+    (tmp_path / "srun").chmod(0o700)
+    for folder in folders:
+        folder.mkdir()
+        os.mkfifo(folder / "leave")
+    step = Step([[str(tmp_path / "srun"), str(folder)] for folder in folders], DEFAULTS, 1, b"")
+    wait_until(lambda: all((folder / "pids").exists() and (folder / "pids").read_text()[-1:] for folder in folders))
+    step.keep_if_srun_is_killed()
+    (first / "leave").write_text("")
+    wait_until(lambda: not step.tick(time.monotonic()) and (first / "told").exists())
+    assert step.end_in_words.endswith("srun ended with exit code 0")
+    assert files_of(int((second / "pids").read_text().split()[0])) == 0
+    (second / "leave").write_text("")
+    wait_until(lambda: step.tick(time.monotonic()))
+
+
 def test_what_a_launcher_prints_is_read_where_stderr_is_a_file(tmp_path: Path) -> None:
     code = (
         "import sys; from slurm_tf.launch.coordinator.step import Step; from tests.launch.conftest import DEFAULTS\n"
