@@ -275,9 +275,15 @@ class Run:
             fit.prepare(model, self._collective, self._batches, self._task.settings.accumulate)
         self.checkpoint(model=model, optimizer=model.optimizer)
         self._log_if_data_starts_anew()
-        return [fit.callback(model, self._collective, self._batches, self._boundary, self.report)]
+        return [fit.callback(model, self._collective, self._batches, self._boundary, self._report_fit)]
 
     # --- progress and results ---
+
+    def _report_fit(self, step: int, steps: int, below_bar: bool, **values: Any) -> None:
+        """Report a step of `fit`, on a line of its own where Keras has drawn its bar, which it draws again below."""
+        if below_bar and self.is_chief:
+            print(flush=True)
+        self.report(step, steps, **values)
 
     def report(self, step: int, steps: int = 0, **values: Any) -> None:
         """Print a line of progress; only the chief and the evaluator do."""
