@@ -116,7 +116,9 @@ print("fitted by", model.__module__.partition(".")[0])
 """
 
 
-@pytest.mark.parametrize("legacy", [False, True], ids=["keras-3", "tf_keras"])
+@pytest.mark.parametrize(
+    "legacy", [pytest.param(False, id="keras-3"), pytest.param(True, id="tf_keras", marks=pytest.mark.long)]
+)
 def test_the_multi_worker_tutorial_fails_with_keras_3_as_the_warning_says_and_works_with_tf_keras(
     legacy: bool, run_forked: RunJob, tmp_path: Path
 ) -> None:
