@@ -281,7 +281,6 @@ def calls(path: Path) -> list[str]:
     return [line for line in lines if "--helpformat" not in line]
 
 
-@pytest.mark.slow
 def test_days_that_are_over_are_asked_for_once(stand_in: Path, tmp_path: Path, typed: Type) -> None:
     first = ok(typed(*WEEK))
     (asked,) = calls(stand_in)

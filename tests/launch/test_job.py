@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -84,7 +83,6 @@ def test_flags_are_added_to_the_command(start_job: StartJob) -> None:
     assert job.lines("worker:1") == [f"{lists} --job_name=worker --task_index=1"]
 
 
-@pytest.mark.slow
 def test_gpus_of_the_machine_are_divided(start_job: StartJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-a,7")
     roles = (RoleSettings("worker", 2, 1), RoleSettings("ps", 1, 0))
@@ -116,94 +114,6 @@ def test_a_command_that_is_not_there(start_job: StartJob, tmp_path: Path) -> Non
     assert "No such file or directory" in job.text
 
 
-def test_a_role_has_a_command_of_its_own(start_job: StartJob) -> None:
-    """With the values of the sweep's point, and again after a restart; other roles have the job's."""
-    own = ("bash", "-c", 'echo "serves $1 at start $SLURM_TF_RESTARTS"; sleep 60', "server", "{rate}")
-    roles = (RoleSettings("chief", 1), RoleSettings("worker", 1, command=own), RoleSettings("ps", 1, command=own))
-    printed = "$(cat $SLURM_TF_RUN_FOLDER/logs/{ps,worker}-0.log | wc -l)"
-    until = f"until [ {printed} = $((2 + 2 * SLURM_TF_RESTARTS)) ]; do sleep 0.05; done"
-    program = f"echo drives; {until}; exit $((1 - SLURM_TF_RESTARTS))"
-    job = start_job(program, strategy="ps", roles=roles, points={"0": {"rate": "0.1"}}, point=0, max_restarts=1)
-    assert job.wait() == 0, job.text
-    assert job.lines("chief:0") == ["drives"] * 2
-    for name in ("worker:0", "ps:0"):
-        assert job.lines(name) == ["serves 0.1 at start 0", "serves 0.1 at start 1"]
-
-
-def test_arguments_and_variables_are_utf_8_where_the_locale_is_not(tmp_path: Path, start_job: StartJob) -> None:
-    """Python's encoding is that of the locale; -X utf8=0 as well, which an own encoding of the locale means."""
-    python = [sys.executable, "-X", "utf8=0", "-m", "slurm_tf.launch"]
-    step = [
-        "env",
-        "LC_ALL=C",
-        *python,
-        "local",
-        "--ntasks",
-        "1",
-        "--",
-        "env",
-        "LC_ALL=C",
-        *python,
-        "agent",
-        "--roles",
-        "",
-    ]
-    own = ("bash", "-c", f'printf "%s\\n" "$@" "$V" > {tmp_path}/seen', "x", "é漢", "{rate}")
-    role = RoleSettings("worker", 1, command=own)
-    job = start_job(
-        "", strategy="single", roles=(role,), env={"V": "ü"}, points={"0": {"rate": "ß"}}, point=0, step=step
-    )
-    assert job.wait() == 0, job.text
-    assert (tmp_path / "seen").read_text(encoding="utf-8") == "é漢\nß\nü\n"
-
-
-# --- a launcher for each role ---
-
-
-def test_roles_with_launchers_of_their_own_are_one_cluster(
-    start_job: StartJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    roles = (RoleSettings("chief", 1), RoleSettings("worker", 2, 1), RoleSettings("ps", 1, 2))
-    program = (
-        'echo "$TF_CONFIG gpus=$CUDA_VISIBLE_DEVICES"; case $SLURM_TF_TASK in chief*) sleep 1;; *) sleep 60;; esac'
-    )
-    job = start_job(program, strategy="ps", roles=roles, each_role=True, wait=0.5)
-    assert job.wait() == 0, job.text
-    addresses = {task["name"]: task["address"] for task in job.cluster()}
-    assert list(addresses) == ["chief:0", "worker:0", "worker:1", "ps:0"]
-    for name, gpus in {"chief:0": "", "worker:0": "4", "worker:1": "7", "ps:0": "4,7"}.items():
-        config, _, seen = job.lines(name)[0].partition(" gpus=")
-        assert json.loads(config)["cluster"]["worker"] == [addresses["worker:0"], addresses["worker:1"]]
-        assert ":".join(map(str, json.loads(config)["task"].values())) in (name, f"{name[-1]}:{name[:-2]}")
-        assert seen == gpus  # each step has devices of its own: equal names are not those of another role
-
-
-def test_all_launchers_end_and_start_again_together(start_job: StartJob) -> None:
-    program = "case $SLURM_TF_RESTARTS:$SLURM_TF_TASK in 0:chief*) exit 1;; 1:chief*) exit 0;; *) sleep 60;; esac"
-    roles = (RoleSettings("chief", 1), RoleSettings("worker", 2))
-    job = start_job(program, roles=roles, each_role=True, max_restarts=1, wait=0.5)
-    job.pid("worker:1", start=2)
-    assert job.wait() == 0, job.text
-
-
-def test_a_srun_that_is_refused_ends_the_job_though_others_came(start_job: StartJob, tmp_path: Path) -> None:
-    roles = (RoleSettings("worker", 1), RoleSettings("ps", 1))
-    job = start_job("true", strategy="between_graph", roles=roles)
-    job.wait()
-    worker = [*LAUNCH, "local", "--ntasks", "1", "--", *LAUNCH, "agent", "--roles", "worker"]
-    ps = ["bash", "-c", "sleep 2; echo 'srun: error: Unable to create step for job 2: Invalid gres' >&2; exit 1"]
-    argv = [*LAUNCH, "coordinate", job.submission.path, "--", *worker, "+", *ps]
-    with (tmp_path / "log").open("ab") as log:
-        done = subprocess.run(argv, stdout=log, stderr=log, timeout=60, check=False)
-    assert done.returncode == 1
-    assert "srun refused the step: Unable to create step for job 2: Invalid gres" in (tmp_path / "log").read_text()
-
-
-# --- registration ---
-
-
-@pytest.mark.slow
 def test_a_task_that_never_comes_is_named(start_job: StartJob) -> None:
     # a step that starts two of three tasks
     step = [*LAUNCH, "local", "--ntasks", "2", "--"]
@@ -216,7 +126,6 @@ def test_a_task_that_never_comes_is_named(start_job: StartJob) -> None:
     assert "started" not in job.text
 
 
-@pytest.mark.slow
 def test_waiting_is_reported(start_job: StartJob) -> None:
     step = [*LAUNCH, "local", "--ntasks", "2", "--"]
     job = start_job("true", roles=(RoleSettings("worker", 3),), register_timeout=12.0, step=step)
@@ -241,7 +150,6 @@ def test_a_step_that_srun_refuses_ends_the_job_for_good(start_job: StartJob, mon
     assert "missing" not in job.text
 
 
-@pytest.mark.slow
 def test_a_stranger_is_refused_and_logged(start_job: StartJob) -> None:
     step = [
         "bash",
@@ -283,7 +191,6 @@ def test_only_one_attempt_of_a_run_lives(start_job: StartJob) -> None:
 # --- ends ---
 
 
-@pytest.mark.slow
 def test_a_dead_worker_of_ps_comes_back_at_its_address(start_job: StartJob) -> None:
     program = 'echo "$SLURM_TF_RESTARTS $TF_CONFIG"; case $SLURM_TF_TASK in chief*) sleep 4;; *) sleep 60;; esac'
     job = start_job(program, strategy="ps", roles=PS, max_restarts=1)
@@ -298,7 +205,6 @@ def test_a_dead_worker_of_ps_comes_back_at_its_address(start_job: StartJob) -> N
     assert "was ended by signal 9 (SIGKILL); worker:1 is started again in place (restart 1 of 1)" in job.text
 
 
-@pytest.mark.slow
 def test_a_dead_chief_takes_everything_along(start_job: StartJob) -> None:
     # programs that do not listen to SIGTERM
     job = start_job("trap '' TERM; while true; do sleep 1; done", strategy="ps", roles=PS)
@@ -342,7 +248,6 @@ def test_an_interrupt_ends_a_job_that_was_started_with_it_ignored(start_job: Sta
     assert gone_within(1, pids)
 
 
-@pytest.mark.slow
 def test_a_second_interrupt_does_not_wait(start_job: StartJob) -> None:
     job = start_job("trap '' TERM; while true; do sleep 1; done", kill_wait=60.0)
     pids = [job.pid("worker:0"), job.pid("worker:1")]
@@ -353,7 +258,6 @@ def test_a_second_interrupt_does_not_wait(start_job: StartJob) -> None:
     assert gone_within(1, pids)
 
 
-@pytest.mark.slow
 def test_a_signal_before_all_have_come(start_job: StartJob) -> None:
     job = start_job("true", step=["bash", "-c", "echo the step; exec sleep 60"])
     job.wait_for("the step")
@@ -361,7 +265,6 @@ def test_a_signal_before_all_have_come(start_job: StartJob) -> None:
     assert job.wait(30) == 143
 
 
-@pytest.mark.slow
 def test_nothing_survives_a_coordinator_that_is_killed(start_job: StartJob) -> None:
     job = start_job("trap '' TERM; while true; do sleep 1; done")
     pids = [job.pid("worker:0"), job.pid("worker:1")]
@@ -396,7 +299,6 @@ def test_much_output_arrives_whole(start_job: StartJob) -> None:
         assert lines[-1] == "end"
 
 
-@pytest.mark.slow
 def test_stragglers_are_ended(start_job: StartJob) -> None:
     job = start_job("[ $SLURM_TF_TASK = worker:0 ] || sleep 60", wait=1.0)
     assert job.wait(20) == 0
@@ -418,7 +320,6 @@ time.sleep(float(os.environ["HOLD"]))
 '"""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("times", [4, pytest.param(50, marks=pytest.mark.long)])
 def test_two_jobs_at_the_same_instant_never_share_a_port(times: int, start_job: StartJob) -> None:
     for _ in range(times):
@@ -428,7 +329,6 @@ def test_two_jobs_at_the_same_instant_never_share_a_port(times: int, start_job: 
         assert len(set(addresses)) == 4
 
 
-@pytest.mark.slow
 def test_five_jobs_in_a_range_with_as_many_ports_as_tasks(start_job: StartJob) -> None:
     low, high = free_range(10)
     jobs = [start_job(LISTEN, env={"HOLD": "5"}, ports=(low, high)) for _ in range(5)]
@@ -437,7 +337,6 @@ def test_five_jobs_in_a_range_with_as_many_ports_as_tasks(start_job: StartJob) -
     assert ports == set(range(low, high + 1))
 
 
-@pytest.mark.slow
 def test_a_range_that_is_full(start_job: StartJob) -> None:
     low, high = free_range(1)
     job = start_job("true", ports=(low, high), register_timeout=6.0)

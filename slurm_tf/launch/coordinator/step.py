@@ -8,7 +8,7 @@ import signal
 import stat
 import subprocess
 import time
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple, cast
 
 from slurm_tf.launch.decide.restarts import describe
 from slurm_tf.launch.transport import ports
@@ -144,7 +144,7 @@ class Step:
 
 def _name(launcher: "subprocess.Popen[bytes]") -> str:
     """Return the command of a launcher, without its arguments."""
-    return str(launcher.args[0])  # type: ignore[index]  # it was started from a list
+    return cast(List[str], launcher.args)[0]
 
 
 def _size_of_stderr() -> Optional[int]:

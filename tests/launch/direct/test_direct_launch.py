@@ -215,7 +215,6 @@ def test_too_few_gpus_are_said_once(tmp_path: Path) -> None:
     assert "3 GPU tasks on n1 share 2 GPUs" in one_error(done, 65)
 
 
-@pytest.mark.slow
 def test_a_missing_rank_is_named(tmp_path: Path) -> None:
     command = [*LAUNCHER, "--roles=worker=4", "--register-timeout=1", "--", *PROGRAM]
     text = one_error(start(command, 4, tmp_path, ranks=[0, 1, 3]), 75)
@@ -266,8 +265,7 @@ def test_the_verb_loads_nothing_of_the_login_side(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("python", pythons())
-@pytest.mark.slow
-def test_both_doors_open_under_every_python_that_is_here(python: str, tmp_path: Path) -> None:
+def test_launch_and_the_task_prolog_run_on_every_python_that_is_here(python: str, tmp_path: Path) -> None:
     prolog = tmp_path / "prolog"
     prolog.write_bytes(task_prolog.task_prolog(python))
     launch = [python, "-IS", str(prolog), "launch", "--roles=worker=2", "--", *PROGRAM]
