@@ -22,7 +22,7 @@ test: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod ## styl
 
 tests: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod
 	@# on a clean clone: else each worker rewrites the assertions of all files
-	@test -e tests/__pycache__ || $(BIN)/pytest --collect-only --quiet > /dev/null
+	@ls tests/__pycache__/*-pytest-* > /dev/null 2>&1 || $(BIN)/pytest --collect-only --quiet > /dev/null
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not mpi and not long and not faults" $(ARGS)
 
 test-long: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod ## all tests but the faults, an hour
