@@ -103,7 +103,7 @@ def test_a_training_that_is_preempted_again_and_again(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_chain_of_five_allocations_or_more_is_one_run(alice: Member, tmp_path: Path) -> None:
     epochs = 28
     tables = '[checkpoint]\nwarning = "0:05"'
