@@ -84,7 +84,8 @@ def whole(folder: Path, epochs: int) -> set[tuple[str, str]]:
     return {(str(task), each.wait_for(r"\bbits (\w+)")[1]) for task, each in enumerate(programs)}
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.long  # once: tests/faults/test_representative.py
+@pytest.mark.parametrize("times", [2, 10])
 @pytest.mark.timeout(900)
 def test_a_training_that_is_preempted_again_and_again(
     times: int, alice: Member, sandbox: Sandbox, tmp_path: Path

@@ -21,7 +21,7 @@ WAYS = {
     "mpi": ("horovod", ["horovod.controller=mpi"]),
     "multi_worker": ("multi_worker", []),
 }
-ON_NODES = {2: [1, 1], 3: [1, 2], 4: [1, 1, 1, 1]}
+ON_NODES = {3: [1, 2], 4: [1, 1, 1, 1]}
 
 
 @pytest.fixture(autouse=True)
@@ -65,10 +65,10 @@ def train(
 @pytest.mark.parametrize(
     ("way", "loop", "tasks"),
     [
-        # `make test` shows it of Horovod in the last test of this file; of multi_worker in test_interrupted_training.py
-        # (tasks on two nodes have the bits of those on one) and tests/jobs/test_oracle.py (those equal one process)
+        # `make test` shows that nodes have the bits of one machine (tests/faults/test_representative.py), and that it
+        # equals one process (tests/jobs/test_oracle.py)
         case(way, loop, tasks, long=True)
-        for way in WAYS for loop in ("fit", "own") for tasks in (3, 4)
+        for way in WAYS for loop in ("fit", "own") for tasks in ON_NODES
     ],
 )  # fmt: skip
 def test_ranks_train_one_model_as_one_process_does(way: str, loop: str, tasks: int, alice: Member) -> None:
@@ -109,11 +109,11 @@ def test_a_killed_worker_ends_the_others_and_is_named(way: str, alice: Member) -
 
 @pytest.mark.parametrize(
     ("way", "loop"),
-    [*(case("multi_worker", loop, long=True) for loop in ("fit", "own")), case("gloo", "own", long=False)],
+    [*(case("multi_worker", loop, long=True) for loop in ("fit", "own")), case("gloo", "own", long=True)],
 )
 def test_with_a_budget_all_start_again_and_no_sample_is_lost_or_seen_twice(way: str, loop: str, alice: Member) -> None:
     """What was done after the checkpoint is done again, so it counts once."""
-    tasks = 2 if way == "gloo" else 3  # in `make test`; the mapping of several ranks on a node has tests of its own
+    tasks = 3
     training = train(alice, way, loop, tasks, "--die", str(tasks - 1), "27", budget=1)
     firsts = [process.first for process in training.processes]
     assert sorted(firsts)[:tasks] == [0] * tasks

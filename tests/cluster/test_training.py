@@ -64,7 +64,7 @@ def test_chief_workers_and_ps_as_a_heterogeneous_job(alice: Member) -> None:
     assert "600" in alice.ok("status", "cancer-1")
 
 
-@pytest.mark.long  # two of them: tests/cluster/test_interrupted_training.py
+@pytest.mark.long  # two of them: tests/faults/test_representative.py
 def test_four_workers_on_two_nodes_end_with_equal_variables(alice: Member) -> None:
     alice.take_jobs()
     more = ["roles.worker.count=4", "roles.worker.ntasks-per-node=2"]

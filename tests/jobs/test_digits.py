@@ -92,8 +92,8 @@ def single() -> Trained:
 @pytest.mark.parametrize(
     "strategy",
     [
-        "multi_worker",
         # each strategy against one process in `make test`: test_oracle.py and test_remainder.py
+        pytest.param("multi_worker", marks=pytest.mark.long),
         pytest.param("horovod", marks=pytest.mark.long),
         pytest.param("mirrored", marks=pytest.mark.long),
     ],

@@ -238,7 +238,8 @@ def test_fit_of_keras_3(strategy: str, devices: str, replicas: str, run_forked: 
     assert job.find(r"step (\d+)/48  epoch 6/6")
 
 
-@pytest.mark.parametrize("strategy", ["horovod", pytest.param("multi_worker", marks=pytest.mark.long)])
+@pytest.mark.long  # with tf_keras: test_tf_keras.py
+@pytest.mark.parametrize("strategy", ["horovod", "multi_worker"])
 def test_rank_0_alone_shows_the_bar_of_fit(strategy: str, run_forked: RunJob, tmp_path: Path) -> None:
     """tests/jobs/test_tf_keras.py shows that of tf_keras."""
     if strategy == "horovod":

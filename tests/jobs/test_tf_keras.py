@@ -121,7 +121,7 @@ def test_mixed_precision_keeps_ranks_equal_and_rank_0_alone_shows_a_bar(
     assert job.find(r"computes in (\w+)") == ["float16"] * 2
 
 
-@pytest.mark.parametrize("strategy", [pytest.param("multi_worker", marks=LONG), "horovod"])
+@pytest.mark.parametrize("strategy", [pytest.param(each, marks=LONG) for each in ("multi_worker", "horovod")])
 def test_a_loop_of_its_own_ends_as_one_process_does(strategy: str, run_forked: RunJob, tmp_path: Path) -> None:
     if strategy == "horovod":
         horovod.require()
