@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from slurm_tf.errors import ConfigError
 from slurm_tf.jobspec import component_amounts, directives, node_sharing
@@ -73,11 +74,11 @@ class Layout:
         return tuple(name for step in self.steps for name in step.roles)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Wanted:
     """What the job file asks for: `roles` in rank order, the `resources` of each, and the job's time limit.
 
-    `nodes_of` is asked where roles with different needs may share nodes.
+    `nodes_of` is asked once, where roles with different needs may share nodes.
     """
 
     job: Job
@@ -91,7 +92,7 @@ class Wanted:
         """The number of tasks of each role."""
         return {name: role.count for name, role in self.roles.items()}
 
-    @property
+    @cached_property
     def nodes(self) -> PartitionNodes:
         """What is known of the nodes that the roles share; nothing of those of another cluster."""
         if self.job.spec.sbatch.get("clusters"):
@@ -116,14 +117,18 @@ class Wanted:
         return len({each.comparable for each in self.resources.values()}) == 1
 
 
-def is_one(wanted: Wanted) -> bool:
-    """Whether the job has one component: without Slurm, and where all roles are equal or can share nodes."""
-    local = wanted.job.site.scheduler == "local"
-    return local or wanted.are_equal or not node_sharing.obstacle(wanted.job, wanted.with_memory)
+def why_apart(wanted: Wanted) -> str:
+    """Return why roles cannot share nodes, so that the job is heterogeneous; "" where it has one component."""
+    if wanted.job.site.scheduler == "local" or wanted.are_equal:
+        return ""
+    return node_sharing.obstacle(wanted.job, wanted.with_memory)
 
 
-def lay_out(wanted: Wanted, once: tuple[Option, ...]) -> Layout:
-    """Return the components and steps of a job; `once`: options that are written once. Raises ConfigError."""
+def lay_out(wanted: Wanted, apart: str, once: tuple[Option, ...]) -> Layout:
+    """Return the components and steps of a job.
+
+    `apart`: what `why_apart` says; `once`: options that are written once. Raises ConfigError.
+    """
     job, names = wanted.job, tuple(wanted.roles)
     if job.site.scheduler == "local":
         only = Component(None, Amounts(None, None, None, None), False, ())
@@ -131,7 +136,6 @@ def lay_out(wanted: Wanted, once: tuple[Option, ...]) -> Layout:
     if wanted.are_equal:
         need, tasks = _joined(wanted, names)
         return Layout((_component(wanted, need, tasks, once),), (Step(names, 0, directives.of_srun(job, need)),))
-    apart = node_sharing.obstacle(job, wanted.with_memory)
     return _heterogeneous(wanted, once, apart) if apart else _shared(wanted, once)
 
 

@@ -10,7 +10,7 @@ from slurm_tf.errors import ConfigError
 from slurm_tf.jobspec import components, configuration, directives, layers, resources, sweep
 from slurm_tf.jobspec.components import Component, Layout, NodesOf
 from slurm_tf.jobspec.configuration import Job
-from slurm_tf.jobspec.job_file import AUTO, TOPOLOGIES, Amount, Horovod, Role
+from slurm_tf.jobspec.job_file import AUTO, TOPOLOGIES, Amount, Horovod, Role, Roles
 from slurm_tf.jobspec.resources import Resources, TimeLimit
 from slurm_tf.run import env
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
@@ -18,8 +18,6 @@ from slurm_tf.run.settings import AS_GIVEN, LaunchSettings, RetrySettings, RoleS
 from slurm_tf.run.train_settings import TrainSettings
 from slurm_tf.slurm.node_sizes import PartitionNodes
 
-# In rank order, as far as nothing else matters.
-_ROLES = ("chief", "worker", "ps", "evaluator")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 # The signals of sbatch --signal that are accepted: a program can catch them, and they do not mean to end at once.
 _WARNINGS = ("HUP", "TERM", "USR1", "USR2")
@@ -93,14 +91,14 @@ def fit(
             job.where("sweep" if job.spec.sweep else "array"),
         )
     warning = _warning(job, limit)
-    once = directives.of_job(job, run, chdir, array if components.is_one(wanted) else None, warning)
-    layout = components.lay_out(wanted, once)
-    is_heterogeneous = len(layout.components) > 1
-    if array and array.limit and is_heterogeneous and "?" in str(job.spec.sbatch.get("dependency", "")):
+    apart = components.why_apart(wanted)
+    once = directives.of_job(job, run, chdir, None if apart else array, warning)
+    layout = components.lay_out(wanted, apart, once)
+    if array and array.limit and apart and "?" in str(job.spec.sbatch.get("dependency", "")):
         needed = "conditions that all hold (,): each point also waits for an earlier one"
         raise ConfigError(f"found ? and the limit %{array.limit}", needed, where=job.where("sbatch.dependency"))
-    if job.spec.preflight == "mpi" and is_heterogeneous:
-        needed = f"roles that can share nodes for it: {layout.apart}"
+    if job.spec.preflight == "mpi" and apart:
+        needed = f"roles that can share nodes for it: {apart}"
         raise ConfigError("found 'mpi'", needed, "preflight = true", job.where("preflight"))
     settings = _settings(wanted, submission, layout.roles, array, warning)
     return Plan(job, submission, chdir, layout, limit, settings, array)
@@ -178,7 +176,7 @@ def _check_paths(job: Job, *paths: str) -> None:
 
 def _check_topology(job: Job, counts: dict[str, int]) -> None:
     strategy, allowed = job.spec.strategy, TOPOLOGIES[job.spec.strategy]
-    for role in _ROLES:
+    for role in Roles.__struct_fields__:
         low, high = allowed.get(role, (0, 0))
         count = counts.get(role, 0)
         if low <= count <= high:

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from functools import cache
 
 from slurm_tf.slurm import client, command_output
 
@@ -30,7 +29,6 @@ class PartitionNodes:
     memory_per_cpu: int | None = None
 
 
-@cache
 def of_partition(partition: str) -> PartitionNodes:
     """Ask Slurm for the nodes of `partition`, "" for the default one. Raises SlurmError."""
     where = [f"--partition={partition}"] if partition else []

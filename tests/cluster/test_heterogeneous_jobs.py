@@ -1,11 +1,11 @@
 """Heterogeneous jobs on a real Slurm: what counts once for the job, and sweeps of which one point runs at a time."""
 
 import json
-import time
 
 import pytest
 
 from tests.cluster.group import Member
+from tests.sandbox import linux
 
 pytestmark = pytest.mark.slurm
 
@@ -31,10 +31,7 @@ def test_licenses_count_once_and_a_limited_sweep_runs_one_job_at_a_time(alice: M
     jobs = [line.split()[-1] for line in done.stdout.splitlines()]
     assert len(jobs) == 2, done.stderr
     assert f"  nodes {WORDS}\n" in done.stderr
-    deadline = time.monotonic() + 60
-    while "Used=1 " not in (licenses := alice.run("scontrol", "show", "licenses")):
-        assert time.monotonic() < deadline, licenses
-        time.sleep(0.2)
+    linux.wait_until("a license is taken", lambda: "Used=1 " in alice.run("scontrol", "show", "licenses"))
     first, second = alice.status("h-1")
     assert (first["state"], second["state"], second["reason"]) == ("RUNNING", "PENDING", "Dependency")
     assert second["reason_words"].endswith(f"; nodes: {WORDS}")

@@ -12,6 +12,7 @@ import pytest
 from tests.cluster.group import Member
 from tests.cluster.test_bad_nodes import WITHOUT
 from tests.cluster.test_interruptions import Run, preempt
+from tests.sandbox import linux
 from tests.sandbox.cluster import Sandbox
 from tests.sandbox.shape import Shape
 
@@ -157,10 +158,7 @@ def test_the_tasks_of_all_roles_start_again_in_new_steps(alice: Member) -> None:
     )
     number = alice.submit(alice.write("a.toml", text))
     log = alice.folder / "runs" / "a-1" / "logs" / f"slurm-{number}.out"
-    deadline = time.monotonic() + 60
-    while not log.exists() or log.read_text().count("started on") < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    linux.wait_until("all tasks run", lambda: log.exists() and log.read_text().count("started on") == 3)
     node, process = re.findall(r"worker:1 started on (\S+) \(process (\d+)\)", log.read_text())[0]
     agent = alice.sandbox.run("ps", "-o", "ppid=", "-p", process, user="alice", node=node).stdout.strip()
     alice.sandbox.run("kill", "-9", agent, user="alice", node=node)
