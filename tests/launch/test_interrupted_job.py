@@ -184,11 +184,15 @@ for message in map(json.loads, line.makefile()):
     assert job.wait(20) == 143, job.text
 
 
-def test_servers_that_listen_are_told_to_leave_when_the_chief_is_done(start_job: StartJob) -> None:
+def test_servers_that_listen_are_told_to_leave_when_the_chief_is_done(start_job: StartJob, tmp_path: Path) -> None:
     roles = (RoleSettings("chief", 1), RoleSettings("worker", 1), RoleSettings("ps", 1))
-    program = f"case $SLURM_TF_TASK in chief*) {speak(5, 'chief:0')};; *) {speak(0, 'chief:0')};; esac"
+    chief = f'while ! [ -e "$1" ]; do sleep 0.05; done; {speak(5, "chief:0")}'
+    program = f"case $SLURM_TF_TASK in chief*) {chief};; *) {speak(0, 'chief:0')};; esac"
     begun = time.monotonic()
-    job = start_job(program, strategy="ps", roles=roles, kill_wait=60.0)
+    job = start_job(program, "bash", f"{tmp_path}/go", strategy="ps", roles=roles, kill_wait=60.0)
+    for task in ("worker:0", "ps:0"):
+        job.wait_for(rf"^\[{task}\] trains")
+    (tmp_path / "go").touch()
     assert job.wait(40) == 0, job.text
     assert time.monotonic() - begun < 40
     for task in ("worker:0", "ps:0"):
