@@ -8,6 +8,7 @@ import pytest
 
 from tests.cluster.group import Member
 from tests.cluster.test_interruptions import Run, preempt
+from tests.sandbox import linux
 from tests.sandbox.cluster import Sandbox
 
 pytestmark = pytest.mark.slurm
@@ -34,6 +35,9 @@ def wait_for_rows(member: Member, run: str, count: int) -> None:
 def test_a_preempted_run_costs_all_its_incarnations(alice: Member, sandbox: Sandbox) -> None:
     run = Run(alice, "--qos=scavenge", total=60)
     run.wait_until_it_trains()
+    # of a job that is preempted before slurmdbd knows that it runs, it never learns the start (22.05.8)
+    states = (*SACCT, f"--jobs={run.job}", "--format=State")
+    linux.wait_until("sacct has the start", lambda: alice.run(*states).split() == ["RUNNING"], 60)
     preempt(sandbox)
     run.start_again()
     assert alice.type("wait", "a-1", timeout=120).returncode == 0, run.output
