@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jinja2
@@ -36,7 +36,7 @@ def script(plan: Plan, preflight: bool = False) -> str:
     Raises TemplateError.
     """
     job = plan.job
-    environment = SandboxedEnvironment(
+    environment = _Environment(
         loader=_TrustedLoader([str(folder) for folder in reversed(search_path.folders("templates"))]),
         undefined=jinja2.StrictUndefined,
         finalize=_only_quoted,
@@ -138,6 +138,15 @@ def _only_quoted(value: object) -> object:
     if isinstance(value, Shell | int | jinja2.Undefined):
         return value
     raise TemplateError(f"a template prints {value!r} as it is", "a filter that quotes it: sh, option or directive")
+
+
+class _Environment(SandboxedEnvironment):
+    """Knows that what a template has printed is quoted: `super()`, `self.BLOCK()` and macros may be printed again."""
+
+    @staticmethod
+    def concat(parts: Iterable[str]) -> Shell:
+        """Return one text: `finalize` has seen each part."""
+        return Shell("".join(parts))
 
 
 class _TrustedLoader(jinja2.FileSystemLoader):

@@ -159,10 +159,24 @@ def test_a_template_of_the_users_own_wins(templates: Path, fit: Callable[..., Pl
     assert "\nexport OMP_NUM_THREADS=4\n" in render.script(fit(MINIMAL))
 
 
+@pytest.mark.parametrize("body", ["{{ super() }}", "{% set text %}{{ super() }}{% endset %}{{ text }}"])
+def test_every_block_can_be_extended(body: str, templates: Path, fit: Callable[..., Plan]) -> None:
+    plan = fit("setup = 'module load x'\n" + MINIMAL)
+    blocks = re.findall(r"{% block (\w+) %}", (ROOT / "templates" / "base.sbatch.j2").read_text())
+    own = templates / "generic.sbatch.j2"
+    own.write_text("{% extends strategy %}")
+    plain = render.script(plan)
+    own.write_text("{% extends strategy %}" + "".join(f"{{% block {b} %}}{body}{{% endblock %}}" for b in blocks))
+    assert set(blocks) == {"directives", "about", "prologue", "setup", "launcher"}
+    assert render.script(plan) == plain
+
+
 @pytest.mark.parametrize(
     ("body", "found"),
     [
         ("{{ chdir }}", "a template prints"),
+        ("{% set text %}{{ chdir }}{% endset %}{{ text }}", "a template prints"),
+        ("{{ super() ~ chdir }}", "a template prints"),
         ("{{ accout | sh }}", "'accout' is undefined"),
         ("{% if accout %}x{% endif %}", "'accout' is undefined"),
         ("{{ ''.__class__.__mro__ }}", "access to attribute '__class__'"),
