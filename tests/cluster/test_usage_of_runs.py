@@ -59,8 +59,8 @@ def test_a_preempted_run_costs_all_its_incarnations(alice: Member, sandbox: Sand
     assert 0 < group["start_hours"] * 3600 <= sum(each["began"] - each["started"] for each in (first, second)) + 20
     assert group["rollback_hours"] * 3600 <= 30
     assert 0 < group["effective"] < 1
-    states = {row["state"]: row["incarnations"] for row in usage(alice, "--by=state", "--run=a-1")["groups"]}
-    assert states == {row[0]: 1 for row in rows}
+    ended = {row["state"]: row["incarnations"] for row in usage(alice, "--by=state", "--run=a-1")["groups"]}
+    assert ended == {row[0]: 1 for row in rows}
     page = alice.folder / "usage.html"
     alice.ok("usage", "--run=a-1", "--html=usage.html")
     assert "Attempts of run a-1" in page.read_text()
