@@ -1,21 +1,32 @@
 """Documentation: links lead somewhere, every key is named, what the README types works."""
 
+import ast
+import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
+import tomllib
 
+from slurm_tf.cli import commands
 from slurm_tf.jobspec import configuration, job_file, plan, sbatch_table, sites
+from slurm_tf.jobspec.plan import Plan
 from slurm_tf.jobspec.sbatch_table import Use
 from slurm_tf.launch.direct import direct_launch
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.slurm import sbatch_variables
+from slurm_tf.submit import render
+from tests import snippets
 from tests.conftest import ROOT
+from tests.snippets import PAGES, Snippet
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+BIN = Path(sys.executable).parent
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -104,24 +115,148 @@ def test_every_job_fits_every_site_and_is_documented(path: Path, site: str) -> N
 
 def test_the_quick_start_is_two_commands() -> None:
     text = (ROOT / "README.md").read_text()
-    (block,) = re.findall(r"## Quick start\n.*?```\n(.*?)```", text, re.DOTALL)
+    (block,) = re.findall(r"## Quick start\n.*?```sh\n(.*?)```", text, re.DOTALL)
     assert block.split("\n") == ["make demo", "make test", ""]
     assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("\nmake test")
 
 
-def test_the_readmes_job_file_and_error_are_true(tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text()
-    (job,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
-    path = tmp_path / "flowers.toml"
-    path.write_text(job)
-    plan.fit(configuration.load(path, {}, "generic"), RunFolder("/runs/x"))
-    path.write_text(job.replace("gpus-per-task", "gpu-per-task"))
-    done = subprocess.run(
-        [sys.executable, "-m", "slurm_tf", "render", "flowers.toml"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60, env={"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
-        check=False,
-    )  # fmt: skip
-    (shown,) = re.findall(r"\$ slurm-tf render flowers.toml\n(.*?)```", text, re.DOTALL)
-    first, hint = shown.strip().split("\n")
-    assert done.stderr.startswith(first.removesuffix("..."))
-    assert done.stderr.rstrip().endswith(hint)
+def test_every_snippet_is_run_by_a_test_or_says_why_not() -> None:
+    assert {each.kind for each in snippets.ALL} == set(snippets.RUN_BY)
+    for kind, file in snippets.RUN_BY.items():
+        assert f'snippets.of("{kind}"' in (ROOT / file).read_text(), kind
+    assert {f"{each.page.name}: {each.why}" for each in snippets.ALL if each.why} == {
+        "admins.md: a line of slurm.conf",
+        "horovod.md: builds Horovod, for minutes",
+        "sandbox.md: installs packages",
+    }
+    fences = sum(page.read_text().count("```") for page in PAGES)
+    assert len(snippets.ALL) == fences / 2
+
+
+def completed(text: str) -> str:
+    """Return a part of a job file with what each job file needs."""
+    found = tomllib.loads(text)
+    needed = {"name": '"a"', "strategy": '"single"', "command": '["x"]'}
+    before = [f"{key} = {value}\n" for key, value in needed.items() if key not in found]
+    return "".join(before) + text + ("" if "roles" in found else "[roles.worker]\n")
+
+
+@pytest.mark.parametrize("snippet", snippets.of("toml job"), ids=str)
+def test_a_job_file_gives_a_script(snippet: Snippet, fit: Callable[..., Plan]) -> None:
+    assert render.script(fit(completed(snippet.text)))
+
+
+def test_a_site_profile_and_prices_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    for snippet in snippets.of("toml site"):
+        path.write_text(snippet.text)
+        assert sites.load(str(path)).partitions
+    for snippet in snippets.of("toml prices"):
+        path.write_text(snippet.text)
+        assert sites.read_prices(path).gpu_types
+
+
+def test_a_template_changes_the_script(
+    fit: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site.toml"
+    site.write_text("template = 'own'\nprologue = 'ulimit -c 0'\n")
+    template = tmp_path / "templates" / "site" / "own.sbatch.j2"
+    template.parent.mkdir(parents=True)
+    monkeypatch.setenv("SLURM_TF_PATH", str(tmp_path))
+    for snippet in snippets.of("jinja"):
+        template.write_text(snippet.text)
+        script = render.script(fit(completed(""), site=str(site))).split("\n")
+        shell = [line for line in snippet.text.splitlines() if not line.startswith("{")]
+        places = [script.index(line) for line in ("ulimit -c 0", *shell, "trap - ERR EXIT")]
+        assert places == sorted(places)
+
+
+@pytest.fixture
+def typed(tmp_path: Path) -> Callable[..., str]:
+    """Run commands in a shell of somebody who has slurm-tf; return what they print, their errors as well."""
+    (tmp_path / "home").mkdir()
+
+    def run(commands: str, check: bool = True) -> str:
+        make = f'make() {{ command make --dry-run --directory={shlex.quote(str(ROOT))} "$@"; }}\n'
+        done = subprocess.run(
+            ["bash", "-ec", make + commands], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            timeout=120, check=False,
+            env={"PYTHONPATH": str(ROOT), "HOME": str(tmp_path / "home"), "PATH": f"{BIN}:{os.environ['PATH']}"},
+        )  # fmt: skip
+        assert not check or done.returncode == 0, f"{commands}\n{done.stdout}"
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", sorted({snippet.page for snippet in snippets.of("sh")}), ids=lambda page: page.name)
+def test_commands_can_be_typed(page: Path, typed: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "slurm").mkdir()
+    for snippet in snippets.of("sh", page.name):
+        typed(snippets.filled(snippet.text, {"/etc/slurm": str(tmp_path / "slurm")}))
+
+
+# Two preempted incarnations of a job, and one that ended well.
+SACCT = """\
+JobID|JobIDRaw|Cluster|User|Account|State|Submit|Eligible|Start|End|ElapsedRaw|TimelimitRaw|AllocTRES|TotalCPU|MaxRSS
+4711|4711|c|ann|v|PREEMPTED|{0}T08:00:00|{0}T08:00:00|{0}T08:01:00|{0}T09:01:00|3600|1440|{tres}|02:00:00|
+4711|4711|c|ann|v|PREEMPTED|{0}T09:01:00|{0}T09:01:00|{0}T09:02:00|{0}T10:02:00|3600|1440|{tres}|02:00:00|
+4711|4711|c|ann|v|COMPLETED|{0}T10:02:00|{0}T10:02:00|{0}T10:04:00|{0}T12:04:00|7200|1440|{tres}|04:00:00|
+4711.0|4711.0|c|||COMPLETED|{0}T10:04:00|{0}T10:04:00|{0}T10:04:00|{0}T12:04:00|7200||cpu=8,mem=16G,node=1|04:00:00|4G
+"""
+
+
+@pytest.mark.slow
+def test_what_is_shown_of_a_command_is_what_it_prints(typed: Callable[..., str], tmp_path: Path) -> None:
+    (job,) = (each for each in snippets.of("toml job", "README.md"))
+    (tmp_path / "flowers.toml").write_text(job.text.replace("gpus-per-task", "gpu-per-task"))
+    tres = "billing=8,cpu=8,gres/gpu:a100=4,gres/gpu=4,mem=16G,node=1"
+    (tmp_path / "saved.txt").write_text(SACCT.format("2026-11-02", tres=tres))
+    for snippet in snippets.of("console"):
+        command, _, shown = snippet.text.removeprefix("$ ").partition("\n")
+        printed = typed(snippets.filled(command, {"4711": "4711 --from saved.txt"}), check=False)
+        pattern = re.escape(shown.strip()).replace(re.escape("..."), ".*")
+        assert re.fullmatch(pattern, printed.strip()), printed
+
+
+# what slurm-tf quotes: srun's words, and a line of setup
+QUOTED = ("Unable to create step for job 2: More processors requested than permitted", "module load cuda/12.4")
+
+
+def fixed_parts() -> list[str]:
+    """Return the fixed parts, of two words or more, of all texts in the source of slurm-tf, the longest first."""
+    parsed = [ast.parse(path.read_text()) for path in (ROOT / "slurm_tf").rglob("*.py")]
+    texts = [each.value for tree in parsed for each in ast.walk(tree) if isinstance(each, ast.Constant)]
+    parts = {part.strip() for text in texts if isinstance(text, str) for part in re.split(r"\$\w+|\$\{|\n", text)}
+    return sorted((part for part in parts if " " in part), key=len, reverse=True)
+
+
+def test_messages_are_those_that_are_printed() -> None:
+    """Nothing is left of three words or more when the parts that slurm-tf prints are taken out."""
+    known = fixed_parts()
+    for snippet in snippets.of("text"):
+        rest = " ".join(snippet.text.split())
+        for part in (*QUOTED, *known):
+            rest = rest.replace(part, "|")
+        assert re.findall(r"(?:\b[a-z]+ ){2,}[a-z]+", rest) == [], f"{snippet}: {rest}"
+
+
+# Options that no verb's click command knows: of sbatch, and of `slurm-tf launch`.
+OTHER_OPTIONS = {*sbatch_table.OPTIONS, *(field.replace("_", "-") for field in direct_launch.VARIABLES)}
+
+
+def test_verbs_and_options_in_the_text_are_known() -> None:
+    """Commands outside of snippets, which nobody runs."""
+    for page in PAGES:
+        text = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        for command in re.findall(r"`slurm-tf\s([^`]+)`", text):
+            verb, *words = command.partition(" -- ")[0].split()
+            used = {word.partition("=")[0] for word in words if word.startswith("--")}
+            found = commands.cli.get_command(click.Context(commands.cli), verb)
+            if found is None:
+                assert verb in ("--help", "--version"), f"{page}: {command}"
+                continue
+            options = {name for each in found.params for name in each.opts}
+            assert used <= options | {f"--{name}" for name in OTHER_OPTIONS}, f"{page}: {command}"

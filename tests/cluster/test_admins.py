@@ -1,6 +1,5 @@
 """What docs/admins.md tells site admins to do does what it says."""
 
-import re
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
@@ -9,13 +8,12 @@ from typing import Any, Protocol
 
 import pytest
 
-from tests.conftest import ROOT
+from tests import snippets
 
 pytestmark = pytest.mark.slurm
 
-BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "admins.md").read_text(), re.DOTALL)
-BOOT, PROLOG, EPILOG = (next(block for block in BLOCKS if word in block) for word in ("-N SLURM_TF", " -I ", " -D "))
-TASK_PROLOG = next(block for block in BLOCKS if "id -u" in block)
+BOOT, PROLOG, EPILOG = (snippet.text for snippet in snippets.of("sh node"))
+TASK_PROLOG = next(snippet.text for snippet in snippets.of("sh", "admins.md") if "id -u" in snippet.text)
 NODES = ("node1", "node2")
 
 LISTEN = """

@@ -1,13 +1,12 @@
 """What docs/horovod.md advises, with Keras 3 and with tf_keras, run as it stands there."""
 
 import re
-import textwrap
 from pathlib import Path
 
 import pytest
 
 from slurm_tf.launch.agent import program_warnings
-from tests import forkserver, horovod, tf_keras
+from tests import forkserver, horovod, snippets, tf_keras
 from tests.conftest import ROOT
 from tests.jobs.conftest import RunJob
 from tests.jobs.test_programs import write
@@ -15,7 +14,7 @@ from tests.jobs.test_programs import write
 pytestmark = pytest.mark.tensorflow
 
 PAGE = (ROOT / "docs" / "horovod.md").read_text()
-PROGRAMS = [textwrap.dedent(block) for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)]
+PROGRAMS = [snippet.text for snippet in snippets.of("python horovod")]
 TABLE = re.findall(r"^\| `([\w.]+)`.* \| (works|fails) \| (works|fails) \|$", PAGE, re.MULTILINE)
 
 RANK = """
