@@ -228,7 +228,7 @@ def test_where_slurmctld_does_not_say_nothing_is_put_back(alice: Member, sandbox
     assert run.attempts()[0]["cause"] == "unknown"
 
 
-@pytest.mark.parametrize("number", ["KILL", "STOP"])
+@pytest.mark.parametrize("number", ["KILL", pytest.param("STOP", marks=pytest.mark.long)])
 def test_where_the_coordinator_is_gone_its_tasks_save_and_put_the_job_back_once(
     number: str, alice: Member, sandbox: Sandbox
 ) -> None:

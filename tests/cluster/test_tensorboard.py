@@ -56,6 +56,7 @@ def started(sandbox: Sandbox, folder: Path, *words: str) -> "subprocess.Popen[st
     return sandbox.popen(*command, cwd=folder, env=ENVIRON, stdout=pipe, stderr=pipe, text=True)
 
 
+@pytest.mark.long  # tests/watch/test_tensorboard.py runs the real one
 def test_on_a_node_until_ctrl_c(sandbox: Sandbox, submitted: Callable[..., Path]) -> None:
     folder = submitted("board", "--wait")
     with started(sandbox, folder, "--mem=2G", "-t", "10") as process:

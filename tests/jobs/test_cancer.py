@@ -127,6 +127,7 @@ def test_an_evaluator_follows_checkpoints_of_two_parameter_servers(run_forked: R
     assert sum(name.startswith("checkpoint.data") for name in found.manifest["files"]) >= 3
 
 
+@pytest.mark.long  # jobs/test_programs.py runs the server program of TensorFlow's tutorial
 def test_a_program_of_2016_runs_as_it_is(run_forked: RunJob, tmp_path: Path) -> None:
     job = run_forked(str(JOBS / "cancer_between_graph.toml"))
     assert job.wait() == 0, job.text

@@ -24,13 +24,14 @@ def _horovod() -> None:
     require()
 
 
+@pytest.mark.long  # as for TensorFlow's own
 @pytest.mark.parametrize(
     "broken",
     [
-        pytest.param(NO_REDUCTION["horovod"], marks=pytest.mark.long),
+        NO_REDUCTION["horovod"],
         "from slurm_tf.train.collectives.horovod_ranks import HorovodCollective\n"
         "HorovodCollective.sum = lambda self, tensors: list(tensors)",
-        pytest.param("keras_3.average_gradients = lambda optimizer, collective: None", marks=pytest.mark.long),
+        "keras_3.average_gradients = lambda optimizer, collective: None",
     ],
     ids=["no mean", "no sum", "no averaged gradients"],
 )

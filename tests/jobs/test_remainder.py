@@ -90,6 +90,7 @@ MATRIX = {("keras", "multi_worker", 17), *(case[:2] + case[3:4] for case in CASE
 # pairs of which another shows each half
 LONG = {
     ("keras", "multi_worker", 21, False), ("keras", "multi_worker", 24, True), ("keras", "mirrored", 21, True),
+    ("keras", "multi_worker", 21, True), ("tf_keras", "multi_worker", 17, True),
     ("tf_keras", "multi_worker", 24, False), ("tf_keras", "horovod", 21, False), ("tf_keras", "mirrored", 21, False),
 }  # fmt: skip
 

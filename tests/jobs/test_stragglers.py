@@ -58,7 +58,8 @@ def start(run_job: RunJob, folder: Path, how: str, pause: float) -> RunningJob:
     return run_job("a.toml", "--name", "r")
 
 
-@pytest.mark.parametrize("how", ["fit", pytest.param("loop", marks=pytest.mark.long)])
+@pytest.mark.long  # in `make test`: train/collectives/test_step_clock.py, launch/decide/test_stragglers.py
+@pytest.mark.parametrize("how", ["fit", "loop"])
 def test_a_task_that_is_slowed_down_is_a_straggler(how: str, run_job: RunJob, tmp_path: Path) -> None:
     job = start(run_job, tmp_path, how, 0.05)
     job.wait_for(r"^\[worker:1\] step 5\b")

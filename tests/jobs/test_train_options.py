@@ -91,7 +91,8 @@ for name, mean in where.items():
 """
 
 
-@pytest.mark.parametrize(("pack", "largest"), [(64, 256), pytest.param(0, 3080, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize(("pack", "largest"), [(64, 256), (0, 3080)])
 def test_a_tensor_of_many_packs_is_split_and_joined(
     pack: int, largest: int, run_forked: RunJob, tmp_path: Path
 ) -> None:
