@@ -320,6 +320,8 @@ class Agent:
             self._child = None
             if self._program:
                 self._program.close()
+            if self._gpu_check:
+                self._gpu_check.look()  # at what it printed just before its end
             self._explain(code)
             self._client.send(Ended(code))
 
