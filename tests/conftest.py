@@ -58,8 +58,15 @@ def write_manifest(
 def load(job_file: Callable[[str], Path]) -> Callable[..., Job]:
     """Return the job of a job file's text, on a site."""
 
-    def read(text: str, site: str = "generic", environ: Mapping[str, str] = {}, set: tuple[str, ...] = ()) -> Job:  # noqa: A002
-        return configuration.load(job_file(text), environ, site, set)
+    def read(
+        text: str,
+        site: str = "generic",
+        environ: Mapping[str, str] = {},
+        set: tuple[str, ...] = (),  # noqa: A002
+        values: tuple[str, ...] = (),
+        arguments: tuple[str, ...] = (),
+    ) -> Job:
+        return configuration.load(job_file(text), environ, site, set, values=values, arguments=arguments)
 
     return read
 

@@ -55,6 +55,7 @@ def keys(spec: type[msgspec.Struct]) -> set[str]:
                 job_file.JobSpec,
                 job_file.Role,
                 job_file.Roles,
+                job_file.Param,
                 job_file.Checkpoint,
                 job_file.Launch,
                 job_file.Retry,
@@ -143,7 +144,8 @@ def completed(text: str) -> str:
 
 @pytest.mark.parametrize("snippet", snippets.of("toml job"), ids=str)
 def test_a_job_file_gives_a_script(snippet: Snippet, fit: Callable[..., Plan]) -> None:
-    assert render.script(fit(completed(snippet.text)))
+    values = ("data=x",) if "{data}" in snippet.text else ()
+    assert render.script(fit(completed(snippet.text), values=values))
 
 
 def test_a_site_profile_and_prices_are_read(tmp_path: Path) -> None:
@@ -212,6 +214,8 @@ JobID|JobIDRaw|Cluster|User|Account|State|Submit|Eligible|Start|End|ElapsedRaw|T
 def test_what_is_shown_of_a_command_is_what_it_prints(typed: Callable[..., str], tmp_path: Path) -> None:
     (job,) = (each for each in snippets.of("toml job", "README.md"))
     (tmp_path / "flowers.toml").write_text(job.text.replace("gpus-per-task", "gpu-per-task"))
+    (job,) = (each for each in snippets.of("toml job", "jobs.md") if "[params]" in each.text)
+    (tmp_path / "train.toml").write_text(completed(job.text))
     tres = "billing=8,cpu=8,gres/gpu:a100=4,gres/gpu=4,mem=16G,node=1"
     (tmp_path / "saved.txt").write_text(SACCT.format("2026-11-02", tres=tres))
     for snippet in snippets.of("console"):

@@ -3,26 +3,36 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from slurm_tf import files
-from slurm_tf.cli.options import JOB, NAME, SET, SITE, ExpandedPath
+from slurm_tf.cli.options import JOB, NAME, SET, SITE, VALUES, ExpandedPath, JobCommand
 from slurm_tf.errors import UsageError
 
 
-@click.command()
+@click.command(cls=JobCommand)
 @JOB
+@VALUES
 @SITE
 @NAME
 @SET
 @click.option("--output", "-o", type=ExpandedPath(), help="Write the script to this file instead of printing it.")
-def render(job: Path, site: str, name: str, overrides: tuple[str, ...], output: Path | None) -> None:
+def render(
+    job: Path,
+    values: tuple[str, ...],
+    arguments: tuple[str, ...],
+    site: str,
+    name: str,
+    overrides: tuple[str, ...],
+    output: Path | None,
+) -> None:
     """Print the batch script for JOB, exactly as `submit` would write it now."""
     from slurm_tf.jobspec import configuration
     from slurm_tf.submit import new_run, render
 
-    loaded = configuration.load(job, os.environ, site, overrides)
+    loaded = configuration.load(job, os.environ, site, overrides, values=values, arguments=arguments)
     text = render.script(new_run.preview(loaded, name))
     if output is None:
         click.echo(text, nl=False)
@@ -37,20 +47,23 @@ def _write(output: Path, text: str) -> None:
         raise UsageError(f"cannot write {output}: {error.strerror}", "a folder that can be written") from error
 
 
-@click.command()
+@click.command(cls=JobCommand)
 @JOB
+@VALUES
 @SITE
 @SET
-def explain(job: Path, site: str, overrides: tuple[str, ...]) -> None:
+def explain(
+    job: Path, values: tuple[str, ...], arguments: tuple[str, ...], site: str, overrides: tuple[str, ...]
+) -> None:
     """Print each value of JOB, and the file, variable or option that it came from."""
     from slurm_tf.jobspec import configuration
 
-    loaded = configuration.load(job, os.environ, site, overrides)
+    loaded = configuration.load(job, os.environ, site, overrides, values=values, arguments=arguments)
     rows = configuration.explain(loaded)
     width = max(len(key) for key, _, _ in rows)
-    values = min(60, max(len(value) for _, value, _ in rows))
+    widest = min(60, max(len(value) for _, value, _ in rows))
     for key, value, origin in rows:
-        click.echo(f"{key:{width}}  {value:{values}}  {origin}".rstrip())
+        click.echo(f"{key:{width}}  {value:{widest}}  {origin}".rstrip())
     if loaded.spec.setup:
         click.echo(
             'slurm-tf: a line of setup that fails ends the job; "|| true" after it lets it fail, "trap - ERR" as the '
@@ -68,6 +81,11 @@ def schema(what: str) -> None:
     from slurm_tf.jobspec.job_file import JobSpec
     from slurm_tf.jobspec.sites import Site
 
-    text = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    text: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     text.update(msgspec.json.schema(JobSpec if what == "job" else Site))
+    if what == "job":
+        # a value alone is a default (jobspec/configuration.py)
+        params = text["$defs"]["JobSpec"]["properties"]["params"]
+        default = text["$defs"]["Param"]["properties"]["default"]["anyOf"]
+        params["additionalProperties"] = {"anyOf": [params["additionalProperties"], *default]}
     click.echo(json.dumps(text, indent=2))

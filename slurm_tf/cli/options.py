@@ -1,6 +1,8 @@
 """Arguments and options that several verbs share."""
 
 import os
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -19,7 +21,29 @@ class ExpandedPath(click.Path):
         return Path(os.fsdecode(super().convert(files.expand(os.fspath(value)), param, ctx)))
 
 
+class JobCommand(click.Command):
+    """A verb that takes JOB [NAME=VALUE]... [-- ARGUMENTS]: what follows "--" is for the program (`arguments`)."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what is before "--", which click itself would drop."""
+        at = args.index("--") if "--" in args else len(args)
+        rest = super().parse_args(ctx, args[:at])
+        ctx.params["arguments"] = tuple(args[at + 1 :])
+        return rest
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Return the words of the usage line, with those for the program."""
+        return [*super().collect_usage_pieces(ctx), "[-- ARGUMENTS]"]
+
+
+def as_typed(values: Iterable[str], options: str, arguments: Sequence[str]) -> str:
+    """Return what follows JOB in a command to type: `values` of params, `options`, and `arguments` of the program."""
+    words = [*map(shlex.quote, values), options]
+    return " ".join([*words, *(["--", shlex.join(arguments)] if arguments else [])])
+
+
 JOB = click.argument("job", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+VALUES = click.argument("values", nargs=-1, metavar="[NAME=VALUE]...")
 SITE = click.option("--site", default="", help="Site profile: a name, or a path to a .toml file.")
 NAME = click.option("--name", default="", help="The name of the run; an existing run is resumed.")
 SET = click.option(

@@ -16,25 +16,33 @@ if TYPE_CHECKING:
     from slurm_tf.jobspec.plan import Plan
 
 
-@click.command(context_settings=submit_commands.SETTINGS, options_metavar="[OPTIONS]")
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="JOB [SBATCH OPTIONS]")
+@click.command(cls=options.JobCommand, context_settings=submit_commands.SETTINGS, options_metavar="[OPTIONS]")
+@submit_commands.WORDS
 @options.SITE
 @options.NAME
 @options.SET
 @options.FORGET_BAD_NODES
-def preflight(words: tuple[str, ...], site: str, name: str, overrides: tuple[str, ...], forget_bad_nodes: bool) -> None:
+def preflight(
+    words: tuple[str, ...],
+    arguments: tuple[str, ...],
+    site: str,
+    name: str,
+    overrides: tuple[str, ...],
+    forget_bad_nodes: bool,
+) -> None:
     """Test the nodes that JOB gets and the network between them, without starting its program.
 
     The verb waits for the result. The exit code is 76 if a node is bad; the run's next submission excludes this node.
     """
+    from slurm_tf.jobspec import params, sweep
     from slurm_tf.launch.direct import local_tasks
     from slurm_tf.run import bad_nodes
     from slurm_tf.submit import new_run
 
-    job, asked = submit_commands.load(words, site, overrides)
+    job, asked = submit_commands.load(words, arguments, site, overrides)
     if asked.dry_run:
         raise UsageError("found the option --test-only", "a preflight that runs", "slurm-tf submit JOB --dry-run")
-    if job.spec.sweep or job.spec.array:
+    if sweep.array(job, params.resolve(job).swept):
         where = job.where("sweep" if job.spec.sweep else "array")
         raise ConfigError("found sweep points", "one job", "`preflight = true` tests the nodes of each point", where)
     if name and forget_bad_nodes:
@@ -46,9 +54,10 @@ def preflight(words: tuple[str, ...], site: str, name: str, overrides: tuple[str
     else:
         code = _on_nodes(plan)
     click.echo(f"Run {plan.run.name} in {short_path(plan.run.path)}", err=True)
-    file, known = shlex.quote(str(job.path)), shlex.quote(plan.run.name)
+    values = [f"{name}={value}" for name, value in job.given.items()]
+    again = options.as_typed(values, f"--name {shlex.quote(plan.run.name)}", arguments)
     if not plan.settings.local:
-        print_next_commands((f"submit {file} --name {known}", "train, without the bad nodes"))
+        print_next_commands((f"submit {shlex.quote(str(job.path))} {again}", "train, without the bad nodes"))
     sys.exit(code)
 
 

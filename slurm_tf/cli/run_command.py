@@ -8,17 +8,20 @@ from pathlib import Path
 
 import click
 
-from slurm_tf.cli.options import JOB, NAME, SET
+from slurm_tf.cli.options import JOB, NAME, SET, VALUES, JobCommand, as_typed
 from slurm_tf.cli.terminal import print_next_commands, short_path
 from slurm_tf.run.folder import RunFolder
 
 
-@click.command()
+@click.command(cls=JobCommand)
 @JOB
+@VALUES
 @NAME
 @SET
-def run(job: Path, name: str, overrides: tuple[str, ...]) -> None:
+def run(job: Path, values: tuple[str, ...], arguments: tuple[str, ...], name: str, overrides: tuple[str, ...]) -> None:
     """Run JOB on this machine, without Slurm.
+
+    NAME=VALUE gives a param of the job file a value. ARGUMENTS are for the program, after those of the job file.
 
     It runs the same script, coordinator and agents as a job in Slurm. The exit code is that of the job: of its chief,
     or of its worker 0.
@@ -27,11 +30,12 @@ def run(job: Path, name: str, overrides: tuple[str, ...]) -> None:
     from slurm_tf.launch.direct import local_tasks
     from slurm_tf.submit import new_run
 
-    submission = new_run.prepare(configuration.load(job, os.environ, "local", overrides), name).submission
+    loaded = configuration.load(job, os.environ, "local", overrides, values=values, arguments=arguments)
+    submission = new_run.prepare(loaded, name).submission
     folder = submission.run
     click.echo(f"Run {folder.name} in {short_path(folder.path)}", err=True)
     code = local_tasks.run_script(submission.script, environ_here(os.environ))
-    _report(folder, job, code)
+    _report(folder, job, as_typed(values, f"--name {shlex.quote(folder.name)}", arguments), code)
     sys.exit(code)
 
 
@@ -42,8 +46,8 @@ def environ_here(environ: Mapping[str, str]) -> dict[str, str]:
     return {**environ, "PATH": path if active else f"{Path(sys.executable).parent}:{path}"}
 
 
-def _report(folder: RunFolder, job: Path, code: int) -> None:
-    """Print where the run's output is, and commands to type next."""
+def _report(folder: RunFolder, job: Path, again: str, code: int) -> None:
+    """Print where the run's output is, and commands to type next; `again`: what to type behind JOB to go on."""
     rows = [("logs", folder.logs), ("checkpoints", folder.checkpoints), ("models", folder.exports),
             ("tensorboard", folder.tensorboard)]  # fmt: skip
     click.echo(f"\nRun {folder.name} ended with exit code {code}", err=True)
@@ -52,7 +56,7 @@ def _report(folder: RunFolder, job: Path, code: int) -> None:
             click.echo(f"  {what:12} {short_path(path)}", err=True)
     file = shlex.quote(str(job))
     print_next_commands(
-        (f"run {file} --name {shlex.quote(folder.name)}", "go on from its last checkpoint"),
+        (f"run {file} {again}", "go on from its last checkpoint"),
         (f"explain {file}", "each value and where it came from"),
         (f"render {file} --site generic", "the batch script for a cluster"),
     )

@@ -35,10 +35,11 @@ class SubmitOptions:
 
 # no -h: it is an option of sbatch, and may be part of an option's value, such as -phigh
 SETTINGS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+WORDS = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="JOB [NAME=VALUE]... [SBATCH OPTIONS]")
 
 
-@click.command(context_settings=SETTINGS, options_metavar="[OPTIONS]")
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="JOB [SBATCH OPTIONS]")
+@click.command(cls=options.JobCommand, context_settings=SETTINGS, options_metavar="[OPTIONS]")
+@WORDS
 @options.SITE
 @options.NAME
 @options.SET
@@ -50,6 +51,7 @@ SETTINGS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 @options.FORGET_BAD_NODES
 def submit(
     words: tuple[str, ...],
+    arguments: tuple[str, ...],
     site: str,
     name: str,
     overrides: tuple[str, ...],
@@ -60,12 +62,13 @@ def submit(
 ) -> None:
     """Submit JOB to Slurm.
 
-    Options of sbatch (--partition, --dependency, --array, --hold, -t ...) may follow JOB; they override the job file.
+    NAME=VALUE gives a param of the job file a value. Options of sbatch (--partition, --dependency, --array, --hold,
+    -t ...) override the job file. ARGUMENTS are for the program, after those of the job file.
     """
     from slurm_tf.run import bad_nodes
     from slurm_tf.submit import new_run
 
-    job, asked = load(words, site, overrides)
+    job, asked = load(words, arguments, site, overrides)
     if job.site.scheduler == "local":
         raise UsageError("site local has no Slurm", "another --site", f"slurm-tf run {job.path} runs it here")
     if dry_run or asked.dry_run:
@@ -77,16 +80,19 @@ def submit(
     _submit(new_run.prepare(job, name), given)
 
 
-def load(words: tuple[str, ...], site: str, overrides: tuple[str, ...]) -> "tuple[Job, SubmitOptions]":
-    """Return the job that JOB [SBATCH OPTIONS] describes, and what sbatch's own options say to the verb."""
+def load(
+    words: tuple[str, ...], arguments: tuple[str, ...], site: str, overrides: tuple[str, ...]
+) -> "tuple[Job, SubmitOptions]":
+    """Return the job that `words` (WORDS) describe, and what sbatch's own options say to the verb."""
     from slurm_tf.jobspec import configuration, sbatch_options
     from slurm_tf.slurm import sbatch_variables
 
     plain, asked = sbatch_options.parse(words)
-    if len(plain) != 1:
-        raise UsageError(f"found {len(plain)} job files", "one", "slurm-tf submit JOB.toml [sbatch options]")
-    if not Path(plain[0]).is_file():
-        raise UsageError(f"there is no job file {plain[0]}", "a .toml file")
+    if not plain:
+        raise UsageError("found no job file", "one", "slurm-tf submit JOB.toml [NAME=VALUE]... [sbatch options]")
+    path, *values = plain
+    if not Path(path).is_file():
+        raise UsageError(f"there is no job file {path}", "a .toml file")
     wait = os.environ.get("SBATCH_WAIT")
     verb = SubmitOptions(
         dry_run="test-only" in asked,
@@ -96,7 +102,7 @@ def load(words: tuple[str, ...], site: str, overrides: tuple[str, ...]) -> "tupl
         verbose=int(asked.get("verbose", 0)),
     )
     options = {name: value for name, value in asked.items() if name not in sbatch_options.OF_VERB}
-    return configuration.load(Path(plain[0]), os.environ, site, overrides, options), verb
+    return configuration.load(Path(path), os.environ, site, overrides, options, values, arguments), verb
 
 
 @click.command()

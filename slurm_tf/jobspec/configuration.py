@@ -16,6 +16,7 @@ from slurm_tf import files, search_path
 from slurm_tf.errors import ConfigError, UsageError
 from slurm_tf.jobspec import layers, sbatch_options, sites
 from slurm_tf.jobspec.job_file import Base, JobSpec
+from slurm_tf.run import placeholders
 
 ClientKind = Literal["commands", "pyslurm"]
 
@@ -35,7 +36,10 @@ class UserFile(Base, frozen=True):
 
 @dataclass(frozen=True)
 class Job:
-    """A job file merged with all layers: the resolved spec, its site, the folder of runs."""
+    """A job file merged with all layers: the resolved spec, its site, the folder of runs.
+
+    `given`: the values of params that were typed on the command line, by name.
+    """
 
     path: Path
     spec: JobSpec
@@ -43,6 +47,7 @@ class Job:
     site_name: str
     site: sites.Site
     runs: str
+    given: Mapping[str, str]
 
     def where(self, key: str) -> str:
         """Return "origin: key" for an error about `key`: the layer that set it, else the job file."""
@@ -82,11 +87,13 @@ def load(
     site: str = "",
     overrides: Sequence[str] = (),
     options: Mapping[str, str | bool] = {},
+    values: Sequence[str] = (),
+    arguments: Sequence[str] = (),
 ) -> Job:
     """Read the job file at `path`, and merge it with all other layers.
 
-    `overrides` are KEY=VALUE of the command line, `options` those of sbatch, by their long names. Raises ConfigError or
-    UsageError.
+    Of the command line `overrides` are the KEY=VALUE of --set, `options` those of sbatch, by their long names, `values`
+    the NAME=VALUE of params, `arguments` those for the program, behind "--". Raises ConfigError or UsageError.
     """
     settings = site_settings(environ, site)
     user_path, user, name, profile = settings.user_path, settings.user, settings.site_name, settings.site
@@ -98,8 +105,9 @@ def load(
         *_from_command_line(overrides),
         *_from_options(options),
     ]
-    resolved = layers.resolve([_with_read_options(layer) for layer in given], JobSpec)
-    return Job(path, resolved.spec, resolved.origins, name, profile, settings.runs)
+    resolved = layers.resolve([_with_params(_with_read_options(layer)) for layer in given], JobSpec)
+    spec = _with_arguments(resolved.spec, arguments)
+    return Job(path, spec, resolved.origins, name, profile, settings.runs, _given(values))
 
 
 def expand(path: str, where: str) -> str:
@@ -133,7 +141,7 @@ def explain(job: Job) -> list[tuple[str, str, str]]:
         origin = job.origins.get(key) or "built-in"
         secret = key.startswith("env.") and any(word in key.upper() for word in ("SECRET", "TOKEN", "PASSW", "KEY"))
         rows.append((key, "***" if secret else msgspec.json.encode(value).decode(), origin))
-    return rows
+    return rows + [(f"params.{name}", value, f"command line: {name}=") for name, value in job.given.items()]
 
 
 def _leaves(value: Mapping[str, Any], path: str) -> list[tuple[str, object]]:
@@ -169,6 +177,41 @@ def _with_read_options(layer: layers.Layer) -> layers.Layer:
     if not isinstance(table, Mapping):
         return layer
     return layers.Layer(layer.origin, {**layer.values, "sbatch": sbatch_options.of_table(table, layer.origin)})
+
+
+def _with_params(layer: layers.Layer) -> layers.Layer:
+    """Return the layer with a table for each of its params: a value alone is a default."""
+    params = layer.values.get("params")
+    if not isinstance(params, Mapping):
+        return layer
+    tables = {name: each if isinstance(each, Mapping) else {"default": each} for name, each in params.items()}
+    return layers.Layer(layer.origin, {**layer.values, "params": tables})
+
+
+def _with_arguments(spec: JobSpec, arguments: Sequence[str]) -> JobSpec:
+    """Return the job with more arguments in its command, which reach the program as they are. Raises UsageError."""
+    if not arguments:
+        return spec
+    own = [f"[roles.{name}]" for name, role in spec.roles.with_tasks.items() if role.command]
+    if own or not spec.command:
+        others = f"commands in {', '.join(own)}" if own else "no command"
+        raise UsageError(
+            f"found {' '.join(arguments)!r} behind --, and {others}",
+            "one command for all roles",
+            "a param has a place in one of them: [params] and {NAME} in the command",
+        )
+    return msgspec.structs.replace(spec, command=(*spec.command, *map(placeholders.literal, arguments)))
+
+
+def _given(values: Sequence[str]) -> dict[str, str]:
+    """Return the values of params by name. Raises UsageError."""
+    found = {}
+    for word in values:
+        name, equals, value = word.partition("=")
+        if not name or not equals:
+            raise UsageError(f"found {word!r} after the job file", "NAME=VALUE, a value of one of its params")
+        found[name] = value
+    return found
 
 
 def _from_command_line(overrides: Sequence[str]) -> list[layers.Layer]:

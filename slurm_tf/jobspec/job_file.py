@@ -13,7 +13,8 @@ Strategy = Literal["single", "mirrored", "multi_worker", "ps", "between_graph", 
 # A duration or an amount of memory may be a bare number: minutes or MiB, as for sbatch.
 Amount = str | Annotated[int, Meta(ge=0)]
 SbatchValue = str | int | bool
-SweepValue = str | int | float | bool
+ParamValue = str | int | float | bool
+ParamType = Literal["int", "float", "str", "bool"]
 
 
 # checkpoint.every
@@ -61,6 +62,21 @@ class Roles(Base, frozen=True):
     def with_tasks(self) -> dict[str, Role]:
         """The roles that have tasks, by name, in rank order."""
         return {name: role for name in self.__struct_fields__ if (role := getattr(self, name)) and role.count}
+
+
+class Param(Base, frozen=True):
+    """A variable of the job: what values it may have. One without a default must be given a value."""
+
+    type: Annotated[
+        ParamType | None, Meta(description="default: that of its default, choices or limits, or of its sweep, else str")
+    ] = None
+    default: Annotated[ParamValue | None, Meta(description="its value where none is given; without it: required")] = (
+        None
+    )
+    min: Annotated[int | float | None, Meta(description="the lowest number that it may be")] = None
+    max: Annotated[int | float | None, Meta(description="the highest number that it may be")] = None
+    choices: Annotated[tuple[ParamValue, ...] | None, Meta(description="the only values that it may have")] = None
+    help: Annotated[str, Meta(description="what it is, in a line")] = ""
 
 
 class Checkpoint(Base, frozen=True):
@@ -251,9 +267,16 @@ class JobSpec(Base, frozen=True):
     array: Annotated[
         str | int, Meta(description="task indexes of a job array (sbatch --array); %N: run at most N at once")
     ] = ""
+    params: Annotated[
+        dict[str, Param],
+        Meta(
+            description="variables of the job: {NAME} in command and env is replaced by the value of NAME; a value "
+            "alone is a default"
+        ),
+    ] = field(default_factory=dict)
     sweep: Annotated[
-        dict[str, tuple[SweepValue, ...]],
-        Meta(description="a grid: each combination of values is an array task; {key} in the command is replaced"),
+        dict[str, tuple[ParamValue, ...]],
+        Meta(description="values of params: each combination of them is an array task"),
     ] = field(default_factory=dict)
     roles: Roles = Roles()
     checkpoint: Checkpoint = Checkpoint()

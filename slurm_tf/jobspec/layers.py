@@ -144,6 +144,13 @@ def _struct_of(annotation: object) -> type[msgspec.Struct] | None:
     return None
 
 
+def _values_of(annotation: object) -> object:
+    """Return the annotation of the values of a free table, None of anything else."""
+    if get_origin(annotation) is Annotated:
+        return _values_of(get_args(annotation)[0])
+    return get_args(annotation)[1] if get_origin(annotation) is dict else None
+
+
 def _fields(spec: type[msgspec.Struct]) -> dict[str, object]:
     return {each.encode_name: each.type for each in msgspec.structs.fields(spec)}
 
@@ -159,7 +166,7 @@ def _check_keys(values: Mapping[str, Any], spec: type[msgspec.Struct], origin: s
         inner, annotation = _struct_of(known[key]), known[key]
         if inner and isinstance(value, Mapping):
             _check_keys(value, inner, origin, f"{at}.")
-        each = _struct_of(get_args(annotation)[1]) if get_origin(annotation) is dict else None
+        each = _struct_of(_values_of(annotation))
         if each and isinstance(value, Mapping):
             for name, table in value.items():
                 if isinstance(table, Mapping):
@@ -214,8 +221,7 @@ def _look_up(values: Any, spec: type[msgspec.Struct], path: str) -> tuple[object
     for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
         if key:
             inner = _struct_of(annotation)
-            free = get_args(annotation)[1] if get_origin(annotation) is dict else None
-            annotation = _fields(inner).get(key) if inner else free
+            annotation = _fields(inner).get(key) if inner else _values_of(annotation)
             values = values.get(key) if isinstance(values, Mapping) else None
         else:
             values = values[int(index)] if isinstance(values, list) else None

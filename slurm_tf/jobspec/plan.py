@@ -3,16 +3,17 @@
 import os
 import re
 import signal
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from slurm_tf import files, units
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import components, configuration, directives, layers, resources, sweep
+from slurm_tf.jobspec import components, configuration, directives, layers, params, resources, sweep
 from slurm_tf.jobspec.components import Component, Layout, NodesOf
 from slurm_tf.jobspec.configuration import Job
-from slurm_tf.jobspec.job_file import AUTO, TOPOLOGIES, Amount, Horovod, Role, Roles
+from slurm_tf.jobspec.job_file import AUTO, TOPOLOGIES, Amount, Horovod, ParamValue, Role, Roles
 from slurm_tf.jobspec.resources import Resources, TimeLimit
-from slurm_tf.run import env
+from slurm_tf.run import env, placeholders
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
 from slurm_tf.run.settings import AS_GIVEN, LaunchSettings, RetrySettings, RoleSettings, WatchSettings
 from slurm_tf.run.train_settings import TrainSettings
@@ -35,7 +36,8 @@ _NODE_MTBF = "1-00:00:00"
 class Plan:
     """A job fitted to its site and to one submission: all that the templates and the launcher need.
 
-    `time_limit`: None for the partition's default; `array`: its points, None for one run.
+    `time_limit`: None for the partition's default; `params`: the values that all points have; `array`: its points, None
+    for one run.
     """
 
     job: Job
@@ -44,6 +46,7 @@ class Plan:
     layout: Layout
     time_limit: TimeLimit | None
     settings: LaunchSettings
+    params: Mapping[str, ParamValue]
     array: sweep.Array | None
 
     @property
@@ -80,14 +83,15 @@ def fit(
     requested = {name: resources.read(job, name, role, limit) for name, role in roles.items()}
     wanted = components.Wanted(job, roles, requested, limit, nodes_of)
     chdir = chdir or source_folder(job)
-    array, submission = sweep.array(job), run.submission(number)
+    values = params.resolve(job)
+    array, submission = sweep.array(job, values.swept), run.submission(number)
     if job.site.scheduler == "slurm":
         _check_paths(job, run.path, chdir)
     elif array and len(array.points) > 1:
         raise ConfigError(
             f"found {len(array.points)} points",
             "one: without Slurm nothing runs an array",
-            "choose one with --set, such as --set 'sweep.KEY=[VALUE]'",
+            f"choose one: slurm-tf run {job.path} " + " ".join(f"{name}=VALUE" for name in values.swept),
             job.where("sweep" if job.spec.sweep else "array"),
         )
     warning = _warning(job, limit)
@@ -100,8 +104,15 @@ def fit(
     if job.spec.preflight == "mpi" and apart:
         needed = f"roles that can share nodes for it: {apart}"
         raise ConfigError("found 'mpi'", needed, "preflight = true", job.where("preflight"))
-    settings = _settings(wanted, submission, layout.roles, array, warning)
-    return Plan(job, submission, chdir, layout, limit, settings, array)
+    settings = _settings(wanted, submission, layout.roles, warning)
+    if array and job.site.scheduler == "slurm":
+        points = {str(index): params.texts({**values.fixed, **point}) for index, point in array.points.items()}
+        settings = replace(settings, points=points)
+    else:
+        point = next(iter(array.points.values())) if array else {}
+        settings = settings.filled(params.texts({**values.fixed, **point}))
+    _check_env_size(job, settings)
+    return Plan(job, submission, chdir, layout, limit, settings, values.fixed, array)
 
 
 def source_folder(job: Job) -> str:
@@ -149,7 +160,14 @@ def _check_env(job: Job) -> None:
         if name in env.RESERVED or name.startswith(env.RESERVED_PREFIXES):
             raise ConfigError(f"found {name}", "a variable that neither Slurm nor slurm-tf sets", where=at)
         _check_no_variable(name, job.spec.env[name], at)
-    size = sum(len(name) + len(value.encode()) for name, value in job.spec.env.items())
+
+
+def _check_env_size(job: Job, settings: LaunchSettings) -> None:
+    """Raise ConfigError if [env] of any point is larger than one variable can be."""
+    texts = list(settings.env.values())
+    points = settings.points.values() if any(map(placeholders.names, texts)) else ()
+    variants = [{**settings.env}, *(settings.filled(point).env for point in points)]
+    size = max(sum(len(name) + len(value.encode()) for name, value in each.items()) for each in variants)
     if size > _ENV_LIMIT:
         raise ConfigError(f"found {size} bytes", f"at most {_ENV_LIMIT}", "put it into a file", job.where("env"))
 
@@ -228,13 +246,11 @@ def _settings(
     wanted: components.Wanted,
     submission: SubmissionFolder,
     ranked: tuple[str, ...],
-    array: sweep.Array | None,
     warning: tuple[str, int],
 ) -> LaunchSettings:
-    """Return the launcher's settings; `ranked`: the roles in rank order."""
+    """Return the launcher's settings, without values of params; `ranked`: the roles in rank order."""
     job, spec, site = wanted.job, wanted.job.spec, wanted.job.site
     local = site.scheduler == "local"
-    points = {str(index): dict(values) for index, values in array.points.items()} if array else {}
     commands = {name: spec.command_of(role) for name, role in wanted.roles.items()}
     mpi_probe = (_python([word for name in ranked for word in commands[name]]), submission.launcher, "mpi-probe")
     return LaunchSettings(
@@ -259,8 +275,6 @@ def _settings(
         preflight_factor=spec.launch.preflight_factor,
         preflight_mpi=mpi_probe if spec.preflight == "mpi" and not local else (),
         train=_train(job),
-        point=next(iter(points.values()), {}) if local else {},
-        points={} if local else points,
         horovod=spec.horovod.controller if spec.strategy == "horovod" else "",
         warning=warning,
         checkpoint_signal=spec.checkpoint.signal or "",

@@ -14,6 +14,7 @@ __all__ = [
     "lease",
     "manifest",
     "message_codec",
+    "placeholders",
     "preflight_report",
     "program_messages",
     "settings",

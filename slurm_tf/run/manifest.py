@@ -3,7 +3,7 @@
 Standard library, Python 3.9.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Tuple
 
 from slurm_tf.errors import RunError
@@ -12,10 +12,14 @@ from slurm_tf.run import json_file
 
 @dataclass(frozen=True)
 class ArrayShape:
-    """How sweep points are submitted: `one_job`: as tasks of one job array, of which `limit` run at once."""
+    """How sweep points are submitted: `one_job`: as tasks of one job array, of which `limit` run at once.
+
+    `points`: by index, the values of the params in which the points differ.
+    """
 
     limit: Optional[int]
     one_job: bool
+    points: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class Manifest:
     """One submission: its job file, resolved, without the values of [env], and the versions of what it was made with.
 
     `run`: the run's name; `written`: when, in ISO 8601; `array`: None without sweep points; `code`: None if not copied.
-    `nodes`: how many nodes the roles need and why, in words; "" where all ask for the same.
+    `nodes`: how many nodes the roles need and why, in words; "" where all ask for the same. `params`: the values of the
+    job's params, without those of `array`.
     """
 
     run: str
@@ -58,6 +63,12 @@ class Manifest:
     code: Optional[CodeOrigin]
     nodes: str
     versions: Mapping[str, str]
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def params_of(self, point: Optional[int]) -> Mapping[str, Any]:
+        """Return the values of all params of one point, those in which points differ first; None for the whole run."""
+        own = self.array.points.get(str(point), {}) if self.array else {}
+        return {**own, **self.params}
 
     @property
     def job_name(self) -> str:

@@ -5,7 +5,7 @@ from enum import Enum
 from typing import List, Mapping, Optional, Tuple
 
 from slurm_tf.errors import RunError
-from slurm_tf.run import json_file
+from slurm_tf.run import json_file, placeholders
 from slurm_tf.run.env import INTERRUPTED
 from slurm_tf.run.folder import SubmissionFolder
 from slurm_tf.run.train_settings import TrainSettings
@@ -75,7 +75,8 @@ class LaunchSettings:
     """What the coordinator must know of the job file and the site; times in seconds.
 
     `preflight_factor`: by what factor a node may be slower than others; `preflight_mpi`: the command of the MPI step,
-    () for none. `points`: of a sweep, the values of each point by its index; `point`: the values of this run.
+    () for none. `points`: of an array, what fills the placeholders of each point's commands and env, by its index;
+    without points they are filled already.
     `horovod`: its controller, "" under another strategy. `gpu_sharing`: the job file's key, or AS_GIVEN.
     `gpus_optional`: a program that has no GPU goes on, whatever its role asked for.
 
@@ -103,7 +104,6 @@ class LaunchSettings:
     preflight: bool = False
     preflight_factor: float = 4.0
     preflight_mpi: Tuple[str, ...] = ()
-    point: Mapping[str, str] = field(default_factory=dict)
     points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     horovod: str = ""
     warning: Tuple[str, float] = ("", 0.0)
@@ -113,10 +113,22 @@ class LaunchSettings:
     watch: WatchSettings = WatchSettings()
 
     def of_point(self, index: int) -> "LaunchSettings":
-        """Return the settings of one sweep point. Raises RunError."""
+        """Return the settings of one point of an array, with its values filled in. Raises RunError."""
         if str(index) not in self.points:
             raise RunError(f"run {self.run} has no point {index}", f"one of {', '.join(self.points)}")
-        return replace(self, run=f"{self.run}/{index}", point=self.points[str(index)], points={})
+        return replace(self.filled(self.points[str(index)]), run=f"{self.run}/{index}", points={})
+
+    def filled(self, values: Mapping[str, str]) -> "LaunchSettings":
+        """Return the settings with the placeholders of commands and env filled by `values`."""
+
+        def command(words: Tuple[str, ...]) -> Tuple[str, ...]:
+            return tuple(placeholders.fill(word, values) for word in words)
+
+        return replace(
+            self,
+            roles=tuple(replace(role, command=command(role.command)) for role in self.roles),
+            env={name: placeholders.fill(text, values) for name, text in self.env.items()},
+        )
 
     def gpu_need(self, role: str) -> GpuNeed:
         """Return whether the programs of `role` are to have GPUs."""

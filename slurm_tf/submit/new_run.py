@@ -322,7 +322,8 @@ def _manifest(fitted: Plan, code: CodeOrigin | None) -> Manifest:
         job_file=files.absolute(str(fitted.job.path)),
         job={**spec, "env": sorted(spec["env"])},
         site=fitted.job.site_name,
-        array=ArrayShape(fitted.array.limit, fitted.one_job) if fitted.array else None,
+        array=_array_shape(fitted),
+        params=dict(fitted.params),
         code=code,
         nodes=nodes_needed.words(fitted.layout),
         versions={
@@ -332,6 +333,13 @@ def _manifest(fitted: Plan, code: CodeOrigin | None) -> Manifest:
             "slurm": "" if fitted.settings.local else client.version(),
         },
     )
+
+
+def _array_shape(fitted: Plan) -> ArrayShape | None:
+    if fitted.array is None:
+        return None
+    points = {str(index): dict(values) for index, values in fitted.array.points.items()}
+    return ArrayShape(fitted.array.limit, fitted.one_job, points)
 
 
 def _tensorflow_version() -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,23 @@ def test_schema_accepts_the_jobs_that_are_shipped() -> None:
     assert schema["$schema"].startswith("https://json-schema.org/")
     assert set(schema["$defs"]["JobSpec"]["required"]) == {"name", "strategy"}
     assert "ports" in json.loads(slurm_tf("schema", "site").stdout)["$defs"]["Site"]["properties"]
+
+
+@pytest.mark.slow
+def test_values_and_arguments_reach_the_program_and_are_typed_again(job: Path, tmp_path: Path) -> None:
+    text = JOB.replace('"echo hi; exit ${CODE-0}"', '"printf \'%s|\' \\"$@\\"", "{n}", "n={n}"')
+    job.write_text(text + "[params]\nn = {max = 9}\n")
+    done = slurm_tf("run", str(job), "n=7", "--", "--site", "a 'b {n}", cwd=tmp_path)
+    assert done.stdout == "[worker:0] n=7|--site|a 'b {n}|\n"
+    command = re.search(r"^  .*? run (.*?)  +# go on from its last checkpoint$", done.stderr, re.MULTILINE)
+    assert command is not None
+    assert shlex.split(command[1]) == [str(job), "n=7", "--name", "a-1", "--", "--site", "a 'b {n}"]
+    script = slurm_tf("render", str(job), "n=8", "--site", "generic", "--", "$(id)").stdout
+    assert """ 8 n=8 '$(id)'\n""" in script
+    assert "--ntasks=1\n" in script
+    wrong = slurm_tf("submit", str(job), "n=10", "m=1", "--site", "generic", "--dry-run", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "params: 2 values are wrong\n  m=1: no such param" in wrong.stderr
 
 
 @pytest.mark.slow

@@ -13,8 +13,21 @@ from tests.snippets import PAGES, Snippet
 pytestmark = pytest.mark.slurm
 
 # What the pages leave open.
-VALUES = {"JOB": "flowers.toml", "[sbatch options]": "--time=5", "REPOSITORY": str(ROOT)}
-FLOWERS = 'name = "flowers"\nstrategy = "multi_worker"\ncommand = ["python", "train.py"]\n[roles.worker]\ncount = 2\n'
+VALUES = {
+    "JOB": "flowers.toml",
+    "[NAME=VALUE]...": "epochs=7",
+    "[sbatch options]": "--time=5",
+    "[-- ARGUMENTS]": "-- --verbose",
+    "REPOSITORY": str(ROOT),
+}
+FLOWERS = """\
+name = "flowers"
+strategy = "multi_worker"
+command = ["python", "train.py", "--epochs={epochs}"]
+params.epochs = 10
+[roles.worker]
+count = 2
+"""
 # In place of a `python` with TensorFlow: a member of the cluster. Under a coordinator the chief ends the others.
 PYTHON = """\
 #!/usr/bin/python3
@@ -64,11 +77,12 @@ def test_what_the_pages_say_can_be_typed(alice: Member) -> None:
     printed = {snippet: reader.type(snippet) for snippet in snippets.of("sh slurm") if snippet != first}
     shown = {page.name: "".join(text for each, text in printed.items() if each.page == page) for page in PAGES}
     assert "[chief:0] trains as chief\n" in shown["README.md"]
+    assert shown["jobs.md"].count("Submitted batch job ") == 2
     assert "flowers-1: 1 incarnation (1 completed)\n" in shown["README.md"]
     assert sorted(shown["launch.md"].split("\n")) == ["", *3 * ["trains as ps"], *9 * ["trains as worker"]]
     assert re.search(r"^node1 .* ok$", shown["preflight.md"], re.MULTILINE)
     assert "[chief:0] trains as chief\n" in shown["sandbox.md"]
     assert "TOTAL" in shown["usage.md"]
     assert [name for name, text in shown.items() if text] == [
-        "README.md", "launch.md", "preflight.md", "sandbox.md", "usage.md",
+        "README.md", "jobs.md", "launch.md", "preflight.md", "sandbox.md", "usage.md",
     ]  # fmt: skip

@@ -5,11 +5,13 @@ from collections.abc import Callable
 import pytest
 
 from slurm_tf.errors import ConfigError
+from slurm_tf.jobspec import params, sweep
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
-from slurm_tf.jobspec.sweep import Array, array
+from slurm_tf.jobspec.sweep import Array
 
 ONE = 'name = "a"\nstrategy = "single"\ncommand = ["x", "--lr={lr}", "{n} {lr}"]\n[roles.worker]\n'
+GIVEN = "params = {lr = 1, n = 1}\n"
 GRID = 'sweep = {lr = [0.1, 1e-3], n = [1, true, "a b"]}\n'
 HET = (
     'name = "a"\nstrategy = "between_graph"\ncommand = ["x", "{lr}"]\nsweep.lr = [1, 2]\n'
@@ -17,13 +19,17 @@ HET = (
 )
 
 
+def array(job: Job) -> Array | None:
+    return sweep.array(job, params.resolve(job).swept)
+
+
 def test_a_grid_is_an_array(load: Callable[..., Job]) -> None:
     found = array(load(GRID + ONE))
     assert found is not None
     assert found.indexes == "0-5"
-    assert found.points[0] == {"lr": "0.1", "n": "1"}
-    assert found.points[1] == {"lr": "0.1", "n": "true"}
-    assert found.points[5] == {"lr": "0.001", "n": "a b"}
+    assert found.points[0] == {"lr": 0.1, "n": 1}
+    assert found.points[1] == {"lr": 0.1, "n": True}
+    assert found.points[5] == {"lr": 0.001, "n": "a b"}
 
 
 @pytest.mark.parametrize(("text", "indexes"), [("%2", "0-5%2"), ("1,3-4%1", "1,3-4%1"), ("0-5:2", "0,2,4"), ("5", "5")])
@@ -34,18 +40,21 @@ def test_some_points_and_how_many_at_once(text: str, indexes: str, load: Callabl
 
 
 def test_a_plain_array_has_points_without_values(load: Callable[..., Job]) -> None:
-    job = load(ONE, environ={"SBATCH_ARRAY_INX": "3-4"})
+    job = load(GIVEN + ONE, environ={"SBATCH_ARRAY_INX": "3-4"})
     assert array(job) == Array({3: {}, 4: {}}, None)
-    assert array(load(ONE)) is None
+    assert array(load(GIVEN + ONE)) is None
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('array = "%2"\n', "array: found '%2'; needed indexes, as there is no"),
-        ('array = "x"\n', "array: found 'x'; needed indexes as sbatch"),
-        ('array = "4-6"\n' + GRID, "found index 6; needed indexes from 0 to 5: .sweep. has 6 points"),
-        ("sweep.rate = [1]\n", "sweep.rate: no argument uses it; needed an argument of `command` that holds {rate}"),
+        ('array = "%2"\n' + GIVEN, "array: found '%2'; needed indexes, as there is no"),
+        ('array = "x"\n' + GIVEN, "array: found 'x'; needed indexes as sbatch"),
+        ('array = "4-6"\n' + GRID, "found index 6; needed indexes from 0 to 5: the sweep has 6 points"),
+        (
+            "sweep.rate = [1]\n" + GIVEN,
+            "sweep.rate: nothing uses it; needed an argument of `command` or a",
+        ),
         ("sweep.lr = []\n", "sweep.lr: found an empty list"),
         ("sweep.'a b' = [1]\n", "sweep.a b: found the key 'a b'"),
         ("sweep.lr = 1\n", "sweep.lr: found 1; needed a list"),
@@ -58,10 +67,10 @@ def test_what_is_no_sweep(text: str, message: str, fit: Callable[..., Plan]) -> 
 
 
 def test_an_argument_of_a_roles_own_command(fit: Callable[..., Plan]) -> None:
-    own = HET.replace("[roles.ps]", '[roles.ps]\ncommand = ["server", "{n}"]')
-    assert fit(own.replace("sweep.lr", "sweep.n")).array is not None
-    with pytest.raises(ConfigError, match=r"sweep.lr: no argument uses it"):
-        fit(own.replace("[roles.worker]", '[roles.worker]\ncommand = ["x"]'))
+    own = HET.replace("[roles.ps]", '[roles.ps]\ncommand = ["server", "{lr}"]').replace('"{lr}"]\nsweep', '"a"]\nsweep')
+    assert fit(own).array is not None
+    with pytest.raises(ConfigError, match=r"sweep.lr: nothing uses it"):
+        fit(own.replace("{lr}", "b"))
 
 
 def test_one_job_array_where_slurm_can_and_a_job_a_point_where_it_cannot(fit: Callable[..., Plan]) -> None:
@@ -79,6 +88,6 @@ def test_one_job_array_where_slurm_can_and_a_job_a_point_where_it_cannot(fit: Ca
 
 def test_here_a_sweep_of_one_point_can_run(fit: Callable[..., Plan]) -> None:
     fitted = fit("sweep = {lr = [5], n = [6]}\n" + ONE, "local")
-    assert fitted.settings.point == {"lr": "5", "n": "6"}
-    with pytest.raises(ConfigError, match=r"found 6 points; needed one.*(.|\n)*HINT: choose one with --set"):
+    assert fitted.settings.roles[0].command == ("x", "--lr=5", "6 5")
+    with pytest.raises(ConfigError, match=r"found 6 points; needed one.*(.|\n)*HINT: choose one: slurm-tf run .* lr=V"):
         fit(GRID + ONE, "local")

@@ -19,7 +19,7 @@ from slurm_tf.errors import ConfigError, RunError, UsageError
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.launch.coordinator import startup
-from slurm_tf.run import checkpoint_folder, json_file
+from slurm_tf.run import checkpoint_folder, json_file, manifest
 from slurm_tf.run.settings import LaunchSettings
 from slurm_tf.run.version import VERSION
 from slurm_tf.submit import new_run, render
@@ -95,6 +95,16 @@ def test_secrets_are_in_the_settings_alone(tmp_path: Path, fit: Callable[..., Pl
     manifest = json.loads(Path(plan.run.manifest).read_text())
     assert manifest["job"]["env"] == ["TOKEN"]
     assert manifest["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_the_manifest_has_the_values_of_all_params(tmp_path: Path, fit: Callable[..., Plan]) -> None:
+    text = JOB.replace('["x"]', '["x", "{rate}", "{epochs}"]')
+    plan = fit(text + "[params]\nepochs = 3\n[sweep]\nrate = [1, 0.5]\n")
+    new_run.make_folder(str(tmp_path / "runs"), "a b", "run-1")
+    new_run.write(plan, render.script(plan))
+    found = manifest.read(plan.run.manifest)
+    assert found.params_of(None) == {"epochs": 3}
+    assert list(found.params_of(1).items()) == [("rate", 0.5), ("epochs", 3)]
 
 
 def test_a_run_of_another_job_is_not_taken_over(tmp_path: Path, fit: Callable[..., Plan]) -> None:

@@ -38,7 +38,6 @@ def shared(settings: LaunchSettings, folder: RunFolder, cluster: Cluster) -> Sha
         hosts=None if settings.strategy in _WITHOUT_CLUSTER else cluster.hosts,
         variables=_variables(settings, folder, len({task.node for task in cluster.tasks})),
         cluster_flags=settings.cluster_flags,
-        point=settings.point,
     )
 
 

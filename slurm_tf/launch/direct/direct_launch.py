@@ -124,10 +124,7 @@ def find_assignment(
     role, index, gpus = decision["tasks"][allocation.rank]
     variables = {env.STRATEGY: options.strategy} if options.strategy else {}
     own_gpus = None if gpus is None else tuple(gpus)
-    assignment = Assignment(
-        role, index, decision["hosts"], own_gpus, variables, tuple(command), cluster_flags, point={}
-    )
-    return assignment, reserved
+    return Assignment(role, index, decision["hosts"], own_gpus, variables, tuple(command), cluster_flags), reserved
 
 
 def _folder(root: str, allocation: Allocation, environ: Mapping[str, str]) -> str:

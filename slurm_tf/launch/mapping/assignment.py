@@ -1,7 +1,6 @@
 """Makes the environment of the user's program: its task in the cluster, its GPUs, nothing that is the launcher's."""
 
 import os
-import re
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Tuple
 
@@ -20,8 +19,8 @@ class Assignment:
 
     `hosts`: the ClusterSpec, None where the strategy has no TF_CONFIG. `gpus`: the devices to see, None for those that
     Slurm gave. `variables`: environment variables of run/env.py.
-    `cluster_flags`: whether the program also gets its role and the ClusterSpec as arguments. `point`: values for {key}
-    in its arguments, from a sweep. `warns`: whether its agent prints what is known to go wrong with the program.
+    `cluster_flags`: whether the program also gets its role and the ClusterSpec as arguments. `warns`: whether its agent
+    prints what is known to go wrong with the program.
     """
 
     role: str
@@ -31,7 +30,6 @@ class Assignment:
     variables: Mapping[str, str]
     command: Tuple[str, ...]
     cluster_flags: bool
-    point: Mapping[str, str]
     warns: bool = False
 
     @classmethod
@@ -39,10 +37,7 @@ class Assignment:
         """Return the assignment that the coordinator sent in two parts."""
         variables = {**shared.variables, **task.variables}
         command = tuple(map(in_utf_8, task.command))
-        point = {key: in_utf_8(value) for key, value in shared.point.items()}
-        return cls(
-            task.role, task.index, shared.hosts, task.gpus, variables, command, shared.cluster_flags, point, task.warns
-        )
+        return cls(task.role, task.index, shared.hosts, task.gpus, variables, command, shared.cluster_flags, task.warns)
 
     @property
     def name(self) -> str:
@@ -51,21 +46,14 @@ class Assignment:
 
     @property
     def argv(self) -> List[str]:
-        """The command with the values of the sweep point in it, and with the cluster's flags if it gets them."""
-        argv = [_fill(argument, self.point) for argument in self.command]
-        return argv + (cluster.flags(self.hosts, self.role, self.index) if self.cluster_flags and self.hosts else [])
+        """The command, with the cluster's flags if it gets them."""
+        flags = cluster.flags(self.hosts, self.role, self.index) if self.cluster_flags and self.hosts else []
+        return [*self.command, *flags]
 
 
 def in_utf_8(text: str) -> str:
     """Return text from a file such that a program that is started with it gets UTF-8, whatever the locale is."""
     return os.fsdecode(text.encode())
-
-
-def _fill(argument: str, point: Mapping[str, str]) -> str:
-    """Replace each {key} by its value, in one pass: a value that looks like a key stays as it is."""
-    if not point:
-        return argument
-    return re.sub("|".join(re.escape(f"{{{key}}}") for key in point), lambda match: point[match[0][1:-1]], argument)
 
 
 def program_environ(

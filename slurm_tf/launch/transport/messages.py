@@ -204,7 +204,6 @@ class SharedAssignment(Message):
     hosts: Optional[Mapping[str, Tuple[str, ...]]]
     variables: Mapping[str, str]
     cluster_flags: bool
-    point: Mapping[str, str]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ NO_DEVICE = (
 
 
 def assignment(need: str, gpus: tuple[str, ...] | None = ("0",), index: int = 0) -> Assignment:
-    return Assignment("worker", index, None, gpus, {env.GPUS: need}, (), cluster_flags=False, point={})
+    return Assignment("worker", index, None, gpus, {env.GPUS: need}, (), cluster_flags=False)
 
 
 @pytest.fixture

@@ -1,0 +1,228 @@
+"""Params of a job: the values that fill its command and env, checked against what the job file says of each.
+
+A key of [sweep] is a param with several values; it needs no table in [params].
+"""
+
+import dataclasses
+import math
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from slurm_tf.errors import ConfigError
+from slurm_tf.jobspec import layers
+from slurm_tf.jobspec.configuration import Job
+from slurm_tf.jobspec.job_file import Param, ParamType, ParamValue
+from slurm_tf.run import placeholders
+
+_WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# of the wrong values of a large sweep
+_MOST_NAMED = 20
+_NEEDED: Mapping[ParamType, str] = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text without control characters",
+    "bool": "true or false",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """The values of a job's params: `fixed` ones, and those of a sweep, which differ between its points."""
+
+    fixed: Mapping[str, ParamValue] = dataclasses.field(default_factory=dict)
+    swept: Mapping[str, tuple[ParamValue, ...]] = dataclasses.field(default_factory=dict)
+
+
+def resolve(job: Job) -> Params:
+    """Return the values of all params of `job`.
+
+    A value that was given on the command line counts, else those of [sweep], else the default. Raises ConfigError, for
+    wrong values one that names all of them.
+    """
+    spec, given = job.spec, job.given
+    declared = {**{name: Param() for name in spec.sweep}, **spec.params}
+    types = {name: _type(param, spec.sweep.get(name, ())) for name, param in declared.items()}
+    for name, param in declared.items():
+        _check_declaration(job, name, param, types[name])
+    wrong = [f"{name}={given[name]}: {_unknown(name, tuple(declared))}" for name in given if name not in declared]
+    fixed: dict[str, ParamValue] = {}
+    swept: dict[str, tuple[ParamValue, ...]] = {}
+    for name, param in declared.items():
+        checker = _Checker(name, param, types[name])
+        if name in given:
+            fixed[name] = checker.read(given[name])
+        elif name in spec.sweep:
+            swept[name] = tuple(map(checker.check, spec.sweep[name]))
+        elif param.default is not None:
+            fixed[name] = param.default
+        else:
+            checker.missing()
+        wrong += checker.wrong
+    if wrong:
+        raise _error(job, wrong)
+    _check_placeholders(job, tuple(declared))
+    return Params(fixed, swept)
+
+
+def texts(values: Mapping[str, ParamValue]) -> dict[str, str]:
+    """Return each value as it is filled in: text as it is, all else as TOML writes it."""
+    return {name: text(value) for name, value in values.items()}
+
+
+def text(value: ParamValue) -> str:
+    """Return a value as it is filled in."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+class _Checker:
+    """Checks the values of one param, and collects in words what is `wrong` with them."""
+
+    def __init__(self, name: str, param: Param, kind: ParamType | None) -> None:
+        """`kind`: the type of its values, None for any."""
+        self._name, self._param, self._kind = name, param, kind
+        self.wrong: list[str] = []
+
+    def read(self, typed: str) -> ParamValue:
+        """Return the value that was typed on the command line."""
+        value = _parse(typed, self._kind or "str")
+        return self._add(repr(typed)) if value is None else self.check(value)
+
+    def check(self, value: ParamValue) -> ParamValue:
+        """Return a value of the job file."""
+        return value if _is_allowed(value, self._param, self._kind) else self._add(_shown(value))
+
+    def missing(self) -> None:
+        """Note that there is no value."""
+        self._add("")
+
+    def _add(self, found: str) -> str:
+        about = f" ({self._param.help})" if self._param.help else ""
+        needed = _needed(self._param, self._kind or "str")
+        what = f"found {found}; needed {needed}" if found else f"it has no value; needed {self._name}=VALUE, {needed}"
+        self.wrong.append(f"{self._name}: {what}{about}")
+        return found
+
+
+def _type(param: Param, swept: Sequence[ParamValue]) -> ParamType | None:
+    """Return the type of a param: as declared, else that of the values in its declaration, else of those swept.
+
+    None where the values that are swept have several types.
+    """
+    if param.type:
+        return param.type
+    declared = [each for each in (param.default, param.min, param.max, *(param.choices or ())) if each is not None]
+    kinds = {_type_of(each) for each in declared or swept}
+    if kinds == {"int", "float"}:
+        return "float"
+    if len(kinds) < 2:
+        return kinds.pop() if kinds else "str"
+    return None if not declared else _type_of(declared[0])
+
+
+def _type_of(value: ParamValue) -> ParamType:
+    for kind, name in ((bool, "bool"), (int, "int"), (float, "float")):
+        if isinstance(value, kind):
+            return name  # type: ignore[return-value]
+    return "str"
+
+
+def _parse(typed: str, kind: ParamType) -> ParamValue | None:
+    """Return what was typed as a value of type `kind`, None if it is none."""
+    if kind == "str":
+        return typed
+    if kind == "bool":
+        return {"true": True, "false": False}.get(typed)
+    if _WHOLE.fullmatch(typed):
+        return int(typed)
+    return float(typed) if kind == "float" and _NUMBER.fullmatch(typed) else None
+
+
+def _is_allowed(value: ParamValue, param: Param, kind: ParamType | None) -> bool:
+    if kind and _type_of(value) != kind and not (kind == "float" and _type_of(value) == "int"):
+        return False
+    if isinstance(value, str) and any(unicodedata.category(each) in ("Cc", "Cs") for each in value):
+        return False
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    if param.choices and value not in param.choices:
+        return False
+    if isinstance(value, str):
+        return True
+    return (param.min is None or value >= param.min) and (param.max is None or value <= param.max)
+
+
+def _shown(value: ParamValue) -> str:
+    return repr(value) if isinstance(value, str) else text(value)
+
+
+def _needed(param: Param, kind: ParamType) -> str:
+    if param.choices:
+        return f"one of {', '.join(map(text, param.choices))}"
+    limits = ""
+    if param.min is not None and param.max is not None:
+        limits = f" from {text(param.min)} to {text(param.max)}"
+    elif param.min is not None:
+        limits = f", at least {text(param.min)}"
+    elif param.max is not None:
+        limits = f", at most {text(param.max)}"
+    return _NEEDED[kind] + limits
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> str:
+    if not known:
+        return "the job has no params"
+    near = layers.nearest(name, known)
+    return f"no such param; needed one of {', '.join(known)}" + (f" ({near})" if near else "")
+
+
+def _error(job: Job, wrong: Sequence[str]) -> ConfigError:
+    where = f"{job.path}: params"
+    if len(wrong) == 1:
+        return ConfigError(wrong[0], where=where)
+    more = [f"and {len(wrong) - _MOST_NAMED} more"] if len(wrong) > _MOST_NAMED else []
+    lines = [f"\n  {each}" for each in (*wrong[:_MOST_NAMED], *more)]
+    return ConfigError(f"{len(wrong)} values are wrong{''.join(lines)}", where=where)
+
+
+def _check_declaration(job: Job, name: str, param: Param, kind: ParamType | None) -> None:
+    """Raise ConfigError for a param that no value could satisfy, or whose own values do not fit each other."""
+    where = job.where(f"params.{name}" if name in job.spec.params else f"sweep.{name}")
+    if not placeholders.NAME.fullmatch(name):
+        raise ConfigError(f"found the key {name!r}", "letters, digits, _ and -, no digit first", where=where)
+    if name in job.spec.sweep and not job.spec.sweep[name]:
+        raise ConfigError("found an empty list", "at least one value", where=where)
+    for key in ("min", "max"):
+        limit = getattr(param, key)
+        if limit is not None and not (kind == "float" or (kind == "int" and isinstance(limit, int))):
+            raise ConfigError(f"found {key} = {limit} of a param of type {kind}", "a number and its type", where=where)
+    if param.min is not None and param.max is not None and param.min > param.max:
+        raise ConfigError(f"found min = {param.min} and max = {param.max}", "min below max", where=where)
+    own = [*(param.choices or ()), *([] if param.default is None else [param.default])]
+    wrong = [each for each in own if not _is_allowed(each, param, kind)]
+    if wrong:
+        raise ConfigError(f"found {_shown(wrong[0])} among its own values", _needed(param, kind or "str"), where=where)
+
+
+def _check_placeholders(job: Job, known: tuple[str, ...]) -> None:
+    """Raise ConfigError unless each {NAME} in command and env is a param, and each param is one of them."""
+    spec, used = job.spec, dict[str, str]()
+    for name, role in spec.roles.with_tasks.items():
+        key = f"roles.{name}.command" if role.command else "command"
+        used |= {found: key for word in spec.command_of(role) for found in placeholders.names(word)}
+    used |= {found: f"env.{key}" for key, value in spec.env.items() for found in placeholders.names(value)}
+    unknown = [name for name in used if name not in known]
+    if unknown:
+        first, listed = unknown[0], ", ".join(f"{{{name}}}" for name in unknown)
+        needed = f"a param of this name; the job has {', '.join(known) or 'none'}"
+        do = f"declare it in [params]: {first} = VALUE; for the text {{{first}}} itself, write {{{{{first}}}}}"
+        raise ConfigError(f"found {listed}", needed, do, job.where(used[first]))
+    for name in known:
+        if name not in used:
+            needed = (
+                f'an argument of `command` or a value of [env] that holds {{{name}}}, such as "--{name}={{{name}}}"'
+            )
+            key = f"sweep.{name}" if name in spec.sweep else f"params.{name}"
+            raise ConfigError("nothing uses it", needed, where=job.where(key))
