@@ -60,13 +60,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class TaskStatus:
-    """One task. `restarts`: how often it was started again in this allocation; `code`: its program's exit code."""
+    """One task. `restarts`: how often it was started again in this allocation; `code`: its program's exit code.
+
+    `error`: why its program failed, None if it did not, or did not say.
+    """
 
     state: TaskState = TaskState.MISSING
     node: Optional[str] = None
     restarts: Optional[int] = None
     code: Optional[int] = None
     progress: Optional[Progress] = None
+    error: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,8 @@ class StragglerReport:
 class RunStatus:
     """One attempt. `attempt`: how often Slurm restarted its job; `host`: where the coordinator runs.
 
-    `restarts`: of tasks and steps in this allocation; `code`, `reason`: how the job ended. `stragglers`: None where
-    nothing is known. `written`: when the file was.
+    `restarts`: of tasks and steps in this allocation; `code`, `reason`: how the job ended; `failed`: the task that
+    failed first, "" for none. `stragglers`: None where nothing is known. `written`: when the file was.
     """
 
     run: str
@@ -112,6 +116,7 @@ class RunStatus:
     restarts: int = 0
     code: Optional[int] = None
     reason: str = ""
+    failed: str = ""
     stragglers: Optional[StragglerReport] = None
     tasks: Mapping[str, TaskStatus] = field(default_factory=dict)
     written: float = 0.0

@@ -9,6 +9,7 @@ __all__ = [
     "in_job",
     "job_states",
     "node_sizes",
+    "out_of_memory",
     "pending_reasons",
     "records",
     "sacct",

@@ -40,6 +40,7 @@ LAUNCHER_FILES = (
     "slurm/__init__.py",
     "slurm/hostlist.py",
     "slurm/in_job.py",
+    "slurm/out_of_memory.py",
     "slurm/sbatch_variables.py",
     "slurm/step_refusal.py",
     "run/*.py",

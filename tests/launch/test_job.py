@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.run import train_settings
+from slurm_tf.run import attempts, status, train_settings
 from slurm_tf.run.settings import RoleSettings
 from slurm_tf.run.train_settings import TrainSettings
 from tests.free_ports import free_range
@@ -104,6 +104,23 @@ def test_the_exit_code_is_worker_0s(program: str, code: int, start_job: StartJob
     job = start_job(program, strategy="single", roles=(RoleSettings("worker", 1),))
     assert job.wait() == code
     assert "slurm-tf: the job failed: worker:0 on " in job.text
+
+
+def test_the_exception_of_the_task_that_failed_first_is_the_jobs_reason(start_job: StartJob) -> None:
+    """It ends last: worker 0 fails because of it, and ends at once."""
+    program = (
+        f"""if [ $SLURM_TF_TASK = worker:1 ]; then {sys.executable} -c "{{}}['rate']"; sleep 60; fi; """
+        "until grep KeyError $SLURM_TF_RUN_FOLDER/logs/worker-1.log; do sleep 0.1; done; sleep 2; "
+        "echo the peer is gone >&2; exit 5"
+    )
+    job = start_job(program)
+    assert job.wait() == 5
+    why = f"worker:1 on {os.uname().nodename} failed: KeyError: 'rate'"
+    assert f"slurm-tf: the job failed: {why}\n" in job.text
+    shown = status.read(job.run)
+    assert shown is not None
+    assert (shown.reason, shown.failed, shown.tasks["worker:1"].error) == (why, "worker:1", "KeyError: 'rate'")
+    assert attempts.read(job.run)[-1].reason == why
 
 
 def test_a_command_that_is_not_there(start_job: StartJob, tmp_path: Path) -> None:

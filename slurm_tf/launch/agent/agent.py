@@ -13,10 +13,11 @@ import time
 from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Sequence, Type
 
 from slurm_tf.errors import SlurmTfError
-from slurm_tf.launch.agent import command_failure, copy_check, gpu_check, program_warnings
+from slurm_tf.launch.agent import command_failure, gpu_check, program_warnings
 from slurm_tf.launch.agent.child import Child, Output
 from slurm_tf.launch.agent.orphan_recovery import OrphanRecovery
 from slurm_tf.launch.agent.program_connection import ProgramConnection
+from slurm_tf.launch.agent.program_end import ProgramEnd
 from slurm_tf.launch.agent.task_registration import Registered, register
 from slurm_tf.launch.decide.heartbeat import Heartbeat, HeartbeatAction
 from slurm_tf.launch.job_context import JobContext
@@ -90,6 +91,7 @@ class Agent:
         self._listens = self._is_writer = False
         self._save_reason = ""
         self._program_exit_code: Optional[int] = None
+        self._end = ProgramEnd()
         self._output_told_at = 0.0
         self._gpu_check: Optional[gpu_check.OutputCheck] = None
         self._last_request: Optional[int] = None
@@ -186,6 +188,7 @@ class Agent:
         self._gpu_check = gpu_check.begin(assignment, argv, environ, self._log_path(), say)
         self._listens = self._is_writer = False
         self._save_reason, self._program_exit_code, self._last_request = "", None, None
+        self._end.begin()
         program = ProgramConnection(self._selector)
         environ[env.CONTROL_FD] = str(program.program_end.fileno())
         try:
@@ -288,6 +291,7 @@ class Agent:
 
     def _end_program(self, kill_wait: float, code: int) -> None:
         self._program_exit_code = code
+        self._end.asked()
         if self._child and self._listens:
             self._write(ExitRequest(code))
             self._child.kill_in(kill_wait)
@@ -315,23 +319,19 @@ class Agent:
                 self._client.send(TaskSignal(number))
 
     def _reap(self) -> None:
-        code = self._child.reap() if self._child else None
-        if code is not None:
-            self._child = None
-            if self._program:
-                self._program.close()
-            if self._gpu_check:
-                self._gpu_check.look()  # at what it printed just before its end
-            self._explain(code)
-            self._client.send(Ended(code))
-
-    def _explain(self, code: int) -> None:
-        """Print, for one task of the job, why its program may have failed in the copy of its code."""
-        if code > 0 and self._rank == 0 and self._program_exit_code is None:
-            folder = SubmissionFolder(self._greeting.submission).code
-            hint = copy_check.explain(self._log_path(), os.getcwd(), folder)
-            if hint:
-                say(f"{self._assignment.name}: {hint}")
+        child = self._child
+        code = child.reap() if child else None
+        if child is None or code is None:
+            return
+        self._child = None
+        if self._program:
+            self._program.close()
+        if self._gpu_check:
+            self._gpu_check.look()  # at what it printed just before its end
+        code_folder = SubmissionFolder(self._greeting.submission).code if self._rank == 0 else ""
+        for remark in self._end.remarks(child, code, self._log_path(), code_folder):
+            say(f"{self._assignment.name}: {remark}")
+        self._client.send(self._end.message(child, code))
 
     def _on_program_line(self, line: str) -> None:
         """Act on a message that concerns the agent, and pass each on to the coordinator. Other lines are ignored."""

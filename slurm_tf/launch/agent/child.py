@@ -9,11 +9,15 @@ import signal
 import socket
 import subprocess
 import time
-from typing import IO, Callable, List, Mapping, Optional, Sequence
+from typing import IO, Callable, List, Mapping, Optional, Sequence, Tuple
+
+from slurm_tf.launch.agent import failure_line
 
 _CHUNK = 1 << 16
 # A line longer than this is passed on in pieces.
 _MAX_LINE = 1 << 16
+# How much of the end of what the program printed is kept: TensorFlow's tracebacks are long.
+_LAST = 1 << 16
 # What a progress bar draws over itself ends with one of these, or with several.
 _REDRAWS = re.compile(rb"[\r\b]+")
 # Of what is drawn over, so much is passed on: a line in this time, of each stream.
@@ -21,16 +25,45 @@ _REDRAWN_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
+class Log:
+    """The file that holds all that one task prints. Where it cannot be written, as on a full disk, the program goes on.
+
+    `problem`: what went wrong last, "" for nothing.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Open the file. Raises OSError."""
+        self._file = open(path, "ab", buffering=0, opener=_private)  # noqa: SIM115 - `close`
+        self.problem = ""
+
+    def write(self, data: bytes) -> None:
+        """Append `data`; what there is no room for is left out."""
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            self.problem = f"cannot write {self._file.name}: {error.strerror}"
+
+    def close(self) -> None:
+        """Close the file; a quota may be noticed only then."""
+        try:
+            self._file.close()
+        except OSError as error:
+            self.problem = f"cannot write {self._file.name}: {error.strerror}"
+
+
 class Output:
     """Copies one stream of the program: its bytes to `log`, its lines to `sink`, each after the task's name.
 
     A carriage return or backspaces end a line as well, as a progress bar has no other end until it is full; of such
-    lines only some are passed on.
+    lines only some are passed on. `last`: the end of what was written; `failed_at`: when (time.monotonic) a traceback
+    began last, None if there was none.
     """
 
-    def __init__(self, pipe: IO[bytes], sink: int, log: IO[bytes], prefix: bytes) -> None:
+    def __init__(self, pipe: IO[bytes], sink: int, log: "Log", prefix: bytes) -> None:
         self.pipe, self._sink, self._log, self._prefix = pipe, sink, log, prefix
-        self._rest = b""
+        self.last = self._rest = b""
+        self.failed_at: Optional[float] = None
         self._redrawn_at = -_REDRAWN_SECONDS
         os.set_blocking(pipe.fileno(), False)
 
@@ -54,7 +87,9 @@ class Output:
 
     def _pass_on(self, data: bytes) -> None:
         self._log.write(data)
-        self._log.flush()
+        if failure_line.MARK in self.last[-len(failure_line.MARK) :] + data:
+            self.failed_at = time.monotonic()
+        self.last = (self.last + data)[-_LAST:]
         *lines, self._rest = (self._rest + data).split(b"\n")
         passed_on: List[bytes] = []
         for line in lines:
@@ -113,7 +148,7 @@ class Child:
         """Start `command`, with `name` before each of its lines; it inherits the socket. Raises OSError."""
         self.kill_at: Optional[float] = None
         self._selector = selector
-        self._log = open(log, "ab", opener=_private)  # noqa: SIM115 - closed by `reap`
+        self._log = Log(log)
         try:
             self._process = subprocess.Popen(
                 list(command),
@@ -132,8 +167,24 @@ class Child:
         prefix = f"[{name}] ".encode()
         pipes = ((self._process.stdout, 1), (self._process.stderr, 2))
         self._outputs = [Output(pipe, sink, self._log, prefix) for pipe, sink in pipes if pipe]
+        self._all_outputs = tuple(self._outputs)
         for output in self._outputs:
             selector.register(output.pipe, selectors.EVENT_READ, output)
+
+    @property
+    def log_problem(self) -> str:
+        """Why the log does not hold all that the program printed, "" if it does."""
+        return self._log.problem
+
+    def error(self, by_signal: bool) -> Tuple[str, float]:
+        """Return the line of the output that says why it failed, and how many seconds ago that began.
+
+        Where stderr has no traceback, stdout may have one: programs are started with both in one.
+        """
+        both = sorted(self._all_outputs, key=lambda each: each.failed_at is None)
+        source = both[0] if both[0].failed_at is not None else self._all_outputs[-1]
+        ago = 0.0 if source.failed_at is None else time.monotonic() - source.failed_at
+        return failure_line.find(source.last.decode("utf-8", "replace"), by_signal), ago
 
     def pump(self, output: Output) -> None:
         """Pass on what `output` holds, and close it at its end."""

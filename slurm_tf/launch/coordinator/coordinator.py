@@ -29,6 +29,7 @@ from slurm_tf.run import lease
 from slurm_tf.run.attempts import AttemptRecorder, EndCause
 from slurm_tf.run.settings import LaunchSettings
 from slurm_tf.run.status import AttemptState, TaskState
+from slurm_tf.slurm import out_of_memory
 
 # Connections that never prove the secret are ended without a wake-up of their own.
 _LOOK_SECONDS = 10.0
@@ -88,7 +89,7 @@ class Coordinator:
         except (SlurmTfError, OSError) as error:
             outcome = Outcome(error.exit_code if isinstance(error, SlurmTfError) else os.EX_IOERR, str(error))
         self._leave()
-        outcome = self._with_cause_of_loss(outcome)
+        outcome = self._with_memory(self._with_cause_of_loss(outcome))
         if self._record:
             finalizer = Finalizer(self._context, self._settings, self._record, self._signals, self._exclusion, say)
             outcome = finalizer.conclude(outcome, self._termination, self._show)
@@ -104,6 +105,16 @@ class Coordinator:
         if outcome.cause is OutcomeCause.TASK_LOST and host and ports.is_there(host, _ANSWER_SECONDS):
             return replace(outcome, cause=OutcomeCause.PROGRAM)
         return outcome
+
+    def _with_memory(self, outcome: Outcome) -> Outcome:
+        """Return `outcome`, with Slurm's word where a task ran out of memory and its agent could not say so."""
+        is_failure = outcome.cause in (OutcomeCause.PROGRAM, OutcomeCause.TASK_LOST) and outcome.code
+        if not is_failure or out_of_memory.START in outcome.reason:
+            return outcome
+        if not out_of_memory.is_printed(self._step.last_printed):
+            return outcome
+        words = out_of_memory.words(out_of_memory.asked_in(self._context.environ), None, None)
+        return replace(outcome, reason=f"{outcome.reason}; {words}")
 
     def _show(self, outcome: Outcome, state: AttemptState) -> None:
         """Write into the run's status how the attempt ended."""
@@ -216,7 +227,7 @@ class Coordinator:
 
     def _record_outcome(self, outcome: Outcome) -> None:
         """Write how the attempt ends when that is decided: Slurm may kill this process before the step is gone."""
-        self._status.decided(outcome.code, outcome.reason)
+        self._status.decided(outcome.code, outcome.reason, self._policy.failed_task)
         if self._record and self._termination.cause is EndCause.NONE:
             self._record.decided(EndCause.NONE, outcome.reason)
 

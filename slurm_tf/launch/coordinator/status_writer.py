@@ -49,9 +49,9 @@ class StatusWriter:
         """Record the state of the attempt, how many restarts it had, and which tasks are slow."""
         self._change(replace(self._status, state=state, restarts=restarts, stragglers=stragglers))
 
-    def decided(self, code: int, reason: str) -> None:
-        """Record how the attempt is about to end."""
-        self._change(replace(self._status, code=code, reason=reason))
+    def decided(self, code: int, reason: str, failed: str) -> None:
+        """Record how the attempt is about to end; `failed`: the task that failed first, "" for none."""
+        self._change(replace(self._status, code=code, reason=reason, failed=failed))
 
     def conclude(self, state: AttemptState, code: Optional[int], reason: str) -> None:
         """Record how the attempt ended, and write the file at once."""
@@ -60,15 +60,15 @@ class StatusWriter:
 
     def task(self, name: str, state: TaskState, node: Optional[str] = None, restarts: Optional[int] = None) -> None:
         """Record a task's state; its node and the number of its restarts where they are given."""
-        task = replace(self._known(name), state=state)
+        task = replace(self._known(name), state=state, error=None)
         task = task if node is None else replace(task, node=node)
         self._tasks[name] = task if restarts is None else replace(task, restarts=restarts)
         self._write_in(_STATE_SECONDS)
 
-    def task_ended(self, name: str, code: Optional[int]) -> None:
-        """Record that a task has ended with `code`, or for None that it is lost."""
+    def task_ended(self, name: str, code: Optional[int], error: str) -> None:
+        """Record that a task has ended with `code`, or for None that it is lost, and why, "" if it did not say."""
         state = TaskState.LOST if code is None else TaskState.ENDED
-        self._tasks[name] = replace(self._known(name), state=state, code=code)
+        self._tasks[name] = replace(self._known(name), state=state, code=code, error=error or None)
         self._write_in(_STATE_SECONDS)
 
     def progress(self, name: str, report: ProgressReport) -> None:

@@ -61,10 +61,19 @@ class Step:
 
         A pipe to read a launcher's own words from would end with this process, and its tasks print through the same.
         """
+        return self._stderr_from(self._printed_from)
+
+    @property
+    def last_printed(self) -> str:
+        """The end of what was printed to stderr since the start; "" as for `printed`."""
+        size = _size_of_stderr()
+        return self._stderr_from(None if size is None else max(size - _PRINTED, self._printed_from or 0))
+
+    def _stderr_from(self, start: Optional[int]) -> str:
         with contextlib.suppress(OSError):
-            if self._printed_from is not None:
+            if start is not None and self._printed_from is not None:
                 with open("/proc/self/fd/2", "rb") as file:
-                    file.seek(self._printed_from)
+                    file.seek(start)
                     return file.read(_PRINTED).decode("utf-8", "replace")
         return ""
 

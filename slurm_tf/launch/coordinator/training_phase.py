@@ -14,7 +14,7 @@ from slurm_tf.launch.coordinator.signal_monitor import SignalMonitor
 from slurm_tf.launch.coordinator.status_writer import StatusWriter
 from slurm_tf.launch.coordinator.task_connections import TaskConnections
 from slurm_tf.launch.decide.hangs import HangAction
-from slurm_tf.launch.decide.restarts import Action, OutcomeCause, RestartPolicy, Verb
+from slurm_tf.launch.decide.restarts import Action, OutcomeCause, RestartPolicy, TaskError, Verb
 from slurm_tf.launch.decide.termination import Termination
 from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.log import say
@@ -41,6 +41,7 @@ from slurm_tf.run.attempts import AttemptRecorder
 from slurm_tf.run.program_messages import Request, RequestAnswer
 from slurm_tf.run.settings import LaunchSettings
 from slurm_tf.run.status import AttemptState, StragglerReport, TaskState
+from slurm_tf.slurm import out_of_memory
 
 # What the hang detector and a fault injection may have an agent do.
 _MESSAGES: Mapping[Union[HangAction, FaultAction], Message] = {
@@ -72,6 +73,7 @@ class TrainingPhase:
     ) -> None:
         self.nodes: Dict[str, str] = {}
         self.lost_host = ""
+        self._environ = context.environ
         self._settings, self._tasks, self._status = settings, tasks, status
         self._policy, self._termination, self._signals, self._exclusion = policy, termination, signals, exclusion
         self._progress = ProgressMonitor(context.folder, settings.watch, exclusion, say)
@@ -128,13 +130,13 @@ class TrainingPhase:
         self._exclusion.lost(self.nodes[name], connection.host)
         self.ended(name, None, now)
 
-    def ended(self, name: str, code: Optional[int], now: float) -> None:
-        """Record that the program of task `name` ended with `code`, None if its agent is gone."""
+    def ended(self, name: str, code: Optional[int], now: float, error: Optional[TaskError] = None) -> None:
+        """Record that the program of task `name` ended with `code`, None if its agent is gone, and why."""
         self._signals.ended(name)
         self._progress.ended(name)
         self._deliver(self._relay.ended(name))
-        self._status.task_ended(name, code)
-        self._carry_out(self._policy.ended(name, code, now))
+        self._status.task_ended(name, code, error.words if error else "")
+        self._carry_out(self._policy.ended(name, code, now, error))
 
     def save(self) -> None:
         """Have all programs save that can."""
@@ -163,7 +165,15 @@ class TrainingPhase:
     def _on_ended(self, connection: Connection, message: Ended) -> None:
         now, unasked = time.monotonic(), self._policy.state is AttemptState.TRAINING
         if not (unasked and self._signals.is_suspect(connection.name, message.code, now)):
-            self.ended(connection.name, message.code, now)
+            self.ended(connection.name, message.code, now, self._error(message, now))
+
+    def _error(self, message: Ended, now: float) -> TaskError:
+        """Return why a program ended, as its agent told it."""
+        words = message.error
+        if message.memory:
+            used, limit = message.memory
+            words = out_of_memory.words(out_of_memory.asked_in(self._environ), limit, used)
+        return TaskError(words, now - message.error_age)
 
     def _on_cannot_start(self, connection: Connection, message: CannotStart) -> None:
         """End the job, as a command that cannot be executed once cannot be at the next try either."""

@@ -19,7 +19,7 @@ again alone is not started again if its agent is gone; but srun ends the steps o
 """
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Dict, List, Optional, Sequence
 
@@ -70,18 +70,28 @@ class Outcome:
     cause: OutcomeCause = OutcomeCause.PROGRAM
 
 
+@dataclass(frozen=True)
+class TaskError:
+    """Why a task failed, in words ("" if it did not say), and when it said so, or else ended."""
+
+    words: str
+    at: float
+
+
 def exit_code(code: int) -> int:
     """Return a shell's exit code for a process that ended with `code`, negative for a signal."""
     return 128 - code if code < 0 else code
 
 
-def describe(code: Optional[int]) -> str:
-    """Return how a process ended, in words; None for one whose agent is gone."""
+def describe(code: Optional[int], error: str = "") -> str:
+    """Return how a process ended, in words; None for one whose agent is gone. `error`: why it did."""
     if code is None:
-        return "is lost: its agent's connection ended"
-    if code < 0:
-        return f"was ended by signal {-code} ({signal.Signals(-code).name})"
-    return f"ended with exit code {code}"
+        words = "is lost: its agent's connection ended"
+    elif code < 0:
+        words = f"was ended by signal {-code} ({signal.Signals(-code).name})"
+    else:
+        words = f"ended with exit code {code}"
+    return f"{words}: {error}" if error else words
 
 
 class RestartPolicy:
@@ -99,6 +109,8 @@ class RestartPolicy:
         self.step_is_lost = False
         # why all start again, in words
         self.restart_reason = ""
+        # the task that failed first, "" where the outcome is no failure of one
+        self.failed_task = ""
         self._settings = settings
         self._independent = settings.strategy in INDEPENDENT_WORKERS
         self._workers_serve = settings.strategy == "ps"
@@ -111,6 +123,7 @@ class RestartPolicy:
         self._before = AttemptState.TRAINING
         self._stragglers_until: Optional[float] = None
         self._lost_at: Dict[str, float] = {}
+        self._errors: Dict[str, TaskError] = {}
 
     def begin(self, hosts: Dict[str, str]) -> List[Action]:
         """Start every task: all of a step have registered; `hosts`: node of each by name."""
@@ -121,8 +134,10 @@ class RestartPolicy:
         """Record that a new step has been started."""
         self.state, self.step_is_lost = AttemptState.REGISTERING, False
 
-    def ended(self, name: str, code: Optional[int], now: float) -> List[Action]:
-        """Record that task `name` ended with `code`, negative for a signal, None if its agent is gone."""
+    def ended(self, name: str, code: Optional[int], now: float, error: Optional[TaskError] = None) -> List[Action]:
+        """Record that task `name` ended with `code`, negative for a signal, None if its agent is gone, and why."""
+        self._errors[name] = error or TaskError("", now)
+        self._see_who_failed_first(name)
         if self._tasks[name] != TaskState.RUNNING:
             self._tasks[name] = TaskState.LOST if code is None else self._tasks[name]
             return []
@@ -179,6 +194,17 @@ class RestartPolicy:
         """Whether the outcome is decided and no task runs."""
         return self.outcome is not None and not self._running()
 
+    def _see_who_failed_first(self, name: str) -> None:
+        """Name another task in the outcome than the one whose end decided it, if its error came before that.
+
+        A program that fails may end after others that fail only because of it: TensorFlow says goodbye to all first.
+        """
+        error, outcome = self._errors[name], self.outcome
+        is_failure = outcome is not None and self.failed_task and outcome.cause is OutcomeCause.PROGRAM
+        if is_failure and outcome and error.words and error.at < self._errors[self.failed_task].at:
+            self.failed_task = name
+            self.outcome = replace(outcome, reason=f"{self._where(name)} failed: {error.words}")
+
     def _ended_in_training(self, name: str, code: Optional[int], now: float) -> List[Action]:
         role, well = self._role[name], code == 0
         if name == self._lead and well:
@@ -194,7 +220,7 @@ class RestartPolicy:
         others = [other for other in self._running() if self._role[other] == role]
         if role == "worker" and not others:
             return self._fail(name, code, now)
-        self.notes.append(f"{self._where(name)} {describe(code)}; training goes on without it")
+        self.notes.append(f"{self._how(name, code)}; training goes on without it")
         return []
 
     def _lead_is_done(self, now: float) -> List[Action]:
@@ -208,7 +234,7 @@ class RestartPolicy:
 
     def _ended_after_lead(self, name: str, code: Optional[int], now: float) -> List[Action]:
         if code not in (0, -signal.SIGTERM, -signal.SIGKILL):
-            self.notes.append(f"{self._where(name)} {describe(code)}, after {self._lead} was done")
+            self.notes.append(f"{self._how(name, code)}, after {self._lead} was done")
         running = self._running()
         if running and all(self._only_serves(other) for other in running):
             self._stragglers_until = None
@@ -222,7 +248,8 @@ class RestartPolicy:
             self.state = AttemptState.RESTARTING
             return self._end(self._running(), now) if self._running() else self._start_all_again()
         cause = OutcomeCause.TASK_LOST if code is None else OutcomeCause.PROGRAM
-        return self.stop(exit_code(code or 1), f"{self._where(name)} {describe(code)}", now, cause)
+        self.failed_task = name if self.outcome is None else self.failed_task
+        return self.stop(exit_code(code or 1), self._how(name, code), now, cause)
 
     def _ended_in_restart(self, name: str, code: Optional[int]) -> List[Action]:
         if code is None and not self.step_is_lost:
@@ -239,7 +266,7 @@ class RestartPolicy:
 
     def _note_restart(self, name: str, code: Optional[int], how: str) -> None:
         count = f"restart {self.restarts} of {self._settings.max_restarts}"
-        self.restart_reason = f"{self._where(name)} {describe(code)}"
+        self.restart_reason = self._how(name, code)
         self.notes.append(f"{self.restart_reason}; {how} ({count})")
 
     def _start_all_again(self) -> List[Action]:
@@ -258,6 +285,10 @@ class RestartPolicy:
 
     def _running(self) -> List[str]:
         return [name for name, state in self._tasks.items() if state == TaskState.RUNNING]
+
+    def _how(self, name: str, code: Optional[int]) -> str:
+        """Return which task ended, how and why."""
+        return f"{self._where(name)} {describe(code, self._errors[name].words)}"
 
     def _where(self, name: str) -> str:
         return f"{name} on {self._hosts[name]}"

@@ -95,9 +95,17 @@ class Started(Message):
 
 @dataclass(frozen=True)
 class Ended(Message):
-    """The program has ended. `code`: its exit code, a negative number for a signal."""
+    """The program has ended. `code`: its exit code, a negative number for a signal.
+
+    `error`: the line of its output that says why it failed, "" for none; `error_age`: how many seconds before its end
+    that was printed. `memory`: the bytes that were used and allowed on the node where the kernel killed a process of it
+    for its memory, 0 for what is not known; None where it did not.
+    """
 
     code: int
+    error: str = ""
+    error_age: float = 0.0
+    memory: Optional[Tuple[int, int]] = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from slurm_tf.launch.agent import child
-from slurm_tf.launch.agent.child import Output
+from slurm_tf.launch.agent.child import Log, Output
 
 
 class Stream:
@@ -22,7 +22,7 @@ class Stream:
         self.passed_on, sink = os.pipe()
         fcntl.fcntl(sink, fcntl.F_SETPIPE_SZ, 1 << 18)
         self.log = folder / "worker-0.log"
-        self.output = Output(os.fdopen(reader, "rb"), sink, self.log.open("ab"), b"[w] ")
+        self.output = Output(os.fdopen(reader, "rb"), sink, Log(str(self.log)), b"[w] ")
         os.set_blocking(self.passed_on, False)
 
     def write(self, data: bytes) -> list[bytes]:
@@ -113,3 +113,23 @@ def test_two_bars_and_a_line_between(stream: Stream) -> None:
 def test_a_line_that_is_too_long_is_passed_on_in_pieces(stream: Stream) -> None:
     stream.write(b"x" * 40_000)
     assert stream.write(b"x" * 40_000) == [b"x" * 80_000]
+
+
+def test_a_disk_that_is_full_costs_the_log_and_not_the_program(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Log("/dev/full")
+    monkeypatch.setattr(stream.output, "_log", full)
+    assert stream.write(b"one\ntwo\n") == [b"one", b"two"]
+    full.close()
+    assert full.problem == "cannot write /dev/full: No space left on device"
+
+
+def test_when_a_traceback_began_is_known_even_if_it_comes_in_pieces(stream: Stream) -> None:
+    stream.write(b"Traceback (most rec")
+    assert stream.output.failed_at is None
+    stream.now = 107.0
+    stream.write(b"ent call last):\n")
+    stream.now = 109.0
+    stream.write(b"KeyError: 1\n" + b"x" * 40_000)
+    stream.write(b"y" * 40_000)
+    assert stream.output.failed_at == 107.0
+    assert len(stream.output.last) == 1 << 16

@@ -31,7 +31,9 @@ from tests.launch.conftest import DEFAULTS
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Coordinator:
     """Return one whose steps have no processes, and that leaves this process's signals alone."""
-    step = SimpleNamespace(tick=lambda _: False, end=lambda *_, **__: None, wait=lambda: None, end_in_words="")
+    step = SimpleNamespace(
+        tick=lambda _: False, end=lambda *_, **__: None, wait=lambda: None, end_in_words="", last_printed=""
+    )
     monkeypatch.setattr(coordinator, "SignalPipe", lambda *_: None)
     monkeypatch.setattr(coordinator, "Step", lambda *_: step)
     run = RunFolder(str(tmp_path))
@@ -85,6 +87,22 @@ def test_a_disk_that_is_full_ends_the_job_as_any_bad_end_does(
     assert made.run() == 74
     assert concluded == [Outcome(74, "[Errno 28] No space left on device: 'cluster.json'")]
     assert shown(made) == ("ended", concluded[0].reason)
+
+
+def test_srun_says_that_a_task_ran_out_of_memory_whose_agent_could_not(
+    made: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over_by(monkeypatch, lambda outcome, *_: outcome)
+    monkeypatch.setattr(Coordinator, "_loop", lambda _: Outcome(1, "worker:1 on n2 is lost", OutcomeCause.TASK_LOST))
+    monkeypatch.setitem(cast("dict[str, str]", made._context.environ), "SLURM_MEM_PER_NODE", "1024")
+    made._start_step()
+    monkeypatch.setattr(made._step, "last_printed", "srun: error: n2: task 1: Out Of Memory\n")
+    assert made.run() == 1
+    _, reason = shown(made)
+    assert reason == (
+        "worker:1 on n2 is lost; out of memory: it asked for --mem=1G; ask for more, --mem=1536M at first, or use a "
+        "smaller batch"
+    )
 
 
 def test_a_preflight_that_is_over_reports_once_and_not_after_a_signal(

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from slurm_tf.launch.decide.restarts import (
     Action,
+    Outcome,
     OutcomeCause,
     RestartPolicy,
+    TaskError,
     Verb,
     describe,
     exit_code,
@@ -281,6 +283,36 @@ def test_stopping_keeps_the_first_reason() -> None:
     job.stop(143, "the coordinator got SIGTERM", 2.0)
     assert job.outcome is not None
     assert job.outcome.code == 7
+
+
+def test_the_task_is_named_whose_error_came_first_even_if_it_ends_last() -> None:
+    job = policy("multi_worker")
+    job.ended("worker:0", 1, 10.0, TaskError("UnavailableError: failed to connect", 9.5))
+    job.ended("worker:1", -15, 11.0, TaskError("KeyError: 'x' (train.py, line 3)", 8.0))
+    job.ended("worker:2", -15, 11.0)
+    assert job.over
+    assert job.failed_task == "worker:1"
+    assert job.outcome == Outcome(1, "worker:1 on n1 failed: KeyError: 'x' (train.py, line 3)")
+
+
+def test_a_later_error_is_only_a_consequence() -> None:
+    job = policy("multi_worker")
+    job.ended("worker:1", 1, 10.0, TaskError("KeyError: 'x'", 8.0))
+    job.ended("worker:0", 1, 11.0, TaskError("UnavailableError: failed to connect", 9.5))
+    assert job.failed_task == "worker:1"
+    assert job.outcome == Outcome(1, "worker:1 on n1 ended with exit code 1: KeyError: 'x'")
+    restarted = policy("multi_worker", max_restarts=1)
+    restarted.ended("worker:1", 1, 10.0, TaskError("KeyError: 'x'", 8.0))
+    assert restarted.restart_reason == "worker:1 on n1 ended with exit code 1: KeyError: 'x'"
+    assert (restarted.failed_task, restarted.outcome) == ("", None)
+
+
+def test_an_end_that_was_asked_for_has_no_culprit() -> None:
+    job = policy("multi_worker")
+    job.stop(143, "cancel: the coordinator got SIGTERM", 10.0)
+    job.ended("worker:1", 1, 11.0, TaskError("KeyError: 'x'", 8.0))
+    assert job.failed_task == ""
+    assert job.outcome == Outcome(143, "cancel: the coordinator got SIGTERM", OutcomeCause.TERMINATION)
 
 
 def test_words() -> None:
