@@ -179,7 +179,7 @@ def _submit(plan: "Plan", options: SubmitOptions) -> None:
         _print_where(plan)
     _print_warnings(plan, sent.jobs[0].partition(";")[0])
     if options.wait:
-        sys.exit(watch_commands.wait_for_exit_code(SelectedRun(plan.run)))
+        sys.exit(watch_commands.wait_for_exit_code(SelectedRun(plan.run), options.quiet))
 
 
 def print_submitted(sent: "SubmittedJobs", parsable: bool, quiet: bool = False) -> None:

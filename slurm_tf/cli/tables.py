@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from slurm_tf.cli.terminal import printable
-from slurm_tf.watch import status_rows
+from slurm_tf.watch import reasons, status_rows
 from slurm_tf.watch.run_overview import RunOverview
 
 # Number of attempts that are shown; --json has all that are kept.
@@ -70,7 +70,7 @@ def run_list(points: Sequence[RunOverview]) -> str:
                 status_rows.number_text((known["values"] or {}).get("loss")),
                 str(state.checkpoint.step) if state.checkpoint else "-",
                 status_rows.node_lists(state.records) or "-",
-                status_rows.reason_words(state),
+                reasons.reason_words(state),
             ]
         )
     heads = ["RUN", "JOB", "STATE", "TIME", "STEP", "LOSS", "CHECKPOINT", "NODES", "REASON"]
@@ -125,7 +125,7 @@ def _known(
 def _summary_lines(state: RunOverview) -> list[str]:
     attempt = state.attempt
     rows = [("Run", state.selected.name), ("Job", f"{state.job or '-'}  {status_rows.state_text(state)}")]
-    if why := status_rows.reason_words(state):
+    if why := reasons.reason_words(state):
         rows.append(("Why", why))
     if time := status_rows.elapsed_text(state):
         rows.append(("Time", time))
@@ -144,5 +144,7 @@ def _summary_lines(state: RunOverview) -> list[str]:
     rows += [("Bad node", line) for line in status_rows.bad_node_lines(state)]
     if state.exit_code is not None:
         rows.append(("Exit code", str(state.exit_code)))
+    paths = status_rows.places(state)
+    rows += [(name.capitalize(), paths[name] or "") for name in ("log", "task log", "model") if paths[name]]
     rows += [("Note", note) for note in state.notes]
     return [f"{name:11} {printable(value)}" for name, value in rows]

@@ -129,10 +129,10 @@ def logs(run: str, follow: bool, role: str, index: int | None, lines: int | None
 
 def _print_why_nothing(points: "list[RunOverview]", paths: dict[str, str]) -> None:
     """Print why a run has no output: it may still come, or the job could not write its log."""
-    from slurm_tf.watch import status_rows
+    from slurm_tf.watch import reasons, status_rows
 
     for point in (each for each in points if each.is_over):
-        why = status_rows.reason_words(point) or f"it ended as {status_rows.state_text(point)}"
+        why = reasons.reason_words(point) or f"it ended as {status_rows.state_text(point)}"
         click.echo(f"slurm-tf: job {point.job} of run {point.selected.name} printed nothing: {why}", err=True)
     if not all(point.is_over for point in points):
         click.echo(f"slurm-tf: nothing was printed yet: {', '.join(paths.values())}", err=True)
@@ -156,11 +156,14 @@ def wait(run: str) -> None:
     sys.exit(wait_for_exit_code(select_run(run)))
 
 
-def wait_for_exit_code(found: "SelectedRun") -> int:
-    """Wait until a run is over; return the highest exit code of its sweep points."""
+def wait_for_exit_code(found: "SelectedRun", quiet: bool = False) -> int:
+    """Wait until a run is over and, unless `quiet`, print how it ended; return the highest exit code of its points."""
+    from slurm_tf.cli import run_end
     from slurm_tf.watch import run_overview
 
     points = run_overview.wait_until_over(connect(), found)
+    if not quiet:
+        run_end.print_end(points)
     return max(point.exit_code or 0 for point in points)
 
 
@@ -186,10 +189,12 @@ def _print_until_over(slurm: "Client", found: "SelectedRun") -> None:
 
 
 def _print_states(points: "list[RunOverview]", as_json: bool) -> None:
-    from slurm_tf.cli import tables
+    from slurm_tf.cli import run_end, tables
     from slurm_tf.watch import status_rows
 
     if as_json:
         click.echo(json.dumps([status_rows.as_dict(point) for point in points], indent=2))
     else:
         click.echo(tables.status(points), nl=False)
+        sys.stdout.flush()
+        run_end.print_next(points)

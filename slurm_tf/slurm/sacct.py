@@ -1,5 +1,6 @@
 """Streams rows of accounting: one sacct is started and read while it prints."""
 
+import contextlib
 import os
 import re
 import select
@@ -10,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import IO
 
-from slurm_tf.errors import SlurmError, UnreachableError
-from slurm_tf.slurm import client
+from slurm_tf.errors import SlurmError, UnitError, UnreachableError
+from slurm_tf.slurm import client, sacct_amounts
 
 # slurmdbd answers 100,000 jobs with their steps in 18 s (22.05.8, measured); sites have millions a month.
 SECONDS = 3600.0
@@ -59,6 +60,20 @@ def rows(
     argv += [f"--accounts={','.join(accounts)}"] if accounts else []
     argv += [f"--jobs={','.join(jobs)}"] if jobs else []
     yield from parse(output(argv, seconds, _environment()), separator, len(names))
+
+
+def most_memory(jobs: Sequence[str]) -> dict[str, int]:
+    """Return for each job the most bytes that a task of one of its steps was seen to use (MaxRSS).
+
+    Slurm looks every JobAcctGatherFrequency (30 s), so that a task may have used more. A job without such a number is
+    left out. Raises SlurmError.
+    """
+    used: dict[str, int] = {}
+    for step, text in rows(("JobID", "MaxRSS"), 0, int(time.time()), jobs=jobs, seconds=60.0):
+        job = step.partition(".")[0]
+        with contextlib.suppress(UnitError):
+            used[job] = max(used.get(job, 0), sacct_amounts.size(text, "K"))
+    return {job: most for job, most in used.items() if most}
 
 
 def parse(chunks: Iterator[bytes], separator: str, fields: int) -> Iterator[list[str]]:

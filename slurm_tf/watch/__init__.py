@@ -1,4 +1,14 @@
 """The state and the output of runs, read on the login node: from files and from Slurm, never over a socket."""
 
 # what other rooms may import
-__all__ = ["cancel", "find_run", "logs", "resubmit", "run_overview", "status_rows", "stored_checkpoints", "tensorboard"]
+__all__ = [
+    "cancel",
+    "find_run",
+    "logs",
+    "reasons",
+    "resubmit",
+    "run_overview",
+    "status_rows",
+    "stored_checkpoints",
+    "tensorboard",
+]

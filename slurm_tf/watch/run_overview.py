@@ -6,7 +6,7 @@ A value that is not recorded anywhere is unknown: None, or JobState.UNKNOWN.
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from slurm_tf.errors import RunError, SlurmError, UnreachableError
@@ -15,6 +15,7 @@ from slurm_tf.run.attempts import Attempt, EndCause
 from slurm_tf.run.bad_nodes import BadNode
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.status import AttemptState, RunStatus
+from slurm_tf.slurm import sacct
 from slurm_tf.slurm.client import Client
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
@@ -52,7 +53,8 @@ class RunOverview:
     `records`: Slurm's record of each component; empty if Slurm does not know the job. `attempt`: status.json of the
     newest attempt. `cancelled`: whether it was cancelled for good. `notes`: why Slurm's records may be incomplete;
     `silent`: which of its daemons do not answer.
-    `attempts`, oldest first, and `bad_nodes` (run/bad_nodes.py): None if they cannot be read.
+    `attempts`, oldest first, and `bad_nodes` (run/bad_nodes.py): None if they cannot be read. `memory_used`: of a job
+    that ran out of memory the bytes that Slurm saw in use, None if it does not say, as of any other job.
     """
 
     selected: SelectedRun
@@ -65,6 +67,7 @@ class RunOverview:
     attempts: tuple[Attempt, ...] | None = ()
     bad_nodes: Mapping[str, BadNode] | None = field(default_factory=dict)
     silent: frozenset[str] = frozenset()
+    memory_used: int | None = None
 
     @property
     def recorded_end(self) -> Attempt | None:
@@ -164,7 +167,17 @@ def read_overviews(slurm: Client, selected_runs: Sequence[SelectedRun]) -> list[
     ]
     # a job that has ended meanwhile may have submitted the job that follows it
     over = any(point.is_over for point in points)
-    return read_overviews(slurm, selected_runs) if over and _jobs(selected_runs) != single else points
+    return read_overviews(slurm, selected_runs) if over and _jobs(selected_runs) != single else _with_memory(points)
+
+
+def _with_memory(points: list[RunOverview]) -> list[RunOverview]:
+    """Return `points`; of jobs that ran out of memory with what accounting saw in use, where it says."""
+    jobs = [point.job for point in points if point.state is JobState.OUT_OF_MEMORY]
+    try:
+        used = sacct.most_memory(jobs) if jobs else {}
+    except SlurmError:  # the end is known without it
+        return points
+    return [replace(point, memory_used=used.get(point.job)) if point.job in used else point for point in points]
 
 
 def _read_or_none(reader: Callable[[RunFolder], _Value], folder: RunFolder) -> _Value | None:

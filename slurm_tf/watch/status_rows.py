@@ -1,6 +1,5 @@
 """Turns the states of runs into cells of tables and into JSON; what is not recorded anywhere is "unknown"."""
 
-import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -8,15 +7,12 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from slurm_tf.errors import RunError
-from slurm_tf.run import manifest
 from slurm_tf.run.attempts import KILLED, Attempt, EndCause
+from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.status import Progress, RunStatus, TaskState, TaskStatus
-from slurm_tf.slurm import pending_reasons
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
-from slurm_tf.submit import setup_checks
-from slurm_tf.watch import logs
+from slurm_tf.watch import logs, reasons
 from slurm_tf.watch.run_overview import RunOverview
 
 UNKNOWN = "unknown"
@@ -31,10 +27,6 @@ _MEANINGS = {
 }
 # Roles whose first task reports the progress of the training, in this order.
 _LEADING_ROLES = ("chief", "worker")
-# Slurm's ExitCode is 0:53 where slurmstepd could not open the batch script's output (22.05.8).
-_NO_LOG = 53
-# What the launcher and the batch script put before what they print.
-_PREFIX = "slurm-tf: "
 
 
 def as_dict(state: RunOverview) -> dict[str, Any]:
@@ -46,7 +38,7 @@ def as_dict(state: RunOverview) -> dict[str, Any]:
         "job": state.job or None,
         "state": state.state.name if state.job else None,
         "reason": first.reason or None if first else None,
-        "reason_words": reason_words(state) or None,
+        "reason_words": reasons.reason_words(state) or None,
         "nodes": [record.nodes for record in state.records if record.nodes],
         "submitted": _epoch_seconds(first.submitted if first else None),
         "started": _epoch_seconds(first.started if first else None),
@@ -57,6 +49,8 @@ def as_dict(state: RunOverview) -> dict[str, Any]:
         "steps": progress.steps if progress else None,
         "rate": progress.rate if progress else None,
         "values": progress.values if progress else None,
+        **{name.replace(" ", "_"): path for name, path in places(state).items()},
+        "failed": (attempt.failed or None) if attempt else None,
         "checkpoint": asdict(state.checkpoint) if state.checkpoint else None,
         "restarts": attempt.restarts if attempt else None,
         "requeues": first.restarts if first else None,
@@ -70,6 +64,30 @@ def as_dict(state: RunOverview) -> dict[str, Any]:
         "tasks": {name: _task_as_dict(task) for name, task in attempt.tasks.items()} if attempt else {},
         "notes": list(state.notes),
     }
+
+
+def places(state: RunOverview) -> dict[str, str | None]:
+    """Return the paths of what a run wrote, None for what is not there.
+
+    The job's log; that of the task that failed first; the folder of checkpoints; the exported model, or the folder of
+    several.
+    """
+    folder, attempt = state.selected.folder, state.attempt
+    failed = attempt.failed if attempt and attempt.job == state.job else ""
+    role, _, index = failed.partition(":")
+    log = logs.job_output(state.selected) if state.job else ""
+    task_log = folder.log(role, int(index)) if index.isdigit() else ""
+    checkpoints = folder.checkpoints if state.checkpoint else ""
+    found = {"log": log, "task log": task_log, "checkpoints": checkpoints, "model": _model(folder)}
+    return {name: path if path and os.path.exists(path) else None for name, path in found.items()}
+
+
+def _model(folder: RunFolder) -> str:
+    try:
+        names = os.listdir(folder.exports)
+    except OSError:
+        return ""
+    return os.path.join(folder.exports, names[0]) if len(names) == 1 else folder.exports if names else ""
 
 
 def roles(state: RunOverview) -> list[dict[str, Any]]:
@@ -94,68 +112,6 @@ def roles(state: RunOverview) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def reason_words(state: RunOverview) -> str:
-    """Return in words why a run is pending, unknown, or how it ended; "" if there is nothing to explain."""
-    if not state.job:
-        return "it was not submitted"
-    if state.recorded_end:
-        reason = state.attempt.reason.partition("\n")[0] if state.attempt else ""
-        return "; ".join(filter(None, [reason, "Slurm has forgotten the job: this is what the run wrote of its end"]))
-    if not state.records:
-        return "; ".join(state.notes) or f"Slurm has no record of job {state.job}"
-    record = state.records[0]
-    if state.state is JobState.PENDING and record.reason:
-        never = " (it will never start)" if pending_reasons.is_permanent(record.reason) else ""
-        return "; ".join(filter(None, [f"{pending_reasons.explain(record.reason)}{never}", _own_nodes(state)]))
-    if not state.is_over:
-        return ""
-    # a requeued job has an attempt, and may fail before the next one
-    if (record.restarts or not _has_attempt(state)) and (stopped := _stopped_line(state)):
-        return stopped
-    if not _has_attempt(state):
-        return _end_without_attempt(state, record)
-    return state.attempt.reason.partition("\n")[0] if state.attempt else ""
-
-
-def _own_nodes(state: RunOverview) -> str:
-    """Return how many nodes a heterogeneous job waits for, and why; "" of another job."""
-    if len(state.records) < 2:
-        return ""
-    with contextlib.suppress(RunError):
-        return f"nodes: {manifest.read(state.selected.run.manifest).nodes}"
-    return ""
-
-
-def _stopped_line(state: RunOverview) -> str:
-    """Return which line before the program ended the batch script, "" if none did."""
-    if state.state.succeeded:
-        return ""
-    return logs.last_line(logs.job_output(state.selected), setup_checks.STOPPED).removeprefix(_PREFIX)
-
-
-def _has_attempt(state: RunOverview) -> bool:
-    """Return whether an attempt of the run's newest job has recorded anything; True where that cannot be read."""
-    if not state.attempts:
-        return state.attempts is None or state.attempt is not None
-    return any(each.id.rpartition(".")[0] == state.job for each in state.attempts)
-
-
-def _end_without_attempt(state: RunOverview, record: JobRecord) -> str:
-    """Return how a job ended that slurm-tf's launcher knows nothing of: in Slurm's words, and what they mean."""
-    if state.state.succeeded or record.started is None:
-        return ""
-    log = logs.job_output(state.selected)
-    code = record.exit_code or 0
-    said = f"{state.state.name}, ExitCode {f'0:{code - 128}' if record.signalled else f'{code}:0'}"
-    if os.path.exists(log):
-        return f"it ended before the launcher started ({said}): {log} has its output"
-    if record.signalled and code - 128 == _NO_LOG:
-        where = f" on {record.nodes}" if record.nodes else ""
-        why = "its folder is not there or cannot be written, or the disk is full"
-        return f"Slurm could not open its log {log}{where} ({said}): {why}"
-    return f"it ended before it wrote anything to {log} ({said})"
 
 
 def state_text(state: RunOverview) -> str:

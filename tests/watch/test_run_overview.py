@@ -18,7 +18,7 @@ from slurm_tf.run.manifest import ArrayShape
 from slurm_tf.run.status import AttemptState, Progress, RunStatus, SlowTask, StragglerReport, TaskState, TaskStatus
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.submit.sbatch import SubmitRequest
-from slurm_tf.watch import cancel, resubmit, run_overview, status_rows
+from slurm_tf.watch import cancel, reasons, resubmit, run_overview, status_rows
 from tests.conftest import write_manifest
 from tests.watch.conftest import MakeRun, Slurm, record
 
@@ -43,13 +43,13 @@ def test_what_nobody_knows_is_unknown_and_never_over(past: object, make_run: Mak
     assert not point.is_over
     assert point.exit_code is None
     assert status_rows.as_dict(point)["state"] == "UNKNOWN"
-    assert "slurmctld does not answer: Unable to contact slurm controller" in status_rows.reason_words(point)
+    assert "slurmctld does not answer: Unable to contact slurm controller" in reasons.reason_words(point)
 
 
 def test_a_job_that_slurm_has_forgotten(make_run: MakeRun, slurm: Slurm) -> None:
     selected = make_run("a-1", ("1", (), False))
     (point,) = run_overview.read_overviews(slurm, [selected])
-    assert status_rows.reason_words(point) == "Slurm has no record of job 1"
+    assert reasons.reason_words(point) == "Slurm has no record of job 1"
     with pytest.raises(SlurmError, match="Slurm knows nothing of job 1"):
         run_overview.wait_until_over(slurm, selected)
     with pytest.raises(SlurmError, match="run b-1, which was not submitted"):
@@ -84,7 +84,7 @@ def test_what_the_run_wrote_counts_where_slurmctld_has_forgotten_the_job(
         write_end(selected.run.point(point), f"1_{point}", code, cause)
     points = run_overview.wait_until_over(slurm, selected)
     assert [(point.exit_code, point.state) for point in points] == [(code, state)] * 2
-    assert "what the run wrote of its end" in status_rows.reason_words(points[0])
+    assert "what the run wrote of its end" in reasons.reason_words(points[0])
 
 
 def test_what_the_run_wrote_does_not_count_of_another_job_or_while_slurmctld_is_away(

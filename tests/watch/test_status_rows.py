@@ -15,7 +15,7 @@ from slurm_tf.run.attempts import AttemptRecorder, EndCause
 from slurm_tf.run.status import AttemptState, RunStatus, TaskState, TaskStatus
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.submit import setup_checks
-from slurm_tf.watch import run_overview, status_rows
+from slurm_tf.watch import reasons, run_overview, status_rows
 from slurm_tf.watch.find_run import SelectedRun
 from slurm_tf.watch.run_overview import RunOverview
 from tests.watch.conftest import MakeRun, Slurm, record
@@ -98,10 +98,10 @@ def test_a_heterogeneous_job_that_waits_says_how_many_nodes_it_needs(make_run: M
     manifest.write(waits.run.manifest, replace(manifest.read(waits.run.manifest), nodes=words))
     slurm.live = [record(f"9+{number}", JobState.PENDING, reason="Resources") for number in range(3)]
     (point,) = run_overview.read_overviews(slurm, [waits])
-    assert status_rows.reason_words(point).endswith(f"; nodes: {words}")
+    assert reasons.reason_words(point).endswith(f"; nodes: {words}")
     slurm.live = slurm.live[:1]
     (point,) = run_overview.read_overviews(slurm, [waits])
-    assert "nodes:" not in status_rows.reason_words(point)
+    assert "nodes:" not in reasons.reason_words(point)
 
 
 @pytest.mark.parametrize("width", [80, 100, 200])
@@ -180,23 +180,24 @@ def test_a_job_without_an_attempt_has_slurms_reason(job: str, make_run: MakeRun,
             record("7", state, exit_code=code, signalled=signalled, nodes="node1", started=started, restarts=restarts)
         ]
         (point,) = run_overview.read_overviews(slurm, [selected])
-        return status_rows.reason_words(point)
+        return reasons.reason_words(point)
 
     assert why(128 + 53) == (
         f"Slurm could not open its log {log} on node1 (FAILED, ExitCode 0:53): its folder is not there or cannot be "
-        "written, or the disk is full"
+        "written, as where a node does not share it, or the disk is full"
     )
     assert why(1) == f"it ended before it wrote anything to {log} (FAILED, ExitCode 1:0)"
-    assert why(0, JobState.NODE_FAIL) == f"it ended before it wrote anything to {log} (NODE_FAIL, ExitCode 0:0)"
+    assert why(0, JobState.NODE_FAIL) == "a node failed (node1), and the job was not requeued"
     assert why(0, JobState.COMPLETED) == ""
     line = "exit code 1 of line 9 of the script: source nosuch/bin/activate"
     Path(log).write_text(f"loading\n{setup_checks.STOPPED}an earlier life\n{setup_checks.STOPPED}{line}\nHINT: x\n")
     assert why(1) == f"the program does not start: {line}"
     AttemptRecorder(selected.run, "7.0", "7", print).ended(EndCause.PREEMPTION, 75, "preempted")
-    assert why(1) == ""
+    unknown = "it did not write how it ended (FAILED, ExitCode 1:0): its log has its last lines"
+    assert why(1) == unknown
     assert why(1, restarts=1) == f"the program does not start: {line}", "of the job's next life"
     Path(log).write_text(f"{setup_checks.STOPPED}{line}\nHINT: x\nslurm-tf: all 2 tasks registered\n")
-    assert why(1, restarts=2) == "", "of an earlier one"
+    assert why(1, restarts=2) == unknown, "of an earlier one"
     os.unlink(selected.run.attempts)
     Path(log).write_text("setup failed")
     assert why(1) == f"it ended before the launcher started (FAILED, ExitCode 1:0): {log} has its output"
