@@ -1,12 +1,24 @@
-"""Finds the folders of templates and site profiles: packaged, the site's, the user's; a later folder wins."""
+"""Finds the folders of templates and site profiles: packaged, the site's, the user's; a later folder wins.
 
+What they hold runs with our rights. So a file is read only if nobody can have written it whom we do not trust, and it
+is opened before it is checked: what was checked is what is read.
+"""
+
+import contextlib
+import errno
 import os
+import pwd
+import stat
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from slurm_tf import files
-from slurm_tf.errors import ConfigError, RunError
+from slurm_tf.errors import ConfigError
 
 _HERE = Path(__file__).resolve().parent
+_MOST_LINKS = 40  # as Linux follows
+
+Check = Callable[[str, os.stat_result], None]
 
 
 def packaged(kind: str) -> Path:
@@ -20,27 +32,138 @@ def user_config() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "slurm-tf"
 
 
+def user_state() -> Path:
+    """Return the folder of what slurm-tf remembers for the user."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "slurm-tf"
+
+
+def user_file() -> Path:
+    """Return the user's own file of settings, which may not be there."""
+    return user_config() / "config.toml"
+
+
 def folders(kind: str) -> list[Path]:
     """Return the folders that hold files of `kind` ("templates", "site_configs"), weakest first.
 
-    Raises UsageError for a folder of SLURM_TF_PATH that cannot be expanded.
+    Raises UsageError for a folder of SLURM_TF_PATH that cannot be expanded, ConfigError for one that we may not enter.
     """
     listed = [Path(files.expand(path)) / kind for path in os.environ.get("SLURM_TF_PATH", "").split(":") if path]
     candidates = [packaged(kind), Path("/etc/slurm-tf") / kind, user_config() / kind, *listed]
-    return [folder for folder in candidates if folder.is_dir()]
+    with _unreadable(""):
+        return [folder for folder in candidates if files.identity(str(folder)) and folder.is_dir()]
 
 
-def check_trusted(path: Path) -> None:
-    """Raise ConfigError if a user other than us and root can change `path`: templates and prologues are code.
+def names(folder: Path) -> list[str]:
+    """Return the names of what is in a folder, sorted. Raises ConfigError."""
+    with _unreadable(str(folder)):
+        return sorted(os.listdir(folder))
 
-    Files that came with slurm-tf are trusted as its modules are.
+
+def read(path: Path, trusted: Collection[str] = ()) -> bytes:
+    """Return what a profile or a template holds. Raises ConfigError if anybody whom we do not trust can change it.
+
+    The file, and each folder and symbolic link on the way to it, must belong to us, to root or to a user of `trusted`,
+    and be writable by nobody else. What came with slurm-tf is trusted as its modules are.
     """
-    if any(files.path_below(str(path), str(packaged(kind))) for kind in ("templates", "site_configs")):
-        return
+    with _unreadable(str(path)):
+        ours = any(files.path_below(str(path), str(packaged(kind))) for kind in ("templates", "site_configs"))
+
+    def check(at: str, status: os.stat_result) -> None:
+        if not ours:
+            _check_owner(at, status, path, trusted)
+            _check_mode(at, status, path)
+
+    with _unreadable(str(path)), _opened(os.path.join(os.getcwd(), path), check) as handle:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ConfigError("found a folder or a device", "a file", where=str(path))
+        # opens what the handle has, whatever is at `path` by now
+        return Path("/proc/self/fd", str(handle)).read_bytes()
+
+
+@contextlib.contextmanager
+def _unreadable(path: str) -> Iterator[None]:
+    """Raise an OSError of the block as a ConfigError about `path`, or about the file that it names."""
     try:
-        for each in (path, path.parent):
-            files.check_own(str(each))
-    except FileNotFoundError:
-        raise ConfigError("no such file", "a file that can be read", where=str(path)) from None
-    except RunError as error:
-        raise ConfigError(error.found, error.needed, error.do, where=str(path)) from error
+        yield
+    except FileNotFoundError as error:
+        raise ConfigError("no such file", "a file that can be read", where=path) from error
+    except OSError as error:
+        where, found = path or os.fsdecode(error.filename or ""), f"cannot be read ({error.strerror})"
+        raise ConfigError(found, "a file or folder that can be read", where=where) from error
+
+
+@contextlib.contextmanager
+def _opened(path: str, check: Check) -> Iterator[int]:
+    """Open the absolute `path` one name after the other, and call `check` with each folder, link and the file.
+
+    Yields a handle that only says which file it is (O_PATH). Raises OSError.
+    """
+    with contextlib.ExitStack() as opened:
+
+        def enter(name: str, folder: int | None) -> int:
+            handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            opened.callback(os.close, handle)
+            return handle
+
+        left, at, handle, links = path.split("/"), "", enter("/", None), 0
+        check("/", os.fstat(handle))
+        while left:
+            name, left = left[0], left[1:]
+            if name in ("", "."):
+                continue
+            within, handle = handle, enter(name, handle)
+            status = os.fstat(handle)
+            check(f"{at}/{name}", status)
+            if not stat.S_ISLNK(status.st_mode):
+                at = f"{at}/{name}"
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            target = os.readlink("", dir_fd=handle)
+            left = [*target.split("/"), *left]
+            handle, at = (enter("/", None), "") if target.startswith("/") else (within, at)
+        yield handle
+
+
+def _check_owner(at: str, status: os.stat_result, path: Path, trusted: Collection[str]) -> None:
+    """Raise ConfigError if what is at `at`, on the way to `path`, belongs to a user whom we do not trust."""
+    owner = _user(status.st_uid)
+    above = at not in (str(path), str(path.parent))
+    if status.st_uid in (0, os.getuid()) or (owner and owner in trusted) or (above and _may_be_root(status.st_uid)):
+        return
+    do = f'trust = ["{owner}"] in {user_file()}: what {owner} writes then runs in your jobs, with your rights'
+    needed = f"one of yours, of root or of a user whom you trust, on the way to {path}"
+    raise ConfigError(f"it belongs to {owner or f'user id {status.st_uid}'}", needed, do if owner else "", where=at)
+
+
+def _may_be_root(user: int, proc: Path = Path("/proc")) -> bool:
+    """Whether `user` may stand for root: in a container of our own root has no id, and its files are of "nobody".
+
+    So are those of other users. Above a file's own folder that lets others at most choose among files that are trusted.
+    """
+    if user != int((proc / "sys" / "kernel" / "overflowuid").read_text()):
+        return False
+    return all(line.split()[1] != "0" for line in (proc / "self" / "uid_map").read_text().splitlines())
+
+
+def _check_mode(at: str, status: os.stat_result, path: Path) -> None:
+    """Raise ConfigError if others than its owner can change what is at `at`, on the way to `path`.
+
+    An ACL that lets others write shows as the group's right. In a sticky folder others can change only what is theirs.
+    """
+    mode = stat.S_IMODE(status.st_mode)
+    sticky = stat.S_ISDIR(status.st_mode) and mode & stat.S_ISVTX
+    if not mode & (stat.S_IWGRP | stat.S_IWOTH) or sticky or stat.S_ISLNK(status.st_mode):
+        return
+    needed = f"one that only its owner can change, as {path} runs with your rights"
+    who = "" if status.st_uid == os.getuid() else f", by {_user(status.st_uid) or 'its owner'}"
+    raise ConfigError(f"it has mode {mode:o}: others can change it", needed, f"chmod go-w {at}{who}", where=at)
+
+
+def _user(number: int) -> str:
+    """Return the name of a user, "" if there is none."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return ""

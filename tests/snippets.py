@@ -20,6 +20,7 @@ RUN_BY = {
     "jinja": "tests/test_docs.py",
     "toml job": "tests/test_docs.py",
     "toml site": "tests/test_docs.py",
+    "toml config": "tests/test_docs.py",  # the user file
     "toml prices": "tests/test_docs.py",
     "sh slurm": "tests/cluster/test_docs.py",
     "sh node": "tests/cluster/test_admins.py",

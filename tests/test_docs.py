@@ -14,6 +14,7 @@ import msgspec
 import pytest
 import tomllib
 
+from slurm_tf import search_path
 from slurm_tf.cli import commands
 from slurm_tf.jobspec import configuration, job_file, plan, sbatch_table, sites
 from slurm_tf.jobspec.plan import Plan
@@ -148,8 +149,12 @@ def test_a_job_file_gives_a_script(snippet: Snippet, fit: Callable[..., Plan]) -
     assert render.script(fit(completed(snippet.text), values=values))
 
 
-def test_a_site_profile_and_prices_are_read(tmp_path: Path) -> None:
+def test_a_site_profile_a_user_file_and_prices_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
+    for snippet in snippets.of("toml config"):
+        search_path.user_config().mkdir(exist_ok=True)
+        search_path.user_file().write_text(snippet.text)
+        assert configuration.site_settings({}).user != configuration.UserFile()
     for snippet in snippets.of("toml site"):
         path.write_text(snippet.text)
         assert sites.load(str(path)).partitions

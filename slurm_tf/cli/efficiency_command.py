@@ -1,7 +1,6 @@
 """The verb efficiency, which compares what a job asked for with what it used."""
 
 import json
-import os
 import re
 import time
 from typing import TYPE_CHECKING
@@ -49,13 +48,11 @@ def efficiency(what: str, path: str | None, form: str, all_users: bool, as_json:
 def _jobs(text: str) -> list[str]:
     """Return the ids of a run's jobs, of all its submissions; for NAME/POINT the newest job of that sweep point."""
     from slurm_tf.account.run_records import RunRecords
-    from slurm_tf.jobspec import configuration
 
-    around = configuration.site_settings(os.environ)
     found = watch_commands.select_run(text)
     if found.point is not None:
         return [found.job_ids[found.point]]
-    jobs = RunRecords(around.runs).jobs_of(found.run.name) or list(found.job_ids.values())
+    jobs = RunRecords(watch_commands.runs_folder()).jobs_of(found.run.name) or list(found.job_ids.values())
     if not jobs:
         raise UsageError(f"run {text} was not submitted", "a run that was submitted")
     return jobs

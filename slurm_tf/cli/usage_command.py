@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf.cli import options
+from slurm_tf.cli import options, watch_commands
 from slurm_tf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -88,10 +88,10 @@ def usage(
     from slurm_tf.account import report as reports
     from slurm_tf.account.run_records import RunRecords
     from slurm_tf.account.usage import Aggregate
-    from slurm_tf.jobspec import configuration, sites
+    from slurm_tf.jobspec import sites
 
     window = _window(since, until, path)
-    around = configuration.site_settings(os.environ, site)
+    around = watch_commands.site_settings(site)
     table = sites.read_prices(prices) if prices else around.site.prices
     runs = RunRecords(around.runs)
     jobs = runs.jobs_of(run) if run else []

@@ -12,6 +12,7 @@ import click
 from slurm_tf.errors import SlurmError
 
 if TYPE_CHECKING:
+    from slurm_tf.jobspec.configuration import SiteSettings
     from slurm_tf.slurm.client import Client
     from slurm_tf.watch.find_run import SelectedRun
     from slurm_tf.watch.run_overview import RunOverview
@@ -29,11 +30,19 @@ def connect() -> "Client":
     return client.connect(configuration.client(os.environ))
 
 
-def runs_folder() -> str:
-    """Return the runs folder that is configured."""
+def site_settings(site: str = "") -> "SiteSettings":
+    """Return the configuration without a job file; say so where the site's profile cannot be used."""
     from slurm_tf.jobspec import configuration
 
-    return configuration.site_settings(os.environ).runs
+    settings = configuration.site_settings(os.environ, site)
+    if settings.unusable:
+        click.echo(f"slurm-tf: warning: the site's profile is not used: {settings.unusable}", err=True)
+    return settings
+
+
+def runs_folder() -> str:
+    """Return the runs folder that is configured."""
+    return site_settings().runs
 
 
 def select_run(text: str) -> "SelectedRun":

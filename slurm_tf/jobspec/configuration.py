@@ -29,6 +29,9 @@ class UserFile(Base, frozen=True):
     client: Annotated[ClientKind, Meta(description="how to query Slurm: with its commands, or with pyslurm")] = (
         "commands"
     )
+    trust: Annotated[
+        tuple[str, ...], Meta(description="users whose profiles and templates run in your jobs, with your rights")
+    ] = ()
     job: Annotated[dict[str, Any], Meta(description="defaults for all keys of a job file")] = field(
         default_factory=dict
     )
@@ -38,7 +41,7 @@ class UserFile(Base, frozen=True):
 class Job:
     """A job file merged with all layers: the resolved spec, its site, the folder of runs.
 
-    `given`: the values of params that were typed on the command line, by name.
+    `given`: the values of params that were typed on the command line, by name. `trusted`: whose templates count.
     """
 
     path: Path
@@ -48,6 +51,7 @@ class Job:
     site: sites.Site
     runs: str
     given: Mapping[str, str]
+    trusted: tuple[str, ...]
 
     def where(self, key: str) -> str:
         """Return "origin: key" for an error about `key`: the layer that set it, else the job file."""
@@ -57,20 +61,33 @@ class Job:
 
 @dataclass(frozen=True)
 class SiteSettings:
-    """The configuration without a job file: the user's file, the site, the folder of runs as an absolute path."""
+    """The configuration without a job file: the user's file, the site, the folder of runs as an absolute path.
+
+    `unusable`: why the site's profile cannot be used; `site` is then empty.
+    """
 
     user_path: Path
     user: UserFile
     site_name: str
     site: sites.Site
     runs: str
+    unusable: ConfigError | None = None
 
 
 def site_settings(environ: Mapping[str, str], site: str = "") -> SiteSettings:
-    """Read the user's file and find the site. Raises ConfigError or UsageError."""
+    """Read the user's file and find the site. Raises ConfigError or UsageError.
+
+    A profile that cannot be used raises nothing yet, unless it is that of `site`: runs can be watched without it.
+    """
     user_path, user = _user_file()
-    name = site or environ.get("SLURM_TF_SITE") or user.site or sites.recognise(environ)
-    profile = sites.load(name)
+    unusable = None
+    try:
+        name = site or environ.get("SLURM_TF_SITE") or user.site or sites.recognise(environ, user.trust)
+        profile = sites.load(name, user.trust)
+    except ConfigError as error:
+        if site:
+            raise
+        name, profile, unusable = "", sites.Site(), error
     candidates = (
         ("environment: SLURM_TF_RUNS", environ.get("SLURM_TF_RUNS")),
         (f"{user_path}: runs", user.runs),
@@ -78,7 +95,7 @@ def site_settings(environ: Mapping[str, str], site: str = "") -> SiteSettings:
         ("", "runs"),
     )
     where, runs = next((where, text) for where, text in candidates if text)
-    return SiteSettings(user_path, user, name, profile, files.absolute(expand(runs, where)))
+    return SiteSettings(user_path, user, name, profile, files.absolute(expand(runs, where)), unusable)
 
 
 def load(
@@ -96,6 +113,8 @@ def load(
     the NAME=VALUE of params, `arguments` those for the program, behind "--". Raises ConfigError or UsageError.
     """
     settings = site_settings(environ, site)
+    if settings.unusable:
+        raise settings.unusable
     user_path, user, name, profile = settings.user_path, settings.user, settings.site_name, settings.site
     given = [
         layers.Layer(f"site {name}: job", profile.job),
@@ -107,7 +126,7 @@ def load(
     ]
     resolved = layers.resolve([_with_params(_with_read_options(layer)) for layer in given], JobSpec)
     spec = _with_arguments(resolved.spec, arguments)
-    return Job(path, spec, resolved.origins, name, profile, settings.runs, _given(values))
+    return Job(path, spec, resolved.origins, name, profile, settings.runs, _given(values), user.trust)
 
 
 def expand(path: str, where: str) -> str:
@@ -127,11 +146,12 @@ def client(environ: Mapping[str, str]) -> ClientKind:
 
 
 def _user_file() -> tuple[Path, UserFile]:
-    path = search_path.user_config() / "config.toml"
+    path = search_path.user_file()
     if not path.is_file():
         return path, UserFile()
-    search_path.check_trusted(path)
-    return path, layers.resolve([layers.Layer(str(path), layers.read_toml(path))], UserFile).spec
+    # no `trust`: what says whom to trust can be nobody's but the user's
+    values = layers.parse_toml(search_path.read(path), path)
+    return path, layers.resolve([layers.Layer(str(path), values)], UserFile).spec
 
 
 def explain(job: Job) -> list[tuple[str, str, str]]:

@@ -46,12 +46,19 @@ class Resolved(Generic[T]):
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return the values of a TOML file. Raises ConfigError."""
-    text = ""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        values: dict[str, Any] = plain_values(tomllib.loads(text))
+        data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot be read ({error.strerror})", "a file that can be read", where=str(path)) from error
+    return parse_toml(data, path)
+
+
+def parse_toml(data: bytes, path: Path) -> dict[str, Any]:
+    """Return the values of TOML that was read from `path`. Raises ConfigError."""
+    text = ""
+    try:
+        text = data.decode("utf-8-sig")
+        values: dict[str, Any] = plain_values(tomllib.loads(text))
     except UnicodeDecodeError as error:
         raise ConfigError(f"byte {error.start} is no UTF-8", "TOML, which is UTF-8 text", where=str(path)) from error
     except tomllib.TOMLDecodeError as error:

@@ -3,7 +3,7 @@
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -114,17 +114,17 @@ class Site(Base, frozen=True):
     )
 
 
-def load(name: str) -> Site:
+def load(name: str, trusted: Collection[str] = ()) -> Site:
     """Return site `name`: a profile of that name in the search path, or a path to a .toml file.
 
-    Raises ConfigError or UsageError.
+    `trusted`: the users whose profiles count, besides us and root. Raises ConfigError or UsageError.
     """
     path = Path(files.expand(name)) if name.endswith(".toml") else _profiles().get(name)
     if path is None:
         hint = layers.nearest(name, list(_profiles()))
         raise UsageError(f"no site profile {name!r}", f"one of {', '.join(sorted(_profiles()))}", hint)
-    search_path.check_trusted(path)
-    site = layers.resolve([layers.Layer(str(path), layers.read_toml(path))], Site).spec
+    values = layers.parse_toml(search_path.read(path, trusted), path)
+    site = layers.resolve([layers.Layer(str(path), values)], Site).spec
     _check(site, str(path))
     return site
 
@@ -137,24 +137,42 @@ def read_prices(path: Path) -> Prices:
     return found
 
 
-def recognise(environ: Mapping[str, str]) -> str:
-    """Return the name of the site that this machine belongs to: by cluster, by host name, else "generic"."""
+def recognise(environ: Mapping[str, str], trusted: Collection[str] = ()) -> str:
+    """Return the name of the site that this machine belongs to: by cluster, by host name, else "generic".
+
+    A profile that cannot be used is left out where another one is the machine's. Raises ConfigError or UsageError.
+    """
     cluster = cluster_name(environ)
     host = socket.getfqdn()
     names = (host, host.partition(".")[0])
-    profiles = {name: load(name) for name in _profiles()}
+    profiles, unusable = _usable(trusted)
     for name, site in profiles.items():
         if cluster and site.recognise.cluster == cluster:
             return name
     for name, site in profiles.items():
         if any(re.fullmatch(pattern, host) for pattern in site.recognise.hostnames for host in names):
             return name
+    if unusable:  # it may be the one for this machine
+        raise unusable[0]
     return "generic"
+
+
+def _usable(trusted: Collection[str]) -> tuple[dict[str, Site], list[ConfigError]]:
+    """Return the profiles by name, and why others cannot be used."""
+    profiles, unusable = {}, []
+    for name in _profiles():
+        try:
+            profiles[name] = load(name, trusted)
+        except ConfigError as error:
+            unusable.append(error)
+    return profiles, unusable
 
 
 def _profiles() -> dict[str, Path]:
     """Return the profiles by name: a later folder of the search path wins."""
-    return {path.stem: path for folder in search_path.folders("site_configs") for path in sorted(folder.glob("*.toml"))}
+    folders = search_path.folders("site_configs")
+    paths = [folder / name for folder in folders for name in search_path.names(folder) if name.endswith(".toml")]
+    return {path.stem: path for path in paths}
 
 
 def cluster_name(environ: Mapping[str, str]) -> str:

@@ -4,17 +4,17 @@ A template can print only what a quoting filter returned: `{{ value }}` of plain
 can forget to quote. Blocks are inherited: base, then strategy, then site.
 """
 
-import os
 import re
 import shlex
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import jinja2
+from jinja2.loaders import split_template_path
 from jinja2.sandbox import SandboxedEnvironment
 
-from slurm_tf import search_path
+from slurm_tf import files, search_path
 from slurm_tf.errors import TemplateError
 from slurm_tf.jobspec.directives import Option
 from slurm_tf.jobspec.plan import Plan
@@ -37,7 +37,7 @@ def script(plan: Plan, preflight: bool = False) -> str:
     """
     job = plan.job
     environment = _Environment(
-        loader=_TrustedLoader([str(folder) for folder in reversed(search_path.folders("templates"))]),
+        loader=_TrustedLoader(job.trusted),
         undefined=jinja2.StrictUndefined,
         finalize=_only_quoted,
         trim_blocks=True,
@@ -149,10 +149,24 @@ class _Environment(SandboxedEnvironment):
         return Shell("".join(parts))
 
 
-class _TrustedLoader(jinja2.FileSystemLoader):
-    """Loads only templates that no other user can have written: what they hold runs with our rights."""
+class _TrustedLoader(jinja2.BaseLoader):
+    """Loads only templates that none but trusted users can have written: what they hold runs with our rights."""
 
-    def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
-        source, filename, uptodate = super().get_source(environment, template)
-        search_path.check_trusted(Path(os.fspath(filename)))
-        return source, filename, uptodate
+    def __init__(self, trusted: Collection[str]) -> None:
+        self._folders = [*reversed(search_path.folders("templates"))]
+        self._trusted = trusted
+
+    def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, str, Callable[[], bool]]:  # noqa: ARG002
+        """Return a template's text and path. Raises TemplateNotFound, TemplateError or ConfigError."""
+        for folder in self._folders:
+            path = folder.joinpath(*split_template_path(template))
+            if files.identity(str(path)):
+                return _decoded(search_path.read(path, self._trusted), path), str(path), lambda: True
+        raise jinja2.TemplateNotFound(template)
+
+
+def _decoded(data: bytes, path: Path) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise TemplateError(f"byte {error.start} is no UTF-8", "UTF-8 text", where=str(path)) from error

@@ -182,3 +182,33 @@ def test_a_time_of_0_is_no_limit(value: str, fit: Callable[..., Plan]) -> None:
     assert fitted.time_limit == TimeLimit(None)
     assert ("time", "UNLIMITED") in fitted.components[0].options
     assert fitted.settings.warning == fit(JOB.format(more='time = "UNLIMITED"')).settings.warning
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file to somebody else")
+@pytest.mark.parametrize("named", [False, True])
+def test_only_the_users_own_file_says_who_is_trusted(
+    named: bool, load: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "group" / "site_configs"
+    folder.mkdir(parents=True)
+    profile = folder / "uni.toml"
+    profile.write_text("shared = '/shared'\n[recognise]\nhostnames = ['.*']\n[job]\naccount = 'group'\n")
+    os.chown(profile, 1, -1)
+    monkeypatch.setenv("SLURM_TF_PATH", str(tmp_path / "group"))
+    environ = {"SLURM_TF_SITE": "uni"} if named else {}
+    with pytest.raises(ConfigError, match=f"{profile}: it belongs to daemon"):
+        load(JOB.format(more=""), site="", environ=environ)
+    # what only looks at runs goes on
+    settings = configuration.site_settings(environ)
+    assert (str(settings.unusable).partition(";")[0], settings.runs) == (
+        f"{profile}: it belongs to daemon",
+        str(Path("runs").absolute()),
+    )
+    user_file("trust = ['daemon']")
+    assert load(JOB.format(more=""), site="", environ=environ).spec.account == "group"
+    assert configuration.site_settings(environ).runs == "/shared"
+    with pytest.raises(ConfigError, match="found the key 'trust'"):
+        load(JOB.format(more="trust = ['daemon']"), site="", environ=environ)
+    profile.write_text("trust = ['daemon']")
+    with pytest.raises(ConfigError, match=r"uni\.toml: trust: found the key 'trust'"):
+        load(JOB.format(more=""), site="uni", environ=environ)

@@ -6,7 +6,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from slurm_tf import search_path
 from slurm_tf.errors import ConfigError, UsageError
 from slurm_tf.jobspec import layers, sites
 from tests.conftest import ROOT
@@ -35,20 +34,6 @@ def test_local_and_generic_are_there() -> None:
     assert {"local", "generic"} <= set(PACKAGED)
     assert sites.load("local").scheduler == "local"
     assert sites.load("generic").scheduler == "slurm"
-
-
-def test_what_came_with_slurm_tf_is_trusted_however_its_folder_is_reached(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "x.toml").write_text("")
-    (tmp_path / "real" / "x.toml").chmod(0o666)
-    (tmp_path / "packaged").symlink_to("real")
-    with pytest.raises(ConfigError, match="others can change it"):
-        search_path.check_trusted(tmp_path / "real" / "x.toml")
-    monkeypatch.setattr(search_path, "packaged", lambda kind: tmp_path / "packaged")  # noqa: ARG005
-    search_path.check_trusted(tmp_path / "real" / "x.toml")
-    search_path.check_trusted(tmp_path / "packaged" / ".." / "real" / "x.toml")
 
 
 def write(tmp_path: Path, text: str) -> str:
@@ -104,6 +89,17 @@ def test_a_site_is_recognised_by_its_cluster(tmp_path: Path, monkeypatch: pytest
     assert sites.recognise({"SLURM_CONF": "/nowhere"}) == "lab"
     (folder / "lab.toml").unlink()
     assert sites.recognise({"SLURM_CONF": "/nowhere"}) == "generic"
+
+
+def test_a_profile_that_cannot_be_used_hides_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "site_configs"
+    folder.mkdir()
+    monkeypatch.setenv("SLURM_TF_PATH", str(tmp_path))
+    (folder / "uni.toml").write_text("[recognise]\ncluster = 'hpc1'")
+    (folder / "lab.toml").write_text("[recognise")
+    assert sites.recognise({"SLURM_CLUSTER_NAME": "hpc1"}) == "uni"
+    with pytest.raises(ConfigError, match=f"{folder}/lab.toml: "):
+        sites.recognise({"SLURM_CLUSTER_NAME": "hpc2"})
 
 
 def test_paths_are_expanded_as_a_shell_does_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
