@@ -17,6 +17,7 @@ __all__ = [
     "placeholders",
     "preflight_report",
     "program_messages",
+    "progress",
     "settings",
     "status",
     "train_settings",

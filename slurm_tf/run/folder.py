@@ -107,6 +107,16 @@ class RunFolder:
         return os.path.join(self.path, "status.json")
 
     @property
+    def progress(self) -> str:
+        """What the chief or worker 0 reported of its training, over all attempts: see run/progress.py."""
+        return os.path.join(self.path, "progress.jsonl")
+
+    @property
+    def evaluator_progress(self) -> str:
+        """What the evaluator reported."""
+        return os.path.join(self.path, "progress-evaluator.jsonl")
+
+    @property
     def attempts(self) -> str:
         """How each attempt of the run went, as JSON: see run/attempts.py."""
         return os.path.join(self.path, "attempts.json")

@@ -15,9 +15,9 @@ class TaskContext:
     """The task that this process is. `rank` of `size` counts the tasks that train: the chief, then the workers.
 
     `workers`, `parameter_servers`: how many tasks of these roles there are. Folders are "" outside of a run.
-    `attempt`, `slurm_step`: the attempt of the run, and the number of its Slurm step. `agent_fd`: the socket to the
-    agent, None without one. `settings`: [checkpoint] and [train] of the job file. `gpu_need`: whether it is to
-    have GPUs.
+    `attempt`, `slurm_step`: the attempt of the run, and the number of its Slurm step; `restarts`: how often this task
+    was started again in the attempt. `agent_fd`: the socket to the agent, None without one. `settings`: [checkpoint]
+    and [train] of the job file. `gpu_need`: whether it is to have GPUs.
     """
 
     strategy: str
@@ -32,6 +32,7 @@ class TaskContext:
     export_folder: str
     attempt: str
     slurm_step: int
+    restarts: int
     agent_fd: Optional[int]
     settings: TrainSettings
     gpu_need: GpuNeed
@@ -67,6 +68,7 @@ class TaskContext:
             export_folder=environ.get(env.EXPORT_FOLDER, ""),
             attempt=environ.get(env.ATTEMPT, ""),
             slurm_step=int(environ.get(env.STEP, "0")),
+            restarts=int(environ.get(env.RESTARTS, "0")),
             agent_fd=int(environ[env.CONTROL_FD]) if env.CONTROL_FD in environ else None,
             settings=train_settings.from_environ(environ),
             gpu_need=GpuNeed(environ.get(env.GPUS, GpuNeed.NONE)),

@@ -1,5 +1,6 @@
 """What a user's program calls: `init`, and the `Run` that it returns."""
 
+import atexit
 import contextlib
 import functools
 import os
@@ -7,11 +8,14 @@ import sys
 import time
 from typing import Any, Callable, ContextManager, Dict, Iterator, List, Optional, Sequence, Tuple
 
+import numpy as np
 import tensorflow as tf
 
 from slurm_tf.errors import UsageError
 from slurm_tf.run import checkpoint_folder
+from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.program_messages import CheckpointCommitted, Phase, ProgressReport
+from slurm_tf.run.progress import ProgressWriter
 from slurm_tf.train import devices, training_loop
 from slurm_tf.train.agent_connection import AgentConnection, ignore_slurm_signals
 from slurm_tf.train.checkpoint import local_state, parameter_servers
@@ -82,6 +86,8 @@ class Run:
         self._tracked: List[Any] = []
         self._checkpoint: Optional[tf.train.Checkpoint] = None
         self._checkpoints = self._open_checkpoints()
+        self._progress = self._open_progress()
+        self._resumed_at: Optional[int] = None
         self._last_report: Optional[Tuple[float, int]] = None
         self._rate = 0.0
 
@@ -163,6 +169,7 @@ class Run:
             return
         local_variables = local_state.variables(self._tracked, self.size)
         found = self._restore(local_variables)
+        self._resumed_at = self.step
         if found and self.is_chief:
             log(f"resumed at step {found.step} from {found.path}")
         self._boundary.track(self.step, self._collective, self._checkpoints, self._checkpoint, local_variables)
@@ -208,6 +215,8 @@ class Run:
         return checkpoints
 
     def _on_commit(self, step: int, *_: object) -> None:
+        if self._progress:
+            self._progress.flush()
         if self._agent:
             self._agent.send(CheckpointCommitted(step))
 
@@ -239,7 +248,7 @@ class Run:
         while self.step < steps:
             # yields at the same steps after a resume as without one
             self.step, logs = loop.run(self.step, min(self.step - self.step % every + every, steps), steps)
-            self._send_progress(self.step, steps, logs)
+            self._record_progress(self.step, steps, logs)
             with self._boundary.pause():
                 yield self.step, logs
 
@@ -279,24 +288,51 @@ class Run:
 
     # --- progress and results ---
 
-    def _report_fit(self, step: int, steps: int, below_bar: bool, **values: Any) -> None:
-        """Report a step of `fit`, on a line of its own where Keras has drawn its bar, which it draws again below."""
+    def _open_progress(self) -> Optional[ProgressWriter]:
+        """Return the writer of the run's progress, None in a task that reports none, or outside of a run."""
+        task = self._task
+        if not task.run_folder or not (self.is_chief or self.role == "evaluator"):
+            return None
+        folder = RunFolder(task.run_folder)
+        writer = ProgressWriter(
+            folder.progress if self.is_chief else folder.evaluator_progress,
+            f"{task.attempt}/{task.restarts}",
+            checkpoint_folder.fence(task.run_folder, task.attempt, task.slurm_step),
+            log,
+        )
+        atexit.register(writer.flush)
+        return writer
+
+    def _report_fit(self, step: int, steps: int, is_epoch: bool, below_bar: bool, **values: Any) -> None:
+        """Report a step of `fit`, on a line of its own where Keras has drawn its bar, which it draws again below.
+
+        Within an epoch Keras' metrics are means over the part of it that is done: `slurm-tf results` would compare
+        means of few samples with those of whole epochs, so only these are recorded.
+        """
         if below_bar and self.is_chief:
             print(flush=True)
-        self.report(step, steps, **values)
+        self._report(step, steps, values, is_epoch)
 
     def report(self, step: int, steps: int = 0, **values: Any) -> None:
-        """Print a line of progress; only the chief and the evaluator do."""
+        """Print a line of progress, and record the numbers among `values` for `slurm-tf results`.
+
+        Only the chief and the evaluator do; in other tasks it does nothing.
+        """
+        self._report(step, steps, values, is_recorded=True)
+
+    def _report(self, step: int, steps: int, values: Dict[str, Any], is_recorded: bool) -> None:
         if not self.is_chief and self.role != "evaluator":
             return
-        numbers = {name: value for name, value in values.items() if isinstance(value, float)}
-        rate = self._send_progress(step, steps, numbers)
+        numbers = {name: float(value) for name, value in values.items() if _is_number(value)}
+        rate = self._record_progress(step, steps, numbers, is_recorded)
         columns = [f"step {step}/{steps}" if steps else f"step {step}"]
-        columns += [f"{name} {value:.4f}" if name in numbers else f"{name} {value}" for name, value in values.items()]
+        columns += [f"{name} {numbers[name]:.4f}" if name in numbers else f"{name} {values[name]}" for name in values]
         print("  ".join(columns + ([f"{rate:.1f} steps/s"] if rate > 0 else [])), flush=True)
 
-    def _send_progress(self, step: int, steps: int, values: Dict[str, float]) -> float:
-        """Send progress for `slurm-tf status`; return the steps per second since the last report."""
+    def _record_progress(self, step: int, steps: int, values: Dict[str, float], is_recorded: bool = True) -> float:
+        """Tell `slurm-tf status` of the progress, and record it; return the steps per second since the last report."""
+        if self._progress and is_recorded and values:
+            self._progress.add(int(step), values, self._resumed_at)
         now = time.monotonic()
         if self._last_report is not None and step != self._last_report[1]:
             self._rate = (step - self._last_report[1]) / (now - self._last_report[0])
@@ -312,3 +348,10 @@ class Run:
         os.makedirs(folder, exist_ok=True)
         versions = [int(name) for name in os.listdir(folder) if name.isdecimal()]
         return os.path.join(folder, str(max(versions, default=0) + 1))
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is a float, also one of numpy, or a scalar tensor or variable of TensorFlow."""
+    if isinstance(value, (float, np.floating)):
+        return True
+    return (tf.is_tensor(value) or isinstance(value, tf.Variable)) and value.shape.rank == 0 and value.dtype.is_floating  # type: ignore[attr-defined]

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.run import checkpoint_folder
+from slurm_tf.run import checkpoint_folder, progress
+from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.progress import StepReport
 from tests.jobs.conftest import JOBS, RunJob, RunningJob
 from tests.launch.conftest import gone_within
 
@@ -19,6 +21,12 @@ PS = str(JOBS / "cancer_ps.toml")
 ACCURACY = r"^\[chief:0\] steps (\d+), test accuracy ([\d.]+) on 143 samples$"
 # many steps, so that there is time to kill a task
 MANY = ["--set", 'command=["python", "cancer_ps.py", "--steps", "700"]', "--set", "checkpoint.every-steps=50"]
+
+
+def reports(tmp_path: Path, role: str = "chief") -> list[StepReport]:
+    """Return what the first run has reported."""
+    folder = RunFolder(str(tmp_path / "runs" / "cancer-1"))
+    return progress.read(folder.progress if role == "chief" else folder.evaluator_progress)
 
 
 def steps_and_accuracy(job: RunningJob) -> tuple[int, float]:
@@ -35,8 +43,8 @@ def test_the_demo_trains_prints_saves_exports_and_resumes(run_forked: RunJob, tm
     assert job.wait() == 0, job.text
     assert steps_and_accuracy(job)[0] == 600
     assert steps_and_accuracy(job)[1] >= 0.93
-    progress = job.find(r"^\[chief:0\] step (\d+)/600  loss [\d.]+  accuracy [\d.]+  auc [\d.]+")
-    assert progress == [str(step) for step in range(50, 650, 50)]
+    printed = job.find(r"^\[chief:0\] step (\d+)/600  loss [\d.]+  accuracy [\d.]+  auc [\d.]+")
+    assert printed == [str(step) for step in range(50, 650, 50)]
     for task in ("chief:0", "worker:0", "worker:1", "ps:0"):
         job.pid(task)
     # few enough other lines to read; TensorFlow 2.18 also prints the definition of each server
@@ -46,11 +54,20 @@ def test_the_demo_trains_prints_saves_exports_and_resumes(run_forked: RunJob, tm
     assert scores.shape == (3,)
     folder = tmp_path / "runs" / "cancer-1" / "checkpoints"
     assert [found.step for found in checkpoint_folder.complete(str(folder))] == [600, 500, 400]
+    shown = job.find(r"^\[chief:0\] step \d+/600  loss ([\d.]+)  accuracy ([\d.]+)")
+    reported = reports(tmp_path)
+    assert [each.step for each in reported] == [*range(50, 650, 50)]
+    assert [(f"{each.values['loss']:.4f}", f"{each.values['accuracy']:.4f}") for each in reported] == shown
+    with open(RunFolder(str(tmp_path / "runs" / "cancer-1")).progress, "a") as file:
+        file.write('{"step": 650, "at": 0, "attempt": "killed after its checkpoint", "values": {"loss": 9}}\n')
 
     again = run_forked(PS, "--name", "cancer-1", "--set", 'command=["python", "cancer_ps.py", "--steps", "700"]')
     assert again.wait() == 0, again.text
     assert again.find(r"resumed at step (\d+)") == ["600"]
     assert again.find(r"^\[chief:0\] step (\d+)/700") == ["650", "700"]
+    assert reports(tmp_path)[:12] == reported
+    assert [each.step for each in reports(tmp_path)[12:]] == [650, 700]
+    assert all((each.values["loss"] or 9) < 1 for each in reports(tmp_path))
     assert os.listdir(tmp_path / "runs") == ["cancer-1"]
 
 
@@ -121,6 +138,8 @@ def test_an_evaluator_follows_checkpoints_of_two_parameter_servers(run_forked: R
     assert seen == sorted(seen)
     assert seen[-1] == 300
     assert len(seen) >= 2
+    assert [each.step for each in reports(tmp_path, "evaluator")] == seen
+    assert [each.step for each in reports(tmp_path)] == [*range(50, 350, 50)]
     # each server writes and flushes its own part
     found = next(checkpoint_folder.complete(str(tmp_path / "runs" / "cancer-1" / "checkpoints")))
     assert found.step == 300

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.run import checkpoint_folder
+from slurm_tf.run import checkpoint_folder, progress
+from slurm_tf.run.folder import RunFolder
 from tests import forkserver, horovod, tf_keras
 from tests.jobs.conftest import JOBS, RunJob, RunningJob
 
@@ -236,6 +237,10 @@ def test_fit_of_keras_3(strategy: str, devices: str, replicas: str, run_forked: 
     assert found == replicas
     assert float(accuracy) > 0.9
     assert job.find(r"step (\d+)/48  epoch 6/6")
+    reported = progress.read(RunFolder(str(tmp_path / "runs" / "a-1")).progress)
+    assert [(each.step, sorted(each.values)) for each in reported] == [
+        (step, ["accuracy", "loss"]) for step in range(8, 56, 8)
+    ]
 
 
 @pytest.mark.long  # with tf_keras: test_tf_keras.py

@@ -122,7 +122,7 @@ class FitCallback:
             self.model.stop_training = True
         self._boundary.after_step(step)
         if time.monotonic() - self._reported_at >= _REPORT_SECONDS:
-            self._report_progress(logs, bar_is_drawn=batch > 0)
+            self._report_progress(logs, is_epoch=False, bar_is_drawn=batch > 0)
 
     def on_test_begin(self, logs: Optional[Dict[str, Any]] = None) -> None:
         """Pause training for its validation."""
@@ -145,7 +145,7 @@ class FitCallback:
             *sums, total = self._collective.sum([samples * float((logs or {})[name]) for name in names] + [samples])
             for name, each in zip(names, sums):
                 (logs or {})[name] = float(each / total)
-        self._report_progress(logs, bar_is_drawn=True, epoch=f"{epoch + 1}/{self.params['epochs']}")
+        self._report_progress(logs, is_epoch=True, bar_is_drawn=True, epoch=f"{epoch + 1}/{self.params['epochs']}")
         # tf_keras takes the next epoch's iterator before it calls on_epoch_begin
         self._set_data_position()
 
@@ -169,11 +169,12 @@ class FitCallback:
     def _last_step(self) -> int:
         return self._steps_per_epoch * int(self.params["epochs"])
 
-    def _report_progress(self, logs: Optional[Dict[str, Any]], bar_is_drawn: bool, **more: Any) -> None:
+    def _report_progress(self, logs: Optional[Dict[str, Any]], is_epoch: bool, bar_is_drawn: bool, **more: Any) -> None:
         self._reported_at = time.monotonic()
         self._report(
             self._boundary.step,
             self._last_step,
+            is_epoch,
             bar_is_drawn and self.params.get("verbose") in ("auto", 1),
             **more,
             **{name: float(value) for name, value in (logs or {}).items()},
