@@ -30,11 +30,28 @@ class ExitClass(IntEnum):
         return self.name.lower().replace("_", " ")
 
     @property
+    def colour(self) -> str:
+        """The colour of such ends in plots."""
+        return _COLOURS.get(self, _BAD)
+
+    @property
     def loses(self) -> bool:
         """Whether the work of an incarnation of this class may be lost."""
         return self not in _KEEP
 
 
+# of Okabe and Ito, which colour-blind readers can distinguish
+_COLOURS = {
+    ExitClass.COMPLETED: "#009e73",
+    ExitClass.RUNNING: "#56b4e9",
+    ExitClass.UNKNOWN: "#9a9a9a",
+    ExitClass.PREEMPTED: "#e69f00",
+    ExitClass.REQUEUED: "#f0e442",
+    ExitClass.TIMEOUT: "#cc79a7",
+    ExitClass.CANCELLED: "#8c6bb1",
+    ExitClass.CANCELLED_BY_SITE: "#5b3f8c",
+}
+_BAD = "#d55e00"
 _KEEP = (ExitClass.COMPLETED, ExitClass.RUNNING, ExitClass.UNKNOWN)
 _SAME = {
     JobState[end.name]: end

@@ -1,20 +1,16 @@
 """The HTML page of a report: one self-contained file, with plots as SVG."""
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-import jinja2
-
-from slurm_tf import files
-from slurm_tf.account import exit_classes, plots
-from slurm_tf.account.plots import Plot, Span
+from slurm_tf.account import exit_classes
 from slurm_tf.account.report import Report, local
 from slurm_tf.account.run_records import RunRecord
 from slurm_tf.account.usage import Aggregate
 from slurm_tf.account.usage_record import UsageRecord, Window
-from slurm_tf.errors import UsageError
+from slurm_tf.plots import charts, html_page
+from slurm_tf.plots.charts import Plot, Span
 
 _BARS = 90
 _ACCOUNTS = 7
@@ -61,26 +57,19 @@ class Page:
         stop = started + record.elapsed(started, self._window.end, self._now)
         lost = own.lost(record, started, stop, self._now) if own.attempt else None
         waited_from = min(started, record.eligible or started)
-        span = Span(f"job {record.id}", waited_from, started, stop, exit_classes.classify(record), *(lost or ()))
+        end = exit_classes.classify(record)
+        span = Span(f"job {record.id}", waited_from, started, stop, end.word, end.colour, *(lost or ()))
         self._spans.setdefault(own.run, []).append(span)
 
     def write(self, path: Path, report: Report) -> None:
         """Write the page. Raises UsageError."""
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
-            trim_blocks=True, lstrip_blocks=True,
-        )  # fmt: skip
         run, attempts = self._timeline()
-        text = environment.get_template("page.html.j2").render(
-            report=report, total=report.total, rows=report.rows[:_ROWS], more=max(0, len(report.rows) - _ROWS),
-            title=f"Usage until {local(report.window.end)[:10]}",
-            days=self._days(), uses=self._uses(), lost=_lost(report), run=run, attempts=attempts,
-            share=_share, hours=_hours,
-        )  # fmt: skip
-        try:
-            files.write_whole(os.path.abspath(path), text.encode(errors="replace"), 0o644)
-        except OSError as error:
-            raise UsageError(f"{path}: {error.strerror}", "a file that can be written") from error
+        values = {
+            "report": report, "total": report.total, "rows": report.rows[:_ROWS], "run": run, "attempts": attempts,
+            "more": max(0, len(report.rows) - _ROWS), "title": f"Usage until {local(report.window.end)[:10]}",
+            "days": self._days(), "uses": self._uses(), "lost": _lost(report), "share": _share, "hours": _hours,
+        }  # fmt: skip
+        html_page.write(path, Path(__file__).with_name("usage.html.j2"), values)
 
     def _days(self) -> Plot:
         """Return the plot of hours over time, stacked by account; at most _BARS bars, of one or more days each."""
@@ -108,7 +97,7 @@ class Page:
             columns.append((days[start], parts))
         unit = "GPU-hours" if of_gpus else "CPU-hours"
         each = "a day" if size == 1 else f"in {size} days"
-        return plots.stacked(columns, names, unit, f"{unit} {each}, by account")
+        return charts.stacked(columns, names, unit, f"{unit} {each}, by account")
 
     def _uses(self) -> list[Plot]:
         kinds = (
@@ -117,7 +106,7 @@ class Page:
             (self._memory, "CPU-hours", "CPU-hours by use of the memory", 3),
         )
         return [
-            plots.shares([each / 3600 for each in found], unit, words, plots.PALETTE[colour])
+            charts.shares([each / 3600 for each in found], unit, words, charts.PALETTE[colour])
             for found, unit, words, colour in kinds
             if any(found)
         ]
@@ -129,7 +118,7 @@ class Page:
             return run, None
         words = f"Attempts of run {run}"
         words += f", the last {_SHOWN} of {len(spans)}" if len(spans) > _SHOWN else ""
-        return run, plots.timeline(spans[-_SHOWN:], words)
+        return run, charts.timeline(spans[-_SHOWN:], words)
 
 
 def _fill(bins: list[float], use: float, seconds: int) -> None:
@@ -140,11 +129,11 @@ def _lost(report: Report) -> Plot:
     of_gpus = report.total.gpu_seconds > 0
     unit = "GPU-hours" if of_gpus else "CPU-hours"
     rows = [
-        (each.end.word, (each.lost_gpu_seconds if of_gpus else each.lost_cpu_seconds) / 3600, plots.colour(each.end))
+        (each.end.word, (each.lost_gpu_seconds if of_gpus else each.lost_cpu_seconds) / 3600, each.end.colour)
         for each in report.total.ends
     ]
     rows = sorted((row for row in rows if row[1]), key=lambda row: -row[1])
-    return plots.ranked(rows, unit, f"{unit} lost{'' if report.total.is_told else ' at most'}, by how it ended")
+    return charts.ranked(rows, unit, f"{unit} lost{'' if report.total.is_told else ' at most'}, by how it ended")
 
 
 def _share(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Renders a plan as a batch script. The only reader of templates/, and with account/ the only user of Jinja.
+"""Renders a plan as a batch script. The only reader of templates/, and with plots/ the only user of Jinja.
 
 A template can print only what a quoting filter returned: `{{ value }}` of plain text is an error, so that no template
 can forget to quote. Blocks are inherited: base, then strategy, then site.

@@ -7,11 +7,8 @@ from typing import Any
 
 import pytest
 
-from slurm_tf.account import plots
 from slurm_tf.account.diagnostics import Diagnostics
-from slurm_tf.account.exit_classes import ExitClass
 from slurm_tf.account.html_report import Page
-from slurm_tf.account.plots import Span
 from slurm_tf.account.report import Report
 from slurm_tf.account.run_records import RunRecord
 from slurm_tf.account.usage import Aggregate
@@ -127,33 +124,3 @@ def test_the_timeline_of_the_run_with_most_attempts(tmp_path: Path) -> None:
 def test_where_it_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file or directory"):
         page(tmp_path / "none", [])
-
-
-@pytest.mark.parametrize("most", [0.0, 0.013, 1.0, 7.0, 99.0, 650.0, 1e7])
-def test_ticks_are_round_and_few(most: float) -> None:
-    marks = plots.ticks(most)
-    assert marks[0] == 0
-    assert marks[-1] >= most
-    assert 2 <= len(marks) <= 6
-
-
-def test_shapes_are_inside() -> None:
-    days = [(f"day {number}", {"a": number * 1.5, "": 2.0}) for number in range(90)]
-    spans = [
-        Span(f"job {number}", number * 50, number * 60, number * 60 + 500, ExitClass.FAILED, 10, 20)
-        for number in range(99)
-    ]
-    for plot in (
-        plots.stacked(days, ["a", ""], "h", "w"), plots.shares([1.0] * 11, "h", "w", "red"),
-        plots.ranked([("x", 3.0, "red"), ("y", 0.1, "red")], "h", "w"), plots.timeline(spans, "w"),
-    ):  # fmt: skip
-        for bar in plot.bars:
-            assert 0 <= bar.x <= bar.x + bar.width <= plot.width + 1
-            assert 0 <= bar.y <= bar.y + bar.height <= plot.height + 1
-        for label in plot.labels:
-            assert 0 <= label.x <= plot.width
-            assert 0 <= label.y <= plot.height
-    stacked = plots.stacked(days, ["a", ""], "h", "w")
-    (first, other) = [bar for bar in stacked.bars if bar.title.startswith("day 89,")]
-    assert first.height / other.height == pytest.approx(89 * 1.5 / 2.0)
-    assert other.y + other.height == pytest.approx(first.y)

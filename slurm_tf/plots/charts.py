@@ -1,26 +1,16 @@
-"""Computes the bars, grid lines and labels of SVG plots."""
+"""Computes the bars, curves, grid lines and labels of plots."""
 
+import itertools
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from slurm_tf.account.exit_classes import ExitClass
-
 # The colours of Okabe and Ito, which colour-blind readers can distinguish; grey is for all others.
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#8c6bb1")
 GREY = "#9a9a9a"
-COLOURS = {
-    ExitClass.COMPLETED: "#009e73",
-    ExitClass.RUNNING: "#56b4e9",
-    ExitClass.UNKNOWN: GREY,
-    ExitClass.PREEMPTED: "#e69f00",
-    ExitClass.REQUEUED: "#f0e442",
-    ExitClass.TIMEOUT: "#cc79a7",
-    ExitClass.CANCELLED: "#8c6bb1",
-    ExitClass.CANCELLED_BY_SITE: "#5b3f8c",
-}
-_BAD = "#d55e00"
+# of curves that are not named
+FAINT = "#9a9a9a66"
 _WAITING, _ROLLED_BACK = "#88888855", "#d55e0080"
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 34
 _DAY = 86400
@@ -59,6 +49,20 @@ class Line:
     y2: float
 
 
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A line through points; `title` is its tooltip."""
+
+    points: tuple[tuple[float, float], ...]
+    colour: str
+    title: str
+
+    @property
+    def path(self) -> str:
+        """The points as SVG's polyline takes them."""
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
+
+
 @dataclass
 class Plot:
     """All shapes of one plot, and its legend of (colour, text)."""
@@ -67,14 +71,10 @@ class Plot:
     height: int
     words: str
     bars: list[Bar] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     legend: list[tuple[str, str]] = field(default_factory=list)
-
-
-def colour(end: ExitClass) -> str:
-    """Return the colour of an exit class."""
-    return COLOURS.get(end, _BAD)
 
 
 def ticks(most: float) -> list[float]:
@@ -139,13 +139,17 @@ def ranked(rows: Sequence[tuple[str, float, str]], unit: str, words: str) -> Plo
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One attempt on a timeline: when it waited, started and stopped, and the seconds lost at its start and end."""
+    """One attempt on a timeline: when it waited, started and stopped, and the seconds lost at its start and end.
+
+    `end`: how it ended, in a word, and `colour` is that of such ends.
+    """
 
     label: str
     waited_from: int
     start: int
     stop: int
-    end: ExitClass
+    end: str
+    colour: str
     startup: int = 0
     rollback: int = 0
 
@@ -170,7 +174,7 @@ def timeline(spans: Sequence[Span], words: str) -> Plot:
         parts = [
             (span.waited_from, span.start, _WAITING, "waited"),
             (span.start, span.start + span.startup, GREY, "start-up"),
-            (span.start + span.startup, span.stop - span.rollback, colour(span.end), f"ran, {span.end.word}"),
+            (span.start + span.startup, span.stop - span.rollback, span.colour, f"ran, {span.end}"),
             (span.stop - span.rollback, span.stop, _ROLLED_BACK, "after the last checkpoint"),
         ]
         for begin, stop, shade, what in parts:
@@ -178,11 +182,58 @@ def timeline(spans: Sequence[Span], words: str) -> Plot:
                 title = f"{span.label}: {what} for {stop - begin} s"
                 width = max(0.7, (stop - begin) * scale)
                 plot.bars.append(Bar(left + (begin - low) * scale, y, width, high - 4, shade, title))
-    ends = sorted({span.end for span in spans})
-    plot.legend = [(_WAITING, "waiting"), *((colour(end), end.word) for end in ends)]
+    plot.legend = [(_WAITING, "waiting"), *sorted({(span.colour, span.end) for span in spans}, key=lambda end: end[1])]
     if any(span.startup or span.rollback for span in spans):
         plot.legend += [(GREY, "start-up"), (_ROLLED_BACK, "after the last checkpoint")]
     return plot
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The values of one run, each at its step. `label`: "" for one that is not in the legend, and grey."""
+
+    label: str
+    title: str
+    values: Sequence[tuple[float, float]]
+
+
+def curves(series: Sequence[Series], words: str) -> Plot:
+    """Return a plot of each series over its steps; the first series lie on top."""
+    plot = Plot(940, 300, words)
+    values = [value for each in series for _, value in each.values]
+    most_steps = max((step for each in series for step, _ in each.values), default=0.0)
+    low, high = _range(values)
+    marks = [low + mark for mark in ticks(high - low)]
+    scale, wide = (plot.height - _TOP - _BOTTOM) / (marks[-1] - low), plot.width - _LEFT - _RIGHT
+    for mark in marks:
+        y = plot.height - _BOTTOM - (mark - low) * scale
+        plot.lines.append(Line(_LEFT, y, plot.width - _RIGHT, y))
+        plot.labels.append(Label(_LEFT - 8, y + 4, f"{mark:.6g}"))
+    steps = ticks(most_steps)
+    for step in steps:
+        text = f"step {step:.6g}" if step == 0 else f"{step:.6g}"
+        plot.labels.append(Label(_LEFT + wide * step / steps[-1], plot.height - _BOTTOM + 18, text, "middle"))
+    shades = itertools.cycle(PALETTE)
+    for each in series:
+        shade = next(shades) if each.label else FAINT
+        points = tuple(
+            (_LEFT + wide * step / steps[-1], plot.height - _BOTTOM - (value - low) * scale)
+            for step, value in each.values
+        )
+        plot.curves.insert(0, Curve(points, shade, each.title))
+        if each.label:
+            plot.legend.append((shade, each.label))
+    return plot
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """Return a round number not above all `values`, and the highest of them, or slightly more."""
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    if low >= 0 and low < high / 2:
+        return 0.0, high
+    step = ticks(high - low)[1] if high > low else abs(high) / 4 or 1.0
+    first = math.floor(low / step) * step
+    return first, max(high, first + step)
 
 
 def _grid(plot: Plot, most: float) -> float:
