@@ -9,6 +9,8 @@ from slurm_tf.errors import UnitError
 _TIME_FORMS = '"minutes", "minutes:seconds", "hours:minutes:seconds", "days-hours[:minutes[:seconds]]" or "UNLIMITED"'
 _DAYS = re.compile(r"(?P<d>\d{1,6})-(?P<h>\d{1,6})(:(?P<m>\d{1,6})(:(?P<s>\d{1,6}))?)?", re.ASCII)
 _CLOCK = re.compile(r"(((?P<h>\d{1,6}):)?(?P<m>\d{1,9}):)?(?P<s>\d{1,9})", re.ASCII)
+_AGE = re.compile(r"(?P<number>\d{1,6})(?P<unit>[hdw])", re.ASCII)
+_AGES = {"h": "hours", "d": "days", "w": "weeks"}
 _MEMORY = re.compile(r"(?P<number>\d{1,18})(?P<unit>[KMGTP]?)B?", re.ASCII | re.IGNORECASE)
 # A name of a type may begin with a digit: 2080ti, 1g.5gb+me. Of one word alone, what can be a number is one: 3090.
 _GPUS = re.compile(r"((?P<type>[\w.+][\w.+-]*):)?(?P<number>\d{1,6})(?P<unit>[KMGTP]?)", re.ASCII | re.IGNORECASE)
@@ -51,6 +53,14 @@ def format_time(length: Optional[timedelta]) -> str:
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     return (f"{days}-" if days else "") + f"{hours:02}:{minutes:02}:{seconds:02}"
+
+
+def parse_age(text: str) -> timedelta:
+    """Return an age such as "30d", "12h" or "2w". Raises UnitError."""
+    match = _AGE.fullmatch(text)
+    if match is None:
+        raise UnitError(f"found the age {text!r}", "hours, days or weeks: 12h, 30d or 2w")
+    return timedelta(**{_AGES[match["unit"]]: int(match["number"])})
 
 
 def parse_memory(text: str) -> int:

@@ -112,3 +112,14 @@ def test_ports() -> None:
     for text in ("", "20000", "20999-20000", "1-2000", "20000-70000"):
         with pytest.raises(UnitError):
             units.parse_ports(text)
+
+
+@pytest.mark.parametrize(("text", "hours"), [("12h", 12), ("30d", 720), ("2w", 336), ("0d", 0)])
+def test_ages(text: str, hours: int) -> None:
+    assert units.parse_age(text) == timedelta(hours=hours)
+
+
+@pytest.mark.parametrize("text", ["", "30", "d", "-1d", "1.5d", "30D", "30d ", "1234567d", "³d"])
+def test_what_is_no_age(text: str) -> None:
+    with pytest.raises(UnitError, match="hours, days or weeks"):
+        units.parse_age(text)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from slurm_tf import files
+from slurm_tf import files, search_path
 from slurm_tf.account.diagnostics import Diagnostics
 from slurm_tf.account.source import Source, present, selected, with_diagnostics
 from slurm_tf.account.store import Span, Store
@@ -24,8 +24,7 @@ SETTLED = 2 * DAY
 
 def path(cluster: str) -> Path:
     """Return the path of a cluster's ledger."""
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return state / "slurm-tf" / f"usage-{re.sub(r'[^A-Za-z0-9._-]', '_', cluster)}.sqlite"
+    return search_path.user_state() / f"usage-{re.sub(r'[^A-Za-z0-9._-]', '_', cluster)}.sqlite"
 
 
 class LedgerSource:

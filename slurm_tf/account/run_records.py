@@ -59,17 +59,20 @@ _NO_RUN = RunRecord()
 
 
 class RunRecords:
-    """All runs in a folder of runs, by the ids of their jobs."""
+    """The user's runs, by the ids of their jobs."""
 
     def __init__(self, root: str) -> None:
         """`root`: the folder of runs; it need not exist."""
         self.problems: list[str] = []
-        # job id: the run's name, its folder, and the sweep point if the job is for a single one
-        self.jobs: dict[str, tuple[str, RunFolder, int | None]] = {}
+        # job id: the run, and the sweep point if the job is for a single one
+        self.jobs: dict[str, tuple[RunFolder, int | None]] = {}
         self._clusters: dict[str, str] = {}
-        self._templates: dict[str, str] = {}
+        self._templates: dict[RunFolder, str] = {}
         self._attempts: dict[str, list[Attempt]] = {}
-        for selected in find_run.all_runs(root):
+        known = find_run.all_runs(root)
+        self._labels = {each.run: label for each, label in zip(known, find_run.labels(known), strict=True)}
+        # job ids of several clusters may be the same: the folder of runs comes before others
+        for selected in known[::-1]:
             try:
                 self._read(selected.run)
             except (RunError, OSError, ValueError, KeyError, TypeError) as error:
@@ -85,27 +88,34 @@ class RunRecords:
         known = self.jobs.get(record.job) if self.jobs else None
         if known is None or self._clusters.get(record.job) not in ("", None, record.cluster):
             return RunRecord(template, run) if template or run else _NO_RUN
-        name, folder, point = known
+        run_folder, point = known
+        folder = run_folder
         if "_" in record.id:
             task = record.id.partition("_")[2]
             folder = folder.point(int(task)) if task.isdecimal() else folder
         elif point is not None:
             folder = folder.point(point)
-        return RunRecord(template or self._templates[name], run or name, self._attempt(folder, record))
+        if run in ("", run_folder.name):
+            run = self.label(run_folder)
+        return RunRecord(template or self._templates[run_folder], run, self._attempt(folder, record))
 
-    def jobs_of(self, run: str) -> list[str]:
+    def label(self, run: RunFolder) -> str:
+        """Return the name that tells a run from the others: its own, or its path."""
+        return self._labels.get(run, run.name)
+
+    def jobs_of(self, run: RunFolder) -> list[str]:
         """Return the ids of all jobs that were submitted for a run."""
-        return [job for job, (name, _, _) in self.jobs.items() if name == run]
+        return [job for job, (each, _) in self.jobs.items() if each == run]
 
     def _read(self, run: RunFolder) -> None:
         """Add the jobs of one run: those that the user submitted, and those that followed them."""
         rows = job_chain.read(run)
         for point in sorted({point for each in rows for point in each.points}):
             rows += job_chain.read(run.point(point))
-        self._templates[run.name] = manifest.read(run.manifest).job_name
+        self._templates[run] = manifest.read(run.manifest).job_name
         for each in rows:
             only = each.points[0] if len(each.points) == 1 and not each.array else None
-            self.jobs[each.job] = (run.name, run, only)
+            self.jobs[each.job] = (run, only)
             self._clusters[each.job] = each.cluster
 
     def _attempt(self, folder: RunFolder, record: UsageRecord) -> Attempt | None:

@@ -27,6 +27,8 @@ _VERBS = {
     "usage": ("usage_command", "usage"),
     "efficiency": ("efficiency_command", "efficiency"),
     "checkpoints": ("checkpoints_command", "checkpoints"),
+    "du": ("storage_commands", "du"),
+    "rm": ("storage_commands", "rm"),
     "tensorboard": ("tensorboard_command", "tensorboard"),
     "render": ("job_file_commands", "render"),
     "explain": ("job_file_commands", "explain"),

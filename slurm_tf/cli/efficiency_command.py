@@ -52,7 +52,7 @@ def _jobs(text: str) -> list[str]:
     found = watch_commands.select_run(text)
     if found.point is not None:
         return [found.job_ids[found.point]]
-    jobs = RunRecords(watch_commands.runs_folder()).jobs_of(found.run.name) or list(found.job_ids.values())
+    jobs = RunRecords(watch_commands.runs_folder()).jobs_of(found.run) or list(found.job_ids.values())
     if not jobs:
         raise UsageError(f"run {text} was not submitted", "a run that was submitted")
     return jobs

@@ -49,6 +49,7 @@ def preflight(
         bad_nodes.forget(new_run.folder(job.runs, name))
     plan = new_run.prepare(job, name)
     new_run.write_preflight(plan)
+    watch_commands.remember(plan.run)
     if plan.settings.local:
         code = local_tasks.run_script(plan.submission.preflight_script, run_command.environ_here(os.environ))
     else:

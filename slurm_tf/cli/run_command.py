@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from slurm_tf.cli import watch_commands
 from slurm_tf.cli.options import JOB, NAME, SET, VALUES, JobCommand, as_typed
 from slurm_tf.cli.terminal import print_next_commands, short_path
 from slurm_tf.run.folder import RunFolder
@@ -33,6 +34,7 @@ def run(job: Path, values: tuple[str, ...], arguments: tuple[str, ...], name: st
     loaded = configuration.load(job, os.environ, "local", overrides, values=values, arguments=arguments)
     submission = new_run.prepare(loaded, name).submission
     folder = submission.run
+    watch_commands.remember(folder)
     click.echo(f"Run {folder.name} in {short_path(folder.path)}", err=True)
     code = local_tasks.run_script(submission.script, environ_here(os.environ))
     _report(folder, job, as_typed(values, f"--name {shlex.quote(folder.name)}", arguments), code)

@@ -172,6 +172,7 @@ def _submit(plan: "Plan", options: SubmitOptions) -> None:
         if not isinstance(error, UnreachableError):
             new_run.remove_unused(plan.submission)
         raise
+    watch_commands.remember(plan.run)
     print_submitted(sent, options.parsable, options.quiet)
     if not options.quiet:
         print_excluded_nodes(plan.run)

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from slurm_tf.cli.terminal import printable
-from slurm_tf.watch import reasons, status_rows
+from slurm_tf.watch import find_run, reasons, status_rows
 from slurm_tf.watch.run_overview import RunOverview
 
 # Number of attempts that are shown; --json has all that are kept.
@@ -58,11 +58,11 @@ def status(points: Sequence[RunOverview]) -> str:
 def run_list(points: Sequence[RunOverview]) -> str:
     """Return a table with one line for each run or sweep point."""
     rows = []
-    for state in points:
+    for state, label in zip(points, find_run.labels([point.selected for point in points]), strict=True):
         known = status_rows.as_dict(state)
         rows.append(
             [
-                state.selected.name,
+                label,
                 state.job or "-",
                 status_rows.state_text(state),
                 status_rows.elapsed_text(state) or "-",
@@ -81,6 +81,14 @@ def checkpoint_cells(row: Mapping[str, Any]) -> list[str]:
     """Return the cells of one checkpoint: step, time since it was written, size, and "whole" or what is wrong."""
     size = "-" if row["size"] is None else f"{row['size'] / 1e6:.1f} MB"
     return [str(row["step"]), status_rows.age_text(row["written"]), size, row["problem"] or "whole"]
+
+
+def size_text(size: int) -> str:
+    """Return an amount of bytes in its largest unit, as `df -H` does."""
+    for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size} B"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -94,11 +94,10 @@ def usage(
     around = watch_commands.site_settings(site)
     table = sites.read_prices(prices) if prices else around.site.prices
     runs = RunRecords(around.runs)
-    jobs = runs.jobs_of(run) if run else []
-    if run and not jobs:
-        raise UsageError(
-            f"no jobs of a run {run!r} below {around.runs}", "a run that was submitted", "slurm-tf list --all"
-        )
+    selected = watch_commands.select_run(run).run if run else None
+    jobs = runs.jobs_of(selected) if selected else []
+    if selected and not jobs:
+        raise UsageError(f"run {run} was not submitted", "a run that was submitted", "slurm-tf list --all")
     words = [word.strip() for word in by.split(",") if word.strip()]
     # look runs up only where there are any, or where the output needs their names
     own = runs.find if html or runs.jobs or {"run", "template"} & set(words) else None
@@ -110,7 +109,7 @@ def usage(
     if html:
         from slurm_tf.account.html_report import Page
 
-        page = Page(window, runs.find, run)
+        page = Page(window, runs.find, runs.label(selected) if selected else "")
     for record in asked.records(window, _split(users), _split(accounts), jobs):
         aggregate.add(record)
         if page:

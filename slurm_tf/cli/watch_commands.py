@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf.errors import SlurmError
+from slurm_tf.errors import SlurmError, SlurmTfError
 
 if TYPE_CHECKING:
     from slurm_tf.jobspec.configuration import SiteSettings
+    from slurm_tf.run.folder import RunFolder
     from slurm_tf.slurm.client import Client
     from slurm_tf.watch.find_run import SelectedRun
     from slurm_tf.watch.run_overview import RunOverview
@@ -45,6 +46,27 @@ def runs_folder() -> str:
     return site_settings().runs
 
 
+def all_runs() -> "list[SelectedRun]":
+    """Return the user's runs in any folder."""
+    from slurm_tf.watch import find_run, run_discovery
+
+    root = runs_folder()
+    run_discovery.make_index(root)
+    return find_run.all_runs(root)
+
+
+def remember(run: "RunFolder") -> None:
+    """Have verbs in other folders find a run; warn where that cannot be written down."""
+    from slurm_tf import files
+    from slurm_tf.submit import run_index
+
+    try:
+        with files.explained("write down where the run is", str(run_index.path())):
+            run_index.add([run.path])
+    except SlurmTfError as error:
+        click.echo(f"slurm-tf: warning: in other folders verbs need the run's path: {error}", err=True)
+
+
 def select_run(text: str) -> "SelectedRun":
     """Return the run or sweep point that `text` names: by name, NAME/POINT, path or job id."""
     from slurm_tf.watch import find_run
@@ -72,9 +94,9 @@ def status(run: str, as_json: bool, watch: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Include runs that are over.")
 def list_runs(as_json: bool, everything: bool) -> None:
     """List the runs, one line for each."""
-    from slurm_tf.watch import find_run, run_overview
+    from slurm_tf.watch import run_overview
 
-    points = run_overview.read_overviews(connect(), find_run.all_runs(runs_folder()))
+    points = run_overview.read_overviews(connect(), all_runs())
     shown = [point for point in points if everything or not (point.is_over or not point.job)]
     if as_json:
         _print_states(shown, as_json)

@@ -11,6 +11,7 @@ __all__ = [
     "folder",
     "job_chain",
     "job_comment",
+    "json_file",
     "lease",
     "manifest",
     "message_codec",

@@ -17,4 +17,5 @@ __all__ = [
     "sacct_fields",
     "sbatch_variables",
     "step_refusal",
+    "work_folders",
 ]

@@ -1,4 +1,14 @@
 """Submits jobs: makes the run's folder and the batch script of a plan, and calls sbatch."""
 
 # what other rooms may import
-__all__ = ["estimate", "horovod_wheel", "new_run", "nodes_needed", "render", "sbatch", "setup_checks", "task_prolog"]
+__all__ = [
+    "estimate",
+    "horovod_wheel",
+    "new_run",
+    "nodes_needed",
+    "render",
+    "run_index",
+    "sbatch",
+    "setup_checks",
+    "task_prolog",
+]

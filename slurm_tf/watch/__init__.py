@@ -3,10 +3,13 @@
 # what other rooms may import
 __all__ = [
     "cancel",
+    "disk_usage",
     "find_run",
     "logs",
     "reasons",
+    "removal",
     "resubmit",
+    "run_discovery",
     "run_overview",
     "status_rows",
     "stored_checkpoints",

@@ -1,5 +1,7 @@
 """Chooses the sweep points of a run that are submitted again, with the same script, launcher and code."""
 
+import os
+import shlex
 from collections.abc import Sequence
 
 from slurm_tf.errors import UsageError
@@ -33,7 +35,11 @@ def submit_requests(slurm: Client, selected: SelectedRun, failed: bool) -> list[
 
 
 def _request(submission: SubmissionFolder, points: Sequence[int]) -> SubmitRequest:
-    array = manifest.read(submission.manifest).array
+    origin = manifest.read(submission.manifest)
+    if origin.code is not None and not os.path.isdir(submission.code):
+        do = f"slurm-tf submit {shlex.quote(origin.job_file)} --name {shlex.quote(origin.run)} makes another copy"
+        raise UsageError(f"the copy of the code was removed: {submission.code}", "the code that is submitted again", do)
+    array = origin.array
     if array is None:
         return SubmitRequest(submission)
     return SubmitRequest(submission, tuple(sorted(points)), array.limit, array.one_job)

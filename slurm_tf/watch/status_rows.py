@@ -35,6 +35,7 @@ def as_dict(state: RunOverview) -> dict[str, Any]:
     attempt, progress = state.attempt, _leading_progress(state.attempt)
     return {
         "run": state.selected.name,
+        "folder": state.selected.folder.path,
         "job": state.job or None,
         "state": state.state.name if state.job else None,
         "reason": first.reason or None if first else None,

@@ -7,9 +7,10 @@ import pytest
 
 from slurm_tf.account.run_records import RunRecord, RunRecords
 from slurm_tf.account.usage_record import UsageRecord
-from slurm_tf.run import attempts, job_chain
+from slurm_tf.run import attempts, job_chain, job_comment
 from slurm_tf.run.attempts import Attempt
 from slurm_tf.run.folder import RunFolder
+from slurm_tf.submit import run_index
 from tests.conftest import write_manifest
 
 
@@ -55,11 +56,12 @@ def test_name_then_comment_then_run(job: str, name: str, comment: str, found: Ru
 
 
 def test_another_clusters_job_of_that_number_is_not_ours(tmp_path: Path) -> None:
-    job_chain.add(make(tmp_path, "flowers-1", "flowers"), "12", "big", (), False, submission=1)
+    run = make(tmp_path, "flowers-1", "flowers")
+    job_chain.add(run, "12", "big", (), False, submission=1)
     runs = RunRecords(str(tmp_path))
     assert runs.find(record(cluster="big")).run == "flowers-1"
     assert runs.find(record(cluster="small")) == RunRecord()
-    assert runs.jobs_of("flowers-1") == ["12"]
+    assert runs.jobs_of(run) == ["12"]
 
 
 def test_the_attempt_of_an_incarnation(tmp_path: Path) -> None:
@@ -107,3 +109,17 @@ def test_runs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert [note.partition(":")[0] for note in runs.problems[:1]] == ["run bad-1 is left out"]
     assert "attempts.json was written by another release" in runs.problems[1]
     assert RunRecords(str(tmp_path / "none")).find(record()) == RunRecord()
+
+
+def test_runs_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:
+    here, there = make(tmp_path / "here", "a-1", "roses"), make(tmp_path / "there", "a-1", "tulips")
+    job_chain.add(here, "12", "", (), False, submission=1)
+    job_chain.add(there, "13", "", (), False, submission=1)
+    job_chain.add(there, "12", "", (), False, submission=1)
+    run_index.add([here.path, there.path])
+    runs = RunRecords(str(tmp_path / "here"))
+    comment = job_comment.comment("a-1", "x")
+    found = [runs.find(record(job, comment=comment if job == "13" else "")) for job in ("12", "13", "99")]
+    assert [(each.run, each.template) for each in found] == [(here.path, "roses"), (there.path, "x"), ("", "")]
+    assert runs.jobs_of(here) == ["12"]
+    assert runs.jobs_of(there) == ["13"]

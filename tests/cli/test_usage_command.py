@@ -140,7 +140,7 @@ def test_users_accounts_runs_and_standard_input(table: Path, tmp_path: Path, typ
     assert users("--run", "flowers-1") == ["ann"]
     done = typed("usage", "--from", str(table), "--run", "no-1")
     assert (done.returncode, done.stderr.partition(";")[0]) == (
-        2, f"slurm-tf: no jobs of a run 'no-1' below {tmp_path / 'runs'}"
+        2, f"slurm-tf: no run 'no-1' in {tmp_path / 'runs'} or elsewhere"
     )  # fmt: skip
 
 

@@ -27,7 +27,9 @@ class Member:
 
     def environ(self, more: Mapping[str, str] = {}) -> dict[str, str]:
         path = self.sandbox.environment(self.user)["PATH"]
-        return {"PATH": f"{BIN}:{path}", "PYTHONPATH": PYTHONPATH, "PYTHONDONTWRITEBYTECODE": "1", **more}
+        # of its own: runs of other tests are not found
+        state = {"XDG_STATE_HOME": str(self.folder / ".state")}
+        return {"PATH": f"{BIN}:{path}", "PYTHONPATH": PYTHONPATH, "PYTHONDONTWRITEBYTECODE": "1", **state, **more}
 
     def run(self, *argv: str, check: bool = True, timeout: float = 60.0, environ: Mapping[str, str] = {}) -> str:
         """Run a command; return what it printed."""

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -292,3 +294,27 @@ def test_a_job_that_can_write_no_log_says_so(alice: Member) -> None:
     for words in ((), ("--follow",)):
         shown = alice.type("logs", "a-1", *words)
         assert (shown.stdout, why in shown.stderr, "yet" in shown.stderr) == ("", True, False), shown.stderr
+
+
+def test_runs_are_found_from_anywhere_and_removed_when_over(alice: Member) -> None:
+    def type_(words: str, code: int = 0) -> str:
+        script = f"cd / && {shlex.join(SLURM_TF)} {words} 2>&1; echo = $?"
+        printed, _, ended = alice.run("bash", "-c", script).rpartition("= ")
+        assert int(ended) == code, printed
+        return printed
+
+    number = alice.submit(job(alice, "sleep 60", "roams", count=1))
+    run = str(alice.folder / "runs" / "roams-1")
+    assert json.loads(type_("status roams-1 --json"))[0]["folder"] == run
+    # from Slurm's record of the job
+    index = alice.folder / ".state" / "slurm-tf" / "runs.json"
+    index.unlink()
+    assert number in type_("list")
+    assert run in index.read_text()
+    refused = type_("rm roams-1 --yes", code=73)
+    assert re.search(rf"job {number} of run roams-1 is \w+; needed a run that is over\nHINT: slurm-tf cancel", refused)
+    type_("cancel roams-1")
+    alice.type("wait", "roams-1")
+    assert type_(f"rm {number} --yes").endswith("removed roams-1\n")
+    assert not Path(run).exists()
+    assert "roams-1" not in type_("list --all")

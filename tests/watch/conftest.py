@@ -12,6 +12,7 @@ from slurm_tf.run.manifest import ArrayShape
 from slurm_tf.slurm.client import CommandLineClient
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
+from slurm_tf.submit import run_index
 from slurm_tf.watch.find_run import SelectedRun
 from tests.conftest import write_manifest
 
@@ -39,6 +40,12 @@ class Slurm(CommandLineClient):
         if isinstance(records, SlurmTfError):
             raise records
         return tuple(record for record in records if {record.id, record.job} & set(ids))
+
+
+@pytest.fixture(autouse=True)
+def _no_other_runs() -> None:
+    """There is an index of runs: where there is none, the real Slurm is asked."""
+    run_index.add([])
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
 """The run that a person means."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from slurm_tf.errors import UnreachableError, UsageError
+from slurm_tf.run.folder import RunFolder
+from slurm_tf.submit import run_index
 from slurm_tf.watch import find_run
 from tests.watch.conftest import MakeRun, Slurm, record
 
@@ -57,3 +60,27 @@ def test_a_folder_that_others_can_write_is_no_run(make_run: MakeRun, tmp_path: P
     assert find_run.all_runs(str(tmp_path / "runs")) == []
     with pytest.raises(UsageError, match="no run"):
         find_run.find(run.run.path, str(tmp_path / "runs"), slurm)
+
+
+def test_runs_of_other_folders_are_found_and_told_apart(make_run: MakeRun, tmp_path: Path, slurm: Slurm) -> None:
+    here, root = make_run("flowers-1", ("40", (), False)), str(tmp_path / "runs")
+    others = []
+    for folder, name, job in (("p", "flowers-1", "41"), ("q", "flowers-1", "40"), ("q", "roses-2", "43")):
+        run = RunFolder(str(tmp_path / folder / name))
+        shutil.copytree(here.run.path, run.path)
+        Path(run.jobs).write_text(Path(run.jobs).read_text().replace('"40"', f'"{job}"'))
+        others.append(run)
+    run_index.add([run.path for run in others])
+    assert [selected.run for selected in find_run.all_runs(root)] == [here.run, *others]
+    assert find_run.labels(find_run.all_runs(root)) == [here.run.path, *(run.path for run in others[:2]), "roses-2"]
+    # the folder of runs comes first, for names and for jobs, whose ids two clusters may give
+    found = {text: find_run.find(text, root, slurm).run for text in ("flowers-1", "40", "41", "43", "roses-2")}
+    assert found == dict(zip(found, (here.run, here.run, others[0], others[2], others[2]), strict=True))
+    with pytest.raises(UsageError) as error:
+        find_run.find("flowers-1", str(tmp_path / "none"), slurm)
+    assert str(error.value) == (
+        f"2 runs are named flowers-1: {others[0].path}, {others[1].path}; needed the path of one of them"
+    )
+    assert find_run.find(others[1].path, str(tmp_path / "none"), slurm).run == others[1]
+    with pytest.raises(UsageError, match=r"no run 'rose-2' in .*\nHINT: did you mean 'roses-2'"):
+        find_run.find("rose-2", root, slurm)

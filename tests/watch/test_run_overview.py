@@ -11,10 +11,10 @@ import pytest
 
 from slurm_tf.cli import tables
 from slurm_tf.errors import SlurmError, UnreachableError, UsageError
-from slurm_tf.run import attempts, checkpoint_folder, job_chain, status
+from slurm_tf.run import attempts, checkpoint_folder, job_chain, manifest, status
 from slurm_tf.run.attempts import Attempt, EndCause
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.manifest import ArrayShape
+from slurm_tf.run.manifest import ArrayShape, CodeOrigin
 from slurm_tf.run.status import AttemptState, Progress, RunStatus, SlowTask, StragglerReport, TaskState, TaskStatus
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.submit.sbatch import SubmitRequest
@@ -293,6 +293,18 @@ def test_each_point_is_submitted_again_as_it_was_submitted_last(make_run: MakeRu
         SubmitRequest(selected.run.submission(1), (0, 2), 2, True),
         SubmitRequest(selected.run.submission(2), (1,), None, False),
     ]
+
+
+def test_a_run_whose_code_was_removed_is_not_submitted_again(make_run: MakeRun, slurm: Slurm) -> None:
+    selected = make_run("a-1", ("1", (), False))
+    path = selected.run.submission(1).manifest
+    code = CodeOrigin("/p", "", None, 1, 1, (), ())
+    manifest.write(path, replace(manifest.read(path), code=code, job_file="/p/a b.toml"))
+    slurm.live = [record("1", JobState.FAILED)]
+    with pytest.raises(UsageError, match=r"code was removed: .*\nHINT: slurm-tf submit '/p/a b.toml' --name a-1 makes"):
+        resubmit.submit_requests(slurm, selected, failed=True)
+    os.mkdir(selected.run.submission(1).code)
+    assert len(resubmit.submit_requests(slurm, selected, failed=True)) == 1
 
 
 SLOW = StragglerReport({}, {"worker:1": SlowTask(0.3, 0.1, 180)})
