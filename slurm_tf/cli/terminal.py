@@ -11,7 +11,7 @@ def _program_as_typed() -> str:
     """Return how this program is started here: by its name if a shell would find it, otherwise by its path."""
     name = click.get_current_context().find_root().info_name or "slurm-tf"
     found = shutil.which(name)
-    by_name = found is not None and os.path.samefile(found, sys.argv[0])
+    by_name = found is not None and os.path.exists(sys.argv[0]) and os.path.samefile(found, sys.argv[0])
     return name if by_name or name.startswith("python") else short_path(sys.argv[0])
 
 
