@@ -29,7 +29,7 @@ ROOMS = {
     "submit": {"errors", "units", "files", "search_path", "run", "slurm", "jobspec"},
     "launch": {"errors", "units", "files", "run", "slurm"},
     "train": {"errors", "files", "run"},
-    "watch": {"errors", "units", "files", "run", "slurm", "jobspec", "submit"},
+    "watch": {"errors", "units", "files", "plots", "run", "slurm", "jobspec", "submit"},
     "account": {"errors", "units", "files", "search_path", "plots", "run", "slurm", "jobspec", "watch"},
     "cli": {
         "errors",

@@ -24,6 +24,7 @@ _VERBS = {
     "interrupt": ("interrupt_command", "interrupt"),
     "wait": ("watch_commands", "wait"),
     "describe": ("watch_commands", "describe"),
+    "results": ("results_command", "results"),
     "usage": ("usage_command", "usage"),
     "efficiency": ("efficiency_command", "efficiency"),
     "checkpoints": ("checkpoints_command", "checkpoints"),

@@ -51,7 +51,8 @@ class Manifest:
 
     `run`: the run's name; `written`: when, in ISO 8601; `array`: None without sweep points; `code`: None if not copied.
     `nodes`: how many nodes the roles need and why, in words; "" where all ask for the same. `params`: the values of the
-    job's params, without those of `array`.
+    job's params, without those of `array`. `cpus`, `gpus`: what one job or array task has of them, None if the job file
+    does not say.
     """
 
     run: str
@@ -64,6 +65,8 @@ class Manifest:
     nodes: str
     versions: Mapping[str, str]
     params: Mapping[str, Any] = field(default_factory=dict)
+    cpus: Optional[int] = None
+    gpus: Optional[int] = None
 
     def params_of(self, point: Optional[int]) -> Mapping[str, Any]:
         """Return the values of all params of one point, those in which points differ first; None for the whole run."""

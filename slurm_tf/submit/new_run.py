@@ -12,6 +12,7 @@ import re
 import shutil
 import struct
 import zipfile
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -325,6 +326,8 @@ def _manifest(fitted: Plan, code: CodeOrigin | None) -> Manifest:
         site=fitted.job.site_name,
         array=_array_shape(fitted),
         params=dict(fitted.params),
+        cpus=_total(each.amounts.cpus for each in fitted.components),
+        gpus=_total(each.amounts.gpus for each in fitted.components),
         code=code,
         nodes=nodes_needed.words(fitted.layout),
         versions={
@@ -334,6 +337,12 @@ def _manifest(fitted: Plan, code: CodeOrigin | None) -> Manifest:
             "slurm": "" if fitted.settings.local else client.version(),
         },
     )
+
+
+def _total(amounts: Iterable[int | None]) -> int | None:
+    """Return the sum, None if one of the amounts is unknown."""
+    known = list(amounts)
+    return None if None in known else sum(filter(None, known))
 
 
 def _array_shape(fitted: Plan) -> ArrayShape | None:

@@ -147,7 +147,7 @@ def elapsed_text(state: RunOverview) -> str:
     if first is None or first.started is None or state.state is JobState.PENDING:
         return ""
     end = _end_time(state) or datetime.now().astimezone()
-    return _duration_text((end - first.started).total_seconds())
+    return duration_text((end - first.started).total_seconds())
 
 
 def attempt_cells(each: Attempt, is_over: bool) -> list[str]:
@@ -162,7 +162,7 @@ def attempt_cells(each: Attempt, is_over: bool) -> list[str]:
         end = "; ".join(filter(None, [reason, KILLED if is_over else ""]))
         return [each.id, age_text(each.started), UNKNOWN if is_over else "-", steps, cause, end]
     end = reason or f"exit code {each.code}"
-    return [each.id, age_text(each.started), _duration_text(each.ended - each.started), steps, cause, end]
+    return [each.id, age_text(each.started), duration_text(each.ended - each.started), steps, cause, end]
 
 
 def last_attempt_cells(each: Attempt, state: RunOverview) -> list[str]:
@@ -203,7 +203,8 @@ def straggler_lines(state: RunOverview) -> list[str]:
     return [f"{name} on {nodes[name] or UNKNOWN} {known.slow[name].words}" for name in names] or ["none"]
 
 
-def _duration_text(length: float) -> str:
+def duration_text(length: float) -> str:
+    """Return a time as squeue prints it."""
     seconds = max(0, int(length))
     days, rest = divmod(seconds, 86400)
     clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"

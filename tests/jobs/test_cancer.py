@@ -1,8 +1,10 @@
 """The demo's job and a program of 2016: parameter servers as real processes, which are killed."""
 
+import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from slurm_tf.run import checkpoint_folder, progress
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.progress import StepReport
-from tests.jobs.conftest import JOBS, RunJob, RunningJob
+from tests.jobs.conftest import JOBS, SLURM_TF, RunJob, RunningJob
 from tests.launch.conftest import gone_within
 
 pytestmark = pytest.mark.tensorflow
@@ -68,6 +70,14 @@ def test_the_demo_trains_prints_saves_exports_and_resumes(run_forked: RunJob, tm
     assert reports(tmp_path)[:12] == reported
     assert [each.step for each in reports(tmp_path)[12:]] == [650, 700]
     assert all((each.values["loss"] or 9) < 1 for each in reports(tmp_path))
+    done = subprocess.run([*SLURM_TF, "results", "cancer-1", "--json"], cwd=tmp_path, capture_output=True, check=True)
+    (result,) = json.loads(done.stdout)
+    highest = max(reports(tmp_path), key=lambda each: each.values["auc"] or 0)
+    assert (result["state"], result["step"]) == ("COMPLETED", 700)
+    assert result["metrics"]["auc"] == {
+        "last": reports(tmp_path)[-1].values["auc"], "best": highest.values["auc"], "best_step": highest.step,
+        "goal": "max",
+    }  # fmt: skip
     assert os.listdir(tmp_path / "runs") == ["cancer-1"]
 
 
