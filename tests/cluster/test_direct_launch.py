@@ -266,11 +266,8 @@ def but_for_ports(task: dict[str, Any]) -> dict[str, Any]:
     return {**task, "config": {**task["config"], "cluster": cluster}, "devices": task["devices"] or ""}
 
 
-@pytest.mark.parametrize(
-    "start_method",
-    [coordinator, *(pytest.param(each, marks=pytest.mark.long) for each in START_METHODS[1:])],
-    ids=lambda method: method.__name__,
-)
+@pytest.mark.long  # the order of such names: slurm/test_hostlist.py
+@pytest.mark.parametrize("start_method", START_METHODS, ids=lambda method: method.__name__)
 def test_node_names_without_leading_zeros(request: pytest.FixtureRequest, start_method: StartMethod) -> None:
     """node10 is after node9 for Slurm, and before node2 for whoever sorts names."""
     shape = pytest.importorskip("tests.sandbox.shape")

@@ -40,6 +40,7 @@ def wrapped(member: Member, name: str) -> str:
     return member.write(name, changed)
 
 
+@pytest.mark.long  # in `make test`: the same roles in test_shared_nodes.py, the training in jobs/test_cancer.py
 def test_chief_workers_and_ps_as_a_heterogeneous_job(alice: Member) -> None:
     alice.take_jobs()
     more = ["roles.worker.gpus-per-task=1", "roles.worker.ntasks-per-node=1", "roles.ps.partition=cpu"]

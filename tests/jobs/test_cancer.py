@@ -81,6 +81,7 @@ def test_the_demo_trains_prints_saves_exports_and_resumes(run_forked: RunJob, tm
     assert os.listdir(tmp_path / "runs") == ["cancer-1"]
 
 
+@pytest.mark.long  # in `make test`: a killed chief in tests/faults, a killed agent in tests/cluster/test_new_step.py
 def test_a_killed_worker_restarts_and_training_continues(run_forked: RunJob) -> None:
     job = run_forked(PS, *MANY)
     job.wait_for(r"step 100/700")
@@ -138,6 +139,7 @@ def test_a_folder_that_the_servers_do_not_share_is_refused_before_training(run_f
     assert "step 50/600" not in job.text
 
 
+@pytest.mark.long  # where an evaluator is placed: tests/cluster/test_shared_nodes.py
 def test_an_evaluator_follows_checkpoints_of_two_parameter_servers(run_forked: RunJob, tmp_path: Path) -> None:
     job = run_forked(
         PS, "--set", 'command=["python", "cancer_ps.py", "--steps", "300"]', "--set", "checkpoint.every-steps=50",

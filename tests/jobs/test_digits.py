@@ -116,16 +116,14 @@ def test_the_result_is_the_same_under_any_strategy(strategy: str, tmp_path: Path
         assert one == pytest.approx(other, abs=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "broken",
     [
         NO_REDUCTION["multi_worker"],
-        # that ranks differ is seen, whatever makes them differ
-        pytest.param("keras_3.average_gradients = lambda optimizer, collective: None", marks=pytest.mark.long),
-        pytest.param(
-            "keras_3.synchronize_statistics = lambda layer, collective, padding: None", marks=pytest.mark.long
-        ),
-        pytest.param("allreduce.broadcast = lambda collective, variables: None", marks=pytest.mark.long),
+        "keras_3.average_gradients = lambda optimizer, collective: None",
+        "keras_3.synchronize_statistics = lambda layer, collective, padding: None",
+        "allreduce.broadcast = lambda collective, variables: None",
     ],
     ids=["no mean", "no averaged gradients", "no synchronized statistics", "no common start"],
 )
@@ -146,7 +144,7 @@ def test_without_one_part_of_the_reduction_the_result_differs(broken: str, run_f
 
 
 @pytest.mark.matrix
-@pytest.mark.long  # a worker of parameter servers: test_cancer.py
+@pytest.mark.long  # in `make test`: a killed chief in tests/faults, a killed agent in tests/cluster/test_new_step.py
 @pytest.mark.parametrize("killed", ["the worker", "its agent"])
 def test_a_killed_worker_starts_all_again_from_the_last_checkpoint(killed: str, run_job: RunJob) -> None:
     job = run_job(

@@ -109,11 +109,10 @@ def marks(keras: str, strategy: str, samples: int, weighted: bool) -> list[pytes
 
 
 @functools.cache
-def alone(keras: str) -> dict[tuple[int, bool, bool], tuple[list[float], list[float]]]:
+def alone(keras: str, is_long: bool) -> dict[tuple[int, bool, bool], tuple[list[float], list[float]]]:
     """Return the result of Keras alone, in one process, for each case: by samples, weights, and whether mirrored."""
-    keys = sorted(
-        {(samples, weighted, how == "mirrored") for kind, how, _, samples, weighted in CASES if kind == keras}
-    )
+    cases = [case for case in CASES if case[0] == keras and (case[:2] + case[3:] in LONG) is is_long]
+    keys = sorted({(samples, weighted, how == "mirrored") for _, how, _, samples, weighted in cases})
     parts = [program(ALONE, keras, "mirrored" if key[2] else "single", *key[:2]) for key in keys]
     environ = {**os.environ, **forkserver.VARIABLES}
     argv = [forkserver.python(), "-c", "\n".join(parts)]
@@ -137,7 +136,8 @@ def test_fit_on_a_padded_batch_is_training_on_the_real_samples(
     devices = TWO_DEVICES if strategy == "mirrored" else ""
     many = run_forked(write(tmp_path, program(TOGETHER, keras, strategy, samples, weighted, devices), strategy, more))
     assert many.wait() == 0, many.text
-    expected, logs = alone(keras)[samples, weighted, strategy == "mirrored"]
+    references = alone(keras, (keras, strategy, samples, weighted) in LONG)
+    expected, logs = references[samples, weighted, strategy == "mirrored"]
     found = result(many.text)
     assert len(found) == (2 if more else 1)
     for variables, values in found:

@@ -84,6 +84,7 @@ def test_an_interrupted_run_ends_with_the_bits_of_one_that_was_not(trainings: An
     assert interrupted.whole(how, tasks) == expected
 
 
+@pytest.mark.long  # an interrupted run, above, saves within training as well
 def test_saves_within_training_do_not_change_its_bits(trainings: Any) -> None:
     expected = trainings("whole").whole("fit", 2)
     saving = trainings("saving")
