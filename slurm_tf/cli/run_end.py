@@ -10,7 +10,7 @@ from slurm_tf.cli.terminal import print_next_commands, printable, short_path
 from slurm_tf.errors import RunError
 from slurm_tf.run import manifest
 from slurm_tf.slurm.job_states import JobState
-from slurm_tf.watch import reasons, status_rows
+from slurm_tf.watch import reasons, run_params, status_rows
 from slurm_tf.watch.run_overview import RunOverview
 
 # Of a sweep, so many points are named that did not end well.
@@ -55,7 +55,7 @@ def _print_sweep(points: Sequence[RunOverview]) -> None:
     click.echo(f"Run {name} ended: {len(points) - len(failed)} of {len(points)} points completed", err=True)
     for point in failed[:_POINTS]:
         why = printable(reasons.reason_words(point)) or f"exit code {point.exit_code}"
-        click.echo(f"  {point.selected.name}  {point.state.name}: {why}", err=True)
+        click.echo(f"  {printable(run_params.named(point.selected))}  {point.state.name}: {why}", err=True)
     if len(failed) > _POINTS:
         click.echo(f"  and {len(failed) - _POINTS} more", err=True)
     print_next(points)
@@ -96,15 +96,12 @@ def _again(state: RunOverview, name: str) -> list[tuple[str, str]]:
 
 
 def _after_sweep(points: Sequence[RunOverview]) -> list[tuple[str, str]]:
-    """Return the commands for a sweep that is over; none for another."""
-    if not all(point.is_over for point in points):
-        return []
+    """Return the commands for a sweep; for one that is over also those for the points that failed."""
     name = shlex.quote(points[0].selected.run.name)
+    rows = [(f"status {name} --points", "each point"), (f"results {name}", "what the points have reported")]
     failed = [point for point in points if point.exit_code]
-    if not failed:
-        return []
-    first = shlex.quote(failed[0].selected.name)
-    return [
-        (f"status {first}", "one that failed"),
-        (f"resubmit {name} --failed", "submits those that failed again, with the same code"),
-    ]
+    if failed and all(point.is_over for point in points):
+        first = shlex.quote(failed[0].selected.name)
+        rows.insert(0, (f"status {first}", "one that failed"))
+        rows.append((f"resubmit {name} --failed", "submits those that failed again, with the same code"))
+    return rows

@@ -12,25 +12,28 @@ from rich.table import Table
 from rich.text import Text
 
 from slurm_tf.cli.terminal import printable
-from slurm_tf.watch import find_run, reasons, status_rows
+from slurm_tf.watch import find_run, reasons, run_params, status_rows, sweeps
+from slurm_tf.watch.find_run import SelectedRun
 from slurm_tf.watch.run_overview import RunOverview
 
 # Number of attempts that are shown; --json has all that are kept.
 _ATTEMPTS = 10
+# Number of failed points of a sweep that are shown.
+_POINTS = 10
 # Columns of names, which are cut where the terminal is too narrow, to no less than this. Reasons are folded instead.
-_NAMES = ("RUN", "NODES")
+_NAMES = ("RUN", "PARAMS", "NODES")
 _FOLDED = ("REASON", "WHY")
 _SHORTEST_NAME, _SHORTEST_FOLDED = 12, 24
 _GAP = 2
 _UNLIMITED = 100_000
 
 
-def status(points: Sequence[RunOverview]) -> str:
-    """Return the full status of one run or sweep point, or a table of several."""
+def status(points: Sequence[RunOverview], each_point: bool = False) -> str:
+    """Return the full status of one run or sweep point; of a sweep what is known of all points, or a table of them."""
     if len(points) > 1:
-        return run_list(points)
+        return run_list(points, each_point) if each_point else _lines(_sweep_rows(points))
     state = points[0]
-    lines = [*_summary_lines(state), ""]
+    lines = [_lines(_summary_rows(state))]
     rows = [
         [
             row["role"],
@@ -55,26 +58,39 @@ def status(points: Sequence[RunOverview]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def run_list(points: Sequence[RunOverview]) -> str:
-    """Return a table with one line for each run or sweep point."""
-    rows = []
-    for state, label in zip(points, find_run.labels([point.selected for point in points]), strict=True):
-        known = status_rows.as_dict(state)
-        rows.append(
-            [
-                label,
-                state.job or "-",
-                status_rows.state_text(state),
-                status_rows.elapsed_text(state) or "-",
-                status_rows.number_text(known["step"]),
-                status_rows.number_text((known["values"] or {}).get("loss")),
-                str(state.checkpoint.step) if state.checkpoint else "-",
-                status_rows.node_lists(state.records) or "-",
-                reasons.reason_words(state),
-            ]
-        )
-    heads = ["RUN", "JOB", "STATE", "TIME", "STEP", "LOSS", "CHECKPOINT", "NODES", "REASON"]
-    return table(*_known(heads, rows, ("STEP", "LOSS", "CHECKPOINT")))
+def run_list(points: Sequence[RunOverview], each_point: bool = False) -> str:
+    """Return a table with one line for each run; for each point of a sweep, if `each_point`."""
+    groups = [[point] for point in points] if each_point else list(sweeps.by_run(points))
+    shown = [group[0].selected if len(group) == 1 else SelectedRun(group[0].selected.run) for group in groups]
+    rows = [
+        [label, *(_run_cells(group[0]) if len(group) == 1 else _sweep_cells(group))]
+        for group, label in zip(groups, find_run.labels(shown), strict=True)
+    ]
+    heads = ["RUN", "PARAMS", "JOB", "STATE", "TIME", "STEP", "LOSS", "CHECKPOINT", "NODES", "REASON"]
+    return table(*_known(heads, rows, ("PARAMS", "STEP", "LOSS", "CHECKPOINT")))
+
+
+def _run_cells(state: RunOverview) -> list[str]:
+    """Return the cells of a run or sweep point."""
+    known = status_rows.as_dict(state)
+    return [
+        run_params.words(run_params.of_point(state.selected)) or "-",
+        state.job or "-",
+        status_rows.state_text(state),
+        status_rows.elapsed_text(state) or "-",
+        status_rows.number_text(known["step"]),
+        status_rows.number_text((known["values"] or {}).get("loss")),
+        str(state.checkpoint.step) if state.checkpoint else "-",
+        status_rows.node_lists(state.records) or "-",
+        reasons.reason_words(state),
+    ]
+
+
+def _sweep_cells(points: Sequence[RunOverview]) -> list[str]:
+    """Return the cells of a sweep, folded into one line."""
+    reason = sweeps.best_words(points) or sweeps.reason_words(points)
+    nodes = sweeps.node_lists(points) or "-"
+    return ["-", sweeps.jobs(points) or "-", sweeps.state_words(points), "-", "-", "-", "-", nodes, reason]
 
 
 def checkpoint_cells(row: Mapping[str, Any]) -> list[str]:
@@ -130,9 +146,35 @@ def _known(
     return [heads[n] for n in kept], [[row[n] for n in kept] for row in rows]
 
 
-def _summary_lines(state: RunOverview) -> list[str]:
+def _sweep_rows(points: Sequence[RunOverview]) -> list[tuple[str, str]]:
+    """Return what is known of all points of a sweep, and of those that failed."""
+    run = SelectedRun(points[0].selected.run)
+    over = ", ".join(run_params.of_point(points[0].selected))
+    rows = [
+        ("Run", f"{run.name}, {len(points)} points{f' over {over}' if over else ''}"),
+        ("Job", sweeps.jobs(points) or "-"),
+        ("State", sweeps.state_words(points)),
+        ("Why", sweeps.reason_words(points)),
+        ("Params", run_params.words(run_params.of_run(run))),
+        ("Best", sweeps.best_words(points).removeprefix("best: ")),
+        ("Nodes", sweeps.node_lists(points)),
+    ]
+    failed = sweeps.failed(points)
+    for point in failed[:_POINTS]:
+        why = reasons.reason_words(point) or f"exit code {point.exit_code}"
+        rows.append(("Failed", f"{run_params.named(point.selected)}: {why}"))
+    if len(failed) > _POINTS:
+        rows.append(("Failed", f"and {len(failed) - _POINTS} more"))
+    rows += [("Bad node", line) for line in status_rows.bad_node_lines(points[0])]
+    rows += [("Note", note) for note in points[0].notes]
+    return [(name, text) for name, text in rows if text]
+
+
+def _summary_rows(state: RunOverview) -> list[tuple[str, str]]:
     attempt = state.attempt
     rows = [("Run", state.selected.name), ("Job", f"{state.job or '-'}  {status_rows.state_text(state)}")]
+    if params := run_params.words(run_params.of_run(state.selected)):
+        rows.append(("Params", params))
     if why := reasons.reason_words(state):
         rows.append(("Why", why))
     if time := status_rows.elapsed_text(state):
@@ -154,5 +196,8 @@ def _summary_lines(state: RunOverview) -> list[str]:
         rows.append(("Exit code", str(state.exit_code)))
     paths = status_rows.places(state)
     rows += [(name.capitalize(), paths[name] or "") for name in ("log", "task log", "model") if paths[name]]
-    rows += [("Note", note) for note in state.notes]
-    return [f"{name:11} {printable(value)}" for name, value in rows]
+    return rows + [("Note", note) for note in state.notes]
+
+
+def _lines(rows: Sequence[tuple[str, str]]) -> str:
+    return "".join(f"{name:11} {printable(value)}\n" for name, value in rows)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RUN = click.argument("run", metavar="RUN")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON; null means unknown.")
+POINTS = click.option("--points", "each_point", is_flag=True, help="Show each point of a sweep, not all in one line.")
 _WATCH_SECONDS, _WATCH_SECONDS_MOST = 2.0, 15.0
 
 
@@ -77,33 +78,37 @@ def select_run(text: str) -> "SelectedRun":
 @click.command()
 @RUN
 @JSON
+@POINTS
 @click.option("--watch", is_flag=True, help="Keep printing until the run is over.")
-def status(run: str, as_json: bool, watch: bool) -> None:
+def status(run: str, as_json: bool, each_point: bool, watch: bool) -> None:
     """Show the state of RUN (a run's name, NAME/POINT or a job id)."""
     from slurm_tf.watch import run_overview
 
     slurm, found = connect(), select_run(run)
     if watch and not as_json:
-        _print_until_over(slurm, found)
+        _print_until_over(slurm, found, each_point)
     else:
-        _print_states(run_overview.read_overviews(slurm, [found]), as_json)
+        _print_states(run_overview.read_overviews(slurm, [found]), as_json, each_point)
 
 
 @click.command("list")
 @JSON
+@POINTS
 @click.option("--all", "everything", is_flag=True, help="Include runs that are over.")
-def list_runs(as_json: bool, everything: bool) -> None:
+def list_runs(as_json: bool, each_point: bool, everything: bool) -> None:
     """List the runs, one line for each."""
-    from slurm_tf.watch import run_overview
+    from slurm_tf.watch import run_overview, sweeps
 
     points = run_overview.read_overviews(connect(), all_runs())
-    shown = [point for point in points if everything or not (point.is_over or not point.job)]
+    living = [point for point in points if everything or not (point.is_over or not point.job)]
     if as_json:
-        _print_states(shown, as_json)
+        _print_states(living, as_json)
         return
     from slurm_tf.cli import tables
 
-    click.echo(tables.run_list(shown), nl=False)
+    runs = {point.selected.run for point in living}
+    folded = [point for group in sweeps.by_run(points) if group[0].selected.run in runs for point in group]
+    click.echo(tables.run_list(living if each_point else folded, each_point), nl=False)
     for note in points[0].notes if points else ():
         click.echo(f"slurm-tf: {note}", err=True)
 
@@ -198,7 +203,7 @@ def wait_for_exit_code(found: "SelectedRun", quiet: bool = False) -> int:
     return max(point.exit_code or 0 for point in points)
 
 
-def _print_until_over(slurm: "Client", found: "SelectedRun") -> None:
+def _print_until_over(slurm: "Client", found: "SelectedRun", each_point: bool) -> None:
     """Print the state repeatedly until the run is over; the pause grows from 2 to 15 s."""
     from rich.live import Live
     from rich.text import Text
@@ -210,7 +215,7 @@ def _print_until_over(slurm: "Client", found: "SelectedRun") -> None:
     with Live(auto_refresh=False) as screen:
         while True:
             points = run_overview.read_overviews(slurm, [found])
-            screen.update(Text(tables.status(points)), refresh=True)
+            screen.update(Text(tables.status(points, each_point)), refresh=True)
             if all(point.is_over for point in points):
                 return
             if not any(point.records or point.silent for point in points):
@@ -219,13 +224,13 @@ def _print_until_over(slurm: "Client", found: "SelectedRun") -> None:
             pause = min(pause * 1.1, _WATCH_SECONDS_MOST)
 
 
-def _print_states(points: "list[RunOverview]", as_json: bool) -> None:
+def _print_states(points: "list[RunOverview]", as_json: bool, each_point: bool = False) -> None:
     from slurm_tf.cli import run_end, tables
     from slurm_tf.watch import status_rows
 
     if as_json:
         click.echo(json.dumps([status_rows.as_dict(point) for point in points], indent=2))
     else:
-        click.echo(tables.status(points), nl=False)
+        click.echo(tables.status(points, each_point), nl=False)
         sys.stdout.flush()
         run_end.print_next(points)

@@ -14,7 +14,9 @@ __all__ = [
     "results_rows",
     "run_discovery",
     "run_overview",
+    "run_params",
     "status_rows",
     "stored_checkpoints",
+    "sweeps",
     "tensorboard",
 ]

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from slurm_tf.errors import UsageError
 from slurm_tf.run import job_chain
 from slurm_tf.run.settings import read_settings
+from slurm_tf.watch import run_params
 from slurm_tf.watch.find_run import SelectedRun
 
 _POLL_SECONDS = 0.5
@@ -36,9 +37,9 @@ def log_files(selected: SelectedRun, role: str, index: int | None) -> dict[str, 
     for each in selected.points():
         if role:
             for number in _task_indexes(each, role, index):
-                found[f"{each.name} {role}:{number}"] = each.folder.log(role, number)
+                found[f"{run_params.named(each)} {role}:{number}"] = each.folder.log(role, number)
         else:
-            found[each.name] = job_output(each)
+            found[run_params.named(each)] = job_output(each)
     return found
 
 

@@ -12,7 +12,7 @@ from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.status import Progress, RunStatus, TaskState, TaskStatus
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
-from slurm_tf.watch import logs, reasons
+from slurm_tf.watch import logs, reasons, run_params
 from slurm_tf.watch.run_overview import RunOverview
 
 UNKNOWN = "unknown"
@@ -36,6 +36,7 @@ def as_dict(state: RunOverview) -> dict[str, Any]:
     return {
         "run": state.selected.name,
         "folder": state.selected.folder.path,
+        "params": run_params.of_run(state.selected),
         "job": state.job or None,
         "state": state.state.name if state.job else None,
         "reason": first.reason or None if first else None,

@@ -1,5 +1,7 @@
 """submit on a real Slurm: what it hands over, what it refuses, what it tells."""
 
+import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -228,15 +230,37 @@ def test_a_chain_trains_and_then_evaluates(alice: Member) -> None:
     assert f"[worker:0] {done.read_text()}" in alice.ok("logs", "evaluate-1")
 
 
-def test_a_sweep_of_eight_as_one_array_with_two_points_submitted_again(alice: Member) -> None:
-    program = "echo {n} from $SLURM_TF_RUN $PWD; test -e " + str(alice.folder / "mended") + " || test $(({n} % 4)) != 3"
-    number = alice.submit(job(alice, program, more="sweep.n = [1, 2, 3, 4, 5, 6, 7, 8]"))
+# as slurm_tf.train writes it
+REPORTS = (
+    r"printf '{\"step\": 10, \"at\": 0, \"attempt\": \"a\", \"values\": {\"loss\": 0.%02d}}\\n' {n} "
+    "> $SLURM_TF_RUN_FOLDER/progress.jsonl; "
+)
+
+
+@pytest.mark.parametrize("count", [8, pytest.param(24, marks=pytest.mark.long)])
+def test_a_sweep_as_one_array_with_two_points_submitted_again(count: int, alice: Member) -> None:
+    mended = alice.folder / "mended"
+    program = REPORTS + f"echo {{n}} from $SLURM_TF_RUN $PWD; test -e {mended} || case {{n}} in 3|7) false;; esac"
+    number = alice.submit(job(alice, program, more=f"sweep.n = {list(range(1, count + 1))}"))
     assert alice.type("wait", "a-1").returncode == 1
     states = {point["run"]: point["state"] for point in alice.status("a-1")}
-    assert [states[f"a-1/{n - 1}"] for n in range(1, 9)] == [
-        "FAILED" if n % 4 == 3 else "COMPLETED" for n in range(1, 9)
+    assert [states[f"a-1/{n - 1}"] for n in range(1, count + 1)] == [
+        "FAILED" if n in (3, 7) else "COMPLETED" for n in range(1, count + 1)
     ]
-    alice.wait_for_sacct(number, {f"{number}_{n}" for n in range(8)})
+    folded = f"{count - 2}/{count} done, 2 failed"
+    assert f"State       {folded}\nBest        min loss 0.01 at step 10 of a-1/0 (n=1)\n" in alice.ok("status", "a-1")
+    assert [line.split()[:3] for line in alice.ok("list", "--all").splitlines()[1:]] == [
+        ["a-1", number, f"{count - 2}/{count}"]
+    ]
+    rows = list(csv.DictReader(io.StringIO(alice.ok("results", "a-1", "--csv", "--sort", "loss"))))
+    assert [(row["run"], row["n"], row["loss"], row["state"]) for row in rows] == [
+        (f"a-1/{n - 1}", str(n), str(n / 100), "FAILED" if n in (3, 7) else "COMPLETED") for n in range(1, count + 1)
+    ]
+    assert all(float(row["seconds"]) > 0 for row in rows)
+    assert f"2 of {count} failed: a-1/2, a-1/6\n" in alice.ok("results", "a-1")
+    alice.ok("results", "a-1", "--html", "r.html")
+    assert (alice.folder / "r.html").read_text().count("<polyline") == count
+    alice.wait_for_sacct(number, {f"{number}_{n}" for n in range(count)})
     assert "[worker:0] 3 from a-1/2 " in alice.ok("logs", "a-1/2")
     alice.write("mended", "")
     again = alice.type("resubmit", "a-1", "--failed", "--parsable", "--wait")

@@ -188,6 +188,8 @@ Run s-1 ended: 1 of 3 points completed
   s-1/2  FAILED: it ended before it wrote anything to {sweep.run.logs}/slurm-7_2.out (FAILED, ExitCode 2:0)
 Next:
   python status s-1/1           # one that failed
+  python status s-1 --points    # each point
+  python results s-1            # what the points have reported
   python resubmit s-1 --failed  # submits those that failed again, with the same code
 """
     )
