@@ -212,7 +212,8 @@ def curves(series: Sequence[Series], words: str) -> Plot:
     steps = ticks(most_steps)
     for step in steps:
         text = f"step {step:.6g}" if step == 0 else f"{step:.6g}"
-        plot.labels.append(Label(_LEFT + wide * step / steps[-1], plot.height - _BOTTOM + 18, text, "middle"))
+        anchor = "end" if step == steps[-1] else "middle"  # a middle one would not be all inside
+        plot.labels.append(Label(_LEFT + wide * step / steps[-1], plot.height - _BOTTOM + 18, text, anchor))
     shades = itertools.cycle(PALETTE)
     for each in series:
         shade = next(shades) if each.label else FAINT

@@ -35,8 +35,8 @@ def _plots(rows: Sequence[Result], metric: str) -> list[Plot]:
         known = [each for each in results.ordered(rows, name) if each.values(name)]
         if known:
             series = [_series(each, name, number < _NAMED) for number, each in enumerate(known)]
-            more = f"; grey: {len(known) - _NAMED} others" if len(known) > _NAMED else ""
-            found.append(charts.curves(series, f"{name}{more}"))
+            which = f", in colour the first {_NAMED} of {len(known)} by it" if len(known) > _NAMED else ""
+            found.append(charts.curves(series, f"{name}{which}"))
     return found
 
 

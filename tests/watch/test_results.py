@@ -151,7 +151,7 @@ def test_the_page(read: list[Result], sweep: SelectedRun, tmp_path: Path) -> Non
     assert points == {f"sweep-1/{number}": len(lines) for number, lines in enumerate(written(sweep))}
     best = max(range(24), key=lambda number: max(line["val_accuracy"] for line in written(sweep)[number]))
     assert page.curves[23][0].startswith(f"sweep-1/{best} (rate="), "the best curve lies on top"
-    assert text.count("; grey: 16 others") == 4
+    assert text.count(", in colour the first 8 of 24 by it") == 4
     assert not {"script", "link", "img"} & set(page.tags)
     assert "http" not in text.replace("http-equiv", "")
 
