@@ -221,7 +221,7 @@ def wait_until_over(slurm: Client, selected: SelectedRun, max_pause: float = 30.
 def _jobs(selected_runs: Sequence[SelectedRun]) -> list[tuple[SelectedRun, str]]:
     """Return each selected run or sweep point with the id of its newest job, "" if it has none."""
     return [
-        (SelectedRun(selected.run, point) if selected.job_ids else selected, job)
+        (selected if point is None else SelectedRun(selected.run, point), job)
         for selected in selected_runs
         for point, job in (selected.job_ids or {None: ""}).items()
     ]

@@ -1,19 +1,43 @@
 """The params of runs and sweep points, as the manifests of their newest submissions have them."""
 
+import functools
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from slurm_tf.errors import RunError
 from slurm_tf.jobspec import params
 from slurm_tf.run import job_chain, manifest
+from slurm_tf.run.folder import RunFolder, SubmissionFolder
 from slurm_tf.run.manifest import Manifest
 from slurm_tf.watch.find_run import SelectedRun
 
 
 def origin(selected: SelectedRun) -> Manifest:
     """Return the manifest of the newest submission of a run or sweep point. Raises RunError or OSError."""
-    submission = job_chain.submissions(selected.run).get(selected.point)
-    return manifest.read(submission.manifest if submission else selected.run.manifest)
+    submission = _submissions(selected.run, _version(selected.run.jobs)).get(selected.point)
+    path = submission.manifest if submission else selected.run.manifest
+    return _manifest(path, _version(path))
+
+
+@functools.lru_cache(maxsize=64)
+def _submissions(run: RunFolder, _: object) -> Mapping[int | None, SubmissionFolder]:
+    """Return the files that each point's newest job uses: read once for all points of a run."""
+    return job_chain.submissions(run)
+
+
+@functools.lru_cache(maxsize=64)
+def _manifest(path: str, _: object) -> Manifest:
+    return manifest.read(path)
+
+
+def _version(path: str) -> tuple[int, int] | None:
+    """Return what changes when another file takes the place of this one; None where there is none."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def of_run(selected: SelectedRun) -> Mapping[str, Any]:
