@@ -257,6 +257,7 @@ def test_launch_pyz_is_what_the_launcher_imports() -> None:
     assert all(within(name, {"run"}) for name in others)
 
 
+@pytest.mark.slow
 def test_what_runs_on_nodes_runs_on_python_3_9() -> None:
     vermin = Path(sys.executable).parent / "vermin"
     modules = launcher() | closure(*(name for name in MODULES if within(name, {"train"})))

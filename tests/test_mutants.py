@@ -14,6 +14,8 @@ from tests.mutants.matching import Matcher
 from tests.mutants.places import Mutant, mutants_in, mutants_of
 from tests.mutants.trial import find_tests
 
+pytestmark = pytest.mark.slow
+
 SOURCE = dedent('''
     """A module's docstring is no place."""
     import os

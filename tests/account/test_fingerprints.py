@@ -2,6 +2,7 @@
 
 import tracemalloc
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -17,6 +18,7 @@ def test_each_key_is_new_once(keys: list[tuple[str, int | None]]) -> None:
         assert len(seen) == len(known)
 
 
+@pytest.mark.slow
 def test_many_keys_fit_into_little_memory() -> None:
     tracemalloc.start()
     try:

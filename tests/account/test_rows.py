@@ -85,6 +85,7 @@ def total(records: list[UsageRecord], window: Window) -> tuple[int, int]:
     )
 
 
+@pytest.mark.slow
 @given(SAVED, some.integers(0, 2**32), some.randoms())
 @settings(deadline=None, max_examples=60)
 def test_totals_depend_neither_on_the_order_nor_on_the_cuts(

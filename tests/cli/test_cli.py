@@ -12,6 +12,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 SLURM_TF = [sys.executable, "-m", "slurm_tf"]
 JOB = 'name = "a"\nstrategy = "single"\ncommand = ["bash", "-c", "echo hi; exit ${CODE-0}"]\n[roles.worker]\n'
 
@@ -70,7 +72,6 @@ def test_wrong_input_is_one_message_and_exit_code_2(arguments: list[str], messag
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
 def test_render_prints_or_writes_the_same_script(job: Path, tmp_path: Path) -> None:
     printed = slurm_tf("render", str(job))
     assert printed.returncode == 0
@@ -96,7 +97,6 @@ def test_schema_accepts_the_jobs_that_are_shipped() -> None:
     assert "ports" in json.loads(slurm_tf("schema", "site").stdout)["$defs"]["Site"]["properties"]
 
 
-@pytest.mark.slow
 def test_values_and_arguments_reach_the_program_and_are_typed_again(job: Path, tmp_path: Path) -> None:
     text = JOB.replace('"echo hi; exit ${CODE-0}"', '"printf \'%s|\' \\"$@\\"", "{n}", "n={n}"')
     job.write_text(text + "[params]\nn = {max = 9}\n")
@@ -113,7 +113,6 @@ def test_values_and_arguments_reach_the_program_and_are_typed_again(job: Path, t
     assert "params: 2 values are wrong\n  m=1: no such param" in wrong.stderr
 
 
-@pytest.mark.slow
 def test_run_prints_the_tasks_output_and_the_next_commands(job: Path, tmp_path: Path) -> None:
     done = slurm_tf("run", str(job), cwd=tmp_path)
     assert done.returncode == 0
@@ -135,7 +134,6 @@ def test_run_writes_nothing_for_a_job_that_cannot_be(job: Path, tmp_path: Path) 
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.slow
 def test_run_inside_of_an_allocation_is_still_local(job: Path, tmp_path: Path) -> None:
     done = slurm_tf(
         "run", str(job), cwd=tmp_path, SLURM_JOB_ID="1", SLURM_PROCID="3", SLURM_NTASKS="9", SLURM_STEP_ID="4"
@@ -143,7 +141,6 @@ def test_run_inside_of_an_allocation_is_still_local(job: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
 def test_setup_runs_first_and_in_the_working_directory(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     path = tmp_path / "job.toml"
@@ -155,7 +152,6 @@ def test_setup_runs_first_and_in_the_working_directory(tmp_path: Path) -> None:
     assert done.stdout == f"[worker:0] yes\n[worker:0] {tmp_path / 'sub'}\n"
 
 
-@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error() -> None:
     command = " ".join(SLURM_TF)
     done = subprocess.run(
@@ -166,7 +162,6 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.slow
 def test_the_task_prolog_is_written_where_it_never_changes(tmp_path: Path) -> None:
     done = slurm_tf("plugin", "task-prolog", XDG_CACHE_HOME=str(tmp_path))
     path = Path(done.stdout.removesuffix("\n"))
@@ -182,7 +177,6 @@ def test_the_task_prolog_is_written_where_it_never_changes(tmp_path: Path) -> No
     assert checked.returncode == 0, checked.stdout.decode()
 
 
-@pytest.mark.slow
 def test_the_task_prolog_of_a_site(tmp_path: Path) -> None:
     done = slurm_tf("plugin", "task-prolog", "--output", str(tmp_path / "prolog"))
     assert done.stdout == f"{tmp_path}/prolog\n"

@@ -18,6 +18,8 @@ from slurm_tf.slurm import in_job, sbatch_variables
 from slurm_tf.submit import render
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 JOB = 'name = "a"\nstrategy = "single"\ncommand = ["x"]\n{more}\n[roles.worker]\n'
 # Not documented: what a shell's completion asks, and what plugins alone may set.
 HIDDEN = {"autocomplete", "external"}

@@ -17,6 +17,8 @@ from slurm_tf.slurm.records import JobRecord
 from tests.conftest import ROOT
 from tests.slurm.conftest import TABLE
 
+pytestmark = pytest.mark.slow
+
 Job = Callable[[str], str]
 Program = Callable[[str, str], None]
 
@@ -195,7 +197,6 @@ def test_no_slurm_here(program: Program) -> None:
     assert client.version() == ""
 
 
-@pytest.mark.slow
 def test_a_command_that_hangs_is_ended(program: Program, tmp_path: Path) -> None:
     program("squeue", f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec /bin/sleep 600\n")
     start = time.monotonic()

@@ -17,6 +17,8 @@ from slurm_tf.slurm import in_job
 from slurm_tf.slurm.billing import Weights
 from slurm_tf.submit import estimate, new_run, sbatch
 
+pytestmark = pytest.mark.slow
+
 SINGLE = 'name = "a"\nstrategy = "single"\ncommand = ["x", "{lr}"]\nsweep.lr = [1, 2, 3]\n[roles.worker]\n'
 HET = (
     'name = "a"\nstrategy = "between_graph"\ncommand = ["x", "{lr}"]\nsweep.lr = [1, 2]\n'

@@ -16,6 +16,8 @@ from slurm_tf.launch.transport import ports
 from slurm_tf.launch.transport.messages import Report
 from tests.launch.conftest import StartJob
 
+pytestmark = pytest.mark.slow
+
 
 def place(variables: dict[str, str]) -> tuple[int, ...]:
     names = ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE", "CROSS_RANK", "CROSS_SIZE")
@@ -211,7 +213,6 @@ exit 0
 """
 
 
-@pytest.mark.slow
 def test_a_start_again_begins_with_an_empty_rendezvous(start_job: StartJob) -> None:
     job = start_job(MEET, strategy="horovod", horovod="gloo", max_restarts=1)
     assert job.wait() == 0, job.text
