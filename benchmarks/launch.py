@@ -28,7 +28,7 @@ from slurm_tf.launch.transport.messages import Ended, Hello, Leave, Report, Star
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.settings import LaunchSettings, RoleSettings, write_settings
 from slurm_tf.run.train_settings import TrainSettings
-from slurm_tf.submit import new_run
+from slurm_tf.submit import packed_modules
 
 STEP = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0", "SLURMD_NODENAME": "n1"}
 RESOLVER = """
@@ -64,7 +64,7 @@ def run_folder(folder, plan):
     submission = run.submission(1)
     os.makedirs(submission.path, exist_ok=True)
     write_settings(submission, plan)
-    Path(submission.launcher).write_bytes(new_run.launcher_zip())
+    Path(submission.launcher).write_bytes(packed_modules.launcher())
     return run
 
 

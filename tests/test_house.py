@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.submit.new_run import LAUNCHER_FILES
+from slurm_tf.submit.packed_modules import LAUNCHER_FILES, TRAIN_FILES
 from tests.conftest import ROOT, write_manifest
 
 PACKAGE = ROOT / "slurm_tf"
@@ -255,6 +255,13 @@ def test_launch_pyz_is_what_the_launcher_imports() -> None:
     assert {MODULES[name] for name in launcher()} | {PACKAGE / "__init__.py"} <= packed
     others = {name for name, path in MODULES.items() if path in packed and name} - launcher()
     assert all(within(name, {"run"}) for name in others)
+
+
+def test_train_zip_is_what_slurm_tf_train_imports() -> None:
+    packed = {path for pattern in TRAIN_FILES for path in PACKAGE.glob(pattern)}
+    needed = closure(*(name for name in MODULES if within(name, {"train"})))
+    assert {MODULES[name] for name in needed if name} <= packed
+    assert not {path for path in PACKAGE.rglob("train/**/*") if path.suffix not in (".py", ".pyc") and path.is_file()}
 
 
 @pytest.mark.slow

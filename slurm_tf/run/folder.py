@@ -42,6 +42,11 @@ class SubmissionFolder:
         return os.path.join(self.path, "launch.pyz")
 
     @property
+    def train_library(self) -> str:
+        """The zip file of slurm_tf.train, for programs whose Python has none: see submit/packed_modules.py."""
+        return os.path.join(self.path, "train.zip")
+
+    @property
     def setup_checks(self) -> str:
         """What the script sources before the lines of `setup`: see submit/setup_checks.py."""
         return os.path.join(self.path, "setup_checks.sh")

@@ -4,7 +4,9 @@ from slurm_tf.errors import RunError
 
 VERSION = 1
 # What the user can do where two releases meet.
-ONE_RELEASE = "use one release of slurm-tf for submission and for slurm_tf.train in the job's Python"
+ONE_RELEASE = (
+    "use one release of slurm-tf for submission and in the job's Python, or have none there: a job brings its own"
+)
 
 
 def check_version(found: object, name: str) -> None:

@@ -3,15 +3,10 @@
 import contextlib
 import datetime
 import grp
-import importlib.util
-import io
-import marshal
 import os
 import platform
 import re
 import shutil
-import struct
-import zipfile
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib import metadata
@@ -30,34 +25,8 @@ from slurm_tf.run.manifest import ArrayShape, CodeOrigin, Manifest
 from slurm_tf.run.settings import write_settings
 from slurm_tf.slurm import client, hostlist, node_sizes
 from slurm_tf.slurm.node_sizes import PartitionNodes
-from slurm_tf.submit import dependency, nodes_needed, render, setup_checks, snapshot
+from slurm_tf.submit import dependency, nodes_needed, packed_modules, render, setup_checks, snapshot
 
-# The modules of the launcher. They are packed into one file, as each file to open costs time on a slow file system.
-LAUNCHER_FILES = (
-    "__init__.py",
-    "errors.py",
-    "files.py",
-    "units.py",
-    "slurm/__init__.py",
-    "slurm/hostlist.py",
-    "slurm/in_job.py",
-    "slurm/out_of_memory.py",
-    "slurm/sbatch_variables.py",
-    "slurm/step_refusal.py",
-    "run/*.py",
-    "launch/**/*.py",
-)
-# Slurm reads a TaskProlog's stderr as it reads its stdout: a line is shown to the user if it begins with "print".
-_MAIN = b"""import sys
-if sys.version_info < (3, 9):
-    sys.exit("%sslurm-tf: found Python %s; needed 3.9 or later for the launcher" % (
-        "print " if "task-prolog" in sys.argv[1:2] else "", sys.version.split()[0]))
-from slurm_tf.launch.__main__ import main
-
-main()
-"""
-_PACKAGE = Path(__file__).resolve().parent.parent
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a zip file can hold
 _LONGEST_NAME = 200
 
 
@@ -245,10 +214,11 @@ def _claim_submission(run: RunFolder) -> SubmissionFolder:
 
 
 def write(fitted: Plan, script: str, code: CodeOrigin | None = None) -> None:
-    """Write the folder of the plan's submission: script, what it sources, launcher, settings, manifest."""
+    """Write the folder of the plan's submission: its script with all that it needs, and the manifest."""
     run, submission = fitted.run, fitted.submission
     files.own_folder(submission.path)
-    files.write_whole(submission.launcher, launcher_zip())
+    files.write_whole(submission.launcher, packed_modules.launcher())
+    files.write_whole(submission.train_library, packed_modules.train_library())
     files.write_whole(submission.setup_checks, setup_checks.SHELL.encode())
     write_settings(submission, fitted.settings)
     files.write_whole(submission.script, script.encode())
@@ -260,23 +230,6 @@ def write(fitted: Plan, script: str, code: CodeOrigin | None = None) -> None:
 def write_preflight(fitted: Plan) -> None:
     """Write the script of a preflight alone beside the submission's own."""
     files.write_whole(fitted.submission.preflight_script, render.script(fitted, preflight=True).encode())
-
-
-def launcher_zip() -> bytes:
-    """Return the bytes of launch.pyz, which are the same for the same sources and Python.
-
-    Each module is there as source, for any Python from 3.9, and compiled for this one (a hash-based .pyc that is not
-    checked): 30 ms less at the start of every agent whose Python is the same.
-    """
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        _add(archive, "__main__.py", _MAIN)
-        for pattern in LAUNCHER_FILES:
-            for path in sorted(_PACKAGE.glob(pattern)):
-                name = f"slurm_tf/{path.relative_to(_PACKAGE).as_posix()}"
-                _add(archive, name, path.read_bytes())
-                _add(archive, f"{name}c", _compiled(path.read_bytes(), name))
-    return buffer.getvalue()
 
 
 def _next(runs: str, job_name: str) -> RunFolder:
@@ -360,15 +313,3 @@ def _tensorflow_version() -> str:
         except metadata.PackageNotFoundError:
             continue
     return ""
-
-
-def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    info = zipfile.ZipInfo(name, _EPOCH)
-    info.compress_type = zipfile.ZIP_DEFLATED
-    archive.writestr(info, data)
-
-
-def _compiled(source: bytes, name: str) -> bytes:
-    """Return a .pyc as PEP 552 describes it, with flags 0b01: hash-based, not to be checked."""
-    code = compile(source, name, "exec", dont_inherit=True)
-    return importlib.util.MAGIC_NUMBER + struct.pack("<I", 1) + importlib.util.source_hash(source) + marshal.dumps(code)

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from slurm_tf import __version__, files
-from slurm_tf.submit import new_run
+from slurm_tf.submit import packed_modules
 
 # A shell reads no further than exec, and Python runs a zip file that other data precedes (zipfile(3)).
 _HEAD = """#!/bin/sh
@@ -30,7 +30,7 @@ exec "$python" -IS "$0" task-prolog
 def task_prolog(python: str = "python3") -> bytes:
     """Return the TaskProlog, which runs the node's `python`: the same bytes for the same sources and Python."""
     head = _HEAD.replace("@VERSION@", __version__).replace("@PYTHON@", shlex.quote(python))
-    return head.encode() + new_run.launcher_zip()
+    return head.encode() + packed_modules.launcher()
 
 
 def keep(data: bytes, name: str) -> Path:

@@ -21,7 +21,7 @@ from slurm_tf.run import json_file
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.settings import AS_GIVEN, LaunchSettings, RoleSettings
 from slurm_tf.run.train_settings import TrainSettings
-from slurm_tf.submit import new_run, task_prolog
+from slurm_tf.submit import packed_modules, task_prolog
 
 pytestmark = pytest.mark.slurm
 
@@ -75,7 +75,7 @@ def folder(sandbox: Sandbox) -> Path:
     """Return a folder that alice can write on every node, with the files that the start methods need."""
     path = Path(tempfile.mkdtemp(prefix="starts-", dir=sandbox.shared))
     path.chmod(0o777)
-    (path / "launch.pyz").write_bytes(new_run.launcher_zip())
+    (path / "launch.pyz").write_bytes(packed_modules.launcher())
     (path / "task-prolog").write_bytes(task_prolog.task_prolog(PYTHON))
     (path / "task-prolog").chmod(0o755)
     (path / "program.py").write_text(PROGRAM)

@@ -1,6 +1,9 @@
 """Programs of all kinds: with TF_CONFIG only, with a loop of their own, with model.fit in one process."""
 
+import os
 import subprocess
+import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -281,3 +284,30 @@ def test_a_program_with_slurm_tf_train_also_runs_without_slurm_tf(tmp_path: Path
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert "step 23/23  epoch 1/1" in done.stdout
+
+
+FIT = """
+import keras, numpy, slurm_tf, sys
+import slurm_tf.train as train
+run = train.init()
+with run.scope():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+x = numpy.ones((64, 4), "float32")
+model.fit(run.batches((x, x[:, :1]), batch_size=32), epochs=2, callbacks=run.callbacks(model), verbose=0)
+print("slurm_tf is from", slurm_tf.__file__)
+"""
+
+
+def test_slurm_tf_train_travels_with_the_run(run_job: RunJob, tmp_path: Path) -> None:
+    """Where the program's Python has TensorFlow, and no slurm_tf."""
+    venv.create(tmp_path / "venv")
+    (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    (packages / "tensorflow.pth").write_text(next(path for path in sys.path if path.endswith("site-packages")))
+    file = write(tmp_path, FIT, "single")
+    Path(file).write_text(Path(file).read_text() + 'PYTHONPATH = ""\n')
+    job = run_job(file, PATH=f"{tmp_path}/venv/bin:{os.environ['PATH']}", VIRTUAL_ENV=f"{tmp_path}/venv")
+    assert job.wait() == 0, job.text
+    (run,) = (tmp_path / "runs").iterdir()
+    assert job.find(r"slurm_tf is from (.*)") == [f"{run}/submission-1/train.zip/slurm_tf/__init__.py"]
+    assert next(checkpoint_folder.complete(str(run / "checkpoints"))).step == 4

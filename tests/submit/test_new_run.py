@@ -22,7 +22,7 @@ from slurm_tf.launch.coordinator import startup
 from slurm_tf.run import checkpoint_folder, json_file, manifest
 from slurm_tf.run.settings import LaunchSettings
 from slurm_tf.run.version import VERSION
-from slurm_tf.submit import new_run, render
+from slurm_tf.submit import new_run, packed_modules, render
 
 JOB = 'name = "a b"\nstrategy = "single"\ncommand = ["x"]\n[roles.worker]\n[env]\nTOKEN = "s3cret"\n'
 
@@ -126,9 +126,9 @@ def test_a_folder_of_something_else_is_not_taken_over(tmp_path: Path) -> None:
 
 
 def test_the_launcher_is_the_same_bytes_every_time(tmp_path: Path) -> None:
-    assert new_run.launcher_zip() == new_run.launcher_zip()
+    assert packed_modules.launcher() == packed_modules.launcher()
     path = tmp_path / "launch.pyz"
-    path.write_bytes(new_run.launcher_zip())
+    path.write_bytes(packed_modules.launcher())
     names = set(zipfile.ZipFile(path).namelist())
     assert "slurm_tf/launch/agent/agent.py" in names
     assert "slurm_tf/launch/agent/agent.pyc" in names
@@ -188,7 +188,7 @@ def test_another_submission_of_a_run_changes_nothing_that_the_first_ones_job_rea
     (script,) = Path(run.path).rglob("script.sbatch")
     folder = re.findall(r" coordinate (\S+)", script.read_text())[0]
     before = {path: path.read_bytes() for path in Path(run.path).rglob("*") if path.is_file()}
-    monkeypatch.setattr(new_run, "launcher_zip", lambda: b"another release")
+    monkeypatch.setattr(packed_modules, "launcher", lambda: b"another release")
     new_run.prepare(load(TWO, environ=environ, set=("roles.worker.count=3",)), "r")
     place, settings = startup.open_run(folder, None, {})
     assert [role.count for role in settings.roles] == [2]
@@ -203,7 +203,7 @@ def test_a_submission_that_fails_leaves_the_others_as_they_were(
 ) -> None:
     job = load(TWO, environ={"SLURM_TF_RUNS": str(tmp_path / "runs")})
     run = new_run.prepare(job, "r").run
-    monkeypatch.setattr(new_run, "launcher_zip", lambda: 1 / 0)
+    monkeypatch.setattr(packed_modules, "launcher", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         new_run.prepare(job, "r")
     assert [each.number for each in run.submissions] == [1]

@@ -13,7 +13,7 @@ from slurm_tf.errors import TemplateError
 from slurm_tf.jobspec import configuration, plan, sites
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.submit import new_run, render, setup_checks
+from slurm_tf.submit import packed_modules, render, setup_checks
 from tests.conftest import ROOT
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -225,9 +225,9 @@ def test_a_preflights_script_is_the_jobs_but_for_one_word(fit: Callable[..., Pla
 
 def test_the_launcher_has_all_that_a_preflight_needs() -> None:
     packed = {
-        str(path.relative_to(new_run._PACKAGE))
-        for each in new_run.LAUNCHER_FILES
-        for path in new_run._PACKAGE.glob(each)
+        str(path.relative_to(packed_modules._PACKAGE))
+        for each in packed_modules.LAUNCHER_FILES
+        for path in packed_modules._PACKAGE.glob(each)
     }
     assert {
         "launch/nodes/preflight.py",

@@ -179,7 +179,8 @@ class Agent:
     def _on_start(self, message: Start) -> None:
         """Start the program."""
         assignment = self._assignment
-        environ = program_environ(self._environ, self._job_env, assignment, message.restarts)
+        library = SubmissionFolder(self._greeting.submission).train_library
+        environ = program_environ(self._environ, self._job_env, assignment, message.restarts, library)
         if message.rendezvous_port is not None:
             host = self._client.sock.getpeername()[0]
             environ.update(horovod_variables.rendezvous(host, message.rendezvous_port))

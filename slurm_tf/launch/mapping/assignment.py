@@ -57,15 +57,18 @@ def in_utf_8(text: str) -> str:
 
 
 def program_environ(
-    inherited: Mapping[str, str], job_env: Mapping[str, str], assignment: Assignment, restarts: int
+    inherited: Mapping[str, str], job_env: Mapping[str, str], assignment: Assignment, restarts: int, library: str = ""
 ) -> Dict[str, str]:
     """Return the environment of the program: `inherited`, overridden by the job file's [env], then by the assignment.
 
-    `restarts`: how often the program was started before.
+    `restarts`: how often the program was started before. `library`: the file of slurm_tf.train for a Python that has
+    none; it steps behind what PYTHONPATH, which comes first, and the Python have (submit/packed_modules.py).
     """
     environ = {**inherited, **job_env, **assignment.variables}
     # a pipe would hold back what the program prints, and lose it when the program is killed
     environ.setdefault("PYTHONUNBUFFERED", "1")
+    if library:
+        environ["PYTHONPATH"] = f"{environ['PYTHONPATH']}:{library}" if environ.get("PYTHONPATH") else library
     if assignment.variables.get(env.STRATEGY) == "ps":
         # TensorFlow's guide on parameter servers: else the chief waits for a dead worker instead of hearing of it
         environ.setdefault("GRPC_FAIL_FAST", "use_caller")
