@@ -23,6 +23,7 @@ RUN_BY = {
     "toml config": "tests/test_docs.py",  # the user file
     "toml prices": "tests/test_docs.py",
     "sh slurm": "tests/cluster/test_docs.py",
+    "sh install": "tests/test_packaging.py",
     "sh node": "tests/cluster/test_admins.py",
     "sh tensorflow": "tests/jobs/test_docs.py",
     "python": "tests/jobs/test_docs.py",

@@ -123,12 +123,15 @@ def test_the_quick_start_is_two_commands() -> None:
 
 
 def test_every_snippet_is_run_by_a_test_or_says_why_not() -> None:
-    assert {each.kind for each in snippets.ALL} == set(snippets.RUN_BY)
+    assert {each.kind for each in snippets.ALL if not each.why} == set(snippets.RUN_BY)
     for kind, file in snippets.RUN_BY.items():
         assert f'snippets.of("{kind}"' in (ROOT / file).read_text(), kind
     assert {f"{each.page.name}: {each.why}" for each in snippets.ALL if each.why} == {
         "admins.md: a line of slurm.conf",
         "horovod.md: builds Horovod, for minutes",
+        "install.md: a module file",
+        "install.md: downloads TensorFlow",
+        "install.md: pipx is another way to do what the lines above do",
         "sandbox.md: installs packages",
     }
     fences = sum(page.read_text().count("```") for page in PAGES)

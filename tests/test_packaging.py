@@ -1,6 +1,7 @@
 """Packages: a wheel, an sdist, an editable install and a bare checkout all find templates and site profiles."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import snippets
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -43,16 +45,22 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_what_git_holds(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info" not in name}
-    wanted = {f"slurm_tf/{name}" for name in committed("templates", "site_configs")}
+    wanted = {f"slurm_tf/{name}" for name in committed("templates", "site_configs", "docs", "jobs")}
     wanted |= committed("slurm_tf")
     assert packed == wanted
+    (info,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/METADATA"))
+    about = zipfile.ZipFile(wheel).read(info).decode()
+    assert re.findall(r"^License-.*", about, re.MULTILINE) == [
+        "License-Expression: Apache-2.0",
+        "License-File: LICENSE",
+    ]
 
 
 def test_the_sdist_holds_what_the_wheel_needs(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
-    assert committed("templates", "site_configs", "slurm_tf") <= packed
+    assert committed("templates", "site_configs", "docs", "jobs", "slurm_tf", "LICENSE") <= packed
 
 
 def clean(path: str) -> dict[str, str]:
@@ -86,3 +94,27 @@ def test_all_ways_of_installing_render_the_same(built: Path, tmp_path: Path) -> 
             capture_output=True, text=True, timeout=60, cwd="/", env=clean(""), check=True,
         )  # fmt: skip
         assert str(top) in where.stdout
+
+
+# For me: of the ways for a group and a site an environment is the longest part, and is made in the same way.
+@pytest.mark.parametrize("count", [2, pytest.param(None, marks=pytest.mark.long)])
+def test_what_the_page_says_installs_it(count: int | None, built: Path, tmp_path: Path) -> None:
+    """Without what slurm-tf depends on, which the environment of the tests has."""
+    (wheel,) = built.glob("*.whl")
+    values = {"REPOSITORY": str(wheel), "/proj": f"{tmp_path}/proj", "/opt": f"{tmp_path}/opt"}
+    chosen = snippets.of("sh install")[:count]
+    (tmp_path / "home").mkdir()
+    environ = {
+        "HOME": f"{tmp_path}/home", "PATH": f"{tmp_path}/home/.local/bin:{Path(sys.executable).parent}:/usr/bin:/bin",
+        "PYTHONPATH": next(path for path in sys.path if path.endswith("site-packages")),
+        "PIP_NO_DEPS": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }  # fmt: skip
+    done = subprocess.run(
+        ["bash", "-ec", "\n".join(snippets.filled(snippet.text, values) for snippet in chosen)], cwd=tmp_path,
+        capture_output=True, text=True, timeout=280, check=False, env=environ,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    commands = "".join(snippet.text for snippet in chosen)
+    assert done.stdout.count("slurm-tf, version 0.1.0\n") == commands.count("slurm-tf --version\n") > 0
+    assert "# Submitting and watching jobs" in done.stdout
+    assert (tmp_path / "jobs" / "cancer_ps.py").read_bytes() == (ROOT / "jobs" / "cancer_ps.py").read_bytes()

@@ -12,7 +12,8 @@ def main() -> None:
     if sys.version_info < (3, 11):
         sys.exit(
             f"slurm-tf: found Python {sys.version.split()[0]}; needed 3.11 or later for the commands "
-            "(slurm_tf.launch and slurm_tf.train run on 3.9)"
+            "(slurm_tf.launch and slurm_tf.train run on 3.9)\n"
+            "HINT: install it with another Python beside this one: python3.11 -m venv ~/slurm-tf"
         )
     from slurm_tf.cli.commands import run_commands
 

@@ -31,6 +31,8 @@ _VERBS = {
     "du": ("storage_commands", "du"),
     "rm": ("storage_commands", "rm"),
     "tensorboard": ("tensorboard_command", "tensorboard"),
+    "docs": ("guide_commands", "docs"),
+    "examples": ("guide_commands", "examples"),
     "render": ("job_file_commands", "render"),
     "explain": ("job_file_commands", "explain"),
     "schema": ("job_file_commands", "schema"),
