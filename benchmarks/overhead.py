@@ -31,6 +31,7 @@ ENVIRON = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
 JOB = """\
 name = "overhead"
 strategy = "multi_worker"
+join = "optional"
 command = {command}
 [roles.worker]
 count = {workers}

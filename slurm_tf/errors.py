@@ -8,7 +8,7 @@
     ├── HostlistError           2   text that is no Slurm node list
     ├── AccountingError        65   a saved table of accounting cannot be read, or not all of it
     │   └── LedgerError        74   what was kept of accounting cannot be used
-    ├── TopologyError          65   the tasks that came cannot form the cluster that was asked for
+    ├── TopologyError          65   the tasks that came cannot form the cluster that was asked for, or have not
     ├── DeviceError            65   a program's TensorFlow has no GPU, and its role asked for some
     ├── AllocationError        69   not inside a Slurm step, or its variables contradict each other
     ├── SlurmError              1   Slurm refused something, in its own words
@@ -95,7 +95,7 @@ class LedgerError(AccountingError):
 
 
 class TopologyError(SlurmTfError):
-    """The tasks that came cannot form the cluster that was asked for."""
+    """The tasks that came cannot form the cluster that was asked for, or have not."""
 
     exit_code = 65
 

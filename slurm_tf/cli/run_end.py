@@ -9,6 +9,7 @@ import click
 from slurm_tf.cli.terminal import print_next_commands, printable, short_path
 from slurm_tf.errors import RunError
 from slurm_tf.run import manifest
+from slurm_tf.slurm import out_of_memory
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.watch import reasons, run_params, status_rows
 from slurm_tf.watch.run_overview import RunOverview
@@ -82,16 +83,19 @@ def _logs(state: RunOverview, name: str) -> list[tuple[str, str]]:
 
 
 def _again(state: RunOverview, name: str) -> list[tuple[str, str]]:
-    """Return the commands with which a run goes on."""
+    """Return the commands with which a run goes on; of one that lacked something, with more of that."""
     goes_on = f"goes on from step {state.checkpoint.step}" if state.checkpoint else "starts it again"
-    rows = [(f"resubmit {name}", f"{goes_on}, with the same code")]
-    if state.state in (JobState.OUT_OF_MEMORY, JobState.TIMEOUT):
-        what = "--mem=MORE" if state.state is JobState.OUT_OF_MEMORY else "--time=LONGER"
+    lacked = "--mem=MORE" if out_of_memory.START in reasons.reason_words(state) else ""
+    lacked = lacked or ("--time=LONGER" if state.state is JobState.TIMEOUT else "")
+    rows = []
+    if lacked:
         file = "JOB.toml"
         with contextlib.suppress(RunError):
             file = short_path(manifest.read(state.selected.run.manifest).job_file)
         run = shlex.quote(state.selected.run.name)
-        rows.append((f"submit {shlex.quote(file)} --name {run} {what}", f"{goes_on}, with what it needs"))
+        rows.append((f"submit {shlex.quote(file)} --name {run} {lacked}", f"{goes_on}, with what it needs"))
+    if not lacked or state.checkpoint:
+        rows.append((f"resubmit {name}", f"{goes_on}, with the same code"))
     return rows
 
 

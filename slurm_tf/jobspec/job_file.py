@@ -244,6 +244,10 @@ class JobSpec(Base, frozen=True):
     gpus_optional: Annotated[
         bool, Meta(description="a program in whose TensorFlow there is no GPU goes on, also if its role asked for GPUs")
     ] = False
+    join: Annotated[
+        Literal["required", "optional"],
+        Meta(description="required: a job of several tasks fails if none of them has joined TensorFlow's cluster"),
+    ] = "required"
     cluster_flags: (
         Annotated[
             bool,

@@ -264,6 +264,7 @@ def _settings(
         cluster_flags=spec.strategy == "between_graph" if spec.cluster_flags is None else spec.cluster_flags,
         gpu_sharing=spec.gpu_sharing if local or any(map(resources.states_gpus, wanted.roles.values())) else AS_GIVEN,
         gpus_optional=spec.gpus_optional,
+        join_required=spec.join == "required",
         max_restarts=spec.launch.max_restarts,
         register_timeout=_seconds(job, "launch.register-timeout", spec.launch.register_timeout),
         wait=_seconds(job, "launch.wait", spec.launch.wait),

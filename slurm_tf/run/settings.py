@@ -78,7 +78,8 @@ class LaunchSettings:
     () for none. `points`: of an array, what fills the placeholders of each point's commands and env, by its index;
     without points they are filled already.
     `horovod`: its controller, "" under another strategy. `gpu_sharing`: the job file's key, or AS_GIVEN.
-    `gpus_optional`: a program that has no GPU goes on, whatever its role asked for.
+    `gpus_optional`: a program that has no GPU goes on, whatever its role asked for. `join_required`: a job none of
+    whose tasks joins the cluster fails.
 
     `warning`: the signal of the job's --signal, "USR1", and how long before the limit it comes. `checkpoint_signal`:
     the signal at which a program without slurm_tf.train saves, "" for none. `goes_on`: whether an interrupted run goes
@@ -101,6 +102,7 @@ class LaunchSettings:
     interface: str
     train: TrainSettings
     gpus_optional: bool = False
+    join_required: bool = False
     preflight: bool = False
     preflight_factor: float = 4.0
     preflight_mpi: Tuple[str, ...] = ()

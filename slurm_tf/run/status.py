@@ -5,10 +5,13 @@ Times are of the coordinator's clock, seconds since the epoch. Standard library,
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Mapping, Optional
+from typing import Mapping, Optional, Sequence
 
 from slurm_tf.run import json_file
 from slurm_tf.run.folder import RunFolder
+
+# So many tasks are named in one line.
+_NAMED = 5
 
 
 class TaskState(str, Enum):
@@ -62,7 +65,8 @@ class Progress:
 class TaskStatus:
     """One task. `restarts`: how often it was started again in this allocation; `code`: its program's exit code.
 
-    `error`: why its program failed, None if it did not, or did not say.
+    `error`: why its program failed, None if it did not, or did not say. `joined`: False if it trains alone, though the
+    cluster has others.
     """
 
     state: TaskState = TaskState.MISSING
@@ -71,6 +75,7 @@ class TaskStatus:
     code: Optional[int] = None
     progress: Optional[Progress] = None
     error: Optional[str] = None
+    joined: Optional[bool] = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,14 @@ class RunStatus:
     stragglers: Optional[StragglerReport] = None
     tasks: Mapping[str, TaskStatus] = field(default_factory=dict)
     written: float = 0.0
+
+
+def alone_words(names: Sequence[str]) -> str:
+    """Return the line that says that tasks train alone, though their cluster has others."""
+    shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    if len(names) == 1:
+        return f"{shown} has not joined the cluster: it trains alone"
+    return f"{shown} have not joined the cluster: each trains alone"
 
 
 def read(folder: RunFolder) -> Optional[RunStatus]:

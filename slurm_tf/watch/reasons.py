@@ -1,4 +1,4 @@
-"""Says in one line why a run waits, or how it ended: what the run wrote of its end, else what Slurm says.
+"""Says in one line why a run waits, what is wrong with it, or how it ended, as the run wrote it, else as Slurm says.
 
 `status`, `list`, `logs`, the end of `wait` and `submit --wait` show this line. That of a run which wrote its end itself
 is also the last of the job's log.
@@ -11,7 +11,7 @@ import signal
 from slurm_tf.errors import RunError
 from slurm_tf.run import manifest
 from slurm_tf.run.attempts import EndCause
-from slurm_tf.run.status import AttemptState
+from slurm_tf.run.status import AttemptState, TaskState, alone_words
 from slurm_tf.slurm import out_of_memory, pending_reasons
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
@@ -30,7 +30,7 @@ _MEMORY = ("mem", "mem-per-cpu", "mem-per-gpu")
 
 
 def reason_words(state: RunOverview) -> str:
-    """Return in words why a run is pending, unknown, or how it ended; "" if there is nothing to explain."""
+    """Return why a run is pending, unknown, or how it ended, or what is wrong with one that runs; "" for nothing."""
     if not state.job:
         return "it was not submitted"
     if state.recorded_end:
@@ -40,7 +40,16 @@ def reason_words(state: RunOverview) -> str:
         return "; ".join(state.notes) or f"Slurm has no record of job {state.job}"
     if state.state is JobState.PENDING:
         return _why_pending(state)
-    return _how_it_ended(state) if state.is_over and not state.state.succeeded else ""
+    if not state.is_over:
+        return _who_trains_alone(state)
+    return "" if state.state.succeeded else _how_it_ended(state)
+
+
+def _who_trains_alone(state: RunOverview) -> str:
+    """Return which tasks of a run train alone, though their cluster has others; "" for none."""
+    tasks = state.attempt.tasks if state.attempt and _has_attempt(state) else {}
+    names = [name for name, task in tasks.items() if task.joined is False and task.state is TaskState.RUNNING]
+    return alone_words(names) if names else ""
 
 
 def _why_pending(state: RunOverview) -> str:

@@ -20,6 +20,7 @@ SPEAKS = ROOT / "tests/launch/programs/speaks.py"
 JOB = f"""
 name = "a"
 strategy = "multi_worker"
+join = "optional"
 command = ["{sys.executable}", "{SPEAKS}", "1000000", "0.05", "20"]
 [launch]
 max-restarts = {{budget}}

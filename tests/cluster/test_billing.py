@@ -21,6 +21,7 @@ PARTITIONS = (f"main Default=YES {WEIGHTS}", "dear TRESBillingWeights=CPU=10", "
 ONE = """\
 name = "one"
 strategy = "multi_worker"
+join = "optional"
 command = ["true"]
 time = "30"
 [roles.worker]
@@ -33,6 +34,7 @@ gpus-per-node = "a100:2"
 HET = """\
 name = "het"
 strategy = "between_graph"
+join = "optional"
 command = ["sh", "-c", "case $SLURM_TF_TASK in ps*) exec sleep 300;; esac"]
 time = "30"
 [roles.worker]

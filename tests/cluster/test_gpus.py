@@ -13,7 +13,10 @@ gpu-spelling = "{spelling}"
 [partitions.cpu]
 gpus-per-node = 2
 """
-HEAD = 'name = "{name}"\nstrategy = "multi_worker"\ncommand = ["bash", "-c", "echo [$CUDA_VISIBLE_DEVICES]"]\n'
+HEAD = (
+    'name = "{name}"\nstrategy = "multi_worker"\njoin = "optional"\n'
+    'command = ["bash", "-c", "echo [$CUDA_VISIBLE_DEVICES]"]\n'
+)
 
 
 def submit(member: Member, name: str, text: str, *words: str, **environ: str) -> str:

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slurm
 SWEEP = """
 name = "h"
 strategy = "between_graph"
+join = "optional"
 command = ["bash", "-c", "echo $SLURM_TF_TASK {n}; test $SLURM_TF_TASK = worker:0 || exec sleep 300; sleep 3"]
 array = "%1"
 sweep.n = [1, 2]

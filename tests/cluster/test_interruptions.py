@@ -20,6 +20,7 @@ SPEAKS = ROOT / "tests" / "launch" / "programs" / "speaks.py"
 QUIET: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 JOB = """name = "a"
 strategy = "multi_worker"
+join = "optional"
 command = ["python3", "{program}", "{total}", "0.1", "1000000"]
 exclusive = true
 {more}

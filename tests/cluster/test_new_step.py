@@ -17,6 +17,7 @@ PROGRAM = (
 )
 HEAD = """name = "a"
 strategy = "{strategy}"
+join = "optional"
 command = ["bash", "-c", '{program}']
 [launch]
 max-restarts = {budget}

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slurm
 JOB = """\
 name = "a"
 strategy = "multi_worker"
+join = "optional"
 command = ["bash", "-c", 'echo "$SLURM_TF_TASK trains on $SLURMD_NODENAME"']
 {more}
 [roles.worker]
@@ -138,7 +139,7 @@ def test_a_node_that_lacks_a_gpu_is_named(alice: Member, on_node3: Callable[...,
 def test_bad_nodes_of_a_heterogeneous_job_are_left_out_of_all_of_it(alice: Member) -> None:
     alice.write(
         "h.toml",
-        'name = "h"\nstrategy = "ps"\ncommand = ["true"]\n[roles.chief]\n[roles.ps]\n'
+        'name = "h"\nstrategy = "ps"\njoin = "optional"\ncommand = ["true"]\n[roles.chief]\n[roles.ps]\n'
         '[roles.worker]\npartition = "cpu"\n',
     )
     alice.submit("h.toml", "--name=r", "--hold")

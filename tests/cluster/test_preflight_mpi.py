@@ -21,6 +21,7 @@ pytestmark = [
 _JOB = """\
 name = "a"
 strategy = "multi_worker"
+join = "optional"
 command = ["python", "-c", "print('it trains')"]
 preflight = "mpi"
 [roles.worker]

@@ -13,7 +13,7 @@ from tests.sandbox.shape import address
 pytestmark = pytest.mark.slurm
 
 JOB = (
-    'name = "{name}"\nstrategy = "multi_worker"\ncommand = ["bash", "-c", \'{program}\']\n'
+    'name = "{name}"\nstrategy = "multi_worker"\njoin = "optional"\ncommand = ["bash", "-c", \'{program}\']\n'
     "[roles.worker]\ncount = 2\nntasks-per-node = 1\n[env]\nTOKEN = 's3cret-of-alice'\n"
 )
 # What a task of TensorFlow does with its port, without the time that its import takes.

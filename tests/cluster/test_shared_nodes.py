@@ -34,6 +34,7 @@ time.sleep(2 if os.environ["SLURM_TF_TASK"] == "chief:0" else 60)
 FOUR = """
 name = "four"
 strategy = "ps"
+join = "optional"
 command = ["python3", "sees.py"]
 [launch]
 wait = "0:01"
@@ -153,7 +154,8 @@ def test_the_tasks_of_all_roles_start_again_in_new_steps(alice: Member) -> None:
     """The steps of the first start hold their CPUs and GPUs until they have ended: the next ones wait for them."""
     program = 'echo "start $SLURM_TF_RESTARTS"; test $SLURM_TF_RESTARTS = 0 && exec sleep 300; sleep 1'
     text = (
-        f'name = "a"\nstrategy = "multi_worker"\ncommand = ["bash", "-c", \'{program}\']\n[launch]\nmax-restarts = 1\n'
+        f'name = "a"\nstrategy = "multi_worker"\njoin = "optional"\n'
+        f'command = ["bash", "-c", \'{program}\']\n[launch]\nmax-restarts = 1\n'
         "[roles.worker]\ncount = 2\ngpus-per-task = 1\n[roles.evaluator]\ncpus-per-task = 2\ngpus-per-node = 1\n"
     )
     number = alice.submit(alice.write("a.toml", text))

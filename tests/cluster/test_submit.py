@@ -274,7 +274,7 @@ def test_a_sweep_as_one_array_with_two_points_submitted_again(count: int, alice:
 
 def test_a_sweep_of_a_heterogeneous_job_is_a_job_a_point_under_one_run(alice: Member) -> None:
     text = (
-        'name = "h"\nstrategy = "between_graph"\nsetup = \'echo setup sees $#\'\nsweep.n = [4, 5]\n'
+        'name = "h"\nstrategy = "between_graph"\njoin = "optional"\nsetup = \'echo setup sees $#\'\nsweep.n = [4, 5]\n'
         'command = ["bash", "-c", "echo $SLURM_TF_TASK n {n}; test $SLURM_TF_TASK != ps:0 || sleep 60"]\n'
         '[roles.worker]\ngpus-per-task = 1\n[roles.ps]\npartition = "cpu"\n'
     )
@@ -298,7 +298,9 @@ def test_gpus_that_the_roles_state_and_those_that_none_does(alice: Member) -> No
     says = f'command = ["bash", "-c", "echo [$CUDA_VISIBLE_DEVICES]; {until}"]\n'
     serves = 'command = ["bash", "-c", "echo serves [$CUDA_VISIBLE_DEVICES]; sleep 60"]\n'
     roles = f'[roles.worker]\ngpus-per-node = "a100"\n[roles.ps]\npartition = "cpu"\n{serves}'
-    number = alice.submit(alice.write("h.toml", f'name = "h"\nstrategy = "between_graph"\n{says}{roles}'))
+    number = alice.submit(
+        alice.write("h.toml", f'name = "h"\nstrategy = "between_graph"\njoin = "optional"\n{says}{roles}')
+    )
     own = 'exclusive = true\nsetup = "export SLURM_GRES=gpu:2"'  # as a plugin or a wrapper of a site gives them
     alice.submit(job(alice, "echo [$CUDA_VISIBLE_DEVICES]", more=own, name="own"))
     alice.ok("wait", "h-1")

@@ -72,6 +72,7 @@ def test_a_preempted_run_costs_all_its_incarnations(alice: Member, sandbox: Sand
 HET = """\
 name = "two parts"
 strategy = "between_graph"
+join = "optional"
 command = ["sh", "-c", "case $SLURM_TF_TASK in ps*) exec sleep 300;; esac; sleep 1"]
 time = "5"
 [roles.worker]

@@ -20,7 +20,7 @@ from tests.sandbox.cluster import Sandbox
 pytestmark = pytest.mark.slurm
 
 WORKERS = (
-    'name = "{name}"\nstrategy = "multi_worker"\ncommand = ["bash", "-c", \'{program}\']\n{more}\n'
+    'name = "{name}"\nstrategy = "multi_worker"\njoin = "optional"\ncommand = ["bash", "-c", \'{program}\']\n{more}\n'
     "[roles.worker]\ncount = {count}\nntasks-per-node = 1\n"
 )
 

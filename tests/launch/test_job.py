@@ -123,6 +123,44 @@ def test_the_exception_of_the_task_that_failed_first_is_the_jobs_reason(start_jo
     assert attempts.read(job.run)[-1].reason == why
 
 
+@pytest.mark.parametrize("required", [True, False])
+def test_tasks_that_train_alone_are_no_success(required: bool, start_job: StartJob) -> None:
+    job = start_job("echo trained", join_required=required)
+    assert job.wait() == (65 if required else 0)
+    assert (
+        "slurm-tf: the job failed: none of the 2 tasks has joined the cluster: each trained " in job.text
+    ) == required
+
+
+MEETS = """
+import json, os, socket, time
+
+def wait_until_seen(index):
+    status = os.path.join(os.environ["SLURM_TF_RUN_FOLDER"], "status.json")
+    while not json.load(open(status))["tasks"][f"worker:{index}"]["joined"]:
+        time.sleep(0.1)
+
+config = json.loads(os.environ["TF_CONFIG"])
+host, port = config["cluster"]["worker"][0].split(":")
+if config["task"]["index"] == 0:
+    peer = socket.create_server((host, int(port))).accept()[0]
+    peer.recv(1)
+else:
+    wait_until_seen(0)
+    peer = socket.create_connection((host, int(port)))
+    wait_until_seen(1)
+"""
+
+
+def test_tasks_that_meet_are_a_success(start_job: StartJob, tmp_path: Path) -> None:
+    """Worker 0 listens where its TF_CONFIG says, and worker 1 is connected to it."""
+    program = tmp_path / "meets.py"
+    program.write_text(MEETS)
+    job = start_job(f"{sys.executable} {program}", join_required=True)
+    assert job.wait() == 0, job.text
+    assert "joined the cluster" not in job.text
+
+
 def test_a_command_that_is_not_there(start_job: StartJob, tmp_path: Path) -> None:
     role = RoleSettings("worker", 1, command=(str(tmp_path / "no such program"),))
     job = start_job("true", strategy="single", roles=(role,))

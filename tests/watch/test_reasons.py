@@ -109,6 +109,21 @@ def test_a_reason_does_not_outlive_its_state(selected: SelectedRun, slurm: Slurm
     assert reasons.reason_words(point) == "cancel: the coordinator got SIGTERM"
 
 
+def test_a_run_whose_tasks_train_alone_says_so(selected: SelectedRun, slurm: Slurm) -> None:
+    attempt(selected, AttemptState.TRAINING, "")
+    tasks = {
+        "worker:0": TaskStatus(TaskState.RUNNING, joined=True),
+        "worker:1": TaskStatus(TaskState.RUNNING, joined=False),
+        "worker:2": TaskStatus(TaskState.RUNNING),
+        "worker:3": TaskStatus(TaskState.ENDED, joined=False),
+    }
+    status.write(selected.run, RunStatus("a-1", "7", 0, "node1", 0.0, AttemptState.TRAINING, tasks=tasks))
+    point = end(slurm, selected, JobState.RUNNING)
+    line = "worker:1 has not joined the cluster: it trains alone"
+    assert f"\nWhy         {line}\n" in tables.status([point])
+    assert tables.run_list([point]).rstrip().endswith(line)
+
+
 def test_one_that_is_cancelled_before_it_starts(selected: SelectedRun, slurm: Slurm) -> None:
     point = end(slurm, selected, JobState.CANCELLED, started=None)
     assert reasons.reason_words(point) == "cancelled by scancel, or by Slurm before it started"

@@ -10,11 +10,13 @@ import selectors
 import signal
 import sys
 import time
+from dataclasses import replace
 from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Sequence, Type
 
 from slurm_tf.errors import SlurmTfError
 from slurm_tf.launch.agent import command_failure, gpu_check, program_warnings
 from slurm_tf.launch.agent.child import Child, Output
+from slurm_tf.launch.agent.join_watch import JoinWatch
 from slurm_tf.launch.agent.orphan_recovery import OrphanRecovery
 from slurm_tf.launch.agent.program_connection import ProgramConnection
 from slurm_tf.launch.agent.program_end import ProgramEnd
@@ -83,6 +85,8 @@ class Agent:
         self._job_env = {name: in_utf_8(value) for name, value in job_env.items()}
         self._client, self._greeting = registered.client, registered.greeting
         self._assignment, self._rank = registered.assignment, registered.allocation.rank
+        folder = RunFolder(self._assignment.variables[env.RUN_FOLDER])
+        self._log_path = folder.log(self._assignment.role, self._assignment.index)
         self._selector, self._signals = selector, signals
         selector.register(self._client.sock, selectors.EVENT_READ, self._client)
         self._heartbeat = Heartbeat(self._greeting.silence, time.monotonic())
@@ -92,6 +96,7 @@ class Agent:
         self._save_reason = ""
         self._program_exit_code: Optional[int] = None
         self._end = ProgramEnd()
+        self._join = JoinWatch(self._assignment, self._client.send)
         self._output_told_at = 0.0
         self._gpu_check: Optional[gpu_check.OutputCheck] = None
         self._last_request: Optional[int] = None
@@ -124,13 +129,15 @@ class Agent:
 
     def _turn(self) -> None:
         """Wait until something happens or is due, and handle it."""
-        due = [self._heartbeat.wakes_at, self._orphan_look_at, self._child.kill_at if self._child else None]
+        kill_at, join_at = (self._child.kill_at, self._join.wakes_at) if self._child else (None, None)
+        due = [self._heartbeat.wakes_at, self._orphan_look_at, kill_at, join_at]
         wakes_at = min((when for when in due if when is not None), default=None)
         timeout = None if wakes_at is None else max(0.0, wakes_at - time.monotonic())
         for key, _ in self._selector.select(timeout):
             self._on_event(key.data)
         if self._child:
             self._child.kill_if_due()
+            self._join.look(time.monotonic())
         self._tick_heartbeat()
         self._tick_orphan()
 
@@ -185,8 +192,10 @@ class Agent:
             host = self._client.sock.getpeername()[0]
             environ.update(horovod_variables.rendezvous(host, message.rendezvous_port))
         argv = assignment.argv
-        self._warn(argv, environ)
-        self._gpu_check = gpu_check.begin(assignment, argv, environ, self._log_path(), say)
+        if assignment.warns and not message.restarts:  # once a job
+            for warning in program_warnings.of_program(environ[env.STRATEGY], argv, environ):
+                say(warning)
+        self._gpu_check = gpu_check.begin(assignment, argv, environ, self._log_path, say)
         self._listens = self._is_writer = False
         self._save_reason, self._program_exit_code, self._last_request = "", None, None
         self._end.begin()
@@ -194,17 +203,18 @@ class Agent:
         environ[env.CONTROL_FD] = str(program.program_end.fileno())
         try:
             with program.program_end as inherited:
-                self._child = Child(argv, environ, self._log_path(), assignment.name, self._selector, inherited)
+                self._child = Child(argv, environ, self._log_path, assignment.name, self._selector, inherited)
         except OSError as error:
             program.close()
             self._on_start_failure(argv[0], environ, error)
             return
         self._program = program
+        self._join.begin(self._child.pid, time.monotonic())
         self._client.send(Started(self._child.pid))
 
     def _on_start_failure(self, command: str, environ: Mapping[str, str], error: OSError) -> None:
         code = command_failure.exit_code(error)
-        is_of_exec = error.filename != self._log_path()
+        is_of_exec = error.filename != self._log_path
         reason = command_failure.explain(command, environ, error) if is_of_exec else None
         if reason is None:
             say(f"{self._assignment.name}: cannot start {command!r}: {error}")
@@ -273,12 +283,6 @@ class Agent:
 
     # --- the program ---
 
-    def _warn(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
-        """Print, once a job, what is known to go wrong with such a program."""
-        if environ[env.RESTARTS] == "0" and self._assignment.warns:
-            for warning in program_warnings.of_program(environ[env.STRATEGY], argv, environ):
-                say(warning)
-
     def _save(self, reason: str, number: str) -> None:
         """Have the program save: one with slurm_tf.train, also if it does not listen yet; others by a signal.
 
@@ -307,6 +311,7 @@ class Agent:
         """Tell the coordinator now and then that the program prints, which is progress if it sends no other."""
         if self._gpu_check:
             self._gpu_check.look()
+        self._join.printed(time.monotonic())
         if not self._listens and time.monotonic() - self._output_told_at >= _OUTPUT_SECONDS:
             self._output_told_at = time.monotonic()
             self._client.send(ProgramOutput())
@@ -330,9 +335,9 @@ class Agent:
         if self._gpu_check:
             self._gpu_check.look()  # at what it printed just before its end
         code_folder = SubmissionFolder(self._greeting.submission).code if self._rank == 0 else ""
-        for remark in self._end.remarks(child, code, self._log_path(), code_folder):
+        for remark in self._end.remarks(child, code, self._log_path, code_folder):
             say(f"{self._assignment.name}: {remark}")
-        self._client.send(self._end.message(child, code))
+        self._client.send(replace(self._end.message(child, code), joined=self._join.ended()))
 
     def _on_program_line(self, line: str) -> None:
         """Act on a message that concerns the agent, and pass each on to the coordinator. Other lines are ignored."""
@@ -349,6 +354,7 @@ class Agent:
 
     def _on_listening(self, message: Listening) -> None:
         self._listens, self._is_writer = True, message.is_writer
+        self._join.told()
         if self._save_reason:
             self._save(self._save_reason, "")
         if self._program_exit_code is not None:  # SIGTERM came before the program had handlers and listened
@@ -371,14 +377,10 @@ class Agent:
         if self._program:
             self._program.write(line)
 
-    def _log_path(self) -> str:
-        folder = RunFolder(self._assignment.variables[env.RUN_FOLDER])
-        return folder.log(self._assignment.role, self._assignment.index)
-
     def _log(self, text: str) -> None:
         """Print a line, into the task's log as well: srun, which would bring it to the job's, may be gone."""
         say(f"{self._assignment.name}: {text}")
-        with contextlib.suppress(OSError), open(self._log_path(), "a") as log:
+        with contextlib.suppress(OSError), open(self._log_path, "a") as log:
             log.write(f"slurm-tf: {text}\n")
 
 

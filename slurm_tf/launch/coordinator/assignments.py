@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from typing import Dict, List
 
+from slurm_tf.launch.decide import joining
 from slurm_tf.launch.job_context import JobContext, attempt_id
 from slurm_tf.launch.mapping import horovod_variables
 from slurm_tf.launch.mapping.cluster import Cluster
@@ -50,10 +51,17 @@ def of_tasks(settings: LaunchSettings, cluster: Cluster) -> List[TaskAssignment]
         variables = [{**each, **of_rank} for each, of_rank in zip(variables, of_ranks)]
     of_role = {role.name: role.command for role in settings.roles}
     commands = [of_role[task.role] for task in cluster.tasks]
+    joins = joining.judged(settings)
     first = {command: rank for rank, command in reversed(list(enumerate(commands)))}
     return [
         TaskAssignment(
-            task.role, task.index, task.gpus, variables[rank], commands[rank], warns=first[commands[rank]] == rank
+            task.role,
+            task.index,
+            task.gpus,
+            variables[rank],
+            commands[rank],
+            warns=first[commands[rank]] == rank,
+            joins=task.name in joins,
         )
         for rank, task in enumerate(cluster.tasks)
     ]

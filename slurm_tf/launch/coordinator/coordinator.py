@@ -81,7 +81,7 @@ class Coordinator:
         connections.raise_file_limit()
         self._start_step()
         try:
-            outcome = self._loop()
+            outcome = self._training.judge(self._loop())
         except StoppedError as error:
             outcome = Outcome(error.exit_code, str(error), OutcomeCause.TERMINATION)
         except StepError as error:

@@ -60,7 +60,7 @@ class StatusWriter:
 
     def task(self, name: str, state: TaskState, node: Optional[str] = None, restarts: Optional[int] = None) -> None:
         """Record a task's state; its node and the number of its restarts where they are given."""
-        task = replace(self._known(name), state=state, error=None)
+        task = replace(self._known(name), state=state, error=None, joined=None)
         task = task if node is None else replace(task, node=node)
         self._tasks[name] = task if restarts is None else replace(task, restarts=restarts)
         self._write_in(_STATE_SECONDS)
@@ -69,6 +69,11 @@ class StatusWriter:
         """Record that a task has ended with `code`, or for None that it is lost, and why, "" if it did not say."""
         state = TaskState.LOST if code is None else TaskState.ENDED
         self._tasks[name] = replace(self._known(name), state=state, code=code, error=error or None)
+        self._write_in(_STATE_SECONDS)
+
+    def task_joined(self, name: str, joined: bool) -> None:
+        """Record that a task has joined the cluster, or that it trains alone."""
+        self._tasks[name] = replace(self._known(name), joined=joined)
         self._write_in(_STATE_SECONDS)
 
     def progress(self, name: str, report: ProgressReport) -> None:

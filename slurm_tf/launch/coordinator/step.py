@@ -10,6 +10,7 @@ import subprocess
 import time
 from typing import Dict, List, Optional, Sequence, Tuple, cast
 
+from slurm_tf.launch.agent import process_tree
 from slurm_tf.launch.decide.restarts import describe
 from slurm_tf.launch.transport import ports
 from slurm_tf.run import env
@@ -88,7 +89,7 @@ class Step:
         for srun in self._launchers:
             if os.path.basename(_name(srun)) == "srun":
                 command_line = _command_line(srun.pid)
-                for pid in _children(srun.pid):
+                for pid in process_tree.children(srun.pid):
                     if command_line and _command_line(pid) == command_line:
                         self._set_no_file_descriptors(srun.pid, pid)
 
@@ -162,16 +163,6 @@ def _size_of_stderr() -> Optional[int]:
         found = os.fstat(2)
         return found.st_size if stat.S_ISREG(found.st_mode) else None
     return None
-
-
-def _children(pid: int) -> List[int]:
-    """Return the children of a process; none where the kernel does not tell (CONFIG_PROC_CHILDREN)."""
-    found: List[int] = []
-    with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
-                found += [int(child) for child in file.read().split()]
-    return found
 
 
 def _command_line(pid: int) -> bytes:

@@ -14,7 +14,8 @@ from slurm_tf.launch.coordinator.signal_monitor import SignalMonitor
 from slurm_tf.launch.coordinator.status_writer import StatusWriter
 from slurm_tf.launch.coordinator.task_connections import TaskConnections
 from slurm_tf.launch.decide.hangs import HangAction
-from slurm_tf.launch.decide.restarts import Action, OutcomeCause, RestartPolicy, TaskError, Verb
+from slurm_tf.launch.decide.joining import Joining
+from slurm_tf.launch.decide.restarts import Action, Outcome, OutcomeCause, RestartPolicy, TaskError, Verb
 from slurm_tf.launch.decide.termination import Termination
 from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.log import say
@@ -25,6 +26,7 @@ from slurm_tf.launch.transport.messages import (
     Dump,
     End,
     Ended,
+    Joined,
     Kill,
     Message,
     ProgramLine,
@@ -80,6 +82,7 @@ class TrainingPhase:
         self._faults = FaultInjector(context, termination, exclusion, say)
         self._programs = ProgramMonitor(termination, self._progress, status, recorder)
         self._relay = MessageRelay()
+        self._joining = Joining(settings)
         self._starts: Counter[str] = Counter()
         self._hosts: Collection[str] = ()
         self._rendezvous: Optional[gloo_rendezvous.Rendezvous] = None
@@ -89,6 +92,7 @@ class TrainingPhase:
             CannotStart: self._on_cannot_start,
             ProgramLine: self._on_program_line,
             ProgramOutput: lambda connection, _: self._progress.printed(connection.name),
+            Joined: self._on_joined,
             TaskSignal: self._on_task_signal,
         }
 
@@ -107,11 +111,14 @@ class TrainingPhase:
             self._tasks.send(name, _MESSAGES[action])
         self._carry_out(self._policy.tick(now))
         self._deliver(self._relay.tick(now))
+        self._joining.tick(now)
+        self._say_of_joining()
 
     @property
     def wakes_at(self) -> Optional[float]:
         """When `tick` has something to do."""
-        due = [self._policy.wakes_at, self._faults.wakes_at, self._progress.wakes_at, self._relay.wakes_at]
+        parts = (self._policy, self._faults, self._progress, self._relay, self._joining)
+        due = [part.wakes_at for part in parts]
         return min((when for when in due if when is not None), default=None)
 
     @property
@@ -159,10 +166,27 @@ class TrainingPhase:
         name = connection.name
         say(f"{name} started on {self.nodes[name]} (process {message.pid})")
         self._status.task(name, TaskState.RUNNING, restarts=self._starts[name] - 1)
+        self._joining.started(name)
         self._signals.started(name)
         self._progress.started(name)
 
+    def judge(self, outcome: Outcome) -> Outcome:
+        """Return how the job ends: not well if none of its tasks has joined the cluster."""
+        judged = self._joining.judge(outcome)
+        self._say_of_joining()
+        return judged
+
+    def _say_of_joining(self) -> None:
+        for note in self._joining.notes:
+            say(note)
+        self._joining.notes.clear()
+
+    def _on_joined(self, connection: Connection, message: Joined) -> None:
+        self._joining.said(connection.name, message.has_joined, time.monotonic())
+        self._status.task_joined(connection.name, message.has_joined)
+
     def _on_ended(self, connection: Connection, message: Ended) -> None:
+        self._joining.ended(connection.name, message.joined)
         now, unasked = time.monotonic(), self._policy.state is AttemptState.TRAINING
         if not (unasked and self._signals.is_suspect(connection.name, message.code, now)):
             self.ended(connection.name, message.code, now, self._error(message, now))

@@ -20,7 +20,7 @@ class Assignment:
     `hosts`: the ClusterSpec, None where the strategy has no TF_CONFIG. `gpus`: the devices to see, None for those that
     Slurm gave. `variables`: environment variables of run/env.py.
     `cluster_flags`: whether the program also gets its role and the ClusterSpec as arguments. `warns`: whether its agent
-    prints what is known to go wrong with the program.
+    prints what is known to go wrong with the program; `joins`: whether it sees to it that the program joins others.
     """
 
     role: str
@@ -31,13 +31,15 @@ class Assignment:
     command: Tuple[str, ...]
     cluster_flags: bool
     warns: bool = False
+    joins: bool = False
 
     @classmethod
     def of_parts(cls, task: TaskAssignment, shared: SharedAssignment) -> "Assignment":
         """Return the assignment that the coordinator sent in two parts."""
         variables = {**shared.variables, **task.variables}
         command = tuple(map(in_utf_8, task.command))
-        return cls(task.role, task.index, shared.hosts, task.gpus, variables, command, shared.cluster_flags, task.warns)
+        flags = shared.cluster_flags
+        return cls(task.role, task.index, shared.hosts, task.gpus, variables, command, flags, task.warns, task.joins)
 
     @property
     def name(self) -> str:

@@ -99,13 +99,15 @@ class Ended(Message):
 
     `error`: the line of its output that says why it failed, "" for none; `error_age`: how many seconds before its end
     that was printed. `memory`: the bytes that were used and allowed on the node where the kernel killed a process of it
-    for its memory, 0 for what is not known; None where it did not.
+    for its memory, 0 for what is not known; None where it did not. `joined`: whether it had joined the cluster, None
+    where that is not known or not asked.
     """
 
     code: int
     error: str = ""
     error_age: float = 0.0
     memory: Optional[Tuple[int, int]] = None
+    joined: Optional[bool] = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,13 @@ class ProgramLine(Message):
 @dataclass(frozen=True)
 class ProgramOutput(Message):
     """The program has printed something, which is progress of one that does not listen."""
+
+
+@dataclass(frozen=True)
+class Joined(Message):
+    """The program has joined the cluster; or, not `has_joined`, it has not, minutes after its first output."""
+
+    has_joined: bool
 
 
 @dataclass(frozen=True)
@@ -194,7 +203,8 @@ class MeasureLink(Message):
 class TaskAssignment(Message):
     """The part of an assignment that differs between tasks; see launch/mapping/assignment.py.
 
-    `warns`: the task prints what is known to go wrong with its program, as the first one that runs it.
+    `warns`: the task prints what is known to go wrong with its program, as the first one that runs it. `joins`: the
+    program is to join others, see launch/decide/joining.py.
     """
 
     role: str
@@ -203,6 +213,7 @@ class TaskAssignment(Message):
     variables: Mapping[str, str]
     command: Tuple[str, ...]
     warns: bool
+    joins: bool
 
 
 @dataclass(frozen=True)
@@ -303,6 +314,7 @@ FROM_AGENT: Kinds = message_codec.by_name(
         CannotStart,
         ProgramLine,
         ProgramOutput,
+        Joined,
         TaskSignal,
         HeartbeatRequest,
     )
