@@ -76,7 +76,7 @@ def _on_nodes(plan: "Plan") -> int:
         raise
     submit_commands.print_submitted(sent, parsable=False)
     submit_commands.print_excluded_nodes(plan.run)
-    code = watch_commands.wait_for_exit_code(SelectedRun(plan.run))
+    code = watch_commands.wait_for_exit_code(SelectedRun(plan.run), quiet=True)
     number = sent.jobs[0].partition(";")[0]
     report = preflight_report.read(plan.run)
     if report is not None and report.job == number:

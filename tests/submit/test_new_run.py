@@ -155,7 +155,8 @@ def test_the_launcher_runs_a_job_under_every_python_that_is_here(
 ) -> None:
     """A smoke test: coordinator, local step, agents, all from the zip file, far from the sources."""
     plan = fit(
-        'name = "a"\nstrategy = "multi_worker"\ncommand = ["bash", "-c", "echo $SLURM_TF_TASK $V"]\n'
+        'name = "a"\nstrategy = "multi_worker"\njoin = "optional"\n'
+        'command = ["bash", "-c", "echo $SLURM_TF_TASK $V"]\n'
         "[roles.worker]\ncount = 2\n[env]\nV = 'é'\n",
         site="local",
     )

@@ -16,7 +16,7 @@ from slurm_tf.launch.transport.messages import Joined
 # How often it is looked: a program that joins at once and ends soon is seen as well; later only now and then.
 _SOON, _LATER = 0.25, 5.0
 _SOON_SECONDS = 120.0
-# A look takes at most this part of the time: a node may have very many sockets.
+# Looks take at most this part of a processor's time: a node may have very many sockets.
 _SHARE = 0.02
 # So long after its first output a program that has not joined trains alone: TensorFlow starts, and data are read.
 _FIRST_MINUTES = 120.0
@@ -72,7 +72,7 @@ class JoinWatch:
         """Look, if it is time, and tell that the program has joined, or once that it has not for long."""
         if self.wakes_at is None or now < self.wakes_at:
             return
-        begun = time.monotonic()
+        begun = time.process_time()
         seen = has_joined(self._pid, self._port, self._peers)
         if seen:
             self._has_joined()
@@ -80,7 +80,7 @@ class JoinWatch:
         self._is_blind = self._is_blind or (seen is None and not process_tree.is_over(self._pid))
         self.joined = None if self._is_blind else False
         pause = _SOON if now - self._began < _SOON_SECONDS else _LATER
-        self.wakes_at = now + max(pause, (time.monotonic() - begun) / _SHARE)
+        self.wakes_at = now + max(pause, (time.process_time() - begun) / _SHARE)
         is_late = self._printed_at is not None and now - self._printed_at >= _FIRST_MINUTES
         if is_late and not self._is_told and self.joined is False:
             self._is_told = True

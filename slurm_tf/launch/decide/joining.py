@@ -35,13 +35,15 @@ class Joining:
 
     def __init__(self, settings: LaunchSettings) -> None:
         self.notes: List[str] = []
-        self._joined: Dict[str, Optional[bool]] = dict.fromkeys(judged(settings), False)
+        self._judged = judged(settings)
+        # of the programs that were started: of a preflight alone there are none
+        self._joined: Dict[str, Optional[bool]] = {}
         self._alone: List[str] = []
         self._say_at: Optional[float] = None
 
     def started(self, name: str) -> None:
         """Record that the program of task `name` starts, perhaps again."""
-        if name in self._joined:
+        if name in self._judged:
             self._joined[name] = False
 
     def said(self, name: str, joined: bool, now: float) -> None:
@@ -83,12 +85,12 @@ class Joining:
         if None in states:
             self.notes.append("warning: whether any task has joined the cluster cannot be seen on these nodes")
             return outcome
-        return Outcome(TopologyError.exit_code, _never_joined(list(self._joined)))
+        return Outcome(TopologyError.exit_code, _never_joined(len(self._judged)))
 
 
-def _never_joined(names: List[str]) -> str:
+def _never_joined(tasks: int) -> str:
     return (
-        f"none of the {len(names)} tasks has joined the cluster: each trained a model of its own, and all wrote the "
+        f"none of the {tasks} tasks has joined the cluster: each trained a model of its own, and all wrote the "
         "same files; the program needs slurm_tf.train or a tf.distribute strategy that reads TF_CONFIG "
         '(docs/train.md), or one task: strategy = "single"; join = "optional" allows it'
     )

@@ -53,12 +53,15 @@ def test_who_is_to_join(settings: LaunchSettings, names: list[str]) -> None:
 def test_how_a_job_ends(ends: dict[str, bool | None], outcome: Outcome, notes: list[str]) -> None:
     made = Joining(SETTINGS)
     for name, joined in ends.items():
+        made.started(name)
         made.ended(name, joined)
     assert (made.judge(WELL), made.notes) == (outcome, notes)
 
 
 def test_another_end_stays_and_a_restart_begins_anew() -> None:
     made = Joining(SETTINGS)
+    assert made.judge(WELL) == WELL, "a preflight alone"
+    made.started("worker:0")
     assert made.judge(Outcome(7, "bad")) == Outcome(7, "bad")
     made.said("worker:0", True, 1.0)
     made.ended("worker:0", None)
@@ -71,6 +74,7 @@ def test_another_end_stays_and_a_restart_begins_anew() -> None:
 def test_those_that_train_alone_are_named_in_one_line() -> None:
     made = Joining(replace(SETTINGS, roles=(RoleSettings("worker", 9),)))
     for index in range(8):
+        made.started(f"worker:{index}")
         made.said(f"worker:{index}", False, 100.0 + index)
     made.said("worker:0", True, 108.0)
     assert made.wakes_at == 110.0
