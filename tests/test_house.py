@@ -64,6 +64,7 @@ ORDERS = {
         "train_log",
         "task_context",
         "devices",
+        "hparams",
         "agent_connection",
         "collectives",
         "data",

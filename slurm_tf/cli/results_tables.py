@@ -9,7 +9,7 @@ from rich.cells import cell_len
 
 from slurm_tf.cli import tables
 from slurm_tf.cli.terminal import printable
-from slurm_tf.jobspec import params
+from slurm_tf.run import placeholders
 from slurm_tf.watch import results, results_rows
 from slurm_tf.watch.results import Goal, Result
 from slurm_tf.watch.results_rows import Column
@@ -53,7 +53,7 @@ def comma_separated(rows: Sequence[Result]) -> Iterator[str]:
     for each in rows:
         cells: list[object] = [
             each.name,
-            *(params.text(each.params[name]) if name in each.params else None for name in names),
+            *(placeholders.value_text(each.params[name]) if name in each.params else None for name in names),
             each.state,
             each.step,
         ]

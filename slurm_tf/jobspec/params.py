@@ -67,16 +67,6 @@ def resolve(job: Job) -> Params:
     return Params(fixed, swept)
 
 
-def texts(values: Mapping[str, ParamValue]) -> dict[str, str]:
-    """Return each value as it is filled in: text as it is, all else as TOML writes it."""
-    return {name: text(value) for name, value in values.items()}
-
-
-def text(value: ParamValue) -> str:
-    """Return a value as it is filled in."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 class _Checker:
     """Checks the values of one param, and collects in words what is `wrong` with them."""
 
@@ -155,19 +145,19 @@ def _is_allowed(value: ParamValue, param: Param, kind: ParamType | None) -> bool
 
 
 def _shown(value: ParamValue) -> str:
-    return repr(value) if isinstance(value, str) else text(value)
+    return repr(value) if isinstance(value, str) else placeholders.value_text(value)
 
 
 def _needed(param: Param, kind: ParamType) -> str:
     if param.choices:
-        return f"one of {', '.join(map(text, param.choices))}"
+        return f"one of {', '.join(map(placeholders.value_text, param.choices))}"
     limits = ""
     if param.min is not None and param.max is not None:
-        limits = f" from {text(param.min)} to {text(param.max)}"
+        limits = f" from {param.min} to {param.max}"
     elif param.min is not None:
-        limits = f", at least {text(param.min)}"
+        limits = f", at least {param.min}"
     elif param.max is not None:
-        limits = f", at most {text(param.max)}"
+        limits = f", at most {param.max}"
     return _NEEDED[kind] + limits
 
 

@@ -1,5 +1,6 @@
 """Fits a job to its site: the components to ask Slurm for, and the settings of the launcher."""
 
+import json
 import os
 import re
 import signal
@@ -106,12 +107,13 @@ def fit(
         raise ConfigError("found 'mpi'", needed, "preflight = true", job.where("preflight"))
     settings = _settings(wanted, submission, layout.roles, warning)
     if array and job.site.scheduler == "slurm":
-        points = {str(index): params.texts({**values.fixed, **point}) for index, point in array.points.items()}
+        points = {str(index): {**values.fixed, **point} for index, point in array.points.items()}
         settings = replace(settings, points=points)
     else:
         point = next(iter(array.points.values())) if array else {}
-        settings = settings.filled(params.texts({**values.fixed, **point}))
+        settings = settings.filled({**values.fixed, **point})
     _check_env_size(job, settings)
+    _check_params_size(job, settings)
     return Plan(job, submission, chdir, layout, limit, settings, values.fixed, array)
 
 
@@ -170,6 +172,13 @@ def _check_env_size(job: Job, settings: LaunchSettings) -> None:
     size = max(sum(len(name) + len(value.encode()) for name, value in each.items()) for each in variants)
     if size > _ENV_LIMIT:
         raise ConfigError(f"found {size} bytes", f"at most {_ENV_LIMIT}", "put it into a file", job.where("env"))
+
+
+def _check_params_size(job: Job, settings: LaunchSettings) -> None:
+    """Raise ConfigError if the params of any point are larger than one variable can be."""
+    size = max(len(json.dumps(dict(values))) for values in (settings.params, *settings.points.values()))
+    if size > _ENV_LIMIT:
+        raise ConfigError(f"found {size} bytes", f"at most {_ENV_LIMIT}", "put it into a file", job.where("params"))
 
 
 def _check_no_variable(name: str, value: str, where: str) -> None:

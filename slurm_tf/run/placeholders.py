@@ -16,6 +16,11 @@ def names(text: str) -> List[str]:
     return [match[3] for match in _PLACEHOLDER.finditer(text) if _is_filled(match)]
 
 
+def value_text(value: object) -> str:
+    """Return a value of a param as it is filled in: text as it is, all else as TOML writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def fill(text: str, values: Mapping[str, str]) -> str:
     """Return `text` with the value of each name, in one pass: a value that looks like a name stays as it is.
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import List, Mapping, Optional, Tuple
+from typing import Any, List, Mapping, Optional, Tuple
 
 from slurm_tf.errors import RunError
 from slurm_tf.run import json_file, placeholders
@@ -75,8 +75,8 @@ class LaunchSettings:
     """What the coordinator must know of the job file and the site; times in seconds.
 
     `preflight_factor`: by what factor a node may be slower than others; `preflight_mpi`: the command of the MPI step,
-    () for none. `points`: of an array, what fills the placeholders of each point's commands and env, by its index;
-    without points they are filled already.
+    () for none. `points`: of an array, the values of all params of each point, by its index; of a single run and of one
+    point these are `params`, with which the placeholders of commands and env are filled.
     `horovod`: its controller, "" under another strategy. `gpu_sharing`: the job file's key, or AS_GIVEN.
     `gpus_optional`: a program that has no GPU goes on, whatever its role asked for. `join_required`: a job none of
     whose tasks joins the cluster fails.
@@ -106,7 +106,8 @@ class LaunchSettings:
     preflight: bool = False
     preflight_factor: float = 4.0
     preflight_mpi: Tuple[str, ...] = ()
-    points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    points: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     horovod: str = ""
     warning: Tuple[str, float] = ("", 0.0)
     checkpoint_signal: str = ""
@@ -120,14 +121,16 @@ class LaunchSettings:
             raise RunError(f"run {self.run} has no point {index}", f"one of {', '.join(self.points)}")
         return replace(self.filled(self.points[str(index)]), run=f"{self.run}/{index}", points={})
 
-    def filled(self, values: Mapping[str, str]) -> "LaunchSettings":
-        """Return the settings with the placeholders of commands and env filled by `values`."""
+    def filled(self, params: Mapping[str, Any]) -> "LaunchSettings":
+        """Return the settings with the placeholders of commands and env filled by the values of `params`."""
+        values = {name: placeholders.value_text(value) for name, value in params.items()}
 
         def command(words: Tuple[str, ...]) -> Tuple[str, ...]:
             return tuple(placeholders.fill(word, values) for word in words)
 
         return replace(
             self,
+            params=params,
             roles=tuple(replace(role, command=command(role.command)) for role in self.roles),
             env={name: placeholders.fill(text, values) for name, text in self.env.items()},
         )

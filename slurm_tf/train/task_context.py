@@ -15,6 +15,7 @@ class TaskContext:
     """The task that this process is. `rank` of `size` counts the tasks that train: the chief, then the workers.
 
     `workers`, `parameter_servers`: how many tasks of these roles there are. Folders are "" outside of a run.
+    `params`: the values of the job's params.
     `attempt`, `slurm_step`: the attempt of the run, and the number of its Slurm step; `restarts`: how often this task
     was started again in the attempt. `agent_fd`: the socket to the agent, None without one. `settings`: [checkpoint]
     and [train] of the job file. `gpu_need`: whether it is to have GPUs.
@@ -30,6 +31,8 @@ class TaskContext:
     run_folder: str
     checkpoint_folder: str
     export_folder: str
+    tensorboard_folder: str
+    params: Mapping[str, Any]
     attempt: str
     slurm_step: int
     restarts: int
@@ -66,6 +69,8 @@ class TaskContext:
             run_folder=environ.get(env.RUN_FOLDER, ""),
             checkpoint_folder=environ.get(env.CHECKPOINT_FOLDER, ""),
             export_folder=environ.get(env.EXPORT_FOLDER, ""),
+            tensorboard_folder=environ.get(env.TENSORBOARD_FOLDER, ""),
+            params=json.loads(environ.get(env.PARAMS) or "{}"),
             attempt=environ.get(env.ATTEMPT, ""),
             slurm_step=int(environ.get(env.STEP, "0")),
             restarts=int(environ.get(env.RESTARTS, "0")),

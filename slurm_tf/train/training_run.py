@@ -16,7 +16,7 @@ from slurm_tf.run import checkpoint_folder
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.program_messages import CheckpointCommitted, Phase, ProgressReport
 from slurm_tf.run.progress import ProgressWriter
-from slurm_tf.train import devices, training_loop
+from slurm_tf.train import devices, hparams, training_loop
 from slurm_tf.train.agent_connection import AgentConnection, ignore_slurm_signals
 from slurm_tf.train.checkpoint import local_state, parameter_servers
 from slurm_tf.train.checkpoint.checkpoints import Checkpoints
@@ -56,12 +56,12 @@ class Run:
 
     `role`, `index`: its task in the cluster. `rank` of `size`: its number among the tasks that train in lockstep.
     `is_chief`: it reports, writes checkpoints and exports. `step`: where training starts, from the checkpoint.
-    `strategy`: the tf.distribute strategy, for programs that use it directly.
+    `strategy`: the tf.distribute strategy, for programs that use it directly. `params`: the values of the job's params.
     """
 
     def __init__(self, task: TaskContext, agent: Optional[AgentConnection]) -> None:
         self._task, self._agent = task, agent
-        self.role, self.index = task.role, task.index
+        self.role, self.index, self.params = task.role, task.index, task.params
         self.rank, self.size = (task.rank, task.size) if task.strategy in _LOCKSTEP else (0, 1)
         self.step = 0
         is_evaluator = self.role == "evaluator"
@@ -87,6 +87,8 @@ class Run:
         self._checkpoint: Optional[tf.train.Checkpoint] = None
         self._checkpoints = self._open_checkpoints()
         self._progress = self._open_progress()
+        if self.is_chief and task.tensorboard_folder and task.params:
+            hparams.write(task.tensorboard_folder, task.params)
         self._resumed_at: Optional[int] = None
         self._last_report: Optional[Tuple[float, int]] = None
         self._rate = 0.0

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slurm_tf.jobspec import params
+from slurm_tf.run import placeholders
 from slurm_tf.watch import results, run_params, status_rows
 from slurm_tf.watch.results import Goal, Result
 
@@ -103,4 +103,4 @@ def _all_params(rows: Sequence[Result]) -> list[str]:
 
 
 def _param(result: Result, name: str) -> str:
-    return params.text(result.params[name]) if name in result.params else _NONE
+    return placeholders.value_text(result.params[name]) if name in result.params else _NONE

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from slurm_tf.errors import RunError
-from slurm_tf.jobspec import params
-from slurm_tf.run import job_chain, manifest
+from slurm_tf.run import job_chain, manifest, placeholders
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
 from slurm_tf.run.manifest import Manifest
 from slurm_tf.watch.find_run import SelectedRun
@@ -59,7 +58,7 @@ def of_point(selected: SelectedRun) -> Mapping[str, Any]:
 
 def words(values: Mapping[str, Any]) -> str:
     """Return values of params in a line: "rate=0.1 units=64"."""
-    return " ".join(f"{name}={text}" for name, text in params.texts(values).items())
+    return " ".join(f"{name}={placeholders.value_text(value)}" for name, value in values.items())
 
 
 def named(selected: SelectedRun) -> str:

@@ -234,8 +234,13 @@ tf.distribute.MirroredStrategy.__init__ = lambda self: make_mirrored(self, ["CPU
 @pytest.mark.parametrize(("strategy", "devices", "replicas"), [("single", "", "1"), ("mirrored", TWO_DEVICES, "2")])
 def test_fit_of_keras_3(strategy: str, devices: str, replicas: str, run_forked: RunJob, tmp_path: Path) -> None:
     """Under mirrored, two logical CPU devices replace two GPUs."""
-    job = run_forked(write(tmp_path, FIT.format(devices=devices.replace("\n[0]", "[0]")), strategy))
+    program = FIT.format(devices=devices.replace("\n[0]", "[0]")).replace("=32", '=run.params["batch"]')
+    path = write(tmp_path, program, strategy)
+    with open(path, "a") as file:
+        file.write('BATCH = "{batch}"\n[params]\nbatch = 64\n')
+    job = run_forked(path, "batch=32")
     assert job.wait() == 0, job.text
+    assert (tmp_path / "runs" / "a-1" / "tensorboard" / "events.out.tfevents.0.params").stat().st_size > 0
     ((found, accuracy),) = job.find(r"replicas (\d) accuracy ([\d.]+)")
     assert found == replicas
     assert float(accuracy) > 0.9

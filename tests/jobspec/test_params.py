@@ -103,7 +103,7 @@ def test_a_sweep_gives_params_their_values_and_a_typed_value_ends_it(read: Read)
     one = fitted(read("data=x", "rate=0.25", text=swept))
     assert one.array is not None
     assert one.array.points == {0: {"epochs": 1}, 1: {"epochs": 2}}
-    assert one.settings.points["1"]["rate"] == "0.25"
+    assert one.settings.points["1"]["rate"] == 0.25
     of_point = one.settings.of_point(1)
     assert of_point.roles[0].command[1:5] == ("--epochs=2", "adam", "--rate", "0.25")
     assert of_point.env == {"BF16": "is false"}

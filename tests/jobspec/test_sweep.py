@@ -78,7 +78,7 @@ def test_one_job_array_where_slurm_can_and_a_job_a_point_where_it_cannot(fit: Ca
     assert one.one_job
     assert ("array", "0-5%2") in one.components[0].options
     assert ("output", f"{one.run.logs}/slurm-%A_%a.out") in one.components[0].options
-    assert one.settings.points["4"] == {"lr": "0.001", "n": "true"}
+    assert one.settings.points["4"] == {"lr": 0.001, "n": True}
     each = fit(HET)
     assert len(each.components) == 2
     assert not each.one_job

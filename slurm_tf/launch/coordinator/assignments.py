@@ -1,5 +1,6 @@
 """Makes what the coordinator sends to each agent before its program starts: a greeting, then an assignment."""
 
+import json
 import os
 from dataclasses import replace
 from typing import Dict, List
@@ -82,4 +83,5 @@ def _variables(settings: LaunchSettings, folder: RunFolder, nodes: int) -> Dict[
         env.EXPORT_FOLDER: folder.exports,
         env.TENSORBOARD_FOLDER: folder.tensorboard,
         env.TRAIN: train_settings.to_variable(train),
+        env.PARAMS: json.dumps(dict(settings.params)),
     }
