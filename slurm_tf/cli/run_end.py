@@ -37,7 +37,10 @@ def print_next(points: Sequence[RunOverview]) -> None:
 def _print_run(state: RunOverview) -> None:
     time = status_rows.elapsed_text(state)
     how = ", ".join(filter(None, [f"exit code {state.exit_code}", f"after {time}" if time else ""]))
-    click.echo(f"Run {state.selected.name} ended: {state.state.name}, {how} (job {state.job})", err=True)
+    click.echo(
+        f"Run {printable(run_params.named(state.selected))} ended: {state.state.name}, {how} (job {state.job})",
+        err=True,
+    )
     rows = [("why", printable(reasons.reason_words(state)))]
     rows += [(name, short_path(path)) for name, path in status_rows.places(state).items() if path]
     if state.checkpoint:

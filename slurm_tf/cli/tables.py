@@ -113,7 +113,12 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     width = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else None
     for head, most in zip(heads, _widths(heads, rows, width), strict=True):
         folds = head in _FOLDED
-        drawn.add_column(head, overflow="fold" if folds else "ellipsis", no_wrap=not folds or width is None, width=most)
+        drawn.add_column(
+            Text(printable(head)),
+            overflow="fold" if folds else "ellipsis",
+            no_wrap=not folds or width is None,
+            width=most,
+        )
     for row in rows:
         drawn.add_row(*(Text(printable(cell)) for cell in row))
     out = io.StringIO()

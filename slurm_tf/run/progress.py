@@ -78,7 +78,7 @@ class ProgressWriter:
         self._waiting: Deque[StepReport] = collections.deque(maxlen=_MOST_WAITING)
         self._written_at = -math.inf
         self._begun = self._failed = self._over = False
-        self._keeps = 0
+        self._keeps: Optional[int] = None
         self._lock = threading.Lock()
 
     def add(self, step: int, values: Mapping[str, float], resumed_at: Optional[int] = None) -> None:
@@ -89,9 +89,8 @@ class ProgressWriter:
         kept = list(values.items())[:_MOST_METRICS]
         finite = {str(name)[:_LONGEST_NAME]: value if math.isfinite(value) else None for name, value in kept}
         with self._lock:
-            if not self._begun:
-                self._begun, self._keeps = True, step - 1 if resumed_at is None else min(resumed_at, step - 1)
-                self._guard(self._remove_later_steps)
+            if self._keeps is None:
+                self._keeps = step - 1 if resumed_at is None else min(resumed_at, step - 1)
             self._waiting.append(StepReport(step, round(time.time(), 3), self._attempt, finite))
             if time.monotonic() - self._written_at >= _SECONDS:
                 self._guard(self._append)
@@ -114,16 +113,19 @@ class ProgressWriter:
                 self._say(f"cannot write {self._path}: {error.strerror}")
             self._failed = True
 
-    def _remove_later_steps(self) -> None:
-        kept = [each for each in read(self._path) if each.step <= self._keeps]
-        if kept or os.path.exists(self._path):
-            self._replace(kept)
+    def _begin(self, keeps: int) -> None:
+        """Remove the steps after `keeps`, and what a killed program has not written to its end."""
+        if os.path.exists(self._path):
+            self._replace([each for each in read(self._path) if each.step <= keeps])
+        self._begun = True
 
     def _append(self) -> None:
-        if not self._waiting:
+        if not self._waiting or self._keeps is None:
             return
         self._written_at = time.monotonic()
         self._fence()
+        if not self._begun:
+            self._begin(self._keeps)
         size = _append_whole(self._path, _text(self._waiting))
         self._waiting.clear()
         if size > _MOST_BYTES:

@@ -174,15 +174,15 @@ def test_several_runs_with_other_params_nan_and_an_evaluator(make_run: MakeRun, 
     for selected, params in ((one, {"rate": 1, "x": "é\x1b"}), (two, {"units": 3, "x": "é\x1b"})):
         manifest.write(selected.run.manifest, replace(manifest.read(selected.run.manifest), params=params))
     writer = progress.ProgressWriter(one.run.progress, "a", lambda: None, print)
-    writer.add(1, {"loss": 0.5, "lr": 0.1})
-    writer.add(2, {"loss": math.nan, "lr": 0.2})
+    writer.add(1, {"loss": 0.5, "[b]\x1b": 0.1})
+    writer.add(2, {"loss": math.nan, "[b]\x1b": 0.2})
     writer.flush()
     evaluator = progress.ProgressWriter(two.run.evaluator_progress, "b", lambda: None, print)
     evaluator.add(7, {"accuracy": 0.75})
     status.write(two.run, RunStatus("b-1", "", 0, "n", 0.0, AttemptState.ENDED, 0, 3))
     attempts.write(two.run, [Attempt("1.0", "", 100.0, saved=130.0), Attempt("1.1", "", 200.0, ended=260.0)])
     found = results.read(slurm, [one, two, three])
-    assert results.all_metrics(found) == ["loss", "lr", "evaluator_accuracy"]
+    assert results.all_metrics(found) == ["loss", "[b]\x1b", "evaluator_accuracy"]
     assert results.main_metric(found) == "evaluator_accuracy"
     assert [each.name for each in results.ordered(found, "loss")] == ["a-1", "b-1", "c-1"]
     assert [each.name for each in results.ordered(found, "units")] == ["b-1", "a-1", "c-1"]
@@ -190,10 +190,10 @@ def test_several_runs_with_other_params_nan_and_an_evaluator(make_run: MakeRun, 
     assert (
         results_tables.text(found, "evaluator_accuracy", None)
         == """\
-RUN  rate  x   units  STATE          STEP  max evaluator_accuracy  evaluator_accuracy  min loss  loss  lr   TIME
-a-1  1     é?  -      not submitted  2     -                       -                   0.5       nan   0.2  -
-b-1  -     é?  3      FAILED         7     0.75                    0.75                -         -     -    00:01:30
-c-1  -     -   -      not submitted  -     -                       -                   -         -     -    -
+RUN  rate  x   units  STATE          STEP  max evaluator_accuracy  evaluator_accuracy  min loss  loss  [b]?  TIME
+a-1  1     é?  -      not submitted  2     -                       -                   0.5       nan   0.2   -
+b-1  -     é?  3      FAILED         7     0.75                    0.75                -         -     -     00:01:30
+c-1  -     -   -      not submitted  -     -                       -                   -         -     -     -
 best: max evaluator_accuracy 0.75 at step 7 of b-1
 1 of 3 failed: b-1
 """
