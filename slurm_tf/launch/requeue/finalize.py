@@ -44,18 +44,20 @@ class Finalizer:
 
     def conclude(self, outcome: Outcome, termination: Termination, show: Show) -> Outcome:
         """Record how the attempt ended, and have the run go on if it is to; return how the job ends."""
+        why_not = self._why_it_does_not_go_on()
         try:
             retried = self._decide(outcome, termination)
         except ProgressError as error:
             retried, outcome = retry.Retry(), Outcome(error.exit_code, str(error))
         except (RunError, OSError) as error:
-            retried, outcome = retry.Retry(), replace(outcome, reason=f"{outcome.reason}; {error}")
+            retried, outcome, why_not = retry.Retry(), replace(outcome, reason=f"{outcome.reason}; {error}"), ""
         cancelled = termination.cause is EndCause.CANCEL or self._context.is_cancelled
         cause, goes_on = retried.cause, retried.cause.goes_on
         if not goes_on and cancelled:
             cause = EndCause.CANCEL
         elif not goes_on and outcome.cause is OutcomeCause.TERMINATION and termination.cause.is_interruption:
             cause = termination.cause
+            outcome = replace(outcome, reason=outcome.reason + why_not)
         self._record.ended(cause, outcome.code, outcome.reason, is_last=not goes_on)
         if cause is EndCause.UNKNOWN:
             show(outcome, AttemptState.WAITS_FOR_SLURM)
@@ -119,6 +121,14 @@ class Finalizer:
             show(replace(outcome, reason=reason), AttemptState.WAITS_FOR_SLURM)
             self._wait_for_the_end()
         return replace(outcome, reason=reason)
+
+    def _why_it_does_not_go_on(self) -> str:
+        """Return a clause that says why no attempt follows an interruption after which one could."""
+        if not self._context.job:
+            return ""
+        if not self._settings.goes_on:
+            return "; the run does not go on, as it was submitted with no-requeue"
+        return "; the run does not go on: it has told of no checkpoint, and would start over"
 
     def _what_is_lost(self) -> str:
         """Return a clause for a program of which nothing is known to be saved, "" for another."""

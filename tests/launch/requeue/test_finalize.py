@@ -272,7 +272,8 @@ def test_a_sigterm_at_the_time_limit_is_no_cancel(number: int, ended: EndedJob) 
 
 
 def test_a_run_with_no_requeue_ends(ended: EndedJob) -> None:
-    assert ended.conclude(PREEMPTED, preemption(), goes_on=False) == PREEMPTED
+    reason = f"{PREEMPTED.reason}; the run does not go on, as it was submitted with no-requeue"
+    assert ended.conclude(PREEMPTED, preemption(), goes_on=False) == dataclasses.replace(PREEMPTED, reason=reason)
     assert ended.calls == []
     assert (ended.record.attempt.cause, ended.record.attempt.may_go_on) == (EndCause.PREEMPTION, False)
 
@@ -294,7 +295,8 @@ def test_a_program_that_saves_nothing_ends_at_the_time_limit(ended: EndedJob) ->
     termination.due(0.0)
     termination.learn(JobStatus("COMPLETING"), 0.0, 0.1)
     outcome = Outcome(75, "timeout", OutcomeCause.TERMINATION)
-    assert ended.conclude(outcome, termination) == outcome
+    reason = "timeout; the run does not go on: it has told of no checkpoint, and would start over"
+    assert ended.conclude(outcome, termination) == dataclasses.replace(outcome, reason=reason)
     assert ended.calls == []
     assert (ended.record.attempt.cause, ended.record.attempt.may_go_on) == (EndCause.TIMEOUT, False)
 
