@@ -96,13 +96,12 @@ def test_all_ways_of_installing_render_the_same(built: Path, tmp_path: Path) -> 
         assert str(top) in where.stdout
 
 
-# For me: of the ways for a group and a site an environment is the longest part, and is made in the same way.
-@pytest.mark.parametrize("count", [2, pytest.param(None, marks=pytest.mark.long)])
-def test_what_the_page_says_installs_it(count: int | None, built: Path, tmp_path: Path) -> None:
+@pytest.mark.long
+def test_what_the_page_says_installs_it(built: Path, tmp_path: Path) -> None:
     """Without what slurm-tf depends on, which the environment of the tests has."""
     (wheel,) = built.glob("*.whl")
     values = {"REPOSITORY": str(wheel), "/proj": f"{tmp_path}/proj", "/opt": f"{tmp_path}/opt"}
-    chosen = snippets.of("sh install")[:count]
+    chosen = snippets.of("sh install")
     (tmp_path / "home").mkdir()
     environ = {
         "HOME": f"{tmp_path}/home", "PATH": f"{tmp_path}/home/.local/bin:{Path(sys.executable).parent}:/usr/bin:/bin",
