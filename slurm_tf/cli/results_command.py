@@ -48,3 +48,5 @@ def results(runs: tuple[str, ...], key: str, as_json: bool, as_csv: bool, html: 
     elif not html:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         click.echo(results_tables.text(rows, metric, width), nl=False)
+    for note in found[0].overview.notes:
+        click.echo(f"slurm-tf: {note}", err=True)

@@ -1,11 +1,12 @@
 """The verb results, as a person types it, for runs on this machine."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from slurm_tf.run import status
+from slurm_tf.run import job_chain, status
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.progress import ProgressWriter
 from slurm_tf.run.status import AttemptState, RunStatus
@@ -39,6 +40,16 @@ def test_the_best_first_in_every_form(runs: Path) -> None:
     assert [each["metrics"]["loss"]["best"] for each in json.loads(page.stdout)] == [0.5, 0.25]
     assert page.stderr == "slurm-tf: wrote r.html\n"
     assert "<polyline" in (runs / "r.html").read_text()
+
+
+def test_where_slurm_does_not_answer_the_states_are_unknown_and_why_is_said(runs: Path) -> None:
+    folder = RunFolder(str(runs / "runs" / "a-1"))
+    Path(folder.submission(1).path).mkdir()
+    write_manifest(folder, "a", number=1)
+    job_chain.add(folder, "7", "", (), array=False, submission=1)
+    done = slurm_tf("results", "a-1", cwd=runs, PATH=str(Path(sys.executable).parent))
+    assert done.stdout.splitlines()[1].split()[:3] == ["a-1", "unknown", "10"]
+    assert "slurm-tf: slurmctld does not answer: " in done.stderr
 
 
 @pytest.mark.parametrize(
