@@ -66,6 +66,17 @@ def test_its_end_is_the_programs(text: str, code: int) -> None:
     assert ("ValueError: wrong" in err) == (code == 1)
 
 
+def test_what_its_path_has_behind_the_servers_is_where_python_has_it() -> None:
+    text = "import sys; print('tensorflow' in sys.modules, sys.path[: sys.path.index('/a/b') + 1])"
+    environ = {"PYTHONPATH": f"{forkserver.VARIABLES['PYTHONPATH']}:/a/train.zip:/a/b"}
+    (has, path), (real_has, real_path) = (
+        python("-c", text, forked=forked, environ=environ).communicate(timeout=60)[0].split(" ", 1)
+        for forked in (True, False)
+    )
+    assert (has, real_has) == ("True", "False")
+    assert path == real_path
+
+
 WAITS = "import os, signal, time; signal.signal(signal.SIGUSR1, lambda *_: os._exit(5)); print(1, flush=True); "
 
 

@@ -259,12 +259,12 @@ def test_what_a_run_wrote_counts_where_slurm_has_forgotten_its_job(
     ("verb", "text"),
     [
         ("status", "nothing-1"),
-        ("wait", "999998"),
-        ("cancel", "999998_3"),
+        ("wait", "999997"),
+        ("cancel", "999997_3"),
         *(
             pytest.param(verb, text, marks=pytest.mark.long)
             for verb in ("status", "logs", "wait", "cancel", "describe", "resubmit")
-            for text in ("nothing-1", "999998", "999998_3")
+            for text in ("nothing-1", "999997", "999997_3")
         ),
     ],
 )

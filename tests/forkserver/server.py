@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 # Read by TensorFlow and Python while they are imported or started.
-IMPORT_TIME = ("PYTHONPATH", "TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS", "TF_USE_LEGACY_KERAS", "KERAS_BACKEND")
+IMPORT_TIME = ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS", "TF_USE_LEGACY_KERAS", "KERAS_BACKEND")
 PR_SET_PDEATHSIG = 1
 # Above all numbers that programs inherit.
 FIRST_OWN_DESCRIPTOR = 200
@@ -60,14 +60,22 @@ def supervise(connection: socket.socket, pid: int) -> int:
                 os.kill(pid, number)
 
 
+def added_to_path(own: str, wanted: str) -> list[str] | None:
+    """Return what the PYTHONPATH `wanted` has behind the server's own; None if it does not begin with that."""
+    if wanted == own:
+        return []
+    return wanted[len(own) + 1 :].split(":") if wanted.startswith(f"{own}:") else None
+
+
 def serve(connection: socket.socket) -> Request:
     """Answer one client, in a process of its own; returns in the program's process alone."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     request, descriptors = receive(connection)
-    if any(request["environ"].get(name) != os.environ.get(name) for name in IMPORT_TIME):
-        print(
-            {name: request["environ"].get(name) for name in IMPORT_TIME}, request["argv"], file=sys.stderr, flush=True
-        )
+    environ = request["environ"]
+    added = added_to_path(os.environ["PYTHONPATH"], environ.get("PYTHONPATH", ""))
+    if added is None or any(environ.get(name) != os.environ.get(name) for name in IMPORT_TIME):
+        names = ("PYTHONPATH", *IMPORT_TIME)
+        print({name: environ.get(name) for name in names}, request["argv"], file=sys.stderr, flush=True)
         connection.sendall(b"n")
         os._exit(0)
     pid = os.fork()
@@ -125,6 +133,9 @@ def next_request(folder: Path) -> Request:
 
 def run(request: Request) -> None:
     """Run the program as the main module of this process."""
+    own = os.environ["PYTHONPATH"]
+    behind = 1 + len(own.split(":"))
+    sys.path[behind:behind] = added_to_path(own, request["environ"]["PYTHONPATH"]) or []
     os.environ.clear()
     os.environ.update(request["environ"])
     os.chdir(request["cwd"])

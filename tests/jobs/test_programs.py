@@ -291,7 +291,7 @@ def test_a_program_with_slurm_tf_train_also_runs_without_slurm_tf(tmp_path: Path
     assert "step 23/23  epoch 1/1" in done.stdout
 
 
-FIT = """
+TRAVELS = """
 import keras, numpy, slurm_tf, sys
 import slurm_tf.train as train
 run = train.init()
@@ -309,7 +309,7 @@ def test_slurm_tf_train_travels_with_the_run(run_job: RunJob, tmp_path: Path) ->
     venv.create(tmp_path / "venv")
     (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
     (packages / "tensorflow.pth").write_text(next(path for path in sys.path if path.endswith("site-packages")))
-    file = write(tmp_path, FIT, "single")
+    file = write(tmp_path, TRAVELS, "single")
     Path(file).write_text(Path(file).read_text() + 'PYTHONPATH = ""\n')
     job = run_job(file, PATH=f"{tmp_path}/venv/bin:{os.environ['PATH']}", VIRTUAL_ENV=f"{tmp_path}/venv")
     assert job.wait() == 0, job.text
