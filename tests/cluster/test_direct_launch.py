@@ -173,7 +173,7 @@ CASES: dict[str, tuple[Options, str, str]] = {
     ),
 }  # fmt: skip
 # the others show what these show together
-LONG = ("uneven", "cyclic", "plane", "gres", "gres-ps", "gpus-per-node", "gpus-per-task")
+LONG = ("uneven", "arbitrary", "cyclic", "plane", "gres", "gres-ps", "gpus-per-node", "gpus-per-task")
 EACH_CASE = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in CASES]
 )

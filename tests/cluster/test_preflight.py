@@ -64,6 +64,7 @@ def on_node3(sandbox: Sandbox) -> Callable[..., Any]:
     return typed
 
 
+@pytest.mark.long  # a healthy node is beside the other in each of the other tests
 def test_healthy_nodes(alice: Member) -> None:
     done = alice.type("preflight", job(alice, 4, needs="gpus-per-node = 4"), "--name=r", timeout=120)
     assert done.returncode == 0, (done.stdout, done.stderr)

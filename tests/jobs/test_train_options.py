@@ -41,6 +41,7 @@ def trained(run_forked: RunJob, tmp_path: Path, batch_size: int, *options: str) 
     return [float(value) for value in first.split(", ")], job.text
 
 
+@pytest.mark.long  # with mixed precision, below, two halves are accumulated as well
 def test_two_half_batches_accumulated_are_one_batch(run_forked: RunJob, tmp_path: Path) -> None:
     whole, text = trained(run_forked, tmp_path, 16)
     assert len(re.findall(r"reduces by 2097152 RING", text)) == 2
