@@ -245,6 +245,7 @@ def fixed_parts() -> list[str]:
     return sorted((part for part in parts if " " in part), key=len, reverse=True)
 
 
+@pytest.mark.slow
 def test_messages_are_those_that_are_printed() -> None:
     """Nothing is left of three words or more when the parts that slurm-tf prints are taken out."""
     known = fixed_parts()

@@ -151,6 +151,7 @@ def seconds(each: UsageRecord, window: Window) -> int:
     return sum(1 for second in range(window.start, window.end) if (each.started or 0) <= second < end)
 
 
+@pytest.mark.slow
 @given(rows, some.randoms(use_true_random=False))
 def test_hours_are_cut_at_the_window_and_do_not_depend_on_the_order(
     records: list[UsageRecord], order: random.Random

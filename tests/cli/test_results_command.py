@@ -13,6 +13,8 @@ from slurm_tf.run.status import AttemptState, RunStatus
 from tests.cli.test_cli import slurm_tf
 from tests.conftest import write_manifest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:

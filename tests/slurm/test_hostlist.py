@@ -51,6 +51,7 @@ def test_a_product_that_would_fill_the_memory_is_refused() -> None:
 names = st.from_regex(r"[a-z][a-z0-9.-]{0,8}", fullmatch=True)
 
 
+@pytest.mark.slow
 @given(st.lists(names, max_size=20))
 def test_plain_names_stay_as_they_are(nodes: list[str]) -> None:
     assert hostlist.expand(",".join(nodes)) == tuple(nodes)

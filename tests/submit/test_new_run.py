@@ -24,6 +24,8 @@ from slurm_tf.run.settings import LaunchSettings
 from slurm_tf.run.version import VERSION
 from slurm_tf.submit import new_run, packed_modules, render
 
+pytestmark = pytest.mark.slow
+
 JOB = 'name = "a b"\nstrategy = "single"\ncommand = ["x"]\n[roles.worker]\n[env]\nTOKEN = "s3cret"\n'
 
 
@@ -149,7 +151,6 @@ def pythons() -> list[str]:
 
 
 @pytest.mark.parametrize("python", pythons())
-@pytest.mark.slow
 def test_the_launcher_runs_a_job_under_every_python_that_is_here(
     python: str, tmp_path: Path, fit: Callable[..., Plan]
 ) -> None:

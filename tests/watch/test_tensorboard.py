@@ -20,6 +20,8 @@ from tests.conftest import PYTHONPATH
 from tests.sandbox import linux
 from tests.watch.conftest import MakeRun
 
+pytestmark = pytest.mark.slow
+
 SSH = re.compile(r"ssh -L (\d+):localhost:\1 \S+@\S+\n")
 
 
@@ -65,7 +67,6 @@ def test_a_signal_that_is_missed_is_sent_again(monkeypatch: pytest.MonkeyPatch) 
     assert server._process.returncode == 0
 
 
-@pytest.mark.slow
 def test_what_does_not_end_is_killed_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorboard, "_END_SECONDS", 1.0)
     with (
