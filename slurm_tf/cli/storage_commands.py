@@ -112,7 +112,8 @@ def rm(
         raise UsageError("found --checkpoints and --code", "one of them, or neither to remove the whole run")
     if not runs and not older_than:
         raise UsageError("found no RUN", "runs, or --older-than AGE for all runs", "slurm-tf du shows them")
-    part = removal.Part.CHECKPOINTS if only_checkpoints else removal.Part.CODE if only_code else removal.Part.ALL
+    chosen = {removal.Part.CHECKPOINTS: only_checkpoints, removal.Part.CODE: only_code}
+    part = next((part for part, is_chosen in chosen.items() if is_chosen), removal.Part.ALL)
     removals = _removals(_select(runs), part, older_than, strict=bool(runs))
     if not removals:
         click.echo("slurm-tf: nothing to remove", err=True)

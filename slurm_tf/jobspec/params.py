@@ -113,10 +113,8 @@ def _type(param: Param, swept: Sequence[ParamValue]) -> ParamType | None:
 
 
 def _type_of(value: ParamValue) -> ParamType:
-    for kind, name in ((bool, "bool"), (int, "int"), (float, "float")):
-        if isinstance(value, kind):
-            return name  # type: ignore[return-value]
-    return "str"
+    kinds: tuple[tuple[type, ParamType], ...] = ((bool, "bool"), (int, "int"), (float, "float"))
+    return next((name for kind, name in kinds if isinstance(value, kind)), "str")
 
 
 def _parse(typed: str, kind: ParamType) -> ParamValue | None:

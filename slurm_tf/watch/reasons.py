@@ -129,6 +129,8 @@ def _cancelled(state: RunOverview, said: str) -> str:
 
 def _ended_by_slurm(state: RunOverview, record: JobRecord) -> str:
     """Return how a job ended that wrote nothing of its end, as Slurm itself, or the death of a node, ended it."""
+    if state.state is JobState.OUT_OF_MEMORY:
+        return _out_of_memory(state)
     where = f" ({record.nodes})" if record.nodes else ""
     words = {
         JobState.BOOT_FAIL: f"its nodes did not boot{where}",
@@ -136,7 +138,6 @@ def _ended_by_slurm(state: RunOverview, record: JobRecord) -> str:
         JobState.NODE_FAIL: f"a node failed{where}, and the job was not requeued",
         JobState.PREEMPTED: "preempted by a job of higher priority, and not requeued",
         JobState.TIMEOUT: f"its time limit{_length(record)} was reached before it had ended",
-        JobState.OUT_OF_MEMORY: _out_of_memory(state),
     }
     return words.get(state.state) or _killed(state, record)
 

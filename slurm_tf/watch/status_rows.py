@@ -89,7 +89,9 @@ def _model(folder: RunFolder) -> str:
         names = os.listdir(folder.exports)
     except OSError:
         return ""
-    return os.path.join(folder.exports, names[0]) if len(names) == 1 else folder.exports if names else ""
+    if len(names) == 1:
+        return os.path.join(folder.exports, names[0])
+    return folder.exports if names else ""
 
 
 def roles(state: RunOverview) -> list[dict[str, Any]]:

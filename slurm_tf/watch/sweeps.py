@@ -64,6 +64,8 @@ def node_lists(points: Sequence[RunOverview]) -> str:
 def _word(point: RunOverview) -> str:
     if point.exit_code == 0:
         return _DONE
-    if point.state is JobState.UNKNOWN:
-        return "cancelled" if point.is_over else "unknown" if point.job else "not submitted"
-    return point.state.name.lower().replace("_", " ")
+    if point.state is not JobState.UNKNOWN:
+        return point.state.name.lower().replace("_", " ")
+    if point.is_over:
+        return "cancelled"
+    return "unknown" if point.job else "not submitted"

@@ -60,7 +60,7 @@ class Output:
     began last, None if there was none.
     """
 
-    def __init__(self, pipe: IO[bytes], sink: int, log: "Log", prefix: bytes) -> None:
+    def __init__(self, pipe: IO[bytes], sink: int, log: Log, prefix: bytes) -> None:
         self.pipe, self._sink, self._log, self._prefix = pipe, sink, log, prefix
         self.last = self._rest = b""
         self.failed_at: Optional[float] = None

@@ -116,7 +116,7 @@ def has_joined(pid: int, port: int, peers: Collection[int]) -> Optional[bool]:
     if not wanted:
         return False
     owned, is_whole = _owned(pid, wanted)
-    return True if owned else False if is_whole else None
+    return owned if owned or is_whole else None
 
 
 def was_met(port: int) -> bool:
