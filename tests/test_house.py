@@ -242,6 +242,17 @@ def test_no_module_takes_in_too_much_and_no_broad_except(module: str) -> None:
             assert not broad or module == "cli.commands", f"{module}:{node.lineno}"
 
 
+@pytest.mark.slow
+def test_no_conditional_expression_is_inside_another() -> None:
+    nested = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in [*MODULES.values(), *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.IfExp) and sum(isinstance(inner, ast.IfExp) for inner in ast.walk(node)) > 1
+    ]
+    assert not nested, "write an if statement, or a function that returns early"
+
+
 def test_nothing_goes_through_a_shell() -> None:
     for path in MODULES.values():
         for node in ast.walk(ast.parse(path.read_text())):

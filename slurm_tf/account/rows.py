@@ -119,7 +119,7 @@ class Rows:
         ) = job  # fmt: skip
         submitted, started, ended = time(submit), time(start), time(end)
         elapsed = elapsed or others[0]
-        known = sacct_amounts.seconds(elapsed) if ":" in elapsed else int(elapsed) if elapsed else None
+        known = _elapsed(elapsed)
         suspended = 0 if suspension == _ZERO else _suspended(suspension, started, ended, known)
         until = None
         if ended is None and started is not None:
@@ -130,7 +130,9 @@ class Rows:
             if not (held.cpus and held.memory and held.nodes):
                 held = _completed(held, *others[2:])
         use = use or _UNSEEN
-        cpu_used = use.cpu if use.has_cpu else sacct_amounts.seconds(cpu) if cpu else 0.0
+        cpu_used = use.cpu
+        if not use.has_cpu:
+            cpu_used = sacct_amounts.seconds(cpu) if cpu else 0.0
         memory_used = max(use.memory or 0, _peak(use.steps)) or (_resident(job) if rss else 0)
         status, _, signal = exit_code.partition(":")
         gpu_use = _gpu_use(use, held.gpus, started, ended, admin_comment) if held.gpus else None
@@ -153,6 +155,13 @@ class Rows:
 _NOTHING = sacct_amounts.Tres()
 _UNMEASURED = ("", "0")
 _UNSEEN = _Use()  # the use of a job without steps
+
+
+def _elapsed(text: str) -> float | None:
+    """Return a job's Elapsed or ElapsedRaw in seconds, None where there is none."""
+    if ":" in text:
+        return sacct_amounts.seconds(text)
+    return int(text) if text else None
 
 
 def _suspended(text: str, started: int | None, ended: int | None, elapsed: float | None) -> int:

@@ -60,7 +60,8 @@ def comma_separated(rows: Sequence[Result]) -> Iterator[str]:
         for name in metrics:
             found = each.metrics.get(name)
             cells.append(found.last if found else None)
-            cells += [found.best if found else None] if name in bests else []
+            if name in bests:
+                cells.append(found.best if found else None)
         yield _line([*cells, each.seconds, each.cpu_hours, each.gpu_hours])
 
 

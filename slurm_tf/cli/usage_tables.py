@@ -27,7 +27,9 @@ class Column(NamedTuple):
 def hours(seconds: float) -> str:
     """Return `seconds` in hours, as a cell of a table."""
     amount = seconds / 3600
-    return f"{amount:.0f}" if amount >= 10_000 else f"{amount:.1f}" if amount >= 10 or not amount else f"{amount:.2f}"
+    if amount >= 10_000:
+        return f"{amount:.0f}"
+    return f"{amount:.1f}" if amount >= 10 or not amount else f"{amount:.2f}"
 
 
 def duration(seconds: float | None) -> str:

@@ -9,7 +9,9 @@ def held(need: Resources, tasks: int, is_exact: bool) -> Amounts:
     cpus = tasks * (need.cpus_per_task or 1) if is_exact else None
     nodes, request = need.nodes(tasks), need.gpus or need.node_gpus
     whole = _of_all(request, tasks, nodes) if request else None
-    gpus = 0 if request is None else whole.number if whole else None
+    gpus = whole.number if whole else None
+    if request is None:
+        gpus = 0
     types = {name: number for name, number in whole.by_type.items() if name} if whole else {}
     return Amounts(cpus, _mib(need, cpus, nodes, gpus), nodes, gpus, types)
 

@@ -208,7 +208,9 @@ def _check_topology(job: Job, counts: dict[str, int]) -> None:
         count = counts.get(role, 0)
         if low <= count <= high:
             continue
-        limits = str(low) if low == high else f"{low} or 1" if high == 1 else f"at least {low}"
+        limits = f"{low} or 1" if high == 1 else f"at least {low}"
+        if low == high:
+            limits = str(low)
         raise ConfigError(
             f"found {count} {role} tasks",
             f"{limits} under strategy {strategy}",

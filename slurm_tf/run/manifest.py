@@ -41,7 +41,8 @@ class CodeOrigin:
     @property
     def words(self) -> str:
         """What was copied and from where, in one line."""
-        known = f", git {self.commit[:8]}{' with changes' if self.dirty else ''}" if self.commit else ""
+        changes = " with changes" if self.dirty else ""
+        known = f", git {self.commit[:8]}{changes}" if self.commit else ""
         return f"a copy of {self.root}: {self.files} file{'s' * (self.files != 1)} of {self.size / 1e6:.1f} MB{known}"
 
 

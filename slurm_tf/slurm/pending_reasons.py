@@ -57,7 +57,9 @@ def explain(reason: str) -> str:
         return f"it asks for less than {who}'s least amount of {what}"
     if limit["job"]:
         return f"it asks for more than {who} allows one job ({what})"
-    scope = "a user" if limit["user"] == "PerUser" else "all jobs" if limit["kind"] == "Grp" else "an account"
+    scope = "all jobs" if limit["kind"] == "Grp" else "an account"
+    if limit["user"] == "PerUser":
+        scope = "a user"
     budget = " over time" if limit["minutes"] else ""
     return (
         f"{who}'s limit for {scope} is reached ({what}{budget}): it waits until other jobs end, "

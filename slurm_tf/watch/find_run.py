@@ -163,8 +163,9 @@ def _recorded(match: "re.Match[str]", known: Sequence[SelectedRun]) -> SelectedR
     for selected in known:
         for each in job_chain.read(selected.run):
             if each.job == job:
-                point = int(task) if task else each.points[0] if each.points and not each.array else None
-                return SelectedRun(selected.run, point)
+                if task:
+                    return SelectedRun(selected.run, int(task))
+                return SelectedRun(selected.run, each.points[0] if each.points and not each.array else None)
     return None
 
 

@@ -172,7 +172,9 @@ def ordered(results: Sequence[Result], key: str) -> list[Result]:
         found = each.metrics.get(key)
         if found is not None:
             value = found.last if found.goal is Goal.UNKNOWN else found.best
-            return (1, 0.0, "") if value is None else (0, -value if found.goal is Goal.MAX else value, "")
+            if value is None:
+                return 1, 0.0, ""
+            return 0, -value if found.goal is Goal.MAX else value, ""
         param = each.params.get(key)
         if isinstance(param, int | float):
             return 0, param, ""

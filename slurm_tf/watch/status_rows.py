@@ -158,7 +158,7 @@ def attempt_cells(each: Attempt, is_over: bool) -> list[str]:
 
     `is_over`: whether it has ended, even if it has not recorded its end.
     """
-    steps = "-" if each.last is None else f"{each.first}-{each.last}" if each.first != each.last else str(each.last)
+    steps = _saved_steps(each)
     reason = each.reason.partition("\n")[0]
     cause = each.cause.value or "-"
     if each.ended is None:
@@ -166,6 +166,13 @@ def attempt_cells(each: Attempt, is_over: bool) -> list[str]:
         return [each.id, age_text(each.started), UNKNOWN if is_over else "-", steps, cause, end]
     end = reason or f"exit code {each.code}"
     return [each.id, age_text(each.started), duration_text(each.ended - each.started), steps, cause, end]
+
+
+def _saved_steps(each: Attempt) -> str:
+    """Return the first and the last step that an attempt saved, "-" for none."""
+    if each.last is None:
+        return "-"
+    return str(each.last) if each.first == each.last else f"{each.first}-{each.last}"
 
 
 def last_attempt_cells(each: Attempt, state: RunOverview) -> list[str]:

@@ -32,8 +32,9 @@ def _horovod(request: pytest.FixtureRequest) -> None:
 
 
 def case(way: str, loop: str, *more: Any, long: bool) -> Any:
-    marks = [pytest.mark.mpi] if way == "mpi" else [pytest.mark.long] if long else []
-    return pytest.param(way, loop, *more, marks=marks)
+    if way == "mpi":
+        return pytest.param(way, loop, *more, marks=[pytest.mark.mpi])
+    return pytest.param(way, loop, *more, marks=[pytest.mark.long] if long else [])
 
 
 def submit(member: Member, way: str, loop: str, tasks: int, *options: str, budget: int = 0, change: str = "") -> str:
