@@ -3,9 +3,9 @@
 import os
 import shlex
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,21 +144,32 @@ def print_excluded_nodes(run: "RunFolder") -> dict[str, str]:
 
 def _dry_run(plan: "Plan") -> None:
     """Print the exact script that would be submitted, and to stderr when it would start and what it would cost."""
-    from slurm_tf.slurm import client, in_job
     from slurm_tf.submit import render
 
     text = render.script(plan)
     click.echo(text, nl=False)
-    with tempfile.NamedTemporaryFile("w", suffix=".sbatch") as file:
-        file.write(text)
-        file.flush()
-        try:
-            said = client.test_only(file.name, in_job.environ_for_sbatch(os.environ))
-        except UnreachableError as error:
-            said = f"slurm-tf: when it would start is unknown: {error}"
-    click.echo(said, err=True)
+    sys.stdout.flush()
+    _print_start(plan, text)
     _print_nodes(plan, with_surplus=True)
     _print_highest_cost(plan)
+
+
+def _print_start(plan: "Plan", script: str) -> None:
+    """Print when Slurm would start the job, and with which changes it would start sooner."""
+    from slurm_tf.slurm import sbatch_choices
+    from slurm_tf.submit import sooner
+
+    try:
+        expected = sooner.estimate(script)
+    except UnreachableError as error:
+        click.echo(f"slurm-tf: when it would start is unknown: {error}", err=True)
+        return
+    except SlurmError as error:
+        raise sbatch_choices.explained(error) from error
+    click.echo(expected.text, err=True)
+    if expected.start:
+        for line in sooner.lines(plan, expected.start, datetime.now().astimezone()):
+            click.echo(f"  {line}", err=True)
 
 
 def _submit(plan: "Plan", options: SubmitOptions) -> None:
@@ -269,7 +280,7 @@ def _number(value: float | None) -> str:
 
 def _print_warnings(plan: "Plan", job: str) -> None:
     """Print warnings about a job that sbatch accepted without a message: shared nodes, a job that cannot start."""
-    from slurm_tf.slurm import pending_reasons
+    from slurm_tf.slurm import pending_reasons, sbatch_choices
     from slurm_tf.submit import sbatch
 
     if sbatch.shares_nodes(plan):
@@ -285,4 +296,6 @@ def _print_warnings(plan: "Plan", job: str) -> None:
         return
     if record:
         never = "will never start" if pending_reasons.is_permanent(record.reason) else "is pending"
-        click.echo(f"slurm-tf: warning: job {job} {never}: {pending_reasons.explain(record.reason)}", err=True)
+        about = sbatch_choices.topic(record.reason)
+        needed = f"; needed {sbatch_choices.words(about)}" if about else ""
+        click.echo(f"slurm-tf: warning: job {job} {never}: {pending_reasons.explain(record.reason)}{needed}", err=True)

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from slurm_tf.cli.terminal import printable
-from slurm_tf.watch import find_run, reasons, run_params, status_rows, sweeps
+from slurm_tf.slurm.job_states import JobState
+from slurm_tf.watch import find_run, reasons, run_params, status_rows, sweeps, waiting
 from slurm_tf.watch.find_run import SelectedRun
 from slurm_tf.watch.run_overview import RunOverview
 
@@ -66,8 +67,8 @@ def run_list(points: Sequence[RunOverview], each_point: bool = False) -> str:
         [label, *(_run_cells(group[0]) if len(group) == 1 else _sweep_cells(group))]
         for group, label in zip(groups, find_run.labels(shown), strict=True)
     ]
-    heads = ["RUN", "PARAMS", "JOB", "STATE", "TIME", "STEP", "LOSS", "CHECKPOINT", "NODES", "REASON"]
-    return table(*_known(heads, rows, ("PARAMS", "STEP", "LOSS", "CHECKPOINT")))
+    heads = ["RUN", "PARAMS", "JOB", "STATE", "TIME", "STARTS", "STEP", "LOSS", "CHECKPOINT", "NODES", "REASON"]
+    return table(*_known(heads, rows, ("PARAMS", "STARTS", "STEP", "LOSS", "CHECKPOINT")))
 
 
 def _run_cells(state: RunOverview) -> list[str]:
@@ -78,6 +79,7 @@ def _run_cells(state: RunOverview) -> list[str]:
         state.job or "-",
         status_rows.state_text(state),
         status_rows.elapsed_text(state) or "-",
+        status_rows.start_text(waiting.expected_start(state)),
         status_rows.number_text(known["step"]),
         status_rows.number_text((known["values"] or {}).get("loss")),
         str(state.checkpoint.step) if state.checkpoint else "-",
@@ -90,7 +92,8 @@ def _sweep_cells(points: Sequence[RunOverview]) -> list[str]:
     """Return the cells of a sweep, folded into one line."""
     reason = sweeps.best_words(points) or sweeps.reason_words(points)
     nodes = sweeps.node_lists(points) or "-"
-    return ["-", sweeps.jobs(points) or "-", sweeps.state_words(points), "-", "-", "-", "-", nodes, reason]
+    start = status_rows.start_text(waiting.earliest(points))
+    return ["-", sweeps.jobs(points) or "-", sweeps.state_words(points), "-", start, "-", "-", "-", nodes, reason]
 
 
 def checkpoint_cells(row: Mapping[str, Any]) -> list[str]:
@@ -154,12 +157,14 @@ def _known(
 def _sweep_rows(points: Sequence[RunOverview]) -> list[tuple[str, str]]:
     """Return what is known of all points of a sweep, and of those that failed."""
     run = SelectedRun(points[0].selected.run)
-    over = ", ".join(run_params.of_point(points[0].selected))
+    over, start = ", ".join(run_params.of_point(points[0].selected)), waiting.earliest(points)
     rows = [
         ("Run", f"{run.name}, {len(points)} points{f' over {over}' if over else ''}"),
         ("Job", sweeps.jobs(points) or "-"),
         ("State", sweeps.state_words(points)),
         ("Why", sweeps.reason_words(points)),
+        ("Starts", f"the next one {status_rows.start_text(start)}, as Slurm expects now" if start else ""),
+        ("Sooner", next(filter(None, map(waiting.sooner_words, points)), "")),
         ("Params", run_params.words(run_params.of_run(run))),
         ("Best", sweeps.best_words(points).removeprefix("best: ")),
         ("Nodes", sweeps.node_lists(points)),
@@ -182,6 +187,7 @@ def _summary_rows(state: RunOverview) -> list[tuple[str, str]]:
         rows.append(("Params", params))
     if why := reasons.reason_words(state):
         rows.append(("Why", why))
+    rows += _waiting_rows(state)
     if time := status_rows.elapsed_text(state):
         rows.append(("Time", time))
     if nodes := status_rows.node_lists(state.records):
@@ -202,6 +208,16 @@ def _summary_rows(state: RunOverview) -> list[tuple[str, str]]:
     paths = status_rows.places(state)
     rows += [(name.capitalize(), paths[name] or "") for name in ("log", "task log", "model") if paths[name]]
     return rows + [("Note", note) for note in state.notes]
+
+
+def _waiting_rows(state: RunOverview) -> list[tuple[str, str]]:
+    """Return how long a run has waited and, while it waits, when Slurm expects to start it, and what is sooner."""
+    when = waiting.expected_start(state)
+    starts = f"{status_rows.start_text(when)}, at {when:%Y-%m-%dT%H:%M:%S}, as Slurm expects now" if when else ""
+    if not when and state.state is JobState.PENDING:
+        starts = f"{status_rows.UNKNOWN}: Slurm expects no time yet"
+    waited, sooner = status_rows.waited_text(state), waiting.sooner_words(state)
+    return [(name, text) for name, text in (("Waited", waited), ("Starts", starts), ("Sooner", sooner)) if text]
 
 
 def _lines(rows: Sequence[tuple[str, str]]) -> str:

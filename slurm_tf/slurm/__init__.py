@@ -12,10 +12,13 @@ __all__ = [
     "out_of_memory",
     "pending_reasons",
     "records",
+    "reservations",
     "sacct",
     "sacct_amounts",
     "sacct_fields",
+    "sbatch_choices",
     "sbatch_variables",
+    "start_estimate",
     "step_refusal",
     "work_folders",
 ]

@@ -96,11 +96,6 @@ def submit(script: str, options: Sequence[str], arguments: Sequence[str], enviro
     return SbatchAnswer(match[1], match[2] or "", done.stderr)
 
 
-def test_only(script: str, environ: Mapping[str, str]) -> str:
-    """Return what `sbatch --test-only` prints for a script: when and where it would start. Raises SlurmError."""
-    return run(["sbatch", "--test-only", script], environ).stderr.strip()
-
-
 def version(environ: Mapping[str, str] | None = None) -> str:
     """Return the version of Slurm's commands here, such as "22.05.8"; "" if there are none, or none that work."""
     try:

@@ -53,6 +53,7 @@ def from_squeue(row: Mapping[str, str]) -> JobRecord:
     """Return the record of a row with the columns of SQUEUE."""
     state = JobState.parse(row["State"])
     code, signalled = _squeue_exit(row["exit_code"]) if state.ended else (None, False)
+    start = local_time(row["StartTime"])
     return JobRecord(
         id=_squeue_id(row),
         state=state,
@@ -62,9 +63,10 @@ def from_squeue(row: Mapping[str, str]) -> JobRecord:
         partition=row["Partition"],
         qos=text_or_empty(row["QOS"]),
         nodes=text_or_empty(row["NodeList"]),
-        submitted=_time(row["SubmitTime"]),
-        started=_time(row["StartTime"]),
-        ended=_time(row["EndTime"]),
+        submitted=local_time(row["SubmitTime"]),
+        started=None if state is JobState.PENDING else start,
+        expected_start=start if state is JobState.PENDING else None,
+        ended=local_time(row["EndTime"]),
         exit_code=code,
         signalled=signalled,
         restarts=int(row["RestartCnt"]) if row["RestartCnt"].isdigit() else None,
@@ -108,9 +110,9 @@ def from_sacct(row: Mapping[str, str]) -> list[JobRecord]:
         partition=row["Partition"],
         qos=text_or_empty(row["QOS"]),
         nodes=text_or_empty(row["NodeList"]),
-        submitted=_time(row["Submit"]),
-        started=_time(row["Start"]),
-        ended=_time(row["End"]),
+        submitted=local_time(row["Submit"]),
+        started=local_time(row["Start"]),
+        ended=local_time(row["End"]),
         exit_code=exit_code(int(status), int(signal or 0)) if known else None,
         signalled=known and signal not in ("", "0"),
         restarts=int(row["Restarts"]) if row.get("Restarts", "").isdigit() else None,
@@ -118,8 +120,8 @@ def from_sacct(row: Mapping[str, str]) -> list[JobRecord]:
     return [replace(record, id=each) for each in array_indexes.expand(row["JobID"])]
 
 
-def _time(text: str) -> datetime | None:
-    """Slurm prints the local time, without a zone."""
+def local_time(text: str) -> datetime | None:
+    """Return a time that Slurm printed: the local one, without a zone. None for a word such as "N/A"."""
     try:
         return datetime.fromisoformat(text).astimezone()
     except ValueError:

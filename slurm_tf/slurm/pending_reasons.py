@@ -24,7 +24,7 @@ _EXPLANATIONS = {
     "PartitionTimeLimit": "its time limit is longer than its partition's",
     "Priority": "jobs of higher priority come first",
     "QOSNotAllowed": "its partition or account does not allow its QOS",
-    "ReqNodeNotAvail": "a node that it needs is down, drained or reserved",
+    "ReqNodeNotAvail": "nodes that it needs are down, drained or reserved",
     "Reservation": "it waits for its reservation to begin",
     "Resources": "it is next, and waits for nodes to become free",
 }
@@ -34,6 +34,10 @@ _PERMANENT = frozenset({
     "PartitionNodeLimit", "PartitionTimeLimit", "QOSNotAllowed",
 })  # fmt: skip
 _NOT_SETTLED = "PartitionConfig"
+# What squeue (22.05.8) adds to the code where it knows more; it has "_" for the blank in some formats.
+_NODES = re.compile(
+    r"ReqNodeNotAvail,[ _]?(?:UnavailableNodes:(?P<nodes>\S+)|Reserved[ _]for[ _]maintenance)", re.IGNORECASE
+)
 _LIMIT = re.compile(
     r"(?P<who>Assoc|QOS)(?P<kind>Grp|Max|Min)(?P<what>[A-Za-z]*?)(?P<job>PerJob|PerNode)?"
     r"(?P<user>PerUser|PerAccount|PerAcct)?(?P<minutes>RunMinutes|Minutes)?(?:Limit)?"
@@ -48,6 +52,11 @@ _RESOURCES = {
 def explain(reason: str) -> str:
     """Return the explanation of `reason`, the code itself where it is not known."""
     code = _code(reason)
+    if detail := _NODES.fullmatch(reason.strip("()")):
+        nodes = detail["nodes"]
+        return (
+            f"nodes that it needs are down or drained: {nodes}" if nodes else "its nodes are reserved for maintenance"
+        )
     limit = _LIMIT.fullmatch(code)
     if code in _EXPLANATIONS or limit is None or limit["what"] not in _RESOURCES:
         return _EXPLANATIONS.get(code, code)

@@ -184,7 +184,7 @@ def _from_database(job: Any, component: str) -> list[JobRecord]:
 
 def _common(job: Any) -> JobRecord:
     """Return the fields that the records of slurmctld and slurmdbd have in common."""
-    state = JobState.parse(job.state)
+    state, start = JobState.parse(job.state), _time(job.start_time)
     try:
         user = job.user_name
     except KeyError:  # a user who is gone
@@ -198,7 +198,8 @@ def _common(job: Any) -> JobRecord:
         partition=text_or_empty(job.partition),
         qos=text_or_empty(job.qos),
         submitted=_time(job.submit_time),
-        started=_time(job.start_time),
+        started=None if state is JobState.PENDING else start,
+        expected_start=start if state is JobState.PENDING else None,
         exit_code=exit_code(job.exit_code, job.exit_code_signal) if state.ended else None,
         signalled=state.ended and bool(job.exit_code_signal),
     )

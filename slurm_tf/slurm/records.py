@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from slurm_tf.slurm.job_states import JobState
 
@@ -12,8 +12,9 @@ class JobRecord:
     """One job, array task ("42_3") or component of a heterogeneous job ("42+1"), in its newest incarnation.
 
     What is unknown is None or "". `exit_code` is a shell's: 128 + n where signal n ended the job's script
-    (`signalled`); None before the end. It may be 0 for a job that Slurm itself ended: `state` says how. `ended`
-    of a running job is when its time limit ends. `nodes` is a node list.
+    (`signalled`); None before the end. It may be 0 for a job that Slurm itself ended: `state` says how. A pending job
+    has no `started`: `expected_start` is when the scheduler means to start it. `ended` of a job that runs or is pending
+    is when its time limit ends. `nodes` is a node list.
     """
 
     id: str
@@ -26,11 +27,18 @@ class JobRecord:
     nodes: str = ""
     submitted: datetime | None = None
     started: datetime | None = None
+    expected_start: datetime | None = None
     ended: datetime | None = None
     exit_code: int | None = None
     signalled: bool = False
     restarts: int | None = None
     script: str = ""
+
+    @property
+    def time_limit(self) -> timedelta | None:
+        """The time limit of a job that runs or is pending; None where Slurm does not say when it will end."""
+        begin = self.started or self.expected_start
+        return self.ended - begin if begin and self.ended and not self.state.ended else None
 
     @property
     def job(self) -> str:

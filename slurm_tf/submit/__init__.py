@@ -10,5 +10,6 @@ __all__ = [
     "run_index",
     "sbatch",
     "setup_checks",
+    "sooner",
     "task_prolog",
 ]

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import grp
 import os
 import platform
@@ -186,11 +187,12 @@ def _fit(job: Job, submission: SubmissionFolder, source: snapshot.Source | None)
         )
     job = replace(job, spec=msgspec.structs.replace(job.spec, sbatch=options))
     chdir = str(Path(submission.code) / source.name / source.chdir) if source else ""
-    return plan.fit(job, run, chdir, submission.number, _nodes_of)
+    return plan.fit(job, run, chdir, submission.number, nodes_of)
 
 
-def _nodes_of(partition: str) -> PartitionNodes:
-    """Return what Slurm says of a partition's nodes; nothing where there is none to ask."""
+@functools.cache
+def nodes_of(partition: str) -> PartitionNodes:
+    """Return what Slurm says of a partition's nodes, asked once; nothing where there is none to ask."""
     try:
         return node_sizes.of_partition(partition)
     except SlurmError:

@@ -10,7 +10,7 @@ from slurm_tf.jobspec import directives
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.run import job_chain
 from slurm_tf.run.folder import SubmissionFolder
-from slurm_tf.slurm import array_indexes, client, in_job, pending_reasons
+from slurm_tf.slurm import array_indexes, client, in_job, pending_reasons, sbatch_choices
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
 
@@ -74,7 +74,8 @@ def submit(request: SubmitRequest) -> SubmittedJobs:
             answer = client.submit(request.script or request.submission.script, options, arguments, environ)
         except SlurmError as error:
             before = f"; {', '.join(jobs)} submitted before it" if jobs else ""
-            raise type(error)(f"{error.found}{before}", error.needed, error.do) from error
+            explained = sbatch_choices.explained(error)
+            raise type(error)(f"{error.found}{before}", explained.needed, error.do) from error
         array, number = request.one_job and bool(points), request.submission.number
         job_chain.add(run, answer.job, answer.cluster, points, array, submission=number)
         jobs.append(f"{answer.job};{answer.cluster}" if answer.cluster else answer.job)

@@ -19,4 +19,5 @@ __all__ = [
     "stored_checkpoints",
     "sweeps",
     "tensorboard",
+    "waiting",
 ]

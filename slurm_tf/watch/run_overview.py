@@ -3,10 +3,12 @@
 A value that is not recorded anywhere is unknown: None, or JobState.UNKNOWN.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TypeVar
 
 from slurm_tf.errors import RunError, SlurmError, UnreachableError
@@ -15,10 +17,11 @@ from slurm_tf.run.attempts import Attempt, EndCause
 from slurm_tf.run.bad_nodes import BadNode
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.status import AttemptState, RunStatus
-from slurm_tf.slurm import sacct
+from slurm_tf.slurm import reservations, sacct
 from slurm_tf.slurm.client import Client
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
+from slurm_tf.slurm.reservations import Reservation
 from slurm_tf.watch.find_run import SelectedRun
 
 _Value = TypeVar("_Value")
@@ -54,7 +57,8 @@ class RunOverview:
     newest attempt. `cancelled`: whether it was cancelled for good. `notes`: why Slurm's records may be incomplete;
     `silent`: which of its daemons do not answer.
     `attempts`, oldest first, and `bad_nodes` (run/bad_nodes.py): None if they cannot be read. `memory_used`: of a job
-    that ran out of memory the bytes that Slurm saw in use, None if it does not say, as of any other job.
+    that ran out of memory the bytes that Slurm saw in use, None if it does not say, as of any other job. `reservation`:
+    the one that a pending job waits behind, as it could not end before; None if that is not known.
     """
 
     selected: SelectedRun
@@ -68,6 +72,7 @@ class RunOverview:
     bad_nodes: Mapping[str, BadNode] | None = field(default_factory=dict)
     silent: frozenset[str] = frozenset()
     memory_used: int | None = None
+    reservation: Reservation | None = None
 
     @property
     def recorded_end(self) -> Attempt | None:
@@ -167,17 +172,21 @@ def read_overviews(slurm: Client, selected_runs: Sequence[SelectedRun]) -> list[
     ]
     # a job that has ended meanwhile may have submitted the job that follows it
     over = any(point.is_over for point in points)
-    return read_overviews(slurm, selected_runs) if over and _jobs(selected_runs) != single else _with_memory(points)
+    return read_overviews(slurm, selected_runs) if over and _jobs(selected_runs) != single else _with_answers(points)
 
 
-def _with_memory(points: list[RunOverview]) -> list[RunOverview]:
-    """Return `points`; of jobs that ran out of memory with what accounting saw in use, where it says."""
+def _with_answers(points: list[RunOverview]) -> list[RunOverview]:
+    """Return `points` with what Slurm says of jobs that ran out of memory, and of those that are pending."""
     jobs = [point.job for point in points if point.state is JobState.OUT_OF_MEMORY]
-    try:
+    used: Mapping[str, int] = {}
+    blocking: Mapping[str, Reservation] = {}
+    with contextlib.suppress(SlurmError):  # the state is known without it
         used = sacct.most_memory(jobs) if jobs else {}
-    except SlurmError:  # the end is known without it
-        return points
-    return [replace(point, memory_used=used.get(point.job)) if point.job in used else point for point in points]
+    with contextlib.suppress(SlurmError):
+        now = datetime.now().astimezone()
+        # the components of a heterogeneous job start together: one alone says nothing
+        blocking = reservations.in_the_way([point.records[0] for point in points if len(point.records) == 1], now)
+    return [replace(each, memory_used=used.get(each.job), reservation=blocking.get(each.job)) for each in points]
 
 
 def _read_or_none(reader: Callable[[RunFolder], _Value], folder: RunFolder) -> _Value | None:

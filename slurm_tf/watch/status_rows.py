@@ -12,7 +12,7 @@ from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.status import Progress, RunStatus, TaskState, TaskStatus
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
-from slurm_tf.watch import logs, reasons, run_params
+from slurm_tf.watch import logs, reasons, run_params, waiting
 from slurm_tf.watch.run_overview import RunOverview
 
 UNKNOWN = "unknown"
@@ -44,6 +44,9 @@ def as_dict(state: RunOverview) -> dict[str, Any]:
         "nodes": [record.nodes for record in state.records if record.nodes],
         "submitted": _epoch_seconds(first.submitted if first else None),
         "started": _epoch_seconds(first.started if first else None),
+        "waited": length.total_seconds() if (length := waiting.waited(state)) else None,
+        "expected_start": _epoch_seconds(waiting.expected_start(state)),
+        "reservation": waiting.reservation_as_dict(state),
         "ended": _epoch_seconds(_end_time(state)),
         "exit_code": state.exit_code,
         "cancelled": state.cancelled,
@@ -137,11 +140,25 @@ def age_text(seconds: float | None) -> str:
     """Return how long ago `seconds` since the epoch was, in its largest unit."""
     if seconds is None:
         return UNKNOWN
-    past = max(0.0, time.time() - seconds)
+    return f"{_largest_unit(time.time() - seconds)} ago"
+
+
+def start_text(when: datetime | None) -> str:
+    """Return how far ahead the expected start of a job is, in its largest unit; "-" if it is unknown."""
+    return f"in {_largest_unit(when.timestamp() - time.time())}" if when else "-"
+
+
+def waited_text(state: RunOverview) -> str:
+    """Return how long the job has waited, or waited until it started; "" if that is unknown."""
+    length = waiting.waited(state)
+    return "" if length is None else duration_text(length.total_seconds())
+
+
+def _largest_unit(seconds: float) -> str:
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if past >= 2 * size:
-            return f"{past / size:.0f} {unit} ago"
-    return f"{past:.0f} s ago"
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
 
 
 def elapsed_text(state: RunOverview) -> str:

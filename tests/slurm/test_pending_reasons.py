@@ -10,7 +10,9 @@ from slurm_tf.slurm import pending_reasons
     [
         ("Priority", "jobs of higher priority come first"),
         ("(Resources)", "it is next, and waits for nodes to become free"),
-        ("ReqNodeNotAvail,_UnavailableNodes:node[1-2]", "a node that it needs is down, drained or reserved"),
+        ("ReqNodeNotAvail,_UnavailableNodes:node[1-2]", "nodes that it needs are down or drained: node[1-2]"),
+        ("ReqNodeNotAvail, Reserved for maintenance", "its nodes are reserved for maintenance"),
+        ("ReqNodeNotAvail", "nodes that it needs are down, drained or reserved"),
         ("QOSMaxCpuPerJobLimit", "it asks for more than the QOS allows one job (CPUs)"),
         ("AssocMaxWallDurationPerJobLimit", "it asks for more than the account allows one job (time)"),
         ("QOSMinGRES", "it asks for less than the QOS's least amount of GPUs"),
