@@ -158,6 +158,9 @@ def test_a_site_profile_a_user_file_and_prices_are_read(tmp_path: Path) -> None:
         search_path.user_config().mkdir(exist_ok=True)
         search_path.user_file().write_text(snippet.text)
         assert configuration.site_settings({}).user != configuration.UserFile()
+    inherited = search_path.user_config() / "site_configs" / "university.toml"
+    inherited.parent.mkdir()
+    inherited.touch()
     for snippet in snippets.of("toml site"):
         path.write_text(snippet.text)
         assert sites.load(str(path)).partitions

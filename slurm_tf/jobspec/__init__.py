@@ -5,10 +5,12 @@ __all__ = [
     "components",
     "configuration",
     "directives",
+    "gpu_types",
     "job_file",
     "params",
     "plan",
     "sbatch_options",
+    "site_variables",
     "sites",
     "sweep",
 ]

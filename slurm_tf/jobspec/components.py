@@ -145,7 +145,7 @@ def _shared(wanted: Wanted, once: tuple[Option, ...]) -> Layout:
     how = node_sharing.fit(job, wanted.counts, wanted.with_memory, wanted.nodes.sizes)
     steps, rank = [], 0
     for name, count in wanted.counts.items():
-        options = directives.of_shared_srun(wanted.resources[name], count, how.places[name])
+        options = directives.of_shared_srun(job, wanted.resources[name], count, how.places[name])
         steps.append(Step((name,), rank, options))
         rank += count
     component = _component(wanted, how.needed, how.nodes, once)

@@ -63,7 +63,8 @@ class Job:
 class SiteSettings:
     """The configuration without a job file: the user's file, the site, the folder of runs as an absolute path.
 
-    `unusable`: why the site's profile cannot be used; `site` is then empty.
+    `site_job`: the [job] of the site's profile and of those that it inherits, weakest first. `unusable`: why the site's
+    profile cannot be used; `site` is then empty.
     """
 
     user_path: Path
@@ -71,6 +72,7 @@ class SiteSettings:
     site_name: str
     site: sites.Site
     runs: str
+    site_job: tuple[layers.Layer, ...] = ()
     unusable: ConfigError | None = None
 
 
@@ -83,19 +85,20 @@ def site_settings(environ: Mapping[str, str], site: str = "") -> SiteSettings:
     unusable = None
     try:
         name = site or environ.get("SLURM_TF_SITE") or user.site or sites.recognise(environ, user.trust)
-        profile = sites.load(name, user.trust)
+        profile = sites.read(name, user.trust)
+        loaded, site_job = profile.site, profile.job
     except ConfigError as error:
         if site:
             raise
-        name, profile, unusable = "", sites.Site(), error
+        name, loaded, site_job, unusable = "", sites.Site(), (), error
     candidates = (
         ("environment: SLURM_TF_RUNS", environ.get("SLURM_TF_RUNS")),
         (f"{user_path}: runs", user.runs),
-        (f"site {name}: shared", profile.shared),
+        (f"site {name}: shared", loaded.shared),
         ("", "runs"),
     )
     where, runs = next((where, text) for where, text in candidates if text)
-    return SiteSettings(user_path, user, name, profile, files.absolute(expand(runs, where)), unusable)
+    return SiteSettings(user_path, user, name, loaded, files.absolute(expand(runs, where)), site_job, unusable)
 
 
 def load(
@@ -117,7 +120,7 @@ def load(
         raise settings.unusable
     user_path, user, name, profile = settings.user_path, settings.user, settings.site_name, settings.site
     given = [
-        layers.Layer(f"site {name}: job", profile.job),
+        *settings.site_job,
         layers.Layer(f"{user_path}: job", user.job),
         layers.Layer(str(path), layers.read_toml(path)),
         *_from_environ(environ),

@@ -1,7 +1,9 @@
 """The options of sbatch and srun for a job's components, made from typed values, in the order of the script."""
 
+from dataclasses import replace
+
 from slurm_tf import units
-from slurm_tf.jobspec import sbatch_table, sweep
+from slurm_tf.jobspec import gpu_types, sbatch_table, sweep
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.node_sharing import Place
 from slurm_tf.jobspec.resources import GpuOption, GpuRequest, Resources, TimeLimit
@@ -61,7 +63,7 @@ def of_component(
         ("ntasks-per-node", resources.tasks_per_node),
         ("cpus-per-task", resources.cpus_per_task),
         *([(memory.option.value, units.format_memory(memory.mib))] if memory else []),
-        *_gpus_and_gres(resources.gpus, str(spec.sbatch.get("gres", "")), gpus_elsewhere),
+        *_gpus_and_gres(_spelled(job, resources.gpus), str(spec.sbatch.get("gres", "")), gpus_elsewhere),
         ("constraint", resources.constraint),
         ("exclusive", exclusive(job)),
     ]
@@ -82,19 +84,20 @@ def of_srun(job: Job, resources: Resources) -> tuple[Option, ...]:
     return (*of_any_srun(job), *cpus)
 
 
-def of_shared_srun(resources: Resources, tasks: int, place: Place) -> tuple[Option, ...]:
+def of_shared_srun(job: Job, resources: Resources, tasks: int, place: Place) -> tuple[Option, ...]:
     """Return a role's options of srun, on its part of nodes that it shares with other roles: with --exact.
 
     A step without --mem would hold all memory of the job, and the next one would wait for it; --mem=0 may use all and
     holds none. One without GPUs would see those of the others (22.05.8).
     """
-    memory, gpus = place.share.mib or 0, resources.gpus
+    memory, gpus = place.share.mib or 0, _spelled(job, resources.gpus)
     if gpus is None:
         asked = ("gres", "none")
     elif gpus.option is GpuOption.PER_TASK:
         asked = (gpus.option.value, units.format_gpus(gpus.gpus))
     else:
-        of_node = [units.Gpus(number, name) for name, number in place.share.gpus.items()]
+        on_a_node = [units.Gpus(number, name) for name, number in place.share.gpus.items()]
+        of_node = gpu_types.all_spelled(job.site, on_a_node)
         asked = ("gres", ",".join(f"gpu:{units.format_gpus([each])}" for each in of_node))
     return (
         ("nodes", str(place.nodes)),
@@ -118,6 +121,11 @@ def of_any_srun(job: Job) -> tuple[Option, ...]:
     mpi = job.site.mpi if job.spec.horovod.controller == "mpi" else "none"
     options: list[Option] = [("export", "ALL"), ("mpi", mpi), ("wait", "0"), bad_exit]
     return tuple(options + ([("no-kill", None)] if independent else []))
+
+
+def _spelled(job: Job, request: GpuRequest | None) -> GpuRequest | None:
+    """Return a request with the types by which the site is asked for them."""
+    return request and replace(request, gpus=gpu_types.all_spelled(job.site, request.gpus))
 
 
 def _requeue(job: Job) -> Option:

@@ -11,18 +11,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 import tomllib
 
 from slurm_tf.errors import ConfigError, UnitError
+from slurm_tf.run import env
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 _AT = re.compile(r"(?P<text>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `(?P<types>[^`]*)`(?P<limit>[^,]*)(?:, got `(?P<got>[^`]*)`)?")
 _MISSING = re.compile(r"Object missing required field `(?P<key>[^`]*)`")
+# That of a value in a list, at the end of its path.
+_INDEX = r"\[\d*\]$"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _LINE = re.compile(r"at line (?P<number>\d+)", re.ASCII)
 _UNQUOTED = re.compile(r"\s*(?P<key>[\w.-]+)\s*=\s*(?P<value>[^\s\"'\[\]{}#][^\"'\[\]{}#]*?)\s*(#.*)?", re.ASCII)
 _TYPE_NAMES = {"int": "a whole number", "str": "text", "bool": "true or false", "array": "a list", "object": "a table"}
@@ -104,8 +109,12 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"did you mean {found[0]!r}?" if found else ""
 
 
-def check_strings(spec: msgspec.Struct, where: str, free: Sequence[str]) -> None:
+def check_strings(
+    spec: msgspec.Struct, where: str, free: Sequence[str], origins: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Raise ConfigError for a control character in any text of `spec` but the top-level fields `free`.
+
+    `where`: the file, of keys that are not in `origins`.
 
     Quoting makes all other characters harmless; a newline would begin a new line of the script. The free fields are
     shell lines, which may hold newlines and tabs.
@@ -117,7 +126,7 @@ def check_strings(spec: msgspec.Struct, where: str, free: Sequence[str]) -> None
             raise ConfigError(
                 f"found {text!r}",
                 f"text without control characters (here U+{ord(bad[0]):04X})",
-                where=f"{where}: {path}",
+                where=f"{origins.get(re.sub(_INDEX, '', path), where)}: {path}",
             )
 
 
@@ -128,6 +137,14 @@ def check_unit(value: str | int | None, parse: Callable[[str], object], where: s
             parse(str(value))
     except UnitError as error:
         raise ConfigError(error.found, error.needed, where=where) from error
+
+
+def check_variable(name: str, where: str) -> None:
+    """Raise ConfigError for what is no name of an environment variable, or that of one which is not the user's."""
+    if not _VARIABLE.fullmatch(name):
+        raise ConfigError(f"found the name {name!r}", "letters, digits and _, no digit first", where=where)
+    if name in env.RESERVED or name.startswith(env.RESERVED_PREFIXES):
+        raise ConfigError(f"found {name}", "a variable that neither Slurm nor slurm-tf sets", where=where)
 
 
 def _texts(value: object, path: str) -> list[tuple[str, str]]:
@@ -209,7 +226,7 @@ def _explain(
     if missing:
         at = f"{path}.{missing['key']}" if path else missing["key"]
         return ConfigError("the key is missing", "a value", where=f"{layers[-1].origin}: {at}")
-    origin = origins.get(re.sub(r"\[\d*\]$", "", path), layers[-1].origin)
+    origin = origins.get(re.sub(_INDEX, "", path), layers[-1].origin)
     value, annotation = _look_up(merged, spec, path)
     found = f"found {value!r}"
     options = _options(annotation)

@@ -9,18 +9,17 @@ from dataclasses import dataclass, replace
 
 from slurm_tf import files, units
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import components, configuration, directives, layers, params, resources, sweep
+from slurm_tf.jobspec import components, configuration, directives, layers, params, resources, site_rules, sweep
 from slurm_tf.jobspec.components import Component, Layout, NodesOf
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.job_file import AUTO, TOPOLOGIES, Amount, Horovod, ParamValue, Role, Roles
 from slurm_tf.jobspec.resources import Resources, TimeLimit
-from slurm_tf.run import env, placeholders
+from slurm_tf.run import placeholders
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
 from slurm_tf.run.settings import AS_GIVEN, LaunchSettings, RetrySettings, RoleSettings, WatchSettings
 from slurm_tf.run.train_settings import TrainSettings
 from slurm_tf.slurm.node_sizes import PartitionNodes
 
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 # The signals of sbatch --signal that are accepted: a program can catch them, and they do not mean to end at once.
 _WARNINGS = ("HUP", "TERM", "USR1", "USR2")
 _WARNING_SECONDS = 120
@@ -77,6 +76,7 @@ def fit(
     Raises ConfigError.
     """
     _check(job)
+    site_rules.check(job)
     roles = job.spec.roles.with_tasks
     _check_topology(job, {name: role.count for name, role in roles.items()})
     _check_commands(job, roles)
@@ -157,10 +157,7 @@ def _check_horovod(job: Job) -> None:
 def _check_env(job: Job) -> None:
     for name in job.spec.env:
         at = job.where(f"env.{name}")
-        if not _ENV_NAME.fullmatch(name):
-            raise ConfigError(f"found the name {name!r}", "letters, digits and _, no digit first", where=at)
-        if name in env.RESERVED or name.startswith(env.RESERVED_PREFIXES):
-            raise ConfigError(f"found {name}", "a variable that neither Slurm nor slurm-tf sets", where=at)
+        layers.check_variable(name, at)
         _check_no_variable(name, job.spec.env[name], at)
 
 
@@ -283,6 +280,7 @@ def _settings(
         ports=units.parse_ports(site.ports) if site.ports else None,
         coordinator_ports=units.parse_ports(site.coordinator_ports) if site.coordinator_ports else None,
         interface=site.interface,
+        host_suffix=site.host_suffix,
         preflight=bool(spec.preflight),
         preflight_factor=spec.launch.preflight_factor,
         preflight_mpi=mpi_probe if spec.preflight == "mpi" and not local else (),

@@ -3,6 +3,7 @@
 They are read from the job file once; directives and estimates are made from these values.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +13,15 @@ from typing import TypeVar
 
 from slurm_tf import units
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import layers, sites
+from slurm_tf.jobspec import gpu_types, layers, sites
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.job_file import Amount, Role
 from slurm_tf.units import Gpus
 
 T = TypeVar("T")
+
+# Keys of the whole job that a partition may refuse; all others are a role's.
+_OF_JOB = ("time", "account", "qos")
 
 
 class MemoryOption(str, Enum):
@@ -134,9 +138,11 @@ def read(job: Job, name: str, role: Role, limit: TimeLimit | None) -> Resources:
     options = [option.value for option in GpuOption if option is not GpuOption.GRES]
     gpus = _one_of(job, name, role, options, units.parse_gpus)
     request = GpuRequest(GpuOption(gpus[0]), gpus[1]) if gpus and any(each.number for each in gpus[1]) else None
+    asked = request.gpus if request else ()
+    where = job.where(f"roles.{name}.{request.option.value}" if request else f"roles.{name}")
     resources = Resources(
         partition=_partition(job, role),
-        constraint=role.constraint or "",
+        constraint=gpu_types.constraint(job.site, asked, role.constraint or "", where),
         cpus_per_task=role.cpus_per_task,
         tasks_per_node=role.ntasks_per_node,
         memory=MemoryRequest(MemoryOption(memory[0]), memory[1]) if memory else None,
@@ -277,14 +283,14 @@ def _partitions(job: Job, resources: Resources) -> dict[str, sites.Partition | N
 def _check_partitions(job: Job, name: str, resources: Resources, tasks: int, limit: TimeLimit | None) -> None:
     """Raise ConfigError if no partition of the list can give what is asked, as far as the site profile says."""
     exceeded = [
-        next(_exceeded(partition_name, partition, resources, tasks, limit), None) if partition else None
+        next(_refused(job, partition_name, partition, resources, tasks, limit), None) if partition else None
         for partition_name, partition in _partitions(job, resources).items()
     ]
     errors = [each for each in exceeded if each]
     if len(errors) == len(exceeded):
         asked = ", ".join(dict.fromkeys(each.asked for each in errors))
         key = errors[0].key
-        where = job.where(key if key == "time" else f"roles.{name}.{key}")
+        where = job.where(key if key in _OF_JOB else f"roles.{name}.{key}")
         raise ConfigError(f"asks for {asked}", "; ".join(each.needed for each in errors), where=where)
 
 
@@ -297,8 +303,34 @@ class _Exceeded:
     needed: str
 
 
+def _refused(
+    job: Job, name: str, partition: sites.Partition, resources: Resources, tasks: int, limit: TimeLimit | None
+) -> Iterator[_Exceeded]:
+    """Yield why a partition does not take a role: its limits, then its features, accounts and QOS."""
+    yield from _exceeded(job.site, name, partition, resources, tasks, limit)
+    if partition.features is not None:
+        unknown = _unknown_features(resources.constraint, partition.features)
+        if unknown:
+            there = " or ".join(partition.features) or "none"
+            yield _Exceeded("constraint", f"nodes with {unknown}", f"{there}, the features of partition {name!r}")
+    for key, value, allowed in (
+        ("account", job.spec.account, partition.accounts),
+        ("qos", job.spec.qos, partition.qos),
+    ):
+        if value and allowed is not None and value.lower() not in map(str.lower, allowed):
+            yield _Exceeded(key, f"{key} {value}", f"{' or '.join(allowed)}, those of partition {name!r}")
+
+
+def _unknown_features(constraint: str, there: Sequence[str]) -> str:
+    """Return the features of a constraint that no node has, "" if the constraint can be met as far as that says."""
+    names = [each.partition("*")[0] for each in re.split(r"[\s&|()\[\],]+", constraint)]
+    unknown = [each for each in names if each and each not in there]
+    one_is_enough = "|" in constraint and len(unknown) < len([each for each in names if each])
+    return "" if one_is_enough else " and ".join(dict.fromkeys(unknown))
+
+
 def _exceeded(
-    name: str, partition: sites.Partition, resources: Resources, tasks: int, limit: TimeLimit | None
+    site: sites.Site, name: str, partition: sites.Partition, resources: Resources, tasks: int, limit: TimeLimit | None
 ) -> Iterator[_Exceeded]:
     """Yield the limits of a partition that are exceeded."""
     on_a_node, request = min(resources.tasks_per_node or 1, tasks), resources.gpus
@@ -321,7 +353,7 @@ def _exceeded(
         if available is not None and asked > available:
             yield _Exceeded(key, f"{asked} {unit}", f"at most {available}, the limit of partition {name!r}")
     if request and there is not None and not any(not each.type for each in there):
-        yield from _exceeded_types(name, request, there, on_a_node, tasks)
+        yield from _exceeded_types(site, name, request, there, on_a_node, tasks)
     longest = _value(partition.max_time, units.parse_time)
     if longest is not None and limit and (limit.length is None or limit.length > longest):
         needed = f"at most {units.format_time(longest)}, the limit of partition {name!r}"
@@ -329,21 +361,22 @@ def _exceeded(
 
 
 def _exceeded_types(
-    name: str, request: GpuRequest, there: Sequence[Gpus], on_a_node: int, tasks: int
+    site: sites.Site, name: str, request: GpuRequest, there: Sequence[Gpus], on_a_node: int, tasks: int
 ) -> Iterator[_Exceeded]:
     """Yield what a partition whose GPUs all have types lacks of the types that are asked for."""
-    types = GpuRequest(GpuOption.PER_NODE, tuple(there)).by_type
+    known = tuple(each._replace(type=gpu_types.as_known(site, each.type)) for each in there)
+    types = GpuRequest(GpuOption.PER_NODE, known).by_type
     for each in request.gpus:
-        number = each.number
+        number, asked = each.number, gpu_types.as_known(site, each.type)
         if request.option is GpuOption.PER_TASK:
             number *= on_a_node
         elif request.option is GpuOption.TOTAL:
             number = number * on_a_node // tasks
-        if each.type and each.number and each.type not in types:
-            needed = f"of type {' or '.join(types)}, those of partition {name!r}"
+        if asked and each.number and asked not in types:
+            needed = f"of type {' or '.join(each.type for each in there)}, those of partition {name!r}"
             yield _Exceeded(request.option.value, f"GPUs of type {each.type}", needed)
-        elif each.type and number > types[each.type]:
-            needed = f"at most {types[each.type]}, the limit of partition {name!r}"
+        elif asked and number > types[asked]:
+            needed = f"at most {types[asked]}, the limit of partition {name!r}"
             yield _Exceeded(request.option.value, f"{number} {each.type} GPUs on a node", needed)
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import socket
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,8 +14,11 @@ from slurm_tf import files, search_path, units
 from slurm_tf.errors import ConfigError, UsageError
 from slurm_tf.jobspec import layers
 from slurm_tf.jobspec.job_file import Amount, Base
+from slurm_tf.jobspec.layers import Layer
 
 PreemptMode = Literal["OFF", "CANCEL", "REQUEUE", "SUSPEND", "UNKNOWN"]
+# Keys of a profile that are its own: one that inherits it has to say them.
+_OWN = ("inherit", "recognise")
 
 
 class Recognise(Base, frozen=True):
@@ -32,6 +36,29 @@ class Partition(Base, frozen=True):
     cpus_per_node: Annotated[int, Meta(ge=1)] | None = None
     mem_per_node: Amount | None = None
     gpus_per_node: Annotated[Amount, Meta(description="GPUs of each node, as [type:]count[,...]")] | None = None
+    features: (
+        Annotated[tuple[str, ...], Meta(description="features of its nodes: what a job's constraint may name")] | None
+    ) = None
+    accounts: (
+        Annotated[tuple[str, ...], Meta(description="accounts that may use it (AllowAccounts); default: all")] | None
+    ) = None
+    qos: Annotated[tuple[str, ...], Meta(description="QOS that may use it (AllowQos); default: all")] | None = None
+
+
+class GpuType(Base, frozen=True):
+    """How the site is asked for GPUs of one type."""
+
+    name: (
+        Annotated[
+            str,
+            Meta(
+                description='the site\'s own name for it in --gres and --gpus; "": ask for GPUs of any type; default: '
+                '"" if there is a constraint, else the same name'
+            ),
+        ]
+        | None
+    ) = None
+    constraint: Annotated[str, Meta(description="the feature of the nodes that have it, for --constraint")] = ""
 
 
 class Prices(Base, frozen=True):
@@ -59,6 +86,9 @@ class Prices(Base, frozen=True):
 class Site(Base, frozen=True):
     """One cluster, or this machine."""
 
+    inherit: Annotated[
+        str, Meta(description="a profile whose keys count where this one has none; tables merge key by key")
+    ] = ""
     description: str = ""
     scheduler: Annotated[
         Literal["slurm", "local"], Meta(description="slurm: submit jobs; local: start the tasks on this machine")
@@ -81,6 +111,9 @@ class Site(Base, frozen=True):
             "partition (gpus-per-node), which Slurm does not know of"
         ),
     ] = "as-asked"
+    gpu_types: Annotated[
+        dict[str, GpuType], Meta(description="how the site is asked for GPUs of a type, by the type in job files")
+    ] = field(default_factory=dict)
     mem_spelling: Annotated[
         Literal["as-asked", "mem", "mem-per-cpu", "none"],
         Meta(description="the sbatch option for memory that this site accepts"),
@@ -97,13 +130,44 @@ class Site(Base, frozen=True):
     interface: Annotated[
         str, Meta(description='network interface to use, such as "ib0"; "": that of the route to the other nodes')
     ] = ""
+    host_suffix: Annotated[
+        str,
+        Meta(
+            description='what the fast network adds to a node\'s host name: "-ib0", and node7 is node7-ib0 there; '
+            "instead of interface"
+        ),
+    ] = ""
+    env: Annotated[
+        dict[str, str],
+        Meta(
+            description="environment variables of every job, set before the prologue; a leading ~, $NAME and ${NAME} "
+            "are replaced in the job"
+        ),
+    ] = field(default_factory=dict)
+    thread_variables: Annotated[
+        tuple[str, ...],
+        Meta(description="environment variables that are set to a task's number of CPUs, unless they are set"),
+    ] = ()
     mpi: Annotated[
         str, Meta(description='srun --mpi for horovod.controller = "mpi"; `srun --mpi=list` shows the values')
     ] = "pmix"
     shared: Annotated[
         str, Meta(description='folder for runs, on shared storage; "": runs/ in the folder that you submit from')
     ] = ""
-    scratch: Annotated[str, Meta(description="fast local folder of each node")] = "/tmp"  # noqa: S108
+    scratch: Annotated[
+        str,
+        Meta(
+            description="fast local folder of each node, SLURM_TF_SCRATCH in the job; a leading ~, $NAME and ${NAME} "
+            "are replaced there"
+        ),
+    ] = "/tmp"  # noqa: S108
+    scratch_size: Annotated[Amount, Meta(description="what scratch holds at most: a job's --tmp")] | None = None
+    accounts: Annotated[tuple[str, ...], Meta(description="the accounts that jobs may name; empty: any")] = ()
+    qos: Annotated[tuple[str, ...], Meta(description="the QOS that jobs may name; empty: any")] = ()
+    required: Annotated[
+        tuple[Literal["account", "partition", "qos", "time", "constraint"], ...],
+        Meta(description="what the site refuses a job without"),
+    ] = ()
     requeue: Annotated[bool, Meta(description="Slurm may requeue a job after a preemption or a node failure")] = True
     preempt_mode: Annotated[PreemptMode, Meta(description="PreemptMode of slurm.conf")] = "UNKNOWN"
     grace_time: Annotated[Amount, Meta(description="GraceTime of the partition or QOS")] | None = None
@@ -114,19 +178,85 @@ class Site(Base, frozen=True):
     )
 
 
+@dataclass(frozen=True)
+class Profile:
+    """A site profile with all that it inherits. `origins`: the file that each key comes from, by its dotted path.
+
+    `job`: its [job], and those that it inherits, weakest first.
+    """
+
+    path: Path
+    site: Site
+    origins: Mapping[str, str]
+    job: tuple[Layer, ...]
+
+    def where(self, key: str) -> str:
+        """Return "file: key" for an error about `key`."""
+        return f"{self.origins.get(key, self.path)}: {key}"
+
+
 def load(name: str, trusted: Collection[str] = ()) -> Site:
     """Return site `name`: a profile of that name in the search path, or a path to a .toml file.
 
     `trusted`: the users whose profiles count, besides us and root. Raises ConfigError or UsageError.
     """
+    return read(name, trusted).site
+
+
+def read(name: str, trusted: Collection[str] = ()) -> Profile:
+    """Return the profile of site `name`, which `load` finds, with what it inherits.
+
+    Raises ConfigError or UsageError.
+    """
     path = Path(files.expand(name)) if name.endswith(".toml") else _profiles().get(name)
     if path is None:
         hint = layers.nearest(name, list(_profiles()))
         raise UsageError(f"no site profile {name!r}", f"one of {', '.join(sorted(_profiles()))}", hint)
-    values = layers.parse_toml(search_path.read(path, trusted), path)
-    site = layers.resolve([layers.Layer(str(path), values)], Site).spec
-    _check(site, str(path))
-    return site
+    chain = _chain(path, trusted)
+    own = Layer(str(path), chain[path])
+    inherited = [
+        Layer(str(each), {key: value for key, value in values.items() if key not in _OWN})
+        for each, values in reversed(chain.items())
+        if each != path
+    ]
+    resolved = layers.resolve([*inherited, own], Site)
+    job = tuple(
+        Layer(f"site {each.stem}: job", values["job"]) for each, values in reversed(chain.items()) if values.get("job")
+    )
+    profile = Profile(path, resolved.spec, resolved.origins, job)
+    _check(profile)
+    return profile
+
+
+def _chain(path: Path, trusted: Collection[str]) -> dict[Path, dict[str, Any]]:
+    """Return the values of the profile at `path` and of those that it inherits, by their files. Raises ConfigError."""
+    chain: dict[Path, dict[str, Any]] = {}
+    while True:
+        chain[path] = layers.parse_toml(search_path.read(path, trusted), path)
+        parent = chain[path].get("inherit")
+        if not parent or not isinstance(parent, str):
+            return chain
+        where = f"{path}: inherit"
+        path = _inherited(parent, path)
+        if path in chain:
+            way = " -> ".join(str(each) for each in (*chain, path))
+            raise ConfigError(f"it inherits itself: {way}", "profiles that end in one that inherits none", where=where)
+
+
+def _inherited(name: str, path: Path) -> Path:
+    """Return the profile `name` that the one at `path` inherits; of its own name, that of an earlier folder.
+
+    Raises ConfigError.
+    """
+    found = [folder / f"{name}.toml" for folder in search_path.folders("site_configs")]
+    if path in found:
+        found = found[: found.index(path)]
+    known = [each for each in found if files.identity(str(each))]
+    if known and "/" not in name:
+        return known[-1]
+    names = sorted({*_profiles()} - {path.stem})
+    hint = layers.nearest(name, names)
+    raise ConfigError(f"no site profile {name!r}", f"one of {', '.join(names)}", hint, f"{path}: inherit")
 
 
 def read_prices(path: Path) -> Prices:
@@ -169,10 +299,18 @@ def _usable(trusted: Collection[str]) -> tuple[dict[str, Site], list[ConfigError
 
 
 def _profiles() -> dict[str, Path]:
-    """Return the profiles by name: a later folder of the search path wins."""
-    folders = search_path.folders("site_configs")
-    paths = [folder / name for folder in folders for name in search_path.names(folder) if name.endswith(".toml")]
-    return {path.stem: path for path in paths}
+    """Return the profiles by name, those of later folders first: a later folder of the search path wins."""
+    found: dict[str, Path] = {}
+    for folder in reversed(search_path.folders("site_configs")):
+        for name in search_path.names(folder):
+            if name.endswith(".toml"):
+                found.setdefault(name.removesuffix(".toml"), folder / name)
+    return found
+
+
+def names() -> list[str]:
+    """Return the names of all profiles, sorted. Raises ConfigError or UsageError."""
+    return sorted(_profiles())
 
 
 def cluster_name(environ: Mapping[str, str]) -> str:
@@ -186,27 +324,38 @@ def cluster_name(environ: Mapping[str, str]) -> str:
     return match[1] if match else ""
 
 
-def _check(site: Site, where: str) -> None:
-    layers.check_strings(site, where, free=("prologue",))
-    for key in ("ports", "coordinator_ports"):
-        layers.check_unit(getattr(site, key) or "1024-65535", units.parse_ports, f"{where}: {key.replace('_', '-')}")
-    if site.ports and site.coordinator_ports:
-        (low, high), (other_low, other_high) = units.parse_ports(site.ports), units.parse_ports(site.coordinator_ports)
-        if low <= other_high and other_low <= high:
-            raise ConfigError(
-                "it overlaps the range of `ports`", "a range of its own", where=f"{where}: coordinator-ports"
-            )
+def _check(profile: Profile) -> None:
+    site = profile.site
+    layers.check_strings(site, str(profile.path), ("prologue",), profile.origins)
+    _check_network(profile)
     for key in ("grace_time", "node_mtbf"):
-        layers.check_unit(getattr(site, key), units.parse_time, f"{where}: {key.replace('_', '-')}")
+        layers.check_unit(getattr(site, key), units.parse_time, profile.where(key.replace("_", "-")))
+    layers.check_unit(site.scratch_size, units.parse_memory, profile.where("scratch-size"))
     for name, partition in site.partitions.items():
-        at = f"{where}: partitions.{name}"
-        layers.check_unit(partition.max_time, units.parse_time, f"{at}.max-time")
-        layers.check_unit(partition.mem_per_node, units.parse_memory, f"{at}.mem-per-node")
-        layers.check_unit(partition.gpus_per_node, units.parse_gpus, f"{at}.gpus-per-node")
+        at = f"partitions.{name}"
+        layers.check_unit(partition.max_time, units.parse_time, profile.where(f"{at}.max-time"))
+        layers.check_unit(partition.mem_per_node, units.parse_memory, profile.where(f"{at}.mem-per-node"))
+        layers.check_unit(partition.gpus_per_node, units.parse_gpus, profile.where(f"{at}.gpus-per-node"))
+    for name in site.env:
+        layers.check_variable(name, profile.where(f"env.{name}"))
+    for name in site.thread_variables:
+        layers.check_variable(name, profile.where("thread-variables"))
     for pattern in site.recognise.hostnames:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise ConfigError(
-                f"found {pattern!r} ({error})", "a regular expression", where=f"{where}: recognise.hostnames"
-            ) from error
+            where = profile.where("recognise.hostnames")
+            raise ConfigError(f"found {pattern!r} ({error})", "a regular expression", where=where) from error
+
+
+def _check_network(profile: Profile) -> None:
+    site = profile.site
+    for key in ("ports", "coordinator_ports"):
+        layers.check_unit(getattr(site, key) or "1024-65535", units.parse_ports, profile.where(key.replace("_", "-")))
+    if site.ports and site.coordinator_ports:
+        (low, high), (other_low, other_high) = units.parse_ports(site.ports), units.parse_ports(site.coordinator_ports)
+        if low <= other_high and other_low <= high:
+            where = profile.where("coordinator-ports")
+            raise ConfigError("it overlaps the range of `ports`", "a range of its own", where=where)
+    if site.interface and site.host_suffix:
+        raise ConfigError("found interface as well", "one of them", where=profile.where("host-suffix"))

@@ -11,6 +11,10 @@ SECRET = "SLURM_TF_SECRET"
 # the job file's [env], as JSON: it is set for the program alone, as it could break the launcher's own Python
 PROGRAM_ENV = "SLURM_TF_PROGRAM_ENV"
 
+# --- batch script -> tasks, from the site's profile ---
+SCRATCH = "SLURM_TF_SCRATCH"  # the node's own fast folder
+THREAD_VARIABLES = "SLURM_TF_THREAD_VARIABLES"  # "NAME,NAME": those that get a task's number of CPUs
+
 # --- user -> tasks without a coordinator (launch/direct/direct_launch.py), beside REGISTER_TIMEOUT and STRATEGY ---
 ROLES = "SLURM_TF_ROLES"  # "chief=1,ps=1,worker=3", in rank order
 EXCHANGE = "SLURM_TF_EXCHANGE"  # the folder where the tasks meet

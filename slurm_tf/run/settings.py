@@ -78,6 +78,7 @@ class LaunchSettings:
     () for none. `points`: of an array, the values of all params of each point, by its index; of a single run and of one
     point these are `params`, with which the placeholders of commands and env are filled.
     `horovod`: its controller, "" under another strategy. `gpu_sharing`: the job file's key, or AS_GIVEN.
+    `host_suffix`: what the fast network adds to a node's host name, "" for nothing.
     `gpus_optional`: a program that has no GPU goes on, whatever its role asked for. `join_required`: a job none of
     whose tasks joins the cluster fails.
 
@@ -101,6 +102,7 @@ class LaunchSettings:
     coordinator_ports: Optional[Tuple[int, int]]
     interface: str
     train: TrainSettings
+    host_suffix: str = ""
     gpus_optional: bool = False
     join_required: bool = False
     preflight: bool = False

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from slurm_tf.jobspec import gpu_types
 from slurm_tf.jobspec.components import Component
 from slurm_tf.jobspec.plan import Plan
-from slurm_tf.jobspec.sites import Prices
+from slurm_tf.jobspec.sites import Prices, Site
 from slurm_tf.slurm.billing import Amounts, Weights
 
 
@@ -55,12 +56,14 @@ def billing_at_most(fitted: Plan, weights: Mapping[str, Weights]) -> float | Non
     hours = _hours(fitted)
     if hours is None or fitted.job.spec.sbatch.get("clusters"):
         return None
-    return _total([_billing(component, weights) for component in fitted.components], hours)
+    return _total([_billing(fitted.job.site, component, weights) for component in fitted.components], hours)
 
 
-def _billing(component: Component, weights: Mapping[str, Weights]) -> int | None:
+def _billing(site: Site, component: Component, weights: Mapping[str, Weights]) -> int | None:
     of_partition = weights.get(component.resources.partition if component.resources else "")
     amounts = component.amounts if component.is_exact else Amounts(None, None, None, None)
+    types = {gpu_types.as_known(site, name): number for name, number in amounts.gpu_types.items()}
+    amounts = replace(amounts, gpu_types=types)
     return of_partition.billing(amounts) if of_partition else None
 
 

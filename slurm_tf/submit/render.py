@@ -16,10 +16,13 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from slurm_tf import files, search_path
 from slurm_tf.errors import TemplateError
+from slurm_tf.jobspec import site_variables
 from slurm_tf.jobspec.directives import Option
 from slurm_tf.jobspec.plan import Plan
 
 _OPTION_NAME = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
+# What the shell says of a variable that is not set, behind its name.
+_UNSET = "the site profile needs it"
 # sbatch reads values of these characters in a directive without quotes (22.05.8).
 _PLAIN = re.compile(r"[A-Za-z0-9_./:=,@%+^\[\]-]+", re.ASCII)
 
@@ -57,6 +60,7 @@ def script(plan: Plan, preflight: bool = False) -> str:
         "modules": job.site.modules,
         "node_python": job.site.node_python,
         "point": _point(plan),
+        "exports": [_export(name, value) for name, value in site_variables.of_script(job.site).items()],
         "preflight": preflight,
         "programs": _programs(plan),
         "prologue": Shell(job.site.prologue.strip("\n")),
@@ -76,6 +80,26 @@ def script(plan: Plan, preflight: bool = False) -> str:
         raise TemplateError(f"no template {error.name}", f"one in {folders}") from error
     except jinja2.TemplateError as error:
         raise TemplateError(str(error), where=name) from error
+
+
+def _export(name: str, value: str) -> Shell:
+    """Return NAME=value for the shell's export: a leading ~ and variables are replaced in the job, all else is quoted.
+
+    The job ends where a variable is not set: a cache in "$SCRATCH/cache" must not become "/cache".
+    """
+    if value == "~" or value.startswith("~/"):
+        value = f"$HOME{value[1:]}"
+    parts, end = [], 0
+    for match in files.SHELL_VARIABLE.finditer(value):
+        parts += [_literal(value[end : match.start()]), f'"${{{match[1] or match[2]}:?{_UNSET}}}"']
+        end = match.end()
+    return Shell(f"{name}={''.join([*parts, _literal(value[end:])])}")
+
+
+def _literal(text: str) -> str:
+    """Return text quoted for the shell; behind NAME= a "=" looks like a comparison, to shellcheck as to readers."""
+    quoted = quote(text) if text else ""
+    return f"'{text}'" if quoted == text and text.startswith("=") else quoted
 
 
 def _programs(plan: Plan) -> list[Shell]:

@@ -1,33 +1,33 @@
 """Site profiles: those that come with slurm-tf, and what a wrong one gives."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from slurm_tf.errors import ConfigError, UsageError
-from slurm_tf.jobspec import layers, sites
+from slurm_tf.jobspec import sites
+from slurm_tf.jobspec.configuration import Job
 from tests.conftest import ROOT
 
 PACKAGED = sorted(path.stem for path in (ROOT / "site_configs").glob("*.toml"))
 # keys whose absence means "unknown", which TOML cannot say: they stand in comments
-OPTIONAL = {"grace-time", "node-mtbf", "prices.cpu-hour", "prices.gpu-hour"}
+OPTIONAL = {"grace-time", "inherit", "node-mtbf", "prices.cpu-hour", "prices.gpu-hour", "scratch-size"}
 
 
 @pytest.mark.parametrize("name", PACKAGED)
 def test_packaged_profiles_say_every_key(name: str) -> None:
-    path = ROOT / "site_configs" / f"{name}.toml"
-    said = layers.read_toml(path)
     fields = {each.encode_name for each in msgspec.structs.fields(sites.Site)}
-    assert fields - set(said) <= OPTIONAL
+    assert fields - set(sites.read(name).origins) <= {*OPTIONAL, "recognise"}
     assert sites.load(name).description
 
 
 def test_generic_shows_the_optional_keys_in_comments() -> None:
     text = (ROOT / "site_configs" / "generic.toml").read_text()
     for key in OPTIONAL:
-        assert f"# {key.rpartition('.')[2]} = " in text
+        assert f"{key.rpartition('.')[2]} = " in text
 
 
 def test_local_and_generic_are_there() -> None:
@@ -54,6 +54,15 @@ def write(tmp_path: Path, text: str) -> str:
         ("[recognise]\nhostnames = ['(']", "recognise.hostnames", ""),
         ("modules = ['a\\nb']".replace("'", '"'), "modules[0]", ""),
         ("preempt-mode = 'requeue'", "preempt-mode", ""),
+        ("scratch-size = '1.5T'", "scratch-size", ""),
+        ("interface = 'ib0'\nhost-suffix = '-ib0'", "host-suffix", ""),
+        ("env = { 'A B' = 'x' }", "env.A B", ""),
+        ("[env]\nSLURM_JOB_ID = '1'", "env.SLURM_JOB_ID", ""),
+        ("thread-variables = ['OMP NUM']", "thread-variables", ""),
+        ("required = ['acount']", "required[0]", "did you mean 'account'?"),
+        ("inherit = 3", "inherit", ""),
+        ("inherit = 'genric'", "inherit", "did you mean 'generic'?"),
+        ("inherit = '../generic'", "inherit", ""),
     ],
 )
 def test_a_wrong_profile(text: str, key: str, hint: str, tmp_path: Path) -> None:
@@ -124,3 +133,90 @@ def test_a_later_folder_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (tmp_path / name / "site_configs" / "generic.toml").write_text(f"description = '{name}'")
     monkeypatch.setenv("SLURM_TF_PATH", f"{tmp_path}/a:{tmp_path}/b")
     assert sites.load("generic").description == "b"
+
+
+@pytest.fixture
+def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Write profiles, each as FOLDER_NAME="text"; return the folder that holds the folders of the search path."""
+
+    def write(**texts: str) -> Path:
+        folders = sorted({each.partition("_")[0] for each in texts})
+        monkeypatch.setenv("SLURM_TF_PATH", ":".join(str(tmp_path / each) for each in folders))
+        for each, text in texts.items():
+            folder, _, name = each.partition("_")
+            path = tmp_path / folder / "site_configs" / f"{name}.toml"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+
+    return write
+
+
+UNI = """
+description = "the university"
+exclusive = true
+modules = ["cuda"]
+recognise.cluster = "hpc1"
+[partitions.gpu]
+max-time = "1-0"
+max-nodes = 16
+[env]
+A = "1"
+[job]
+account = "all"
+time = "1:00:00"
+"""
+GROUP = """
+inherit = "uni"
+modules = ["cuda", "nccl"]
+partitions.gpu.max-nodes = 4
+env.B = "2"
+job.account = "vision"
+"""
+
+
+def test_a_profile_inherits_another_key_by_key(profiles: Callable[..., Path], load: Callable[..., Job]) -> None:
+    folder = profiles(a_uni=UNI, b_group=GROUP, b_student="inherit = 'group'\nexclusive = false\njob.time = 5")
+    uni, group, student = (
+        folder / file
+        for file in ("a/site_configs/uni.toml", "b/site_configs/group.toml", "b/site_configs/student.toml")
+    )
+    profile = sites.read("student")
+    assert (profile.site.description, profile.site.exclusive) == ("the university", False)
+    assert (profile.site.modules, profile.site.env) == (("cuda", "nccl"), {"A": "1", "B": "2"})
+    assert profile.site.partitions == {"gpu": sites.Partition(max_time="1-0", max_nodes=4)}
+    # what it is recognised by is not inherited: it would be the machine's as well
+    assert profile.site.recognise == sites.Recognise()
+    assert sites.recognise({"SLURM_CLUSTER_NAME": "hpc1"}) == "uni"
+    origins = {key: Path(profile.origins[key]) for key in ("description", "partitions.gpu.max-nodes", "exclusive")}
+    assert origins == {"description": uni, "partitions.gpu.max-nodes": group, "exclusive": student}
+    text = 'name = "a"\nstrategy = "single"\ncommand = ["x"]\n[roles.worker]\n'
+    job = load(text, site="student")
+    assert (job.spec.account, job.origins["account"]) == ("vision", "site group: job")
+    assert (job.spec.time, job.origins["time"]) == (5, "site student: job")
+
+
+def test_an_error_names_the_file_that_has_the_value(profiles: Callable[..., Path]) -> None:
+    folder = profiles(a_uni="ports = '1-2'\nmodules = ['a']\n", b_group="inherit = 'uni'\nmpi = 'pmi2'")
+    with pytest.raises(ConfigError) as error:
+        sites.load("group")
+    assert error.value.where == f"{folder}/a/site_configs/uni.toml: ports"
+
+
+def test_of_its_own_name_a_profile_inherits_that_of_an_earlier_folder(profiles: Callable[..., Path]) -> None:
+    folder = profiles(a_uni=UNI, b_uni="inherit = 'uni'\nexclusive = false")
+    assert (sites.load("uni").exclusive, sites.load("uni").modules) == (False, ("cuda",))
+    (folder / "a" / "site_configs" / "uni.toml").unlink()
+    with pytest.raises(ConfigError, match=r"b/site_configs/uni.toml: inherit: no site profile 'uni'; needed one of "):
+        sites.load("uni")
+
+
+def test_profiles_that_inherit_each_other(profiles: Callable[..., Path]) -> None:
+    profiles(a_one="inherit = 'two'", a_two="inherit = 'three'", a_three="inherit = 'one'")
+    with pytest.raises(ConfigError, match=r"three.toml: inherit: it inherits itself: .*one.*-> .*two.*-> .*-> .*one"):
+        sites.load("one")
+
+
+def test_a_later_folders_profile_is_the_machines(profiles: Callable[..., Path]) -> None:
+    profiles(a_alpha="recognise.cluster = 'hpc1'", b_omega="recognise.cluster = 'hpc1'")
+    assert sites.recognise({"SLURM_CLUSTER_NAME": "hpc1"}) == "omega"

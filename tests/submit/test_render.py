@@ -1,5 +1,6 @@
 """Scripts: golden ones as plain files for every site and strategy, sound shell, nothing unquoted."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from slurm_tf.jobspec.plan import Plan
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.submit import packed_modules, render, setup_checks
 from tests.conftest import ROOT
+from tests.submit.test_hostile import HOSTILE
 
 GOLDEN = ROOT / "tests" / "golden"
 STRATEGIES = sorted(path.name.partition(".")[0] for path in (ROOT / "templates" / "strategy").iterdir())
@@ -31,6 +33,11 @@ ulimit -c 0
 gpu-spelling = "gres"
 exclusive = true
 requeue = false
+interface = "ib0"
+thread-variables = ["OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"]
+scratch = "/local/$USER"
+gpu-types.a100 = { name = "nvidia_a100", constraint = "gpu80" }
+env.XDG_CACHE_HOME = "~/../scratch/two words/${USER}"
 """
 
 JOB = """
@@ -127,6 +134,31 @@ def test_the_checks_of_setup_are_sound(tmp_path: Path) -> None:
     # SC2317, SC2329: what it defines is called from the script
     argv = [shellcheck, "--shell=bash", "--exclude=SC2317,SC2329", str(tmp_path / "checks.sh")]
     subprocess.run(argv, check=True, timeout=60)
+
+
+@pytest.mark.parametrize("value", [*HOSTILE, "$A", "${A}/$B-x", "~/x", "~", "a~", "$(echo no)$A", "a'$A'"])
+def test_a_sites_variables_are_what_the_profile_says(value: str, tmp_path: Path, fit: Callable[..., Plan]) -> None:
+    site = tmp_path / "site.toml"
+    cache = json.dumps(value, ensure_ascii=False)
+    site.write_text(f"env.CACHE = {cache}\nscratch = ''\ninterface = 'ib0'\nenv.NCCL_SOCKET_IFNAME = 'x'\n")
+    lines = [each for each in render.script(fit(MINIMAL, site=str(site))).split("\n") if each.startswith("export ")]
+    shell = "\n".join([*lines, 'printf "%s\\n" "$CACHE" "$NCCL_SOCKET_IFNAME" "$GLOO_SOCKET_IFNAME"'])
+    known = {"HOME": "/home/ann", "A": "a $B *", "B": "b", "PATH": "/nowhere"}
+    done = subprocess.run(["/bin/bash", "-c", shell], env=known, capture_output=True, text=True, timeout=60, check=True)
+    expected = value.replace("~", "/home/ann", 1) if value in ("~", "~/x") else value
+    for name, text in (("${A}", "A"), ("$A", "A"), ("$B", "B")):
+        expected = expected.replace(name, f"\0{text}")
+    expected = expected.replace("\0A", known["A"]).replace("\0B", known["B"])
+    assert done.stdout == f"{expected}\nx\nib0\n"
+
+
+def test_a_variable_that_is_not_set_ends_the_job(tmp_path: Path, fit: Callable[..., Plan]) -> None:
+    site = tmp_path / "site.toml"
+    site.write_text("env.CACHE = '$FAST/cache'\n")
+    script = render.script(fit(MINIMAL, site=str(site)))
+    done = subprocess.run(["/bin/bash", "-c", script], env={}, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "FAST: the site profile needs it" in done.stderr
 
 
 def test_setup_stands_as_it_is(fit: Callable[..., Plan]) -> None:

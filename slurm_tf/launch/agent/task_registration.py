@@ -64,11 +64,11 @@ def register(environ: Mapping[str, str], roles: str, first_rank: int) -> Optiona
 
 
 def _report(allocation: Allocation, greeting: Greeting, client: Client, port: int, roles: str) -> Report:
-    interface = greeting.interface
+    fast = ports.fast_address(greeting.interface, greeting.host_suffix, allocation.node)
     return Report(
         rank=allocation.rank,
         node=allocation.node,
-        host=ports.interface_address(interface) if interface else client.sock.getsockname()[0],
+        host=fast or client.sock.getsockname()[0],
         port=port,
         gpus=allocation.gpus,
         gpus_bound=allocation.gpus_bound,

@@ -24,6 +24,7 @@ def greeting(settings: LaunchSettings, context: JobContext, goes_on: bool) -> Gr
     return Greeting(
         ports=settings.ports,
         interface=settings.interface,
+        host_suffix=settings.host_suffix,
         assignment_timeout=settings.register_timeout + preflight.MAX_SECONDS,
         named=settings.horovod == "gloo",
         silence=settings.watch.coordinator,

@@ -175,7 +175,7 @@ def _command_line(pid: int) -> bytes:
 def _environ(settings: LaunchSettings, port: int, secret: bytes, has_several: bool) -> Dict[str, str]:
     """Return the environment of the launchers; `has_several`: they share what the job has."""
     dropped = _NOT_FOR_SRUN + (_NOT_FOR_SEVERAL if has_several else ())
-    hosts = ["127.0.0.1"] if settings.local else ports.own_addresses(settings.interface)
+    hosts = ["127.0.0.1"] if settings.local else ports.own_addresses(settings.interface, settings.host_suffix)
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(dropped)},
         env.COORDINATOR: f"{','.join(hosts)}:{port}",

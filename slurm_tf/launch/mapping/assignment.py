@@ -71,6 +71,9 @@ def program_environ(
     environ.setdefault("PYTHONUNBUFFERED", "1")
     if library:
         environ["PYTHONPATH"] = f"{environ['PYTHONPATH']}:{library}" if environ.get("PYTHONPATH") else library
+    threads = environ.pop(env.THREAD_VARIABLES, "")
+    for name in threads.split(",") if threads and environ.get("SLURM_CPUS_PER_TASK") else ():
+        environ.setdefault(name, environ["SLURM_CPUS_PER_TASK"])
     if assignment.variables.get(env.STRATEGY) == "ps":
         # TensorFlow's guide on parameter servers: else the chief waits for a dead worker instead of hearing of it
         environ.setdefault("GRPC_FAIL_FAST", "use_caller")

@@ -156,7 +156,8 @@ class HeartbeatRequest(Message):
 class Greeting(Message):
     """What an agent must know to register, and what it is to do if the coordinator is gone.
 
-    `ports`: the site's range, None for any port. `interface`: "" for the address by which the coordinator is reached.
+    `ports`: the site's range, None for any port. `interface` and `host_suffix`: those of the fast network; with both ""
+    the address by which the coordinator is reached counts.
     `assignment_timeout`: seconds to wait for the assignment, after the time for registration. `named`: whether the
     Report gives the address of the node's own name. `silence`: seconds without an answer after which the coordinator
     counts as gone, 0 for never. `submission`: the submission's folder, `point`: the sweep point, None without one.
@@ -166,6 +167,7 @@ class Greeting(Message):
 
     ports: Optional[Tuple[int, int]]
     interface: str
+    host_suffix: str
     assignment_timeout: float
     named: bool
     silence: float

@@ -67,6 +67,32 @@ def interface_address(name: str) -> str:
     return socket.inet_ntoa(answer[20:24])
 
 
+def fast_address(interface: str, suffix: str, node: str) -> str:
+    """Return this node's address in the fast network, "" if the site names none. Raises AllocationError.
+
+    `interface`: of that network; or `suffix`: what it adds to the host name of `node`, before the domain.
+    """
+    if interface:
+        return interface_address(interface)
+    return _suffixed_address(suffix, node) if suffix else ""
+
+
+def _suffixed_address(suffix: str, node: str) -> str:
+    host, dot, domain = node.partition(".")
+    name = f"{host}{suffix}{dot}{domain}"
+    try:
+        address = socket.gethostbyname(name)
+        with socket.socket() as probe:
+            probe.bind((address, 0))
+    except OSError as error:
+        raise AllocationError(
+            f"{name} is no address of {node} ({error.strerror})",
+            "the node's host name in the fast network",
+            "correct `host-suffix` in the site profile",
+        ) from error
+    return address
+
+
 def address_towards(host: str) -> str:
     """Return the address that packets to `host`, a numeric address, leave from; "" if there is none but loopback.
 
@@ -82,14 +108,15 @@ def address_towards(host: str) -> str:
     return "" if is_loopback(address) else address
 
 
-def own_addresses(interface: str) -> List[str]:
+def own_addresses(interface: str, suffix: str = "") -> List[str]:
     """Return the addresses at which other nodes may reach this one, likeliest first; loopback only if all else fails.
 
     Debian maps a host's own name to 127.0.1.1, so a name is asked for its addresses and loopback ones are left out.
     """
-    if interface:
-        return [interface_address(interface)]
     name = socket.gethostname()
+    fast = fast_address(interface, suffix, name)
+    if fast:
+        return [fast]
     try:
         found = [str(info[4][0]) for info in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
     except socket.gaierror:

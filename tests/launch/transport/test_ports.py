@@ -86,3 +86,24 @@ def test_a_machine_that_says_no_is_there(error: OSError, there: bool, monkeypatc
     assert ports.is_there("127.0.0.1", 3.0)
     monkeypatch.setattr(socket, "create_connection", connect)
     assert ports.is_there("10.0.0.1", 3.0) == there
+
+
+def test_the_address_in_the_fast_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"n7-ib0.hpc": "127.0.0.1", "n8-ib0": "203.0.113.1"}
+
+    def resolve(name: str) -> str:
+        if name not in known:
+            raise socket.gaierror(-2, "Name or service not known")
+        return known[name]
+
+    monkeypatch.setattr(socket, "gethostbyname", resolve)
+    assert ports.fast_address("", "", "n7.hpc") == ""
+    assert ports.fast_address("", "-ib0", "n7.hpc") == "127.0.0.1"
+    assert ports.fast_address("lo", "", "n7.hpc") == "127.0.0.1"
+    for node in ("n8", "n9"):
+        with pytest.raises(
+            AllocationError, match=f"(?s){node}-ib0 is no address of {node} .*`host-suffix` in the site"
+        ):
+            ports.fast_address("", "-ib0", node)
+    monkeypatch.setattr(socket, "gethostname", lambda: "n7.hpc")
+    assert ports.own_addresses("", "-ib0") == ["127.0.0.1"]
