@@ -3,6 +3,7 @@
     SlurmTfError                1   base of all, caught in one place
     ├── UsageError              2   a command line that cannot be done
     ├── ConfigError             2   a job file, site profile or user file says something impossible
+    │   └── ConfigGroupError    2   several such errors, in one message
     ├── TemplateError           2   a template does not render
     ├── UnitError               2   text that is no time, amount of memory or count
     ├── HostlistError           2   text that is no Slurm node list
@@ -30,7 +31,7 @@
 Codes from 64 on are those of sysexits.h. This module imports nothing of slurm-tf and runs on Python 3.9.
 """
 
-from typing import Sequence
+from typing import Sequence, Tuple
 
 
 class SlurmTfError(Exception):
@@ -58,6 +59,17 @@ class ConfigError(SlurmTfError):
     """A job file, site profile or user file says something impossible; `where` is "file: key.path"."""
 
     exit_code = 2
+
+
+class ConfigGroupError(ConfigError):
+    """Several errors of a job file, site profile or user file; its text has all of them, one after the other."""
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        super().__init__(f"found {len(errors)} errors")
+        self.errors: Tuple[ConfigError, ...] = tuple(errors)
+
+    def __str__(self) -> str:
+        return "\n".join([self.found, *map(str, self.errors)])
 
 
 class TemplateError(SlurmTfError):

@@ -10,6 +10,7 @@ import pytest
 
 from slurm_tf.jobspec import configuration, plan
 from slurm_tf.jobspec.configuration import Job
+from slurm_tf.jobspec.error_list import ErrorList
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.run import manifest
 from slurm_tf.run.folder import RunFolder
@@ -67,7 +68,9 @@ def load(job_file: Callable[[str], Path]) -> Callable[..., Job]:
         values: tuple[str, ...] = (),
         arguments: tuple[str, ...] = (),
     ) -> Job:
-        return configuration.load(job_file(text), environ, site, set, values=values, arguments=arguments)
+        job = configuration.load(job_file(text), environ, site, set, values=values, arguments=arguments)
+        ErrorList(job.errors).raise_all()
+        return job
 
     return read
 
@@ -80,6 +83,20 @@ def fit(load: Callable[..., Job], tmp_path: Path) -> Callable[..., Plan]:
         return plan.fit(load(text, site, **more), new_run.folder(str(tmp_path / "runs"), "run-1"))
 
     return make
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare text with a file of tests/golden/."""
+
+    def compare(name: str, text: str) -> None:
+        path = ROOT / "tests" / "golden" / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        assert text == path.read_text(), "if it is meant: pytest --update-golden, and read the difference"
+
+    return compare
 
 
 @pytest.fixture

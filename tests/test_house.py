@@ -89,6 +89,7 @@ ONLY_IN = {
     "subprocess": {
         "slurm",
         "launch",
+        "submit.environments",
         "submit.git",
         "submit.horovod_wheel",
         "watch.stored_checkpoints",

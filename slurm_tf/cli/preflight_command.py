@@ -34,7 +34,7 @@ def preflight(
 
     The verb waits for the result. The exit code is 76 if a node is bad; the run's next submission excludes this node.
     """
-    from slurm_tf.jobspec import params, sweep
+    from slurm_tf.jobspec import checks, params, sweep
     from slurm_tf.launch.direct import local_tasks
     from slurm_tf.run import bad_nodes
     from slurm_tf.submit import new_run
@@ -42,6 +42,7 @@ def preflight(
     job, asked = submit_commands.load(words, arguments, site, overrides)
     if asked.dry_run:
         raise UsageError("found the option --test-only", "a preflight that runs", "slurm-tf submit JOB --dry-run")
+    checks.check(job)
     if sweep.array(job, params.resolve(job).swept):
         where = job.where("sweep" if job.spec.sweep else "array")
         raise ConfigError("found sweep points", "one job", "`preflight = true` tests the nodes of each point", where)

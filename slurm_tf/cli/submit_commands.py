@@ -152,6 +152,7 @@ def _dry_run(plan: "Plan") -> None:
     _print_start(plan, text)
     _print_nodes(plan, with_surplus=True)
     _print_highest_cost(plan)
+    _print_lacking(plan)
 
 
 def _print_start(plan: "Plan", script: str) -> None:
@@ -278,11 +279,20 @@ def _number(value: float | None) -> str:
     return f"{value:.4g}" if value < 1000 else f"{value:.0f}"
 
 
+def _print_lacking(plan: "Plan") -> None:
+    """Print a warning about what the job's programs may lack on the nodes."""
+    from slurm_tf.submit import new_run
+
+    for line in new_run.warnings(plan.job):
+        click.echo(f"slurm-tf: warning: {line}", err=True)
+
+
 def _print_warnings(plan: "Plan", job: str) -> None:
     """Print warnings about a job that sbatch accepted without a message: shared nodes, a job that cannot start."""
     from slurm_tf.slurm import pending_reasons, sbatch_choices
     from slurm_tf.submit import sbatch
 
+    _print_lacking(plan)
     if sbatch.shares_nodes(plan):
         click.echo(
             "slurm-tf: warning: jobs of other users may run on the same nodes, and TensorFlow's ports have no "

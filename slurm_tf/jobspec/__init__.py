@@ -2,6 +2,7 @@
 
 # what other rooms may import
 __all__ = [
+    "checks",
     "components",
     "configuration",
     "directives",

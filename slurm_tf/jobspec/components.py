@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import component_amounts, directives, node_sharing
+from slurm_tf.jobspec import component_amounts, directives, limits, node_sharing
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.directives import Option
 from slurm_tf.jobspec.job_file import Role
@@ -97,7 +97,9 @@ class Wanted:
         """What is known of the nodes that the roles share; nothing of those of another cluster."""
         if self.job.spec.sbatch.get("clusters"):
             return PartitionNodes()
-        return self.nodes_of(next(iter(self.resources.values())).partition)
+        first = next(iter(self.resources.values()))
+        found = self.nodes_of(first.partition)
+        return found if found.sizes else replace(found, sizes=limits.node_sizes(self.job, first))
 
     @property
     def with_memory(self) -> Mapping[str, Resources]:
@@ -135,6 +137,7 @@ def lay_out(wanted: Wanted, apart: str, once: tuple[Option, ...]) -> Layout:
         return Layout((only,), (Step(names, 0, ()),))
     if wanted.are_equal:
         need, tasks = _joined(wanted, names)
+        _check_together(wanted, names, need, tasks)
         return Layout((_component(wanted, need, tasks, once),), (Step(names, 0, directives.of_srun(job, need)),))
     return _heterogeneous(wanted, once, apart) if apart else _shared(wanted, once)
 
@@ -148,6 +151,7 @@ def _shared(wanted: Wanted, once: tuple[Option, ...]) -> Layout:
         options = directives.of_shared_srun(job, wanted.resources[name], count, how.places[name])
         steps.append(Step((name,), rank, options))
         rank += count
+    _check_together(wanted, tuple(wanted.roles), how.needed, how.nodes)
     component = _component(wanted, how.needed, how.nodes, once)
     return Layout((component,), tuple(steps), (*directives.of_any_srun(job), ("exact", None)), how)
 
@@ -174,10 +178,17 @@ def _heterogeneous(wanted: Wanted, once: tuple[Option, ...], apart: str) -> Layo
         if len(group) > 1 and need.tasks_per_node is None:  # their tasks may be on one node
             only_one = tasks == len(group)
             need = replace(need.on_each_node(len(group)), tasks_per_node=tasks if only_one else None)
+        _check_together(wanted, group, need, tasks)
         components.append(_component(wanted, need, tasks, () if components else once, gpus))
         steps.append(Step(group, rank, directives.of_srun(job, need)))
         rank += tasks
     return Layout(tuple(components), tuple(steps), apart=apart)
+
+
+def _check_together(wanted: Wanted, names: Sequence[str], need: Resources, tasks: int) -> None:
+    """Raise ConfigError if a partition cannot give what several roles need on the same nodes."""
+    if len(names) > 1:  # what one needs was checked before
+        limits.check(wanted.job, names, need, tasks, wanted.limit)
 
 
 def _joined(wanted: Wanted, names: Sequence[str]) -> tuple[Resources, int]:

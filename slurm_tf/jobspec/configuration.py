@@ -14,9 +14,13 @@ from msgspec import Meta, field
 
 from slurm_tf import files, search_path
 from slurm_tf.errors import ConfigError, UsageError
-from slurm_tf.jobspec import layers, sbatch_options, sites
+from slurm_tf.jobspec import key_advice, layers, sbatch_options, sites
+from slurm_tf.jobspec.error_list import ErrorList
 from slurm_tf.jobspec.job_file import Base, JobSpec
 from slurm_tf.run import placeholders
+
+# Of the keys that a job file must have, where they are wrong: all else is checked as well.
+_STAND_INS = {"name": "job", "strategy": "single"}
 
 ClientKind = Literal["commands", "pyslurm"]
 
@@ -42,6 +46,8 @@ class Job:
     """A job file merged with all layers: the resolved spec, its site, the folder of runs.
 
     `given`: the values of params that were typed on the command line, by name. `trusted`: whose templates count.
+    `errors`: what is wrong with keys that are left out of `spec`, by their dotted paths in `left_out`; checks.check
+    raises it.
     """
 
     path: Path
@@ -52,6 +58,8 @@ class Job:
     runs: str
     given: Mapping[str, str]
     trusted: tuple[str, ...]
+    errors: tuple[ConfigError, ...] = ()
+    left_out: frozenset[str] = frozenset()
 
     def where(self, key: str) -> str:
         """Return "origin: key" for an error about `key`: the layer that set it, else the job file."""
@@ -113,23 +121,39 @@ def load(
     """Read the job file at `path`, and merge it with all other layers.
 
     Of the command line `overrides` are the KEY=VALUE of --set, `options` those of sbatch, by their long names, `values`
-    the NAME=VALUE of params, `arguments` those for the program, behind "--". Raises ConfigError or UsageError.
+    the NAME=VALUE of params, `arguments` those for the program, behind "--".
+
+    Keys that are wrong are left out, and are errors of the job (checks.check), so that one message can name all of
+    them. Raises ConfigError or UsageError for all else.
     """
     settings = site_settings(environ, site)
     if settings.unusable:
         raise settings.unusable
     user_path, user, name, profile = settings.user_path, settings.user, settings.site_name, settings.site
-    given = [
+    errors = ErrorList()
+    files_and_variables = [
         *settings.site_job,
         layers.Layer(f"{user_path}: job", user.job),
         layers.Layer(str(path), layers.read_toml(path)),
-        *_from_environ(environ),
-        *_from_command_line(overrides),
-        *_from_options(options),
+        *_from_environ(environ, errors),
     ]
-    resolved = layers.resolve([_with_params(_with_read_options(layer)) for layer in given], JobSpec)
-    spec = _with_arguments(resolved.spec, arguments)
-    return Job(path, spec, resolved.origins, name, profile, settings.runs, _given(values), user.trust)
+    given = [*files_and_variables, *_from_command_line(overrides), *_from_options(options, errors)]
+    read = [_with_params(_with_read_options(layer, errors)) for layer in given]
+    resolved = layers.resolve_all(read, JobSpec, key_advice.of_key, _STAND_INS)
+    for error in resolved.errors:
+        errors.add(error)
+    return Job(
+        path=path,
+        spec=_with_arguments(resolved, arguments),
+        origins=resolved.origins,
+        site_name=name,
+        site=profile,
+        runs=settings.runs,
+        given=_given(values),
+        trusted=user.trust,
+        errors=tuple(errors.errors),
+        left_out=resolved.left_out,
+    )
 
 
 def expand(path: str, where: str) -> str:
@@ -158,7 +182,11 @@ def _user_file() -> tuple[Path, UserFile]:
 
 
 def explain(job: Job) -> list[tuple[str, str, str]]:
-    """Return (key, value, origin) of every resolved value; likely secrets in [env] are masked."""
+    """Return (key, value, origin) of every resolved value; likely secrets in [env] are masked.
+
+    Raises ConfigError for keys that are wrong.
+    """
+    ErrorList(job.errors).raise_all()
     rows = [("site", job.site_name, "")]
     for key, value in _leaves(msgspec.to_builtins(job.spec), ""):
         origin = job.origins.get(key) or "built-in"
@@ -177,29 +205,36 @@ def _leaves(value: Mapping[str, Any], path: str) -> list[tuple[str, object]]:
     return rows
 
 
-def _from_environ(environ: Mapping[str, str]) -> list[layers.Layer]:
+def _from_environ(environ: Mapping[str, str], errors: ErrorList) -> list[layers.Layer]:
     """Return a layer for each variable of sbatch that is about the job."""
-    return [layers.Layer(origin, values) for origin, values in sbatch_options.from_environ(environ)]
-
-
-def _from_options(options: Mapping[str, str | bool]) -> list[layers.Layer]:
-    """Return a layer for each option of sbatch on the command line."""
-    found = []
-    for name, value in options.items():
-        keys = sbatch_options.from_command_line(name, value)
-        origin = f"command line: --{name}"
-        if "chdir" in keys:  # a job file's is relative to that file
-            keys = {"chdir": files.absolute(expand(str(value), origin))}
-        found.append(layers.Layer(origin, keys))
+    found: list[layers.Layer] = []
+    with errors.collecting():
+        found += [layers.Layer(origin, values) for origin, values in sbatch_options.from_environ(environ)]
     return found
 
 
-def _with_read_options(layer: layers.Layer) -> layers.Layer:
+def _from_options(options: Mapping[str, str | bool], errors: ErrorList) -> list[layers.Layer]:
+    """Return a layer for each option of sbatch on the command line."""
+    found = []
+    for name, value in options.items():
+        origin = f"command line: --{name}"
+        with errors.collecting():
+            keys = sbatch_options.from_command_line(name, value)
+            if "chdir" in keys:  # a job file's is relative to that file
+                keys = {"chdir": files.absolute(expand(str(value), origin))}
+            found.append(layers.Layer(origin, keys))
+    return found
+
+
+def _with_read_options(layer: layers.Layer, errors: ErrorList) -> layers.Layer:
     """Return the layer with its table [sbatch] as sbatch_options reads it."""
     table = layer.values.get("sbatch")
     if not isinstance(table, Mapping):
         return layer
-    return layers.Layer(layer.origin, {**layer.values, "sbatch": sbatch_options.of_table(table, layer.origin)})
+    read: Mapping[str, Any] = {}
+    with errors.collecting():
+        read = sbatch_options.of_table(table, layer.origin)
+    return layers.Layer(layer.origin, {**layer.values, "sbatch": read})
 
 
 def _with_params(layer: layers.Layer) -> layers.Layer:
@@ -211,9 +246,10 @@ def _with_params(layer: layers.Layer) -> layers.Layer:
     return layers.Layer(layer.origin, {**layer.values, "params": tables})
 
 
-def _with_arguments(spec: JobSpec, arguments: Sequence[str]) -> JobSpec:
+def _with_arguments(resolved: layers.Resolved[JobSpec], arguments: Sequence[str]) -> JobSpec:
     """Return the job with more arguments in its command, which reach the program as they are. Raises UsageError."""
-    if not arguments:
+    spec = resolved.spec
+    if not arguments or "command" in resolved.left_out:
         return spec
     own = [f"[roles.{name}]" for name, role in spec.roles.with_tasks.items() if role.command]
     if own or not spec.command:

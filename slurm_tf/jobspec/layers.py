@@ -1,6 +1,7 @@
 """Reads layers of configuration, checks their keys and merges them; each value keeps its origin.
 
-An error names one file and one key, the value that was found, what was needed, and the nearest known key.
+An error names one file and one key, the value that was found, what was needed, and the nearest known key, or an
+example. All errors are found at once.
 """
 
 import difflib
@@ -18,6 +19,9 @@ import msgspec
 import tomllib
 
 from slurm_tf.errors import ConfigError, UnitError
+from slurm_tf.jobspec import key_advice
+from slurm_tf.jobspec.error_list import ErrorList
+from slurm_tf.jobspec.key_advice import Advice
 from slurm_tf.run import env
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -25,11 +29,11 @@ T = TypeVar("T", bound=msgspec.Struct)
 _AT = re.compile(r"(?P<text>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `(?P<types>[^`]*)`(?P<limit>[^,]*)(?:, got `(?P<got>[^`]*)`)?")
 _MISSING = re.compile(r"Object missing required field `(?P<key>[^`]*)`")
-# That of a value in a list, at the end of its path.
-_INDEX = r"\[\d*\]$"
+_INDEX = re.compile(r"\[\d*\]", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _LINE = re.compile(r"at line (?P<number>\d+)", re.ASCII)
 _UNQUOTED = re.compile(r"\s*(?P<key>[\w.-]+)\s*=\s*(?P<value>[^\s\"'\[\]{}#][^\"'\[\]{}#]*?)\s*(#.*)?", re.ASCII)
+_NO_JOB_FILE = "a job file names the program, and is no script itself: `slurm-tf examples` copies some to start from"
 _TYPE_NAMES = {"int": "a whole number", "str": "text", "bool": "true or false", "array": "a list", "object": "a table"}
 
 
@@ -43,10 +47,19 @@ class Layer:
 
 @dataclass(frozen=True)
 class Resolved(Generic[T]):
-    """A merged spec, and the origin of each key by its dotted path; keys that no layer sets are not in `origins`."""
+    """A merged spec, and the origin of each key by its dotted path; keys that no layer sets are not in `origins`.
+
+    `errors`: what is wrong with the layers; `left_out`: the dotted paths of the keys that are not in `spec` therefore.
+    """
 
     spec: T
     origins: Mapping[str, str]
+    errors: tuple[ConfigError, ...] = ()
+    left_out: frozenset[str] = frozenset()
+
+
+# Returns what to write for an unknown key, by its dotted path and its value; None where nobody knows.
+AdviceOfKey = Callable[[str, object], Advice | None]
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -67,7 +80,8 @@ def parse_toml(data: bytes, path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"byte {error.start} is no UTF-8", "TOML, which is UTF-8 text", where=str(path)) from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(str(error), "TOML (https://toml.io)", _quotes(text, str(error)), str(path)) from error
+        do = _NO_JOB_FILE if text.startswith("#!") or path.suffix == ".py" else _quotes(text, str(error))
+        raise ConfigError(str(error), "TOML (https://toml.io)", do, str(path)) from error
     return values
 
 
@@ -87,20 +101,52 @@ def _quotes(text: str, error: str) -> str:
     found = _UNQUOTED.fullmatch(line.rstrip())
     if found is None:
         return ""
+    if found["key"] == "command":
+        return key_advice.command(found["value"])
     return f'text, and times from 24:00:00 on, are written in quotes: {found["key"]} = "{found["value"]}"'
 
 
 def resolve(layers: Sequence[Layer], spec: type[T]) -> Resolved[T]:
-    """Merge `layers`, the last one strongest, into a `spec`: tables merge, all else replaces. Raises ConfigError."""
+    """Merge `layers`, the last one strongest, into a `spec`: tables merge, all else replaces.
+
+    Raises ConfigError, which names all that is wrong.
+    """
+    found = resolve_all(layers, spec)
+    ErrorList(found.errors).raise_all()
+    return found
+
+
+def resolve_all(
+    layers: Sequence[Layer],
+    spec: type[T],
+    advice: AdviceOfKey = key_advice.none,
+    stand_ins: Mapping[str, object] = {},
+) -> Resolved[T]:
+    """Merge `layers` as `resolve` does, and leave out what is wrong, so that all else can be checked as well.
+
+    `stand_ins`: values of the keys that a spec must have, in the place of wrong ones.
+    """
+    errors, unknown = ErrorList(), _UnknownKeys(advice)
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer in layers:
-        _check_keys(layer.values, spec, layer.origin, "")
-        _merge(merged, layer, layer.values, "", origins)
-    try:
-        return Resolved(msgspec.convert(merged, spec), origins)
-    except msgspec.ValidationError as error:
-        raise _explain(str(error), merged, spec, origins, layers) from error
+        known = unknown.without(layer.values, spec, layer.origin, "")
+        _merge(merged, layer, known, "", origins)
+    for error in unknown.errors:
+        errors.add(error)
+    left_out = {path for path in unknown.meant if _is_unset(merged, path)}
+    while True:
+        try:
+            converted = msgspec.convert(merged, spec)
+        except msgspec.ValidationError as error:
+            path, explained = _explain(str(error), merged, spec, origins, layers)
+            if path not in left_out:
+                errors.add(explained)
+            if not _leave_out(merged, path, stand_ins):
+                raise explained from error
+            left_out.add(_INDEX.sub("", path))
+        else:
+            return Resolved(converted, origins, tuple(errors.errors), frozenset(left_out))
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -119,15 +165,16 @@ def check_strings(
     Quoting makes all other characters harmless; a newline would begin a new line of the script. The free fields are
     shell lines, which may hold newlines and tabs.
     """
+    errors = ErrorList()
     for path, text in _texts(msgspec.to_builtins(spec, str_keys=True), ""):
         allowed = "\n\t" if path in free else ""
         bad = [c for c in text if c not in allowed and unicodedata.category(c) in ("Cc", "Cs")]
         if bad:
-            raise ConfigError(
-                f"found {text!r}",
-                f"text without control characters (here U+{ord(bad[0]):04X})",
-                where=f"{origins.get(re.sub(_INDEX, '', path), where)}: {path}",
+            needed = f"text without control characters (here U+{ord(bad[0]):04X})"
+            errors.add(
+                ConfigError(f"found {text!r}", needed, where=f"{origins.get(_INDEX.sub('', path), where)}: {path}")
             )
+    errors.raise_all()
 
 
 def check_unit(value: str | int | None, parse: Callable[[str], object], where: str) -> None:
@@ -179,22 +226,63 @@ def _fields(spec: type[msgspec.Struct]) -> dict[str, object]:
     return {each.encode_name: each.type for each in msgspec.structs.fields(spec)}
 
 
-def _check_keys(values: Mapping[str, Any], spec: type[msgspec.Struct], origin: str, path: str) -> None:
-    known = _fields(spec)
-    for key, value in values.items():
-        at = f"{path}{key}"
-        if key not in known:
-            raise ConfigError(
-                f"found the key {key!r}", f"one of {', '.join(known)}", nearest(key, list(known)), f"{origin}: {at}"
-            )
-        inner, annotation = _struct_of(known[key]), known[key]
+class _UnknownKeys:
+    """Finds keys that a spec does not have; `meant`: the dotted paths of known keys that they are most like."""
+
+    def __init__(self, advice: AdviceOfKey) -> None:
+        self.errors: list[ConfigError] = []
+        self.meant: set[str] = set()
+        self._advice = advice
+
+    def without(self, values: Mapping[str, Any], spec: type[msgspec.Struct], origin: str, path: str) -> dict[str, Any]:
+        """Return `values` without them."""
+        known, kept = _fields(spec), {}
+        for key, value in values.items():
+            at = f"{path}{key}"
+            if key in known:
+                kept[key] = self._inside(value, known[key], origin, at)
+            else:
+                self._add(key, value, list(known), origin, at)
+        return kept
+
+    def _inside(self, value: object, annotation: object, origin: str, at: str) -> object:
+        inner, each = _struct_of(annotation), _struct_of(_values_of(annotation))
         if inner and isinstance(value, Mapping):
-            _check_keys(value, inner, origin, f"{at}.")
-        each = _struct_of(_values_of(annotation))
+            return self.without(value, inner, origin, f"{at}.")
         if each and isinstance(value, Mapping):
-            for name, table in value.items():
-                if isinstance(table, Mapping):
-                    _check_keys(table, each, origin, f"{at}.{name}.")
+            return {
+                name: self.without(table, each, origin, f"{at}.{name}.") if isinstance(table, Mapping) else table
+                for name, table in value.items()
+            }
+        return value
+
+    def _add(self, key: str, value: object, known: list[str], origin: str, at: str) -> None:
+        advice = self._advice(at, value)
+        needed, do = (advice.needed, advice.example) if advice else (f"one of {', '.join(known)}", nearest(key, known))
+        self.errors.append(ConfigError(f"found the key {key!r}", needed, do, f"{origin}: {at}"))
+        for like in difflib.get_close_matches(key, known, n=1):
+            self.meant.add(f"{at.removesuffix(key)}{like}")
+
+
+def _is_unset(values: Mapping[str, Any], path: str) -> bool:
+    for key in path.split("."):
+        if not isinstance(values, Mapping) or key not in values:
+            return True
+        values = values[key]
+    return False
+
+
+def _leave_out(values: dict[str, Any], path: str, stand_ins: Mapping[str, object]) -> bool:
+    """Take what stands at `path`, or the table around it, out of `values`; return whether that changes anything."""
+    key, _, rest = path.partition(".")
+    inner = values.get(key)
+    if rest and isinstance(inner, dict) and _leave_out(inner, rest, {}):
+        return True
+    key = _INDEX.sub("", key)
+    if key in stand_ins and values.get(key) != stand_ins[key]:
+        values[key] = stand_ins[key]
+        return True
+    return values.pop(key, None) is not None
 
 
 def _merge(merged: dict[str, Any], layer: Layer, values: Mapping[str, Any], path: str, origins: dict[str, str]) -> None:
@@ -215,8 +303,8 @@ def _explain(
     spec: type[msgspec.Struct],
     origins: Mapping[str, str],
     layers: Sequence[Layer],
-) -> ConfigError:
-    """Return the error for msgspec's message, with the file and the key."""
+) -> tuple[str, ConfigError]:
+    """Return the dotted path in msgspec's message, and the error for it, with the file and the key."""
     match = _AT.fullmatch(text)
     path = (match["path"] or "").lstrip(".") if match else ""
     message = match["text"] if match else text
@@ -225,18 +313,40 @@ def _explain(
     missing = _MISSING.fullmatch(message)
     if missing:
         at = f"{path}.{missing['key']}" if path else missing["key"]
-        return ConfigError("the key is missing", "a value", where=f"{layers[-1].origin}: {at}")
-    origin = origins.get(re.sub(_INDEX, "", path), layers[-1].origin)
-    value, annotation = _look_up(merged, spec, path)
+        return at, ConfigError("the key is missing", "a value", where=f"{layers[-1].origin}: {at}")
+    origin = origins.get(_INDEX.sub("", path), layers[-1].origin)
+    return path, _wrong_value(message, f"{origin}: {path}", path, *_look_up(merged, spec, path))
+
+
+def _wrong_value(message: str, where: str, path: str, value: object, annotation: object) -> ConfigError:
     found = f"found {value!r}"
     options = _options(annotation)
     if options and message.startswith("Invalid enum value"):
-        return ConfigError(found, f"one of {', '.join(options)}", nearest(str(value), options), f"{origin}: {path}")
+        return ConfigError(found, f"one of {', '.join(options)}", nearest(str(value), options), where)
     expected = _EXPECTED.match(message)
     if not expected:
-        return ConfigError(found, message, where=f"{origin}: {path}")
-    kinds = [_TYPE_NAMES.get(kind, kind) for kind in expected["types"].split(" | ") if kind != "null"]
-    return ConfigError(found, " or ".join(kinds) + expected["limit"], where=f"{origin}: {path}")
+        return ConfigError(found, message, where=where)
+    types = expected["types"].split(" | ")
+    kinds = [_TYPE_NAMES.get(kind, kind) for kind in types if kind != "null"]
+    return ConfigError(found, " or ".join(kinds) + expected["limit"], _example(path, value, types), where)
+
+
+def _example(path: str, value: object, types: Sequence[str]) -> str:
+    """Return how a value of another type is written, "" where that cannot be told."""
+    key = path.rpartition(".")[2]
+    if "array" in types and isinstance(value, str) and key == "command":
+        return key_advice.command(value)
+    if "array" in types and not isinstance(value, list | dict):
+        return f"{key} = {key_advice.toml([value])}"
+    if "str" in types and isinstance(value, int | float) and "[" not in key:
+        return f'{key} = "{key_advice.toml(value)}"'
+    if "int" in types and isinstance(value, str) and value.isascii() and value.isdigit():
+        return f"{key} = {value}"
+    if "bool" in types and value in ("true", "false"):
+        return f"{key} = {value}"
+    if "object" in types and path.startswith("roles.") and isinstance(value, int):
+        return f"[{path}] in a line of its own, and below it: count = {key_advice.toml(value)}"
+    return f"[{path}] in a line of its own, and its keys below it" if types == ["object"] else ""
 
 
 def _look_up(values: Any, spec: type[msgspec.Struct], path: str) -> tuple[object, object]:  # noqa: ANN401 - TOML

@@ -1,7 +1,6 @@
 """Fits a job to its site: the components to ask Slurm for, and the settings of the launcher."""
 
 import json
-import os
 import re
 import signal
 from collections.abc import Mapping
@@ -9,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from slurm_tf import files, units
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import components, configuration, directives, layers, params, resources, site_rules, sweep
+from slurm_tf.jobspec import checks, components, configuration, directives, params, resources, sweep
 from slurm_tf.jobspec.components import Component, Layout, NodesOf
 from slurm_tf.jobspec.configuration import Job
-from slurm_tf.jobspec.job_file import AUTO, TOPOLOGIES, Amount, Horovod, ParamValue, Role, Roles
+from slurm_tf.jobspec.job_file import AUTO, Amount, ParamValue, Role
 from slurm_tf.jobspec.resources import Resources, TimeLimit
 from slurm_tf.run import placeholders
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
@@ -24,8 +23,6 @@ from slurm_tf.slurm.node_sizes import PartitionNodes
 _WARNINGS = ("HUP", "TERM", "USR1", "USR2")
 _WARNING_SECONDS = 120
 _SIGNAL = re.compile(r"([RB]{1,2}:)?(SIG)?(?P<signal>\w+)(@(?P<seconds>\d+))?", re.ASCII)
-# Keys of [watch], each a time.
-_WATCHED = ("step", "compile", "evaluate", "output", "coordinator", "straggler-time")
 # [env] travels in one variable; see EXECVE_LIMIT in launch/mapping/cluster.py.
 _ENV_LIMIT = 100_000
 # Where the site does not say: hardware fails once in a month or more, but preemptions count as well.
@@ -75,13 +72,10 @@ def fit(
 
     Raises ConfigError.
     """
-    _check(job)
-    site_rules.check(job)
+    checks.check(job)
     roles = job.spec.roles.with_tasks
-    _check_topology(job, {name: role.count for name, role in roles.items()})
-    _check_commands(job, roles)
     limit = resources.time_limit(job)
-    requested = {name: resources.read(job, name, role, limit) for name, role in roles.items()}
+    requested = {name: resources.read(job, name, role) for name, role in roles.items()}
     wanted = components.Wanted(job, roles, requested, limit, nodes_of)
     chdir = chdir or source_folder(job)
     values = params.resolve(job)
@@ -122,45 +116,6 @@ def source_folder(job: Job) -> str:
     return files.absolute(str(job.path.parent / configuration.expand(job.spec.chdir, job.where("chdir"))))
 
 
-def _check(job: Job) -> None:
-    """Check each value on its own. Raises ConfigError."""
-    spec = job.spec
-    layers.check_strings(spec, str(job.path), free=("setup",))
-    if spec.container is not None:
-        raise ConfigError("found a table", "none: containers are for a later release", where=job.where("container"))
-    every = spec.checkpoint.every
-    times: dict[str, Amount | None] = {
-        "time": spec.time,
-        "checkpoint.every": None if every == AUTO else every,
-        "checkpoint.warning": spec.checkpoint.warning,
-        "retry.wait": spec.retry.wait,
-        **{f"watch.{key}": getattr(spec.watch, _attribute(key)) for key in _WATCHED},
-    }
-    for key in ("register-timeout", "wait", "kill-wait"):
-        times[f"launch.{key}"] = getattr(spec.launch, _attribute(key))
-    for key, value in times.items():
-        layers.check_unit(value, units.parse_time, job.where(key))
-    if spec.cluster_flags and spec.strategy != "between_graph":
-        raise ConfigError("found true", "strategy between_graph for it", where=job.where("cluster-flags"))
-    _check_horovod(job)
-    _check_env(job)
-
-
-def _check_horovod(job: Job) -> None:
-    spec, at = job.spec, job.where("horovod.controller")
-    if spec.horovod != Horovod() and spec.strategy != "horovod":
-        raise ConfigError(f"found controller {spec.horovod.controller}", "strategy horovod", where=at)
-    if spec.horovod.controller == "mpi" and job.site.scheduler == "local":
-        raise ConfigError("found mpi", "gloo: without Slurm nothing starts MPI's processes", where=at)
-
-
-def _check_env(job: Job) -> None:
-    for name in job.spec.env:
-        at = job.where(f"env.{name}")
-        layers.check_variable(name, at)
-        _check_no_variable(name, job.spec.env[name], at)
-
-
 def _check_env_size(job: Job, settings: LaunchSettings) -> None:
     """Raise ConfigError if [env] of any point is larger than one variable can be."""
     texts = list(settings.env.values())
@@ -178,49 +133,12 @@ def _check_params_size(job: Job, settings: LaunchSettings) -> None:
         raise ConfigError(f"found {size} bytes", f"at most {_ENV_LIMIT}", "put it into a file", job.where("params"))
 
 
-def _check_no_variable(name: str, value: str, where: str) -> None:
-    """Raise ConfigError for a value that is meant for a shell, such as "$HOME/bin:$PATH": none expands it."""
-    for match in files.SHELL_VARIABLE.finditer(value):
-        if (match[1] or match[2]) in (name, *os.environ):
-            raise ConfigError(
-                f"found {value!r}",
-                f"the value itself: {match[0]} is passed on as it is",
-                f'write it into `setup`, whose lines are the shell\'s: export {name}="{value}"',
-                where,
-            )
-
-
 def _check_paths(job: Job, *paths: str) -> None:
     for path in paths:
         if "\\" in path:
             # sbatch takes it as "no % patterns here", and loses it (22.05.8)
             needed = "one without a backslash, which Slurm cannot hold"
             raise ConfigError(f"found the path {path!r}", needed, where=str(job.path))
-
-
-def _check_topology(job: Job, counts: dict[str, int]) -> None:
-    strategy, allowed = job.spec.strategy, TOPOLOGIES[job.spec.strategy]
-    for role in Roles.__struct_fields__:
-        low, high = allowed.get(role, (0, 0))
-        count = counts.get(role, 0)
-        if low <= count <= high:
-            continue
-        limits = f"{low} or 1" if high == 1 else f"at least {low}"
-        if low == high:
-            limits = str(low)
-        raise ConfigError(
-            f"found {count} {role} tasks",
-            f"{limits} under strategy {strategy}",
-            f"strategy {strategy} has the roles {', '.join(f'[roles.{name}]' for name in allowed)}",
-            job.where(f"roles.{role}.count" if count else f"roles.{role}"),
-        )
-
-
-def _check_commands(job: Job, roles: dict[str, Role]) -> None:
-    for name, role in roles.items():
-        if not job.spec.command_of(role):
-            needed = f"the program and its arguments: of all roles, or in [roles.{name}]"
-            raise ConfigError(f"there is none for {name}", needed, where=job.where("command"))
 
 
 def _warning(job: Job, limit: TimeLimit | None) -> tuple[str, int]:
@@ -235,7 +153,7 @@ def _warning(job: Job, limit: TimeLimit | None) -> tuple[str, int]:
     if job.site.scheduler == "local" or (spec.strategy == "between_graph" and not spec.checkpoint.signal):
         return "", 0
     if spec.checkpoint.warning is not None:
-        return "USR1", round(_seconds(job, "checkpoint.warning", spec.checkpoint.warning))
+        return "USR1", round(_seconds(spec.checkpoint.warning))
     length = limit.length if limit else None
     return "USR1", min(_WARNING_SECONDS, int(length.total_seconds() / 5)) if length else _WARNING_SECONDS
 
@@ -274,9 +192,9 @@ def _settings(
         gpus_optional=spec.gpus_optional,
         join_required=spec.join == "required",
         max_restarts=spec.launch.max_restarts,
-        register_timeout=_seconds(job, "launch.register-timeout", spec.launch.register_timeout),
-        wait=_seconds(job, "launch.wait", spec.launch.wait),
-        kill_wait=_seconds(job, "launch.kill-wait", spec.launch.kill_wait),
+        register_timeout=_seconds(spec.launch.register_timeout),
+        wait=_seconds(spec.launch.wait),
+        kill_wait=_seconds(spec.launch.kill_wait),
         ports=units.parse_ports(site.ports) if site.ports else None,
         coordinator_ports=units.parse_ports(site.coordinator_ports) if site.coordinator_ports else None,
         interface=site.interface,
@@ -291,16 +209,14 @@ def _settings(
         goes_on=not local and spec.sbatch.get("requeue") is not False,
         watch=WatchSettings(
             straggler_factor=spec.watch.straggler_factor,
-            **{
-                _attribute(key): _seconds(job, f"watch.{key}", getattr(spec.watch, _attribute(key))) for key in _WATCHED
-            },
+            **{_attribute(key): _seconds(getattr(spec.watch, _attribute(key))) for key in checks.WATCHED},
         ),
         retry=RetrySettings(
             permanent=spec.retry.permanent,
             retryable=spec.retry.retryable,
             unknown=spec.retry.unknown,
             fruitless=spec.retry.fruitless,
-            wait=_seconds(job, "retry.wait", spec.retry.wait),
+            wait=_seconds(spec.retry.wait),
         ),
     )
 
@@ -312,8 +228,7 @@ def _role_settings(name: str, role: Role, needs: Resources, command: tuple[str, 
 
 def _mtbf(job: Job) -> float:
     """Return the mean time between failures of one node, in seconds."""
-    length = units.parse_time(str(job.site.node_mtbf or _NODE_MTBF))
-    return float("inf") if length is None else length.total_seconds()
+    return _seconds(job.site.node_mtbf or _NODE_MTBF)
 
 
 def _python(words: list[str]) -> str:
@@ -328,7 +243,7 @@ def _train(job: Job) -> TrainSettings:
     if checkpoint.every_steps is not None and "checkpoint.every" not in job.origins:
         every = None
     return TrainSettings(
-        checkpoint_every=None if every in (None, AUTO) else _seconds(job, "checkpoint.every", every),
+        checkpoint_every=None if every is None or every == AUTO else _seconds(every),
         checkpoint_every_steps=checkpoint.every_steps,
         mtbf=_mtbf(job) if every == AUTO else None,
         checkpoint_keep=checkpoint.keep,
@@ -343,8 +258,7 @@ def _attribute(key: str) -> str:
     return key.replace("-", "_")
 
 
-def _seconds(job: Job, key: str, amount: Amount) -> float:
+def _seconds(amount: Amount) -> float:
+    """Return a time in seconds, infinity for UNLIMITED; that of a job file was checked to end."""
     length = units.parse_time(str(amount))
-    if length is None:
-        raise ConfigError("found UNLIMITED", "a time that ends", where=job.where(key))
-    return length.total_seconds()
+    return float("inf") if length is None else length.total_seconds()

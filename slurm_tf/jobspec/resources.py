@@ -3,9 +3,8 @@
 They are read from the job file once; directives and estimates are made from these values.
 """
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
@@ -39,6 +38,10 @@ class GpuOption(str, Enum):
     PER_NODE = "gpus-per-node"
     PER_TASK = "gpus-per-task"
     GRES = "gres"
+
+
+MEMORY_KEYS = tuple(option.value for option in MemoryOption)
+GPU_KEYS = tuple(option.value for option in GpuOption if option is not GpuOption.GRES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,27 +135,44 @@ class Resources:
         return 1 if tasks == 1 else None
 
 
-def read(job: Job, name: str, role: Role, limit: TimeLimit | None) -> Resources:
-    """Return the resources of role `name`, checked against its partition. Raises ConfigError."""
-    memory = _one_of(job, name, role, [option.value for option in MemoryOption], units.parse_memory)
-    options = [option.value for option in GpuOption if option is not GpuOption.GRES]
-    gpus = _one_of(job, name, role, options, units.parse_gpus)
-    request = GpuRequest(GpuOption(gpus[0]), gpus[1]) if gpus and any(each.number for each in gpus[1]) else None
-    asked = request.gpus if request else ()
+def read(job: Job, name: str, role: Role) -> Resources:
+    """Return the resources of role `name` in the options that the site accepts. Raises ConfigError."""
+    return accepted(job, name, role, asked(job, name, role))
+
+
+def asked(job: Job, name: str, role: Role) -> Resources:
+    """Return the resources of role `name` as the job file asks for them. Raises ConfigError."""
+    request = asked_gpus(job, name, role)
+    gpus = request.gpus if request else ()
     where = job.where(f"roles.{name}.{request.option.value}" if request else f"roles.{name}")
-    resources = Resources(
+    return Resources(
         partition=_partition(job, role),
-        constraint=gpu_types.constraint(job.site, asked, role.constraint or "", where),
+        constraint=gpu_types.constraint(job.site, gpus, role.constraint or "", where),
         cpus_per_task=role.cpus_per_task,
         tasks_per_node=role.ntasks_per_node,
-        memory=MemoryRequest(MemoryOption(memory[0]), memory[1]) if memory else None,
+        memory=asked_memory(job, name, role),
         gpus=request,
         gpus_per_task=_per_task(request, role) if request else 0,
     )
-    _check_partitions(job, name, resources, role.count, limit)
+
+
+def asked_memory(job: Job, name: str, role: Role) -> MemoryRequest | None:
+    """Return the memory that role `name` asks for. Raises ConfigError."""
+    found = _one_of(job, name, role, MEMORY_KEYS, units.parse_memory)
+    return MemoryRequest(MemoryOption(found[0]), found[1]) if found else None
+
+
+def asked_gpus(job: Job, name: str, role: Role) -> GpuRequest | None:
+    """Return the GPUs that role `name` asks for, None also where it asks for 0 of them. Raises ConfigError."""
+    found = _one_of(job, name, role, GPU_KEYS, units.parse_gpus)
+    return GpuRequest(GpuOption(found[0]), found[1]) if found and any(each.number for each in found[1]) else None
+
+
+def accepted(job: Job, name: str, role: Role, resources: Resources) -> Resources:
+    """Return the resources of role `name` in the options that the site accepts. Raises ConfigError."""
     if job.site.scheduler == "local":
         return resources
-    if job.site.gpu_spelling == "none" and request:
+    if job.site.gpu_spelling == "none" and resources.gpus:
         resources = replace(resources, node_gpus=_node_gpus(job, name, resources, role.count))
     return replace(
         resources, memory=_accepted_memory(job, name, resources, role), gpus=_accepted_gpus(job, name, resources, role)
@@ -227,12 +247,12 @@ def _node_gpus(job: Job, name: str, resources: Resources, tasks: int) -> GpuRequ
     option = request.option.value if request else ""
     found, where = f"found {option}", job.where(f"roles.{name}.{option}")
     of_site = f"site {job.site_name}, where a partition is its GPUs"
-    partitions = _partitions(job, resources)
-    numbers = {partition and partition.gpus_per_node for partition in partitions.values()}
+    listed = partitions(job, resources)
+    numbers = {partition and partition.gpus_per_node for partition in listed.values()}
     per_node = numbers.pop()
     if per_node is None or numbers:
-        what = "partitions with the same gpus-per-node" if len(partitions) > 1 else "a partition with gpus-per-node"
-        needed = f"{what} in the profile of {of_site}; found {','.join(partitions) or 'no partition'}"
+        what = "partitions with the same gpus-per-node" if len(listed) > 1 else "a partition with gpus-per-node"
+        needed = f"{what} in the profile of {of_site}; found {','.join(listed) or 'no partition'}"
         raise ConfigError(found, needed, where=where)
     if _tasks_on_a_node(resources, tasks) is None:
         needed = f"ntasks-per-node as well at {of_site}: Slurm does not count them when it places tasks"
@@ -274,111 +294,7 @@ def _accepted_memory(job: Job, name: str, resources: Resources, role: Role) -> M
     )
 
 
-def _partitions(job: Job, resources: Resources) -> dict[str, sites.Partition | None]:
+def partitions(job: Job, resources: Resources) -> dict[str, sites.Partition | None]:
     """Return each partition that the job may start in, None where the site profile does not have it."""
     names = (resources.partition or job.site.default_partition).split(",")
     return {name: job.site.partitions.get(name) for name in names}
-
-
-def _check_partitions(job: Job, name: str, resources: Resources, tasks: int, limit: TimeLimit | None) -> None:
-    """Raise ConfigError if no partition of the list can give what is asked, as far as the site profile says."""
-    exceeded = [
-        next(_refused(job, partition_name, partition, resources, tasks, limit), None) if partition else None
-        for partition_name, partition in _partitions(job, resources).items()
-    ]
-    errors = [each for each in exceeded if each]
-    if len(errors) == len(exceeded):
-        asked = ", ".join(dict.fromkeys(each.asked for each in errors))
-        key = errors[0].key
-        where = job.where(key if key in _OF_JOB else f"roles.{name}.{key}")
-        raise ConfigError(f"asks for {asked}", "; ".join(each.needed for each in errors), where=where)
-
-
-@dataclass(frozen=True, slots=True)
-class _Exceeded:
-    """A limit of a partition that a role exceeds: the key, what it asks for, what is needed."""
-
-    key: str
-    asked: str
-    needed: str
-
-
-def _refused(
-    job: Job, name: str, partition: sites.Partition, resources: Resources, tasks: int, limit: TimeLimit | None
-) -> Iterator[_Exceeded]:
-    """Yield why a partition does not take a role: its limits, then its features, accounts and QOS."""
-    yield from _exceeded(job.site, name, partition, resources, tasks, limit)
-    if partition.features is not None:
-        unknown = _unknown_features(resources.constraint, partition.features)
-        if unknown:
-            there = " or ".join(partition.features) or "none"
-            yield _Exceeded("constraint", f"nodes with {unknown}", f"{there}, the features of partition {name!r}")
-    for key, value, allowed in (
-        ("account", job.spec.account, partition.accounts),
-        ("qos", job.spec.qos, partition.qos),
-    ):
-        if value and allowed is not None and value.lower() not in map(str.lower, allowed):
-            yield _Exceeded(key, f"{key} {value}", f"{' or '.join(allowed)}, those of partition {name!r}")
-
-
-def _unknown_features(constraint: str, there: Sequence[str]) -> str:
-    """Return the features of a constraint that no node has, "" if the constraint can be met as far as that says."""
-    names = [each.partition("*")[0] for each in re.split(r"[\s&|()\[\],]+", constraint)]
-    unknown = [each for each in names if each and each not in there]
-    one_is_enough = "|" in constraint and len(unknown) < len([each for each in names if each])
-    return "" if one_is_enough else " and ".join(dict.fromkeys(unknown))
-
-
-def _exceeded(
-    site: sites.Site, name: str, partition: sites.Partition, resources: Resources, tasks: int, limit: TimeLimit | None
-) -> Iterator[_Exceeded]:
-    """Yield the limits of a partition that are exceeded."""
-    on_a_node, request = min(resources.tasks_per_node or 1, tasks), resources.gpus
-    gpus = (resources.gpus_per_task or 0) * on_a_node
-    if request and request.option is GpuOption.PER_NODE:
-        gpus = request.number
-    memory = resources.memory
-    mib = memory.mib if memory and memory.option is MemoryOption.PER_NODE else 0
-    nodes = resources.nodes(tasks) if resources.tasks_per_node else 1
-    there = _value(partition.gpus_per_node, units.parse_gpus)
-    option = request.option.value if request else "gpus"
-    # key, what is asked, what there is, and its unit
-    rows = [
-        ("cpus-per-task", (resources.cpus_per_task or 1) * on_a_node, partition.cpus_per_node, "CPUs on a node"),
-        ("mem", mib, _value(partition.mem_per_node, units.parse_memory), "MiB of memory on a node"),
-        (option, gpus, None if there is None else sum(each.number for each in there), "GPUs on a node"),
-        ("ntasks-per-node", nodes or 1, partition.max_nodes, "nodes"),
-    ]
-    for key, asked, available, unit in rows:
-        if available is not None and asked > available:
-            yield _Exceeded(key, f"{asked} {unit}", f"at most {available}, the limit of partition {name!r}")
-    if request and there is not None and not any(not each.type for each in there):
-        yield from _exceeded_types(site, name, request, there, on_a_node, tasks)
-    longest = _value(partition.max_time, units.parse_time)
-    if longest is not None and limit and (limit.length is None or limit.length > longest):
-        needed = f"at most {units.format_time(longest)}, the limit of partition {name!r}"
-        yield _Exceeded("time", units.format_time(limit.length), needed)
-
-
-def _exceeded_types(
-    site: sites.Site, name: str, request: GpuRequest, there: Sequence[Gpus], on_a_node: int, tasks: int
-) -> Iterator[_Exceeded]:
-    """Yield what a partition whose GPUs all have types lacks of the types that are asked for."""
-    known = tuple(each._replace(type=gpu_types.as_known(site, each.type)) for each in there)
-    types = GpuRequest(GpuOption.PER_NODE, known).by_type
-    for each in request.gpus:
-        number, asked = each.number, gpu_types.as_known(site, each.type)
-        if request.option is GpuOption.PER_TASK:
-            number *= on_a_node
-        elif request.option is GpuOption.TOTAL:
-            number = number * on_a_node // tasks
-        if asked and each.number and asked not in types:
-            needed = f"of type {' or '.join(each.type for each in there)}, those of partition {name!r}"
-            yield _Exceeded(request.option.value, f"GPUs of type {each.type}", needed)
-        elif asked and number > types[asked]:
-            needed = f"at most {types[asked]}, the limit of partition {name!r}"
-            yield _Exceeded(request.option.value, f"{number} {each.type} GPUs on a node", needed)
-
-
-def _value(amount: Amount | None, parse: Callable[[str], T]) -> T | None:
-    return None if amount is None else parse(str(amount))

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slurm_tf.errors import ConfigError, UsageError
-from slurm_tf.jobspec import layers
+from slurm_tf.jobspec import key_advice, layers
+from slurm_tf.jobspec.error_list import ErrorList
 from slurm_tf.jobspec.sbatch_table import ALIASES, OPTIONS, Argument, SbatchOption, Use
 from slurm_tf.slurm import sbatch_variables
 
@@ -20,9 +21,6 @@ OF_VERB = frozenset(option.name for option in OPTIONS.values() if option.use is 
 
 _LETTERS = {option.letter: option for option in OPTIONS.values() if option.letter}
 _NAME = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
-# Of --gres and --tres-per-task; these may have gres: or gres/ in front.
-_GPU = re.compile(r"(gres[/:])?gpu(?=[:=]|$)", re.ASCII | re.IGNORECASE)
-_GPU_KEYS = {"gres": "gpus-per-node", "tres-per-task": "gpus-per-task"}
 # With these values sbatch prints what there is, and submits nothing.
 _HELP = {"gres": ("help", "list"), "hint": ("help",), "mem-bind": ("help",)}
 # Of options with a value for yes and for no.
@@ -73,21 +71,30 @@ def from_environ(environ: Mapping[str, str]) -> list[tuple[str, Mapping[str, Any
 
 
 def of_table(table: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """Return the table [sbatch] of a layer with one name and one kind of value for each option. Raises ConfigError.
+    """Return the table [sbatch] of a layer with one name and one kind of value for each option.
 
-    `no-requeue` becomes `requeue`; false becomes the value that says so, False where the option is then not set.
+    `no-requeue` becomes `requeue`; false becomes the value that says so, False where the option is then not set. Raises
+    ConfigError for all that is wrong.
     """
     read: dict[str, Any] = {}
+    errors = ErrorList()
     for key, given in table.items():
-        where = f"{origin}: sbatch.{key}"
-        option = _in_table(key, where)
-        name, value = (option.name, _checked(option, given, where)) if option else (key, given)
-        if name == "no-requeue":
-            name, value = "requeue", value if value == "" else not value
-        if read.get(name, value) != value:
-            raise ConfigError(f"found {key} and another name of the same option", "one of them", where=where)
-        read[name] = value
+        with errors.collecting():
+            name, value = _of_entry(key, given, f"{origin}: sbatch.{key}", read)
+            read[name] = value
+    errors.raise_all()
     return read
+
+
+def _of_entry(key: str, given: object, where: str, read: Mapping[str, Any]) -> tuple[str, object]:
+    """Return the name and the value of one key of [sbatch]; `read`: those before it. Raises ConfigError."""
+    option = _in_table(key, given, where)
+    name, value = (option.name, _checked(option, given, where)) if option else (key, given)
+    if name == "no-requeue":
+        name, value = "requeue", value if value == "" else not value
+    if read.get(name, value) != value:
+        raise ConfigError(f"found {key} and another name of the same option", "one of them", where=where)
+    return name, value
 
 
 def _long(argument: str, rest: list[str], options: dict[str, Value]) -> None:
@@ -154,7 +161,7 @@ def _as_keys(name: str, value: Value, origin: str, hint: str) -> Mapping[str, An
     if option.use is Use.KEY:
         return {option.instead: value}
     found = f"found {value!r}" if isinstance(value, str) else "found it"
-    raise ConfigError(found, option.instead, hint, origin)
+    raise ConfigError(found, option.instead, hint or key_advice.as_set(name, value), origin)
 
 
 def _of_variable(option: SbatchOption, text: str) -> Value:
@@ -164,7 +171,7 @@ def _of_variable(option: SbatchOption, text: str) -> Value:
     return text or True
 
 
-def _in_table(key: str, where: str) -> SbatchOption | None:
+def _in_table(key: str, given: object, where: str) -> SbatchOption | None:
     """Return the option of a key of [sbatch], None for an unknown one. Raises ConfigError for one not allowed."""
     option = OPTIONS.get(ALIASES.get(key, key))
     if option is None:
@@ -180,7 +187,8 @@ def _in_table(key: str, where: str) -> SbatchOption | None:
         Use.VERB: f"it on the command line: slurm-tf submit JOB --{option.name}",
         Use.REFUSED: option.instead,
     }[option.use]
-    raise ConfigError(f"found the option {key}", needed, where=where)
+    advice = key_advice.of_word(key, given)
+    raise ConfigError(f"found the option {key}", needed, advice.example if advice else "", where)
 
 
 def _checked(option: SbatchOption, value: object, where: str) -> object:
@@ -191,7 +199,7 @@ def _checked(option: SbatchOption, value: object, where: str) -> object:
         raise ConfigError(f"found {value!r}", "true or false", where=where)
     if value in _HELP.get(option.name, ()):
         raise ConfigError(f"found {value!r}", "a value", f"sbatch --{option.name}={value} prints what there is", where)
-    if option.name in _GPU_KEYS and isinstance(value, str):
+    if option.name in key_advice.GPU_KEYS and isinstance(value, str):
         _refuse_gpus(option.name, value, where)
     return value
 
@@ -210,10 +218,11 @@ def _of_bool(option: SbatchOption, value: bool, where: str) -> Value:
 
 def _refuse_gpus(name: str, value: str, where: str) -> None:
     """Raise ConfigError if the list asks for GPUs, which the launcher divides among tasks by what the roles say."""
-    entries = value.split(",")
-    found = [entry.strip() for entry in entries if _GPU.match(entry.strip())]
-    gpus = [_GPU.sub("", entry).lstrip(":=").replace("=", ":") or "1" for entry in found]
+    gpus, rest = key_advice.gpus_and_rest(value)
     if gpus:
-        rest = ",".join(entry for entry in entries if not _GPU.match(entry.strip()))
-        hint = f"say --set roles.worker.{_GPU_KEYS[name]}={','.join(gpus)}" + (f" --{name}={rest}" if rest else "")
-        raise ConfigError(f"found {value!r}", f"`{_GPU_KEYS[name]}` in a role's table for GPUs", hint, where)
+        key = key_advice.GPU_KEYS[name]
+        hint = f"say --set roles.worker.{key}={gpus}" + (f" --{name}={rest}" if rest else "")
+        advice = key_advice.of_word(name, value)
+        if advice and not where.startswith(("command line: ", "environment: ")):
+            hint = advice.example
+        raise ConfigError(f"found {value!r}", f"`{key}` in a role's table for GPUs", hint, where)

@@ -6,21 +6,27 @@ from slurm_tf import units
 from slurm_tf.errors import ConfigError
 from slurm_tf.jobspec import layers
 from slurm_tf.jobspec.configuration import Job
+from slurm_tf.jobspec.error_list import ErrorList
 
 _TMP = "sbatch.tmp"
 
 
 def check(job: Job) -> None:
-    """Raise ConfigError for a job that its site refuses, as far as the profile says."""
-    _check_one_of(job, "account", job.spec.account, job.site.accounts)
-    _check_one_of(job, "qos", job.spec.qos, job.site.qos)
+    """Raise ConfigError for all for which the site refuses a job, as far as the profile says."""
+    errors = ErrorList()
+    with errors.collecting():
+        _check_one_of(job, "account", job.spec.account, job.site.accounts)
+    with errors.collecting():
+        _check_one_of(job, "qos", job.spec.qos, job.site.qos)
     for key in job.site.required:
         if not _is_given(job, key):
             known = {"account": job.site.accounts, "qos": job.site.qos, "partition": tuple(job.site.partitions)}
             one_of = f", one of {', '.join(known[key])}" if known.get(key) else ""
             needed = f"one{one_of}: site {job.site_name} takes no job without it"
-            raise ConfigError("there is none", needed, where=job.where(key))
-    _check_disk(job)
+            errors.add(ConfigError("there is none", needed, where=job.where(key)))
+    with errors.collecting():
+        _check_disk(job)
+    errors.raise_all()
 
 
 def _check_one_of(job: Job, key: str, value: str | None, allowed: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import msgspec
 
 from slurm_tf import __version__, files
 from slurm_tf.errors import ConfigError, RunError, SlurmError, UsageError
-from slurm_tf.jobspec import plan
+from slurm_tf.jobspec import checks, plan
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.run import bad_nodes, job_chain, manifest
@@ -26,7 +27,16 @@ from slurm_tf.run.manifest import ArrayShape, CodeOrigin, Manifest
 from slurm_tf.run.settings import write_settings
 from slurm_tf.slurm import client, hostlist, node_sizes
 from slurm_tf.slurm.node_sizes import PartitionNodes
-from slurm_tf.submit import dependency, nodes_needed, packed_modules, render, setup_checks, snapshot
+from slurm_tf.submit import (
+    dependency,
+    environments,
+    nodes_needed,
+    packed_modules,
+    program_files,
+    render,
+    setup_checks,
+    snapshot,
+)
 
 _LONGEST_NAME = 200
 
@@ -59,6 +69,7 @@ def preview(job: Job, name: str, to_submit: bool = False) -> Plan:
 
     `to_submit`: raise the errors that `prepare` would raise of the folder of runs, as far as they can be foreseen.
     """
+    checks.check(job, _on_this_machine(job) if to_submit else ())
     run, source = _expected(job, name), _source(job)
     with _explained(job):
         if to_submit and os.path.lexists(run.path):
@@ -74,8 +85,25 @@ def prepare(job: Job, name: str) -> Plan:
 
     Raises ConfigError, RunError, UsageError or StorageError.
     """
+    checks.check(job, _on_this_machine(job))
     with _explained(job):
         return _prepare(job, name)
+
+
+def warnings(job: Job) -> list[str]:
+    """Return what the job's programs may lack on the nodes, as far as it can be told here."""
+    return environments.warnings(job, os.environ)
+
+
+def _on_this_machine(job: Job) -> list[checks.Check]:
+    """Return the checks of what the job needs here: its folder, its programs, its Python environment."""
+    found: list[checks.Check] = [(("chdir",), partial(_check_folder, job))]
+    for name, role in job.spec.roles.with_tasks.items():
+        key = f"roles.{name}.command" if role.command else "command"
+        words = job.spec.command_of(role)
+        if words:
+            found.append(((key, "chdir", "setup"), partial(program_files.check, job, words, job.where(key))))
+    return [*found, (("chdir", "setup"), partial(environments.check, job, os.environ))]
 
 
 def _explained(job: Job) -> contextlib.AbstractContextManager[None]:
@@ -139,18 +167,24 @@ def _expected(job: Job, name: str) -> RunFolder:
 
 
 def _source(job: Job) -> snapshot.Source | None:
-    """Return the code to copy, None where the program is not copied. Raises ConfigError or RunError.
+    """Return the code to copy, None where the program is not copied. Raises ConfigError or RunError."""
+    _check_folder(job)
+    chdir = plan.source_folder(job)
+    if not job.spec.snapshot or job.site.scheduler == "local":
+        return None
+    return snapshot.find(Path(chdir), Path(job.runs))
 
-    Where the working directory cannot be entered, slurmd would start the job in /tmp, after a message in its log.
+
+def _check_folder(job: Job) -> None:
+    """Raise ConfigError unless the working directory can be entered.
+
+    slurmd would start the job in /tmp otherwise, after a message in its log.
     """
     chdir = plan.source_folder(job)
     if not os.path.isdir(chdir):
         raise ConfigError(f"there is no folder {chdir}", "the program's working directory", where=job.where("chdir"))
     if not os.access(chdir, os.X_OK):
         raise ConfigError(f"{chdir} cannot be entered", "a folder that you may enter", where=job.where("chdir"))
-    if not job.spec.snapshot or job.site.scheduler == "local":
-        return None
-    return snapshot.find(Path(chdir), Path(job.runs))
 
 
 def _group(job: Job) -> int | None:

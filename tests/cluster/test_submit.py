@@ -148,7 +148,7 @@ def test_what_a_shell_asks_srun_for_stays_there_and_what_setup_does_ends_the_job
 
 
 def test_a_line_of_setup_that_fails_ends_the_job(alice: Member) -> None:
-    line = "source nosuch/bin/activate"
+    line = "source nosuch/activate"
     done = alice.type("submit", job(alice, "echo started", more=f'setup = "{line}"'), "--wait")
     assert done.returncode == 1, done.stderr
     text = alice.ok("logs", "a-1")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from slurm_tf.errors import ConfigError, UsageError
-from slurm_tf.jobspec import configuration, plan
+from slurm_tf.jobspec import checks, configuration, plan
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.jobspec.resources import TimeLimit
@@ -135,7 +135,7 @@ def test_paths_are_expanded_as_a_shell_does_or_refused(
         ):
             load(JOB.format(more=""), **more)
     with pytest.raises(ConfigError, match=r"^command line: --chdir: found '\$WORK/r'"):
-        configuration.load(job_file(JOB.format(more="")), {}, "generic", (), {"chdir": "$WORK/r"})
+        checks.check(configuration.load(job_file(JOB.format(more="")), {}, "generic", (), {"chdir": "$WORK/r"}))
     with pytest.raises(ConfigError, match=r"job.toml: chdir: found '\$WORK/r'"):
         plan.source_folder(load(JOB.format(more='chdir = "$WORK/r"')))
 

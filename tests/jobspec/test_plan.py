@@ -172,7 +172,10 @@ def test_no_limit_is_over_the_limit(time: str, fit: Callable[..., Plan], tmp_pat
     fit(text.replace(time, "365-0"), site=site(tmp_path, LIMITS.replace("1:00:00", "UNLIMITED")))
 
 
-LISTED = LIMITS + "[partitions.long]\nmax-time='2-0'\ncpus-per-node=4\ngpus-per-node='t4:4,v100:1'\n"
+LISTED = (
+    LIMITS.replace("max-nodes=2", "max-nodes=4")
+    + "[partitions.long]\nmax-time='2-0'\ncpus-per-node=4\ngpus-per-node='t4:4,v100:1'\n"
+)
 
 
 def test_a_list_of_partitions_is_refused_where_none_of_it_can(fit: Callable[..., Plan], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from slurm_tf.errors import ConfigError, UsageError
-from slurm_tf.jobspec import configuration, sbatch_options, sbatch_table
+from slurm_tf.jobspec import checks, configuration, sbatch_options, sbatch_table
 from slurm_tf.jobspec import plan as plan_module
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
@@ -356,10 +356,13 @@ def test_each_way_to_ask_for_gpus_names_the_roles_key(
     found = []
     for job, environ, of_site, options in ways:
         with pytest.raises(ConfigError) as error:
-            configuration.load(job, environ, of_site, (), options)
+            checks.check(configuration.load(job, environ, of_site, (), options))
         found.append(error.value)
     assert {f"`{key}` in a role's table" in each.needed for each in found} == {True}
-    assert hint is None or {f"say --set roles.worker.{hint}" in each.do for each in found} == {True}
+    typed = [each.do for each in found if each.where.startswith(("command line: ", "environment: "))]
+    in_files = [each.do for each in found if each.do not in typed]
+    assert hint is None or {f"say --set roles.worker.{hint}" in each for each in typed} == {True}
+    assert hint is None or {f"below [roles.worker]: {key} = " in each for each in in_files} == {True}
 
 
 @pytest.mark.parametrize("gres", ["nvme:100", "shard:2", "mps:50", "none", "gpumem:8", "tmp:1,nvme"])

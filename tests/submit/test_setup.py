@@ -72,7 +72,7 @@ def test_setup_that_works_starts_the_program(setup: str, run: Run) -> None:
 @pytest.mark.parametrize(
     ("setup", "code", "quoted"),
     [
-        ("source nosuch/bin/activate", 1, "source nosuch/bin/activate"),
+        ("source nosuch/activate", 1, "source nosuch/activate"),
         ("export A=1\nmodule load cuda  # here", 127, "module load cuda  # here"),
         ("source failing.sh", 4, "source failing.sh"),
         ("conda() {\n true\n return 3\n}\nconda activate 'my env'", 3, "conda activate 'my env'"),

@@ -4,6 +4,7 @@ import csv
 import html.parser
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,10 +21,8 @@ from slurm_tf.slurm.job_states import JobState
 from slurm_tf.watch import results, results_page, results_rows
 from slurm_tf.watch.find_run import SelectedRun
 from slurm_tf.watch.results import Goal, Result
-from tests.conftest import ROOT
 from tests.watch.conftest import MakeRun, Slurm, record
 
-GOLDEN = ROOT / "tests" / "golden" / "results.txt"
 STARTED = datetime(2026, 11, 27, 12).astimezone()
 POINTS = {
     str(number): {"rate": rate, "units": units}
@@ -74,12 +73,10 @@ def written(run: SelectedRun) -> list[list[dict[str, float]]]:
     return [[json.loads(line)["values"] for line in path.read_text().splitlines()] for path in paths]
 
 
-def test_the_text(read: list[Result], request: pytest.FixtureRequest) -> None:
+def test_the_text(read: list[Result], golden: Callable[[str, str], None]) -> None:
     narrow = results_tables.text(results.ordered(read, "rate")[:3], "loss", 72)
     text = "\n".join([results_tables.text(results.ordered(read, "val_accuracy"), "val_accuracy", None), narrow])
-    if request.config.getoption("--update-golden"):
-        GOLDEN.write_text(text)
-    assert text == GOLDEN.read_text(), "if it is meant: pytest --update-golden, and read the difference"
+    golden("results.txt", text)
     assert max(map(len, narrow.splitlines())) <= 72
 
 

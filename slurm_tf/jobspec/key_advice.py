@@ -1,0 +1,153 @@
+"""Says what to write in a job file for a word of sbatch, or of another tool, that stands where it has no meaning."""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from slurm_tf.jobspec import sbatch_table
+from slurm_tf.jobspec.job_file import JobSpec, Role, Roles
+from slurm_tf.jobspec.sbatch_table import Use
+
+# Words of other tools, and what sbatch or a job file calls them.
+_OTHER_WORDS: Mapping[str, str] = {
+    "args": "command", "arguments": "command", "cmd": "command", "conda": "setup", "cpu": "cpus-per-task",
+    "cpus": "cpus-per-task", "cwd": "chdir", "entrypoint": "command", "environment": "env", "gpu": "gpus",
+    "grid": "sweep", "hparams": "params", "hyperparameters": "params", "matrix": "sweep", "memory": "mem",
+    "module": "setup", "modules": "setup", "ngpus": "gpus", "num-gpus": "gpus", "num-nodes": "nodes",
+    "num-workers": "ntasks", "parameters": "params", "program": "command", "python": "command", "queue": "partition",
+    "replicas": "ntasks", "script": "command", "tasks": "ntasks", "variables": "params", "venv": "setup",
+    "virtualenv": "setup", "walltime": "time", "workdir": "chdir", "workers": "ntasks", "working-dir": "chdir",
+    "wrap": "command",
+}  # fmt: skip
+_EXAMPLES: Mapping[str, str] = {
+    "command": 'command = ["python", "train.py"]',
+    "env": 'below [env]: OMP_NUM_THREADS = "4"',
+    "params": 'below [params]: rate = 0.1, and "--rate={rate}" in command',
+    "setup": 'setup = "source ~/venv/bin/activate"; or, of modules: setup = "module load NAME"',
+    "sweep": 'below [sweep]: rate = [0.1, 0.01], and "--rate={rate}" in command',
+}
+# Of --gres and --tres-per-task; these may have gres: or gres/ in front.
+_GPU = re.compile(r"(gres[/:])?gpu(?=[:=]|$)", re.ASCII | re.IGNORECASE)
+# The key of a role's table for the GPUs in an option.
+GPU_KEYS: Mapping[str, str] = {"gres": "gpus-per-node", "tres-per-task": "gpus-per-task"}
+# Characters of a command line that a shell, and nobody else, obeys.
+_OF_A_SHELL = frozenset("|&;<>()$`*?~")
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What is needed in the place of a word, and what to write."""
+
+    needed: str
+    example: str
+
+
+def none(_path: str, _value: object) -> Advice | None:
+    """Return no advice, about keys of what is no job file."""
+    return None
+
+
+def of_key(path: str, value: object) -> Advice | None:
+    """Return what to write for a key at `path` that job files do not have there; None where nobody knows."""
+    table, _, key = path.rpartition(".")
+    role = table.removeprefix("roles.") if table.startswith("roles.") else ""
+    if table and not role:
+        return None
+    word = key.replace("_", "-")
+    if word in (_keys(Role) if role else _keys(JobSpec)):
+        return None  # its own spelling: it is the nearest key
+    if not role and word in Roles.__struct_fields__:
+        count = f", and below it: count = {toml(value)}" if isinstance(value, int) else ""
+        return Advice(f"the table [roles.{word}]", f"[roles.{word}] in a line of its own{count}")
+    return of_word(word, value, role)
+
+
+def of_word(word: str, value: object, role: str = "") -> Advice | None:
+    """Return what to write for an option of sbatch, or a word of another tool; None for any other word.
+
+    `role`: in whose table it stands, "" for none.
+    """
+    name = _OTHER_WORDS.get(word, word)
+    name = sbatch_table.ALIASES.get(name, name)
+    if name == "nodes":
+        return _nodes(value, role or "worker")
+    gpus, rest = gpus_and_rest(str(value)) if name in GPU_KEYS else ("", "")
+    if gpus:
+        more = f"; below [sbatch]: {name} = {toml(rest)}" if rest else ""
+        found = _of_role(GPU_KEYS[name], gpus, role or "worker")
+        return Advice(f"{found.needed} for GPUs", found.example + more)
+    option = sbatch_table.OPTIONS.get(name)
+    if name == "ntasks":
+        return _of_role("count", value, role or "worker")
+    if name in _keys(Role) and name not in _keys(JobSpec):
+        return _of_role(name, value, role or "worker")
+    key = option.instead if option and option.use is Use.KEY else name
+    if key in _keys(JobSpec):
+        where = ", above all tables" if role else ""
+        return Advice(f"the key `{key}`, for the whole job", _EXAMPLES.get(key, f"{key} = {toml(value)}{where}"))
+    if option is None:
+        return None
+    if option.use is Use.KEPT:
+        return Advice("the table [sbatch] for it", f"below [sbatch]: {name} = {toml(value)}")
+    return Advice(option.instead, "") if option.use is Use.REFUSED else None
+
+
+def as_set(name: str, value: object) -> str:
+    """Return what to say on the command line for an option of sbatch that a role's table has, "" for any other."""
+    if name == "nodes":
+        return f"{value} nodes with a task each: --set roles.worker.count={value} --set roles.worker.ntasks-per-node=1"
+    key = "count" if name == "ntasks" else name
+    return f"say --set roles.worker.{key}={value}" if key in _keys(Role) - _keys(JobSpec) else ""
+
+
+def gpus_and_rest(value: str) -> tuple[str, str]:
+    """Return the GPUs in a value of --gres or --tres-per-task as --gpus has them, and all else in it."""
+    entries = [entry.strip() for entry in value.split(",")]
+    gpus = [_GPU.sub("", entry).lstrip(":=").replace("=", ":") or "1" for entry in entries if _GPU.match(entry)]
+    return ",".join(gpus), ",".join(entry for entry in entries if not _GPU.match(entry))
+
+
+def command(text: str) -> str:
+    """Return how the command line `text` is written as a command."""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return _EXAMPLES["command"]
+    if _OF_A_SHELL & set(text):
+        words = ["bash", "-c", text]
+    return f"command = {toml(words)}"
+
+
+def toml(value: object) -> str:
+    """Return a value as TOML has it, in a line; a whole number that is text, as on a command line, as a number."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return value
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {toml(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_quoted(each) if isinstance(each, str) else toml(each) for each in value) + "]"
+    return _quoted(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _keys(spec: type[JobSpec] | type[Role]) -> frozenset[str]:
+    return frozenset(name.replace("_", "-") for name in spec.__struct_fields__)
+
+
+def _of_role(key: str, value: object, role: str) -> Advice:
+    return Advice(f"`{key}` in a role's table", f"below [roles.{role}]: {key} = {toml(value)}")
+
+
+def _nodes(value: object, role: str) -> Advice:
+    number = value if isinstance(value, int) and not isinstance(value, bool) else 2
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        number = int(value)
+    return Advice(
+        sbatch_table.OPTIONS["nodes"].instead,
+        f"{number} nodes with a task each, below [roles.{role}]: count = {number} and ntasks-per-node = 1",
+    )
