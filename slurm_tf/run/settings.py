@@ -145,6 +145,11 @@ class LaunchSettings:
         return GpuNeed.REQUIRED if asked and self.gpu_sharing != AS_GIVEN else GpuNeed.NONE
 
     @property
+    def lead(self) -> str:
+        """The task whose end is that of the job: the chief, or worker 0 where there is none."""
+        return "chief:0" if any(role.name == "chief" and role.count for role in self.roles) else "worker:0"
+
+    @property
     def tasks(self) -> List[Tuple[str, int]]:
         """(role, index) of every task, in rank order."""
         return [(role.name, index) for role in self.roles for index in range(role.count)]

@@ -185,7 +185,7 @@ class Agent:
 
     def _on_start(self, message: Start) -> None:
         """Start the program."""
-        assignment = self._assignment
+        assignment, log = self._assignment, self._log_path
         library = SubmissionFolder(self._greeting.submission).train_library
         environ = program_environ(self._environ, self._job_env, assignment, message.restarts, library)
         if message.rendezvous_port is not None:
@@ -195,7 +195,7 @@ class Agent:
         if assignment.warns and not message.restarts:  # once a job
             for warning in program_warnings.of_program(environ[env.STRATEGY], argv, environ):
                 say(warning)
-        self._gpu_check = gpu_check.begin(assignment, argv, environ, self._log_path, say)
+        self._gpu_check = gpu_check.begin(assignment, argv, environ, log, say)
         self._listens = self._is_writer = False
         self._save_reason, self._program_exit_code, self._last_request = "", None, None
         self._end.begin()
@@ -203,7 +203,8 @@ class Agent:
         environ[env.CONTROL_FD] = str(program.program_end.fileno())
         try:
             with program.program_end as inherited:
-                self._child = Child(argv, environ, self._log_path, assignment.name, self._selector, inherited)
+                drops_notes = not assignment.leads
+                self._child = Child(argv, environ, log, assignment.name, self._selector, inherited, drops_notes)
         except OSError as error:
             program.close()
             self._on_start_failure(argv[0], environ, error)

@@ -11,7 +11,7 @@ import subprocess
 import time
 from typing import IO, Callable, List, Mapping, Optional, Sequence, Tuple
 
-from slurm_tf.launch.agent import failure_line
+from slurm_tf.launch.agent import failure_line, start_notes
 
 _CHUNK = 1 << 16
 # A line longer than this is passed on in pieces.
@@ -56,12 +56,13 @@ class Output:
     """Copies one stream of the program: its bytes to `log`, its lines to `sink`, each after the task's name.
 
     A carriage return or backspaces end a line as well, as a progress bar has no other end until it is full; of such
-    lines only some are passed on. `last`: the end of what was written; `failed_at`: when (time.monotonic) a traceback
-    began last, None if there was none.
+    lines only some are passed on. With `drops_notes` those of TensorFlow's start are not (start_notes.py). `last`: the
+    end of what was written; `failed_at`: when (time.monotonic) a traceback began last, None if there was none.
     """
 
-    def __init__(self, pipe: IO[bytes], sink: int, log: Log, prefix: bytes) -> None:
+    def __init__(self, pipe: IO[bytes], sink: int, log: Log, prefix: bytes, drops_notes: bool = False) -> None:
         self.pipe, self._sink, self._log, self._prefix = pipe, sink, log, prefix
+        self._drops_notes = drops_notes
         self.last = self._rest = b""
         self.failed_at: Optional[float] = None
         self._redrawn_at = -_REDRAWN_SECONDS
@@ -113,7 +114,8 @@ class Output:
         return drawn_over[-1:]
 
     def _write(self, lines: List[bytes]) -> None:
-        data = b"".join(self._prefix + line + b"\n" for line in lines)
+        kept = [line for line in lines if not (self._drops_notes and start_notes.is_note(line))]
+        data = b"".join(self._prefix + line + b"\n" for line in kept)
         # the reader (srun) may end before the program does: the log file still gets everything
         with contextlib.suppress(OSError):
             while data:
@@ -144,8 +146,12 @@ class Child:
         name: str,
         selector: selectors.BaseSelector,
         inherited: socket.socket,
+        drops_notes: bool,
     ) -> None:
-        """Start `command`, with `name` before each of its lines; it inherits the socket. Raises OSError."""
+        """Start `command`, with `name` before each of its lines; it inherits the socket. Raises OSError.
+
+        `drops_notes`: see `Output`.
+        """
         self.kill_at: Optional[float] = None
         self._selector = selector
         self._log = Log(log)
@@ -166,7 +172,7 @@ class Child:
         self.pid = self._process.pid
         prefix = f"[{name}] ".encode()
         pipes = ((self._process.stdout, 1), (self._process.stderr, 2))
-        self._outputs = [Output(pipe, sink, self._log, prefix) for pipe, sink in pipes if pipe]
+        self._outputs = [Output(pipe, sink, self._log, prefix, drops_notes) for pipe, sink in pipes if pipe]
         self._all_outputs = tuple(self._outputs)
         for output in self._outputs:
             selector.register(output.pipe, selectors.EVENT_READ, output)

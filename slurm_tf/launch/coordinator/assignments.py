@@ -53,7 +53,7 @@ def of_tasks(settings: LaunchSettings, cluster: Cluster) -> List[TaskAssignment]
         variables = [{**each, **of_rank} for each, of_rank in zip(variables, of_ranks)]
     of_role = {role.name: role.command for role in settings.roles}
     commands = [of_role[task.role] for task in cluster.tasks]
-    joins = joining.judged(settings)
+    joins, lead = joining.judged(settings), settings.lead
     first = {command: rank for rank, command in reversed(list(enumerate(commands)))}
     return [
         TaskAssignment(
@@ -64,6 +64,7 @@ def of_tasks(settings: LaunchSettings, cluster: Cluster) -> List[TaskAssignment]
             commands[rank],
             warns=first[commands[rank]] == rank,
             joins=task.name in joins,
+            leads=task.name == lead,
         )
         for rank, task in enumerate(cluster.tasks)
     ]

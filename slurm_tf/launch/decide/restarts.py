@@ -116,7 +116,7 @@ class RestartPolicy:
         self._workers_serve = settings.strategy == "ps"
         self._role = {f"{role}:{index}": role for role, index in settings.tasks}
         self._tasks = dict.fromkeys(self._role, TaskState.RUNNING)
-        self._lead = "chief:0" if "chief:0" in self._role else "worker:0"
+        self._lead = settings.lead
         self._hosts: Dict[str, str] = {}
         self._save_at_signal: Sequence[str] = ()
         # the state before SAVING

@@ -20,7 +20,8 @@ class Assignment:
     `hosts`: the ClusterSpec, None where the strategy has no TF_CONFIG. `gpus`: the devices to see, None for those that
     Slurm gave. `variables`: environment variables of run/env.py.
     `cluster_flags`: whether the program also gets its role and the ClusterSpec as arguments. `warns`: whether its agent
-    prints what is known to go wrong with the program; `joins`: whether it sees to it that the program joins others.
+    prints what is known to go wrong with the program; `joins`: whether it sees to it that the program joins others;
+    `leads`: whether all that the program prints goes to the job's output.
     """
 
     role: str
@@ -32,14 +33,25 @@ class Assignment:
     cluster_flags: bool
     warns: bool = False
     joins: bool = False
+    leads: bool = False
 
     @classmethod
     def of_parts(cls, task: TaskAssignment, shared: SharedAssignment) -> "Assignment":
         """Return the assignment that the coordinator sent in two parts."""
         variables = {**shared.variables, **task.variables}
         command = tuple(map(in_utf_8, task.command))
-        flags = shared.cluster_flags
-        return cls(task.role, task.index, shared.hosts, task.gpus, variables, command, flags, task.warns, task.joins)
+        return cls(
+            task.role,
+            task.index,
+            shared.hosts,
+            task.gpus,
+            variables,
+            command,
+            shared.cluster_flags,
+            warns=task.warns,
+            joins=task.joins,
+            leads=task.leads,
+        )
 
     @property
     def name(self) -> str:

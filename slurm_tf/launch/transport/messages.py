@@ -206,7 +206,7 @@ class TaskAssignment(Message):
     """The part of an assignment that differs between tasks; see launch/mapping/assignment.py.
 
     `warns`: the task prints what is known to go wrong with its program, as the first one that runs it. `joins`: the
-    program is to join others, see launch/decide/joining.py.
+    program is to join others, see launch/decide/joining.py. `leads`: it is the chief, or worker 0 where there is none.
     """
 
     role: str
@@ -216,6 +216,7 @@ class TaskAssignment(Message):
     command: Tuple[str, ...]
     warns: bool
     joins: bool
+    leads: bool
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from slurm_tf.launch.agent.child import Log, Output
 class Stream:
     """A program's stream, whose sink is a pipe; `now` is the time."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, drops_notes: bool = False) -> None:
         self.now = 100.0
         monkeypatch.setattr(child, "time", SimpleNamespace(monotonic=lambda: self.now))
         reader, self.program = os.pipe()
         self.passed_on, sink = os.pipe()
         fcntl.fcntl(sink, fcntl.F_SETPIPE_SZ, 1 << 18)
         self.log = folder / "worker-0.log"
-        self.output = Output(os.fdopen(reader, "rb"), sink, Log(str(self.log)), b"[w] ")
+        self.output = Output(os.fdopen(reader, "rb"), sink, Log(str(self.log)), b"[w] ", drops_notes)
         os.set_blocking(self.passed_on, False)
 
     def write(self, data: bytes) -> list[bytes]:
@@ -133,3 +133,16 @@ def test_when_a_traceback_began_is_known_even_if_it_comes_in_pieces(stream: Stre
     stream.write(b"y" * 40_000)
     assert stream.output.failed_at == 107.0
     assert len(stream.output.last) == 1 << 16
+
+
+def test_notes_of_another_task_than_the_lead_are_in_its_log_alone(
+    stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = (Path(__file__).parent / "start_notes.txt").read_bytes()
+    assert stream.write(printed) == printed.splitlines()
+    (tmp_path / "other").mkdir()
+    other = Stream(tmp_path / "other", monkeypatch, drops_notes=True)
+    notes, _, rest = printed.partition(b"\n\n")
+    assert other.write(notes + b"\n") == []
+    assert other.write(rest) == rest.splitlines()
+    assert other.log.read_bytes() == notes + b"\n" + rest
