@@ -23,7 +23,9 @@ from slurm_tf.train.checkpoint.checkpoints import Checkpoints
 from slurm_tf.train.checkpoint.step_boundary import StepBoundary
 from slurm_tf.train.collectives import allreduce, replica_check, strategies
 from slurm_tf.train.collectives.step_clock import StepClock, TimedCollective
-from slurm_tf.train.data.batches import Batches, repeated_batches
+from slurm_tf.train.data.batches import Batches, inputs_of, repeated_batches
+from slurm_tf.train.keras import one_task
+from slurm_tf.train.keras.model_files import ModelFiles
 from slurm_tf.train.task_context import TaskContext
 from slurm_tf.train.train_log import log
 
@@ -82,7 +84,10 @@ class Run:
             self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self.strategy)
         if agent:
             ignore_slurm_signals()
+        self._saved = ModelFiles(task.export_folder, self.is_chief, self._fence())
+        self._adopt_keras()
         self._batches: List[Batches] = []
+        self._inputs: Optional[Any] = None
         self._tracked: List[Any] = []
         self._checkpoint: Optional[tf.train.Checkpoint] = None
         self._checkpoints = self._open_checkpoints()
@@ -93,8 +98,17 @@ class Run:
         self._last_report: Optional[Tuple[float, int]] = None
         self._rate = 0.0
 
+    def _adopt_keras(self) -> None:
+        """Have Keras save models in one task, and draw bars in rank 0; a program alone and outside of a run is left."""
+        if self._task.export_folder or self.size > 1 or not self.is_chief:
+            one_task.adopt(self._saved, shows_bars=self.rank == 0)
+
+    def _fence(self) -> checkpoint_folder.Fence:
+        return checkpoint_folder.fence(self._task.run_folder, self._task.attempt, self._task.slurm_step)
+
     def scope(self) -> ContextManager[Any]:
         """Return the scope to create the model and its optimizer in."""
+        self._adopt_keras()
         if self._task.strategy in _SCOPED and self.role != "evaluator":
             scope: ContextManager[Any] = self.strategy.scope()
             return scope
@@ -117,6 +131,7 @@ class Run:
             )
         replicas = self.strategy.num_replicas_in_sync if self._task.strategy == "mirrored" else 1
         self._batches.append(Batches(arrays, batch_size, seed, self.rank, self.size, replicas))
+        self._inputs = inputs_of(self._batches[-1].dataset)
         return self._batches[-1].dataset
 
     def dataset(self, make: Callable[[tf.distribute.InputContext], tf.data.Dataset]) -> Any:
@@ -127,7 +142,9 @@ class Run:
         """
         if self._coordinator is not None:
             return self._per_worker(make)
-        return make(tf.distribute.InputContext(self.size, self.rank, self.strategy.num_replicas_in_sync))
+        made = make(tf.distribute.InputContext(self.size, self.rank, self.strategy.num_replicas_in_sync))
+        self._inputs = inputs_of(made)
+        return made
 
     def _per_worker(self, make: Callable[[tf.distribute.InputContext], tf.data.Dataset]) -> Any:
         def on_worker() -> tf.data.Dataset:
@@ -165,6 +182,7 @@ class Run:
 
         Collective: afterwards every task has rank 0's variables. Sets `step`.
         """
+        self._adopt_keras()
         self._tracked = tf.nest.flatten(tracked)
         self._checkpoint = tf.train.Checkpoint(**tracked)
         if self.role == "evaluator":
@@ -209,7 +227,7 @@ class Run:
             flush,
             asynchronous=self._coordinator is None,
             on_commit=self._on_commit,
-            fence=checkpoint_folder.fence(task.run_folder, task.attempt, task.slurm_step),
+            fence=self._fence(),
             mtbf=task.settings.mtbf,
         )
         if self.is_chief:
@@ -276,14 +294,15 @@ class Run:
     def callbacks(self, model: Any) -> List[Any]:
         """Return the callbacks for `model.fit`, and prepare the compiled model for it. Collective.
 
-        Put them before callbacks of your own, which then see the metrics of all tasks.
+        A model that has no variables yet is built for the newest data of `batches` or `dataset`. Put the callbacks
+        before those of your own, which then see the metrics of all tasks.
         """
         from slurm_tf.train.keras import fit
 
         if self._coordinator is not None:
             raise UsageError("model.fit under strategy ps", "run.loop", "Keras 3 cannot fit on parameter servers")
         with self.scope():
-            fit.prepare(model, self._collective, self._batches, self._task.settings.accumulate)
+            fit.prepare(model, self._collective, self._batches, self._task.settings.accumulate, self._inputs)
         self.checkpoint(model=model, optimizer=model.optimizer)
         self._log_if_data_starts_anew()
         return [fit.callback(model, self._collective, self._batches, self._boundary, self._report_fit)]
@@ -299,7 +318,7 @@ class Run:
         writer = ProgressWriter(
             folder.progress if self.is_chief else folder.evaluator_progress,
             f"{task.attempt}/{task.restarts}",
-            checkpoint_folder.fence(task.run_folder, task.attempt, task.slurm_step),
+            self._fence(),
             log,
         )
         atexit.register(writer.flush)
@@ -344,9 +363,21 @@ class Run:
             self._agent.send(ProgressReport(step, steps, self._rate, values))
         return self._rate
 
+    def model_path(self, name: str = "model.keras") -> str:
+        """Return the path of the run's model `name`, for `model.save` in every task: one writes. Raises UsageError."""
+        if os.path.isabs(name) or os.pardir in name.split(os.sep) or not os.path.basename(name):
+            raise UsageError(f"found run.model_path({name!r})", "a file below the run's folder of exports")
+        path = os.path.join(self._export_folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return path
+
+    @property
+    def _export_folder(self) -> str:
+        return self._task.export_folder or "export"
+
     def export_path(self) -> str:
         """Return a path for a new version of the run's SavedModel; versions are numbers, as model servers need them."""
-        folder = self._task.export_folder or "export"
+        folder = self._export_folder
         os.makedirs(folder, exist_ok=True)
         versions = [int(name) for name in os.listdir(folder) if name.isdecimal()]
         return os.path.join(folder, str(max(versions, default=0) + 1))

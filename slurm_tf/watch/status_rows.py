@@ -89,7 +89,7 @@ def places(state: RunOverview) -> dict[str, str | None]:
 
 def _model(folder: RunFolder) -> str:
     try:
-        names = os.listdir(folder.exports)
+        names = [name for name in os.listdir(folder.exports) if not name.startswith(".")]  # one that is being written
     except OSError:
         return ""
     if len(names) == 1:

@@ -10,7 +10,7 @@ import pytest
 
 from slurm_tf.run import checkpoint_folder, progress
 from slurm_tf.run.folder import RunFolder
-from tests import forkserver, horovod, tf_keras
+from tests import forkserver, tf_keras
 from tests.jobs.conftest import JOBS, RunJob, RunningJob
 
 pytestmark = pytest.mark.tensorflow
@@ -251,24 +251,12 @@ def test_fit_of_keras_3(strategy: str, devices: str, replicas: str, run_forked: 
     ]
 
 
-@pytest.mark.long  # with tf_keras: test_tf_keras.py
-@pytest.mark.parametrize("strategy", ["horovod", "multi_worker"])
-def test_rank_0_alone_shows_the_bar_of_fit(strategy: str, run_forked: RunJob, tmp_path: Path) -> None:
-    """tests/jobs/test_tf_keras.py shows that of tf_keras."""
-    if strategy == "horovod":
-        horovod.require()
-    program = FIT.format(devices="").replace("epochs=6", "epochs=2").replace("(model), verbose=0", "(model)")
-    job = run_forked(write(tmp_path, program, strategy, "count = 2"))
-    assert job.wait() == 0, job.text
-    check_bars(job, epochs=2)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (
-            "model.build = 1; model = keras.Sequential([keras.layers.Dense(1)]); model.compile('sgd', 'mse')",
-            "no variables yet",
+            "model = keras.Sequential([keras.layers.Dense(1)]); model.compile('sgd', 'mse'); run.callbacks(model)",
+            "no variables yet, and the shape of its input is not known",
         ),
         ("x, y = x[:100], y", "arrays of \\[100, 256\\] samples"),
     ],

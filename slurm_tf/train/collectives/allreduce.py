@@ -7,7 +7,7 @@ MultiWorkerMirroredStrategy (keras-team/keras#20585).
 """
 
 import functools
-from typing import Any, Callable, List, Optional, Protocol, Sequence
+from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence
 
 import tensorflow as tf
 
@@ -49,10 +49,7 @@ class MultiWorkerCollective:
         self.rank, self.size = rank, size
         self._strategy, self._max_bytes = strategy, max_bytes
         self._device = strategy.extended.worker_devices[0]
-        # they need no AutoGraph, which takes most of a second of a program's start
-        self._functions = {
-            op: tf.function(functools.partial(self._reduce, op), autograph=False) for op in ("MEAN", "SUM")
-        }
+        self._functions: Dict[Any, Any] = {}
 
     def mean(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
         """Return the mean of each tensor over the tasks."""
@@ -64,8 +61,16 @@ class MultiWorkerCollective:
 
     def _reduce_by_dtype(self, reduce_op: str, tensors: Sequence[Any]) -> List[tf.Tensor]:
         # TensorFlow warns of every reduction outside of a graph
-        reduce = self._functions[reduce_op] if tf.executing_eagerly() else functools.partial(self._reduce, reduce_op)
-        return by_dtype([tf.convert_to_tensor(tensor) for tensor in tensors], reduce)
+        reduce = self._reduce_in_graph if tf.executing_eagerly() else self._reduce
+        return by_dtype([tf.convert_to_tensor(tensor) for tensor in tensors], functools.partial(reduce, reduce_op))
+
+    def _reduce_in_graph(self, reduce_op: str, tensors: Sequence[tf.Tensor]) -> Any:
+        """Reduce by a function for these dtypes and shapes alone: TensorFlow warns of one that is traced often."""
+        signature = (reduce_op, *((tensor.dtype, tuple(tensor.shape)) for tensor in tensors))
+        if signature not in self._functions:
+            # it needs no AutoGraph, which takes most of a second of a program's start
+            self._functions[signature] = tf.function(functools.partial(self._reduce, reduce_op), autograph=False)
+        return self._functions[signature](tensors)
 
     def _reduce(self, reduce_op: str, tensors: Sequence[tf.Tensor]) -> Any:
         def reduce(*tensors: tf.Tensor) -> Any:

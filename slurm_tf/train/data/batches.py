@@ -6,7 +6,7 @@ continues where it was.
 """
 
 import functools
-from typing import Any, Iterator, List, Tuple
+from typing import Any, List, Optional, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,7 @@ class Batches:
         self.step = 0
         self._rank, self._replicas = rank, replicas
         self._part_size = batch_size // size
+        self._order_of = functools.lru_cache(maxsize=1)(self.order)
         self._arrays = _without_zero_weights(arrays) if self.has_weights else arrays
 
     def order(self, epoch: int) -> _Indices:
@@ -67,36 +68,39 @@ class Batches:
         """The parts of this task, with the weights of their samples."""
         tensors = tf.nest.map_structure(tf.convert_to_tensor, self._arrays)
 
+        # not a data set from a generator: of one that is not at its end when the program ends TensorFlow warns
         @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
-        def batch(index: tf.Tensor, weight: tf.Tensor) -> Any:
+        def steps(_: tf.Tensor) -> tf.data.Dataset:
+            first = tf.numpy_function(lambda: np.int64(self.step), [], tf.int64)
+            return tf.data.Dataset.range(first, first + self.steps_per_epoch)
+
+        @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+        def batch(step: tf.Tensor) -> Any:
+            index, weight = tf.numpy_function(self.part, [step], [tf.int64, tf.float32])
+            for each in (index, weight):
+                each.set_shape([self._part_size])
             return _with_weights(tf.nest.map_structure(lambda tensor: tf.gather(tensor, index), tensors), weight)
 
         options = tf.data.Options()
         # MirroredStrategy must cut the batches, not the source
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-        signature = (tf.TensorSpec([self._part_size], tf.int64), tf.TensorSpec([self._part_size], tf.float32))
         return (
-            tf.data.Dataset.from_generator(self._parts, output_signature=signature)
+            tf.data.Dataset.from_tensors(0)
+            .flat_map(steps)
             .map(batch)
             .apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch))
             .prefetch(tf.data.AUTOTUNE)
             .with_options(options)
         )
 
-    def _parts(self) -> Iterator[Tuple[_Indices, _Weights]]:
-        """Yield the indices and weights of this task's parts, for as many batches as an epoch has, from `step` on."""
-        ones = np.ones(self._part_size, np.float32)
-        ordered_epoch, order = -1, np.empty(0, np.int64)
-        for step in range(self.step, self.step + self.steps_per_epoch):
-            epoch, batch = divmod(step, self.steps_per_epoch)
-            if epoch != ordered_epoch:
-                ordered_epoch, order = epoch, self.order(epoch)
-            start = batch * self.batch_size
-            if start + self.batch_size <= self.samples:
-                first = start + self._rank * self._part_size
-                yield order[first : first + self._part_size], ones
-            else:
-                yield self._padded_part(order, order[start:])
+    def part(self, step: int) -> Tuple[_Indices, _Weights]:
+        """Return the indices and weights of this task's part of the batch of `step`."""
+        epoch, batch = divmod(int(step), self.steps_per_epoch)
+        order, start = self._order_of(epoch), batch * self.batch_size
+        if start + self.batch_size > self.samples:
+            return self._padded_part(order, order[start:])
+        first = start + self._rank * self._part_size
+        return order[first : first + self._part_size], np.ones(self._part_size, np.float32)
 
     def _padded_part(self, order: _Indices, rest: _Indices) -> Tuple[_Indices, _Weights]:
         """Return this task's part of the last batch, which distributes the samples `rest` evenly over all pieces."""
@@ -113,6 +117,19 @@ class Batches:
         """Return the samples of `rest` that each replica of this task gets."""
         own = range(self._rank * self._replicas, (self._rank + 1) * self._replicas)
         return [rest[len(rest) * piece // self.pieces : len(rest) * (piece + 1) // self.pieces] for piece in own]
+
+
+def inputs_of(data: Any) -> Optional[Any]:
+    """Return the specs of what a model gets of a data set of batches, for any number of samples; None if unknown.
+
+    Of (x, y) and (x, y, weight), as Keras reads them, that is x.
+    """
+    spec = getattr(data, "element_spec", None)
+    spec = spec[0] if isinstance(spec, tuple) else spec
+    specs = tf.nest.flatten(spec)
+    if not all(isinstance(each, tf.TensorSpec) and each.shape.rank for each in specs):
+        return None
+    return tf.nest.map_structure(lambda each: tf.TensorSpec([None, *each.shape[1:]], each.dtype), spec)
 
 
 def repeated_batches(arrays: Any, batch_size: int, seed: int) -> tf.data.Dataset:

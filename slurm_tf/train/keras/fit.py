@@ -3,8 +3,9 @@
 import contextlib
 import sys
 import time
-import warnings
 from typing import Any, Callable, Dict, List, Optional
+
+import tensorflow as tf
 
 from slurm_tf.errors import UsageError
 from slurm_tf.run.program_messages import Phase
@@ -18,22 +19,22 @@ from slurm_tf.train.keras.padding import Padding, samples_in_metrics
 _REPORT_SECONDS = 5.0
 
 
-def prepare(model: Any, collective: allreduce.Collective, batches: List[Batches], accumulate: int) -> None:
-    """Make a compiled and built model average over the tasks, and leave out the padding of `batches`.
+def prepare(
+    model: Any, collective: allreduce.Collective, batches: List[Batches], accumulate: int, inputs: Optional[Any] = None
+) -> None:
+    """Make a compiled model average over the tasks, and leave out the padding of `batches`.
 
-    Its optimizer applies the mean gradient of each `accumulate` steps. Raises UsageError.
+    A model without variables is built for `inputs`, a structure of tf.TensorSpec; None: these are not known. Its
+    optimizer applies the mean gradient of each `accumulate` steps. Raises UsageError.
     """
     keras = _keras_of(model)
     adapter = _adapter(keras)
-    if getattr(model, "optimizer", None) is None or not model.built:
-        raise UsageError(
-            "the model is not compiled, or has no variables yet",
-            "model.compile(...) and known input shapes before run.callbacks(model)",
-            "begin the model with keras.Input, or call model.build(shape)",
-        )
+    if getattr(model, "optimizer", None) is None:
+        raise UsageError("the model is not compiled", "model.compile(...) before run.callbacks(model)")
+    if not model.built:
+        _build(model, keras, inputs)
     adapter.accumulate(model.optimizer, accumulate)
-    # The warning is of no use here: run.batches has shuffled the samples (Keras 3.15).
-    warnings.filterwarnings("ignore", message="`shuffle=True` was passed", category=UserWarning)
+    adapter.quiet()
     adapter.build_optimizer(model)
     padding = Padding(batches, collective)
     padding.remove_in(model, adapter)
@@ -49,6 +50,17 @@ def prepare(model: Any, collective: allreduce.Collective, batches: List[Batches]
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization) and layer.synchronized:
             adapter.synchronize_statistics(layer, collective, padding)
+
+
+def _build(model: Any, keras: Any, inputs: Optional[Any]) -> None:
+    """Create the variables of a model that does not begin with keras.Input. Raises UsageError."""
+    if inputs is None:
+        raise UsageError(
+            "the model has no variables yet, and the shape of its input is not known",
+            "run.batches(...) or run.dataset(...) before run.callbacks(model)",
+            "or begin the model with keras.Input",
+        )
+    model(tf.nest.map_structure(lambda each: keras.Input(each.shape[1:], dtype=each.dtype.name), inputs))
 
 
 def _keras_of(model: Any) -> Any:
@@ -92,12 +104,6 @@ class FitCallback:
         self._reported_at = time.monotonic()
         self._pause = contextlib.ExitStack()
         self._is_training = False
-
-    def set_params(self, params: Dict[str, Any]) -> None:
-        """Leave the progress bar to rank 0: Keras adds the callback that draws it after the program's own."""
-        if self._collective.rank != 0 and params.get("verbose") in ("auto", 1):
-            params["verbose"] = 0
-        self.params = params
 
     def on_train_begin(self, logs: Optional[Dict[str, Any]] = None) -> None:
         """Start in the epoch of the first step."""
@@ -153,6 +159,9 @@ class FitCallback:
         """Save the last checkpoint and wait until it is on storage."""
         self._is_training = False
         self._boundary.after_step(self._boundary.step, last=True)
+        if self._collective.size > 1:
+            # what callbacks of rank 0 have saved is there when `fit` returns: the program may read it in every task
+            self._collective.sum([tf.constant(0.0)])
 
     def _set_data_position(self) -> None:
         for batches in self._batches:

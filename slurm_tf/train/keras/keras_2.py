@@ -1,6 +1,7 @@
 """Adapts a model of tf_keras for `fit`: Keras 2, kept for TensorFlow 2.16 and later. keras_3 has the same functions."""
 
 import functools
+import logging
 from typing import Any, Sequence
 
 import tensorflow as tf
@@ -12,6 +13,15 @@ from slurm_tf.train.keras.padding import Padding
 
 # What a train_step of the program's own must do so that its loss is scaled.
 SCALE_LOSS = "self.optimizer.minimize(loss, self.trainable_variables, tape=tape)"
+
+
+def quiet() -> None:
+    """Leave out the warning that callbacks take long: that of slurm_tf.train waits for other tasks at times."""
+    logging.getLogger("tensorflow").addFilter(_is_no_warning_of_slow_callbacks)
+
+
+def _is_no_warning_of_slow_callbacks(record: logging.LogRecord) -> bool:
+    return "is slow compared to the batch time" not in str(record.msg)
 
 
 def build_optimizer(model: Any) -> None:

@@ -1,5 +1,6 @@
 """Adapts a model of Keras 3 for `fit`. keras_2 has the same functions for tf_keras."""
 
+import warnings
 from typing import Any, List, Optional, Sequence
 
 import tensorflow as tf
@@ -11,6 +12,11 @@ from slurm_tf.train.keras.padding import Padding
 
 # What a train_step of the program's own must do so that its loss is scaled.
 SCALE_LOSS = "loss = self.optimizer.scale_loss(loss)"
+
+
+def quiet() -> None:
+    """Leave out a warning that is of no use here: run.batches has shuffled the samples (Keras 3.15)."""
+    warnings.filterwarnings("ignore", message="`shuffle=True` was passed", category=UserWarning)
 
 
 def build_optimizer(model: Any) -> None:

@@ -27,8 +27,7 @@ def of_each_task(samples: int, times: int, size: int, replicas: int, arrays: Any
 
 
 def parts(task: Any, step: int) -> list[Any]:
-    task.step = step
-    return list(task._parts())
+    return [task.part(each) for each in range(step, step + task.steps_per_epoch)]
 
 
 @settings(max_examples=200, deadline=None)
