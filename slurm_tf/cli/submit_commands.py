@@ -183,6 +183,8 @@ def _submit(plan: "Plan", options: SubmitOptions) -> None:
         # remove the folder of a refused job; where Slurm did not answer it may have accepted the job
         if not isinstance(error, UnreachableError):
             new_run.remove_unused(plan.submission)
+            if advice := sbatch.advice_after_refusal(plan, error):
+                raise type(error)(error.found, error.needed, advice) from error
         raise
     watch_commands.remember(plan.run)
     print_submitted(sent, options.parsable, options.quiet)
@@ -290,13 +292,15 @@ def _print_lacking(plan: "Plan") -> None:
 def _print_warnings(plan: "Plan", job: str) -> None:
     """Print warnings about a job that sbatch accepted without a message: shared nodes, a job that cannot start."""
     from slurm_tf.slurm import pending_reasons, sbatch_choices
-    from slurm_tf.submit import sbatch
+    from slurm_tf.submit import said_once, sbatch
 
     _print_lacking(plan)
-    if sbatch.shares_nodes(plan):
+    site = Path(plan.job.site_name).stem  # it may be a path
+    if sbatch.shares_nodes(plan) and said_once.is_first("shared-nodes", site):
         click.echo(
-            "slurm-tf: warning: jobs of other users may run on the same nodes, and TensorFlow's ports have no "
-            "authentication; exclusive = true (--exclusive) prevents this",
+            "slurm-tf: warning: jobs of other users may run on the same nodes, and who reaches a port of TensorFlow "
+            'can run code as you; exclusive = "user" (--exclusive=user) keeps the nodes for your jobs; this is said '
+            f"once for site {site}",
             err=True,
         )
     try:

@@ -8,6 +8,7 @@ __all__ = [
     "nodes_needed",
     "render",
     "run_index",
+    "said_once",
     "sbatch",
     "setup_checks",
     "sooner",

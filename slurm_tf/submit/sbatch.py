@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from slurm_tf.errors import SlurmError
 from slurm_tf.jobspec import directives
 from slurm_tf.jobspec.plan import Plan
+from slurm_tf.jobspec.resources import MemoryOption
 from slurm_tf.run import job_chain
 from slurm_tf.run.folder import SubmissionFolder
 from slurm_tf.slurm import array_indexes, client, in_job, pending_reasons, sbatch_choices
@@ -106,3 +107,19 @@ def pending_reason(slurm: client.Client, job: str) -> JobRecord | None:
 def shares_nodes(fitted: Plan) -> bool:
     """Whether other users' jobs may run on the nodes of tasks that listen: TensorFlow has no authentication."""
     return len(fitted.settings.tasks) > 1 and not directives.exclusive(fitted.job)
+
+
+def advice_after_refusal(fitted: Plan, error: SlurmError) -> str:
+    """Return what may be wrong with a job that no node can have, as sbatch says; "" if nothing is known.
+
+    A job has all CPUs of its nodes with --exclusive, and is to have the memory of each (22.05).
+    """
+    asked = [each.resources.memory for each in fitted.components if each.resources]
+    is_per_cpu = any(memory is not None and memory.option is MemoryOption.PER_CPU for memory in asked)
+    is_of_nodes = sbatch_choices.topic(error.found) is sbatch_choices.Topic.NODES
+    if not is_of_nodes or directives.exclusive(fitted.job) is not True or not is_per_cpu:
+        return ""
+    return (
+        "with --exclusive, --mem-per-cpu counts for every CPU of a node: use --exclusive=user, which also keeps other "
+        "users off the nodes, or --mem"
+    )

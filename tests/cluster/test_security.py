@@ -72,3 +72,20 @@ def test_another_user_on_the_same_nodes(alice: Member, member: Callable[[str], M
     assert sandbox.run("python3", "-c", CONNECT, address("node2"), port, user="bob").stdout == "hello\n"
     assert alice.status("a-1")[0]["state"] == "RUNNING"
     assert {task["state"] for task in alice.status("a-1")[0]["tasks"].values()} == {"running"}
+
+
+def test_what_is_advised_keeps_other_users_off_the_nodes(alice: Member, member: Callable[[str], Member]) -> None:
+    text = JOB.format(name="a", program="sleep 300")
+    name = alice.write("a.toml", text.replace("[env]", 'cpus-per-task = 2\nmem-per-cpu = "2G"\n[env]'))
+    warned = alice.type("submit", name, "--hold").stderr
+    (option,) = re.findall(r"who reaches a port of TensorFlow.* \((--\S+)\) keeps the nodes for your jobs", warned)
+    assert "TensorFlow" not in alice.type("submit", name, "--hold").stderr, "it is said once"
+    # each CPU of the nodes has 1 GB
+    refused = alice.type("submit", name, "--exclusive")
+    assert refused.returncode == 1
+    assert f"HINT: with --exclusive, --mem-per-cpu counts for every CPU of a node: use {option}, " in refused.stderr
+    alice.submit(name, option)
+    nodes = alice.wait_for("a-3", "state", "RUNNING")["nodes"][0]
+    bob = member("bob")
+    command = ["srun", "--immediate=1", "--ntasks=1", f"--nodelist={nodes}", "--nodes=2", "--mem=10", "true"]
+    assert "Unable to allocate resources" in bob.sandbox.run(*command, user="bob", check=False).stderr

@@ -268,3 +268,16 @@ def test_each_component_is_billed_by_itself(fit: Callable[..., Plan]) -> None:
 def test_nodes_that_others_may_share(more: str, shares: bool, fit: Callable[..., Plan]) -> None:
     assert sbatch.shares_nodes(fit(more + HET)) is shares
     assert not sbatch.shares_nodes(fit(more + SINGLE))
+
+
+@pytest.mark.parametrize(
+    ("more", "is_advised"),
+    [("exclusive = true\n", True), ('exclusive = "user"\n', False), ("", False)],
+)
+def test_memory_for_each_cpu_of_exclusive_nodes(more: str, is_advised: bool, fit: Callable[..., Plan]) -> None:
+    of_nodes, other = map(SlurmError, ("Requested node configuration is not available", "Invalid account"))
+    per_cpu = fit(more + SINGLE + 'mem-per-cpu = "2G"\n')
+    advised = sbatch.advice_after_refusal(per_cpu, of_nodes)
+    assert ("use --exclusive=user, which also keeps other users off" in advised) == is_advised
+    assert not sbatch.advice_after_refusal(per_cpu, other)
+    assert not sbatch.advice_after_refusal(fit(more + SINGLE + 'mem = "2G"\n'), of_nodes)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.run import checkpoint_folder
+from slurm_tf.errors import FencedError
 from slurm_tf.train.keras.model_files import ModelFiles
 
 
@@ -89,18 +89,19 @@ def test_a_model_is_not_replaced_by_half_of_one_nor_by_one_of_an_attempt_that_is
         raise OSError(28, "No space left on device")
 
     def over() -> None:
-        raise checkpoint_folder.FencedError("another attempt has taken over", "the lease")
+        raise FencedError("another attempt has taken over", "the lease")
 
     ModelFiles(str(exports), True, nothing).save(writes("whole"), "m.keras", overwrite=True, is_model=True)
     with pytest.raises(OSError, match="No space"):
         ModelFiles(str(exports), True, nothing).save(half, "m.keras", overwrite=True, is_model=True)
-    with pytest.raises(checkpoint_folder.FencedError):
+    with pytest.raises(FencedError):
         ModelFiles(str(exports), True, over).save(writes("late"), "m.keras", overwrite=True, is_model=True)
     assert tree(exports.parent) == {"code/m.keras": "whole", "exports/m.keras": "whole"}
 
 
 def test_keras_is_asked_itself_about_stores_and_about_what_is_there_already(exports: Path) -> None:
-    chief, asked = ModelFiles(str(exports), True, nothing), []
+    chief = ModelFiles(str(exports), True, nothing)
+    asked: list[str] = []
     Path("m.keras").write_text("older")
     chief.save(asked.append, "m.keras", overwrite=False, is_model=True)
     chief.save(asked.append, "gs://bucket/m.keras", overwrite=True, is_model=True)

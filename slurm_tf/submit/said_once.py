@@ -1,0 +1,23 @@
+"""What a user is told once, as it is the same for each job: an empty file for each, in the user's state folder."""
+
+import os
+
+from slurm_tf import files, search_path
+from slurm_tf.errors import RunError
+
+
+def is_first(what: str, site: str) -> bool:
+    """Return whether the user has not been told `what` about `site` yet, and record that it is said now.
+
+    It is said again where that cannot be recorded.
+    """
+    folder = search_path.user_state() / "said-once"
+    try:
+        files.own_folder(str(folder.parent))
+        files.own_folder(str(folder))
+        os.close(os.open(folder / f"{what}-{site}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return False
+    except (OSError, RunError):
+        return True
+    return True
