@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from slurm_tf.errors import SlurmError
 from slurm_tf.jobspec import directives
 from slurm_tf.jobspec.plan import Plan
-from slurm_tf.jobspec.resources import MemoryOption
 from slurm_tf.run import job_chain
 from slurm_tf.run.folder import SubmissionFolder
 from slurm_tf.slurm import array_indexes, client, in_job, pending_reasons, sbatch_choices
@@ -114,8 +113,7 @@ def advice_after_refusal(fitted: Plan, error: SlurmError) -> str:
 
     A job has all CPUs of its nodes with --exclusive, and is to have the memory of each (22.05).
     """
-    asked = [each.resources.memory for each in fitted.components if each.resources]
-    is_per_cpu = any(memory is not None and memory.option is MemoryOption.PER_CPU for memory in asked)
+    is_per_cpu = any(name == "mem-per-cpu" for each in fitted.components for name, *_ in each.options)
     is_of_nodes = sbatch_choices.topic(error.found) is sbatch_choices.Topic.NODES
     if not is_of_nodes or directives.exclusive(fitted.job) is not True or not is_per_cpu:
         return ""

@@ -185,7 +185,7 @@ class Agent:
 
     def _on_start(self, message: Start) -> None:
         """Start the program."""
-        assignment, log = self._assignment, self._log_path
+        assignment, log, drops_notes = self._assignment, self._log_path, not self._assignment.leads
         library = SubmissionFolder(self._greeting.submission).train_library
         environ = program_environ(self._environ, self._job_env, assignment, message.restarts, library)
         if message.rendezvous_port is not None:
@@ -203,7 +203,6 @@ class Agent:
         environ[env.CONTROL_FD] = str(program.program_end.fileno())
         try:
             with program.program_end as inherited:
-                drops_notes = not assignment.leads
                 self._child = Child(argv, environ, log, assignment.name, self._selector, inherited, drops_notes)
         except OSError as error:
             program.close()
