@@ -274,5 +274,7 @@ def test_verbs_and_options_in_the_text_are_known() -> None:
             if found is None:
                 assert verb in ("--help", "--version"), f"{page}: {command}"
                 continue
+            if isinstance(found, click.Group):
+                found = found.commands[words[0]]
             options = {name for each in found.params for name in each.opts}
             assert used <= options | {f"--{name}" for name in OTHER_OPTIONS}, f"{page}: {command}"

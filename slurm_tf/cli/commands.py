@@ -36,6 +36,7 @@ _VERBS = {
     "render": ("job_file_commands", "render"),
     "explain": ("job_file_commands", "explain"),
     "schema": ("job_file_commands", "schema"),
+    "sites": ("sites_command", "sites"),
     "launch": ("plugin_commands", "launch"),
     "plugin": ("plugin_commands", "plugin"),
 }

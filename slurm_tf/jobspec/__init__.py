@@ -11,6 +11,8 @@ __all__ = [
     "params",
     "plan",
     "sbatch_options",
+    "site_comparison",
+    "site_detection",
     "site_variables",
     "sites",
     "sweep",

@@ -188,11 +188,16 @@ def explain(job: Job) -> list[tuple[str, str, str]]:
     """
     ErrorList(job.errors).raise_all()
     rows = [("site", job.site_name, "")]
-    for key, value in _leaves(msgspec.to_builtins(job.spec), ""):
+    for key, value in leaves(job.spec):
         origin = job.origins.get(key) or "built-in"
         secret = key.startswith("env.") and any(word in key.upper() for word in ("SECRET", "TOKEN", "PASSW", "KEY"))
         rows.append((key, "***" if secret else msgspec.json.encode(value).decode(), origin))
     return rows + [(f"params.{name}", value, f"command line: {name}=") for name, value in job.given.items()]
+
+
+def leaves(spec: msgspec.Struct) -> list[tuple[str, object]]:
+    """Return each value of a job or a site by its dotted path, without those that are not given."""
+    return _leaves(msgspec.to_builtins(spec), "")
 
 
 def _leaves(value: Mapping[str, Any], path: str) -> list[tuple[str, object]]:

@@ -208,10 +208,10 @@ def read(name: str, trusted: Collection[str] = ()) -> Profile:
 
     Raises ConfigError or UsageError.
     """
-    path = Path(files.expand(name)) if name.endswith(".toml") else _profiles().get(name)
+    path = Path(files.expand(name)) if name.endswith(".toml") else paths().get(name)
     if path is None:
-        hint = layers.nearest(name, list(_profiles()))
-        raise UsageError(f"no site profile {name!r}", f"one of {', '.join(sorted(_profiles()))}", hint)
+        hint = layers.nearest(name, list(paths()))
+        raise UsageError(f"no site profile {name!r}", f"one of {', '.join(sorted(paths()))}", hint)
     chain = _chain(path, trusted)
     own = Layer(str(path), chain[path])
     inherited = [
@@ -254,7 +254,7 @@ def _inherited(name: str, path: Path) -> Path:
     known = [each for each in found if files.identity(str(each))]
     if known and "/" not in name:
         return known[-1]
-    names = sorted({*_profiles()} - {path.stem})
+    names = sorted({*paths()} - {path.stem})
     hint = layers.nearest(name, names)
     raise ConfigError(f"no site profile {name!r}", f"one of {', '.join(names)}", hint, f"{path}: inherit")
 
@@ -290,7 +290,7 @@ def recognise(environ: Mapping[str, str], trusted: Collection[str] = ()) -> str:
 def _usable(trusted: Collection[str]) -> tuple[dict[str, Site], list[ConfigError]]:
     """Return the profiles by name, and why others cannot be used."""
     profiles, unusable = {}, []
-    for name in _profiles():
+    for name in paths():
         try:
             profiles[name] = load(name, trusted)
         except ConfigError as error:
@@ -298,7 +298,7 @@ def _usable(trusted: Collection[str]) -> tuple[dict[str, Site], list[ConfigError
     return profiles, unusable
 
 
-def _profiles() -> dict[str, Path]:
+def paths() -> dict[str, Path]:
     """Return the profiles by name, those of later folders first: a later folder of the search path wins."""
     found: dict[str, Path] = {}
     for folder in reversed(search_path.folders("site_configs")):
@@ -306,11 +306,6 @@ def _profiles() -> dict[str, Path]:
             if name.endswith(".toml"):
                 found.setdefault(name.removesuffix(".toml"), folder / name)
     return found
-
-
-def names() -> list[str]:
-    """Return the names of all profiles, sorted. Raises ConfigError or UsageError."""
-    return sorted(_profiles())
 
 
 def cluster_name(environ: Mapping[str, str]) -> str:

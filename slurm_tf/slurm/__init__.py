@@ -8,6 +8,7 @@ __all__ = [
     "hostlist",
     "in_job",
     "job_states",
+    "live_cluster",
     "node_sizes",
     "out_of_memory",
     "pending_reasons",

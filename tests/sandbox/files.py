@@ -58,7 +58,7 @@ AccountingStoreFlags=job_comment,job_env,job_script
 GresTypes=gpu,nvme
 Licenses=matlab:2
 AccountingStorageTRES={tres}
-NodeName=node[1-{nodes}] CPUs={cpus} RealMemory={memory} {gres} State=UNKNOWN
+NodeName=node[1-{nodes}] CPUs={cpus} RealMemory={memory} {gres}{features} State=UNKNOWN
 """
 
 NVME = 200  # of a gres beside GPUs, on each node
@@ -129,6 +129,7 @@ def slurm_conf(shape: Shape, log: Path) -> str:
         nodes=shape.nodes,
         cpus=shape.cpus,
         memory=shape.memory,
+        features=f" Features={shape.features}" if shape.features else "",
         gres="Gres=" + ",".join([*(f"gpu:{kind}:{count}" for kind, count in shape.gpu_types), f"nvme:{NVME}"]),
     )
     for partition in shape.partitions:
@@ -172,7 +173,7 @@ def write(folder: Path, shape: Shape) -> None:
         (log / name).touch()
         shutil.chown(log / name, "slurm", "slurm")
     _write_users(folder)
-    hosts = ["127.0.0.1 localhost", *(f"{address(host)} {host}" for host in ("ctl", *shape.names))]
+    hosts = ["127.0.0.1 localhost", *(f"{address(host)} {host} {host}-ib0" for host in ("ctl", *shape.names))]
     (etc / "hosts").write_text("".join(f"{line}\n" for line in hosts))
     shape.write(folder)
 

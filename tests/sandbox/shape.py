@@ -37,7 +37,8 @@ class Shape:
     nodes: int = 4
     cpus: int = 8  # of each node, in slurm.conf; this machine may have fewer
     memory: int = 8192  # MiB of each node, in slurm.conf; this machine may have less
-    gpus: str = "a100:4"  # of each node, such as "a100:2,t4:2"; "" for none
+    gpus: str = "a100:4"  # of each node, such as "a100:2,1g.5gb:4"; "" for none
+    features: str = ""  # of each node, such as "a100,ib"
     proctrack: Literal["cgroup", "linuxproc"] = dataclasses.field(default_factory=cgroups.default_proctrack)
     fuse: bool = False  # each host sees the shared folder through a FUSE mount that caches for 30 s, as NFS does
     partitions: tuple[str, ...] = PARTITIONS  # name and options, as in slurm.conf; Nodes=ALL unless Nodes is given
@@ -48,7 +49,7 @@ class Shape:
     def __post_init__(self) -> None:
         if not 1 <= self.nodes <= 1000:
             raise SandboxError(f"{self.nodes} nodes", "1 to 1000")
-        if self.gpus and not re.fullmatch(r"\w+:\d+(,\w+:\d+)*", self.gpus):
+        if self.gpus and not re.fullmatch(r"[\w.]+:\d+(,[\w.]+:\d+)*", self.gpus):
             raise SandboxError(f"gpus {self.gpus!r}", "TYPE:COUNT[,TYPE:COUNT...]")
         if self.proctrack not in ("cgroup", "linuxproc"):
             raise SandboxError(f"proctrack {self.proctrack!r}", "cgroup or linuxproc")
