@@ -11,6 +11,7 @@
     │   └── LedgerError        74   what was kept of accounting cannot be used
     ├── TopologyError          65   the tasks that came cannot form the cluster that was asked for, or have not
     ├── DeviceError            65   a program's TensorFlow has no GPU, and its role asked for some
+    ├── DriverError            69   the driver of a GPU does not say what the GPU does
     ├── AllocationError        69   not inside a Slurm step, or its variables contradict each other
     ├── SlurmError              1   Slurm refused something, in its own words
     │   ├── StepError           1   srun refused the job's step, and would again
@@ -116,6 +117,16 @@ class DeviceError(SlurmTfError):
     """A program's TensorFlow has no GPU, and its role asked for some."""
 
     exit_code = 65
+
+
+class DriverError(SlurmTfError):
+    """The driver of a GPU does not say what the GPU does; `hangs`: it does not answer at all."""
+
+    exit_code = 69
+
+    def __init__(self, found: str, hangs: bool = False) -> None:
+        super().__init__(found)
+        self.hangs = hangs
 
 
 class AllocationError(SlurmTfError):

@@ -237,14 +237,18 @@ def test_what_is_shown_of_a_command_is_what_it_prints(typed: Callable[..., str],
 
 
 # what slurm-tf quotes: srun's words, and a line of setup
-QUOTED = ("Unable to create step for job 2: More processors requested than permitted", "module load cuda/12.4")
+QUOTED = (
+    "Unable to create step for job 2: More processors requested than permitted", "module load cuda/12.4", "to start at",
+    "using 4 processors on nodes node[1-4] in partition main",
+)  # fmt: skip
 
 
 def fixed_parts() -> list[str]:
     """Return the fixed parts, of two words or more, of all texts in the source of slurm-tf, the longest first."""
     parsed = [ast.parse(path.read_text()) for path in (ROOT / "slurm_tf").rglob("*.py")]
     texts = [each.value for tree in parsed for each in ast.walk(tree) if isinstance(each, ast.Constant)]
-    parts = {part.strip() for text in texts if isinstance(text, str) for part in re.split(r"\$\w+|\$\{|\n", text)}
+    split = [part for text in texts if isinstance(text, str) for part in re.split(r"\$\w+|\$\{|\n", text)]
+    parts = {" ".join(part.split()) for part in split}
     return sorted((part for part in parts if " " in part), key=len, reverse=True)
 
 

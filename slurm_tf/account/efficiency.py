@@ -149,7 +149,7 @@ def _gpus(asked: JobEfficiency) -> Advice:
     types = "+".join(sorted(asked.gpu_types))
     words = f"{asked.gpus} {types}".rstrip()
     if asked.gpu_use is None:
-        return Advice("gpus", words, "unknown", None, why="Slurm records no use of GPUs here")
+        return Advice("gpus", words, "unknown", None, why="neither Slurm nor the run recorded it")
     share = asked.gpu_use / 100
     used = f"{asked.gpus * share:.1f}"
     if share < 0.01:

@@ -36,6 +36,7 @@ class Page:
     def add(self, record: UsageRecord) -> None:
         """Add one incarnation."""
         self._by_day.add(record)
+        record = self._own(record).completed(record)
         if record.started is None:
             return
         seconds = record.elapsed(*self._window, self._now)

@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from slurm_tf.account.usage_record import UsageRecord
 from slurm_tf.errors import RunError
-from slurm_tf.run import attempts, job_chain, job_comment, manifest
+from slurm_tf.run import attempts, gpu_record, job_chain, job_comment, manifest
 from slurm_tf.run.attempts import Attempt
 from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.gpu_record import GpuRecord
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.watch import find_run
 
@@ -30,11 +33,16 @@ class Lost(NamedTuple):
 
 
 class RunRecord(NamedTuple):
-    """The run, template and attempt of a record; "" and None: unknown."""
+    """The run, template and attempt of a record, and its GPUs' mean use in percent; "" and None: unknown."""
 
     template: str = ""
     run: str = ""
     attempt: Attempt | None = None
+    gpu_busy: float | None = None
+
+    def completed(self, record: UsageRecord) -> UsageRecord:
+        """Return the record with the use of the GPUs that the run sampled."""
+        return record if self.gpu_busy is None else msgspec.structs.replace(record, gpu_use=self.gpu_busy)
 
     def lost(self, record: UsageRecord, low: int, high: int, now: int) -> Lost | None:
         """Return how many of the seconds in [low, high) are lost; None if the run did not record it.
@@ -69,6 +77,7 @@ class RunRecords:
         self._clusters: dict[str, str] = {}
         self._templates: dict[RunFolder, str] = {}
         self._attempts: dict[str, list[Attempt]] = {}
+        self._gpus: dict[str, list[GpuRecord]] = {}
         known = find_run.all_runs(root)
         self._labels = {each.run: label for each, label in zip(known, find_run.labels(known), strict=True)}
         # job ids of several clusters may be the same: the folder of runs comes before others
@@ -97,7 +106,13 @@ class RunRecords:
             folder = folder.point(point)
         if run in ("", run_folder.name):
             run = self.label(run_folder)
-        return RunRecord(template or self._templates[run_folder], run, self._attempt(folder, record))
+        attempt = self._attempt(folder, record)
+        busy = self._gpu_busy(folder, attempt) if attempt and record.gpus and record.gpu_use is None else None
+        return RunRecord(template or self._templates[run_folder], run, attempt, busy)
+
+    def with_gpu_use(self, record: UsageRecord) -> UsageRecord:
+        """Return a record with what its run sampled of its GPUs, where Slurm recorded no use of them."""
+        return self.find(record).completed(record)
 
     def label(self, run: RunFolder) -> str:
         """Return the name that tells a run from the others: its own, or its path."""
@@ -117,6 +132,13 @@ class RunRecords:
             only = each.points[0] if len(each.points) == 1 and not each.array else None
             self.jobs[each.job] = (run, only)
             self._clusters[each.job] = each.cluster
+
+    def _gpu_busy(self, folder: RunFolder, attempt: Attempt) -> float | None:
+        """Return the mean of what the tasks of an attempt sampled of their GPUs; None where they did not."""
+        if folder.path not in self._gpus:
+            self._gpus[folder.path] = list(gpu_record.read(folder).values())
+        uses = (use for each in self._gpus[folder.path] for use in each.attempts)
+        return gpu_record.mean_busy(use for use in uses if use.attempt == attempt.id)
 
     def _attempt(self, folder: RunFolder, record: UsageRecord) -> Attempt | None:
         """Return the attempt of this incarnation: by its restart count if Slurm has that, and by its start time."""

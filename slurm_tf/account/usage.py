@@ -73,6 +73,7 @@ class Aggregate:
         if started is None or not (seconds or record.overlaps(start, end, self.now)):
             return
         own = self._own(record) if self._own else _NO_RUN
+        record = own.completed(record)
         if not self._by_day:
             self._add(record, own, start, end, seconds)
             return

@@ -12,6 +12,7 @@ from slurm_tf.errors import UsageError
 
 if TYPE_CHECKING:
     from slurm_tf.account.efficiency import JobEfficiency
+    from slurm_tf.account.run_records import RunRecords
 
 _JOB = re.compile(r"\d+(_\d+|\+\d+)?", re.ASCII)
 
@@ -28,12 +29,13 @@ def efficiency(what: str, path: str | None, form: str, all_users: bool, as_json:
     Of several incarnations and array tasks the highest value counts. A heterogeneous job is shown by component.
     """
     from slurm_tf.account import efficiency as efficiencies
+    from slurm_tf.account.run_records import RunRecords
     from slurm_tf.account.usage_record import Window
 
-    now = int(time.time())
-    jobs = [what] if _JOB.fullmatch(what) else _jobs(what)
+    now, runs = int(time.time()), RunRecords(watch_commands.runs_folder())
+    jobs = [what] if _JOB.fullmatch(what) else _jobs(what, runs)
     records = usage_command.source(path, form, all_users).records(Window(0, now + 1), jobs=jobs)
-    found = efficiencies.gather(records, now)
+    found = efficiencies.gather(map(runs.with_gpu_use, records), now)
     if not found:
         do = "squeue shows pending jobs; --all-users includes the jobs of other users"
         raise UsageError(f"accounting has no job of {what} that has started", "a job that has started", do)
@@ -45,14 +47,12 @@ def efficiency(what: str, path: str | None, form: str, all_users: bool, as_json:
         click.echo(("\n" if number else "") + _text(f"{what}{component}", asked), nl=False)
 
 
-def _jobs(text: str) -> list[str]:
+def _jobs(text: str, runs: "RunRecords") -> list[str]:
     """Return the ids of a run's jobs, of all its submissions; for NAME/POINT the newest job of that sweep point."""
-    from slurm_tf.account.run_records import RunRecords
-
     found = watch_commands.select_run(text)
     if found.point is not None:
         return [found.job_ids[found.point]]
-    jobs = RunRecords(watch_commands.runs_folder()).jobs_of(found.run) or list(found.job_ids.values())
+    jobs = runs.jobs_of(found.run) or list(found.job_ids.values())
     if not jobs:
         raise UsageError(f"run {text} was not submitted", "a run that was submitted")
     return jobs

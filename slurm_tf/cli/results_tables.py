@@ -15,6 +15,8 @@ from slurm_tf.watch.results import Goal, Result
 from slurm_tf.watch.results_rows import Column
 
 _GAP = 2
+# The last columns of CSV.
+_TOTALS = ("seconds", "cpu_hours", "gpu_hours", "gpu_busy")
 
 
 def text(rows: Sequence[Result], metric: str, width: int | None) -> str:
@@ -42,6 +44,7 @@ def as_dict(result: Result) -> dict[str, Any]:
         "seconds": result.seconds,
         "cpu_hours": result.cpu_hours,
         "gpu_hours": result.gpu_hours,
+        "gpu_busy": result.gpu_busy,
     }
 
 
@@ -49,7 +52,7 @@ def comma_separated(rows: Sequence[Result]) -> Iterator[str]:
     """Yield the lines of a CSV table; a metric has a column NAME, its best one "min NAME" or "max NAME"."""
     names, metrics = list(dict.fromkeys(name for each in rows for name in each.params)), results.all_metrics(rows)
     bests = {name: f"{results.goal(name).value} {name}" for name in metrics if results.goal(name) is not Goal.UNKNOWN}
-    yield _line(["run", *names, "state", "step", *(_heads(metrics, bests)), "seconds", "cpu_hours", "gpu_hours"])
+    yield _line(["run", *names, "state", "step", *(_heads(metrics, bests)), *_TOTALS])
     for each in rows:
         cells: list[object] = [
             each.name,
@@ -62,7 +65,7 @@ def comma_separated(rows: Sequence[Result]) -> Iterator[str]:
             cells.append(found.last if found else None)
             if name in bests:
                 cells.append(found.best if found else None)
-        yield _line([*cells, each.seconds, each.cpu_hours, each.gpu_hours])
+        yield _line([*cells, *(getattr(each, name) for name in _TOTALS)])
 
 
 def _heads(metrics: Sequence[str], bests: dict[str, str]) -> list[str]:

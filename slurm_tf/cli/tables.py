@@ -13,7 +13,7 @@ from rich.text import Text
 
 from slurm_tf.cli.terminal import printable
 from slurm_tf.slurm.job_states import JobState
-from slurm_tf.watch import find_run, reasons, run_params, status_rows, sweeps, waiting
+from slurm_tf.watch import find_run, gpu_use, reasons, run_params, status_rows, sweeps, waiting
 from slurm_tf.watch.find_run import SelectedRun
 from slurm_tf.watch.run_overview import RunOverview
 
@@ -41,13 +41,14 @@ def status(points: Sequence[RunOverview], each_point: bool = False) -> str:
             f"{row['registered']}/{row['tasks']}",
             f"{row['running']}/{row['tasks']}",
             *(status_rows.number_text(row[key]) for key in ("step", "rate", "loss")),
+            *gpu_use.cells(row),
             str(row["restarts"]),
         ]
         for row in status_rows.roles(state)
     ]
     if rows:
-        heads = ["ROLE", "REGISTERED", "RUNNING", "STEP", "STEPS/S", "LOSS", "RESTARTS"]
-        lines.append(table(*_known(heads, rows, ("STEP", "STEPS/S", "LOSS"))))
+        heads = ["ROLE", "REGISTERED", "RUNNING", "STEP", "STEPS/S", "LOSS", "GPU", "GPU-MEM", "RESTARTS"]
+        lines.append(table(*_known(heads, rows, ("STEP", "STEPS/S", "LOSS", "GPU", "GPU-MEM"))))
     if state.attempts:
         *former, last = state.attempts[-_ATTEMPTS:]
         cells = [
@@ -202,6 +203,7 @@ def _summary_rows(state: RunOverview) -> list[tuple[str, str]]:
     rows += [("Slow", line) for line in status_rows.straggler_lines(state)]
     if state.attempts is None:
         rows.append(("Attempts", status_rows.UNKNOWN))
+    rows += [("GPUs", line) for line in gpu_use.problem_lines(state)]
     rows += [("Bad node", line) for line in status_rows.bad_node_lines(state)]
     if state.exit_code is not None:
         rows.append(("Exit code", str(state.exit_code)))

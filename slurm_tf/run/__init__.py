@@ -9,6 +9,7 @@ __all__ = [
     "env",
     "fault_request",
     "folder",
+    "gpu_record",
     "job_chain",
     "job_comment",
     "json_file",

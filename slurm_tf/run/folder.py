@@ -171,6 +171,11 @@ class RunFolder:
         return os.path.join(self.path, "logs")
 
     @property
+    def gpus(self) -> str:
+        """The folder of what the GPUs of each task did, one file a task: see run/gpu_record.py."""
+        return os.path.join(self.path, "gpus")
+
+    @property
     def checkpoints(self) -> str:
         """The folder of checkpoints: see run/checkpoint_folder.py."""
         return os.path.join(self.path, "checkpoints")

@@ -5,6 +5,7 @@ __all__ = [
     "cancel",
     "disk_usage",
     "find_run",
+    "gpu_use",
     "logs",
     "reasons",
     "removal",

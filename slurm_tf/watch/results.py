@@ -11,7 +11,7 @@ from slurm_tf.run import progress
 from slurm_tf.run.progress import StepReport
 from slurm_tf.run.status import AttemptState
 from slurm_tf.slurm.client import Client
-from slurm_tf.watch import run_overview, run_params, status_rows
+from slurm_tf.watch import gpu_use, run_overview, run_params, status_rows
 from slurm_tf.watch.find_run import SelectedRun
 from slurm_tf.watch.run_overview import RunOverview
 
@@ -53,7 +53,8 @@ class Result:
     """What is known of a run or sweep point. `params`: those in which points differ come first.
 
     `reports`: by the prefix of their metrics' names. `seconds`: how long its attempts ran, None if none has started;
-    `cpus`, `gpus`: how many its job has, None if the job file does not say.
+    `cpus`, `gpus`: how many its job has, None if the job file does not say; `gpu_busy`: the mean of all samples of its
+    GPUs in percent, None where none was taken.
     """
 
     overview: RunOverview
@@ -63,6 +64,7 @@ class Result:
     seconds: float | None
     cpus: int | None
     gpus: int | None
+    gpu_busy: float | None = None
 
     @property
     def name(self) -> str:
@@ -142,6 +144,7 @@ def of_overview(overview: RunOverview) -> Result:
         seconds=_seconds(overview),
         cpus=origin.cpus,
         gpus=origin.gpus,
+        gpu_busy=gpu_use.mean_busy(folder),
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slurm_tf.run import placeholders
-from slurm_tf.watch import results, run_params, status_rows
+from slurm_tf.watch import gpu_use, results, run_params, status_rows
 from slurm_tf.watch.results import Goal, Result
 
 # How many failed runs a line names.
@@ -40,6 +40,9 @@ def columns(rows: Sequence[Result], metric: str) -> list[Column]:
         if any(hours):
             found.append(Column(head, [_NONE if each is None else f"{each:.4g}" for each in hours]))
             break
+    busy = [each.gpu_busy for each in rows]
+    if any(each is not None for each in busy):
+        found.append(Column("GPU", [gpu_use.busy_text(each) for each in busy]))
     return found
 
 

@@ -12,7 +12,7 @@ from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.status import Progress, RunStatus, TaskState, TaskStatus
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
-from slurm_tf.watch import logs, reasons, run_params, waiting
+from slurm_tf.watch import gpu_use, logs, reasons, run_params, waiting
 from slurm_tf.watch.run_overview import RunOverview
 
 UNKNOWN = "unknown"
@@ -67,6 +67,7 @@ def as_dict(state: RunOverview) -> dict[str, Any]:
         "stragglers": asdict(attempt.stragglers) if attempt and attempt.stragglers else None,
         "roles": roles(state),
         "tasks": {name: _task_as_dict(task) for name, task in attempt.tasks.items()} if attempt else {},
+        "gpus": gpu_use.as_dict(state),
         "notes": list(state.notes),
     }
 
@@ -100,6 +101,7 @@ def _model(folder: RunFolder) -> str:
 def roles(state: RunOverview) -> list[dict[str, Any]]:
     """Return a row for each role: its number of tasks, registered and running; progress of a task; restarts."""
     tasks = state.attempt.tasks if state.attempt else {}
+    gpus = gpu_use.of_tasks(state)
     grouped: dict[str, list[TaskStatus]] = {}
     for name, task in sorted(tasks.items(), key=lambda item: _task_order(item[0])):
         grouped.setdefault(name.partition(":")[0], []).append(task)
@@ -115,6 +117,7 @@ def roles(state: RunOverview) -> list[dict[str, Any]]:
                 "step": progress.step if progress else None,
                 "rate": progress.rate if progress else None,
                 "loss": progress.values.get("loss") if progress else None,
+                **gpu_use.of_role(role, gpus),
                 "restarts": sum(task.restarts or 0 for task in members),
             }
         )

@@ -7,9 +7,10 @@ import pytest
 
 from slurm_tf.account.run_records import RunRecord, RunRecords
 from slurm_tf.account.usage_record import UsageRecord
-from slurm_tf.run import attempts, job_chain, job_comment
+from slurm_tf.run import attempts, gpu_record, job_chain, job_comment
 from slurm_tf.run.attempts import Attempt
 from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.gpu_record import GpuSample, GpuState
 from slurm_tf.submit import run_index
 from tests.conftest import write_manifest
 
@@ -123,3 +124,17 @@ def test_runs_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:
     assert [(each.run, each.template) for each in found] == [(here.path, "roses"), (there.path, "x"), ("", "")]
     assert runs.jobs_of(here) == ["12"]
     assert runs.jobs_of(there) == ["13"]
+
+
+def test_the_gpus_of_an_attempt_where_slurm_says_nothing(tmp_path: Path) -> None:
+    run = make(tmp_path, "flowers-1", "flowers")
+    job_chain.add(run, "12", "", (), False, submission=1)
+    write(run, Attempt("12.0", "12", 1003.0, speaks=True), Attempt("12.1", "12", 2004.0, speaks=True))
+    for task, attempt, busy in (("worker:0", "12.0", 90), ("worker:1", "12.0", 70), ("worker:0", "12.1", 10)):
+        gpu_record.add(run, task, attempt, GpuSample(1.0, (GpuState("A100", busy, 5, 9),)))
+    runs = RunRecords(str(tmp_path))
+    assert runs.with_gpu_use(record(started=1000, ended=1500, gpus=2)).gpu_use == 80.0
+    assert runs.with_gpu_use(record(started=2000, ended=2500, gpus=2)).gpu_use == 10.0
+    # Slurm's own number counts
+    assert runs.with_gpu_use(record(started=1000, ended=1500, gpus=2, gpu_use=33.0)).gpu_use == 33.0
+    assert runs.with_gpu_use(record("99", started=1000, gpus=2)).gpu_use is None

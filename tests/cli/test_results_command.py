@@ -37,7 +37,7 @@ def test_the_best_first_in_every_form(runs: Path) -> None:
         "best: min loss 0.25 at step 10 of a-2",
     ]
     table = slurm_tf("results", "runs/a-1", "--csv", cwd=runs).stdout
-    assert table.splitlines()[0] == "run,state,step,loss,min loss,seconds,cpu_hours,gpu_hours"
+    assert table.splitlines()[0] == "run,state,step,loss,min loss,seconds,cpu_hours,gpu_hours,gpu_busy"
     page = slurm_tf("results", "a-1", "a-2", "--html", "r.html", "--json", cwd=runs)
     assert [each["metrics"]["loss"]["best"] for each in json.loads(page.stdout)] == [0.5, 0.25]
     assert page.stderr == "slurm-tf: wrote r.html\n"

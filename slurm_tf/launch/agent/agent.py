@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Sequence, T
 from slurm_tf.errors import SlurmTfError
 from slurm_tf.launch.agent import command_failure, gpu_check, program_warnings
 from slurm_tf.launch.agent.child import Child, Output
+from slurm_tf.launch.agent.gpu_sampler import GpuSampler
 from slurm_tf.launch.agent.join_watch import JoinWatch
 from slurm_tf.launch.agent.orphan_recovery import OrphanRecovery
 from slurm_tf.launch.agent.program_connection import ProgramConnection
@@ -97,6 +98,7 @@ class Agent:
         self._program_exit_code: Optional[int] = None
         self._end = ProgramEnd()
         self._join = JoinWatch(self._assignment, self._client.send)
+        self._gpu_sampler = GpuSampler(self._assignment, registered.allocation.gpus_on_node)
         self._output_told_at = 0.0
         self._gpu_check: Optional[gpu_check.OutputCheck] = None
         self._last_request: Optional[int] = None
@@ -106,8 +108,8 @@ class Agent:
         self._orphan_look_at: Optional[float] = None
         self._handlers: Dict[Type[Any], Callable[[Any], None]] = {
             Start: self._on_start,
-            End: self._on_end,
-            Save: self._on_save,
+            End: lambda message: self._end_program(message.kill_wait, message.code),
+            Save: lambda message: self._save(message.reason, message.signal),
             Dump: self._on_dump,
             Kill: self._on_kill,
             Vanish: self._on_vanish,
@@ -210,6 +212,7 @@ class Agent:
             return
         self._program = program
         self._join.begin(self._child.pid, time.monotonic())
+        self._gpu_sampler.begin(environ)
         self._client.send(Started(self._child.pid))
 
     def _on_start_failure(self, command: str, environ: Mapping[str, str], error: OSError) -> None:
@@ -221,12 +224,6 @@ class Agent:
             self._client.send(Ended(code))
         else:
             self._client.send(CannotStart(code, reason))
-
-    def _on_end(self, message: End) -> None:
-        self._end_program(message.kill_wait, message.code)
-
-    def _on_save(self, message: Save) -> None:
-        self._save(message.reason, message.signal)
 
     def _on_dump(self, _message: Dump) -> None:
         if self._child and self._listens:
@@ -330,6 +327,7 @@ class Agent:
         if child is None or code is None:
             return
         self._child = None
+        self._gpu_sampler.end()
         if self._program:
             self._program.close()
         if self._gpu_check:
