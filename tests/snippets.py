@@ -27,6 +27,7 @@ RUN_BY = {
     "sh node": "tests/cluster/test_admins.py",
     "sh tensorflow": "tests/jobs/test_docs.py",
     "python": "tests/jobs/test_docs.py",
+    "diff": "tests/jobs/test_five_lines.py",
     "python horovod": "tests/jobs/test_horovod_advice.py",
 }
 _SNIPPET = re.compile(
@@ -71,3 +72,13 @@ def filled(text: str, values: Mapping[str, str]) -> str:
     names = sorted(values, key=len, reverse=True)
     pattern = "|".join(map(re.escape, names))
     return re.sub(rf"(?<!\w)(?:{pattern})(?!\w)", lambda found: values[found[0]], text)
+
+
+def patched(text: str, diff: str) -> str:
+    """Return a program with the changes of a diff without line numbers: "..." is between two places."""
+    for hunk in diff.split("...\n"):
+        lines = hunk.splitlines(keepends=True)
+        old, new = ("".join(line[1:] for line in lines if line[0] in kept) for kept in (" -", " +"))
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text

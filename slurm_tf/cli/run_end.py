@@ -10,6 +10,7 @@ from slurm_tf.cli.terminal import print_next_commands, printable, short_path
 from slurm_tf.errors import RunError
 from slurm_tf.run import manifest
 from slurm_tf.run.attempts import EndCause
+from slurm_tf.run.status import NEVER_JOINED
 from slurm_tf.slurm import out_of_memory
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.watch import reasons, run_params, status_rows
@@ -88,8 +89,11 @@ def _logs(state: RunOverview, name: str) -> list[tuple[str, str]]:
 
 def _again(state: RunOverview, name: str) -> list[tuple[str, str]]:
     """Return the commands with which a run goes on; of one that lacked something, with more of that."""
+    reason = reasons.reason_words(state)
+    if NEVER_JOINED in reason:
+        return [("docs train", "the lines with which its tasks train one model")]
     goes_on = f"goes on from step {state.checkpoint.step}" if state.checkpoint else "starts it again"
-    lacked = "--mem=MORE" if out_of_memory.START in reasons.reason_words(state) else ""
+    lacked = "--mem=MORE" if out_of_memory.START in reason else ""
     last = state.attempts[-1].cause if state.attempts else EndCause.NONE
     is_limit = state.state is JobState.TIMEOUT or (state.state is JobState.FAILED and last is EndCause.TIMEOUT)
     lacked = lacked or ("--time=LONGER" if is_limit else "")

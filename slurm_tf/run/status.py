@@ -12,6 +12,8 @@ from slurm_tf.run.folder import RunFolder
 
 # So many tasks are named in one line.
 _NAMED = 5
+# What the end of a job is found by none of whose tasks has joined the cluster.
+NEVER_JOINED = "tasks has joined the cluster"
 
 
 class TaskState(str, Enum):
@@ -133,6 +135,15 @@ def alone_words(names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"{shown} has not joined the cluster: it trains alone"
     return f"{shown} have not joined the cluster: each trains alone"
+
+
+def never_joined_words(tasks: int) -> str:
+    """Return why a job has failed whose tasks all ended well."""
+    return (
+        f"none of the {tasks} {NEVER_JOINED}: each trained a model of its own, and all wrote the same files; the "
+        "program needs slurm_tf.train or a tf.distribute strategy that reads TF_CONFIG (slurm-tf docs train), or one "
+        'task: strategy = "single"; join = "optional" allows it'
+    )
 
 
 def read(folder: RunFolder) -> Optional[RunStatus]:

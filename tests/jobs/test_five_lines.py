@@ -9,35 +9,35 @@ from slurm_tf.run.folder import RunFolder
 from slurm_tf.watch import status_rows
 from slurm_tf.watch.find_run import SelectedRun
 from slurm_tf.watch.run_overview import RunOverview
-from tests import forkserver, horovod, tf_keras
+from tests import forkserver, horovod, snippets, tf_keras
+from tests.conftest import ROOT
 from tests.jobs.conftest import RunJob
 from tests.jobs.test_programs import check_bars, write
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.matrix]
 
-# No keras.Input, and every task does all of it.
-PROGRAM = """
-import numpy as np, tensorflow as tf
-import slurm_tf.train as train
-keras = tf.keras
-run = train.init()
-x = np.random.default_rng(0).normal(size=(100, 4)).astype("f")
-y = (x.sum(1) > 0).astype("f")
-with run.scope():
-    model = keras.Sequential([keras.layers.Dense(8, "tanh"), keras.layers.Dense(1, "sigmoid")])
-    model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
-best = keras.callbacks.ModelCheckpoint("best.weights.h5", monitor="loss", save_weights_only=True)
-data = run.batches((x, y), batch_size=16)
-model.fit(data, epochs=2, validation_data=(x[:50], y[:50]), callbacks=[*run.callbacks(model), best])
+# Every task does all of it. The model of the script has no keras.Input.
+CHECKS = """
 model.load_weights("best.weights.h5")
-evaluated = model.evaluate(x, y)
-model.save("model.keras")
+evaluated = model.evaluate(x_test, y_test)
+model.save("digits.keras")
 if run.is_chief:
-    assert keras.models.load_model("model.keras").evaluate(x, y, verbose=0) == evaluated
-    loaded = keras.models.load_model(run.model_path())
-    assert (loaded.predict(x, verbose=0) == model.predict(x, verbose=0)).all()
-print("samples", evaluated[1] * 100)
+    loaded = tf.keras.models.load_model("digits.keras")
+    assert loaded.evaluate(x_test, y_test, verbose=0) == evaluated
+    loaded = tf.keras.models.load_model(run.model_path("digits.keras"))
+    assert (loaded.predict(x_test, verbose=0) == model.predict(x_test, verbose=0)).all()
 """
+BEST = "tf.keras.callbacks.ModelCheckpoint('best.weights.h5', monitor='loss', save_weights_only=True)"
+CALLBACKS = "callbacks=run.callbacks(model)"
+
+
+def program() -> str:
+    """Return the script with what docs/train.md adds to it, and with a callback of its own."""
+    script = (ROOT / "tests" / "programs" / "student.py").read_text()
+    (change,) = snippets.of("diff", "train.md")
+    changed = snippets.patched(script, change.text)
+    assert CALLBACKS in changed
+    return changed.replace(CALLBACKS, f"callbacks=[*run.callbacks(model), {BEST}]") + CHECKS
 
 
 @pytest.mark.parametrize(
@@ -59,15 +59,17 @@ def test_every_task_runs_the_script_and_one_shows_it_and_saves_the_model(
         variables = {**forkserver.environ(legacy_keras=True), "TF_USE_LEGACY_KERAS": "1"}
     if strategy == "horovod":
         horovod.require()
-    job = run_forked(write(tmp_path, PROGRAM, strategy, "count = 2"), **variables)
+    job = run_forked(write(tmp_path, program(), strategy, "count = 2"), **variables)
     assert job.wait() == 0, job.text
-    check_bars(job, epochs=2)
+    check_bars(job, epochs=5)
     shown = job.find(r"^\[worker:1\] (.*)$")
-    assert [line.partition(" ")[0] for line in shown] == ["slurm_tf.train:", "samples"], job.text
-    assert len(set(job.find(r"^\[worker:\d\] (samples .*)"))) == 1
+    assert [line.partition(" ")[0] for line in shown] == ["slurm_tf.train:", "test"], job.text
+    first, second = job.find(r"^\[worker:\d\] test accuracy (.*)")
+    assert first == second
+    assert float(first) > 0.85
     assert "WARNING" not in job.text
     run = RunFolder(str(tmp_path / "runs" / "a-1"))
-    assert job.find(r"slurm_tf.train: the model is in (.*)") == [f"{run.exports}/model.keras"]
-    assert os.listdir(run.exports) == ["model.keras"]
+    assert job.find(r"slurm_tf.train: the model is in (.*)") == [f"{run.exports}/digits.keras"]
+    assert os.listdir(run.exports) == ["digits.keras"]
     point = RunOverview(SelectedRun(run), "", (), None, None, False)
-    assert status_rows.places(point)["model"] == f"{run.exports}/model.keras"
+    assert status_rows.places(point)["model"] == f"{run.exports}/digits.keras"

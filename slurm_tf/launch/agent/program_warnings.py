@@ -59,7 +59,7 @@ def _optimizer(sources: Sources, argv: Sequence[str], environ: Mapping[str, str]
         "so each rank trains a model of its own while its loss falls",
         "slurm_tf.train, which averages and checks",
         "or hvd.DistributedGradientTape, with tape.gradient(loss, [v.value for v in model.trainable_variables]), "
-        f"or {_LEGACY}=1 with tf_keras; docs/horovod.md has a program for each",
+        f"or {_LEGACY}=1 with tf_keras; slurm-tf docs horovod has a program for each",
     )
 
 
@@ -75,7 +75,7 @@ def _fit(sources: Sources, argv: Sequence[str], environ: Mapping[str, str]) -> O
         f"{sources.called[method]} calls {method}, {where} uses {name}, and {has}: Keras 3 cannot do both, and ends "
         'with an error such as "Attempt to convert a value (PerReplica: ...) with an unsupported type"',
         f"{_LEGACY}=1 in [env], with tf_keras",
-        "or slurm_tf.train under strategy multi_worker, which fits models of Keras 3; docs/train.md",
+        "or slurm_tf.train under strategy multi_worker, which fits models of Keras 3; slurm-tf docs train",
     )
 
 
@@ -93,7 +93,7 @@ def _resolver(sources: Sources) -> Optional[SlurmTfError]:
         'has reserved, and orders roles and nodes by name: with several tasks on a node it ends with "range() arg 3 '
         'must not be zero"',
         "tf.distribute.cluster_resolver.TFConfigClusterResolver(), which reads the TF_CONFIG of this task",
-        "docs/launch.md has more",
+        "slurm-tf docs launch has more",
     )
 
 

@@ -15,7 +15,7 @@ from typing import Dict, List, Optional
 from slurm_tf.errors import TopologyError
 from slurm_tf.launch.decide.restarts import Outcome
 from slurm_tf.run.settings import LaunchSettings
-from slurm_tf.run.status import alone_words
+from slurm_tf.run.status import alone_words, never_joined_words
 
 _STRATEGIES = ("multi_worker", "ps", "between_graph")
 _ROLES = ("chief", "worker", "ps")
@@ -85,12 +85,4 @@ class Joining:
         if None in states:
             self.notes.append("warning: whether any task has joined the cluster cannot be seen on these nodes")
             return outcome
-        return Outcome(TopologyError.exit_code, _never_joined(len(self._judged)))
-
-
-def _never_joined(tasks: int) -> str:
-    return (
-        f"none of the {tasks} tasks has joined the cluster: each trained a model of its own, and all wrote the "
-        "same files; the program needs slurm_tf.train or a tf.distribute strategy that reads TF_CONFIG "
-        '(docs/train.md), or one task: strategy = "single"; join = "optional" allows it'
-    )
+        return Outcome(TopologyError.exit_code, never_joined_words(len(self._judged)))

@@ -14,7 +14,7 @@ SETTINGS = replace(DEFAULTS, join_required=True)
 PS = tuple(RoleSettings(role, 1) for role in ("chief", "worker", "ps", "evaluator"))
 NEVER = (
     "none of the 2 tasks has joined the cluster: each trained a model of its own, and all wrote the same files; the "
-    "program needs slurm_tf.train or a tf.distribute strategy that reads TF_CONFIG (docs/train.md), or one task: "
+    "program needs slurm_tf.train or a tf.distribute strategy that reads TF_CONFIG (slurm-tf docs train), or one task: "
     'strategy = "single"; join = "optional" allows it'
 )
 

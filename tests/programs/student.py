@@ -1,0 +1,25 @@
+"""Classifies handwritten digits, as a student would write it for one machine."""
+
+import tensorflow as tf
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+digits = load_digits()
+images = digits.images.astype("float32") / 16
+x_train, x_test, y_train, y_test = train_test_split(images, digits.target, test_size=0.2, random_state=0)
+
+model = tf.keras.models.Sequential(
+    [
+        tf.keras.layers.Flatten(),
+        tf.keras.layers.Dense(128, activation="relu"),
+        tf.keras.layers.Dropout(0.2),
+        tf.keras.layers.Dense(10),
+    ]
+)
+model.compile(
+    optimizer="adam", loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
+)
+model.fit(x_train, y_train, batch_size=64, epochs=5, validation_data=(x_test, y_test))
+loss, accuracy = model.evaluate(x_test, y_test)
+print(f"test accuracy {accuracy:.4f}")
+model.save("digits.keras")
