@@ -47,17 +47,17 @@ def test_detect_check_and_what_has_changed_since(typed: Type, monkeypatch: pytes
     done = typed("check")
     assert (done.exit_code, done.stdout) == (0, "")
     assert done.stderr == f"slurm-tf: 0 differences between {path} and cluster sandbox\n"
-    path.write_text(path.read_text().replace("cpus-per-node = 8", "cpus-per-node = 16"))
+    path.write_text(path.read_text().replace("cpus-per-node = 72", "cpus-per-node = 16"))
     done = typed("check")
     assert done.exit_code == 1
     assert [line.split()[:3] for line in done.stdout.splitlines()] == [
         ["KEY", "PROFILE", "CLUSTER"],
-        ["partitions.cpu.cpus-per-node", "16", "8"],
-        ["partitions.gpu.cpus-per-node", "16", "8"],
+        ["partitions.cpu.cpus-per-node", "16", "72"],
+        ["partitions.gpu.cpus-per-node", "16", "72"],
     ]
     done = typed("check", "sandbox", "--json")
     assert done.exit_code == 1
-    row = {"key": "partitions.cpu.cpus-per-node", "profile": "16", "cluster": "8", "file": str(path)}
+    row = {"key": "partitions.cpu.cpus-per-node", "profile": "16", "cluster": "72", "file": str(path)}
     assert json.loads(done.stdout)[0] == row
 
 

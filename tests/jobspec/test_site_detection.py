@@ -75,10 +75,14 @@ def test_a_detected_profile_is_as_its_cluster(
         ("no-gres", "partition = 'gpu-a100'\ngpus-per-task = 'a100:3'", ""),
         ("no-gres", "partition = 'gpu-a100'\ngpus-per-task = 'a100:4'", "at most 3, the limit of partition 'gpu-a100'"),
         ("no-gres", "gpus-per-task = 1", "needed a partition with gpus-per-node in the profile of site"),
-        ("typed", "partition = 'gpu'\ngpus-per-task = '1g.5gb:4'\nconstraint = 'vram40'", ""),
+        ("typed", "partition = 'gpu'\ngpus-per-task = '1g.5gb:4'\nconstraint = 'a100-80g'", ""),
         ("typed", "partition = 'gpu'\ngpus-per-task = '2g.10gb:1'", "needed of type a100 or 1g.5gb"),
-        ("typed", "partition = 'gpu'\nconstraint = 'vram80'", "needed a100 or vram40 or intel, the features of"),
-        ("exclusive", "partition = 'qgpu_preempt'\nmem = '9G'", "at most 8192, the limit of partition 'qgpu_preempt'"),
+        ("typed", "partition = 'gpu'\nconstraint = 'vram80'", "needed a100 or a100-80g or intel, the features of"),
+        (
+            "exclusive",
+            "partition = 'qgpu_preempt'\nmem = '193G'",
+            "at most 196608, the limit of partition 'qgpu_preempt'",
+        ),
     ],
 )
 def test_a_detected_profile_checks_jobs(
@@ -140,9 +144,9 @@ CHANGES = (
     ('"gpuq", "normal"', '"gone", "normal"'),
     ("[partitions.cpu]", "[partitions.old]"),
     ('max-time = "1-00:00:00"', 'max-time = "2-00:00:00"\nmax-nodes = 4'),
-    ("cpus-per-node = 8", "cpus-per-node = 16"),
-    ('mem-per-node = "8G"', 'mem-per-node = "8191"'),
-    ('"vram40", "intel"', '"intel"'),
+    ("cpus-per-node = 72", "cpus-per-node = 16"),
+    ('mem-per-node = "512G"', 'mem-per-node = "524287"'),
+    ('"a100-80g", "intel"', '"intel"'),
     ('qos = ["normal", "urgent"]', 'qos = ["normal"]'),
 )
 DIFFERENT = [
@@ -161,9 +165,9 @@ DIFFERENT = [
     ("partitions.old", "is there", "none"),
     ("partitions.gpu.max-time", "2-00:00:00", "1-00:00:00"),
     ("partitions.gpu.max-nodes", "4", "no limit"),
-    ("partitions.gpu.cpus-per-node", "16", "8"),
-    ("partitions.gpu.mem-per-node", "8191M", "8G"),
-    ("partitions.gpu.features", "a100, intel", "a100, intel, vram40"),
+    ("partitions.gpu.cpus-per-node", "16", "72"),
+    ("partitions.gpu.mem-per-node", "524287M", "512G"),
+    ("partitions.gpu.features", "a100, intel", "a100, a100-80g, intel"),
     ("partitions.gpu.accounts", "nlp", "vision"),
     ("partitions.gpu.qos", "normal", "normal, urgent"),
     ("partitions.cpu", "none", "is there"),

@@ -16,28 +16,31 @@ from tests.sandbox.shape import Shape
 FOLDER = Path(__file__).parent / "slurm-22.05.8" / "clusters"
 _WHOLE = "OverSubscribe=EXCLUSIVE Nodes=ALL"
 SHAPES = {
-    # as site_configs/example-no-gres.toml: a partition is its GPUs
+    # as site_configs/example-no-gres.toml
     "no-gres": Shape(
-        nodes=2,
+        cpus=128,
+        memory=262144,
         gpus="",
         partitions=(
             "normal Default=YES MaxTime=2-0 MaxNodes=64 Nodes=ALL",
             "gpu-a100 MaxTime=2-0 MaxNodes=8 Nodes=ALL",
         ),
     ),
-    # as site_configs/example-typed.toml, with MIG
+    # as site_configs/example-typed-gres.toml, with MIG
     "typed": Shape(
-        nodes=2,
-        gpus="a100:2,1g.5gb:4",
-        features="a100,vram40,intel",
+        cpus=72,
+        memory=524288,
+        gpus="a100:4,1g.5gb:4",
+        features="a100,a100-80g,intel",
         partitions=(
             "cpu Default=YES MaxTime=1-0 Nodes=node1",
             "gpu MaxTime=1-0 DefMemPerNode=4000 AllowAccounts=vision AllowQos=normal,urgent Nodes=ALL",
         ),
     ),
-    # as site_configs/example-exclusive.toml
+    # as site_configs/example-preemption.toml
     "exclusive": Shape(
-        nodes=2,
+        cpus=24,
+        memory=196608,
         gpus="v100:4",
         partitions=(
             f"qgpu Default=YES MaxTime=2-0 PriorityTier=10 {_WHOLE}",

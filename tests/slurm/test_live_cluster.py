@@ -15,8 +15,8 @@ def test_types_of_gpus_features_and_who_may_use_a_partition(monkeypatch: pytest.
     found = live_cluster.ask()
     assert (found.name, found.version, found.user, found.has_gpus) == ("sandbox", "22.05.8", "alice", True)
     cpu, gpu = found.partitions
-    features = ("a100", "vram40", "intel")
-    assert cpu.kinds == (NodeKind(1, 8, 8192, (Gpus(2, "a100"), Gpus(4, "1g.5gb")), features, 0),)
+    features = ("a100", "a100-80g", "intel")
+    assert cpu.kinds == (NodeKind(1, 72, 524288, (Gpus(4, "a100"), Gpus(4, "1g.5gb")), features, 0),)
     assert (cpu.is_default, gpu.is_default, cpu.max_time) == (True, False, timedelta(days=1))
     assert (cpu.accounts, gpu.accounts, gpu.qos) == (None, ("vision",), ("normal", "urgent"))
     assert (cpu.default_memory, gpu.default_memory) == ("DefMemPerCPU=256", "DefMemPerNode=4000")

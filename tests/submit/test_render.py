@@ -48,6 +48,7 @@ chdir = "/home/ann/flowers"
 setup = "source ~/venv/bin/activate"
 time = "12:00:00"
 account = "vision"
+{partition}
 [env]
 API_TOKEN = "s3cret"
 [sbatch]
@@ -55,14 +56,21 @@ comment = 'he said "go"'
 mail-type = "END"
 """
 
+# What a job asks for at each site: the partition of all roles, that of the workers of ps, GPUs of one node, its CPUs.
+ELSEWHERE = ("", "gpu", "a100:4", 32)
+AT_SITE = {
+    "example-no-gres": ("gpu-a100", "gpu-a100", "a100:3", 32),
+    "example-typed-gres": ("gpu", "gpu", "a100-80g:4", 32),
+    "example-preemption": ("qgpu_preempt", "qgpu_preempt", "v100:4", 24),
+}
 ROLES = {
     "single": "[roles.worker]\ngpus-per-task = 1\n",
-    "mirrored": "[roles.worker]\ngpus-per-task = 'a100:4'\ncpus-per-task = 32\n",
+    "mirrored": "[roles.worker]\ngpus-per-task = '{gpus}'\ncpus-per-task = {cpus}\n",
     "multi_worker": "[roles.worker]\ncount = 4\nntasks-per-node = 2\ngpus-per-task = 1\ncpus-per-task = 8\n",
     "horovod": "[roles.worker]\ncount = 4\nntasks-per-node = 2\ngpus-per-task = 1\ncpus-per-task = 8\n",
     "ps": (
         "[roles.chief]\nmem = '8G'\n"
-        "[roles.worker]\ncount = 2\nntasks-per-node = 1\ngpus-per-task = 1\npartition = 'gpu'\n"
+        "[roles.worker]\ncount = 2\nntasks-per-node = 1\ngpus-per-task = 1\npartition = '{of_workers}'\n"
         "[roles.ps]\ncount = 2\nmem = '32G'\n[roles.evaluator]\nmem = '8G'\n"
     ),
     "between_graph": (  # which share nodes
@@ -77,7 +85,9 @@ SWEEPS = {"array": "single", "jobs": "ps"}
 
 def rendered(site: str, strategy: str, tmp_path: Path, sweep: bool = False) -> str:
     job = tmp_path / "job.toml"
-    text = JOB.format(strategy=strategy) + ROLES[strategy]
+    partition, of_workers, gpus, cpus = AT_SITE.get(site, ELSEWHERE)
+    text = JOB.format(strategy=strategy, partition=f'partition = "{partition}"' if partition else "")
+    text += ROLES[strategy].format(of_workers=of_workers, gpus=gpus, cpus=cpus)
     job.write_text(re.sub(r"^command = .*\n", lambda _: SWEEP, text, flags=re.MULTILINE) if sweep else text)
     if site == "university":
         site = str(tmp_path / "university.toml")
