@@ -62,7 +62,7 @@ def _list(selected_runs: "list[SelectedRun]", as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([{"run": name, **row} for name, rows in listed.items() for row in rows], indent=2))
         return
-    from slurm_tf.cli import tables
+    from slurm_tf.cli import tables, text_table
 
     heads = ["RUN"] * (len(selected_runs) > 1) + ["STEP", "WRITTEN", "SIZE", "STATE"]
     for name, rows in listed.items():
@@ -74,7 +74,7 @@ def _list(selected_runs: "list[SelectedRun]", as_json: bool) -> None:
         for row in rows
     ]
     if cells:
-        click.echo(tables.table(heads, cells), nl=False)
+        click.echo(text_table.table(heads, cells, ("SIZE", "WRITTEN"), "--json has all"), nl=False)
 
 
 def _verify(selected_runs: "list[SelectedRun]", step: str, python: str) -> None:

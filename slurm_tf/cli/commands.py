@@ -8,6 +8,7 @@ import sys
 import click
 
 from slurm_tf import __version__, files
+from slurm_tf.cli import terminal
 from slurm_tf.errors import SlurmTfError
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -62,6 +63,8 @@ def cli() -> None:
     A job file and a site profile become one sbatch script. Inside the job every task is assigned its role in a
     TensorFlow cluster.
     """
+    # click takes colours out of what goes to no terminal
+    click.get_current_context().color = terminal.has_colour(sys.stdout) or None
 
 
 def run_commands() -> None:

@@ -60,7 +60,7 @@ def _jobs(text: str, runs: "RunRecords") -> list[str]:
 
 def _text(name: str, asked: "JobEfficiency") -> str:
     from slurm_tf.account import efficiency as efficiencies
-    from slurm_tf.cli import tables, terminal, usage_tables
+    from slurm_tf.cli import terminal, text_table, usage_tables
 
     ends = ", ".join(f"{count} {end.word}" for end, count in sorted(asked.ends.items()))
     head = [
@@ -71,5 +71,5 @@ def _text(name: str, asked: "JobEfficiency") -> str:
     for row in efficiencies.advice(asked):
         used = row.used if row.share is None else f"{row.used} ({usage_tables.share(row.share)})"
         rows.append([row.key, row.asked, used, row.next or "as now", row.why])
-    table = tables.table(["", "ASKED", "USED", "NEXT TIME", "WHY"], rows)
+    table = text_table.table(["", "ASKED", "USED", "NEXT TIME", "WHY"], rows, ("WHY",), "--json has all")
     return "\n".join([*(terminal.printable(line) for line in head), "", table])

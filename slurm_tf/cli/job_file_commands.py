@@ -60,10 +60,10 @@ def explain(
 
     loaded = configuration.load(job, os.environ, site, overrides, values=values, arguments=arguments)
     rows = configuration.explain(loaded)
-    width = max(len(key) for key, _, _ in rows)
-    widest = min(60, max(len(value) for _, value, _ in rows))
-    for key, value, origin in rows:
-        click.echo(f"{key:{width}}  {value:{widest}}  {origin}".rstrip())
+    from slurm_tf.cli import text_table
+
+    heads = ["KEY", "VALUE", "FROM"]
+    click.echo(text_table.table(heads, rows, names=heads), nl=False)
     if loaded.spec.setup:
         click.echo(
             'slurm-tf: a line of setup that fails ends the job; "|| true" after it lets it fail, "trap - ERR" as the '

@@ -1,7 +1,6 @@
 """The verb results, which compares what runs and the points of a sweep reported of their training."""
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -46,7 +45,6 @@ def results(runs: tuple[str, ...], key: str, as_json: bool, as_csv: bool, html: 
     elif as_csv:
         sys.stdout.writelines(results_tables.comma_separated(rows))
     elif not html:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        click.echo(results_tables.text(rows, metric, width), nl=False)
+        click.echo(results_tables.text(rows, metric), nl=False)
     for note in found[0].overview.notes:
         click.echo(f"slurm-tf: {note}", err=True)

@@ -5,28 +5,29 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.cells import cell_len
-
-from slurm_tf.cli import tables
-from slurm_tf.cli.terminal import printable
+from slurm_tf.cli import text_table
 from slurm_tf.run import placeholders
 from slurm_tf.watch import results, results_rows
 from slurm_tf.watch.results import Goal, Result
-from slurm_tf.watch.results_rows import Column
 
-_GAP = 2
 # The last columns of CSV.
 _TOTALS = ("seconds", "cpu_hours", "gpu_hours", "gpu_busy")
 
 
-def text(rows: Sequence[Result], metric: str, width: int | None) -> str:
-    """Return the results for a terminal of `width` columns, with `metric` before the other ones; None: no limit."""
-    columns, left_out = _fitting(results_rows.columns(rows, metric), width)
+def text(rows: Sequence[Result], metric: str) -> str:
+    """Return the results as a table that fits the terminal, with `metric` before the other ones, and what is common."""
+    columns = results_rows.columns(rows, metric)
     heads, cells = [each.head for each in columns], [each.cells for each in columns]
-    lines = results_rows.lines(rows, metric)
-    if left_out:
-        lines.append(f"too wide for {width} columns: {', '.join(left_out)}; --csv has all")
-    return tables.table(heads, list(zip(*cells, strict=True))) + "".join(f"{printable(each)}\n" for each in lines)
+    leave_out = [
+        *(each.head for each in reversed(columns) if each.may_be_left_out),
+        "GPU",
+        "CPU-H",
+        "GPU-H",
+        "TIME",
+        "STEP",
+    ]
+    table = text_table.table(heads, list(zip(*cells, strict=True)), leave_out, "--csv has all")
+    return table + text_table.sentences(results_rows.lines(rows, metric))
 
 
 def as_dict(result: Result) -> dict[str, Any]:
@@ -76,19 +77,3 @@ def _line(cells: Sequence[object]) -> str:
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerow(["" if each is None else each for each in cells])
     return out.getvalue()
-
-
-def _fitting(columns: list[Column], width: int | None) -> tuple[list[Column], list[str]]:
-    """Return the columns that fit into `width`, and the heads of the others: the last metrics are left out first."""
-    kept, left_out = list(columns), list[str]()
-    while width is not None and _width(kept) > width:
-        optional = [number for number, each in enumerate(kept) if each.may_be_left_out]
-        if not optional:
-            break
-        left_out.insert(0, kept.pop(optional[-1]).head)
-    return kept, left_out
-
-
-def _width(columns: Sequence[Column]) -> int:
-    cells = [max(cell_len(printable(text)) for text in (each.head, *each.cells)) for each in columns]
-    return sum(cells) + _GAP * (len(columns) - 1)

@@ -2,10 +2,12 @@
 
 import contextlib
 import shlex
+import sys
 from collections.abc import Sequence
 
 import click
 
+from slurm_tf.cli import terminal
 from slurm_tf.cli.terminal import print_next_commands, printable, short_path
 from slurm_tf.errors import RunError
 from slurm_tf.run import manifest
@@ -39,10 +41,8 @@ def print_next(points: Sequence[RunOverview]) -> None:
 def _print_run(state: RunOverview) -> None:
     time = status_rows.elapsed_text(state)
     how = ", ".join(filter(None, [f"exit code {state.exit_code}", f"after {time}" if time else ""]))
-    click.echo(
-        f"Run {printable(run_params.named(state.selected))} ended: {state.state.name}, {how} (job {state.job})",
-        err=True,
-    )
+    name = printable(run_params.named(state.selected))
+    click.echo(f"Run {name} ended: {_state(state)}, {how} (job {state.job})", err=True)
     rows = [("why", printable(reasons.reason_words(state)))]
     rows += [(name, short_path(path)) for name, path in status_rows.places(state).items() if path]
     if state.checkpoint:
@@ -55,13 +55,19 @@ def _print_run(state: RunOverview) -> None:
     print_next([state])
 
 
+def _state(state: RunOverview) -> str:
+    """Return the state's name, in its colour where stderr has colours."""
+    name = state.state.name
+    return terminal.coloured(name, terminal.state_colour(name)) if terminal.has_colour(sys.stderr) else name
+
+
 def _print_sweep(points: Sequence[RunOverview]) -> None:
     failed = [point for point in points if point.exit_code]
     name = points[0].selected.run.name
     click.echo(f"Run {name} ended: {len(points) - len(failed)} of {len(points)} points completed", err=True)
     for point in failed[:_POINTS]:
         why = printable(reasons.reason_words(point)) or f"exit code {point.exit_code}"
-        click.echo(f"  {printable(run_params.named(point.selected))}  {point.state.name}: {why}", err=True)
+        click.echo(f"  {printable(run_params.named(point.selected))}  {_state(point)}: {why}", err=True)
     if len(failed) > _POINTS:
         click.echo(f"  and {len(failed) - _POINTS} more", err=True)
     print_next(points)

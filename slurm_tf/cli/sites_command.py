@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 NAME = click.argument("name", default="")
+_LISTED = ("SITE", "INHERITS", "DESCRIPTION", "FILE")
+_COMPARED = ("KEY", "PROFILE", "CLUSTER", "FILE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +55,14 @@ def list_sites(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
         return
-    from slurm_tf.cli import tables
+    from slurm_tf.cli import text_table
 
     cells = [
         [f"{row.name}{' (this machine)' if row.is_here else ''}", row.inherits or "-", row.description,
          short_path(row.file)]
         for row in rows
     ]  # fmt: skip
-    click.echo(tables.table(["SITE", "INHERITS", "DESCRIPTION", "FILE"], cells), nl=False)
+    click.echo(text_table.table(_LISTED, cells, names=_LISTED), nl=False)
 
 
 def _listed() -> list[_Listed]:
@@ -115,10 +117,10 @@ def check(name: str, as_json: bool) -> None:
         rows = [{"key": e.key, "profile": e.profile, "cluster": e.cluster, "file": e.where} for e in found]
         click.echo(json.dumps(rows, indent=2))
     elif found:
-        from slurm_tf.cli import tables
+        from slurm_tf.cli import text_table
 
         cells = [[each.key, each.profile, each.cluster, short_path(each.where)] for each in found]
-        click.echo(tables.table(["KEY", "PROFILE", "CLUSTER", "FILE"], cells), nl=False)
+        click.echo(text_table.table(_COMPARED, cells, names=_COMPARED), nl=False)
     for what in cluster.unknown.values():
         click.echo(f"slurm-tf: not all is compared: {printable(what)}", err=True)
     if not as_json:

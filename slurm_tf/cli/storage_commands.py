@@ -51,7 +51,7 @@ def du(runs: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_as_dict(each) for each in found], indent=2))
         return
-    from slurm_tf.cli import tables
+    from slurm_tf.cli import tables, text_table
     from slurm_tf.watch import status_rows
 
     cells = [
@@ -62,7 +62,8 @@ def du(runs: tuple[str, ...], as_json: bool) -> None:
     if len(found) > 1:
         sums = (sum(column) for column in zip(*((e.usage.size, e.checkpoints, e.code) for e in found), strict=True))
         cells.append(["TOTAL", *map(tables.size_text, sums), str(sum(each.usage.files for each in found)), ""])
-    click.echo(tables.table(["RUN", "SIZE", "CHECKPOINTS", "CODE", "FILES", "CHANGED"], cells), nl=False)
+    heads = ["RUN", "SIZE", "CHECKPOINTS", "CODE", "FILES", "CHANGED"]
+    click.echo(text_table.table(heads, cells, ("FILES", "CODE", "CHANGED"), "--json has all"), nl=False)
     _print_unreadable([each.usage for each in found])
 
 
@@ -162,7 +163,7 @@ def _removals(selected_runs: "list[SelectedRun]", part: "Part", older_than: str,
 
 def _print_removals(removals: list[_Removal], part: "Part") -> None:
     """Print what each removal takes, and from where."""
-    from slurm_tf.cli import tables
+    from slurm_tf.cli import tables, text_table
     from slurm_tf.watch import status_rows
 
     cells = [
@@ -170,7 +171,8 @@ def _print_removals(removals: list[_Removal], part: "Part") -> None:
          status_rows.age_text(each.usage.changed) if each.usage.files else "-", each.selected.folder.path]
         for each in removals
     ]  # fmt: skip
-    click.echo(tables.table(["RUN", "REMOVES", "SIZE", "FILES", "CHANGED", "FOLDER"], cells), nl=False)
+    heads = ["RUN", "REMOVES", "SIZE", "FILES", "CHANGED", "FOLDER"]
+    click.echo(text_table.table(heads, cells, ("FILES", "CHANGED"), "--json has all"), nl=False)
     click.echo(f"{tables.size_text(sum(each.usage.size for each in removals))} in all")
     _print_unreadable([each.usage for each in removals])
 

@@ -1,17 +1,9 @@
 """Tables of runs, attempts and checkpoints, as text for the terminal."""
 
-import io
-import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from slurm_tf.cli.terminal import printable
+from slurm_tf.cli import text_table
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.watch import find_run, gpu_use, reasons, run_params, status_rows, sweeps, waiting
 from slurm_tf.watch.find_run import SelectedRun
@@ -21,20 +13,17 @@ from slurm_tf.watch.run_overview import RunOverview
 _ATTEMPTS = 10
 # Number of failed points of a sweep that are shown.
 _POINTS = 10
-# Columns of names, which are cut where the terminal is too narrow, to no less than this. Reasons are folded instead.
-_NAMES = ("RUN", "PARAMS", "NODES")
-_FOLDED = ("REASON", "WHY")
-_SHORTEST_NAME, _SHORTEST_FOLDED = 12, 24
-_GAP = 2
-_UNLIMITED = 100_000
+# Of the names before the values of a status.
+_NAME_WIDTH = 11
+_MORE = "--json has all"
 
 
 def status(points: Sequence[RunOverview], each_point: bool = False) -> str:
     """Return the full status of one run or sweep point; of a sweep what is known of all points, or a table of them."""
     if len(points) > 1:
-        return run_list(points, each_point) if each_point else _lines(_sweep_rows(points))
+        return run_list(points, each_point) if each_point else text_table.summary(_sweep_rows(points), _NAME_WIDTH)
     state = points[0]
-    lines = [_lines(_summary_rows(state))]
+    lines = [text_table.summary(_summary_rows(state), _NAME_WIDTH)]
     rows = [
         [
             row["role"],
@@ -48,7 +37,9 @@ def status(points: Sequence[RunOverview], each_point: bool = False) -> str:
     ]
     if rows:
         heads = ["ROLE", "REGISTERED", "RUNNING", "STEP", "STEPS/S", "LOSS", "GPU", "GPU-MEM", "RESTARTS"]
-        lines.append(table(*_known(heads, rows, ("STEP", "STEPS/S", "LOSS", "GPU", "GPU-MEM"))))
+        known = _known(heads, rows, ("STEP", "STEPS/S", "LOSS", "GPU", "GPU-MEM"))
+        leave_out = ("RESTARTS", "REGISTERED", "GPU-MEM", "GPU", "LOSS", "STEPS/S")
+        lines.append(text_table.table(*known, leave_out, _MORE))
     if state.attempts:
         *former, last = state.attempts[-_ATTEMPTS:]
         cells = [
@@ -56,7 +47,8 @@ def status(points: Sequence[RunOverview], each_point: bool = False) -> str:
             status_rows.last_attempt_cells(last, state),
         ]
         heads = ["ATTEMPT", "STARTED", "TIME", "CHECKPOINTS", "MEANING", "REASON"]
-        lines += ["", table(*_known(heads, cells, ("CHECKPOINTS",)))]
+        known = _known(heads, cells, ("CHECKPOINTS",))
+        lines.append(text_table.table(*known, ("STARTED", "CHECKPOINTS", "TIME", "MEANING"), _MORE))
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -69,7 +61,9 @@ def run_list(points: Sequence[RunOverview], each_point: bool = False) -> str:
         for group, label in zip(groups, find_run.labels(shown), strict=True)
     ]
     heads = ["RUN", "PARAMS", "JOB", "STATE", "TIME", "STARTS", "STEP", "LOSS", "CHECKPOINT", "NODES", "REASON"]
-    return table(*_known(heads, rows, ("PARAMS", "STARTS", "STEP", "LOSS", "CHECKPOINT")))
+    known = _known(heads, rows, ("PARAMS", "STARTS", "STEP", "LOSS", "CHECKPOINT"))
+    leave_out = ("NODES", "CHECKPOINT", "LOSS", "STEP", "STARTS", "TIME", "PARAMS", "JOB")
+    return text_table.table(*known, leave_out, _MORE)
 
 
 def _run_cells(state: RunOverview) -> list[str]:
@@ -109,42 +103,6 @@ def size_text(size: int) -> str:
         if size >= unit:
             return f"{size / unit:.1f} {name}"
     return f"{size} B"
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table without borders that fits the terminal; where there is none, each row is a line, and whole."""
-    drawn = Table(box=None, pad_edge=False, header_style="")
-    width = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else None
-    for head, most in zip(heads, _widths(heads, rows, width), strict=True):
-        folds = head in _FOLDED
-        drawn.add_column(
-            Text(printable(head)),
-            overflow="fold" if folds else "ellipsis",
-            no_wrap=not folds or width is None,
-            width=most,
-        )
-    for row in rows:
-        drawn.add_row(*(Text(printable(cell)) for cell in row))
-    out = io.StringIO()
-    Console(file=out, width=width or _UNLIMITED, color_system=None).print(drawn)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
-
-
-def _widths(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> list[int]:
-    """Return the width of each column: names are cut, the longest first, until all fit into `width`."""
-    columns = zip(heads, *rows, strict=True)
-    widths = [max(cell_len(printable(cell)) for cell in column) for column in columns]
-    if width is None:
-        return widths
-    left = width - _GAP * (len(heads) - 1)
-    folded = [number for number, head in enumerate(heads) if head in _FOLDED]
-    rest = sum(each for number, each in enumerate(widths) if number not in folded)
-    for number in folded:
-        widths[number] = max(min(widths[number], left - rest), min(widths[number], _SHORTEST_FOLDED))
-    names = [number for number, head in enumerate(heads) if head in _NAMES]
-    while sum(widths) > left and any(widths[number] > _SHORTEST_NAME for number in names):
-        widths[max(names, key=lambda number: widths[number])] -= 1
-    return widths
 
 
 def _known(
@@ -220,7 +178,3 @@ def _waiting_rows(state: RunOverview) -> list[tuple[str, str]]:
         starts = f"{status_rows.UNKNOWN}: Slurm expects no time yet"
     waited, sooner = status_rows.waited_text(state), waiting.sooner_words(state)
     return [(name, text) for name, text in (("Waited", waited), ("Starts", starts), ("Sooner", sooner)) if text]
-
-
-def _lines(rows: Sequence[tuple[str, str]]) -> str:
-    return "".join(f"{name:11} {printable(value)}\n" for name, value in rows)

@@ -1,10 +1,59 @@
-"""Formats text for the terminal: commands to type next, short paths, text without control characters."""
+"""Formats text for the terminal: its width and colours, commands to type next, text without control characters."""
 
 import os
+import re
 import shutil
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TextIO
 
 import click
+
+# Words of states, the worst first, and their colour; a sweep has several of them.
+_COLOURS: Mapping[str, str] = {
+    r"failed|boot fail|deadline|node fail|out of memory|timeout|special exit": "red",
+    r"cancelled|preempted|pending|suspended|stopped|requeue\w*|revoked|resv del hold": "yellow",
+    r"running|configuring|completing|resizing|signaling|stage out": "cyan",
+    r"done|completed|whole": "green",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """Where output goes: its width in columns, None where it is no terminal, and whether it has colours."""
+
+    width: int | None
+    colour: bool
+
+
+def screen() -> Screen:
+    """Return what stdout is."""
+    width = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else None
+    return Screen(width, has_colour(sys.stdout))
+
+
+def has_colour(stream: TextIO) -> bool:
+    """Whether a stream gets colours: a terminal does, unless NO_COLOR is set; FORCE_COLOR means any stream.
+
+    Source: no-color.org and force-color.org; an empty variable says nothing.
+    """
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def state_colour(text: str) -> str:
+    """Return the colour of words that say a state, "" for none; of those of a sweep that of the worst one."""
+    words = text.lower().replace("_", " ")
+    return next((colour for pattern, colour in _COLOURS.items() if re.search(rf"\b({pattern})\b", words)), "")
+
+
+def coloured(text: str, colour: str) -> str:
+    """Return `text` in a colour, as it is for "" or no text."""
+    return click.style(text, fg=colour) if colour and text else text
 
 
 def _program_as_typed() -> str:

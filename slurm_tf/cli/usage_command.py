@@ -161,7 +161,7 @@ def _split(lists: tuple[str, ...]) -> list[str]:
 
 
 def _print_report(report: "Report", as_json: bool, as_csv: bool) -> None:
-    from slurm_tf.cli import usage_tables
+    from slurm_tf.cli import terminal, usage_tables
 
     if as_json:
         sys.stdout.writelines(report.json())
@@ -172,4 +172,5 @@ def _print_report(report: "Report", as_json: bool, as_csv: bool) -> None:
     else:
         narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
         width = shutil.get_terminal_size().columns if narrow else None
-        click.echo(usage_tables.text(report, width), nl=False)
+        screen = terminal.Screen(width, terminal.has_colour(sys.stdout))
+        click.echo(usage_tables.text(report, screen), nl=False)

@@ -3,17 +3,17 @@
 import csv
 import io
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from slurm_tf.account.amounts import Amounts
 from slurm_tf.account.report import Report
-from slurm_tf.cli.terminal import printable
+from slurm_tf.cli import text_table
+from slurm_tf.cli.terminal import Screen, printable
 
 _GAP = "  "
-# Columns of at least this weight are kept as long as names can be cut to this length.
-_KEPT, _SHORT = 95, 8
-_FIRST, _SHORTEST = 99, 3
+# A column of this weight is never left out.
+_FIRST = 99
 
 
 class Column(NamedTuple):
@@ -78,13 +78,13 @@ def _columns(report: Report) -> list[Column]:
     return [row for row in rows if row]
 
 
-def text(report: Report, width: int | None) -> str:
-    """Return the report for a terminal of `width` columns; None: as wide as necessary."""
-    lines = [*_wrapped(report.about(), width), ""]
+def text(report: Report, screen: Screen) -> str:
+    """Return the report for `screen`; without a width as wide as necessary."""
+    lines = [*_wrapped(report.about(), screen.width), ""]
     if report.rows:
-        lines += [*_groups(report, width), "", *_ends(report.total), "", *_wrapped(_losses(report.total), width)]
-    lines += _wrapped([f"Note: {remark}" for remark in report.remarks()], width)
-    return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
+        lines += [_groups(report, screen), _ends(report.total, screen), *_wrapped(_losses(report.total), screen.width)]
+    lines += _wrapped([f"Note: {remark}" for remark in report.remarks()], screen.width)
+    return "\n".join(line.rstrip(" ") for line in lines).rstrip() + "\n"
 
 
 def _wrapped(lines: Sequence[str], width: int | None) -> list[str]:
@@ -93,58 +93,31 @@ def _wrapped(lines: Sequence[str], width: int | None) -> list[str]:
     return [part for line in plain for part in textwrap.wrap(line, width)] if width else plain
 
 
-def _groups(report: Report, width: int | None) -> list[str]:
+def _groups(report: Report, screen: Screen) -> str:
     heads = [word.upper() for word in report.by]
-    keys = [[printable(word) or "-" for word in row.key] for row in report.rows]
+    keys = [[word or "-" for word in row.key] for row in report.rows]
     amounts = [row.amounts for row in report.rows]
     if heads and len(keys) > 1:
         keys.append(["TOTAL", *[""] * (len(heads) - 1)])
         amounts.append(report.total)
-    cells = {column: [column.head, *map(column.cell, amounts)] for column in _columns(report)}
-    sizes = [max(map(len, column)) for column in zip(heads, *keys, strict=True)]
-    wide = {column: max(map(len, cells[column])) for column in cells}
-    left_out = _fit(sizes, wide, width) if width else []
-    table = []
-    for number, key in enumerate([heads, *keys]):
-        words = [_cut(word, size) for word, size in zip(key, sizes, strict=True)]
-        table.append(_GAP.join(words + [cells[column][number].rjust(size) for column, size in wide.items()]))
-    if left_out:
-        table += _wrapped([f"Not shown here: {', '.join(left_out)}; --csv and --json have all."], width)
-    return table
+    columns = _columns(report)
+    leave_out = sorted((each for each in columns if each.weight < _FIRST), key=lambda each: each.weight)
+    return text_table.table(
+        [*heads, *(each.head for each in columns)],
+        [[*key, *(each.cell(amount) for each in columns)] for key, amount in zip(keys, amounts, strict=True)],
+        [each.head for each in leave_out],
+        "--csv and --json have all",
+        names=heads,
+        right=[each.head for each in columns],
+        screen=screen,
+    )
 
 
-def _fit(sizes: list[int], wide: dict[Column, int], width: int) -> list[str]:
-    """Make a table fit: leave out columns of low weight, then cut names; return the headers that are left out."""
-    left_out = []
-    for least, shortest in ((_KEPT, _SHORT), (_FIRST, _SHORTEST)):
-        while _taken(sizes, wide) > width and (column := min(wide, key=lambda each: each.weight)).weight < least:
-            del wide[column]
-            left_out.append(column.head)
-        while _taken(sizes, wide) > width and max(sizes, default=0) > shortest:
-            sizes[sizes.index(max(sizes))] -= 1
-    return sorted(left_out)
-
-
-def _taken(sizes: Sequence[int], wide: Mapping[Column, int]) -> int:
-    return sum(sizes) + sum(wide.values()) + len(_GAP) * (len(sizes) + len(wide) - 1)
-
-
-def _cut(word: str, size: int) -> str:
-    return word.ljust(size) if len(word) <= size else f"{word[: size - 1]}~"
-
-
-def _ends(total: Amounts) -> list[str]:
-    rows = [["ENDED", "INCARNATIONS", "GPU-H", "CPU-H", "LOST GPU-H", "LOST CPU-H"]]
-    rows += [
-        [each.end.word, str(each.incarnations), *map(hours, each[2:])] for each in total.ends
-    ]  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        _GAP.join(
-            [row[0].ljust(widths[0]), *(cell.rjust(size) for cell, size in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
+def _ends(total: Amounts, screen: Screen) -> str:
+    rows = [[each.end.word, str(each.incarnations), *map(hours, each[2:])] for each in total.ends]
+    numbers = ["INCARNATIONS", "GPU-H", "CPU-H", "LOST GPU-H", "LOST CPU-H"]
+    leave_out = ("CPU-H", "LOST CPU-H", "INCARNATIONS")
+    return text_table.table(["ENDED", *numbers], rows, leave_out, "--json has all", right=numbers, screen=screen)
 
 
 def _losses(total: Amounts) -> list[str]:

@@ -215,7 +215,7 @@ def _print_until_over(slurm: "Client", found: "SelectedRun", each_point: bool) -
     with Live(auto_refresh=False) as screen:
         while True:
             points = run_overview.read_overviews(slurm, [found])
-            screen.update(Text(tables.status(points, each_point)), refresh=True)
+            screen.update(Text.from_ansi(tables.status(points, each_point)), refresh=True)
             if all(point.is_over for point in points):
                 return
             if not any(point.records or point.silent for point in points):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.cli import results_tables
+from slurm_tf.cli import results_tables, terminal
+from slurm_tf.cli.terminal import Screen
 from slurm_tf.run import attempts, manifest, progress, status
 from slurm_tf.run.attempts import Attempt
 from slurm_tf.run.folder import RunFolder
@@ -73,9 +74,11 @@ def written(run: SelectedRun) -> list[list[dict[str, float]]]:
     return [[json.loads(line)["values"] for line in path.read_text().splitlines()] for path in paths]
 
 
-def test_the_text(read: list[Result], golden: Callable[[str, str], None]) -> None:
-    narrow = results_tables.text(results.ordered(read, "rate")[:3], "loss", 72)
-    text = "\n".join([results_tables.text(results.ordered(read, "val_accuracy"), "val_accuracy", None), narrow])
+def test_the_text(read: list[Result], golden: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    text = results_tables.text(results.ordered(read, "val_accuracy"), "val_accuracy")
+    monkeypatch.setattr(terminal, "screen", lambda: Screen(72, colour=False))
+    narrow = results_tables.text(results.ordered(read, "rate")[:3], "loss")
+    text = f"{text}\n{narrow}"
     golden("results.txt", text)
     assert max(map(len, narrow.splitlines())) <= 72
 
@@ -185,7 +188,7 @@ def test_several_runs_with_other_params_nan_and_an_evaluator(make_run: MakeRun, 
     assert [each.name for each in results.ordered(found, "units")] == ["b-1", "a-1", "c-1"]
     assert found[1].seconds == 90, "what was killed counts until it last saved"
     assert (
-        results_tables.text(found, "evaluator_accuracy", None)
+        results_tables.text(found, "evaluator_accuracy")
         == """\
 RUN  rate  x   units  STATE          STEP  max evaluator_accuracy  evaluator_accuracy  min loss  loss  [b]?  TIME
 a-1  1     é?  -      not submitted  2     -                       -                   0.5       nan   0.2   -

@@ -5,7 +5,6 @@ import time
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -102,30 +101,6 @@ def test_a_heterogeneous_job_that_waits_says_how_many_nodes_it_needs(make_run: M
     slurm.live = slurm.live[:1]
     (point,) = run_overview.read_overviews(slurm, [waits])
     assert "nodes:" not in reasons.reason_words(point)
-
-
-@pytest.mark.parametrize("width", [80, 100, 200])
-def test_tables_fit_the_terminal(width: int, make_run: MakeRun, slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "resnet50-imagenet-mixed-precision-batch-4096-warmup-5-epochs-1"
-    long, short = make_run(name, ("123456", (), False)), make_run("a-1", ("7", (), False))
-    slurm.live = [
-        record("123456", JobState.PENDING, reason="Resources", nodes="gpu[001-004,010-012,100],himem[1,3,5,7,9]"),
-        record("7", JobState.PENDING, reason="AssocGrpGRES"),
-    ]
-    points = run_overview.read_overviews(slurm, [long, short])
-    whole = tables.run_list(points)
-    assert name in whole
-    assert len(whole.splitlines()) == 3
-    monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: True))
-    monkeypatch.setattr("shutil.get_terminal_size", lambda _: os.terminal_size((width, 24)))
-    text = tables.run_list(points)
-    assert max(map(len, text.splitlines())) <= width
-    # job ids, states and the words of reasons are whole
-    assert text.count("PENDING") == 2
-    assert "123456" in text
-    assert (name in text) == (width == 200)
-    assert ("resnet50-im" in text) and ("…" in text) == (width < 200)
-    assert "".join(text.split()).count("reached") == 1
 
 
 @pytest.mark.parametrize(("what", "end"), [
