@@ -23,6 +23,7 @@ _VERBS = {
     "logs": ("watch_commands", "logs"),
     "cancel": ("watch_commands", "cancel"),
     "interrupt": ("interrupt_command", "interrupt"),
+    "attach": ("attach_command", "attach"),
     "wait": ("watch_commands", "wait"),
     "describe": ("watch_commands", "describe"),
     "results": ("results_command", "results"),

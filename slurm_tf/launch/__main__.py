@@ -1,4 +1,4 @@
-"""launch.pyz coordinate | agent | local | mpi-probe: parts of a job; launch | task-prolog: ways without a script."""
+"""launch.pyz coordinate | agent | local | mpi-probe: parts of a job; attach; launch | task-prolog: without a script."""
 
 import sys
 
@@ -10,6 +10,8 @@ def main() -> None:
         from slurm_tf.launch.coordinator.startup import main as run
     elif part == "agent":
         from slurm_tf.launch.agent.agent import main as run
+    elif part == "attach":
+        from slurm_tf.launch.agent.attached_command import main as run
     elif part == "local":
         from slurm_tf.launch.direct.local_tasks import main as run
     elif part == "mpi-probe":
@@ -21,7 +23,8 @@ def main() -> None:
     else:
         sys.exit(
             "usage: launch.pyz coordinate SUBMISSION_FOLDER -- LAUNCHER... | agent [--roles ROLES] | local ... "
-            "| mpi-probe RESULT | launch --roles ROLES -- COMMAND... | task-prolog"
+            "| attach RUN_FOLDER TASK -- [COMMAND...] | mpi-probe RESULT "
+            "| launch --roles ROLES -- COMMAND... | task-prolog"
         )
     run(arguments)
 

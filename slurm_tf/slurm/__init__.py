@@ -3,6 +3,7 @@
 # what other rooms may import
 __all__ = [
     "array_indexes",
+    "attached_step",
     "billing",
     "client",
     "hostlist",

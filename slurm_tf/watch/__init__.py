@@ -2,6 +2,7 @@
 
 # what other rooms may import
 __all__ = [
+    "attach",
     "cancel",
     "disk_usage",
     "find_run",

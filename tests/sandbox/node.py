@@ -42,7 +42,8 @@ def make_dev(gpus: int) -> None:
             linux.bind(f"/dev/{name}", new / name)
     for name in ("pts", "shm"):
         (new / name).mkdir()
-    linux.bind("/dev/pts", new / "pts")
+    # its own terminals, which users may open: those of a container may be root's alone
+    linux.mount("devpts", new / "pts", "devpts", data="newinstance,ptmxmode=0666,mode=0620")
     linux.tmpfs(new / "shm", 0o1777)
     links = {"ptmx": "pts/ptmx", "fd": "/proc/self/fd"} | {
         name: f"/proc/self/fd/{number}" for number, name in enumerate(("stdin", "stdout", "stderr"))

@@ -1,0 +1,54 @@
+"""A command and a shell beside a living task on a real Slurm."""
+
+import json
+import shlex
+import time
+
+import pytest
+
+from tests.cluster.group import SLURM_TF, Member
+
+pytestmark = pytest.mark.slurm
+
+JOB = """\
+name = "a"
+strategy = "multi_worker"
+join = "optional"
+command = ["sleep", "60{x}"]
+sweep.x = [1, 2]
+time = "10"
+env = {MINE = "a $b"}
+[roles.worker]
+count = 2
+ntasks-per-node = 1
+gpus-per-node = 1
+"""
+
+
+def test_beside_a_task_of_an_array(alice: Member) -> None:
+    alice.write("a.toml", JOB)
+    alice.submit("a.toml")
+    deadline = time.monotonic() + 120
+    while [row["running"] for point in alice.status("a-1") for row in point["roles"]] != [2, 2]:
+        assert time.monotonic() < deadline, alice.ok("status", "a-1", "--points")
+        time.sleep(0.3)
+    show = 'echo "$MINE" "$SLURM_TF_PARAMS" [$CUDA_VISIBLE_DEVICES] $(uname -n); echo "$TF_CONFIG"; pwd; cat; exit 7'
+    command = shlex.join([*SLURM_TF, "attach", "a-1/1", "worker:1", "--", "sh", "-c", show])
+    done = alice.type("attach", "a-1", "worker:1", "--", "true")
+    assert (done.returncode, done.stderr) == (2, "slurm-tf: run a-1 has 2 points; needed one of them: a-1/0\n")
+    # its input is that of the command
+    typed = alice.run("sh", "-c", f"echo typed | {command}; echo code $?").splitlines()
+    assert typed[0].startswith('a $b {"x": 2} [0] node')
+    assert json.loads(typed[1])["task"] == {"type": "worker", "index": 1}
+    assert typed[2].startswith(f"{alice.folder}/runs/a-1/submission-1/code")
+    assert typed[3:] == ["typed", "code 7"]
+    # script(1) gives it a terminal
+    shell = shlex.join([*SLURM_TF, "attach", "a-1/0"])
+    lines = "test -t 0 && echo in $SLURM_TF_TASK of $TERM; exit 5"
+    said = alice.run(
+        "sh", "-c", f"echo {shlex.quote(lines)} | TERM=vt220 script -qec {shlex.quote(shell)} /dev/null; echo code $?"
+    )
+    assert "slurm-tf: beside worker:0 on node" in said
+    assert "\nin worker:0 of vt220\n" in said, said
+    assert said.endswith("code 5\n")
+    assert alice.status("a-1/1")[0]["tasks"]["worker:1"]["state"] == "running"
