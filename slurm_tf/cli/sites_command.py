@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def sites() -> None:
 @sites.command(name="list")
 @JSON
 def list_sites(as_json: bool) -> None:
-    """List all profiles: where each is from, and which one is for this machine."""
+    """List all profiles, and which one is for this machine."""
     rows = _listed()
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
@@ -138,9 +139,9 @@ def check(name: str, as_json: bool) -> None:
     help="The GPUs of each node of a partition, such as gpu=a100:4, where Slurm does not know of them.",
 )  # fmt: skip
 def detect(name: str, output: Path | None, force: bool, gpus: tuple[str, ...]) -> None:
-    """Write a first profile of the live cluster; NAME is its ClusterName if none is given.
+    """Write a first profile of the live cluster.
 
-    What the cluster does not say stands in the profile as a comment.
+    NAME is its ClusterName if none is given. What the cluster does not say stands in the profile as a comment.
     """
     from slurm_tf.jobspec import site_detection
     from slurm_tf.slurm import live_cluster
@@ -149,12 +150,13 @@ def detect(name: str, output: Path | None, force: bool, gpus: tuple[str, ...]) -
     path = output or _own_path(name or cluster.name)
     text = site_detection.profile(cluster, _gpus(gpus, cluster))
     _write(path, text, force)
-    site = str(path) if output else path.stem
+    site = shlex.quote(str(path)) if output else path.stem
+    use = "use it" if output else "use it; on this cluster it is used without --site as well"
     click.echo(str(path))
     print_next_commands(
         (f"sites show {site}", "what it says"),
         (f"sites check {site}", "compare it with the cluster"),
-        (f"submit JOB --site {site}", "use it; on this cluster it is used without --site as well"),
+        (f"submit JOB --site {site}", use),
     )
 
 

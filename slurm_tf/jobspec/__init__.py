@@ -1,4 +1,4 @@
-"""Reads job files and site profiles, and fits a job to its site as a plan."""
+"""Reads job files and site profiles, fits a job to its site as a plan, and compares a profile with the cluster."""
 
 # what other rooms may import
 __all__ = [

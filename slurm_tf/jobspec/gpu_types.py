@@ -47,5 +47,5 @@ def constraint(site: Site, gpus: Iterable[Gpus], own: str, where: str) -> str:
         return own
     if not own:
         return features[0]
-    # Slurm reads "&" and "|" from left to right, and parentheses group
-    return f"{own}&{features[0]}" if "|" not in own else f"({own})&{features[0]}"
+    # "&" and "|" are read from left to right; parentheses group, but not what has brackets (22.05.8)
+    return f"({own})&{features[0]}" if "|" in own and "[" not in own else f"{own}&{features[0]}"

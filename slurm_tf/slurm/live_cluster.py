@@ -194,7 +194,7 @@ def parse_partitions(
             qos=_listed(row.get("AllowQos")),
             is_exclusive=row.get("OverSubscribe") == "EXCLUSIVE" or settings.get("SelectType") == "select/linear",
             preempt_mode=row.get("PreemptMode", ""),
-            grace_time=timedelta(seconds=int(row.get("GraceTime", "0"))),
+            grace_time=_grace_time(row.get("GraceTime", "")),
             tier=int(row.get("PriorityTier", "1")),
             default_memory=_default_memory(row, settings),
             kinds=kinds.get(row["PartitionName"], ()),
@@ -202,6 +202,13 @@ def parse_partitions(
         for row in rows
         if "PartitionName" in row
     )
+
+
+def _grace_time(text: str) -> timedelta:
+    """Return the GraceTime of a partition: scontrol prints seconds, sacctmgr for a QOS hours:minutes:seconds."""
+    if text.isdigit():
+        return timedelta(seconds=int(text))
+    return (units.parse_time(text) if text else None) or timedelta()
 
 
 def _default_memory(row: Mapping[str, str], settings: Mapping[str, str]) -> str:
@@ -220,8 +227,7 @@ def _listed(text: str | None) -> tuple[str, ...] | None:
 
 def _qos(row: list[str]) -> LiveQos:
     name, preempts, mode, grace = row
-    length = units.parse_time(grace) if grace else None
-    return LiveQos(name, tuple(filter(None, preempts.split(","))), mode, length or timedelta())
+    return LiveQos(name, tuple(filter(None, preempts.split(","))), mode, _grace_time(grace))
 
 
 def _distinct(names: Iterable[str]) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ def at_site(fit: Callable[..., Plan], tmp_path: Path) -> Callable[..., Plan]:
         ("gpus-per-node = 'v100:2'", "gpus-per-node", "2", "volta"),
         ("gpus-per-node = 'v100:2'\nconstraint = 'ib'", "gpus-per-node", "2", "ib&volta"),
         ("gpus-per-node = 'v100:2'\nconstraint = 'ib|hbm80'", "gpus-per-node", "2", "(ib|hbm80)&volta"),
+        ("gpus-per-node = 'v100:2'\nconstraint = '[ib|hbm80]'", "gpus-per-node", "2", "[ib|hbm80]&volta"),
         ("gpus-per-node = 'v100:2'\nconstraint = 'volta'", "gpus-per-node", "2", "volta"),
         ("gpus = 'h100:4'", "gpus", "h100_80:4", "hbm80"),
         ("gpus-per-node = 'a100:1,tesla_a100:1'", "gpus-per-node", "tesla_a100:2", None),
