@@ -133,6 +133,7 @@ def test_every_snippet_is_run_by_a_test_or_says_why_not() -> None:
         "install.md: downloads TensorFlow",
         "install.md: pipx is another way to do what the lines above do",
         "sandbox.md: installs packages",
+        "submit.md: beside a training that lives",
     }
     fences = sum(page.read_text().count("```") for page in PAGES)
     assert len(snippets.ALL) == fences / 2

@@ -1,6 +1,7 @@
-"""A command and a shell beside a living task on a real Slurm."""
+"""What runs beside a living task on a real Slurm: a command, a shell, and what samples its GPUs."""
 
 import json
+import re
 import shlex
 import time
 
@@ -25,9 +26,17 @@ gpus-per-node = 1
 """
 
 
+# prints as driver 535.54 does
+NVIDIA_SMI = '#!/bin/sh\necho "$@" >> "$ASKED"\necho "NVIDIA A100-SXM4-40GB, 87, 31012, 40960"\n'
+
+
 def test_beside_a_task_of_an_array(alice: Member) -> None:
     alice.write("a.toml", JOB)
-    alice.submit("a.toml")
+    alice.run("mkdir", "bin")
+    alice.write("bin/nvidia-smi", NVIDIA_SMI)
+    alice.run("chmod", "+x", "bin/nvidia-smi")
+    path = f"{alice.folder}/bin:{alice.environ()['PATH']}"
+    alice.submit("a.toml", environ={"PATH": path, "ASKED": f"{alice.folder}/asked"})
     deadline = time.monotonic() + 120
     while [row["running"] for point in alice.status("a-1") for row in point["roles"]] != [2, 2]:
         assert time.monotonic() < deadline, alice.ok("status", "a-1", "--points")
@@ -51,4 +60,16 @@ def test_beside_a_task_of_an_array(alice: Member) -> None:
     assert "slurm-tf: beside worker:0 on node" in said
     assert "\nin worker:0 of vt220\n" in said, said
     assert said.endswith("code 5\n")
-    assert alice.status("a-1/1")[0]["tasks"]["worker:1"]["state"] == "running"
+    point = alice.status("a-1/1")[0]
+    assert point["tasks"]["worker:1"]["state"] == "running"
+    while set(point["gpus"]) != {"worker:0", "worker:1"}:
+        assert time.monotonic() < deadline, point
+        time.sleep(0.3)
+        (point,) = alice.status("a-1/1")
+    assert point["gpus"]["worker:1"]["last"]["devices"] == [
+        {"name": "NVIDIA A100-SXM4-40GB", "busy": 87, "memory_used": 31012, "memory_total": 40960}
+    ]
+    assert re.search(r"^worker +2/2 +2/2 +87% +30.3/40G +0$", alice.ok("status", "a-1/1"), re.MULTILINE)
+    assert set((alice.folder / "asked").read_text().splitlines()) == {
+        "--id=0 --query-gpu=name,utilization.gpu,memory.used,memory.total --format=csv,noheader,nounits"
+    }
