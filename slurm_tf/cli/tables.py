@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slurm_tf.cli import text_table
-from slurm_tf.slurm.job_states import JobState
 from slurm_tf.watch import find_run, gpu_use, reasons, run_params, status_rows, sweeps, waiting
 from slurm_tf.watch.find_run import SelectedRun
 from slurm_tf.watch.run_overview import RunOverview
@@ -174,7 +173,7 @@ def _waiting_rows(state: RunOverview) -> list[tuple[str, str]]:
     """Return how long a run has waited and, while it waits, when Slurm expects to start it, and what is sooner."""
     when = waiting.expected_start(state)
     starts = f"{status_rows.start_text(when)}, at {when:%Y-%m-%dT%H:%M:%S}, as Slurm expects now" if when else ""
-    if not when and state.state is JobState.PENDING:
+    if not when and waiting.may_start(state):
         starts = f"{status_rows.UNKNOWN}: Slurm expects no time yet"
     waited, sooner = status_rows.waited_text(state), waiting.sooner_words(state)
     return [(name, text) for name, text in (("Waited", waited), ("Starts", starts), ("Sooner", sooner)) if text]

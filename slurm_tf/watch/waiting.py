@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from slurm_tf.slurm import pending_reasons
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.watch.run_overview import RunOverview
 
@@ -23,6 +24,11 @@ def expected_start(state: RunOverview, now: datetime | None = None) -> datetime 
         return None
     times = [record.expected_start for record in state.records if record.expected_start]
     return max(times) if times and max(times) > (now or datetime.now().astimezone()) else None
+
+
+def may_start(state: RunOverview) -> bool:
+    """Return whether a run is pending, and for no reason for which it would never start."""
+    return state.state is JobState.PENDING and not pending_reasons.is_permanent(state.records[0].reason)
 
 
 def earliest(points: Sequence[RunOverview], now: datetime | None = None) -> datetime | None:

@@ -73,6 +73,8 @@ def test_what_slurm_does_not_expect_or_did_in_the_past_is_unknown(look: Look) ->
         (state,) = look(record("7", JobState.PENDING, submitted=NOW, expected_start=start))
         assert text([state])[1:] == ["Starts      unknown: Slurm expects no time yet"]
         assert "STARTS" not in tables.run_list([state])
+    (state,) = look(record("7", JobState.PENDING, reason="PartitionNodeLimit", submitted=NOW))
+    assert text([state]) == ["Waited      N"]
 
 
 def test_a_job_that_started_or_ended_has_waited_until_then(look: Look) -> None:

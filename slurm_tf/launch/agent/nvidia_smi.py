@@ -16,6 +16,8 @@ from slurm_tf.launch.agent.child import die_with
 from slurm_tf.run.gpu_record import GpuState
 
 _QUERY = "--query-gpu=name,utilization.gpu,memory.used,memory.total"
+_VALUES = ("busy", "used", "total")
+_ROW = re.compile("(?P<name>.+)" + "".join(rf", (?P<{each}>\d+|\[[^]]*\])" for each in _VALUES), re.ASCII)
 _DEVICE = re.compile(r"\d+|GPU-[0-9a-fA-F-]+|MIG-[0-9a-zA-Z/-]+", re.ASCII)
 # nvidia-smi -L: "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-...)", "  MIG 3g.20gb     Device  0: (UUID: MIG-...)"
 _LISTED_GPU = re.compile(r"GPU (\d+):")
@@ -60,15 +62,14 @@ def sample(program: str, wanted: Sequence[str], seconds: float) -> Tuple[GpuStat
 def parse(text: str) -> Tuple[GpuState, ...]:
     """Return the devices in the answer to the query: "NVIDIA A100-SXM4-40GB, 87, 31012, 40960" each.
 
-    A value that the driver does not have is a word in brackets, such as [N/A].
+    A value that the driver does not have is a word in brackets, such as [N/A]. There may be warnings, such as one of a
+    GPU whose infoROM is corrupted. Raises DriverError if there is no device.
     """
-    found = []
-    for line in text.splitlines():
-        fields = [each.strip() for each in line.rsplit(",", 3)]
-        if len(fields) != 4:
-            raise DriverError(f"it printed {line[:100]!r}")
-        found.append(GpuState(fields[0], *map(_number, fields[1:])))
-    return tuple(found)
+    rows = [_ROW.fullmatch(line.strip()) for line in text.splitlines()]
+    found = tuple(GpuState(row["name"], *(_number(row[key]) for key in _VALUES)) for row in rows if row)
+    if not found:
+        raise DriverError(f"it printed {text.strip()[:100]!r}")
+    return found
 
 
 def _number(text: str) -> Optional[int]:

@@ -23,6 +23,7 @@ A100 = "NVIDIA A100-SXM4-40GB"
 # driver 535.54, two of four; 580.65 on a GB10, whose memory is that of the node; 510.47, a GPU in MIG mode
 QUERY = f"{A100}, 87, 31012, 40960\n{A100}, 0, 4, 40960\n"
 GB10 = "NVIDIA GB10, 5, [N/A], [N/A]\n"
+WARNING = "WARNING: infoROM is corrupted at gpu 0000:3B:00.0\n"
 IN_MIG_MODE = f"{A100}, [N/A], 38, 40960\n"
 LIST = (
     f"GPU 0: {A100} (UUID: GPU-27b94a00-ed54-5c24-b1fd-1054085de32a)\n"
@@ -85,6 +86,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
         (QUERY, (GpuState(A100, 87, 31012, 40960), GpuState(A100, 0, 4, 40960))),
         (GB10, (GpuState("NVIDIA GB10", 5, None, None),)),
         (IN_MIG_MODE, (GpuState(A100, None, 38, 40960),)),
+        (QUERY + WARNING, (GpuState(A100, 87, 31012, 40960), GpuState(A100, 0, 4, 40960))),
     ],
 )
 def test_what_each_driver_prints(text: str, states: tuple[GpuState, ...]) -> None:
