@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ def check(name: str, as_json: bool) -> None:
 
         cells = [[each.key, each.profile, each.cluster, short_path(each.where)] for each in found]
         click.echo(text_table.table(_COMPARED, cells, names=_COMPARED), nl=False)
-    for what in cluster.unknown.values():
+    for what in dict.fromkeys(cluster.unknown.values()):
         click.echo(f"slurm-tf: not all is compared: {printable(what)}", err=True)
     if not as_json:
         many = f"{len(found)} difference{'' if len(found) == 1 else 's'}"
@@ -143,12 +144,13 @@ def detect(name: str, output: Path | None, force: bool, gpus: tuple[str, ...]) -
 
     NAME is its ClusterName if none is given. What the cluster does not say stands in the profile as a comment.
     """
-    from slurm_tf.jobspec import site_detection
+    from slurm_tf.jobspec import site_detection, sites
     from slurm_tf.slurm import live_cluster
 
     cluster = live_cluster.ask()
     path = output or _own_path(name or cluster.name)
-    text = site_detection.profile(cluster, _gpus(gpus, cluster))
+    host = "" if sites.cluster_name(os.environ) == cluster.name else socket.getfqdn()
+    text = site_detection.profile(cluster, _gpus(gpus, cluster), host)
     _write(path, text, force)
     site = shlex.quote(str(path)) if output else path.stem
     use = "use it" if output else "use it; on this cluster it is used without --site as well"

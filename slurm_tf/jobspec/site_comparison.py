@@ -44,9 +44,11 @@ def _of_cluster(site: Site, live: Site, cluster: LiveCluster) -> Iterator[tuple[
         yield "gpu-spelling", site.gpu_spelling, "GPUs are a gres" if cluster.has_gpus else "no gres named gpu"
     if live.exclusive:
         yield "exclusive", _yes_or_no(site.exclusive), _yes_or_no(True)
-    if site.preempt_mode != "UNKNOWN":
+    by_qos = cluster.settings.get("PreemptType") == "preempt/qos"
+    knows_preemption = not by_qos or "all_qos" not in cluster.unknown
+    if site.preempt_mode != "UNKNOWN" and knows_preemption:
         yield "preempt-mode", site.preempt_mode, live.preempt_mode
-    if site.grace_time is not None:
+    if site.grace_time is not None and knows_preemption:
         yield "grace-time", _time(site.grace_time), _time(live.grace_time, "none")
     if cluster.mpi and site.mpi not in cluster.mpi:
         yield "mpi", site.mpi, ", ".join(cluster.mpi)

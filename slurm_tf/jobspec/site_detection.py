@@ -40,15 +40,19 @@ class Preemption:
     note: str
 
 
-def profile(cluster: LiveCluster, gpus: Mapping[str, str]) -> str:
-    """Return the profile as TOML. `gpus`: those of nodes of partitions whose GPUs Slurm does not know of."""
+def profile(cluster: LiveCluster, gpus: Mapping[str, str], host: str = "") -> str:
+    """Return the profile as TOML.
+
+    `gpus`: those of nodes of partitions whose GPUs Slurm does not know of. `host`: by which the profile is recognised
+    as well, "" if the cluster's name is enough.
+    """
     lines = [
         _comment(f"Detected from cluster {cluster.name}, Slurm {cluster.version}, by user {cluster.user}."),
         "# `slurm-tf sites check` compares it with the cluster; `slurm-tf docs sites` explains each key.",
         *_lines(_top(cluster)),
         "",
         "[recognise]",
-        *_lines([Entry("cluster", cluster.name or None, "ClusterName of slurm.conf")]),
+        *_lines(_recognise(cluster, host)),
     ]
     for partition in cluster.partitions:
         lines += ["", f"[partitions.{_key(partition.name)}]", *_lines(_partition(cluster, partition, gpus))]
@@ -66,6 +70,13 @@ def _as_site(text: str) -> sites.Site:
     """Return a detected profile as it is read, without what it inherits. Raises ConfigError."""
     path = Path("the detected profile")
     return layers.resolve([Layer(str(path), layers.parse_toml(text.encode(), path))], sites.Site).spec
+
+
+def _recognise(cluster: LiveCluster, host: str) -> Iterator[Entry]:
+    yield Entry("cluster", cluster.name or None, "ClusterName of slurm.conf")
+    if host:
+        note = "no slurm.conf that can be read here says the ClusterName; add the other login nodes"
+        yield Entry("hostnames", (re.escape(host),), note)
 
 
 def _top(cluster: LiveCluster) -> Iterator[Entry]:

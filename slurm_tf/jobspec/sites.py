@@ -17,6 +17,8 @@ from slurm_tf.jobspec.job_file import Amount, Base
 from slurm_tf.jobspec.layers import Layer
 
 PreemptMode = Literal["OFF", "CANCEL", "REQUEUE", "SUSPEND", "UNKNOWN"]
+# Debian's and most sites' place, and where slurmd and sackd put it on a cluster that hands it out ("configless").
+_SLURM_CONF = (Path("/etc/slurm/slurm.conf"), Path("/run/slurm/conf/slurm.conf"))
 # Keys of a profile that are its own: one that inherits it has to say them.
 _OWN = ("inherit", "recognise")
 
@@ -312,10 +314,10 @@ def cluster_name(environ: Mapping[str, str]) -> str:
     """Return the name of the machine's cluster: a job's own, else of slurm.conf; "" if there is none to read."""
     if environ.get("SLURM_CLUSTER_NAME"):
         return environ["SLURM_CLUSTER_NAME"]
-    path = Path(environ.get("SLURM_CONF", "/etc/slurm/slurm.conf"))
-    if not path.is_file() or not os.access(path, os.R_OK):
-        return ""
-    match = re.search(r"^\s*ClusterName\s*=\s*(\S+)", path.read_text(errors="replace"), re.MULTILINE | re.IGNORECASE)
+    paths = [Path(environ["SLURM_CONF"])] if environ.get("SLURM_CONF") else _SLURM_CONF
+    path = next((each for each in paths if each.is_file() and os.access(each, os.R_OK)), None)
+    text = path.read_text(errors="replace") if path else ""
+    match = re.search(r"^\s*ClusterName\s*=\s*(\S+)", text, re.MULTILINE | re.IGNORECASE)
     return match[1] if match else ""
 
 

@@ -109,7 +109,9 @@ def ask() -> LiveCluster:
     kinds = parse_nodes(client.run(["sinfo", "--noheader", "--exact", columns]).stdout)
     user = _user()
     unknown: dict[str, str] = {}
-    of_user = _sacctmgr(settings, unknown, "accounts", "assoc", "where", f"user={user}", "format=Account,QOS")
+    # one slurmdbd may serve several clusters
+    here = (f"user={user}", f"cluster={settings.get('ClusterName', '')}")
+    of_user = _sacctmgr(settings, unknown, "accounts", "assoc", "where", *here, "format=Account,QOS")
     all_accounts = _sacctmgr(settings, unknown, "all_accounts", "account", "format=Account")
     all_qos = _sacctmgr(settings, unknown, "all_qos", "qos", f"format={','.join(QOS)}")
     return LiveCluster(

@@ -42,8 +42,10 @@ def test_detect_check_and_what_has_changed_since(typed: Type, monkeypatch: pytes
     assert done.stdout == f"{path}\n"
     assert "sites check sandbox " in done.stderr
     assert path.stat().st_mode & 0o777 == 0o644
-    # it recognises the cluster
+    assert "hostnames = [" in path.read_text()  # no slurm.conf here says the cluster's name
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "sandbox")
+    typed("detect", "--force")
+    assert "hostnames" not in path.read_text()
     done = typed("check")
     assert (done.exit_code, done.stdout) == (0, "")
     assert done.stderr == f"slurm-tf: 0 differences between {path} and cluster sandbox\n"

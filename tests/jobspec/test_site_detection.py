@@ -1,5 +1,6 @@
 """The profile that is written from what a cluster says, and what differs once one of the two has changed."""
 
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +101,25 @@ def test_what_does_not_answer_stands_there_as_a_comment(cluster: Callable[..., L
     why = "sacctmgr: error: no (sacctmgr ended with exit code 1)"
     assert f"\n# accounts: {why}\n# qos: {why}\n" in text
     assert "\n# mpi: srun --mpi=list: srun: error: no (srun" in site_detection.profile(cluster("typed", "srun"), {})
+
+
+def test_preemption_by_qos_is_not_compared_without_accounting(
+    cluster: Callable[..., LiveCluster], detected: Callable[..., str]
+) -> None:
+    profile = sites.read(detected("typed"))
+    assert site_comparison.compare(profile, cluster("typed", "sacctmgr")) == []
+
+
+def test_a_host_by_which_the_profile_is_recognised(
+    cluster: Callable[..., LiveCluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "site_configs"
+    folder.mkdir()
+    monkeypatch.setenv("SLURM_TF_PATH", str(tmp_path))
+    (folder / "uni.toml").write_text(site_detection.profile(cluster("typed"), {}, "login1.uni+x.edu"))
+    for host, name in (("login1.uni+x.edu", "uni"), ("login1.uniix.edu", "generic")):
+        monkeypatch.setattr(socket, "getfqdn", lambda host=host: host)
+        assert sites.recognise({"SLURM_CONF": "/nowhere"}) == name
 
 
 def test_a_partition_without_gpus_beside_others(cluster: Callable[..., LiveCluster]) -> None:

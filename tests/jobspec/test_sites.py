@@ -95,6 +95,9 @@ def test_a_site_is_recognised_by_its_cluster(tmp_path: Path, monkeypatch: pytest
     conf.write_text("# x\nclustername=hpc1 # y\n")
     assert sites.recognise({"SLURM_CLUSTER_NAME": "hpc1"}) == "uni"
     assert sites.recognise({"SLURM_CONF": str(conf)}) == "uni"
+    # where slurmctld hands slurm.conf out, it is not in /etc
+    monkeypatch.setattr(sites, "_SLURM_CONF", (tmp_path / "etc" / "slurm.conf", conf))
+    assert sites.recognise({}) == "uni"
     assert sites.recognise({"SLURM_CONF": "/nowhere"}) == "lab"
     (folder / "lab.toml").unlink()
     assert sites.recognise({"SLURM_CONF": "/nowhere"}) == "generic"

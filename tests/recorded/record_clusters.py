@@ -62,7 +62,7 @@ def commands() -> list[list[str]]:
         ["scontrol", "show", "config"],
         ["scontrol", "--oneliner", "show", "partition"],
         ["sinfo", "--noheader", "--exact", columns],
-        [*show, "assoc", "where", "user=alice", "format=Account,QOS"],
+        [*show, "assoc", "where", "user=alice", "cluster=sandbox", "format=Account,QOS"],
         [*show, "account", "format=Account"],
         [*show, "qos", f"format={','.join(live_cluster.QOS)}"],
         ["srun", "--mpi=list"],
