@@ -1,10 +1,13 @@
 """How runs end on a real Slurm, in the one line that the log, status, list and wait have."""
 
+import functools
 import re
 
 import pytest
 
 from tests.cluster.group import Member
+from tests.sandbox import linux
+from tests.sandbox.cluster import Sandbox
 
 pytestmark = pytest.mark.slurm
 
@@ -63,3 +66,64 @@ def test_the_line_is_the_same_everywhere(name: str, alice: Member) -> None:
     assert why in (alice.folder / "runs" / f"{name}-1" / "logs" / f"slurm-{number}.out").read_text()
     assert why in alice.ok("status", f"{name}-1")
     assert why in alice.ok("list", "--all")
+
+
+# What Slurm does to a run that does not go on: the nodes of its two tasks, how many these are, options of sbatch; the
+# end. Which process is the first to get a signal is Slurm's choice.
+BY_SLURM = {
+    "limit": (
+        "node2", 1, ["--time=1"], "TIMEOUT", 75,
+        r"timeout: .* got SIG\w+; the run does not go on: it has told of no checkpoint, and would start over",
+        "submit limit.toml --name limit-1 --time=LONGER",
+    ),
+    "preempted": (
+        "node1", 1, ["--qos=scavenge", "--no-requeue"], "FAILED", 75,
+        r"preemption: .* got SIGTERM; the run does not go on, as it was submitted with no-requeue",
+        "resubmit preempted-1",
+    ),
+    "host": (
+        "node3", 1, ["--no-requeue"], "NODE_FAIL", 1,
+        r"a node failed \(node3\), and the job was not requeued",
+        "resubmit host-1",
+    ),
+    "lost": (
+        "node2,node4", 2, ["--no-requeue"], "FAILED", 1,
+        r"worker:1 on node4 is lost: its agent's connection ended, and its node does not answer; the run does not go "
+        r"on, as it was submitted with no-requeue",
+        "resubmit lost-1",
+    ),
+}  # fmt: skip
+
+
+def both_train(member: Member, name: str) -> bool:
+    return member.ok("logs", f"{name}-1").count("trains") == 2
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_the_line_of_what_slurm_ends(alice: Member, sandbox: Sandbox) -> None:
+    """Of a limit, a preemption and dead nodes, all at the same time: Slurm takes a minute for each."""
+    alice.write("sleep.py", "import time; print('trains', flush=True); time.sleep(600)")
+    for name, (nodes, count, options, *_) in BY_SLURM.items():
+        text = JOB.format(name=name).replace(f"{name}.py", "sleep.py").replace("node = 1", f"node = {3 - count}")
+        alice.submit(alice.write(f"{name}.toml", text), f"--nodelist={nodes}", *options)
+    for name in BY_SLURM:
+        linux.wait_until(f"{name} trains", functools.partial(both_train, alice, name), 60)
+    try:
+        for node in ("node3", "node4"):
+            sandbox.stop_node(node)
+        words = ("--qos=urgent", "--nodelist=node1", "--exclusive", "true")
+        sandbox.run("srun", *words, user="bob", timeout=120)
+        for name, (*_, state, code, line, command) in BY_SLURM.items():
+            done = alice.type("wait", f"{name}-1", timeout=240)
+            (point,) = alice.status(f"{name}-1")
+            assert (point["state"], done.returncode) == (state, code), done.stderr
+            assert re.fullmatch(line, point["reason_words"]), point["reason_words"]
+            assert f"\n  why          {point['reason_words']}\n" in done.stderr
+            assert f" {command} " in done.stderr
+            assert point["reason_words"] in alice.ok("status", f"{name}-1")
+    finally:
+        for node in ("node3", "node4"):
+            sandbox.start_node(node)
+            sandbox.run("scontrol", "update", f"nodename={node}", "state=resume", user="root", check=False)
+        linux.wait_until("all nodes are up", lambda: "down" not in alice.run("sinfo", "-h", "-o", "%t"), 60)

@@ -102,9 +102,11 @@ class Coordinator:
     def _with_cause_of_loss(self, outcome: Outcome) -> Outcome:
         """Return `outcome`; if a task is lost whose node answers, it is the program's doing: it would happen again."""
         host = self._training.lost_host
-        if outcome.cause is OutcomeCause.TASK_LOST and host and ports.is_there(host, _ANSWER_SECONDS):
+        if outcome.cause is not OutcomeCause.TASK_LOST or not host:
+            return outcome
+        if ports.is_there(host, _ANSWER_SECONDS):
             return replace(outcome, cause=OutcomeCause.PROGRAM)
-        return outcome
+        return replace(outcome, reason=f"{outcome.reason}, and its node does not answer")
 
     def _with_memory(self, outcome: Outcome) -> Outcome:
         """Return `outcome`, with Slurm's word where a task ran out of memory and its agent could not say so."""

@@ -58,6 +58,8 @@ class Finalizer:
         elif not goes_on and outcome.cause is OutcomeCause.TERMINATION and termination.cause.is_interruption:
             cause = termination.cause
             outcome = replace(outcome, reason=outcome.reason + why_not)
+        elif outcome.cause is OutcomeCause.TASK_LOST and not self._settings.goes_on:
+            outcome = replace(outcome, reason=outcome.reason + why_not)
         self._record.ended(cause, outcome.code, outcome.reason, is_last=not goes_on)
         if cause is EndCause.UNKNOWN:
             show(outcome, AttemptState.WAITS_FOR_SLURM)

@@ -105,6 +105,31 @@ def test_srun_says_that_a_task_ran_out_of_memory_whose_agent_could_not(
     )
 
 
+@pytest.mark.parametrize(
+    ("answers", "end"),
+    [
+        (True, Outcome(1, "worker:1 on n2 is lost", OutcomeCause.PROGRAM)),
+        (False, Outcome(1, "worker:1 on n2 is lost, and its node does not answer", OutcomeCause.TASK_LOST)),
+    ],
+)
+def test_a_node_that_does_not_answer_is_said_to(
+    answers: bool, end: Outcome, made: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    concluded: list[Outcome] = []
+
+    def conclude(outcome: Outcome, *_: object) -> Outcome:
+        concluded.append(outcome)
+        return outcome
+
+    over_by(monkeypatch, conclude)
+    monkeypatch.setattr(Coordinator, "_loop", lambda _: Outcome(1, "worker:1 on n2 is lost", OutcomeCause.TASK_LOST))
+    monkeypatch.setattr("slurm_tf.launch.coordinator.coordinator.ports.is_there", lambda *_: answers)
+    made._start_step()
+    made._training.lost_host = "192.0.2.1"
+    assert made.run() == 1
+    assert concluded == [end]
+
+
 def test_a_preflight_that_is_over_reports_once_and_not_after_a_signal(
     made: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

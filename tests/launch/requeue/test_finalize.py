@@ -272,7 +272,10 @@ def test_a_sigterm_at_the_time_limit_is_no_cancel(number: int, ended: EndedJob) 
 
 
 def test_a_run_with_no_requeue_ends(ended: EndedJob) -> None:
-    reason = f"{PREEMPTED.reason}; the run does not go on, as it was submitted with no-requeue"
+    no_requeue = "the run does not go on, as it was submitted with no-requeue"
+    lost = Outcome(1, "a node", OutcomeCause.TASK_LOST)
+    assert ended.conclude(lost, quiet(), goes_on=False).reason == f"a node; {no_requeue}"
+    reason = f"{PREEMPTED.reason}; {no_requeue}"
     assert ended.conclude(PREEMPTED, preemption(), goes_on=False) == dataclasses.replace(PREEMPTED, reason=reason)
     assert ended.calls == []
     assert (ended.record.attempt.cause, ended.record.attempt.may_go_on) == (EndCause.PREEMPTION, False)
