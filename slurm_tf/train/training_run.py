@@ -127,7 +127,9 @@ class Run:
         """
         if self._coordinator is not None:
             return self._per_worker(
-                lambda context: repeated_batches(arrays, batch_size, seed + 1 + context.input_pipeline_id),
+                allreduce.without_autograph(
+                    lambda context: repeated_batches(arrays, batch_size, seed + 1 + context.input_pipeline_id)
+                )
             )
         replicas = self.strategy.num_replicas_in_sync if self._task.strategy == "mirrored" else 1
         self._batches.append(Batches(arrays, batch_size, seed, self.rank, self.size, replicas))
@@ -155,6 +157,7 @@ class Run:
 
     # --- collectives ---
 
+    @allreduce.without_autograph
     def mean(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
         """Return the mean of each tensor, dense, over the tasks and replicas that train in lockstep. Collective.
 

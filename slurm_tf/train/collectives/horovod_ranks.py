@@ -41,10 +41,12 @@ class HorovodCollective:
             )
         self.rank, self.size = rank, size
 
+    @allreduce.without_autograph
     def mean(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
         """Return the mean of each tensor over the ranks."""
         return self._reduce(hvd.Average, tensors)
 
+    @allreduce.without_autograph
     def sum(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
         """Return the sum of each tensor over the ranks."""
         return self._reduce(hvd.Sum, tensors)

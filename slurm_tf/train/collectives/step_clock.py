@@ -11,7 +11,7 @@ from typing import Any, Callable, List, Optional, Sequence
 
 import tensorflow as tf
 
-from slurm_tf.train.collectives.allreduce import Collective
+from slurm_tf.train.collectives.allreduce import Collective, without_autograph
 
 
 class StepClock:
@@ -44,10 +44,12 @@ class TimedCollective:
         self.rank, self.size = collective.rank, collective.size
         self._collective, self._clock = collective, clock
 
+    @without_autograph
     def mean(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
         """Return the mean of each tensor over the tasks."""
         return self._timed(self._collective.mean, tensors)
 
+    @without_autograph
     def sum(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
         """Return the sum of each tensor over the tasks."""
         return self._timed(self._collective.sum, tensors)
