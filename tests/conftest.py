@@ -121,6 +121,12 @@ def pytest_configure() -> None:
             signal.signal(number, lambda *_: None)
 
 
+def pytest_collection_finish() -> None:
+    """Refuse a test file that imports TensorFlow: each worker collects all files, and would take seconds for it."""
+    if "tensorflow" in sys.modules:
+        raise pytest.UsageError("found a test file that imports tensorflow; needed: imports in its tests or fixtures")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put long files first, and files that wait for Slurm between those that compute.

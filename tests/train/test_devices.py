@@ -4,11 +4,8 @@ import dataclasses
 from types import SimpleNamespace
 
 import pytest
-import tensorflow as tf
 
 from slurm_tf.run import env
-from slurm_tf.train import devices, training_run
-from slurm_tf.train.collectives import strategies
 from slurm_tf.train.task_context import TaskContext
 
 pytestmark = pytest.mark.tensorflow
@@ -18,35 +15,46 @@ A100 = [SimpleNamespace(device_type="GPU", name=f"/physical_device:GPU:{number}"
 XPU = SimpleNamespace(device_type="XPU", name="/physical_device:XPU:0")
 
 
-def task(need: str) -> TaskContext:
-    return TaskContext.from_environ({env.GPUS: need})
+def check(need: str, index: int = 0) -> None:
+    from slurm_tf.train import devices
+
+    devices.check(dataclasses.replace(TaskContext.from_environ({env.GPUS: need}), index=index))
+
+
+@pytest.fixture
+def version() -> str:
+    import tensorflow as tf
+
+    return str(tf.__version__)
 
 
 def see(monkeypatch: pytest.MonkeyPatch, *found: SimpleNamespace, model: str = "") -> None:
     """Have TensorFlow find these devices beside its CPU: a stand-in for a node with GPUs."""
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: [CPU, *found])
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda *_: [CPU, *found])
     details = {"device_name": model} if model else {}
-    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda _: details)
+    monkeypatch.setattr("tensorflow.config.experimental.get_device_details", lambda _: details)
 
 
 @pytest.mark.parametrize("need", ["required", "optional", "none"])
-def test_the_devices_are_named(need: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_devices_are_named(
+    need: str, version: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     see(monkeypatch, *A100, model="NVIDIA A100-SXM4-40GB")
-    devices.check(task(need))
+    check(need)
     has = "GPU:0 NVIDIA A100-SXM4-40GB, GPU:1 NVIDIA A100-SXM4-40GB"
-    assert capfd.readouterr().err == f"slurm_tf.train: TensorFlow {tf.__version__} has {has}\n"
+    assert capfd.readouterr().err == f"slurm_tf.train: TensorFlow {version} has {has}\n"
     see(monkeypatch, XPU)
-    devices.check(task(need))
-    assert capfd.readouterr().err == f"slurm_tf.train: TensorFlow {tf.__version__} has XPU:0\n"
+    check(need)
+    assert capfd.readouterr().err == f"slurm_tf.train: TensorFlow {version} has XPU:0\n"
 
 
 @pytest.mark.parametrize("need", ["optional", "none"])
 def test_a_program_that_need_not_have_any_goes_on(
-    need: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    need: str, version: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     see(monkeypatch)
-    devices.check(task(need))
-    assert capfd.readouterr().err == f"slurm_tf.train: TensorFlow {tf.__version__} has no GPU\n"
+    check(need)
+    assert capfd.readouterr().err == f"slurm_tf.train: TensorFlow {version} has no GPU\n"
 
 
 @pytest.mark.parametrize(
@@ -56,9 +64,9 @@ def test_a_program_whose_role_asked_for_gpus_ends(
     is_for_gpus: bool, why: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     see(monkeypatch)
-    monkeypatch.setattr(tf.test, "is_built_with_gpu_support", lambda: is_for_gpus)
+    monkeypatch.setattr("tensorflow.test.is_built_with_gpu_support", lambda: is_for_gpus)
     with pytest.raises(SystemExit) as end:
-        devices.check(dataclasses.replace(task("required"), index=3))
+        check("required", index=3)
     assert end.value.code == 65
     said = capfd.readouterr().err
     assert f"slurm_tf.train: worker:3 was given GPUs, and its TensorFlow has none: {why}; needed a TensorFlow" in said
@@ -70,6 +78,10 @@ def test_it_ends_before_anything_else_begins(monkeypatch: pytest.MonkeyPatch) ->
     see(monkeypatch)
     monkeypatch.setenv(env.GPUS, "required")
     monkeypatch.setenv(env.STRATEGY, "ps")
-    monkeypatch.setattr(strategies, "run_server", lambda *_: pytest.fail("a server was started"))
+    monkeypatch.setattr(
+        "slurm_tf.train.collectives.strategies.run_server", lambda *_: pytest.fail("a server was started")
+    )
+    from slurm_tf.train import training_run
+
     with pytest.raises(SystemExit):
         training_run.init()
