@@ -37,6 +37,11 @@ def user_state() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "slurm-tf"
 
 
+def user_cache() -> Path:
+    """Return the folder of what slurm-tf makes again for the user where it is missing."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slurm-tf"
+
+
 def user_file() -> Path:
     """Return the user's own file of settings, which may not be there."""
     return user_config() / "config.toml"

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurm_tf import files
+from slurm_tf import files, search_path
 from slurm_tf.errors import UsageError
 
 VERSION = "0.28.1"
@@ -97,8 +97,8 @@ def install(python: str, mpi: bool, say: Callable[[str], None]) -> Path:
     `say` is called with a message before something that takes long. Raises UsageError, RunError and OSError.
     """
     target = _target(python, mpi)
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slurm-tf"
-    folder = Path(files.own_folder(str(Path(files.own_folder(str(root))) / "horovod"))) / target.name
+    root = files.own_folder(str(search_path.user_cache()))
+    folder = Path(files.own_folder(f"{root}/horovod")) / target.name
     files.own_folder(str(folder))
     with _locked(folder / "lock", say):
         wheel = next(folder.glob("*.whl"), None) or _build(target, folder, say)

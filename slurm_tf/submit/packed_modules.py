@@ -3,15 +3,19 @@
 Each file to open costs time on a slow file system. The same sources and Python give the same bytes.
 """
 
+import contextlib
+import hashlib
 import importlib.util
 import io
 import marshal
+import os
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from slurm_tf import __version__
+from slurm_tf import __version__, files, search_path
+from slurm_tf.errors import RunError
 
 # The modules of the launcher.
 LAUNCHER_FILES = (
@@ -69,6 +73,8 @@ elif sys.version_info < (3, 9):
     raise ImportError("found Python %s; needed 3.9 or later for slurm_tf.train" % sys.version.split()[0])
 """
 _PACKAGE = Path(__file__).resolve().parent.parent
+_CHECKSUM_BYTES = hashlib.sha256().digest_size
+_MAX_KEPT = 8  # of 0.7 MB each: releases and Pythons that a user has at once
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a zip file can hold
 
 
@@ -76,15 +82,52 @@ def launcher() -> bytes:
     """Return the bytes of launch.pyz.
 
     Each module is there as source, for any Python from 3.9, and compiled for this one (a hash-based .pyc that is not
-    checked): 30 ms less at the start of every agent whose Python is the same.
+    checked): 30 ms less at the start of every agent whose Python is the same. Compiling takes a quarter of a second, so
+    the user's cache folder keeps the result.
     """
+    modules = [("__main__.py", _MAIN), *_sources(LAUNCHER_FILES)]
+    digest = hashlib.sha256(importlib.util.MAGIC_NUMBER)
+    for name, source in modules:
+        digest.update(b"%s %d " % (name.encode(), len(source)) + source)
+    path = search_path.user_cache() / "launchers" / f"{digest.hexdigest()}.pyz"
+    archive = _kept(path)
+    if archive is None:
+        archive = _with_compiled(modules)
+        _keep(path, archive)
+    return archive
+
+
+def _with_compiled(modules: Iterable[tuple[str, bytes]]) -> bytes:
+    """Return a zip file of modules and, but for __main__.py, of what Python compiles them to."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        _add(archive, "__main__.py", _MAIN)
-        for name, data in _sources(LAUNCHER_FILES):
-            _add(archive, name, data)
-            _add(archive, f"{name}c", _compiled(data, name))
+        for name, source in modules:
+            _add(archive, name, source)
+            if name != "__main__.py":
+                _add(archive, f"{name}c", _compiled(source, name))
     return buffer.getvalue()
+
+
+def _kept(path: Path) -> bytes | None:
+    """Return what `_keep` wrote; None if it is not there, is damaged, or can be changed by another user."""
+    try:
+        files.check_own(str(path.parent))
+        files.check_own(str(path))
+        data = path.read_bytes()
+    except (OSError, RunError):
+        return None
+    checksum, archive = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
+    return archive if hashlib.sha256(archive).digest() == checksum else None
+
+
+def _keep(path: Path, archive: bytes) -> None:
+    """Write an archive and its checksum where that can be done, and remove the oldest of more than _MAX_KEPT."""
+    with contextlib.suppress(OSError, RunError):
+        files.own_folder(str(path.parent.parent))
+        files.own_folder(str(path.parent))
+        files.write_whole(str(path), hashlib.sha256(archive).digest() + archive)
+        for old in sorted(path.parent.glob("*.pyz"), key=os.path.getmtime)[:-_MAX_KEPT]:
+            old.unlink()
 
 
 def train_library() -> bytes:

@@ -1,11 +1,10 @@
 """Makes files that Slurm itself runs: a TaskProlog is one file, a shell script followed by the launcher."""
 
 import hashlib
-import os
 import shlex
 from pathlib import Path
 
-from slurm_tf import __version__, files
+from slurm_tf import __version__, files, search_path
 from slurm_tf.submit import packed_modules
 
 # A shell reads no further than exec, and Python runs a zip file that other data precedes (zipfile(3)).
@@ -38,8 +37,7 @@ def keep(data: bytes, name: str) -> Path:
 
     A file that a pending job names thus never changes. Raises RunError and OSError.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = Path(files.own_folder(str(cache / "slurm-tf"))) / f"{name}-{hashlib.sha256(data).hexdigest()[:12]}"
+    path = Path(files.own_folder(str(search_path.user_cache()))) / f"{name}-{hashlib.sha256(data).hexdigest()[:12]}"
     if not path.exists() or path.read_bytes() != data:
         files.write_whole(str(path), data, 0o700)
     return path

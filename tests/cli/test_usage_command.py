@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -247,7 +248,7 @@ case "$*" in
 *) for word; do
      case $word in --delimiter=*) mark=${word#--delimiter=};; --format=*) names=${word#--format=};; esac
    done
-   python3 -c "
+   PYTHON -c "
 import os, sys
 heads, *rows = [line.split('|', 18) for line in open('saved.txt').read().splitlines()]
 for row in rows[:int(os.environ.get('ROWS', 99))]:
@@ -267,7 +268,7 @@ def stand_in(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         "\n".join(line for line in TABLE.splitlines() if "SLEEP" not in line and "PENDING" not in line) + "\n"
     )
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "sacct").write_text(SACCT)
+    (tmp_path / "bin" / "sacct").write_text(SACCT.replace("PYTHON", shlex.quote(sys.executable)))
     (tmp_path / "bin" / "sacct").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_CLUSTERS", "hpc")

@@ -216,7 +216,7 @@ def test_users_that_the_machine_adds_meanwhile_change_nothing(folder: Path) -> N
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
     )
     assert done.stdout.split()[:2] == ["alice", "alice"], done.stderr
-    assert done.stdout.split()[-1] == "node1"
+    assert "node1" in done.stdout.split()
 
 
 def test_killing_the_owner_leaves_nothing(folder: Path) -> None:

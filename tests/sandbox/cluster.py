@@ -77,14 +77,16 @@ class Sandbox:
 
     def command(self, *argv: str, user: str = "alice", node: str | None = None, cwd: Path | None = None) -> list[str]:
         """Return the command line that runs `argv` on the login node, or on `node`. Raises SandboxError."""
+        return [sys.executable, "-IS", "-c", ENTER, *self._where(user, node), str(cwd or self.shared), *argv]
+
+    def _where(self, user: str, node: str | None) -> tuple[str, str, str]:
+        """Return the process id of a host, a user's id and its group's. Raises SandboxError."""
         process = linux.Process.read(self.folder / "pids" / (node or "login"))
         if user not in USER_IDS:
             raise SandboxError(f"user {user!r}", f"one of {', '.join(USER_IDS)}")
         if not process or not process.alive:
             raise SandboxError(f"{node or 'the login node'} is not up", "a host of the sandbox")
-        group = 0 if user == "root" else GROUP_ID
-        who = (str(process.pid), str(USER_IDS[user]), str(group), str(cwd or self.shared))
-        return [sys.executable, "-IS", "-c", ENTER, *who, *argv]
+        return str(process.pid), str(USER_IDS[user]), str(0 if user == "root" else GROUP_ID)
 
     def popen(
         self, *argv: str, user: str = "alice", node: str | None = None, env: Mapping[str, str] | None = None,
@@ -101,14 +103,19 @@ class Sandbox:
         self, *argv: str, user: str = "alice", node: str | None = None, env: Mapping[str, str] | None = None,
         cwd: Path | None = None, timeout: float = 60.0, check: bool = True,
     ) -> "subprocess.CompletedProcess[str]":  # fmt: skip
-        """Run a command as `popen` does, and return what it printed.
+        """Run a command where `popen` would, and return what it printed.
 
-        Raises TimeoutExpired; with `check`, raises SandboxError if the command fails.
+        Raises TimeoutExpired; with `check`, raises SandboxError if the command fails. No signal is forwarded, so tools
+        of util-linux do it, which start twenty times as fast as a Python: tests wait for Slurm with this.
         """
-        more = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with self.popen(
-            *argv, user=user, node=node, env=env, cwd=cwd, text=True, errors="replace", start_new_session=True, **more
-        ) as process:
+        pid, user_id, group_id = self._where(user, node)
+        enter = ["nsenter", "--target", pid, "--mount", "--cgroup", "--uts", "--ipc", "--pid", "--net", "--"]
+        become = ["setpriv", "--reuid", user_id, "--regid", group_id, "--clear-groups", "--pdeathsig", "KILL", "--"]
+        with subprocess.Popen(
+            [*enter, *become, "env", f"--chdir={cwd or self.shared}", *argv], cwd=ROOT, text=True, errors="replace",
+            env=self.environment(user, env), start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
             try:
                 out, err = process.communicate(timeout=timeout)
             except BaseException:  # its child processes too: they may hold the pipes open

@@ -127,10 +127,13 @@ def test_a_folder_of_something_else_is_not_taken_over(tmp_path: Path) -> None:
         new_run.make_folder(str(tmp_path), "a", "thesis")
 
 
-def test_the_launcher_is_the_same_bytes_every_time(tmp_path: Path) -> None:
-    assert packed_modules.launcher() == packed_modules.launcher()
+def test_the_launcher_is_the_same_bytes_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    launcher = packed_modules.launcher()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    assert packed_modules.launcher() == launcher
     path = tmp_path / "launch.pyz"
-    path.write_bytes(packed_modules.launcher())
+    path.write_bytes(launcher)
     names = set(zipfile.ZipFile(path).namelist())
     assert "slurm_tf/launch/agent/agent.py" in names
     assert "slurm_tf/launch/agent/agent.pyc" in names
@@ -139,15 +142,19 @@ def test_the_launcher_is_the_same_bytes_every_time(tmp_path: Path) -> None:
 
 @functools.cache
 def pythons() -> list[str]:
-    """Return the interpreters from 3.9 on that are found, by path or by pyenv."""
-    found = [path for minor in range(9, 14) if (path := shutil.which(f"python3.{minor}"))]
-    found += map(str, Path.home().glob(".pyenv/versions/3.[0-9]*/bin/python3"))
-    working = {}
-    for path in [*found, sys.executable]:
-        version = subprocess.run([path, "-V"], capture_output=True, text=True, timeout=60, check=False).stdout.split()
-        if version and tuple(map(int, version[1].split(".")[:2])) >= (3, 9):
-            working[".".join(version[1].split(".")[:2])] = path
-    return list(working.values())
+    """Return the interpreters from 3.9 on that are found, by path or by pyenv.
+
+    Each process of a test run asks, so no interpreter is started; a shim of pyenv takes long even to say that there is
+    none.
+    """
+    found = {f"3.{sys.version_info.minor}": sys.executable}
+    for path in sorted(Path.home().glob(".pyenv/versions/3.*/bin/python3")):
+        found[".".join(path.parts[-3].split(".")[:2])] = str(path)
+    for minor in range(9, 14):
+        installed = shutil.which(f"python3.{minor}")
+        if installed and "shims" not in Path(installed).parts:
+            found.setdefault(f"3.{minor}", installed)
+    return [python for version, python in found.items() if int(version.split(".")[1]) >= 9]
 
 
 @pytest.mark.parametrize("python", pythons())
