@@ -277,7 +277,7 @@ def test_verbs_and_options_in_the_text_are_known() -> None:
             used = {word.partition("=")[0] for word in words if word.startswith("--")}
             found = commands.cli.get_command(click.Context(commands.cli), verb)
             if found is None:
-                assert verb in ("--help", "--version"), f"{page}: {command}"
+                assert verb in ("-h", "--help", "--version"), f"{page}: {command}"
                 continue
             if isinstance(found, click.Group):
                 found = found.commands[words[0]]

@@ -310,7 +310,8 @@ def test_help_imports_no_tensorflow_and_nothing_heavy() -> None:
 
 def test_a_verb_imports_no_other() -> None:
     loaded = {module for module in loaded_by("plugin", "--help") if module.startswith("slurm_tf.cli.")}
-    assert loaded == {"slurm_tf.cli.commands", "slurm_tf.cli.options", "slurm_tf.cli.plugin_commands"}
+    names = ("commands", "options", "plugin_commands", "terminal")
+    assert loaded == {f"slurm_tf.cli.{name}" for name in names}
 
 
 def test_listing_checkpoints_imports_no_tensorflow(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slurm_tf import files
-from slurm_tf.cli import watch_commands
+from slurm_tf.cli import options, watch_commands
 from slurm_tf.errors import CheckpointError, UsageError
 from slurm_tf.run import manifest
 
@@ -28,7 +28,7 @@ _WORDS = {"list": (0, 0), "verify": (0, 1), "prune": (0, 0), "export": (2, 2)}
 @click.option(
     "--python", default=sys.executable, help="verify: a Python with TensorFlow; default: the Python of slurm-tf."
 )
-@watch_commands.JSON
+@options.JSON
 def checkpoints(run: str, what: str, words: tuple[str, ...], keep: int | None, python: str, as_json: bool) -> None:
     """List the checkpoints of RUN, verify or prune them, or export one.
 
@@ -43,16 +43,15 @@ def checkpoints(run: str, what: str, words: tuple[str, ...], keep: int | None, p
     if what == "list":
         _list(selected_runs, as_json)
     elif what == "verify":
-        _verify(selected_runs, words[0] if words else "", python)
+        _verify(selected_runs, words[0] if words else "", python, as_json)
     elif what == "prune":
-        for selected in selected_runs:
-            _prune(selected, keep)
+        _prune_all(selected_runs, keep, as_json)
     elif len(selected_runs) > 1:
         raise UsageError(
             f"run {run} has {len(selected_runs)} sweep points", f"one of them, such as {selected_runs[0].name}"
         )
     else:
-        _export(selected_runs[0], *words)
+        _export(selected_runs[0], words[0], words[1], as_json)
 
 
 def _list(selected_runs: "list[SelectedRun]", as_json: bool) -> None:
@@ -77,10 +76,10 @@ def _list(selected_runs: "list[SelectedRun]", as_json: bool) -> None:
         click.echo(text_table.table(heads, cells, ("SIZE", "WRITTEN"), "--json has all"), nl=False)
 
 
-def _verify(selected_runs: "list[SelectedRun]", step: str, python: str) -> None:
+def _verify(selected_runs: "list[SelectedRun]", step: str, python: str, as_json: bool) -> None:
     from slurm_tf.watch import stored_checkpoints
 
-    bad = 0
+    compared: list[dict[str, object]] = []
     for selected in selected_runs:
         folder = selected.folder.checkpoints
         rows = stored_checkpoints.describe(folder)
@@ -89,14 +88,32 @@ def _verify(selected_runs: "list[SelectedRun]", step: str, python: str) -> None:
         whole = [each for each in steps if each not in wrong]
         found = [(each, wrong[each]) for each in steps if each in wrong]
         for each, problem in [*found, *stored_checkpoints.verify(folder, whole, python)] if whole else found:
-            bad += problem is not None
-            click.echo(f"{selected.name} step {each}: {problem or 'every tensor is as it was written'}")
+            compared.append({"run": selected.name, "step": each, "problem": problem})
+            if not as_json:
+                click.echo(f"{selected.name} step {each}: {problem or 'every tensor is as it was written'}")
+    if as_json:
+        click.echo(json.dumps(compared, indent=2))
+    bad = sum(row["problem"] is not None for row in compared)
     if bad:
         raise CheckpointError(f"{bad} checkpoints cannot be used", "checkpoints whose bytes are as they were written")
 
 
-def _prune(selected: "SelectedRun", keep: int | None) -> None:
-    """Remove old checkpoints under a lease of the run's last attempt, which must have ended."""
+def _prune_all(selected_runs: "list[SelectedRun]", keep: int | None, as_json: bool) -> None:
+    rows = []
+    for selected in selected_runs:
+        removed, kept = _prune(selected, keep)
+        rows.append({"run": selected.name, "removed": removed, "kept": kept})
+        if not as_json:
+            click.echo(f"{selected.name}: removed {removed}, kept {kept}")
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+
+
+def _prune(selected: "SelectedRun", keep: int | None) -> tuple[int, int]:
+    """Remove old checkpoints under a lease of the run's last attempt, which must have ended.
+
+    Return how many were removed, and how many whole ones are left.
+    """
     from slurm_tf.launch.requeue import lease_holder
     from slurm_tf.run import checkpoint_folder
 
@@ -109,15 +126,16 @@ def _prune(selected: "SelectedRun", keep: int | None) -> None:
     checkpoint_folder.remove_unfinished(folder.checkpoints, fence)
     checkpoint_folder.prune(folder.checkpoints, number, fence)
     gone = len(before) - len(os.listdir(folder.checkpoints))
-    click.echo(
-        f"{selected.name}: removed {gone}, kept {sum(1 for _ in checkpoint_folder.complete(folder.checkpoints))}"
-    )
+    return gone, sum(1 for _ in checkpoint_folder.complete(folder.checkpoints))
 
 
-def _export(selected: "SelectedRun", step: str, folder: str) -> None:
+def _export(selected: "SelectedRun", step: str, folder: str, as_json: bool) -> None:
     from slurm_tf.watch import stored_checkpoints
 
     found = stored_checkpoints.find(selected.folder.checkpoints, step)
     with files.explained(f"export step {found.step}", folder):
         stored_checkpoints.export(found, folder)
+    if as_json:
+        click.echo(json.dumps({"run": selected.name, "step": found.step, "folder": files.absolute(folder)}, indent=2))
+        return
     click.echo(f"step {found.step} of {selected.name} is in {folder}: tf.train.load_checkpoint({folder!r})")

@@ -12,36 +12,53 @@ from slurm_tf.cli import terminal
 from slurm_tf.errors import SlurmTfError
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-# Each verb: its module in slurm_tf.cli, and its name there.
-_VERBS = {
-    "run": ("run_command", "run"),
-    "submit": ("submit_commands", "submit"),
-    "resubmit": ("submit_commands", "resubmit"),
-    "preflight": ("preflight_command", "preflight"),
-    "status": ("watch_commands", "status"),
-    "list": ("watch_commands", "list_runs"),
-    "logs": ("watch_commands", "logs"),
-    "cancel": ("watch_commands", "cancel"),
-    "interrupt": ("interrupt_command", "interrupt"),
-    "attach": ("attach_command", "attach"),
-    "wait": ("watch_commands", "wait"),
-    "describe": ("watch_commands", "describe"),
-    "results": ("results_command", "results"),
-    "usage": ("usage_command", "usage"),
-    "efficiency": ("efficiency_command", "efficiency"),
-    "checkpoints": ("checkpoints_command", "checkpoints"),
-    "du": ("storage_commands", "du"),
-    "rm": ("storage_commands", "rm"),
-    "tensorboard": ("tensorboard_command", "tensorboard"),
-    "docs": ("guide_commands", "docs"),
-    "examples": ("guide_commands", "examples"),
-    "render": ("job_file_commands", "render"),
-    "explain": ("job_file_commands", "explain"),
-    "schema": ("job_file_commands", "schema"),
-    "sites": ("sites_command", "sites"),
-    "launch": ("plugin_commands", "launch"),
-    "plugin": ("plugin_commands", "plugin"),
+# The verbs by what one wants to do; each with its module in slurm_tf.cli, and its name there.
+_GROUPS = {
+    "Learn": {
+        "docs": ("guide_commands", "docs"),
+        "examples": ("guide_commands", "examples"),
+    },
+    "Run a job": {
+        "run": ("run_command", "run"),
+        "submit": ("submit_commands", "submit"),
+        "resubmit": ("resubmit_command", "resubmit"),
+        "preflight": ("preflight_command", "preflight"),
+    },
+    "Watch and end runs": {
+        "list": ("watch_commands", "list_runs"),
+        "status": ("watch_commands", "status"),
+        "logs": ("watch_commands", "logs"),
+        "wait": ("watch_commands", "wait"),
+        "cancel": ("watch_commands", "cancel"),
+        "interrupt": ("interrupt_command", "interrupt"),
+        "attach": ("attach_command", "attach"),
+        "describe": ("watch_commands", "describe"),
+    },
+    "See what came of them": {
+        "results": ("results_command", "results"),
+        "tensorboard": ("tensorboard_command", "tensorboard"),
+        "checkpoints": ("checkpoints_command", "checkpoints"),
+    },
+    "See what they took, and clear up": {
+        "efficiency": ("efficiency_command", "efficiency"),
+        "usage": ("usage_command", "usage"),
+        "du": ("storage_commands", "du"),
+        "rm": ("storage_commands", "rm"),
+    },
+    "Write job files and site profiles": {
+        "explain": ("job_file_commands", "explain"),
+        "render": ("job_file_commands", "render"),
+        "schema": ("job_file_commands", "schema"),
+        "sites": ("sites_command", "sites"),
+    },
+    "Start tasks without a job file": {
+        "launch": ("plugin_commands", "launch"),
+        "plugin": ("plugin_commands", "plugin"),
+    },
 }
+# Of the column of verbs.
+_WIDTH = max(len(name) for verbs in _GROUPS.values() for name in verbs)
+VERBS = {name: where for verbs in _GROUPS.values() for name, where in verbs.items()}
 
 
 class _Verbs(click.Group):
@@ -50,13 +67,25 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if super().get_command(ctx, cmd_name) is None:
             return None
-        module, name = _VERBS[cmd_name]
+        module, name = VERBS[cmd_name]
         command: click.Command = getattr(importlib.import_module(f"slurm_tf.cli.{module}"), name)
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs, those that do alike together."""
+        for title, verbs in _GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:{_WIDTH}}", self._sentence(ctx, name)) for name in verbs])
+
+    def _sentence(self, ctx: click.Context, verb: str) -> str:
+        """Return the first sentence of the verb's help."""
+        command = self.get_command(ctx, verb)
+        text = " ".join(((command and command.help) or "").split())
+        return text.partition(". ")[0].removesuffix(".")
+
 
 # click names the verb that is nearest to a wrong one from its own list, in which these stand for the verbs
-@click.group(cls=_Verbs, commands={name: click.Command(name) for name in _VERBS}, context_settings=_SETTINGS)
+@click.group(cls=_Verbs, commands={name: click.Command(name) for name in VERBS}, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="slurm-tf")
 def cli() -> None:
     """Distributed TensorFlow under Slurm.

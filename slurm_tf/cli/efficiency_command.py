@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf.cli import usage_command, watch_commands
+from slurm_tf.cli import options, usage_command, watch_commands
 from slurm_tf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _JOB = re.compile(r"\d+(_\d+|\+\d+)?", re.ASCII)
 @usage_command.FROM
 @usage_command.FORMAT
 @usage_command.ALL_USERS
-@watch_commands.JSON
+@options.JSON
 def efficiency(what: str, path: str | None, form: str, all_users: bool, as_json: bool) -> None:
     """Show what JOB (a job id) or the jobs of RUN asked for and used, and what to ask for next time.
 

@@ -1,34 +1,54 @@
 """The verbs for what comes with slurm-tf to read and to try: docs, examples."""
 
+import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from slurm_tf import files, search_path
+from slurm_tf.cli import options
 from slurm_tf.errors import UsageError
 
 
 @click.command()
 @click.argument("page", default="")
-def docs(page: str) -> None:
+@options.JSON
+def docs(page: str, as_json: bool) -> None:
     """Print PAGE of the documentation, such as "submit"; without PAGE the list of pages."""
     pages = {path.stem: path for path in sorted(search_path.packaged("docs").glob("*.md"))}
     if not page:
-        width = max(map(len, pages))
-        for name, path in pages.items():
-            click.echo(f"{name:{width}}  {path.read_text(encoding='utf-8').partition(chr(10))[0].lstrip('# ')}")
+        _print_pages(pages, as_json)
         return
     known = pages.get(page.removesuffix(".md"))
     if known is None:
         raise UsageError(f"no page {page!r}", f"one of {', '.join(pages)}")
-    click.echo_via_pager(known.read_text(encoding="utf-8"))
+    text = known.read_text(encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps({"page": known.stem, "title": _title(known), "text": text}, indent=2))
+    else:
+        click.echo_via_pager(text)
+
+
+def _print_pages(pages: Mapping[str, Path], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([{"page": name, "title": _title(path)} for name, path in pages.items()], indent=2))
+        return
+    width = max(map(len, pages))
+    for name, path in pages.items():
+        click.echo(f"{name:{width}}  {_title(path)}")
+
+
+def _title(path: Path) -> str:
+    return path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
 
 
 @click.command()
 @click.argument("folder", default="jobs")
-def examples(folder: str) -> None:
+@options.JSON
+def examples(folder: str, as_json: bool) -> None:
     """Copy ready job files and the programs that they run into FOLDER (default: jobs)."""
     ready = sorted(path for path in search_path.packaged("jobs").iterdir() if path.suffix in (".toml", ".py"))
     there = [path.name for path in ready if os.path.lexists(os.path.join(folder, path.name))]
@@ -38,5 +58,5 @@ def examples(folder: str) -> None:
         os.makedirs(folder, exist_ok=True)
         for path in ready:
             shutil.copyfile(path, Path(folder, path.name))
-    for path in ready:
-        click.echo(os.path.join(folder, path.name))
+    copied = [os.path.join(folder, path.name) for path in ready]
+    click.echo(json.dumps(copied, indent=2) if as_json else "\n".join(copied))

@@ -1,13 +1,14 @@
 """The verb interrupt, which asks the running attempt of a run to inject a fault."""
 
 import contextlib
+import json
 import os
 import time
 from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf.cli import watch_commands
+from slurm_tf.cli import options, watch_commands
 from slurm_tf.errors import UsageError
 from slurm_tf.run import fault_request, lease, status
 from slurm_tf.run.fault_request import Fault, FaultRequest
@@ -27,7 +28,8 @@ _NOT_RUNNING = (AttemptState.ENDED, AttemptState.REGISTERING, AttemptState.REQUE
 @click.option("--as", "kind", type=click.Choice(_FAULTS), default="preemption", show_default=True, help="The fault.")
 @click.option("--role", help="kill, node-failure: the role of the task; default: that of the first task.")
 @click.option("--index", type=click.IntRange(min=0), default=0, show_default=True, help="The index of the task.")
-def interrupt(run: str, kind: str, role: str | None, index: int) -> None:
+@options.JSON
+def interrupt(run: str, kind: str, role: str | None, index: int, as_json: bool) -> None:
     """Inject a fault into RUN while it is running.
 
     preemption, timeout: the run saves and goes on in another attempt, as if Slurm had warned the job. kill: the program
@@ -54,6 +56,10 @@ def interrupt(run: str, kind: str, role: str | None, index: int) -> None:
                 f"attempt {attempt} of run {found.name} did not answer", "an attempt that is alive", "slurm-tf status"
             )
         time.sleep(0.1)
+    if as_json:
+        injected = {"run": found.name, "attempt": attempt, "fault": kind, "task": task if fault.is_of_task else None}
+        click.echo(json.dumps(injected, indent=2))
+        return
     of = f" of {task}" if fault.is_of_task else ""
     click.echo(f"{kind}{of} injected into attempt {attempt}: slurm-tf logs {found.name} --follow shows the effect")
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from slurm_tf import files
-from slurm_tf.cli.options import JOB, NAME, SET, SITE, VALUES, ExpandedPath, JobCommand
+from slurm_tf.cli.options import ALWAYS_JSON, JOB, JSON, NAME, SET, SITE, VALUES, ExpandedPath, JobCommand
 from slurm_tf.errors import UsageError
 
 
@@ -52,14 +52,24 @@ def _write(output: Path, text: str) -> None:
 @VALUES
 @SITE
 @SET
+@JSON
 def explain(
-    job: Path, values: tuple[str, ...], arguments: tuple[str, ...], site: str, overrides: tuple[str, ...]
+    job: Path,
+    values: tuple[str, ...],
+    arguments: tuple[str, ...],
+    site: str,
+    overrides: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Print each value of JOB, and the file, variable or option that it came from."""
     from slurm_tf.jobspec import configuration
 
     loaded = configuration.load(job, os.environ, site, overrides, values=values, arguments=arguments)
     rows = configuration.explain(loaded)
+    if as_json:
+        found = [{"key": key, "value": _value(text), "from": origin or None} for key, text, origin in rows]
+        click.echo(json.dumps(found, indent=2))
+        return
     from slurm_tf.cli import text_table
 
     heads = ["KEY", "VALUE", "FROM"]
@@ -72,8 +82,17 @@ def explain(
         )
 
 
+def _value(text: str) -> Any:  # noqa: ANN401 - whatever JSON can say
+    """Return what an explained value is: JSON, but for a name, a value as it was typed, and what is masked."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 @click.command()
 @click.argument("what", type=click.Choice(["job", "site"]))
+@ALWAYS_JSON
 def schema(what: str) -> None:
     """Print the JSON Schema of job files or of site profiles, for editors."""
     import msgspec

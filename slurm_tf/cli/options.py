@@ -36,13 +36,22 @@ class JobCommand(click.Command):
         return [*super().collect_usage_pieces(ctx), "[-- ARGUMENTS]"]
 
 
+class SbatchCommand(JobCommand):
+    """A JobCommand that takes options of sbatch as well: -h as a word of its own is --help, and -phigh is not."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what is before "--"."""
+        before = args[: args.index("--")] if "--" in args else args
+        return super().parse_args(ctx, ["--help"] if "-h" in before else args)
+
+
 def as_typed(values: Iterable[str], options: str, arguments: Sequence[str]) -> str:
     """Return what follows JOB in a command to type: `values` of params, `options`, and `arguments` of the program."""
     words = [*map(shlex.quote, values), options]
     return " ".join([*words, *(["--", shlex.join(arguments)] if arguments else [])])
 
 
-JOB = click.argument("job", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+JOB = click.argument("job", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
 VALUES = click.argument("values", nargs=-1, metavar="[NAME=VALUE]...")
 SITE = click.option("--site", default="", help="Site profile: a name, or a path to a .toml file.")
 NAME = click.option("--name", default="", help="The name of the run; an existing run is resumed.")
@@ -53,6 +62,8 @@ SET = click.option(
     metavar="KEY=VALUE",
     help="Set a key of JOB, such as roles.worker.count=4.",
 )
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON; null means unknown.")
+ALWAYS_JSON = click.option("--json", is_flag=True, expose_value=False, help="Print JSON, as it does in any case.")
 FORGET_BAD_NODES = click.option(
     "--forget-bad-nodes", is_flag=True, help="Use every node again, also those that the run has found bad."
 )

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
     from slurm_tf.jobspec.plan import Plan
 
 
-@click.command(cls=options.JobCommand, context_settings=submit_commands.SETTINGS, options_metavar="[OPTIONS]")
+@click.command(cls=options.SbatchCommand, context_settings=submit_commands.SETTINGS, options_metavar="[OPTIONS]")
 @submit_commands.WORDS
 @options.SITE
 @options.NAME
 @options.SET
+@options.JSON
 @options.FORGET_BAD_NODES
 def preflight(
     words: tuple[str, ...],
@@ -28,6 +30,7 @@ def preflight(
     site: str,
     name: str,
     overrides: tuple[str, ...],
+    as_json: bool,
     forget_bad_nodes: bool,
 ) -> None:
     """Test the nodes that JOB gets and the network between them, without starting its program.
@@ -42,6 +45,8 @@ def preflight(
     job, asked = submit_commands.load(words, arguments, site, overrides)
     if asked.dry_run:
         raise UsageError("found the option --test-only", "a preflight that runs", "slurm-tf submit JOB --dry-run")
+    if as_json and job.site.scheduler == "local":
+        raise UsageError("found --json on this machine, where the tasks print", "a site with Slurm")
     checks.check(job)
     if sweep.array(job, params.resolve(job).swept):
         where = job.where("sweep" if job.spec.sweep else "array")
@@ -54,7 +59,7 @@ def preflight(
     if plan.settings.local:
         code = local_tasks.run_script(plan.submission.preflight_script, run_command.environ_here(os.environ))
     else:
-        code = _on_nodes(plan)
+        code = _on_nodes(plan, as_json)
     click.echo(f"Run {plan.run.name} in {short_path(plan.run.path)}", err=True)
     values = [f"{name}={value}" for name, value in job.given.items()]
     again = options.as_typed(values, f"--name {shlex.quote(plan.run.name)}", arguments)
@@ -63,8 +68,8 @@ def preflight(
     sys.exit(code)
 
 
-def _on_nodes(plan: "Plan") -> int:
-    """Submit the preflight, wait for it, print its table; return its exit code."""
+def _on_nodes(plan: "Plan", as_json: bool) -> int:
+    """Submit the preflight, wait for it, print its table, or all that it measured; return its exit code."""
     from slurm_tf.run import preflight_report
     from slurm_tf.submit import new_run, sbatch
     from slurm_tf.watch.find_run import SelectedRun
@@ -75,12 +80,17 @@ def _on_nodes(plan: "Plan") -> int:
         if not isinstance(error, UnreachableError):
             new_run.remove_unused(plan.submission)
         raise
-    submit_commands.print_submitted(sent, parsable=False)
+    submit_commands.print_submitted(sent, parsable=False, quiet=as_json)
     submit_commands.print_excluded_nodes(plan.run)
     code = watch_commands.wait_for_exit_code(SelectedRun(plan.run), quiet=True)
     number = sent.jobs[0].partition(";")[0]
     report = preflight_report.read(plan.run)
-    if report is not None and report.job == number:
+    if report is not None and report.job != number:
+        report = None
+    if as_json:
+        measured = {"exit_code": code, "report": report and asdict(report)}
+        submit_commands.print_json(SelectedRun(plan.run), {"jobs": sent.jobs, **measured})
+    elif report is not None:
         click.echo("\n".join(report.table))
     else:  # the job ended before it had measured anything
         log = Path(plan.run.logs, f"slurm-{number}.out")

@@ -30,12 +30,15 @@ def run(job: Path, values: tuple[str, ...], arguments: tuple[str, ...], name: st
     from slurm_tf.jobspec import configuration
     from slurm_tf.launch.direct import local_tasks
     from slurm_tf.submit import new_run
+    from slurm_tf.watch import resubmit
 
     loaded = configuration.load(job, os.environ, "local", overrides, values=values, arguments=arguments)
     submission = new_run.prepare(loaded, name).submission
     folder = submission.run
     watch_commands.remember(folder)
     click.echo(f"Run {folder.name} in {short_path(folder.path)}", err=True)
+    if submission.number > 1:
+        click.echo(f"  {resubmit.from_where([folder])}", err=True)
     code = local_tasks.run_script(submission.script, environ_here(os.environ))
     _report(folder, job, as_typed(values, f"--name {shlex.quote(folder.name)}", arguments), code)
     sys.exit(code)

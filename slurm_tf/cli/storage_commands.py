@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slurm_tf import units
-from slurm_tf.cli import watch_commands
+from slurm_tf.cli import options, terminal, watch_commands
 from slurm_tf.errors import RunError, SlurmError, UsageError
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class _Removal:
 
 @click.command()
 @RUNS
-@watch_commands.JSON
+@options.JSON
 def du(runs: tuple[str, ...], as_json: bool) -> None:
     """Show what each RUN takes on storage, the largest first; without RUN all runs, in any folder."""
     selected_runs = _select(runs)
@@ -100,8 +99,15 @@ def _as_dict(taken: _Taken) -> dict[str, object]:
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be removed; remove nothing.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@options.JSON
 def rm(
-    runs: tuple[str, ...], only_checkpoints: bool, only_code: bool, older_than: str, dry_run: bool, yes: bool
+    runs: tuple[str, ...],
+    only_checkpoints: bool,
+    only_code: bool,
+    older_than: str,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Remove each RUN that is over; with --older-than and without RUN, all such runs, in any folder.
 
@@ -113,20 +119,40 @@ def rm(
         raise UsageError("found --checkpoints and --code", "one of them, or neither to remove the whole run")
     if not runs and not older_than:
         raise UsageError("found no RUN", "runs, or --older-than AGE for all runs", "slurm-tf du shows them")
+    if as_json and not dry_run and not yes:
+        raise UsageError("found --json, with which nobody is asked", "--yes or --dry-run as well")
     chosen = {removal.Part.CHECKPOINTS: only_checkpoints, removal.Part.CODE: only_code}
     part = next((part for part, is_chosen in chosen.items() if is_chosen), removal.Part.ALL)
     removals = _removals(_select(runs), part, older_than, strict=bool(runs))
-    if not removals:
+    if not removals and not as_json:
         click.echo("slurm-tf: nothing to remove", err=True)
         return
-    _print_removals(removals, part)
-    if dry_run:
-        return
-    if not yes:
-        _ask(len(removals))
+    if not as_json:
+        _print_removals(removals, part)
+    if not dry_run:
+        if not yes:
+            number = len(removals)
+            question = f"Remove {'this' if number == 1 else f'these {number}'}?"
+            terminal.ask(question, "--yes, to remove what is listed, or --dry-run")
+        _remove(removals, part, as_json)
+    if as_json:
+        click.echo(json.dumps([_removal_as_dict(each, part, not dry_run) for each in removals], indent=2))
+
+
+def _remove(removals: list[_Removal], part: "Part", quiet: bool) -> None:
+    from slurm_tf.watch import removal
+
     for each in removals:
         removal.remove(each.selected, part)
-        click.echo(f"removed {'' if part is removal.Part.ALL else f'{part.value} of '}{each.label}")
+        if not quiet:
+            click.echo(f"removed {'' if part is removal.Part.ALL else f'{part.value} of '}{each.label}")
+
+
+def _removal_as_dict(each: _Removal, part: "Part", removed: bool) -> dict[str, object]:
+    return {
+        "run": each.label, "folder": each.selected.folder.path, "part": part.value, "size": each.usage.size,
+        "files": each.usage.files, "changed": each.usage.changed, "removed": removed,
+    }  # fmt: skip
 
 
 def _select(runs: tuple[str, ...]) -> "list[SelectedRun]":
@@ -180,11 +206,3 @@ def _print_removals(removals: list[_Removal], part: "Part") -> None:
 def _print_unreadable(usages: "list[DiskUsage]") -> None:
     for path in (path for usage in usages for path in usage.unreadable):
         click.echo(f"slurm-tf: {path} cannot be read: what it holds is not counted", err=True)
-
-
-def _ask(number: int) -> None:
-    """Ask whether to go on, and exit if not. Raises UsageError where nobody can be asked."""
-    if not sys.stdin.isatty():
-        raise UsageError("nobody can be asked here", "--yes, to remove what is listed, or --dry-run")
-    if not click.confirm(f"Remove {'this' if number == 1 else f'these {number}'}?", err=True):
-        sys.exit(1)

@@ -1,9 +1,10 @@
-"""The verbs that submit jobs to Slurm: submit, resubmit."""
+"""The verb submit, which submits a job to Slurm, and what other verbs that submit print."""
 
+import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from slurm_tf.jobspec.plan import Plan
     from slurm_tf.run.folder import RunFolder
     from slurm_tf.submit.sbatch import SubmittedJobs
+    from slurm_tf.watch.find_run import SelectedRun
+    from slurm_tf.watch.run_overview import RunOverview
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class SubmitOptions:
     wait: bool
     quiet: bool
     verbose: int
+    as_json: bool = False
 
 
 # no -h: it is an option of sbatch, and may be part of an option's value, such as -phigh
@@ -38,7 +42,7 @@ SETTINGS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 WORDS = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="JOB [NAME=VALUE]... [SBATCH OPTIONS]")
 
 
-@click.command(cls=options.JobCommand, context_settings=SETTINGS, options_metavar="[OPTIONS]")
+@click.command(cls=options.SbatchCommand, context_settings=SETTINGS, options_metavar="[OPTIONS]")
 @WORDS
 @options.SITE
 @options.NAME
@@ -48,6 +52,7 @@ WORDS = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="JOB [
 @click.option(
     "--wait", is_flag=True, help="Wait until the job has ended, and exit with its exit code, as sbatch --wait."
 )
+@options.JSON
 @options.FORGET_BAD_NODES
 def submit(
     words: tuple[str, ...],
@@ -58,9 +63,10 @@ def submit(
     dry_run: bool,
     parsable: bool,
     wait: bool,
+    as_json: bool,
     forget_bad_nodes: bool,
 ) -> None:
-    """Submit JOB to Slurm.
+    """Submit JOB to Slurm; "-" reads the job file from standard input.
 
     NAME=VALUE gives a param of the job file a value. Options of sbatch (--partition, --dependency, --array, --hold,
     -t ...) override the job file. ARGUMENTS are for the program, after those of the job file.
@@ -71,12 +77,16 @@ def submit(
     job, asked = load(words, arguments, site, overrides)
     if job.site.scheduler == "local":
         raise UsageError("site local has no Slurm", "another --site", f"slurm-tf run {job.path} runs it here")
+    others = {"--dry-run": dry_run or asked.dry_run, "--parsable": parsable or asked.parsable}
+    if as_json and any(others.values()):
+        other = next(name for name, is_given in others.items() if is_given)
+        raise UsageError(f"found --json and {other}", "one of them")
     if dry_run or asked.dry_run:
         _dry_run(new_run.preview(job, name, to_submit=True))
         return
     if name and forget_bad_nodes:
         bad_nodes.forget(new_run.folder(job.runs, name))
-    given = replace(asked, parsable=parsable or asked.parsable, wait=wait or asked.wait)
+    given = replace(asked, parsable=parsable or asked.parsable, wait=wait or asked.wait, as_json=as_json)
     _submit(new_run.prepare(job, name), given)
 
 
@@ -84,15 +94,15 @@ def load(
     words: tuple[str, ...], arguments: tuple[str, ...], site: str, overrides: tuple[str, ...]
 ) -> "tuple[Job, SubmitOptions]":
     """Return the job that `words` (WORDS) describe, and what sbatch's own options say to the verb."""
-    from slurm_tf.jobspec import configuration, sbatch_options
+    from slurm_tf.jobspec import configuration, layers, sbatch_options
     from slurm_tf.slurm import sbatch_variables
 
     plain, asked = sbatch_options.parse(words)
     if not plain:
         raise UsageError("found no job file", "one", "slurm-tf submit JOB.toml [NAME=VALUE]... [sbatch options]")
     path, *values = plain
-    if not Path(path).is_file():
-        raise UsageError(f"there is no job file {path}", "a .toml file")
+    if path != layers.STANDARD_INPUT and not Path(path).is_file():
+        raise UsageError(f"there is no job file {path}", "a .toml file, or - for standard input")
     wait = os.environ.get("SBATCH_WAIT")
     verb = SubmitOptions(
         dry_run="test-only" in asked,
@@ -103,31 +113,6 @@ def load(
     )
     options = {name: value for name, value in asked.items() if name not in sbatch_options.OF_VERB}
     return configuration.load(Path(path), os.environ, site, overrides, options, values, arguments), verb
-
-
-@click.command()
-@watch_commands.RUN
-@click.option("--failed", is_flag=True, help="Submit only the sweep points that did not end with exit code 0.")
-@click.option("--parsable", is_flag=True, help="Print only the job ids.")
-@click.option("--wait", is_flag=True, help="Wait until RUN is over, as sbatch --wait.")
-@options.FORGET_BAD_NODES
-def resubmit(run: str, failed: bool, parsable: bool, wait: bool, forget_bad_nodes: bool) -> None:
-    """Submit RUN, or sweep points of it, again: with the same code, from the last checkpoint."""
-    from slurm_tf.run import bad_nodes, manifest
-    from slurm_tf.slurm import hostlist
-    from slurm_tf.submit import sbatch
-    from slurm_tf.watch import resubmit
-
-    found = watch_commands.select_run(run)
-    requests = resubmit.submit_requests(watch_commands.connect(), found, failed)
-    if forget_bad_nodes:
-        bad_nodes.forget(found.run)
-    bad = print_excluded_nodes(found.run)
-    for request in requests:
-        own = manifest.read(request.submission.manifest).job["sbatch"].get("exclude", "")
-        print_submitted(sbatch.submit(replace(request, exclude=hostlist.extend(str(own), bad))), parsable)
-    if wait:
-        sys.exit(watch_commands.wait_for_exit_code(found))
 
 
 def print_excluded_nodes(run: "RunFolder") -> dict[str, str]:
@@ -187,14 +172,38 @@ def _submit(plan: "Plan", options: SubmitOptions) -> None:
                 raise type(error)(error.found, error.needed, advice) from error
         raise
     watch_commands.remember(plan.run)
-    print_submitted(sent, options.parsable, options.quiet)
+    print_submitted(sent, options.parsable, options.quiet or options.as_json)
     if not options.quiet:
         print_excluded_nodes(plan.run)
-    if not options.parsable and not options.quiet:
+    if not options.parsable and not options.quiet and not options.as_json:
         _print_where(plan)
     _print_warnings(plan, sent.jobs[0].partition(";")[0])
-    if options.wait:
-        sys.exit(watch_commands.wait_for_exit_code(SelectedRun(plan.run), options.quiet))
+    finish(SelectedRun(plan.run), [sent], options)
+
+
+def finish(selected: "SelectedRun", sent: "Sequence[SubmittedJobs]", given: SubmitOptions) -> None:
+    """Wait for the run's end if that is wanted, exit with its exit code then; print JSON if that is wanted."""
+    points = watch_commands.wait_until_over(selected) if given.wait and given.as_json else []
+    if given.as_json:
+        jobs = [job for each in sent for job in each.jobs]
+        print_json(selected, {"jobs": jobs, **_ends(points, given.wait)})
+    if points:
+        sys.exit(watch_commands.exit_code(points))
+    if given.wait:
+        sys.exit(watch_commands.wait_for_exit_code(selected, given.quiet))
+
+
+def print_json(selected: "SelectedRun", more: "Mapping[str, object]") -> None:
+    """Print a run's name and folders, and `more`, as JSON."""
+    run = selected.run
+    click.echo(json.dumps({"run": selected.name, "folder": run.path, "logs": run.logs, **more}, indent=2))
+    sys.stdout.flush()
+
+
+def _ends(points: "Sequence[RunOverview]", wait: bool) -> dict[str, object]:
+    from slurm_tf.watch import status_rows
+
+    return {"points": [status_rows.as_dict(point) for point in points]} if wait else {}
 
 
 def print_submitted(sent: "SubmittedJobs", parsable: bool, quiet: bool = False) -> None:
@@ -214,6 +223,7 @@ def _print_where(plan: "Plan") -> None:
     name = shlex.quote(run.name)
     click.echo(f"Run {run.name} in {short_path(run.path)}", err=True)
     click.echo(f"  logs  {short_path(run.logs)}", err=True)
+    _print_from_where(plan)
     _print_nodes(plan)
     _print_highest_cost(plan)
     _print_code(plan)
@@ -222,6 +232,16 @@ def _print_where(plan: "Plan") -> None:
         (f"logs {name} --follow", "its output"),
         (f"cancel {name}", "end it for good"),
     )
+
+
+def _print_from_where(plan: "Plan") -> None:
+    """Print from which step a run goes on that was submitted before."""
+    from slurm_tf.watch import resubmit
+
+    if plan.submission.number > 1:
+        run = plan.run
+        folders = [run.point(index) for index in plan.array.points] if plan.array else [run]
+        click.echo(f"  from  {resubmit.from_where(folders)}", err=True)
 
 
 def _print_nodes(plan: "Plan", with_surplus: bool = False) -> None:

@@ -10,6 +10,8 @@ from typing import TextIO
 
 import click
 
+from slurm_tf.errors import UsageError
+
 # Words of states, the worst first, and their colour; a sweep has several of them.
 _COLOURS: Mapping[str, str] = {
     r"failed|boot fail|deadline|node fail|out of memory|timeout|special exit": "red",
@@ -62,6 +64,14 @@ def _program_as_typed() -> str:
     found = shutil.which(name)
     by_name = found is not None and os.path.exists(sys.argv[0]) and os.path.samefile(found, sys.argv[0])
     return name if by_name or name.startswith("python") else short_path(sys.argv[0])
+
+
+def ask(question: str, otherwise: str) -> None:
+    """Ask whether to go on, and exit with 1 if not. Raises UsageError, which names `otherwise`, without a terminal."""
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked here", otherwise)
+    if not click.confirm(question, err=True):
+        sys.exit(1)
 
 
 def print_next_commands(*rows: tuple[str, str]) -> None:

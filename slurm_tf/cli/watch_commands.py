@@ -1,6 +1,7 @@
 """The verbs for submitted runs: status, list, describe, logs, cancel, wait."""
 
 import json
+import math
 import os
 import sys
 import time
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slurm_tf.cli import options
 from slurm_tf.errors import SlurmError, SlurmTfError
 
 if TYPE_CHECKING:
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
     from slurm_tf.watch.run_overview import RunOverview
 
 RUN = click.argument("run", metavar="RUN")
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON; null means unknown.")
 POINTS = click.option("--points", "each_point", is_flag=True, help="Show each point of a sweep, not all in one line.")
+# Exit code of timeout(1).
+_TIMED_OUT = 124
 _WATCH_SECONDS, _WATCH_SECONDS_MOST = 2.0, 15.0
 
 
@@ -77,7 +80,7 @@ def select_run(text: str) -> "SelectedRun":
 
 @click.command()
 @RUN
-@JSON
+@options.JSON
 @POINTS
 @click.option("--watch", is_flag=True, help="Keep printing until the run is over.")
 def status(run: str, as_json: bool, each_point: bool, watch: bool) -> None:
@@ -92,7 +95,7 @@ def status(run: str, as_json: bool, each_point: bool, watch: bool) -> None:
 
 
 @click.command("list")
-@JSON
+@options.JSON
 @POINTS
 @click.option("--all", "everything", is_flag=True, help="Include runs that are over.")
 def list_runs(as_json: bool, each_point: bool, everything: bool) -> None:
@@ -115,6 +118,7 @@ def list_runs(as_json: bool, each_point: bool, everything: bool) -> None:
 
 @click.command()
 @RUN
+@options.ALWAYS_JSON
 def describe(run: str) -> None:
     """Print all that is known about RUN as JSON: its origin, its submissions, its state."""
     from slurm_tf.run import job_chain, manifest
@@ -176,31 +180,69 @@ def _print_why_nothing(points: "list[RunOverview]", paths: dict[str, str]) -> No
 
 @click.command()
 @RUN
-def cancel(run: str) -> None:
+@options.JSON
+def cancel(run: str, as_json: bool) -> None:
     """Cancel RUN for good: its jobs are cancelled, and no further attempt starts."""
     from slurm_tf.watch import cancel as canceller
 
     found = select_run(run)
     ended = canceller.cancel(connect(), found)
+    if as_json:
+        click.echo(json.dumps({"run": found.name, "jobs": ended}, indent=2))
+        return
     click.echo(f"cancelled {', '.join(ended)}" if ended else f"run {found.name} has no job that is not over")
 
 
 @click.command()
 @RUN
-def wait(run: str) -> None:
+@click.option(
+    "--timeout",
+    metavar="TIME",
+    default="UNLIMITED",
+    help="Wait no longer than this, as sbatch --time: 30 (minutes), 12:00:00; exit with 124 then, as timeout does.",
+)
+@options.JSON
+def wait(run: str, timeout: str, as_json: bool) -> None:  # fmt: skip
     """Wait until RUN is over, through all its attempts, and exit with its exit code, as sbatch --wait."""
-    sys.exit(wait_for_exit_code(select_run(run)))
+    from slurm_tf import units
+
+    limit = units.parse_time(timeout)
+    found = select_run(run)
+    points = wait_until_over(found, limit.total_seconds() if limit is not None else math.inf)
+    if as_json:
+        _print_states(points, as_json)
+    elif all(point.is_over for point in points):
+        _print_end(points)
+    if not all(point.is_over for point in points):
+        click.echo(f"slurm-tf: run {found.name} is not over after {timeout}, and goes on", err=True)
+        sys.exit(_TIMED_OUT)
+    sys.exit(exit_code(points))
+
+
+def wait_until_over(found: "SelectedRun", timeout: float = math.inf) -> "list[RunOverview]":
+    """Wait until a run is over, or for `timeout` seconds; return what is known of its points."""
+    from slurm_tf.watch import run_overview
+
+    return run_overview.wait_until_over(connect(), found, timeout=timeout)
 
 
 def wait_for_exit_code(found: "SelectedRun", quiet: bool = False) -> int:
     """Wait until a run is over and, unless `quiet`, print how it ended; return the highest exit code of its points."""
-    from slurm_tf.cli import run_end
-    from slurm_tf.watch import run_overview
-
-    points = run_overview.wait_until_over(connect(), found)
+    points = wait_until_over(found)
     if not quiet:
-        run_end.print_end(points)
+        _print_end(points)
+    return exit_code(points)
+
+
+def exit_code(points: "list[RunOverview]") -> int:
+    """Return the highest exit code of points that are over."""
     return max(point.exit_code or 0 for point in points)
+
+
+def _print_end(points: "list[RunOverview]") -> None:
+    from slurm_tf.cli import run_end
+
+    run_end.print_end(points)
 
 
 def _print_until_over(slurm: "Client", found: "SelectedRun", each_point: bool) -> None:

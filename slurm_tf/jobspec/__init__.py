@@ -8,6 +8,7 @@ __all__ = [
     "directives",
     "gpu_types",
     "job_file",
+    "layers",
     "params",
     "plan",
     "sbatch_options",

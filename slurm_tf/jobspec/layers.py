@@ -6,6 +6,7 @@ example. All errors are found at once.
 
 import difflib
 import re
+import sys
 import types
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,8 @@ _INDEX = re.compile(r"\[\d*\]", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _LINE = re.compile(r"at line (?P<number>\d+)", re.ASCII)
 _UNQUOTED = re.compile(r"\s*(?P<key>[\w.-]+)\s*=\s*(?P<value>[^\s\"'\[\]{}#][^\"'\[\]{}#]*?)\s*(#.*)?", re.ASCII)
+# In the place of a path.
+STANDARD_INPUT = "-"
 _NO_JOB_FILE = "a job file names the program, and is no script itself: `slurm-tf examples` copies some to start from"
 _TYPE_NAMES = {"int": "a whole number", "str": "text", "bool": "true or false", "array": "a list", "object": "a table"}
 
@@ -63,9 +66,9 @@ AdviceOfKey = Callable[[str, object], Advice | None]
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the values of a TOML file. Raises ConfigError."""
+    """Return the values of a TOML file, or of standard input. Raises ConfigError."""
     try:
-        data = path.read_bytes()
+        data = sys.stdin.buffer.read() if str(path) == STANDARD_INPUT else path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot be read ({error.strerror})", "a file that can be read", where=str(path)) from error
     return parse_toml(data, path)

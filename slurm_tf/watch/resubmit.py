@@ -6,18 +6,19 @@ from collections.abc import Sequence
 
 from slurm_tf.errors import UsageError
 from slurm_tf.run import job_chain, manifest
-from slurm_tf.run.folder import SubmissionFolder
+from slurm_tf.run.folder import RunFolder, SubmissionFolder
 from slurm_tf.slurm.client import Client
 from slurm_tf.submit.sbatch import SubmitRequest
 from slurm_tf.watch import run_overview
 from slurm_tf.watch.find_run import SelectedRun
+from slurm_tf.watch.run_overview import RunOverview
 
 
-def submit_requests(slurm: Client, selected: SelectedRun, failed: bool) -> list[SubmitRequest]:
-    """Return what to submit: all points of `selected` that are over, or with `failed` those that failed.
+def points_over(slurm: Client, selected: SelectedRun, failed: bool) -> list[RunOverview]:
+    """Return all points of `selected` that are over, or with `failed` those that failed.
 
-    There is one request for each submission to which the newest jobs of these points belong. A point that is not over,
-    or of which Slurm does not say how it ended, is left out. Raises UsageError if no point is left.
+    A point that is not over, or of which Slurm does not say how it ended, is left out. Raises UsageError if no point is
+    left.
     """
     states = run_overview.read_overviews(slurm, [selected])
     over = [each for each in states if each.is_over and not (failed and each.exit_code == 0)]
@@ -26,12 +27,30 @@ def submit_requests(slurm: Client, selected: SelectedRun, failed: bool) -> list[
         raise UsageError(
             f"no job of run {selected.name} {what}", "one to submit again", f"slurm-tf status {selected.name}"
         )
-    submissions = job_chain.submissions(selected.run)
+    return over
+
+
+def submit_requests(over: Sequence[RunOverview]) -> list[SubmitRequest]:
+    """Return what to submit for points of a run: a request for each submission to which their newest jobs belong."""
+    submissions = job_chain.submissions(over[0].selected.run)
     points: dict[SubmissionFolder, list[int]] = {}
     for each in over:
         point = each.selected.point
         points.setdefault(submissions[point], []).extend([] if point is None else [point])
     return [_request(submission, points[submission]) for submission in sorted(points, key=lambda each: each.number)]
+
+
+def from_where(folders: Sequence[RunFolder]) -> str:
+    """Return from which step runs or sweep points go on, in words."""
+    found = [run_overview.newest_checkpoint(folder) for folder in folders]
+    steps = sorted(each.step for each in found if each)
+    if not steps:
+        return "there is no checkpoint of slurm_tf.train: the training starts at its first step"
+    if len(folders) == 1:
+        return f"goes on from step {steps[0]}, its last checkpoint"
+    without = f", {len(folders) - len(steps)} without a checkpoint start at the first" if None in found else ""
+    between = f"step {steps[0]}" if steps[0] == steps[-1] else f"steps {steps[0]} to {steps[-1]}"
+    return f"{len(steps)} of {len(folders)} points go on from {between}{without}"
 
 
 def _request(submission: SubmissionFolder, points: Sequence[int]) -> SubmitRequest:

@@ -4,6 +4,7 @@ A value that is not recorded anywhere is unknown: None, or JobState.UNKNOWN.
 """
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -205,17 +206,19 @@ def newest_checkpoint(folder: RunFolder) -> Checkpoint | None:
     return Checkpoint(found.step, found.manifest["written"]) if found else None
 
 
-def wait_until_over(slurm: Client, selected: SelectedRun, max_pause: float = 30.0) -> list[RunOverview]:
-    """Wait until all sweep points of `selected` are over; return what is known about them.
+def wait_until_over(
+    slurm: Client, selected: SelectedRun, max_pause: float = 30.0, timeout: float = math.inf
+) -> list[RunOverview]:
+    """Wait until all sweep points of `selected` are over, or for `timeout` seconds; return what is known about them.
 
     `max_pause`: the longest time between two reads, in seconds.
 
     Raises SlurmError if Slurm has forgotten a job whose end the run did not write: how it ended is then unknown.
     """
-    pause = 0.5
+    pause, until = 0.5, time.monotonic() + timeout
     while True:
         points = read_overviews(slurm, [selected])
-        if all(point.is_over for point in points):
+        if all(point.is_over for point in points) or time.monotonic() >= until:
             return points
         lost = [point for point in points if not (point.is_over or point.records or point.silent)]
         if lost:
@@ -223,7 +226,7 @@ def wait_until_over(slurm: Client, selected: SelectedRun, max_pause: float = 30.
             raise SlurmError(
                 f"Slurm knows nothing of {known}", "a job that Slurm still has a record of, or whose run wrote its end"
             )
-        time.sleep(pause)
+        time.sleep(max(0.0, min(pause, until - time.monotonic())))
         pause = min(pause * 1.5, max_pause)
 
 

@@ -19,10 +19,15 @@ from slurm_tf.run.status import AttemptState, Progress, RunStatus, SlowTask, Str
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.submit.sbatch import SubmitRequest
 from slurm_tf.watch import cancel, reasons, resubmit, run_overview, status_rows
+from slurm_tf.watch.find_run import SelectedRun
 from tests.conftest import write_manifest
 from tests.watch.conftest import MakeRun, Slurm, record
 
 DOWN = UnreachableError("Unable to contact slurm controller (connect failure)")
+
+
+def again(slurm: Slurm, selected: SelectedRun, failed: bool) -> list[SubmitRequest]:
+    return resubmit.submit_requests(resubmit.points_over(slurm, selected, failed))
 
 
 def test_one_question_for_all_and_accounting_for_what_slurmctld_forgot(make_run: MakeRun, slurm: Slurm) -> None:
@@ -275,12 +280,12 @@ def test_failed_points_alone_are_submitted_again(make_run: MakeRun, slurm: Slurm
         record("1_0", JobState.COMPLETED, exit_code=0), record("1_1", JobState.FAILED, exit_code=1),
         record("1_2", JobState.RUNNING), record("1_3", JobState.TIMEOUT, exit_code=0),
     ]  # fmt: skip
-    (request,) = resubmit.submit_requests(slurm, selected, failed=True)
+    (request,) = again(slurm, selected, failed=True)
     assert (request.points, request.limit, request.one_job) == ((1, 3), 2, True)
-    assert [each.points for each in resubmit.submit_requests(slurm, selected, failed=False)] == [(0, 1, 3)]
+    assert [each.points for each in again(slurm, selected, failed=False)] == [(0, 1, 3)]
     slurm.live = [record(f"1_{point}", JobState.COMPLETED, exit_code=0) for point in range(4)]
     with pytest.raises(UsageError, match="no job of run a-1 has failed"):
-        resubmit.submit_requests(slurm, selected, failed=True)
+        again(slurm, selected, failed=True)
 
 
 def test_each_point_is_submitted_again_as_it_was_submitted_last(make_run: MakeRun, slurm: Slurm) -> None:
@@ -289,7 +294,7 @@ def test_each_point_is_submitted_again_as_it_was_submitted_last(make_run: MakeRu
     write_manifest(selected.run, "a-1", ArrayShape(None, False), 2)
     job_chain.add(selected.run, "2", "", (1,), False, submission=2)
     slurm.live = [record("1_0", JobState.FAILED), record("2", JobState.FAILED), record("1_2", JobState.FAILED)]
-    assert resubmit.submit_requests(slurm, selected, failed=True) == [
+    assert again(slurm, selected, failed=True) == [
         SubmitRequest(selected.run.submission(1), (0, 2), 2, True),
         SubmitRequest(selected.run.submission(2), (1,), None, False),
     ]
@@ -302,9 +307,9 @@ def test_a_run_whose_code_was_removed_is_not_submitted_again(make_run: MakeRun, 
     manifest.write(path, replace(manifest.read(path), code=code, job_file="/p/a b.toml"))
     slurm.live = [record("1", JobState.FAILED)]
     with pytest.raises(UsageError, match=r"code was removed: .*\nHINT: slurm-tf submit '/p/a b.toml' --name a-1 makes"):
-        resubmit.submit_requests(slurm, selected, failed=True)
+        again(slurm, selected, failed=True)
     os.mkdir(selected.run.submission(1).code)
-    assert len(resubmit.submit_requests(slurm, selected, failed=True)) == 1
+    assert len(again(slurm, selected, failed=True)) == 1
 
 
 SLOW = StragglerReport({}, {"worker:1": SlowTask(0.3, 0.1, 180)})

@@ -204,16 +204,19 @@ def printed(
         'name = "flowers"\nstrategy = "single"\ncommand = ["python", "train.py", "--epochs", "7"]\n[roles.worker]\n'
     )
     loaded = configuration.load(job, {}, "generic")
-    explained = [(key, value, origin.replace(str(job), "/home/ann/jobs/flowers.toml"))
+    rows = [(key, value, origin.replace(str(job), "/home/ann/jobs/flowers.toml"))
                  for key, value, origin in configuration.explain(loaded)]  # fmt: skip
     monkeypatch.setattr(configuration, "load", lambda *_, **__: loaded)
-    monkeypatch.setattr(configuration, "explain", lambda _: explained)
+    monkeypatch.setattr(configuration, "explain", lambda _: rows)
 
     def everything(screen: Screen) -> str:
         monkeypatch.setattr(terminal, "screen", lambda: screen)
         for command, arguments in (
             (storage_commands.du, {"runs": (), "as_json": False}),
-            (job_file_commands.explain, {"job": job, "values": (), "arguments": (), "site": "", "overrides": ()}),
+            (
+                job_file_commands.explain,
+                {"job": job, "values": (), "arguments": (), "site": "", "overrides": (), "as_json": False},
+            ),
         ):
             print(f"--- {command.name}")
             assert command.callback
