@@ -251,9 +251,9 @@ def _inherited(name: str, path: Path) -> Path:
     Raises ConfigError.
     """
     found = [folder / f"{name}.toml" for folder in search_path.folders("site_configs")]
-    if path in found:
-        found = found[: found.index(path)]
-    known = [each for each in found if files.identity(str(each))]
+    own = files.identity(str(path))
+    earlier = next((n for n, each in enumerate(found) if files.identity(str(each)) == own), len(found))
+    known = [each for each in found[:earlier] if files.identity(str(each))]
     if known and "/" not in name:
         return known[-1]
     names = sorted({*paths()} - {path.stem})

@@ -206,9 +206,13 @@ def test_an_error_names_the_file_that_has_the_value(profiles: Callable[..., Path
     assert error.value.where == f"{folder}/a/site_configs/uni.toml: ports"
 
 
-def test_of_its_own_name_a_profile_inherits_that_of_an_earlier_folder(profiles: Callable[..., Path]) -> None:
+def test_of_its_own_name_a_profile_inherits_that_of_an_earlier_folder(
+    profiles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = profiles(a_uni=UNI, b_uni="inherit = 'uni'\nexclusive = false")
-    assert (sites.load("uni").exclusive, sites.load("uni").modules) == (False, ("cuda",))
+    monkeypatch.chdir(folder / "b" / "site_configs")
+    for name in ("uni", "uni.toml"):
+        assert (sites.load(name).exclusive, sites.load(name).modules) == (False, ("cuda",))
     (folder / "a" / "site_configs" / "uni.toml").unlink()
     with pytest.raises(ConfigError, match=r"b/site_configs/uni.toml: inherit: no site profile 'uni'; needed one of "):
         sites.load("uni")
