@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import snippets
+from tests import snippets, wheel
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -19,37 +19,22 @@ pytestmark = pytest.mark.slow
 RENDER = ["-m", "slurm_tf", "render", str(ROOT / "jobs" / "digits_single.toml"), "--name", "x"]
 
 
-def committed(*folders: str) -> set[str]:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *folders],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    return set(listed.stdout.split())
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sdist of this checkout and the wheel that is built from it."""
     folder = tmp_path_factory.mktemp("dist")
-    source = tmp_path_factory.mktemp("source")
-    for name in committed():
-        if (ROOT / name).exists():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
-    subprocess.run(
-        [sys.executable, "-m", "build", "--outdir", folder, source], check=True, timeout=280, capture_output=True
-    )
+    wheel.build(tmp_path_factory.mktemp("source"), folder)
     return folder
 
 
 def test_the_wheel_holds_what_git_holds(built: Path) -> None:
-    (wheel,) = built.glob("*.whl")
-    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info" not in name}
-    wanted = {f"slurm_tf/{name}" for name in committed("templates", "site_configs", "docs", "jobs")}
-    wanted |= committed("slurm_tf")
+    (package,) = built.glob("*.whl")
+    packed = {name for name in zipfile.ZipFile(package).namelist() if ".dist-info" not in name}
+    wanted = {f"slurm_tf/{name}" for name in wheel.committed("templates", "site_configs", "docs", "jobs")}
+    wanted |= wheel.committed("slurm_tf")
     assert packed == wanted
-    (info,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/METADATA"))
-    about = zipfile.ZipFile(wheel).read(info).decode()
+    (info,) = (name for name in zipfile.ZipFile(package).namelist() if name.endswith("/METADATA"))
+    about = zipfile.ZipFile(package).read(info).decode()
     assert re.findall(r"^License-.*", about, re.MULTILINE) == [
         "License-Expression: Apache-2.0",
         "License-File: LICENSE",
@@ -60,7 +45,7 @@ def test_the_sdist_holds_what_the_wheel_needs(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
-    assert committed("templates", "site_configs", "docs", "jobs", "slurm_tf", "LICENSE") <= packed
+    assert wheel.committed("templates", "site_configs", "docs", "jobs", "slurm_tf", "LICENSE") <= packed
 
 
 def clean(path: str) -> dict[str, str]:
@@ -77,14 +62,14 @@ def rendered(python: str, path: str = "") -> str:
 
 def test_all_ways_of_installing_render_the_same(built: Path, tmp_path: Path) -> None:
     """The editable install is that of the environment which runs the tests."""
-    (wheel,) = built.glob("*.whl")
+    (package,) = built.glob("*.whl")
     libraries = next(path for path in sys.path if path.endswith("site-packages"))
     checkout = rendered(sys.executable, f"{ROOT}{os.pathsep}{libraries}")
     assert checkout.startswith("#!/bin/bash\n")
     venv.create(tmp_path)
     installed = str(tmp_path / "bin" / "python")
     subprocess.run(
-        [sys.executable, "-m", "pip", "--python", installed, "install", "--quiet", "--no-deps", str(wheel)],
+        [sys.executable, "-m", "pip", "--python", installed, "install", "--quiet", "--no-deps", str(package)],
         check=True, timeout=280,
     )  # fmt: skip
     for python, path, top in ((installed, libraries, tmp_path), (sys.executable, "", ROOT)):
@@ -99,8 +84,8 @@ def test_all_ways_of_installing_render_the_same(built: Path, tmp_path: Path) -> 
 @pytest.mark.long
 def test_what_the_page_says_installs_it(built: Path, tmp_path: Path) -> None:
     """Without what slurm-tf depends on, which the environment of the tests has."""
-    (wheel,) = built.glob("*.whl")
-    values = {"REPOSITORY": str(wheel), "/proj": f"{tmp_path}/proj", "/opt": f"{tmp_path}/opt"}
+    (package,) = built.glob("*.whl")
+    values = {"REPOSITORY": str(package), "/proj": f"{tmp_path}/proj", "/opt": f"{tmp_path}/opt"}
     chosen = snippets.of("sh install")
     (tmp_path / "home").mkdir()
     environ = {

@@ -100,7 +100,6 @@ def both_train(member: Member, name: str) -> bool:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
 def test_the_line_of_what_slurm_ends(alice: Member, sandbox: Sandbox) -> None:
     """Of a limit, a preemption and dead nodes, all at the same time: Slurm takes a minute for each."""
     alice.write("sleep.py", "import time; print('trains', flush=True); time.sleep(600)")
