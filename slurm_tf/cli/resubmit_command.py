@@ -48,7 +48,7 @@ def resubmit(
         submit_commands.print_submitted(sent[-1], parsable, quiet=as_json)
     if not parsable:
         words = resubmit.from_where([point.selected.folder for point in over])
-        click.echo(f"Run {terminal.printable(found.name)}: {words}", err=True)
+        click.echo(f"Run {terminal.printable(found.name)} {words}", err=True)
     given = SubmitOptions(False, parsable, wait, False, 0, as_json)
     submit_commands.finish(found, sent, given)
 

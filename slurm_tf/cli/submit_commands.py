@@ -241,7 +241,7 @@ def _print_from_where(plan: "Plan") -> None:
     if plan.submission.number > 1:
         run = plan.run
         folders = [run.point(index) for index in plan.array.points] if plan.array else [run]
-        click.echo(f"  from  {resubmit.from_where(folders)}", err=True)
+        click.echo(f"  {resubmit.from_where(folders)}", err=True)
 
 
 def _print_nodes(plan: "Plan", with_surplus: bool = False) -> None:

@@ -45,12 +45,12 @@ def from_where(folders: Sequence[RunFolder]) -> str:
     found = [run_overview.newest_checkpoint(folder) for folder in folders]
     steps = sorted(each.step for each in found if each)
     if not steps:
-        return "there is no checkpoint of slurm_tf.train: the training starts at its first step"
+        return "starts at its first step, or where its own code goes on: there is no checkpoint of slurm_tf.train"
     if len(folders) == 1:
         return f"goes on from step {steps[0]}, its last checkpoint"
-    without = f", {len(folders) - len(steps)} without a checkpoint start at the first" if None in found else ""
+    without = ", and starts at the first step in the others" if None in found else ""
     between = f"step {steps[0]}" if steps[0] == steps[-1] else f"steps {steps[0]} to {steps[-1]}"
-    return f"{len(steps)} of {len(folders)} points go on from {between}{without}"
+    return f"goes on from {between} in {len(steps)} of {len(folders)} points{without}"
 
 
 def _request(submission: SubmissionFolder, points: Sequence[int]) -> SubmitRequest:

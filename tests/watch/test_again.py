@@ -84,7 +84,7 @@ def test_resubmit_asks_about_what_has_completed(
     assert len(asked) == len(submitted) == 1
     done = typed(resubmit_command.resubmit, "--failed", "--json")
     assert json.loads(done.stdout)["jobs"] == ["8"]
-    assert "there is no checkpoint of slurm_tf.train: the training starts at its first step" in done.stderr
+    assert done.stderr.startswith("Run a-1 starts at its first step, or where its own code goes on: there is no check")
     typed(resubmit_command.resubmit, "--yes")
     assert [request.points for request in submitted] == [(0, 1, 2), (2,), (0, 1, 2)]
     assert len(asked) == 1
@@ -100,11 +100,11 @@ def test_resubmit_says_from_which_step(selected: SelectedRun, monkeypatch: pytes
     monkeypatch.setattr(run_overview, "newest_checkpoint", newest)
     folders = [selected.run.point(number) for number in range(3)]
     assert resubmit.from_where(folders[:1]) == "goes on from step 100, its last checkpoint"
-    assert resubmit.from_where(folders[:2]) == "2 of 2 points go on from steps 100 to 400"
+    assert resubmit.from_where(folders[:2]) == "goes on from steps 100 to 400 in 2 of 2 points"
     assert resubmit.from_where(folders) == (
-        "2 of 3 points go on from steps 100 to 400, 1 without a checkpoint start at the first"
+        "goes on from steps 100 to 400 in 2 of 3 points, and starts at the first step in the others"
     )
-    assert resubmit.from_where(folders[2:]).startswith("there is no checkpoint")
+    assert resubmit.from_where(folders[2:]).startswith("starts at its first step")
 
 
 def test_what_is_ended_in_json(typed: Any, slurm: Slurm, selected: SelectedRun) -> None:

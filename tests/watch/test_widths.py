@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 from rich.cells import cell_len
 
@@ -20,6 +21,7 @@ from slurm_tf.cli import (
     efficiency_command,
     job_file_commands,
     results_tables,
+    sites_command,
     storage_commands,
     tables,
     terminal,
@@ -199,6 +201,14 @@ def printed(
         for each, usage in zip(single, usages, strict=False)
     ]
     monkeypatch.setattr(storage_commands, "_taken", lambda _: taken)
+    listed_sites = [
+        sites_command._Listed(name, f"/etc/slurm-tf/site_configs/{name}.toml", inherits, description, is_here)
+        for name, inherits, description, is_here in (
+            ("uni", "generic", "The cluster of the physics institute, with eight nodes of four A100 each", True),
+            ("generic", "", "Any Slurm", False),
+        )
+    ]
+    monkeypatch.setattr(sites_command, "_listed", lambda: listed_sites)
     monkeypatch.setattr(storage_commands, "_select", lambda _: [])
     job = job_file(
         'name = "flowers"\nstrategy = "single"\ncommand = ["python", "train.py", "--epochs", "7"]\n[roles.worker]\n'
@@ -211,16 +221,16 @@ def printed(
 
     def everything(screen: Screen) -> str:
         monkeypatch.setattr(terminal, "screen", lambda: screen)
-        for command, arguments in (
-            (storage_commands.du, {"runs": (), "as_json": False}),
-            (
-                job_file_commands.explain,
-                {"job": job, "values": (), "arguments": (), "site": "", "overrides": (), "as_json": False},
-            ),
-        ):
-            print(f"--- {command.name}")
+        explained = {"job": job, "values": (), "arguments": (), "site": "", "overrides": ()}
+        commands: dict[str, tuple[click.Command, dict[str, Any]]] = {
+            "du": (storage_commands.du, {"runs": ()}),
+            "explain": (job_file_commands.explain, explained),
+            "sites list": (sites_command.list_sites, {}),
+        }
+        for name, (command, arguments) in commands.items():
+            print(f"--- {name}")
             assert command.callback
-            command.callback(**arguments)
+            command.callback(**arguments, as_json=False)
         print("--- rm")
         storage_commands._print_removals(removals, Part.ALL)
         print("--- checkpoints")
