@@ -2,10 +2,9 @@
 
 import time
 from collections import Counter
-from typing import Any, Callable, Collection, Dict, List, Mapping, Optional, Type, Union
+from typing import TYPE_CHECKING, Any, Callable, Collection, Dict, List, Mapping, Optional, Type, Union
 
 from slurm_tf.errors import StoppedError
-from slurm_tf.launch.coordinator import gloo_rendezvous
 from slurm_tf.launch.coordinator.fault_injection import FaultAction, FaultInjector
 from slurm_tf.launch.coordinator.message_relay import MessageRelay, Outgoing
 from slurm_tf.launch.coordinator.program_monitor import ProgramMonitor
@@ -44,6 +43,9 @@ from slurm_tf.run.program_messages import Request, RequestAnswer
 from slurm_tf.run.settings import LaunchSettings
 from slurm_tf.run.status import AttemptState, StragglerReport, TaskState
 from slurm_tf.slurm import out_of_memory
+
+if TYPE_CHECKING:
+    from slurm_tf.launch.coordinator.gloo_rendezvous import Rendezvous
 
 # What the hang detector and a fault injection may have an agent do.
 _MESSAGES: Mapping[Union[HangAction, FaultAction], Message] = {
@@ -85,7 +87,7 @@ class TrainingPhase:
         self._joining = Joining(settings)
         self._starts: Counter[str] = Counter()
         self._hosts: Collection[str] = ()
-        self._rendezvous: Optional[gloo_rendezvous.Rendezvous] = None
+        self._rendezvous: Optional[Rendezvous] = None
         self.handlers: Dict[Type[Any], Callable[[Connection, Any], None]] = {
             Started: self._on_started,
             Ended: self._on_ended,
@@ -242,10 +244,13 @@ class TrainingPhase:
         """Return the port of a new rendezvous for Horovod's ranks, which must not meet those of a former start."""
         if self._settings.horovod != "gloo":
             return None
+        # http.server takes a tenth of the coordinator's start, and only jobs with Gloo need it
+        from slurm_tf.launch.coordinator.gloo_rendezvous import Rendezvous  # noqa: PLC0415
+
         if self._rendezvous:
             self._rendezvous.close()
         ports, local = self._settings.coordinator_ports, self._settings.local
-        self._rendezvous = gloo_rendezvous.Rendezvous({*self._hosts, *self._tasks.hosts}, ports, local, say)
+        self._rendezvous = Rendezvous({*self._hosts, *self._tasks.hosts}, ports, local, say)
         return self._rendezvous.port
 
     def _deliver(self, outgoing: List[Outgoing]) -> None:

@@ -6,7 +6,6 @@ a slow partner nor a short disturbance counts against it, and up to half of the 
 both are unfit where they do not reach each other, and neither is slow.
 """
 
-import statistics
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
@@ -103,7 +102,7 @@ def _slow(nodes: Mapping[str, NodeFigures], factor: float) -> Dict[str, str]:
     reasons: Dict[str, List[str]] = {}
     latencies = {name: each.latency for name, each in nodes.items() if each.latency is not None}
     if latencies:
-        median = statistics.median_low(latencies.values())
+        median = sorted(latencies.values())[(len(latencies) - 1) // 2]
         for name, value in latencies.items():
             if value > max(median * factor, _LATENCY_FLOOR):
                 reasons.setdefault(name, []).append(f"answers in {_ms(value)} ms, others in {_ms(median)} ms")
@@ -113,7 +112,7 @@ def _slow(nodes: Mapping[str, NodeFigures], factor: float) -> Dict[str, str]:
     ]
     for verb, figure in streams:
         rates = {name: value for name, value in ((name, figure(each)) for name, each in nodes.items()) if value}
-        median = statistics.median_high(rates.values()) if rates else 0.0
+        median = sorted(rates.values())[len(rates) // 2] if rates else 0.0
         for name, value in rates.items():
             if value * factor < median:
                 reasons.setdefault(name, []).append(f"{verb} {_mb(value)} MB/s, others {_mb(median)} MB/s")

@@ -15,7 +15,6 @@ import os
 import re
 import select
 import socket
-import statistics
 import struct
 import threading
 import time
@@ -211,7 +210,7 @@ def _ping(sock: socket.socket) -> float:
         if sock.recv(1) != _PING:
             raise ConnectionError("it ended the connection")
         times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return sorted(times)[len(times) // 2]  # `statistics` takes 20 ms of each agent's start
 
 
 def _stream(sock: socket.socket) -> float:
