@@ -1,5 +1,6 @@
 """What a user is told once, as it is the same for each job: an empty file for each, in the user's state folder."""
 
+import contextlib
 import os
 
 from slurm_tf import files, search_path
@@ -12,12 +13,11 @@ def is_first(what: str, site: str) -> bool:
     It is said again where that cannot be recorded.
     """
     folder = search_path.user_state() / "said-once"
-    try:
+    said = folder / f"{what}-{site}"
+    with contextlib.suppress(OSError, RunError):
+        if said.exists():
+            return False
         files.own_folder(str(folder.parent))
         files.own_folder(str(folder))
-        os.close(os.open(folder / f"{what}-{site}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        return False
-    except (OSError, RunError):
-        return True
+        os.close(os.open(said, os.O_CREAT | os.O_WRONLY, 0o600))
     return True

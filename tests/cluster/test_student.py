@@ -52,10 +52,8 @@ def student(alice: Member, tmp_path: Path) -> Member:
     wheel.build(tmp_path / "source", tmp_path / "dist")
     (package,) = (tmp_path / "dist").glob("*.whl")
     environment(alice.folder / "slurm-tf", package)
-    programs = alice.folder / ".local" / "bin"
-    programs.mkdir(parents=True)
-    (programs / "slurm-tf").symlink_to(alice.folder / "slurm-tf" / "bin" / "slurm-tf")
-    alice.run("test", "-x", str(programs / "slurm-tf"))
+    alice.run("mkdir", "-p", ".local/bin")
+    alice.run("ln", "-s", str(alice.folder / "slurm-tf" / "bin" / "slurm-tf"), ".local/bin/slurm-tf")
     environment(alice.folder / "tensorflow")
     return alice
 
