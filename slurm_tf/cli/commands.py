@@ -110,8 +110,8 @@ def run_commands() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except SlurmTfError as error:
-        click.echo(f"slurm-tf: {error}", err=True)
+    except SlurmTfError as error:  # it may quote a key or a file's name
+        click.echo(f"slurm-tf: {terminal.printable_lines(str(error))}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # the reader has closed the pipe: Python must not flush into it at exit

@@ -93,3 +93,8 @@ def short_path(path: str) -> str:
 def printable(text: str) -> str:
     """Return `text` with "?" for every control character, so that it cannot move the terminal's cursor."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def printable_lines(text: str) -> str:
+    """Return `text` as `printable` does, with its own ends of lines and tabs."""
+    return "".join(each if each in "\n\t" or each.isprintable() else "?" for each in text)

@@ -212,10 +212,7 @@ def _leaves(value: Mapping[str, Any], path: str) -> list[tuple[str, object]]:
 
 def _from_environ(environ: Mapping[str, str], errors: ErrorList) -> list[layers.Layer]:
     """Return a layer for each variable of sbatch that is about the job."""
-    found: list[layers.Layer] = []
-    with errors.collecting():
-        found += [layers.Layer(origin, values) for origin, values in sbatch_options.from_environ(environ)]
-    return found
+    return [layers.Layer(origin, values) for origin, values in sbatch_options.from_environ(environ, errors)]
 
 
 def _from_options(options: Mapping[str, str | bool], errors: ErrorList) -> list[layers.Layer]:

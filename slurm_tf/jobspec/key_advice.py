@@ -132,7 +132,8 @@ def toml(value: object) -> str:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    escaped = json.dumps(text, ensure_ascii=False)
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in escaped)
 
 
 def _keys(spec: type[JobSpec] | type[Role]) -> frozenset[str]:

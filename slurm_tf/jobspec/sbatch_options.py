@@ -54,8 +54,8 @@ def from_command_line(name: str, value: Value) -> Mapping[str, Any]:
     return _as_keys(name, value, f"command line: --{name}", "")
 
 
-def from_environ(environ: Mapping[str, str]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return each variable that is about the job, as keys of the job file. Raises ConfigError.
+def from_environ(environ: Mapping[str, str], errors: ErrorList) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return each variable that is about the job, as keys of the job file; those that are wrong are added to `errors`.
 
     Without what only sbatch itself or the verb obeys. An empty variable of an option that needs a value says nothing.
     """
@@ -66,7 +66,8 @@ def from_environ(environ: Mapping[str, str]) -> list[tuple[str, Mapping[str, Any
             continue
         if text or option.argument is not Argument.REQUIRED:
             origin = f"environment: {variable}"
-            found.append((origin, _as_keys(name, _of_variable(option, text), origin, f"unset {variable}")))
+            with errors.collecting():
+                found.append((origin, _as_keys(name, _of_variable(option, text), origin, f"unset {variable}")))
     return found
 
 

@@ -20,7 +20,7 @@ from slurm_tf.submit import program_files
 _CONDA = ("conda", "mamba", "micromamba")
 _CONDA_SCRIPT = "/etc/profile.d/conda.sh"
 _AND = re.compile(r";|&&")
-_CONDITION = re.compile(r"\s*(if|for|while|until|case|function|trap|set|test|\[+|!)(\s|$)|.*\(\)\s*\{", re.ASCII)
+_CONDITION = re.compile(r"\s*(if|for|while|until|case|function|trap|test|\[+|!)(\s|$)|.*\(\)\s*\{", re.ASCII)
 _HAS_TENSORFLOW = "import importlib.util; print(importlib.util.find_spec('tensorflow') is not None)"
 _SECONDS = 20.0
 
@@ -109,13 +109,29 @@ def _conda_environments(job: Job, environ: Mapping[str, str]) -> dict[str, str]:
     sourced = [words[1] for words in _statements(job.spec.setup) if words[1:] and words[1].endswith(_CONDA_SCRIPT)]
     roots += [Path(root.removesuffix(_CONDA_SCRIPT)) for root in (_folder(job, path) for path in sourced) if root]
     listed = home / ".conda" / "environments.txt"
-    paths = [Path(line) for line in listed.read_text().split("\n") if line] if listed.is_file() else []
+    paths = [Path(line) for line in _lines(listed)]
     own = [Path(each) for each in environ.get("CONDA_ENVS_PATH", environ.get("CONDA_ENVS_DIRS", "")).split(":") if each]
     for folder in (*(root / "envs" for root in roots), *own, *([home / ".conda" / "envs"] if roots else [])):
-        paths += folder.iterdir() if folder.is_dir() else []
+        paths += _entries(folder)
     there = {path.name: str(path) for path in paths if _is_conda(str(path))}
     there |= {str(path): str(path) for path in paths if _is_conda(str(path))}
     return there | ({"base": str(roots[0])} if roots else {})
+
+
+def _lines(file: Path) -> list[str]:
+    """Return the lines of a file that are not empty; none if it cannot be read."""
+    try:
+        return [line for line in file.read_text(errors="surrogateescape").split("\n") if line]
+    except OSError:
+        return []
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return what is in a folder, nothing if it cannot be read."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _is_conda(folder: str) -> bool:

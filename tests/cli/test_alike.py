@@ -8,7 +8,7 @@ from typing import Any
 import click.testing
 import pytest
 
-from slurm_tf.cli import commands
+from slurm_tf.cli import commands, terminal
 from slurm_tf.errors import SlurmTfError
 
 # They print a script, or what a program prints, or start one.
@@ -76,3 +76,7 @@ def test_a_job_file_from_standard_input_is_one_of_the_working_directory(
     with pytest.raises(SlurmTfError, match=r"^-: nme: found the key 'nme'"):
         typed("submit", "-", "--site", "generic", input=f"nme = 1\n{JOB}", catch_exceptions=False)
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_error_that_quotes_a_key_moves_no_cursor() -> None:
+    assert terminal.printable_lines("job.toml: a\x1b[31m\x9b: found\n\tHINT") == "job.toml: a?[31m?: found\n\tHINT"

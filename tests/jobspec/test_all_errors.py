@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tomllib
 
 from slurm_tf.errors import ConfigError, ConfigGroupError
 from slurm_tf.jobspec import checks, configuration, key_advice
@@ -96,6 +97,20 @@ def test_each_error_is_said_once(text: str, number: int, load: Callable[..., Job
 )
 def test_a_command_line_as_a_command(text: str, example: str) -> None:
     assert key_advice.command(text) == example
+
+
+def test_each_variable_that_is_wrong_is_named(job_file: Callable[[str], Path]) -> None:
+    environ = {"SBATCH_OUTPUT": "x", "SBATCH_MEM_PER_NODE": "4G", "SBATCH_PARTITION": "gpu"}
+    job = configuration.load(job_file('name = "a"\nstrategy = "single"\ncommand = ["x"]\n'), environ, "generic")
+    assert {error.where for error in job.errors} == {"environment: SBATCH_OUTPUT", "environment: SBATCH_MEM_PER_NODE"}
+    assert job.spec.partition == "gpu"
+
+
+@pytest.mark.parametrize("text", ["a\x1b[31m", "a\x9b", "a\u202eb", "\x7f", 'quote " and \\', "é 漢"])
+def test_an_example_is_toml_and_moves_no_cursor(text: str) -> None:
+    written = key_advice.toml([text])
+    assert written.isprintable()
+    assert tomllib.loads(f"x = {written}") == {"x": [text]}
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def program(path: Path, line: str) -> None:
         ('["python3.11", "-mpkg.trian"]', "", "command: there is no module pkg.trian in {}; needed pkg/trian.py"),
         ('["./train.py"]', "", "command: {}/./train.py cannot be executed; needed a program\nHINT: chmod +x ./"),
         ('["./nothing"]', "", "command: there is no {}/./nothing; needed the program\nHINT: a line of setup "),
+        ('["python", "train.py"]', "set -eu\nsource venv/bin/activate", "setup: there is no {}/venv/bin/activate;"),
         (
             '["python", "trian.py"]',
             "source venv/bin/activate",
