@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slurm_tf.cli import text_table
+from slurm_tf.slurm.records import whole_job
 from slurm_tf.watch import find_run, gpu_use, reasons, run_params, status_rows, sweeps, waiting
 from slurm_tf.watch.find_run import SelectedRun
 from slurm_tf.watch.run_overview import RunOverview
@@ -122,7 +123,7 @@ def _sweep_rows(points: Sequence[RunOverview]) -> list[tuple[str, str]]:
         ("State", sweeps.state_words(points)),
         ("Why", sweeps.reason_words(points)),
         ("Starts", f"the next one {status_rows.start_text(start)}, as Slurm expects now" if start else ""),
-        ("Sooner", next(filter(None, map(waiting.sooner_words, points)), "")),
+        ("Sooner", next((words for each in points if (words := waiting.sooner_words(each, whole_job(each.job)))), "")),
         ("Params", run_params.words(run_params.of_run(run))),
         ("Best", sweeps.best_words(points).removeprefix("best: ")),
         ("Nodes", sweeps.node_lists(points)),

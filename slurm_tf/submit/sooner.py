@@ -3,6 +3,7 @@
 Nothing is submitted, and a job that may start at once is not tried.
 """
 
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """When the job would start with a change; `start` is None where sbatch refused it or did not say."""
+    """When the job would start with a change; `start` is None where sbatch refused it, or said nothing to believe."""
 
     words: str
     start: datetime | None
@@ -98,16 +99,37 @@ def try_changes(fitted: Plan, start: datetime, now: datetime) -> Trials:
     if start - now < _SOON:
         return Trials()
     known, stopped = _reservation(fitted, start, now)
+    limit = known.minutes_until(now) if known else (_minutes(fitted) or 0) // 2
     trials: list[Trial] = []
-    shorter = list(_shorter(fitted, known, now))
-    # fewer workers alone would run into the reservation as well
-    fewer = _fewer(shorter[0] if known and shorter else Change("", fitted.job))
-    for change in [*shorter, *fewer]:
-        try:
-            trials.append(Trial(change.words, _start(change.job, fitted)))
-        except UnreachableError as error:
-            return Trials(tuple(trials), known, error.found)
+    try:
+        # not extend(): what was tried before an error counts
+        for trial in itertools.chain(_try_limits(fitted, limit, known), _try_fewer(fitted, limit, known)):
+            trials.append(trial)  # noqa: PERF402
+    except UnreachableError as error:
+        stopped = error.found
     return Trials(tuple(trials), known, stopped)
+
+
+def _try_limits(fitted: Plan, limit: int, known: Reservation | None) -> Iterator[Trial]:
+    """Yield what sbatch says of shorter time limits, in minutes. Raises UnreachableError."""
+    for _ in range(_TRIES):
+        if limit < _SHORTEST:
+            return
+        change = _with_limit(fitted.job, limit)
+        start = _start(change.job, fitted)
+        believed = _believable(start, change.job, known)
+        yield Trial(change.words, believed)
+        # from when nodes are free until the reservation, else half
+        left = known.minutes_until(start) if known and start and not believed else 0
+        limit = left if left >= _SHORTEST else limit // 2
+
+
+def _try_fewer(fitted: Plan, limit: int, known: Reservation | None) -> Iterator[Trial]:
+    """Yield what sbatch says of fewer workers, before a reservation with the time limit. Raises UnreachableError."""
+    # fewer workers alone would run into the reservation as well
+    base = _with_limit(fitted.job, limit) if known and limit >= _SHORTEST else Change("", fitted.job)
+    for change in _fewer(base):
+        yield Trial(change.words, _believable(_start(change.job, fitted), change.job, known))
 
 
 def _start(job: Job, fitted: Plan) -> datetime | None:
@@ -122,6 +144,18 @@ def _start(job: Job, fitted: Plan) -> datetime | None:
         raise
     except (ConfigError, SlurmError):
         return None
+
+
+def _believable(start: datetime | None, job: Job, known: Reservation | None) -> datetime | None:
+    """Return `start`, None where the job would then run into the reservation.
+
+    Where jobs wait, sbatch adds up their time limits and does not look at reservations again (22.05.8).
+    """
+    if start is None or known is None:
+        return start
+    limit = units.parse_time(str(job.spec.time)) if job.spec.time is not None else None
+    fits = start >= known.end or (limit is not None and start + limit <= known.start)
+    return start if fits else None
 
 
 def _reservation(fitted: Plan, start: datetime, now: datetime) -> tuple[Reservation | None, str]:
@@ -143,14 +177,10 @@ def _minutes(fitted: Plan) -> int | None:
     return int(length.total_seconds() // 60) if length else None
 
 
-def _shorter(fitted: Plan, known: Reservation | None, now: datetime) -> Iterator[Change]:
-    """Yield the job with time limits that fit before a reservation, else with halves of its own."""
-    limit = known.minutes_until(now) if known else (_minutes(fitted) or 0) // 2
-    for minutes in (limit // 2**number for number in range(_TRIES)):
-        if minutes >= _SHORTEST:
-            text = units.format_time(timedelta(minutes=minutes))
-            spec = msgspec.structs.replace(fitted.job.spec, time=text)
-            yield Change(f"--time={text}", replace(fitted.job, spec=spec))
+def _with_limit(job: Job, minutes: int) -> Change:
+    """Return the job with another time limit."""
+    text = units.format_time(timedelta(minutes=minutes))
+    return Change(f"--time={text}", replace(job, spec=msgspec.structs.replace(job.spec, time=text)))
 
 
 def _fewer(base: Change) -> Iterator[Change]:

@@ -44,11 +44,11 @@ def reservation_as_dict(state: RunOverview) -> dict[str, Any] | None:
     return {"name": found.name, "start": found.start.timestamp(), "end": found.end.timestamp()}
 
 
-def sooner_words(state: RunOverview, now: datetime | None = None) -> str:
-    """Return what would make a pending run start sooner; "" where that is not known."""
+def sooner_words(state: RunOverview, job: str = "", now: datetime | None = None) -> str:
+    """Return what would make a pending run start sooner; "" where that is not known. `job`: to change, else its own."""
     found, now = state.reservation, now or datetime.now().astimezone()
     minutes = found.minutes_until(now) if found else 0
     if found is None or not minutes:
         return ""
-    change = f"scontrol update JobId={state.job} TimeLimit={minutes}"
+    change = f"scontrol update JobId={job or state.job} TimeLimit={minutes}"
     return f"it cannot end before reservation {found.name} begins at {found.start:%H:%M}; {change} makes it fit"

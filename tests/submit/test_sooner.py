@@ -62,10 +62,11 @@ LATER, SOONER, NEXT = "start=2026-11-27T23:59:08", "start=2026-11-27T22:29:10", 
 
 def test_a_time_limit_that_fits_before_a_reservation_and_fewer_workers_with_it(told: Told) -> None:
     text, asked = told(f"{SOONER}; [ $tasks = 2 ] && {NEXT}", MAINT)
-    assert asked == ["00:38:00 4", "00:19:00 4", "00:38:00 2", "00:38:00 1"]
+    # nodes are free at 22:29:10, 28 minutes and more before the reservation
+    assert asked == ["00:38:00 4", "00:28:00 4", "00:38:00 2", "00:38:00 1"]
     assert text == (
         RESERVED
-        + "  sooner  --time=00:38:00: would start at 2026-11-27T22:29:10\n"
+        + "  sooner  --time=00:28:00: would start at 2026-11-27T22:29:10\n"
         + "  sooner  --time=00:38:00 --set roles.worker.count=2: would start at 2026-11-27T22:20:02\n"
     )
 
@@ -84,10 +85,16 @@ def test_a_job_of_its_own_reservation_does_not_wait_for_others(told: Told) -> No
     )
 
 
+def test_a_start_within_the_reservation_is_not_believed(told: Told) -> None:
+    # sbatch 22.05.8 says so where other jobs wait
+    text, _ = told("start=2026-11-27T22:55:00; [ $limit = 00:19:00 ] && start=2026-11-27T22:29:10", MAINT)
+    assert text == RESERVED + "  sooner  --time=00:19:00: would start at 2026-11-27T22:29:10\n"
+
+
 def test_what_sbatch_refuses_is_not_advised_and_a_silent_one_ends_the_trials(told: Told) -> None:
     text, asked = told("[ $tasks = 4 ] || { echo 'sbatch: error: Invalid account' >&2; exit 1; }; " + SOONER, MAINT)
     assert len(asked) == 4
-    assert text == RESERVED + "  sooner  --time=00:38:00: would start at 2026-11-27T22:29:10\n"
+    assert text == RESERVED + "  sooner  --time=00:28:00: would start at 2026-11-27T22:29:10\n"
     text, asked = told("echo 'Unable to contact slurm controller' >&2; exit 1", MAINT)
     assert len(asked) == 5
     assert text.startswith(RESERVED + "  sooner  what else would start sooner is unknown: Unable to contact")

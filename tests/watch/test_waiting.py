@@ -92,7 +92,7 @@ def test_a_sweep_starts_with_the_first_of_its_points(look: Look) -> None:
     points = look(record("7_0", JobState.PENDING, **later), record("7_1", JobState.PENDING, **EXPECTED))
     assert text(points) == [
         "Starts      the next one in N, as Slurm expects now",
-        "Sooner      it cannot end before reservation maint begins at START; scontrol update JobId=7_1 TimeLimit=N "
+        "Sooner      it cannot end before reservation maint begins at START; scontrol update JobId=7 TimeLimit=N "
         "makes it fit",
     ]
 
