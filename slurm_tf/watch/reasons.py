@@ -32,7 +32,7 @@ _MEMORY = ("mem", "mem-per-cpu", "mem-per-gpu")
 def reason_words(state: RunOverview) -> str:
     """Return why a run is pending, unknown, or how it ended, or what is wrong with one that runs; "" for nothing."""
     if not state.job:
-        return "it was not submitted"
+        return "" if state.attempt else "it was not submitted"
     if state.recorded_end:
         reason = state.attempt.reason.partition("\n")[0] if state.attempt else ""
         return "; ".join(filter(None, [reason, "Slurm has forgotten the job: this is what the run wrote of its end"]))

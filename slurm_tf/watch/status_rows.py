@@ -125,9 +125,12 @@ def roles(state: RunOverview) -> list[dict[str, Any]]:
 
 
 def state_text(state: RunOverview) -> str:
-    """Return the state as squeue prints it in long form; "unknown" if Slurm does not say."""
+    """Return the state as squeue prints it in long form; "unknown" if Slurm does not say.
+
+    A run without a job that has an attempt is one of `slurm-tf run`.
+    """
     if not state.job:
-        return "not submitted"
+        return "without Slurm" if state.attempt else "not submitted"
     words = UNKNOWN if state.state is JobState.UNKNOWN else state.state.name
     return f"{words} (cancelled)" if state.cancelled and not state.is_over else words
 

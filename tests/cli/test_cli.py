@@ -121,6 +121,9 @@ def test_run_prints_the_tasks_output_and_the_next_commands(job: Path, tmp_path: 
     command = re.search(r"^  (.*?)  +# go on from its last checkpoint$", done.stderr, re.MULTILINE)
     assert command is not None
     assert command[1].endswith(f"run {job} --name a-1")
+    state = slurm_tf("status", "a-1", cwd=tmp_path).stdout
+    assert "without Slurm" in state
+    assert "submitted" not in state
     again = slurm_tf("run", str(job), "--name", "a-1", cwd=tmp_path, CODE="7")
     assert again.returncode == 7
     assert "the job failed: worker:0 on " in again.stderr
