@@ -53,11 +53,14 @@ def environ_here(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _report(folder: RunFolder, job: Path, again: str, code: int) -> None:
     """Print where the run's output is, and commands to type next; `again`: what to type behind JOB to go on."""
-    rows = [("logs", folder.logs), ("checkpoints", folder.checkpoints), ("models", folder.exports),
-            ("tensorboard", folder.tensorboard)]  # fmt: skip
+    from slurm_tf.watch import status_rows
+
+    folders = {"logs": folder.logs, "checkpoints": folder.checkpoints, "tensorboard": folder.tensorboard}
+    rows = {what: path for what, path in folders.items() if any(os.scandir(path))}
+    rows["model"] = status_rows.model_path(folder)
     click.echo(f"\nRun {folder.name} ended with exit code {code}", err=True)
-    for what, path in rows:
-        if any(os.scandir(path)):
+    for what, path in rows.items():
+        if path:
             click.echo(f"  {what:12} {short_path(path)}", err=True)
     file = shlex.quote(str(job))
     print_next_commands(

@@ -84,11 +84,12 @@ def places(state: RunOverview) -> dict[str, str | None]:
     log = logs.job_output(state.selected) if state.job else ""
     task_log = folder.log(role, int(index)) if index.isdigit() else ""
     checkpoints = folder.checkpoints if state.checkpoint else ""
-    found = {"log": log, "task log": task_log, "checkpoints": checkpoints, "model": _model(folder)}
+    found = {"log": log, "task log": task_log, "checkpoints": checkpoints, "model": model_path(folder)}
     return {name: path if path and os.path.exists(path) else None for name, path in found.items()}
 
 
-def _model(folder: RunFolder) -> str:
+def model_path(folder: RunFolder) -> str:
+    """Return the path of a run's exported model, or the folder of several; "" for none."""
     try:
         names = [name for name in os.listdir(folder.exports) if not name.startswith(".")]  # one that is being written
     except OSError:

@@ -71,5 +71,6 @@ def test_every_task_runs_the_script_and_one_shows_it_and_saves_the_model(
     run = RunFolder(str(tmp_path / "runs" / "a-1"))
     assert job.find(r"slurm_tf.train: the model is in (.*)") == [f"{run.exports}/digits.keras"]
     assert os.listdir(run.exports) == ["digits.keras"]
+    assert job.find(r"^  model +(\S+)$") == ["runs/a-1/export/digits.keras"]
     point = RunOverview(SelectedRun(run), "", (), None, None, False)
     assert status_rows.places(point)["model"] == f"{run.exports}/digits.keras"
