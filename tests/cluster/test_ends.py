@@ -69,7 +69,8 @@ def test_the_line_is_the_same_everywhere(name: str, alice: Member) -> None:
 
 
 # What Slurm does to a run that does not go on: the nodes of its two tasks, how many these are, options of sbatch; the
-# end. Which process is the first to get a signal is Slurm's choice.
+# end. Which process is the first to get a signal is Slurm's choice. Of the lost node slurmctld may learn before the job
+# has ended.
 BY_SLURM = {
     "limit": (
         "node2", 1, ["--time=1"], "TIMEOUT", 75,
@@ -87,9 +88,9 @@ BY_SLURM = {
         "resubmit host-1",
     ),
     "lost": (
-        "node2,node4", 2, ["--no-requeue"], "FAILED", 1,
+        "node2,node4", 2, ["--no-requeue"], "FAILED|NODE_FAIL", 1,
         r"worker:1 on node4 is lost: its agent's connection ended, and its node does not answer; the run does not go "
-        r"on, as it was submitted with no-requeue",
+        r"on, as it was submitted with no-requeue|a node failed \(node\[2,4\]\), and the job was not requeued",
         "resubmit lost-1",
     ),
 }  # fmt: skip
@@ -116,7 +117,8 @@ def test_the_line_of_what_slurm_ends(alice: Member, sandbox: Sandbox) -> None:
         for name, (*_, state, code, line, command) in BY_SLURM.items():
             done = alice.type("wait", f"{name}-1", timeout=240)
             (point,) = alice.status(f"{name}-1")
-            assert (point["state"], done.returncode) == (state, code), done.stderr
+            assert re.fullmatch(state, point["state"]), done.stderr
+            assert done.returncode == code
             assert re.fullmatch(line, point["reason_words"]), point["reason_words"]
             assert f"\n  why          {point['reason_words']}\n" in done.stderr
             assert f" {command} " in done.stderr

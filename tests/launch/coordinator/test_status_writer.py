@@ -83,7 +83,10 @@ def test_an_attempt_whose_run_is_anothers_by_now_says_no_more(tmp_path: Path) ->
 
 def test_the_life_of_a_job(start_job: StartJob) -> None:
     line = program_messages.encode(ProgressReport(5, None, None, {"loss": 0.5}))
-    program = f"test $SLURM_TF_TASK = worker:0 || exit 3; echo '{line}' >&$SLURM_TF_CONTROL_FD; sleep 1"
+    # worker:1 ends once it is written that worker:0 has told of its progress
+    until = 'until grep -q loss "$SLURM_TF_RUN_FOLDER/status.json"; do sleep 0.1; done'
+    tell = f"echo '{line}' >&$SLURM_TF_CONTROL_FD; sleep 60"
+    program = f"test $SLURM_TF_TASK = worker:0 || {{ {until}; exit 3; }}; {tell}"
     job = start_job(program, roles=(RoleSettings("worker", 2),), max_restarts=1)
     assert job.wait() == 3, job.text
     status = read(Path(job.run.status))
