@@ -131,6 +131,7 @@ def test_every_snippet_is_run_by_a_test_or_says_why_not() -> None:
         "horovod.md: builds Horovod, for minutes",
         "install.md: a module file",
         "install.md: downloads TensorFlow",
+        "install.md: tests/cli/test_completion.py runs it in its shell",
         "install.md: pipx is another way to do what the lines above do",
         "sandbox.md: installs packages",
         "submit.md: beside a training that lives",

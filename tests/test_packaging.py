@@ -93,12 +93,14 @@ def test_what_the_page_says_installs_it(built: Path, tmp_path: Path) -> None:
         "PYTHONPATH": next(path for path in sys.path if path.endswith("site-packages")),
         "PIP_NO_DEPS": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }  # fmt: skip
+    lines = [*(snippets.filled(snippet.text, values) for snippet in chosen), "complete -p slurm-tf"]
     done = subprocess.run(
-        ["bash", "-ec", "\n".join(snippets.filled(snippet.text, values) for snippet in chosen)], cwd=tmp_path,
+        ["bash", "-ec", "\n".join(lines)], cwd=tmp_path,
         capture_output=True, text=True, timeout=280, check=False, env=environ,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     commands = "".join(snippet.text for snippet in chosen)
     assert done.stdout.count("slurm-tf, version 0.1.0\n") == commands.count("slurm-tf --version\n") > 0
     assert "# Submitting and watching jobs" in done.stdout
+    assert done.stdout.endswith("-F _slurm_tf_completion slurm-tf\n")
     assert (tmp_path / "jobs" / "cancer_ps.py").read_bytes() == (ROOT / "jobs" / "cancer_ps.py").read_bytes()

@@ -5,13 +5,13 @@ import sys
 
 import click
 
-from slurm_tf.cli import options, watch_commands
+from slurm_tf.cli import completion, options, watch_commands
 from slurm_tf.errors import UsageError
 
 
 @click.command(cls=options.JobCommand, options_metavar="")
 @watch_commands.RUN
-@click.argument("task", default="", metavar="[TASK]")
+@click.argument("task", default="", metavar="[TASK]", shell_complete=completion.tasks)
 def attach(run: str, task: str, arguments: tuple[str, ...]) -> None:
     """Run a shell, or the command ARGUMENTS, beside a task of RUN.
 

@@ -6,9 +6,10 @@ import signal
 import sys
 
 import click
+from click.shell_completion import CompletionItem
 
 from slurm_tf import __version__, files
-from slurm_tf.cli import terminal
+from slurm_tf.cli import completion_shells, terminal
 from slurm_tf.errors import SlurmTfError
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -17,6 +18,7 @@ _GROUPS = {
     "Learn": {
         "docs": ("guide_commands", "docs"),
         "examples": ("guide_commands", "examples"),
+        "completion": ("completion_command", "completion"),
     },
     "Run a job": {
         "run": ("run_command", "run"),
@@ -77,6 +79,13 @@ class _Verbs(click.Group):
             with formatter.section(title):
                 formatter.write_dl([(f"{name:{_WIDTH}}", self._sentence(ctx, name)) for name in verbs])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Return the verbs and options. bash shows no help of a verb, so none is imported for it."""
+        if os.environ.get(completion_shells.VARIABLE) != "bash_complete":
+            return super().shell_complete(ctx, incomplete)
+        verbs = [CompletionItem(name) for name in VERBS if name.startswith(incomplete)]
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def _sentence(self, ctx: click.Context, verb: str) -> str:
         """Return the first sentence of the verb's help."""
         command = self.get_command(ctx, verb)
@@ -102,6 +111,7 @@ def run_commands() -> None:
     # A shell starts its background jobs with SIGINT ignored; Python then installs no handler, and Ctrl-C would end
     # neither this program nor what it starts, which inherits "ignored".
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    completion_shells.answer_quietly()
     try:
         cli.main(standalone_mode=False)
         sys.stdout.flush()

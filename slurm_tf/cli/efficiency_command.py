@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf.cli import options, usage_command, watch_commands
+from slurm_tf.cli import completion, options, usage_command, watch_commands
 from slurm_tf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _JOB = re.compile(r"\d+(_\d+|\+\d+)?", re.ASCII)
 
 
 @click.command(options_metavar="[OPTIONS]")
-@click.argument("what", metavar="JOB|RUN")
+@click.argument("what", metavar="JOB|RUN", shell_complete=completion.runs)
 @usage_command.FROM
 @usage_command.FORMAT
 @usage_command.ALL_USERS

@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from slurm_tf import files, search_path
-from slurm_tf.cli import options
+from slurm_tf.cli import completion, options
 from slurm_tf.errors import UsageError
 
 
 @click.command()
-@click.argument("page", default="")
+@click.argument("page", default="", shell_complete=completion.pages)
 @options.JSON
 def docs(page: str, as_json: bool) -> None:
     """Print PAGE of the documentation, such as "submit"; without PAGE the list of pages."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf.cli import options, watch_commands
+from slurm_tf.cli import completion, options, watch_commands
 from slurm_tf.errors import UsageError
 from slurm_tf.run import fault_request, lease, status
 from slurm_tf.run.fault_request import Fault, FaultRequest
@@ -26,8 +26,19 @@ _NOT_RUNNING = (AttemptState.ENDED, AttemptState.REGISTERING, AttemptState.REQUE
 @click.command()
 @watch_commands.RUN
 @click.option("--as", "kind", type=click.Choice(_FAULTS), default="preemption", show_default=True, help="The fault.")
-@click.option("--role", help="kill, node-failure: the role of the task; default: that of the first task.")
-@click.option("--index", type=click.IntRange(min=0), default=0, show_default=True, help="The index of the task.")
+@click.option(
+    "--role",
+    help="kill, node-failure: the role of the task; default: that of the first task.",
+    shell_complete=completion.roles,
+)
+@click.option(
+    "--index",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="The index of the task.",
+    shell_complete=completion.indexes,
+)
 @options.JSON
 def interrupt(run: str, kind: str, role: str | None, index: int, as_json: bool) -> None:
     """Inject a fault into RUN while it is running.

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from slurm_tf import files
+from slurm_tf.cli import completion
 
 
 class ExpandedPath(click.Path):
@@ -21,6 +23,10 @@ class ExpandedPath(click.Path):
         return Path(os.fsdecode(super().convert(files.expand(os.fspath(value)), param, ctx)))
 
 
+# Of a context: whether "--" was typed, after which all is for the program.
+_FOR_PROGRAM = "slurm_tf.for_program"
+
+
 class JobCommand(click.Command):
     """A verb that takes JOB [NAME=VALUE]... [-- ARGUMENTS]: what follows "--" is for the program (`arguments`)."""
 
@@ -29,7 +35,18 @@ class JobCommand(click.Command):
         at = args.index("--") if "--" in args else len(args)
         rest = super().parse_args(ctx, args[:at])
         ctx.params["arguments"] = tuple(args[at + 1 :])
+        ctx.meta[_FOR_PROGRAM] = at < len(args)
         return rest
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the params that what is typed next may belong to: none after "--"."""
+        return [] if ctx.meta.get(_FOR_PROGRAM) else super().get_params(ctx)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Return the options; files for the program."""
+        if ctx.meta.get(_FOR_PROGRAM):
+            return completion.files_of_shell(incomplete)
+        return super().shell_complete(ctx, incomplete)
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """Return the words of the usage line, with those for the program."""
@@ -44,6 +61,13 @@ class SbatchCommand(JobCommand):
         before = args[: args.index("--")] if "--" in args else args
         return super().parse_args(ctx, ["--help"] if "-h" in before else args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Return the options, those of sbatch as well."""
+        own = super().shell_complete(ctx, incomplete)
+        if ctx.meta.get(_FOR_PROGRAM):
+            return own
+        return [*own, *completion.sbatch_options(incomplete, {word for each in self.params for word in each.opts})]
+
 
 def as_typed(values: Iterable[str], options: str, arguments: Sequence[str]) -> str:
     """Return what follows JOB in a command to type: `values` of params, `options`, and `arguments` of the program."""
@@ -51,10 +75,24 @@ def as_typed(values: Iterable[str], options: str, arguments: Sequence[str]) -> s
     return " ".join([*words, *(["--", shlex.join(arguments)] if arguments else [])])
 
 
-JOB = click.argument("job", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
-VALUES = click.argument("values", nargs=-1, metavar="[NAME=VALUE]...")
-SITE = click.option("--site", default="", help="Site profile: a name, or a path to a .toml file.")
-NAME = click.option("--name", default="", help="The name of the run; an existing run is resumed.")
+JOB = click.argument(
+    "job",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    shell_complete=completion.job_files,
+)
+VALUES = click.argument("values", nargs=-1, metavar="[NAME=VALUE]...", shell_complete=completion.values)
+SITE = click.option(
+    "--site",
+    default="",
+    help="Site profile: a name, or a path to a .toml file.",
+    shell_complete=completion.sites,
+)
+NAME = click.option(
+    "--name",
+    default="",
+    help="The name of the run; an existing run is resumed.",
+    shell_complete=completion.runs,
+)
 SET = click.option(
     "--set",
     "overrides",

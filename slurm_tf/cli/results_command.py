@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from slurm_tf.cli import options, watch_commands
+from slurm_tf.cli import completion, options, watch_commands
 from slurm_tf.errors import UsageError
 
 
 @click.command()
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, shell_complete=completion.runs)
 @click.option("--sort", "key", metavar="METRIC", default="", help="The best first; or the name of a param.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; null means unknown.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, one line for each run or sweep point.")

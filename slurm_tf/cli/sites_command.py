@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slurm_tf import files, search_path
+from slurm_tf.cli import completion
 from slurm_tf.cli.options import ExpandedPath
 from slurm_tf.cli.terminal import print_next_commands, printable, short_path
 from slurm_tf.errors import ConfigError, UsageError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-NAME = click.argument("name", default="")
+NAME = click.argument("name", default="", shell_complete=completion.sites)
 _LISTED = ("SITE", "INHERITS", "DESCRIPTION", "FILE")
 _COMPARED = ("KEY", "PROFILE", "CLUSTER", "FILE")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slurm_tf import units
-from slurm_tf.cli import options, terminal, watch_commands
+from slurm_tf.cli import completion, options, terminal, watch_commands
 from slurm_tf.errors import RunError, SlurmError, UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from slurm_tf.watch.find_run import SelectedRun
     from slurm_tf.watch.removal import Part
 
-RUNS = click.argument("runs", nargs=-1, metavar="[RUN]...")
+RUNS = click.argument("runs", nargs=-1, metavar="[RUN]...", shell_complete=completion.runs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf.cli import options, watch_commands
+from slurm_tf.cli import completion, options, watch_commands
 from slurm_tf.cli.terminal import print_next_commands, short_path
 from slurm_tf.errors import SlurmError, UnreachableError, UsageError
 
@@ -39,7 +39,13 @@ class SubmitOptions:
 
 # no -h: it is an option of sbatch, and may be part of an option's value, such as -phigh
 SETTINGS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
-WORDS = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="JOB [NAME=VALUE]... [SBATCH OPTIONS]")
+WORDS = click.argument(
+    "words",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="JOB [NAME=VALUE]... [SBATCH OPTIONS]",
+    shell_complete=completion.job_words,
+)
 
 
 @click.command(cls=options.SbatchCommand, context_settings=SETTINGS, options_metavar="[OPTIONS]")

@@ -5,13 +5,19 @@ import signal
 
 import click
 
-from slurm_tf.cli import watch_commands
+from slurm_tf.cli import completion, watch_commands
 from slurm_tf.errors import StoppedError, UsageError
 from slurm_tf.run import manifest
 
 
 @click.command(context_settings={"ignore_unknown_options": True}, options_metavar="[OPTIONS]")
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="RUN [SRUN OPTIONS]")
+@click.argument(
+    "words",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="RUN [SRUN OPTIONS]",
+    shell_complete=completion.first_run,
+)
 @click.option("--node", is_flag=True, help="Run it on a node, as a job of one task; options of srun may follow RUN.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port to listen on; default: any free port.")
 def tensorboard(words: tuple[str, ...], node: bool, port: int) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf.cli import options, watch_commands
+from slurm_tf.cli import completion, options, watch_commands
 from slurm_tf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ FORMAT = click.option(
 @click.option("--by", default="user", metavar="KEYS", help="Group by these keys: user,account,template,partition,...")
 @click.option("--user", "-u", "users", multiple=True, metavar="NAMES", help="Only these users.")
 @click.option("--account", "-A", "accounts", multiple=True, metavar="NAMES", help="Only these accounts.")
-@click.option("--run", metavar="RUN", default="", help="Only the jobs of this run.")
+@click.option("--run", metavar="RUN", default="", help="Only the jobs of this run.", shell_complete=completion.runs)
 @ALL_USERS
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; null means unknown.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, one line for each group.")

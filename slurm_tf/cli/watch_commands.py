@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf.cli import options
+from slurm_tf.cli import completion, options
 from slurm_tf.errors import SlurmError, SlurmTfError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from slurm_tf.watch.find_run import SelectedRun
     from slurm_tf.watch.run_overview import RunOverview
 
-RUN = click.argument("run", metavar="RUN")
+RUN = click.argument("run", metavar="RUN", shell_complete=completion.runs)
 POINTS = click.option("--points", "each_point", is_flag=True, help="Show each point of a sweep, not all in one line.")
 # Exit code of timeout(1).
 _TIMED_OUT = 124
@@ -138,8 +138,18 @@ def describe(run: str) -> None:
 @click.command()
 @RUN
 @click.option("--follow", "-f", is_flag=True, help="Keep printing new output until the run is over.")
-@click.option("--role", default="", help="Print the logs of the tasks of this role instead of the job's output.")
-@click.option("--index", type=int, help="Print only the log of the task of this index in the role.")
+@click.option(
+    "--role",
+    default="",
+    help="Print the logs of the tasks of this role instead of the job's output.",
+    shell_complete=completion.roles,
+)
+@click.option(
+    "--index",
+    type=int,
+    help="Print only the log of the task of this index in the role.",
+    shell_complete=completion.indexes,
+)
 @click.option("--lines", "-n", type=click.IntRange(min=0), help="Print only the last lines.")
 def logs(run: str, follow: bool, role: str, index: int | None, lines: int | None) -> None:
     """Print the output of RUN."""

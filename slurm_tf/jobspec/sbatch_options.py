@@ -18,6 +18,8 @@ Value = str | bool
 
 # Options that the verb obeys.
 OF_VERB = frozenset(option.name for option in OPTIONS.values() if option.use is Use.VERB)
+# Options that a job of slurm-tf may have.
+USABLE = tuple(option.name for option in OPTIONS.values() if option.use is not Use.REFUSED)
 
 _LETTERS = {option.letter: option for option in OPTIONS.values() if option.letter}
 _NAME = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)

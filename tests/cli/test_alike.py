@@ -12,7 +12,7 @@ from slurm_tf.cli import commands, terminal
 from slurm_tf.errors import SlurmTfError
 
 # They print a script, or what a program prints, or start one.
-_NO_JSON = {"attach", "run", "logs", "render", "tensorboard", "launch", "plugin"}
+_NO_JSON = {"completion", "attach", "run", "logs", "render", "tensorboard", "launch", "plugin"}
 JOB = 'name = "a"\nstrategy = "single"\ncommand = ["true"]\n[roles.worker]\n'
 
 
