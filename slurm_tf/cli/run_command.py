@@ -30,7 +30,6 @@ def run(job: Path, values: tuple[str, ...], arguments: tuple[str, ...], name: st
     from slurm_tf.jobspec import configuration
     from slurm_tf.launch.direct import local_tasks
     from slurm_tf.submit import new_run
-    from slurm_tf.watch import resubmit
 
     loaded = configuration.load(job, os.environ, "local", overrides, values=values, arguments=arguments)
     submission = new_run.prepare(loaded, name).submission
@@ -38,6 +37,8 @@ def run(job: Path, values: tuple[str, ...], arguments: tuple[str, ...], name: st
     watch_commands.remember(folder)
     click.echo(f"Run {folder.name} in {short_path(folder.path)}", err=True)
     if submission.number > 1:
+        from slurm_tf.watch import resubmit
+
         click.echo(f"  {resubmit.from_where([folder])}", err=True)
     code = local_tasks.run_script(submission.script, environ_here(os.environ))
     _report(folder, job, as_typed(values, f"--name {shlex.quote(folder.name)}", arguments), code)
@@ -53,11 +54,9 @@ def environ_here(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _report(folder: RunFolder, job: Path, again: str, code: int) -> None:
     """Print where the run's output is, and commands to type next; `again`: what to type behind JOB to go on."""
-    from slurm_tf.watch import status_rows
-
     folders = {"logs": folder.logs, "checkpoints": folder.checkpoints, "tensorboard": folder.tensorboard}
     rows = {what: path for what, path in folders.items() if any(os.scandir(path))}
-    rows["model"] = status_rows.model_path(folder)
+    rows["model"] = folder.model_path()
     click.echo(f"\nRun {folder.name} ended with exit code {code}", err=True)
     for what, path in rows.items():
         if path:

@@ -185,6 +185,16 @@ class RunFolder:
         """The folder for SavedModels."""
         return os.path.join(self.path, "export")
 
+    def model_path(self) -> str:
+        """Return the path of the exported model, or the folder of several; "" for none."""
+        try:
+            names = [name for name in os.listdir(self.exports) if not name.startswith(".")]  # one that is being written
+        except OSError:
+            return ""
+        if len(names) == 1:
+            return os.path.join(self.exports, names[0])
+        return self.exports if names else ""
+
     @property
     def tensorboard(self) -> str:
         """The folder for what TensorBoard shows."""

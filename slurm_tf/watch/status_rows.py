@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from slurm_tf.run.attempts import KILLED, Attempt, EndCause
-from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.status import Progress, RunStatus, TaskState, TaskStatus
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
@@ -84,19 +83,8 @@ def places(state: RunOverview) -> dict[str, str | None]:
     log = logs.job_output(state.selected) if state.job else ""
     task_log = folder.log(role, int(index)) if index.isdigit() else ""
     checkpoints = folder.checkpoints if state.checkpoint else ""
-    found = {"log": log, "task log": task_log, "checkpoints": checkpoints, "model": model_path(folder)}
+    found = {"log": log, "task log": task_log, "checkpoints": checkpoints, "model": folder.model_path()}
     return {name: path if path and os.path.exists(path) else None for name, path in found.items()}
-
-
-def model_path(folder: RunFolder) -> str:
-    """Return the path of a run's exported model, or the folder of several; "" for none."""
-    try:
-        names = [name for name in os.listdir(folder.exports) if not name.startswith(".")]  # one that is being written
-    except OSError:
-        return ""
-    if len(names) == 1:
-        return os.path.join(folder.exports, names[0])
-    return folder.exports if names else ""
 
 
 def roles(state: RunOverview) -> list[dict[str, Any]]:

@@ -126,6 +126,7 @@ def test_a_node_that_is_drained_meanwhile_is_left_out(alice: Member, sandbox: Sa
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long  # a failed node is left out above, one that the job needs is used again below
 def test_a_node_that_dies_and_comes_back_is_left_out(alice: Member, sandbox: Sandbox) -> None:
     run = Training(alice)
     node = node_of(run)

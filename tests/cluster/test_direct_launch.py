@@ -278,6 +278,7 @@ def test_node_names_without_leading_zeros(request: pytest.FixtureRequest, start_
     assert [task["node"] for task in tasks] == ["node1", *(f"node{number}" for number in range(1, 13))]
 
 
+@pytest.mark.long  # a rendezvous by files that come late: launch/direct/test_file_rendezvous.py
 def test_a_folder_that_each_node_sees_late(request: pytest.FixtureRequest) -> None:
     """Names, sizes and "not there" are cached for 30 s on each node, also when a file is opened: worse than NFS."""
     shape = pytest.importorskip("tests.sandbox.shape")

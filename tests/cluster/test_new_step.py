@@ -86,6 +86,7 @@ def test_a_killed_agent_without_a_budget(strategy: str, alice: Member) -> None:
     assert alice.sacct(number) == ["FAILED"]
 
 
+@pytest.mark.long  # launch/test_new_step.py has a new step that lacks a task
 def test_a_new_step_without_one_of_its_nodes_names_the_node(alice: Member) -> None:
     number = submit(alice, "multi_worker", 3, "[sbatch]\nno-kill = true\nno-requeue = true\n")
     node, _ = started(alice, "worker:2")

@@ -117,6 +117,7 @@ def test_a_node_that_others_do_not_reach_is_named_and_left_out(alice: Member, on
     check_next_attempt(alice)
 
 
+@pytest.mark.long  # what is made of such answers: launch/nodes/test_diagnosis.py and test_preflight.py
 def test_a_node_that_does_not_see_what_others_write_is_named(alice: Member, on_node3: Callable[..., Any]) -> None:
     alice.ok("preflight", job(alice), "--name=r", timeout=120)
     probes = alice.folder / "runs" / "r" / "preflight"

@@ -231,7 +231,10 @@ tf.distribute.MirroredStrategy.__init__ = lambda self: make_mirrored(self, ["CPU
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize(("strategy", "devices", "replicas"), [("single", "", "1"), ("mirrored", TWO_DEVICES, "2")])
+@pytest.mark.parametrize(
+    ("strategy", "devices", "replicas"),
+    [("single", "", "1"), pytest.param("mirrored", TWO_DEVICES, "2", marks=pytest.mark.long)],
+)
 def test_fit_of_keras_3(strategy: str, devices: str, replicas: str, run_forked: RunJob, tmp_path: Path) -> None:
     """Under mirrored, two logical CPU devices replace two GPUs."""
     program = FIT.format(devices=devices.replace("\n[0]", "[0]")).replace("=32", '=run.params["batch"]')
@@ -292,6 +295,7 @@ print("slurm_tf is from", slurm_tf.__file__)
 """
 
 
+@pytest.mark.long  # which slurm_tf a program finds: submit/test_packed_modules.py
 def test_slurm_tf_train_travels_with_the_run(run_job: RunJob, tmp_path: Path) -> None:
     """Where the program's Python has TensorFlow, and no slurm_tf."""
     venv.create(tmp_path / "venv")

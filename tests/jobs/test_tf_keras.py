@@ -106,7 +106,7 @@ def test_after_a_kill_within_an_epoch_the_result_is_the_same(run_forked: RunJob,
 
 
 @LONG
-@pytest.mark.parametrize("strategy", ["multi_worker", "horovod"])
+@pytest.mark.parametrize("strategy", ["multi_worker", pytest.param("horovod", marks=LONG)])
 def test_mixed_precision_keeps_ranks_equal_and_rank_0_alone_shows_a_bar(
     strategy: str, run_forked: RunJob, tmp_path: Path
 ) -> None:

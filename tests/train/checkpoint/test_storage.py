@@ -243,6 +243,7 @@ def test_after_an_io_error_while_saving_the_last_good_checkpoint_is_kept(
         assert "Input/output error" in saver.errors.read_text()
 
 
+@pytest.mark.long  # of what cannot be read as it is damaged: test_checkpoints.py
 def test_after_an_io_error_while_reading_an_older_checkpoint_is_restored(saver: Saver, tmp_path: Path) -> None:
     if not shutil.which("strace"):
         pytest.skip("no strace to inject errors with")
