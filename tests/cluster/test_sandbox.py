@@ -1,5 +1,6 @@
 """The sandbox is a Slurm cluster like others, and leaves nothing behind."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -34,6 +35,17 @@ def traces(folder: Path) -> list[str]:
         if str(folder) in text:
             found.append(f"{process.name}: {text.splitlines()[0]}")
     return found
+
+
+def test_a_process_that_ends_while_it_is_looked_at_is_not_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = linux.Process.of(os.getpid())
+    assert process.alive
+
+    def read_text(_: Path) -> str:
+        raise ProcessLookupError(errno.ESRCH, "No such process")
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert not process.alive
 
 
 def links() -> str:

@@ -124,5 +124,10 @@ class Process:
 
 
 def _start(pid: int, proc: str = "/proc") -> int:
+    """Return when a process started. Raises FileNotFoundError if it has ended."""
+    try:
+        text = Path(f"{proc}/{pid}/stat").read_text()
+    except ProcessLookupError as error:  # it ended between opening the file and reading it
+        raise FileNotFoundError(error.errno, error.strerror, f"{proc}/{pid}") from error
     # the 2nd field, a name in parentheses, may contain spaces; the start time is the 22nd field (proc(5))
-    return int(Path(f"{proc}/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return int(text.rpartition(")")[2].split()[19])

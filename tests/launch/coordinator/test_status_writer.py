@@ -36,8 +36,11 @@ def test_changes_are_written_together_and_soon(tmp_path: Path) -> None:
     )
     assert read(path)["attempt"] == 2
     assert status.wakes_at is None
+    before = time.monotonic()
     for name in ("worker:0", "worker:1"):
         status.task(name, TaskState.RUNNING, "n1")
+    assert status.wakes_at is not None
+    assert status.wakes_at > before
     assert read(path)["tasks"]["worker:0"]["state"] == "missing"
     status.tick(time.monotonic() + 1.0)
     assert [task["state"] for task in read(path)["tasks"].values()] == ["running", "running"]

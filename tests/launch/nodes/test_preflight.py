@@ -157,6 +157,15 @@ def test_a_prober_measures_another(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
 
 
+def test_the_reason_of_a_node_that_does_not_answer_is_the_systems_own() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    prober = Prober(b"s" * 32, None)
+    assert prober.measure("127.0.0.1", port) == ProbeFailed("Connection refused")
+    prober.close()
+
+
 def test_connections_without_the_secret_are_refused() -> None:
     prober, stranger = Prober(b"s" * 32, None), Prober(b"t" * 32, None)
     try:

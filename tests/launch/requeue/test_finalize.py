@@ -275,6 +275,8 @@ def test_a_run_with_no_requeue_ends(ended: EndedJob) -> None:
     no_requeue = "the run does not go on, as it was submitted with no-requeue"
     lost = Outcome(1, "a node", OutcomeCause.TASK_LOST)
     assert ended.conclude(lost, quiet(), goes_on=False).reason == f"a node; {no_requeue}"
+    failed = Outcome(3, "worker:0 ended with exit code 3", OutcomeCause.PROGRAM)
+    assert ended.conclude(failed, quiet(), goes_on=False) == failed, "it would not have gone on with requeue either"
     reason = f"{PREEMPTED.reason}; {no_requeue}"
     assert ended.conclude(PREEMPTED, preemption(), goes_on=False) == dataclasses.replace(PREEMPTED, reason=reason)
     assert ended.calls == []

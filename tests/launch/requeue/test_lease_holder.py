@@ -163,6 +163,12 @@ def test_another_process_with_that_number_does_not_count(run: RunFolder) -> None
     lease_holder.take(run, {}, quiet)
 
 
+def test_where_proc_does_not_say_when_a_process_started_its_number_counts() -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    assert [lease_holder._lives(str(pid)) for pid in (os.getpid(), 1, ended.pid)] == [True, True, False]
+
+
 def test_a_local_attempt_elsewhere_may_live(run: RunFolder) -> None:
     of_process(run, os.getpid(), host="elsewhere")
     with pytest.raises(RunError, match=r"is, or was, being run by process \d+ on elsewhere(.|\n)*remove .*/lease.json"):
