@@ -41,10 +41,10 @@ def actions(made: Termination, now: float) -> list[TerminationAction]:
 def test_at_the_time_limit_a_second_sigterm_ends_a_program_that_still_saves() -> None:
     made = termination()
     made.signal(signal.SIGUSR1, "worker:0", False, 10.0)
-    made.learn(RUNNING, 60.0, 10.0)
-    assert actions(made, 10.0) == [SAVE]
-    term(made, now=70.0)
-    assert (actions(made, 70.0), made.cause) == ([END], EndCause.TIMEOUT)
+    made.learn(RUNNING, 8.0, 10.0)
+    assert actions(made, 14.0) == [SAVE]
+    term(made, now=14.0)
+    assert (actions(made, 14.0), made.cause) == ([END], EndCause.TIMEOUT)
 
 
 @pytest.mark.parametrize(
