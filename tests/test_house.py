@@ -62,6 +62,7 @@ ORDERS = {
     ),
     "train": (
         "train_log",
+        "autograph",
         "task_context",
         "devices",
         "hparams",

@@ -18,6 +18,7 @@ from slurm_tf.run.program_messages import CheckpointCommitted, Phase, ProgressRe
 from slurm_tf.run.progress import ProgressWriter
 from slurm_tf.train import devices, hparams, training_loop
 from slurm_tf.train.agent_connection import AgentConnection, ignore_slurm_signals
+from slurm_tf.train.autograph import without_autograph
 from slurm_tf.train.checkpoint import local_state, parameter_servers
 from slurm_tf.train.checkpoint.checkpoints import Checkpoints
 from slurm_tf.train.checkpoint.step_boundary import StepBoundary
@@ -127,7 +128,7 @@ class Run:
         """
         if self._coordinator is not None:
             return self._per_worker(
-                allreduce.without_autograph(
+                without_autograph(
                     lambda context: repeated_batches(arrays, batch_size, seed + 1 + context.input_pipeline_id)
                 )
             )
@@ -157,7 +158,7 @@ class Run:
 
     # --- collectives ---
 
-    @allreduce.without_autograph
+    @without_autograph
     def mean(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
         """Return the mean of each tensor, dense, over the tasks and replicas that train in lockstep. Collective.
 

@@ -16,6 +16,7 @@ import click.testing
 import pytest
 
 from slurm_tf.cli import commands, completion_shells
+from slurm_tf.errors import SlurmTfError
 from slurm_tf.jobspec import configuration
 from slurm_tf.submit import new_run, run_index
 from tests.conftest import ROOT
@@ -75,7 +76,7 @@ def answer(line: str, shell: str = "bash") -> list[str]:
             patch.setenv(name, value)
         try:
             return kind(commands.cli, {}, completion_shells.PROGRAM, completion_shells.VARIABLE).complete().split("\n")
-        except Exception as error:
+        except (SlurmTfError, OSError) as error:
             return [f"({type(error).__name__})"]
 
 

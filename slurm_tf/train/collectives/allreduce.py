@@ -7,21 +7,11 @@ MultiWorkerMirroredStrategy (keras-team/keras#20585).
 """
 
 import functools
-from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence, TypeVar
+from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence
 
 import tensorflow as tf
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def without_autograph(function: _Function) -> _Function:
-    """Have AutoGraph convert neither `function` nor what it calls.
-
-    For functions that have nothing to convert and that steps of users' programs call: AutoGraph takes up to half a
-    second of a program's start for them.
-    """
-    wrapped: _Function = tf.autograph.experimental.do_not_convert(function)
-    return wrapped
+from slurm_tf.train.autograph import without_autograph
 
 
 class Collective(Protocol):

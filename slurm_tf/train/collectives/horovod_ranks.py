@@ -7,6 +7,7 @@ from typing import Any, List, Sequence
 import tensorflow as tf
 
 from slurm_tf.errors import UsageError
+from slurm_tf.train.autograph import without_autograph
 from slurm_tf.train.collectives import allreduce
 
 try:
@@ -41,12 +42,12 @@ class HorovodCollective:
             )
         self.rank, self.size = rank, size
 
-    @allreduce.without_autograph
+    @without_autograph
     def mean(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
         """Return the mean of each tensor over the ranks."""
         return self._reduce(hvd.Average, tensors)
 
-    @allreduce.without_autograph
+    @without_autograph
     def sum(self, tensors: Sequence[Any]) -> List[tf.Tensor]:
         """Return the sum of each tensor over the ranks."""
         return self._reduce(hvd.Sum, tensors)

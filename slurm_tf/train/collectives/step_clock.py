@@ -11,7 +11,8 @@ from typing import Any, Callable, List, Optional, Sequence
 
 import tensorflow as tf
 
-from slurm_tf.train.collectives.allreduce import Collective, without_autograph
+from slurm_tf.train.autograph import without_autograph
+from slurm_tf.train.collectives.allreduce import Collective
 
 
 class StepClock:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from slurm_tf.errors import UsageError
+from slurm_tf.train.autograph import without_autograph
 
 _Indices = npt.NDArray[np.int64]
 _Weights = npt.NDArray[np.float32]
@@ -69,12 +70,12 @@ class Batches:
         tensors = tf.nest.map_structure(tf.convert_to_tensor, self._arrays)
 
         # not a data set from a generator: of one that is not at its end when the program ends TensorFlow warns
-        @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+        @without_autograph
         def steps(_: tf.Tensor) -> tf.data.Dataset:
             first = tf.numpy_function(lambda: np.int64(self.step), [], tf.int64)
             return tf.data.Dataset.range(first, first + self.steps_per_epoch)
 
-        @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+        @without_autograph
         def batch(step: tf.Tensor) -> Any:
             index, weight = tf.numpy_function(self.part, [step], [tf.int64, tf.float32])
             for each in (index, weight):
