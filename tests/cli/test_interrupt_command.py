@@ -38,7 +38,8 @@ class Running:
         (folder / "a.toml").write_text(JOB.format(budget=budget))
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(
-                [*SLURM_TF, "run", "a.toml"], cwd=folder, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+                [*SLURM_TF, "run", "a.toml"], cwd=folder,
+                env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(folder / "state")},
                 stdout=file, stderr=subprocess.STDOUT,
             )  # fmt: skip
 
