@@ -16,8 +16,8 @@ WORKERS := 5
 .PHONY: demo test tests test-long test-faults test-matrix matrix quick lint bench bench-allreduce bench-overhead \
 	bench-checkpoint bench-goodput horovod sandbox sandbox-shell sandbox-down clean
 
-demo: $(VENV)/.examples ## train on this machine; NAME=cancer-1 goes on with that run
-	$(BIN)/slurm-tf run jobs/cancer_ps.toml $(if $(NAME),--name $(NAME))
+demo: $(VENV)/.examples ## train on this machine; NAME=wide-and-deep-1 goes on with that run
+	$(BIN)/slurm-tf run jobs/wide_and_deep.toml $(if $(NAME),--name $(NAME))
 
 test: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod ## style, types and all tests but the long ones, 20 minutes
 	@$(MAKE) --no-print-directory --jobs=2 lint tests

@@ -20,6 +20,8 @@ from tests.lean import sitecustomize as _lean  # noqa: F401 - this process impor
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = ROOT / "tests" / "recorded"
+# prints the checksum of the model of the program that it runs
+CHECKSUM = str(ROOT / "tests" / "programs" / "checksum.py")
 # of programs that tests start: this package, and what has TensorFlow start sooner
 PYTHONPATH = f"{ROOT / 'tests' / 'lean'}:{ROOT}"
 # About how many seconds a test of a marker takes.

@@ -326,7 +326,7 @@ def test_listing_checkpoints_imports_no_tensorflow(tmp_path: Path) -> None:
 
 
 def test_rendering_imports_no_tensorflow() -> None:
-    loaded = loaded_by("render", str(ROOT / "jobs" / "cancer_ps.toml"))
+    loaded = loaded_by("render", str(ROOT / "jobs" / "wide_and_deep.toml"))
     assert "jinja2" in loaded
     assert not loaded & {"tensorflow", "numpy", "keras"}
 

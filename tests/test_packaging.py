@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
-RENDER = ["-m", "slurm_tf", "render", str(ROOT / "jobs" / "digits_single.toml"), "--name", "x"]
+RENDER = ["-m", "slurm_tf", "render", str(ROOT / "jobs" / "cnn_single.toml"), "--name", "x"]
 
 
 @pytest.fixture(scope="module")
@@ -103,4 +103,4 @@ def test_what_the_page_says_installs_it(built: Path, tmp_path: Path) -> None:
     assert done.stdout.count("slurm-tf, version 0.1.0\n") == commands.count("slurm-tf --version\n") > 0
     assert "# Submitting and watching jobs" in done.stdout
     assert done.stdout.endswith("-F _slurm_tf_completion slurm-tf\n")
-    assert (tmp_path / "jobs" / "cancer_ps.py").read_bytes() == (ROOT / "jobs" / "cancer_ps.py").read_bytes()
+    assert (tmp_path / "jobs" / "wide_and_deep.py").read_bytes() == (ROOT / "jobs" / "wide_and_deep.py").read_bytes()

@@ -57,7 +57,7 @@ def test_the_same_in_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     pages = json.loads(typed("docs", "--json").output)
     assert {"page": "submit", "title": "Submitting and watching jobs"} in pages
     assert json.loads(typed("docs", "submit", "--json").output)["text"].startswith("# Submitting")
-    assert "jobs/digits.py" in json.loads(typed("examples", "--json").output)
+    assert "jobs/cnn.py" in json.loads(typed("examples", "--json").output)
     rows = {row["key"]: row for row in json.loads(typed("explain", "job.toml", "--site", "generic", "--json").output)}
     assert rows["command"] == {"key": "command", "value": ["true"], "from": "job.toml"}
     assert (rows["site"]["value"], rows["checkpoint.keep"]["value"]) == ("generic", 3)

@@ -55,13 +55,13 @@ def test_version() -> None:
         (["run"], "Missing argument 'JOB'"),
         (["run", "nothing.toml"], "does not exist"),
         (
-            ["render", "jobs/cancer_ps.toml", "--site", "nope"],
+            ["render", "jobs/wide_and_deep.toml", "--site", "nope"],
             "slurm-tf: no site profile 'nope'; needed one of example-",
         ),
-        (["render", "jobs/cancer_ps.toml", "--name", "a/b"], "slurm-tf: found the run name 'a/b'"),
-        (["render", "jobs/cancer_ps.toml", "--output", "/nowhere/x"], "slurm-tf: cannot write /nowhere/x"),
+        (["render", "jobs/wide_and_deep.toml", "--name", "a/b"], "slurm-tf: found the run name 'a/b'"),
+        (["render", "jobs/wide_and_deep.toml", "--output", "/nowhere/x"], "slurm-tf: cannot write /nowhere/x"),
         (["run", "README.md"], "slurm-tf: README.md: "),
-        (["explain", "jobs/cancer_ps.toml", "--set", "roles.worker.cuont=2"], "HINT: did you mean 'count'?"),
+        (["explain", "jobs/wide_and_deep.toml", "--set", "roles.worker.cuont=2"], "HINT: did you mean 'count'?"),
     ],
 )
 def test_wrong_input_is_one_message_and_exit_code_2(arguments: list[str], message: str) -> None:

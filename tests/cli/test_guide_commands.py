@@ -29,7 +29,7 @@ def test_examples_are_copied_and_replace_nothing(tmp_path: Path, monkeypatch: py
     ready = sorted(path.name for path in (ROOT / "jobs").iterdir() if path.suffix in (".py", ".toml"))
     assert done.output.splitlines() == [f"jobs/{name}" for name in ready]
     assert sorted(os.listdir(tmp_path / "jobs")) == ready
-    (tmp_path / "jobs" / "digits.py").write_text("mine")
-    with pytest.raises(UsageError, match=r"jobs has .*digits.py.*; needed a folder without"):
+    (tmp_path / "jobs" / "cnn.py").write_text("mine")
+    with pytest.raises(UsageError, match=r"jobs has .*cnn.py.*; needed a folder without"):
         typed.invoke(guide_commands.examples, catch_exceptions=False)
-    assert (tmp_path / "jobs" / "digits.py").read_text() == "mine"
+    assert (tmp_path / "jobs" / "cnn.py").read_text() == "mine"

@@ -8,16 +8,35 @@ import time
 import pytest
 
 from tests.cluster.group import Member
+from tests.conftest import CHECKSUM
 from tests.horovod import require
 
 pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow]
 
 RANKS = r"^\[worker:\d\] rank (\d): \d+ variables, checksum (\w+)$"
 # a global batch for 3 tasks and for 4
-SHORT = ["python", "digits.py", "--epochs", "2", "--batch-size", "48"]
+SHORT = ["python", CHECKSUM, "cnn.py", "--epochs", "2", "--batch-size", "48"]
 CONTROLLERS = ["gloo", pytest.param("mpi", marks=pytest.mark.mpi)]
+JOB = """
+name = "a"
+strategy = "horovod"
+command = {command}
+time = "00:20:00"
+[horovod]
+controller = "{controller}"
+[roles.worker]
+count = {tasks}
+ntasks-per-node = {per_node}
+cpus-per-task = 1
+mem-per-cpu = "2G"
+[checkpoint]
+every-steps = 100
+[env]
+TF_CPP_MIN_LOG_LEVEL = "2"
+TF_ENABLE_ONEDNN_OPTS = "0"
 # ranks that wait for each other would keep a processor that others need
-FEW_CPUS = ['env.OMPI_MCA_mpi_yield_when_idle="1"']
+OMPI_MCA_mpi_yield_when_idle = "1"
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -26,17 +45,16 @@ def _horovod(request: pytest.FixtureRequest) -> None:
 
 
 def submit(member: Member, controller: str, tasks: int, per_node: int, *more: str, command: list[str] = SHORT) -> str:
-    """Submit the digits; return the job's id. The run is digits-horovod-1."""
+    """Submit a program, by default the CNN; return the job's id. The run is a-1."""
     member.take_jobs()
-    words = [
-        f"roles.worker.count={tasks}", f"roles.worker.ntasks-per-node={per_node}", f"horovod.controller={controller}",
-        f"command={json.dumps(command)}", *FEW_CPUS, *more,
-    ]  # fmt: skip
-    return member.submit("digits_horovod.toml", *[word for each in words for word in ("--set", each)])
+    values = {"command": json.dumps(command), "controller": controller, "tasks": tasks, "per_node": per_node}
+    return member.submit(
+        member.write("a.toml", JOB.format(**values)), *[word for each in more for word in ("--set", each)]
+    )
 
 
 def nodes(member: Member) -> list[str]:
-    tasks = json.loads((member.folder / "runs" / "digits-horovod-1" / "cluster.json").read_text())["tasks"]
+    tasks = json.loads((member.folder / "runs" / "a-1" / "cluster.json").read_text())["tasks"]
     return [task["node"] for task in tasks]
 
 
@@ -60,7 +78,7 @@ def kill_one(member: Member) -> float:
     return time.monotonic()
 
 
-LONG = [*SHORT[:3], "4", *SHORT[4:]]
+LONG = [*SHORT[:4], "4", *SHORT[5:]]
 
 
 @pytest.mark.long  # without TensorFlow: tests/launch/test_job.py; a killed rank that starts again: test_oracle.py
@@ -68,10 +86,10 @@ LONG = [*SHORT[:3], "4", *SHORT[4:]]
 def test_a_killed_rank_ends_the_others_and_is_named(controller: str, alice: Member) -> None:
     number = submit(alice, controller, 3, 2, command=LONG)
     killed = kill_one(alice)
-    waited = alice.type("wait", "digits-horovod-1", timeout=120)
+    waited = alice.type("wait", "a-1", timeout=120)
     assert time.monotonic() - killed <= 60
     assert waited.returncode == 128 + 9
-    assert "worker:2 on" in alice.ok("status", "digits-horovod-1")
+    assert "worker:2 on" in alice.ok("status", "a-1")
     wait_for_output(alice, r"the job failed: worker:2 on \S+ was ended by signal 9 \(SIGKILL\)")
     assert alice.sacct(number) == ["FAILED"]
 
@@ -91,8 +109,8 @@ def test_with_a_budget_all_start_again(controller: str, budget: int, how: str, a
     number = submit(alice, controller, 3, 2, *more, command=LONG)
     kill_one(alice)
     wait_for_output(alice, rf"^slurm-tf: worker:2 on \S+ was ended by signal 9 \(SIGKILL\); {how}$")
-    waited = alice.type("wait", "digits-horovod-1", timeout=240)
-    text = alice.ok("logs", "digits-horovod-1")
+    waited = alice.type("wait", "a-1", timeout=240)
+    text = alice.ok("logs", "a-1")
     assert waited.returncode == 0, text
     assert alice.sacct(number) == ["COMPLETED"]
     assert re.search(r"resumed at step \d+", text), text
@@ -107,7 +125,7 @@ def test_a_node_whose_name_leads_nowhere_is_named(alice: Member) -> None:
     sandbox.run("hostname", "localhost", user="root", node="node2")
     try:
         submit(alice, "gloo", 2, 1, 'sbatch.nodelist="node1,node2"')
-        waited = alice.type("wait", "digits-horovod-1", timeout=120)
+        waited = alice.type("wait", "a-1", timeout=120)
     finally:
         sandbox.run("hostname", "node2", user="root", node="node2")
     assert waited.returncode == 65
@@ -150,8 +168,8 @@ def test_mpi4py_speaks_beside_horovod_over_mpi(alice: Member) -> None:
     pytest.importorskip("mpi4py")
     alice.write("both.py", MPI4PY)
     submit(alice, "mpi", 3, 2, command=["python", "both.py"])
-    waited = alice.type("wait", "digits-horovod-1", timeout=120)
-    text = alice.ok("logs", "digits-horovod-1")
+    waited = alice.type("wait", "a-1", timeout=120)
+    text = alice.ok("logs", "a-1")
     assert waited.returncode == 0, text
     found = re.findall(r"^\[worker:\d\] mpi4py (\d) (\d) (\d) (\d)$", text, re.MULTILINE)
     assert sorted(found) == [(str(rank), str(rank), "3", "6") for rank in range(3)], text

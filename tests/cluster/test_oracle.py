@@ -82,7 +82,7 @@ def test_ranks_train_one_model_as_one_process_does(way: str, loop: str, tasks: i
     [case(way, loop, long=True) for way in WAYS for loop in ("fit", "own")],
 )
 def test_without_the_reduction_that_is_found_out(way: str, loop: str, alice: Member) -> None:
-    """On one machine: tests/jobs/test_digits.py and test_horovod.py."""
+    """On one machine: tests/jobs/test_cnn.py and test_horovod.py."""
     training = train(alice, way, loop, 3, change=oracle.NO_REDUCTION[WAYS[way][0]])
     oracle.check_starts(training, 3)
     oracle.check_samples(training)

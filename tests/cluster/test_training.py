@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomllib
 
-from tests.cluster.group import Member
+from tests.cluster.group import JOBS, Member
+from tests.conftest import CHECKSUM
 from tests.sandbox.shape import address
 
 pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow]
@@ -32,48 +34,46 @@ def check_places(member: Member, run: str) -> None:
 WRAP = ["bash", "-c", 'echo $SLURMD_NODENAME > $SLURM_TF_RUN_FOLDER/logs/${SLURM_TF_TASK/:/-}.node; exec "$0" "$@"']
 
 
-def wrapped(member: Member, name: str) -> str:
-    """Change a shipped job so that each task writes down its node; return its name."""
-    text = (member.folder / name).read_text()
-    command = json.loads(re.search(r"^command = (.*)$", text, re.MULTILINE)[1])  # type: ignore[index]
-    changed = re.sub(r"^command = .*$", lambda _: f"command = {json.dumps(WRAP + command)}", text, flags=re.MULTILINE)
-    return member.write(name, changed)
+def wrapped(job: str, *programs: str) -> tuple[str, str]:
+    """Return a shipped job, and its command in which each task writes down its node: `programs` run its program."""
+    python, *command = tomllib.loads((JOBS / job).read_text())["command"]
+    return job, f"command={json.dumps([*WRAP, python, *programs, *command])}"
 
 
-@pytest.mark.long  # in `make test`: the same roles in test_shared_nodes.py, the training in jobs/test_cancer.py
+@pytest.mark.long  # in `make test`: the same roles in test_shared_nodes.py, the training in jobs/test_wide_and_deep.py
 def test_chief_workers_and_ps_as_a_heterogeneous_job(alice: Member) -> None:
     alice.take_jobs()
     more = ["roles.worker.gpus-per-task=1", "roles.worker.ntasks-per-node=1", "roles.ps.partition=cpu"]
     more.append("gpus-optional=true")  # the sandbox's GPUs have no driver
-    number = alice.submit(wrapped(alice, "cancer_ps.toml"), *[word for each in more for word in ("--set", each)])
-    waited = alice.type("wait", "cancer-1", timeout=300)
-    text = alice.ok("logs", "cancer-1")
+    job, command = wrapped("wide_and_deep.toml")
+    number = alice.submit(job, *[word for each in (command, *more) for word in ("--set", each)])
+    waited = alice.type("wait", "wide-and-deep-1", timeout=300)
+    text = alice.ok("logs", "wide-and-deep-1")
     assert waited.returncode == 0, text
     assert alice.sacct(number, 3) == ["COMPLETED"] * 3
     accuracy = re.search(r"test accuracy (\d\.\d+)", text)
     assert accuracy is not None, text
     assert float(accuracy[1]) >= 0.93
-    tasks = cluster(alice, "cancer-1")
+    tasks = cluster(alice, "wide-and-deep-1")
     assert len({task["node"] for task in tasks}) >= 3
     assert {task["name"]: bool(task["gpus"] is None or task["gpus"]) for task in tasks} == {
         "chief:0": False, "worker:0": True, "worker:1": True, "ps:0": False,
     }  # fmt: skip
-    check_places(alice, "cancer-1")
-    (point,) = alice.status("cancer-1")
+    check_places(alice, "wide-and-deep-1")
+    (point,) = alice.status("wide-and-deep-1")
     assert point["step"] == point["checkpoint"]["step"] == 600
     assert point["values"]["accuracy"] > 0.9
-    assert "600" in alice.ok("status", "cancer-1")
+    assert "600" in alice.ok("status", "wide-and-deep-1")
 
 
 @pytest.mark.long  # two of them: tests/faults/test_representative.py
 def test_four_workers_on_two_nodes_end_with_equal_variables(alice: Member) -> None:
     alice.take_jobs()
     more = ["roles.worker.count=4", "roles.worker.ntasks-per-node=2"]
-    number = alice.submit(
-        wrapped(alice, "digits_multi_worker.toml"), *[word for each in more for word in ("--set", each)]
-    )
-    waited = alice.type("wait", "digits-multi-worker-1", timeout=300)
-    text = alice.ok("logs", "digits-multi-worker-1")
+    job, command = wrapped("cnn.toml", CHECKSUM)
+    number = alice.submit(job, *[word for each in (command, *more) for word in ("--set", each)])
+    waited = alice.type("wait", "cnn-1", timeout=300)
+    text = alice.ok("logs", "cnn-1")
     assert waited.returncode == 0, text
     assert alice.sacct(number) == ["COMPLETED"]
     sums = re.findall(r"^\[worker:(\d)\] .*checksum (\S+)", text, re.MULTILINE)
@@ -82,9 +82,9 @@ def test_four_workers_on_two_nodes_end_with_equal_variables(alice: Member) -> No
     accuracy = re.search(r"test accuracy (\d\.\d+)", text)
     assert accuracy is not None, text
     assert float(accuracy[1]) >= 0.95
-    assert len({task["node"] for task in cluster(alice, "digits-multi-worker-1")}) == 2
-    check_places(alice, "digits-multi-worker-1")
-    assert Path(alice.folder, "runs", "digits-multi-worker-1", "checkpoints", "latest").exists()
+    assert len({task["node"] for task in cluster(alice, "cnn-1")}) == 2
+    check_places(alice, "cnn-1")
+    assert Path(alice.folder, "runs", "cnn-1", "checkpoints", "latest").exists()
 
 
 RESOLVER = """

@@ -1,5 +1,6 @@
 """Runs job files as a user does: `slurm-tf run`, with real TensorFlow processes."""
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomllib
 
 from tests import forkserver
 from tests.conftest import PYTHONPATH, ROOT
@@ -65,6 +67,12 @@ class RunningJob:
 
 
 RunJob = Callable[..., RunningJob]
+
+
+def through(*programs: str, job: str = "cnn.toml") -> tuple[str, str]:
+    """Return the option that has `programs` run the program of a shipped job, each the next one."""
+    python, *command = tomllib.loads((JOBS / job).read_text())["command"]
+    return "--set", f"command={json.dumps([python, *programs, *command])}"
 
 
 def _run(folder: Path, variables: dict[str, str]) -> Iterator[RunJob]:

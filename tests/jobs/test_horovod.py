@@ -1,4 +1,4 @@
-"""The digits under Horovod: parts of the reduction removed, a rank killed, no Horovod. Its results: test_digits.py."""
+"""The CNN under Horovod: parts of the reduction removed, a rank killed, no Horovod. Its results: test_cnn.py."""
 
 import os
 import re
@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import CHECKSUM
 from tests.horovod import require
-from tests.jobs.conftest import JOBS, RunJob
-from tests.jobs.test_digits import RANKS
+from tests.jobs.conftest import JOBS, RunJob, through
+from tests.jobs.test_cnn import RANKS
 from tests.oracle import CHANGED, NO_REDUCTION
 
 pytestmark = pytest.mark.tensorflow
 
-HOROVOD = str(JOBS / "digits_horovod.toml")
-SHORT = ["--set", 'command=["python", "digits.py", "--epochs", "2"]']
+HOROVOD = str(JOBS / "cnn_horovod.toml")
 
 
 @pytest.fixture(autouse=True)
@@ -36,11 +36,10 @@ def _horovod() -> None:
     ids=["no mean", "no sum", "no averaged gradients"],
 )
 def test_without_one_part_of_the_reduction_ranks_differ(broken: str, run_forked: RunJob, tmp_path: Path) -> None:
-    """With all parts, test_digits.py ends with equal ranks."""
+    """With all parts, test_cnn.py ends with equal ranks."""
     program = tmp_path / "broken.py"
     program.write_text(CHANGED.format(change=broken))
-    command = f'command=["python", "{program}", "digits.py", "--epochs", "1"]'
-    job = run_forked(HOROVOD, "--set", command)
+    job = run_forked(HOROVOD, "epochs=1", *through(str(program), CHECKSUM))
     assert job.wait() == 0, job.text
     ranks = job.find(RANKS)
     assert len(ranks) == 2
@@ -61,7 +60,7 @@ def test_a_killed_rank_ends_the_job_and_is_named(run_job: RunJob) -> None:
 @pytest.mark.long  # tests/cluster/test_horovod.py has it on nodes
 @pytest.mark.matrix
 def test_a_killed_rank_starts_all_again_from_the_last_checkpoint(run_job: RunJob) -> None:
-    job = run_job(HOROVOD, "--set", "launch.max-restarts=1", "--set", "checkpoint.every-steps=20")
+    job = run_job(HOROVOD, "--set", "launch.max-restarts=1", "--set", "checkpoint.every-steps=20", *through(CHECKSUM))
     job.wait_for(r"step 69/230")
     os.kill(job.pid("worker:1"), signal.SIGKILL)
     assert job.wait() == 0, job.text
@@ -76,7 +75,7 @@ def test_a_killed_rank_starts_all_again_from_the_last_checkpoint(run_job: RunJob
 def test_without_horovod_the_error_tells_how_to_get_it(run_forked: RunJob, tmp_path: Path) -> None:
     (tmp_path / "horovod").mkdir()
     (tmp_path / "horovod" / "__init__.py").write_text("raise ImportError('none here')\n")
-    job = run_forked(HOROVOD, *SHORT, "--set", "roles.worker.count=1", PYTHONPATH=f"{tmp_path}:{JOBS.parent}")
+    job = run_forked(HOROVOD, "epochs=2", "--set", "roles.worker.count=1", PYTHONPATH=f"{tmp_path}:{JOBS.parent}")
     assert job.wait() == 1
     assert "found no Horovod for TensorFlow" in job.text
     assert "slurm-tf plugin horovod --python" in job.text

@@ -273,7 +273,7 @@ def test_the_error_of_a_wrong_program_is_helpful(change: str, message: str, run_
 
 def test_a_program_with_slurm_tf_train_also_runs_without_slurm_tf(tmp_path: Path) -> None:
     done = subprocess.run(
-        [forkserver.python(), str(JOBS / "digits.py"), "--epochs", "1"],
+        [forkserver.python(), str(JOBS / "cnn.py"), "--epochs", "1"],
         cwd=tmp_path, capture_output=True, text=True, timeout=200,
         env={"PATH": "/usr/bin:/bin", **forkserver.VARIABLES},
         check=False,

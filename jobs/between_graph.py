@@ -3,8 +3,6 @@
 It does not use slurm-tf: hosts, job name and task index come as flags, and each worker builds a graph of its own.
 """
 
-import os
-
 import numpy as np
 import tensorflow.compat.v1 as tf
 from sklearn.datasets import load_breast_cancer
@@ -20,7 +18,9 @@ flags.DEFINE_string("worker_hosts", "", "Comma-separated list of hostname:port p
 flags.DEFINE_string("job_name", "", "One of 'ps', 'worker'")
 flags.DEFINE_integer("task_index", 0, "Index of task within the job")
 flags.DEFINE_integer("steps", 600, "Steps of all workers together")
-flags.DEFINE_string("train_dir", os.environ.get("SLURM_TF_CHECKPOINT_FOLDER", "/tmp/train"), "Where checkpoints go")
+flags.DEFINE_integer("batch_size", 32, "Samples in the batch of a worker")
+flags.DEFINE_float("learning_rate", 0.1, "Of gradient descent")
+flags.DEFINE_string("train_dir", "/tmp/train", "Where checkpoints go")
 FLAGS = flags.FLAGS
 
 
@@ -50,7 +50,7 @@ def main(_):
         scores = tf.linalg.matvec(measurements, weights) + bias
         loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=scores))
         global_step = tf.train.get_or_create_global_step()
-        train = tf.train.GradientDescentOptimizer(0.1).minimize(loss, global_step=global_step)
+        train = tf.train.GradientDescentOptimizer(FLAGS.learning_rate).minimize(loss, global_step=global_step)
 
     order = np.random.RandomState(FLAGS.task_index)
     hooks = [tf.train.StopAtStepHook(last_step=FLAGS.steps)]
@@ -65,7 +65,7 @@ def main(_):
         log_step_count_steps=None,
     ) as session:
         while not session.should_stop():
-            batch = order.randint(len(x), size=32)
+            batch = order.randint(len(x), size=FLAGS.batch_size)
             feed = {measurements: x[batch], labels: y[batch]}
             value, step, final_weights, final_bias, _ = session.run([loss, global_step, weights, bias, train], feed)
             if step % 100 < 2:

@@ -1,7 +1,7 @@
 """A small convolutional network on scikit-learn's digits, with model.fit: one program for one worker or many."""
 
 import argparse
-import hashlib
+import os
 
 import keras
 import numpy as np
@@ -13,10 +13,12 @@ import slurm_tf.train as train
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=10)
 parser.add_argument("--batch-size", type=int, default=64, help="samples in a global batch")
+parser.add_argument("--learning-rate", type=float, default=0.02)
+parser.add_argument("--tensorboard", action="store_true", help="write curves and histograms for TensorBoard")
 options = parser.parse_args()
 
 run = train.init()
-keras.utils.set_random_seed(100 + run.rank)  # other variables in every worker: training starts from those of rank 0
+keras.utils.set_random_seed(run.rank)  # other variables in every worker: training starts from those of rank 0
 
 digits = load_digits()
 images = (digits.images / 16.0).astype("float32")[..., np.newaxis]
@@ -36,17 +38,15 @@ with run.scope():
             keras.layers.Dense(10, activation="softmax"),
         ]
     )
-    model.compile(keras.optimizers.SGD(0.02, momentum=0.9), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    optimizer = keras.optimizers.SGD(options.learning_rate, momentum=0.9)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
 
 data = run.batches((x, y), batch_size=options.batch_size)
-model.fit(data, epochs=options.epochs, callbacks=run.callbacks(model), verbose=0)
+callbacks = run.callbacks(model)
+if options.tensorboard and run.is_chief:
+    callbacks.append(keras.callbacks.TensorBoard(os.environ["SLURM_TF_TENSORBOARD_FOLDER"], histogram_freq=1))
+model.fit(data, epochs=options.epochs, validation_data=(x_test, y_test), callbacks=callbacks, verbose=0)
 
-variables = [np.asarray(variable) for variable in [*model.variables, *model.optimizer.variables]]
-checksum = hashlib.sha256(b"".join(variable.tobytes() for variable in variables)).hexdigest()
-print(f"rank {run.rank}: {len(variables)} variables, checksum {checksum[:16]}")
 loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
 print(f"rank {run.rank}: test loss {loss:.6f}, test accuracy {accuracy:.4f}")
-if run.is_chief:
-    path = run.export_path()
-    model.export(path, verbose=False)
-    print(f"SavedModel {path}")
+model.save(run.model_path())

@@ -7,12 +7,14 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
-import tomllib
 
+from slurm_tf.jobspec import configuration
 from tests import forkserver
+from tests.conftest import CHECKSUM
 from tests.horovod import require
-from tests.jobs.conftest import JOBS, RunJob, RunningJob
+from tests.jobs.conftest import JOBS, RunJob, RunningJob, through
 from tests.jobs.test_programs import TWO_DEVICES
 from tests.launch.conftest import parent
 from tests.oracle import CHANGED, NO_REDUCTION, checkpointed, largest_difference
@@ -24,15 +26,21 @@ EPOCHS = 2
 TESTED = r"^\[worker:\d\] rank (\d): test loss ([\d.]+), test accuracy ([\d.]+)$"
 
 
+def job_file(strategy: str) -> Path:
+    """Return the job of the CNN under a strategy."""
+    return JOBS / ("cnn.toml" if strategy == "multi_worker" else f"cnn_{strategy}.toml")
+
+
 def test_the_jobs_differ_in_nothing_but_the_strategy() -> None:
-    jobs = {path.stem: tomllib.loads(path.read_text()) for path in JOBS.glob("digits_*.toml")}
-    for stem, job in jobs.items():
-        assert stem == f"digits_{job.pop('strategy')}"
-        assert job.pop("name") == stem.replace("_", "-")
-        # single and mirrored run as one task
-        assert job["roles"]["worker"].pop("count", 1) == (2 if stem in ("digits_multi_worker", "digits_horovod") else 1)
-    assert len(jobs) == 4
-    assert all(job == jobs["digits_single"] for job in jobs.values())
+    specs = {}
+    for path in JOBS.glob("cnn*.toml"):
+        spec = msgspec.to_builtins(configuration.load(path, {}, "generic").spec)
+        worker = spec["roles"]["worker"]
+        for table, key in ((spec, "name"), (spec, "strategy"), (spec, "horovod"), (worker, "count")):
+            table.pop(key)
+        specs[path.stem] = spec
+    assert sorted(specs) == ["cnn", "cnn_horovod", "cnn_horovod_mpi", "cnn_mirrored", "cnn_single"]
+    assert all(spec == specs["cnn"] for spec in specs.values())
 
 
 # counts the samples in the loss of each training step
@@ -48,7 +56,7 @@ keras.Model.compute_loss = counted
 
 
 class Trained(NamedTuple):
-    """The result of a job of the digits. `tested`: test loss and accuracy of each rank; `epochs`: accuracy and loss."""
+    """The result of a job of the CNN. `tested`: test loss and accuracy of each rank; `epochs`: accuracy and loss."""
 
     tested: list[tuple[float, float]]
     epochs: list[tuple[float, float]]
@@ -59,8 +67,8 @@ class Trained(NamedTuple):
 def trained(folder: Path, strategy: str, change: str) -> Trained:
     """Run the strategy's job in `folder`, with the program and COUNT; return its result."""
     (folder / "counting.py").write_text(CHANGED.format(change=COUNT + change))
-    command = f'command=["python", "{folder}/counting.py", "digits.py", "--epochs", "{EPOCHS}"]'
-    job = RunningJob(folder, [str(JOBS / f"digits_{strategy}.toml"), "--set", command], forkserver.environ())
+    words = [str(job_file(strategy)), f"epochs={EPOCHS}", *through(f"{folder}/counting.py", CHECKSUM)]
+    job = RunningJob(folder, words, forkserver.environ())
     try:
         assert job.wait() == 0, job.text
     finally:
@@ -69,7 +77,7 @@ def trained(folder: Path, strategy: str, change: str) -> Trained:
     # weights, statistics of BatchNormalization, optimizer: bit for bit
     assert len({(count, checksum) for _, count, checksum in ranks}) == 1
     assert len(ranks) == (2 if strategy in ("multi_worker", "horovod") else 1)
-    assert len(job.find(r"SavedModel (\S+)")) == 1
+    assert len(job.find(r"the model is in (\S+)")) == 1
     (run,) = (folder / "runs").iterdir()
     return Trained(
         [(float(loss), float(accuracy)) for _, loss, accuracy in job.find(TESTED)],
@@ -131,16 +139,15 @@ def test_without_one_part_of_the_reduction_the_result_differs(broken: str, run_f
     """Workers differ, or the result is not that of one process: the test above would fail."""
     program = tmp_path / "broken.py"
     program.write_text(CHANGED.format(change=broken))
-    command = f'command=["python", "{program}", "digits.py", "--epochs", "2"]'
-    many = run_forked(str(JOBS / "digits_multi_worker.toml"), "--set", command)
+    many = run_forked(str(job_file("multi_worker")), "epochs=2", *through(str(program), CHECKSUM))
     assert many.wait() == 0, many.text
     checksums = {checksum for _, _, checksum in many.find(RANKS)}
     if len(checksums) > 1:
         return
-    many_values = checkpointed(tmp_path / "runs" / "digits-multi-worker-1")
-    alone = run_forked(str(JOBS / "digits_single.toml"), "--set", 'command=["python", "digits.py", "--epochs", "2"]')
+    many_values = checkpointed(tmp_path / "runs" / "cnn-1")
+    alone = run_forked(str(job_file("single")), "epochs=2")
     assert alone.wait() == 0, alone.text
-    assert largest_difference(many_values, checkpointed(tmp_path / "runs" / "digits-single-1")) > 1e-4
+    assert largest_difference(many_values, checkpointed(tmp_path / "runs" / "cnn-single-1")) > 1e-4
 
 
 @pytest.mark.matrix
@@ -148,8 +155,8 @@ def test_without_one_part_of_the_reduction_the_result_differs(broken: str, run_f
 @pytest.mark.parametrize("killed", ["the worker", "its agent"])
 def test_a_killed_worker_starts_all_again_from_the_last_checkpoint(killed: str, run_job: RunJob) -> None:
     job = run_job(
-        str(JOBS / "digits_multi_worker.toml"), "--set", "launch.max-restarts=1", "--set", "checkpoint.every-steps=20",
-        "--set", 'command=["python", "digits.py", "--epochs", "5"]',
+        str(job_file("multi_worker")), "epochs=5", "--set", "launch.max-restarts=1",
+        "--set", "checkpoint.every-steps=20", *through(CHECKSUM),
     )  # fmt: skip
     job.wait_for(r"step 46/115")
     pid = job.pid("worker:1")

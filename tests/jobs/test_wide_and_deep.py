@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tomllib
 
 from slurm_tf.run import checkpoint_folder, progress
 from slurm_tf.run.folder import RunFolder
@@ -19,15 +20,15 @@ from tests.launch.conftest import gone_within
 
 pytestmark = pytest.mark.tensorflow
 
-PS = str(JOBS / "cancer_ps.toml")
+PS = str(JOBS / "wide_and_deep.toml")
 ACCURACY = r"^\[chief:0\] steps (\d+), test accuracy ([\d.]+) on 143 samples$"
 # many steps, so that there is time to kill a task
-MANY = ["--set", 'command=["python", "cancer_ps.py", "--steps", "700"]', "--set", "checkpoint.every-steps=50"]
+MANY = ["steps=700", "--set", "checkpoint.every-steps=50"]
 
 
 def reports(tmp_path: Path, role: str = "chief") -> list[StepReport]:
     """Return what the first run has reported."""
-    folder = RunFolder(str(tmp_path / "runs" / "cancer-1"))
+    folder = RunFolder(str(tmp_path / "runs" / "wide-and-deep-1"))
     return progress.read(folder.progress if role == "chief" else folder.evaluator_progress)
 
 
@@ -54,23 +55,25 @@ def test_the_demo_trains_prints_saves_exports_and_resumes(run_forked: RunJob, tm
     (path,) = job.find(r"^\[chief:0\] SavedModel (\S+)$")
     scores = tf.saved_model.load(path)(tf.constant(np.zeros((3, 30), "f")))
     assert scores.shape == (3,)
-    folder = tmp_path / "runs" / "cancer-1" / "checkpoints"
+    folder = tmp_path / "runs" / "wide-and-deep-1" / "checkpoints"
     assert [found.step for found in checkpoint_folder.complete(str(folder))] == [600, 500, 400]
     shown = job.find(r"^\[chief:0\] step \d+/600  loss ([\d.]+)  accuracy ([\d.]+)")
     reported = reports(tmp_path)
     assert [each.step for each in reported] == [*range(50, 650, 50)]
     assert [(f"{each.values['loss']:.4f}", f"{each.values['accuracy']:.4f}") for each in reported] == shown
-    with open(RunFolder(str(tmp_path / "runs" / "cancer-1")).progress, "a") as file:
+    with open(RunFolder(str(tmp_path / "runs" / "wide-and-deep-1")).progress, "a") as file:
         file.write('{"step": 650, "at": 0, "attempt": "killed after its checkpoint", "values": {"loss": 9}}\n')
 
-    again = run_forked(PS, "--name", "cancer-1", "--set", 'command=["python", "cancer_ps.py", "--steps", "700"]')
+    again = run_forked(PS, "--name", "wide-and-deep-1", "steps=700")
     assert again.wait() == 0, again.text
     assert again.find(r"resumed at step (\d+)") == ["600"]
     assert again.find(r"^\[chief:0\] step (\d+)/700") == ["650", "700"]
     assert reports(tmp_path)[:12] == reported
     assert [each.step for each in reports(tmp_path)[12:]] == [650, 700]
     assert all((each.values["loss"] or 9) < 1 for each in reports(tmp_path))
-    done = subprocess.run([*SLURM_TF, "results", "cancer-1", "--json"], cwd=tmp_path, capture_output=True, check=True)
+    done = subprocess.run(
+        [*SLURM_TF, "results", "wide-and-deep-1", "--json"], cwd=tmp_path, capture_output=True, check=True
+    )
     (result,) = json.loads(done.stdout)
     highest = max(reports(tmp_path), key=lambda each: each.values["auc"] or 0)
     assert (result["state"], result["step"]) == ("COMPLETED", 700)
@@ -78,7 +81,7 @@ def test_the_demo_trains_prints_saves_exports_and_resumes(run_forked: RunJob, tm
         "last": reports(tmp_path)[-1].values["auc"], "best": highest.values["auc"], "best_step": highest.step,
         "goal": "max",
     }  # fmt: skip
-    assert os.listdir(tmp_path / "runs") == ["cancer-1"]
+    assert os.listdir(tmp_path / "runs") == ["wide-and-deep-1"]
 
 
 @pytest.mark.long  # in `make test`: a killed chief in tests/faults, a killed agent in tests/cluster/test_new_step.py
@@ -106,7 +109,7 @@ def test_a_killed_chief_without_a_budget_ends_everything_and_the_next_run_resume
     assert gone_within(15 - (time.monotonic() - killed), tasks)
     assert "slurm-tf: the job failed: chief:0 on " in job.text
 
-    again = run_job(PS, *MANY, "--set", "launch.max-restarts=0", "--name", "cancer-1")
+    again = run_job(PS, *MANY, "--set", "launch.max-restarts=0", "--name", "wide-and-deep-1")
     assert again.wait() == 0, again.text
     (resumed,) = again.find(r"resumed at step (\d+)")
     assert 150 <= int(resumed) < 700
@@ -129,11 +132,12 @@ def test_a_killed_parameter_server_starts_all_again(run_job: RunJob) -> None:
 def test_a_folder_that_the_servers_do_not_share_is_refused_before_training(run_forked: RunJob) -> None:
     hide = (
         'if [ "$SLURM_TF_TASK" = ps:0 ]; then exec unshare --mount sh -c '
-        f"'mount -t tmpfs tmpfs \"$SLURM_TF_CHECKPOINT_FOLDER\" && exec {sys.executable} cancer_ps.py'; fi; "
-        "exec python cancer_ps.py"
+        f'\'mount -t tmpfs tmpfs "$SLURM_TF_CHECKPOINT_FOLDER" && exec {sys.executable} "$@"\' sh "$@"; fi; '
+        'exec python "$@"'
     )
-    words = ", ".join(f'"{word}"' for word in ("bash", "-c", hide.replace('"', '\\"')))
-    job = run_forked(PS, "--set", f"command=[{words}]", "--set", "launch.max-restarts=0")
+    _, *program = tomllib.loads(Path(PS).read_text())["command"]
+    command = json.dumps(["bash", "-c", hide, "bash", *program])
+    job = run_forked(PS, "--set", f"command={command}", "--set", "launch.max-restarts=0")
     assert job.wait() == 1, job.text
     assert "the chief and ps:0 do not see the same folder" in job.text
     assert "step 50/600" not in job.text
@@ -142,7 +146,7 @@ def test_a_folder_that_the_servers_do_not_share_is_refused_before_training(run_f
 @pytest.mark.long  # where an evaluator is placed: tests/cluster/test_shared_nodes.py
 def test_an_evaluator_follows_checkpoints_of_two_parameter_servers(run_forked: RunJob, tmp_path: Path) -> None:
     job = run_forked(
-        PS, "--set", 'command=["python", "cancer_ps.py", "--steps", "300"]', "--set", "checkpoint.every-steps=50",
+        PS, "steps=300", "--set", "checkpoint.every-steps=50",
         "--set", "roles.evaluator.count=1", "--set", "roles.ps.count=2",
     )  # fmt: skip
     assert job.wait() == 0, job.text
@@ -153,19 +157,19 @@ def test_an_evaluator_follows_checkpoints_of_two_parameter_servers(run_forked: R
     assert [each.step for each in reports(tmp_path, "evaluator")] == seen
     assert [each.step for each in reports(tmp_path)] == [*range(50, 350, 50)]
     # each server writes and flushes its own part
-    found = next(checkpoint_folder.complete(str(tmp_path / "runs" / "cancer-1" / "checkpoints")))
+    found = next(checkpoint_folder.complete(str(tmp_path / "runs" / "wide-and-deep-1" / "checkpoints")))
     assert found.step == 300
     assert sum(name.startswith("checkpoint.data") for name in found.manifest["files"]) >= 3
 
 
 @pytest.mark.long  # jobs/test_programs.py runs the server program of TensorFlow's tutorial
 def test_a_program_of_2016_runs_as_it_is(run_forked: RunJob, tmp_path: Path) -> None:
-    job = run_forked(str(JOBS / "cancer_between_graph.toml"))
+    job = run_forked(str(JOBS / "between_graph.toml"))
     assert job.wait() == 0, job.text
     (accuracy,) = job.find(r"^\[worker:0\] steps \d+, test accuracy ([\d.]+) on 143 samples$")
     assert float(accuracy) >= 0.93
-    assert "slurm_tf" not in (JOBS / "cancer_between_graph.py").read_text().replace("slurm-tf", "")
+    assert "slurm_tf" not in (JOBS / "between_graph.py").read_text().replace("slurm-tf", "")
     # the step that a worker fetches may be older than its own update: the checkpoint has the last one
-    newest = (tmp_path / "runs" / "cancer-between-graph-1" / "checkpoints" / "checkpoint").read_text()
+    newest = (tmp_path / "runs" / "between-graph-1" / "checkpoints" / "checkpoint").read_text()
     (steps,) = re.findall(r'^model_checkpoint_path: "[^"]*model.ckpt-(\d+)"', newest, re.MULTILINE)
     assert int(steps) >= 600
