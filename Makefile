@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 WORKERS := 5
 
 .PHONY: demo test tests test-long test-faults test-matrix matrix quick lint bench bench-allreduce bench-overhead \
-	bench-checkpoint bench-goodput horovod sandbox sandbox-shell sandbox-down clean
+	bench-checkpoint bench-goodput docs horovod sandbox sandbox-shell sandbox-down clean
 
 demo: $(VENV)/.examples ## train on this machine; NAME=wide-and-deep-1 goes on with that run
 	$(BIN)/slurm-tf run jobs/wide_and_deep.toml $(if $(NAME),--name $(NAME))
@@ -27,7 +27,7 @@ tests: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod
 	@ls tests/__pycache__/*-pytest-* > /dev/null 2>&1 || $(BIN)/pytest --collect-only --quiet > /dev/null
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not mpi and not long and not faults" $(ARGS)
 
-test-long: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod ## all tests but the faults, an hour
+test-long: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras $(VENV)/.horovod $(VENV)/.docs ## all tests but the faults, an hour
 	$(BIN)/pytest -m "not faults" $(ARGS)
 
 test-faults: $(VENV)/.test $(VENV)/.examples ## every fault of docs/faults.md on a real Slurm, as root; an hour
@@ -70,6 +70,9 @@ bench-goodput: $(VENV)/.examples ## what preemptions leave of the allocated time
 	$(BIN)/python benchmarks/checkpoint.py --costs $(VENV)/costs.json
 	$(BIN)/python benchmarks/goodput.py --costs $(VENV)/costs.json $(ARGS)
 
+docs: $(VENV)/.docs ## the documentation as a site, in site/
+	$(BIN)/python website/build.py
+
 horovod: $(VENV)/.examples ## Horovod for the TensorFlow in .venv, built once; MPI=1: with MPI beside Gloo
 	@rm -f $(VENV)/.horovod
 	$(BIN)/slurm-tf plugin horovod $(if $(MPI),--mpi)
@@ -84,7 +87,7 @@ sandbox-down: ## end it and remove all of it
 	@$(BIN)/python -m tests.sandbox down
 
 clean: ## remove what these targets made, except runs/
-	rm -rf $(VENV) $(MATRIX:%=.venv-tf%) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(MATRIX:%=.venv-tf%) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -103,6 +106,10 @@ $(VENV)/.examples: $(VENV)/.python setup.cfg pyproject.toml
 # alone: what it depends on is the package `tensorflow`, whose files are those of tensorflow-cpu
 $(VENV)/.tf_keras: $(VENV)/.examples
 	$(PIP) --no-deps 'tf_keras==$(TENSORFLOW).*'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.python setup.cfg pyproject.toml
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.python setup.cfg pyproject.toml

@@ -31,11 +31,40 @@ from tests.snippets import PAGES, Snippet
 BIN = Path(sys.executable).parent
 
 
+# The hosts that pages lead to. Nobody looks in a test whether they answer.
+EXTERNAL = {"https://github.com/PySlurm/pyslurm"}
+
+
+def prose(page: Path) -> str:
+    """Return a page without its snippets."""
+    return re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
-        if not target.startswith("http"):
-            assert (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", prose(page)):
+        if "://" in target:
+            assert target in EXTERNAL, "a host that EXTERNAL does not name"
+        else:
+            path = (page.parent / target) if target else page
+            assert path.exists(), target
+            assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
+
+
+def test_no_page_leads_to_a_host_without_tls() -> None:
+    assert [page.name for page in PAGES if re.search(r"\bhttp://(?!localhost|127\.)", page.read_text())] == []
+
+
+def test_each_page_has_a_place_in_the_navigation_of_the_site() -> None:
+    named = re.findall(r"^ +- .*: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    pages = {str(page.relative_to(ROOT)) for page in PAGES} - {"README.md"} | {"index.md"}
+    assert sorted(named) == sorted(pages), "nav in mkdocs.yml"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -284,8 +313,7 @@ OTHER_OPTIONS = {*sbatch_table.OPTIONS, *(field.replace("_", "-") for field in d
 def test_verbs_and_options_in_the_text_are_known() -> None:
     """Commands outside of snippets, which nobody runs."""
     for page in PAGES:
-        text = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-        for command in re.findall(r"`slurm-tf\s([^`]+)`", text):
+        for command in re.findall(r"`slurm-tf\s([^`]+)`", prose(page)):
             verb, *words = command.partition(" -- ")[0].split()
             used = {word.partition("=")[0] for word in words if word.startswith("--")}
             found = commands.cli.get_command(click.Context(commands.cli), verb)
