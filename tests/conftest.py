@@ -50,6 +50,14 @@ def job_file(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
+def required_values(path: Path) -> tuple[str, ...]:
+    """Return a value, as it is typed, for each param of a job file that has none."""
+    spec = configuration.load(path, {}, "generic").spec
+    return tuple(
+        f"{name}=/x" for name, param in spec.params.items() if param.default is None and name not in spec.sweep
+    )
+
+
 def write_manifest(
     run: RunFolder, name: str, array: ArrayShape | None = None, number: int | None = None, **job: object
 ) -> None:

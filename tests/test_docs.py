@@ -25,7 +25,7 @@ from slurm_tf.run.folder import RunFolder
 from slurm_tf.slurm import sbatch_variables
 from slurm_tf.submit import render
 from tests import snippets
-from tests.conftest import ROOT
+from tests.conftest import ROOT, required_values
 from tests.snippets import PAGES, Snippet
 
 BIN = Path(sys.executable).parent
@@ -145,7 +145,7 @@ NOT_LOCAL = ("cnn_horovod_mpi",)
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("site", ["generic", "local"])
 def test_every_job_fits_every_site_and_is_documented(path: Path, site: str) -> None:
-    job = configuration.load(path, {}, site)
+    job = configuration.load(path, {}, site, values=required_values(path))
     if site == "local" and path.stem in NOT_LOCAL:
         with pytest.raises(ConfigError, match="found mpi"):
             plan.fit(job, RunFolder("/runs/x"))
