@@ -32,7 +32,11 @@ BIN = Path(sys.executable).parent
 
 
 # The hosts that pages lead to. Nobody looks in a test whether they answer.
-EXTERNAL = {"https://github.com/PySlurm/pyslurm"}
+EXTERNAL = {
+    "https://arxiv.org/abs/1512.03385",
+    "https://github.com/PySlurm/pyslurm",
+    "https://www.cs.toronto.edu/~kriz/cifar.html",
+}
 
 
 def prose(page: Path) -> str:
