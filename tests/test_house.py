@@ -31,6 +31,7 @@ ROOMS = {
     "train": {"errors", "files", "run"},
     "watch": {"errors", "units", "files", "plots", "run", "slurm", "jobspec", "submit"},
     "account": {"errors", "units", "files", "search_path", "plots", "run", "slurm", "jobspec", "watch"},
+    "doctor": {"errors", "units", "files", "run", "slurm", "jobspec", "submit", "launch"},
     "cli": {
         "errors",
         "units",
@@ -43,6 +44,7 @@ ROOMS = {
         "launch",
         "watch",
         "account",
+        "doctor",
     },
 }
 # Inside these rooms a module or room imports only those before it, and itself.
@@ -57,6 +59,7 @@ ORDERS = {
         "requeue",
         "agent",
         "coordinator",
+        "examination",
         "direct",
         "__main__",
     ),

@@ -47,11 +47,14 @@ _GROUPS = {
         "du": ("storage_commands", "du"),
         "rm": ("storage_commands", "rm"),
     },
-    "Write job files and site profiles": {
+    "Describe a cluster": {
+        "doctor": ("doctor_command", "doctor"),
+        "sites": ("sites_command", "sites"),
+    },
+    "Write job files": {
         "explain": ("job_file_commands", "explain"),
         "render": ("job_file_commands", "render"),
         "schema": ("job_file_commands", "schema"),
-        "sites": ("sites_command", "sites"),
     },
     "Start tasks without a job file": {
         "launch": ("plugin_commands", "launch"),

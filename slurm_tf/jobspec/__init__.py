@@ -6,6 +6,7 @@ __all__ = [
     "components",
     "configuration",
     "directives",
+    "error_list",
     "gpu_types",
     "job_file",
     "layers",

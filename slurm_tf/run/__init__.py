@@ -14,6 +14,7 @@ __all__ = [
     "job_comment",
     "json_file",
     "lease",
+    "machine_facts",
     "manifest",
     "message_codec",
     "placeholders",

@@ -9,6 +9,7 @@ __all__ = [
     "hostlist",
     "in_job",
     "job_states",
+    "known_bugs",
     "live_cluster",
     "node_sizes",
     "out_of_memory",

@@ -6,6 +6,7 @@ __all__ = [
     "horovod_wheel",
     "new_run",
     "nodes_needed",
+    "program_files",
     "render",
     "run_index",
     "said_once",

@@ -1,0 +1,91 @@
+"""The job that examines compute nodes: one task on each, with the settings of a job file or of the site."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from slurm_tf import units
+from slurm_tf.jobspec import configuration, plan
+from slurm_tf.jobspec.configuration import Job
+from slurm_tf.jobspec.error_list import ErrorList
+from slurm_tf.jobspec.job_file import Role, Roles
+from slurm_tf.jobspec.plan import Plan
+from slurm_tf.run import placeholders
+from slurm_tf.run.folder import RunFolder
+from slurm_tf.submit import new_run, program_files
+
+MINUTES = 1
+_NAME = "doctor"
+# A job file for nothing but this: what the site and the user say of all jobs counts.
+_PLAIN = f'name = "{_NAME}"\nstrategy = "multi_worker"\ncommand = ["true"]\nchdir = "/"\n[roles.worker]\n'
+# Options of the job file that are about when its own job is to run, and who hears of it.
+_OF_THE_RUN = ("array", "begin", "deadline", "dependency", "licenses", "mail-type", "mail-user", "signal")
+
+
+def load(
+    path: Path | None,
+    environ: Mapping[str, str],
+    site: str,
+    nodes: int,
+    options: Mapping[str, str | bool],
+) -> Job:
+    """Return the job that examines `nodes` nodes: with the resources of the job file `path`, if there is one.
+
+    `options`: of sbatch, by their long names. Raises ConfigError or UsageError.
+    """
+    if path is not None:
+        return _on_nodes(configuration.load(path, environ, site, options=options), nodes)
+    with tempfile.TemporaryDirectory(prefix="slurm-tf-") as folder:
+        plain = Path(folder, "doctor.toml")
+        plain.write_text(_PLAIN)
+        return _on_nodes(configuration.load(plain, environ, site, options=options), nodes)
+
+
+def plan_of(job: Job, folder: str = ".doctor") -> Plan:
+    """Return the plan of the examination, whose files are in `folder` of the folder of runs. Raises ConfigError."""
+    return plan.fit(job, RunFolder(os.path.join(job.runs, folder)), nodes_of=new_run.nodes_of)
+
+
+def _on_nodes(job: Job, nodes: int) -> Job:
+    """Return `job` with one task on each of some nodes, as the role with the most GPUs has them, for a minute."""
+    ErrorList(job.errors).raise_all()
+    roles = job.spec.roles.with_tasks
+    role = max(roles.values(), key=_gpus_of_a_task, default=Role())
+    command = job.spec.command_of(role)
+    python = command[:1] if command and program_files.is_python(command[0]) else ("true",)
+    is_typed = job.origins.get("time", "").startswith("command line")
+    spec = msgspec.structs.replace(
+        job.spec,
+        name=_NAME,
+        strategy="multi_worker",
+        command=python,
+        roles=Roles(worker=_one_a_node(role, nodes)),
+        time=job.spec.time if is_typed else MINUTES,
+        array="",
+        params={},
+        sweep={},
+        env={name: value for name, value in job.spec.env.items() if not placeholders.names(value)},
+        sbatch={**{key: value for key, value in job.spec.sbatch.items() if key not in _OF_THE_RUN}, "requeue": False},
+        snapshot=False,
+        preflight=False,
+    )
+    return replace(job, spec=spec)
+
+
+def _one_a_node(role: Role, nodes: int) -> Role:
+    """Return a role with a task on each of some nodes, which has what a task of `role` has."""
+    changes: dict[str, Any] = {"count": nodes, "ntasks_per_node": 1, "command": None}
+    if role.gpus is not None:  # those of all tasks together
+        of_task = [each._replace(number=max(1, each.number // role.count)) for each in units.parse_gpus(str(role.gpus))]
+        changes |= {"gpus": None, "gpus_per_task": units.format_gpus(of_task)}
+    return msgspec.structs.replace(role, **changes)
+
+
+def _gpus_of_a_task(role: Role) -> int:
+    asked = role.gpus_per_task or role.gpus_per_node or role.gpus
+    return sum(each.number for each in units.parse_gpus(str(asked))) if asked else 0
