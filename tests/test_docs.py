@@ -36,6 +36,7 @@ EXTERNAL = {
     "https://arxiv.org/abs/1512.03385",
     "https://github.com/PySlurm/pyslurm",
     "https://www.cs.toronto.edu/~kriz/cifar.html",
+    "https://www.tensorflow.org/install/source",
 }
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-_EXPLANATIONS = {
+EXPLANATIONS = {
     "AccountNotAllowed": "the partition or QOS does not allow this account",
     "BadConstraints": "no set of nodes can meet what the job asks for",
     "BeginTime": "it may not start before its begin time; a requeued job waits two minutes",
@@ -58,8 +58,8 @@ def explain(reason: str) -> str:
             f"nodes that it needs are down or drained: {nodes}" if nodes else "its nodes are reserved for maintenance"
         )
     limit = _LIMIT.fullmatch(code)
-    if code in _EXPLANATIONS or limit is None or limit["what"] not in _RESOURCES:
-        return _EXPLANATIONS.get(code, code)
+    if code in EXPLANATIONS or limit is None or limit["what"] not in _RESOURCES:
+        return EXPLANATIONS.get(code, code)
     who = "the QOS" if limit["who"] == "QOS" else "the account"
     what = _RESOURCES[limit["what"]]
     if limit["kind"] == "Min":

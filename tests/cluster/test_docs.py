@@ -84,5 +84,6 @@ def test_what_the_pages_say_can_be_typed(alice: Member) -> None:
     assert "[chief:0] trains as chief\n" in shown["sandbox.md"]
     assert "TOTAL" in shown["usage.md"]
     assert [name for name, text in shown.items() if text] == [
-        "README.md", "jobs.md", "launch.md", "preflight.md", "sandbox.md", "sites.md", "usage.md",
+        "README.md", "jobs.md", "launch.md", "preflight.md", "sandbox.md", "sites.md", "troubleshooting.md",
+        "usage.md",
     ]  # fmt: skip
