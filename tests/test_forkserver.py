@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,9 @@ from typing import Any
 import pytest
 
 from tests import forkserver
+from tests.conftest import PYTHONPATH
+from tests.forkserver import command_line
+from tests.sandbox import linux
 
 pytestmark = pytest.mark.tensorflow
 
@@ -104,3 +109,38 @@ def test_other_variables_of_tensorflow_and_other_uses_have_the_real_python() -> 
     assert python("-c", text, environ={"TF_USE_LEGACY_KERAS": "1"}).communicate(timeout=60)[0] == "False\n"
     assert python("-m", "platform").wait(60) == 0
     assert python("-c", text).communicate(timeout=60)[0] == "True\n"
+
+
+def test_slurm_tf_is_what_it_is_without_the_server(tmp_path: Path) -> None:
+    show = "echo $NAME; pwd; umask; ulimit -a; grep -E 'Sig[BIC]|Cap|Groups|NoNew' /proc/self/status; exit 7"
+    job = f'name = "a"\nstrategy = "single"\ncommand = ["sh", "-c", "{show}"]\n[roles.worker]\n'
+    environ = {**os.environ, "PYTHONPATH": PYTHONPATH, "NAME": "a value"}
+    forked = command_line.slurm_tf(["run", "-", "--name=r"], environ, tmp_path, text=job)
+    shutil.rmtree(tmp_path / "runs")
+    real = subprocess.run(
+        [sys.executable, "-m", "slurm_tf", "run", "-", "--name=r"], input=job, env=environ, cwd=tmp_path,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert forked.returncode == real.returncode == 7
+    assert forked.stdout == real.stdout
+    assert "[worker:0] a value\n" in real.stdout
+    assert re.sub(r"process \d+", "", forked.stderr) == re.sub(r"process \d+", "", real.stderr)
+
+
+def test_slurm_tf_has_the_time_zone_of_its_environment(tmp_path: Path) -> None:
+    (tmp_path / "saved.txt").write_text("JobID|Start|End|State\n1|2026-01-01T00:00:00|2026-01-01T01:00:00|COMPLETED\n")
+    words = ["usage", "--from", "saved.txt", "--since", "2026-01-01"]
+    environ = {**os.environ, "PYTHONPATH": PYTHONPATH, "TZ": "Asia/Tokyo"}
+    assert "2026-01-01T00:00:00+0900" in command_line.slurm_tf(words, environ, tmp_path).stdout
+
+
+def test_slurm_tf_ends_at_the_timeout(tmp_path: Path) -> None:
+    environ = {**os.environ, "PYTHONPATH": PYTHONPATH}
+    job = 'name = "a"\nstrategy = "single"\ncommand = ["sh", "-c", "echo $$ > pid; exec sleep 600"]\n[roles.worker]\n'
+    with pytest.raises(subprocess.TimeoutExpired):
+        command_line.slurm_tf(["run", "-"], environ, tmp_path, timeout=5, text=job)
+    linux.wait_until("the end of what it started", lambda: not _alive(tmp_path / "pid"))
+
+
+def _alive(path: Path) -> bool:
+    return path.exists() and Path("/proc", path.read_text().strip()).exists()

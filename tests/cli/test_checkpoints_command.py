@@ -17,6 +17,7 @@ from slurm_tf.run import checkpoint_folder
 from slurm_tf.run.folder import RunFolder
 from tests import forkserver
 from tests.conftest import PYTHONPATH, ROOT, write_manifest
+from tests.forkserver import command_line
 
 pytestmark = pytest.mark.slow
 
@@ -46,11 +47,8 @@ def typed(tmp_path: Path) -> Type:
     """Type `slurm-tf checkpoints WORDS`."""
 
     def run(*words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "slurm_tf", "checkpoints", *words], cwd=tmp_path, capture_output=True, text=True,
-            timeout=240, check=False,
-            env={**os.environ, "PYTHONPATH": PYTHONPATH, "SLURM_TF_RUNS": str(tmp_path / "runs"), **environ},
-        )  # fmt: skip
+        own = {"PYTHONPATH": PYTHONPATH, "SLURM_TF_RUNS": str(tmp_path / "runs")}
+        return command_line.slurm_tf(["checkpoints", *words], {**os.environ, **own, **environ}, tmp_path, 240)
 
     return run
 

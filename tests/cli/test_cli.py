@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import PYTHONPATH, ROOT
+from tests.forkserver import command_line
 
 pytestmark = pytest.mark.slow
 
@@ -19,15 +20,7 @@ JOB = 'name = "a"\nstrategy = "single"\ncommand = ["bash", "-c", "echo hi; exit 
 
 
 def slurm_tf(*arguments: str, cwd: Path = ROOT, **environ: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*SLURM_TF, *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
-        check=False,
-    )
+    return command_line.slurm_tf(arguments, {**os.environ, "PYTHONPATH": PYTHONPATH, **environ}, cwd)
 
 
 @pytest.fixture

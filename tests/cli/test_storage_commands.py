@@ -17,6 +17,7 @@ from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.lease import Lease
 from slurm_tf.submit import run_index
 from tests.conftest import PYTHONPATH, write_manifest
+from tests.forkserver import command_line
 
 pytestmark = pytest.mark.slow
 
@@ -46,10 +47,12 @@ def typed(tmp_path: Path) -> Type:
     """Type `slurm-tf WORDS`, where nobody can be asked unless `stdin` is given."""
 
     def run(*words: str, stdin: int = subprocess.DEVNULL) -> "subprocess.CompletedProcess[str]":
+        variables = {**os.environ, "PYTHONPATH": PYTHONPATH, "SLURM_TF_RUNS": str(tmp_path / "here")}
+        if stdin == subprocess.DEVNULL:
+            return command_line.slurm_tf(words, variables, tmp_path)
         return subprocess.run(
             [sys.executable, "-m", "slurm_tf", *words], cwd=tmp_path, stdin=stdin, capture_output=True, text=True,
-            timeout=120, check=False,
-            env={**os.environ, "PYTHONPATH": PYTHONPATH, "SLURM_TF_RUNS": str(tmp_path / "here")},
+            timeout=120, check=False, env=variables,
         )  # fmt: skip
 
     return run

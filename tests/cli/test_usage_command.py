@@ -14,7 +14,8 @@ import pytest
 from slurm_tf.run import attempts, job_chain
 from slurm_tf.run.attempts import Attempt
 from slurm_tf.run.folder import RunFolder
-from tests.conftest import RECORDED, ROOT, write_manifest
+from tests.conftest import PYTHONPATH, RECORDED, ROOT, write_manifest
+from tests.forkserver import command_line
 
 pytestmark = pytest.mark.slow
 
@@ -53,15 +54,18 @@ def typed(tmp_path: Path) -> Type:
 
     def run(*words: str, text: str | None = None, **environ: str) -> "subprocess.CompletedProcess[str]":
         own = {
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": PYTHONPATH,
             "SLURM_TF_RUNS": str(tmp_path / "runs"),
             "XDG_STATE_HOME": str(tmp_path / "state"),
         }
         # as wide as a report is, whatever the terminal of the tests
         inherited = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+        variables = {**inherited, "TZ": "UTC", **own, **environ}
+        if "PYTHONPATH" not in environ:
+            return command_line.slurm_tf(words, variables, tmp_path, text=text or "")
         return subprocess.run(
             [sys.executable, "-m", "slurm_tf", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120,
-            check=False, input=text, env={**inherited, "TZ": "UTC", **own, **environ},
+            check=False, input=text, env=variables,
         )  # fmt: skip
 
     return run

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import PYTHONPATH, ROOT
+from tests.forkserver import command_line
+from tests.forkserver.command_line import Login
 from tests.sandbox.cluster import Sandbox
 
 BIN = str(Path(sys.executable).parent)
@@ -40,10 +42,14 @@ class Member:
     def type(
         self, *words: str, timeout: float = 60.0, environ: Mapping[str, str] = {}
     ) -> "subprocess.CompletedProcess[str]":
-        """Type `slurm-tf WORDS`."""
-        return self.sandbox.run(
-            *SLURM_TF, *words, user=self.user, cwd=self.folder, env=self.environ(environ), timeout=timeout, check=False
-        )
+        """Type `slurm-tf WORDS` on the login node. Raises TimeoutExpired."""
+        variables = self.environ(environ)
+        if "PYTHONPATH" in environ:  # what is imported is not what the server of tests/forkserver has imported
+            return self.sandbox.run(
+                *SLURM_TF, *words, user=self.user, cwd=self.folder, env=variables, timeout=timeout, check=False
+            )
+        login = Login(*(int(number) for number in self.sandbox.where(self.user)))
+        return command_line.slurm_tf(words, self.sandbox.environment(self.user, variables), self.folder, timeout, login)
 
     def ok(self, *words: str, timeout: float = 60.0, environ: Mapping[str, str] = {}) -> str:
         """Type `slurm-tf WORDS`, which must end well; return its output."""

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import require
+from tests.cluster.group import SLURM_TF, Member
 from tests.conftest import ROOT
 from tests.sandbox import cgroups, linux, needs
 from tests.sandbox.cluster import Sandbox, take_down
-from tests.sandbox.shape import SandboxError, Shape
+from tests.sandbox.shape import USER_IDS, SandboxError, Shape
 
 pytestmark = pytest.mark.slurm
 
@@ -76,6 +78,18 @@ def test_a_job_runs_this_python_and_this_repository(sandbox: Sandbox) -> None:
     code = "import os, slurm_tf, sys; print(os.getuid(), slurm_tf.__file__, sys.prefix)"
     done = sandbox.run("srun", "-N2", sys.executable, "-c", code, env={"PYTHONPATH": str(ROOT)})
     assert done.stdout.splitlines() == [f"20001 {ROOT}/slurm_tf/__init__.py {sys.prefix}"] * 2
+
+
+def test_slurm_tf_of_the_fork_server_is_the_users_on_the_login_node(alice: Member) -> None:
+    show = "id; hostname; readlink /proc/self/ns/*; grep -E 'Sig[BIC]|Cap|Groups' /proc/self/status; ls -n $PWD"
+    # its parents: the agent, the coordinator, slurm-tf, of which it may read what a user may
+    show += "; cat /proc/[0-9]*/environ 2> /dev/null | grep -ac XDG_STATE_HOME"
+    alice.write("a.toml", f'name = "a"\nstrategy = "single"\ncommand = ["sh", "-c", "{show}"]\n[roles.worker]\n')
+    forked = alice.ok("run", "a.toml", "--name=r")
+    shutil.rmtree(alice.folder / "runs")
+    assert forked == alice.run(*SLURM_TF, "run", "a.toml", "--name=r")
+    assert f"uid={USER_IDS['alice']}(alice)" in forked
+    assert "[worker:0] ctl\n" in forked
 
 
 def test_the_shared_folder_is_one_and_homes_are_private(sandbox: Sandbox) -> None:

@@ -1,28 +1,36 @@
-"""Imports TensorFlow, then forks a process for each program that client.py asks for: `python server.py FOLDER`.
+"""Imports modules, then forks a process for each program that is asked for: `python server.py FOLDER tensorflow`.
 
-It ends, and removes FOLDER, when the last of its owners has closed its connection. TensorFlow starts its threads with
-the first operation, so a process that only imported it can be forked.
+`tensorflow`: for the programs of client.py; it starts its threads with the first operation, so a process that only
+imported it can be forked. `slurm_tf`: for the commands of tests/forkserver/command_line.py. The server ends, and
+removes FOLDER, when the last of its owners has closed its connection.
 """
 
-import ctypes
 import fcntl
 import gc
+import importlib
 import io
 import json
 import os
+import pkgutil
+import runpy
 import select
 import shutil
 import signal
 import socket
 import struct
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
 
+from tests.sandbox import libc
+
 # Read by TensorFlow and Python while they are imported or started.
 IMPORT_TIME = ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS", "TF_USE_LEGACY_KERAS", "KERAS_BACKEND")
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
+# of slurm_tf: what its commands import
+COMMANDS = ("cli", "jobspec", "submit", "slurm", "run", "watch", "account", "plots")
 # Above all numbers that programs inherit.
 FIRST_OWN_DESCRIPTOR = 200
 
@@ -78,9 +86,16 @@ def serve(connection: socket.socket) -> Request:
         print({name: environ.get(name) for name in names}, request["argv"], file=sys.stderr, flush=True)
         connection.sendall(b"n")
         os._exit(0)
+    host = request.get("host")
+    namespaces = 0
+    if host:
+        namespaces = os.pidfd_open(host["pid"])
+        libc.call("setns", namespaces, libc.NEWPID)  # of the processes that this one starts
     pid = os.fork()
     if pid == 0:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if host:
+            enter(namespaces, host["uid"], host["gid"])
+        libc.die_with_parent()  # after the change of user, which resets it
         os.setsid()
         connection.close()
         inherit(descriptors, request["descriptors"])
@@ -91,6 +106,17 @@ def serve(connection: socket.socket) -> Request:
     code = supervise(connection, pid)
     connection.sendall(struct.pack("!i", code))
     os._exit(0)
+
+
+def enter(namespaces: int, uid: int, gid: int) -> None:
+    """Move this process to a host of a sandbox, as a user of it."""
+    libc.call("setns", namespaces, libc.NEWNS | libc.NEWCGROUP | libc.NEWUTS | libc.NEWIPC | libc.NEWNET)
+    os.close(namespaces)
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    # else its files in /proc are root's, which those of a process that was started by exec are not
+    libc.call("prctl", PR_SET_DUMPABLE, 1)
 
 
 def inherit(descriptors: list[int], numbers: list[int]) -> None:
@@ -138,11 +164,17 @@ def run(request: Request) -> None:
     sys.path[behind:behind] = added_to_path(own, request["environ"]["PYTHONPATH"]) or []
     os.environ.clear()
     os.environ.update(request["environ"])
+    time.tzset()  # TZ may be another
     os.chdir(request["cwd"])
-    sys.modules["numpy"].random.seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
     if "PYTHONUNBUFFERED" in os.environ:
         sys.stdout = io.TextIOWrapper(open(1, "wb", 0, closefd=False), write_through=True)  # noqa: SIM115
     path, *arguments = request["argv"]
+    if path == "-m":
+        sys.argv[1:], sys.path[0] = arguments[1:], os.getcwd()
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+        return
     if path == "-c":
         text, *arguments = arguments
         name, sys.path[0] = "<string>", ""
@@ -155,12 +187,31 @@ def run(request: Request) -> None:
     exec(compile(text, name, "exec"), module.__dict__)
 
 
-def main() -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that answer clients are not waited for
+def import_tensorflow() -> None:
+    """Import what the programs of tests import."""
     import sklearn.datasets  # noqa: F401
     import tensorflow as tf
 
     tf.keras.Model  # noqa: B018 - imported with its first use
+
+
+def import_slurm_tf() -> None:
+    """Import what slurm-tf's commands import when they are needed."""
+    for room in COMMANDS:
+        package = importlib.import_module(f"slurm_tf.{room}")
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            if module.name != "slurm_tf.slurm.pyslurm_client":
+                importlib.import_module(module.name)
+    for name in ("importlib.metadata", "jinja2", "rich.console", "rich.table"):
+        importlib.import_module(name)
+
+
+IMPORTS = {"tensorflow": import_tensorflow, "slurm_tf": import_slurm_tf}
+
+
+def main() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that answer clients are not waited for
+    IMPORTS[sys.argv[2]]()
     gc.collect()
     gc.freeze()
     run(next_request(Path(sys.argv[1])))

@@ -77,9 +77,9 @@ class Sandbox:
 
     def command(self, *argv: str, user: str = "alice", node: str | None = None, cwd: Path | None = None) -> list[str]:
         """Return the command line that runs `argv` on the login node, or on `node`. Raises SandboxError."""
-        return [sys.executable, "-IS", "-c", ENTER, *self._where(user, node), str(cwd or self.shared), *argv]
+        return [sys.executable, "-IS", "-c", ENTER, *self.where(user, node), str(cwd or self.shared), *argv]
 
-    def _where(self, user: str, node: str | None) -> tuple[str, str, str]:
+    def where(self, user: str, node: str | None = None) -> tuple[str, str, str]:
         """Return the process id of a host, a user's id and its group's. Raises SandboxError."""
         process = linux.Process.read(self.folder / "pids" / (node or "login"))
         if user not in USER_IDS:
@@ -108,7 +108,7 @@ class Sandbox:
         Raises TimeoutExpired; with `check`, raises SandboxError if the command fails. No signal is forwarded, so tools
         of util-linux do it, which start twenty times as fast as a Python: tests wait for Slurm with this.
         """
-        pid, user_id, group_id = self._where(user, node)
+        pid, user_id, group_id = self.where(user, node)
         enter = ["nsenter", "--target", pid, "--mount", "--cgroup", "--uts", "--ipc", "--pid", "--net", "--"]
         become = ["setpriv", "--reuid", user_id, "--regid", group_id, "--clear-groups", "--pdeathsig", "KILL", "--"]
         with subprocess.Popen(
