@@ -27,7 +27,7 @@ RUN_BY = {
     "sh node": "tests/cluster/test_admins.py",
     "sh tensorflow": "tests/jobs/test_docs.py",
     "python": "tests/jobs/test_docs.py",
-    "diff": "tests/jobs/test_five_lines.py",
+    "diff": "tests/test_docs.py",
     "python horovod": "tests/jobs/test_horovod_advice.py",
 }
 _SNIPPET = re.compile(

@@ -1,6 +1,7 @@
 """Documentation: links lead somewhere, every key is named, what the README types works."""
 
 import ast
+import difflib
 import os
 import re
 import shlex
@@ -257,6 +258,27 @@ def test_commands_can_be_typed(page: Path, typed: Callable[..., str], tmp_path: 
     (tmp_path / "slurm").mkdir()
     for snippet in snippets.of("sh", page.name):
         typed(snippets.filled(snippet.text, {"/etc/slurm": str(tmp_path / "slurm")}))
+
+
+def difference(before: Path, after: Path) -> str:
+    """Return what changes between two programs, each place with the line before it and the line behind it."""
+    old, new = (path.read_text().splitlines(keepends=True) for path in (before, after))
+    lines = [line for line in difflib.unified_diff(old, new, n=1) if line[:3] not in ("---", "+++")]
+    hunks = "".join("...\n" if line.startswith("@@") else line for line in lines if line != " \n")
+    return hunks.removeprefix("...\n")
+
+
+def test_the_lines_that_distribute_a_keras_script_are_those_of_the_job(request: pytest.FixtureRequest) -> None:
+    (shown,) = snippets.of("diff", "train.md")
+    before, after = (ROOT / "jobs" / f"keras_{name}.py" for name in ("plain", "distributed"))
+    changes = difference(before, after)
+    if request.config.getoption("--update-golden"):
+        shown.page.write_text(shown.page.read_text().replace(f"```diff\n{shown.text}", f"```diff\n{changes}"))
+    else:
+        assert shown.text == changes, "pytest --update-golden tests/test_docs.py writes them anew"
+    assert snippets.patched(before.read_text(), changes) == after.read_text()
+    changed = [line for line in changes.splitlines() if re.match(r"[-+].", line)]
+    assert len(changed) <= 5
 
 
 # Two preempted incarnations of a job, and one that ended well.

@@ -71,7 +71,7 @@ def test_from_the_wheel_to_a_training_of_two_workers(student: Member) -> None:
         return done.stdout, done.stderr
 
     begun = time.monotonic()
-    script = (ROOT / "tests" / "programs" / "student.py").read_text()
+    script = (ROOT / "jobs" / "keras_plain.py").read_text()
     student.write("train.py", script)
     student.write("digits.toml", JOB.format(environment=student.folder / "tensorflow"))
     _, told = types("submit", "digits.toml", "--wait", code=65)

@@ -1,6 +1,7 @@
 """A Keras script with the five lines of slurm_tf.train: what it prints, and where its model is."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,9 @@ from slurm_tf.run.folder import RunFolder
 from slurm_tf.watch import status_rows
 from slurm_tf.watch.find_run import SelectedRun
 from slurm_tf.watch.run_overview import RunOverview
-from tests import forkserver, horovod, snippets, tf_keras
-from tests.conftest import ROOT
-from tests.jobs.conftest import RunJob
-from tests.jobs.test_programs import check_bars, write
+from tests import forkserver, horovod, tf_keras
+from tests.jobs.conftest import JOBS, RunJob
+from tests.jobs.test_programs import check_bars
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.matrix]
 
@@ -31,13 +31,13 @@ BEST = "tf.keras.callbacks.ModelCheckpoint('best.weights.h5', monitor='loss', sa
 CALLBACKS = "callbacks=run.callbacks(model)"
 
 
-def program() -> str:
-    """Return the script with what docs/train.md adds to it, and with a callback of its own."""
-    script = (ROOT / "tests" / "programs" / "student.py").read_text()
-    (change,) = snippets.of("diff", "train.md")
-    changed = snippets.patched(script, change.text)
-    assert CALLBACKS in changed
-    return changed.replace(CALLBACKS, f"callbacks=[*run.callbacks(model), {BEST}]") + CHECKS
+def copied(folder: Path) -> str:
+    """Copy the job, whose program has a callback of its own here; return the path of the job file."""
+    program = (JOBS / "keras_distributed.py").read_text()
+    assert CALLBACKS in program
+    changed = program.replace(CALLBACKS, f"callbacks=[*run.callbacks(model), {BEST}]") + CHECKS
+    (folder / "keras_distributed.py").write_text(changed)
+    return shutil.copy(JOBS / "keras_distributed.toml", str(folder))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_every_task_runs_the_script_and_one_shows_it_and_saves_the_model(
         variables = {**forkserver.environ(legacy_keras=True), "TF_USE_LEGACY_KERAS": "1"}
     if strategy == "horovod":
         horovod.require()
-    job = run_forked(write(tmp_path, program(), strategy, "count = 2"), **variables)
+    job = run_forked(copied(tmp_path), "--set", f'strategy="{strategy}"', **variables)
     assert job.wait() == 0, job.text
     check_bars(job, epochs=5)
     shown = job.find(r"^\[worker:1\] (.*)$")
@@ -68,9 +68,9 @@ def test_every_task_runs_the_script_and_one_shows_it_and_saves_the_model(
     assert first == second
     assert float(first) > 0.85
     assert not job.find("WARNING:tensorflow|finalizing GeneratorDataset"), job.text
-    run = RunFolder(str(tmp_path / "runs" / "a-1"))
+    run = RunFolder(str(tmp_path / "runs" / "keras-distributed-1"))
     assert job.find(r"slurm_tf.train: the model is in (.*)") == [f"{run.exports}/digits.keras"]
     assert os.listdir(run.exports) == ["digits.keras"]
-    assert job.find(r"^  model +(\S+)$") == ["runs/a-1/export/digits.keras"]
+    assert job.find(r"^  model +(\S+)$") == ["runs/keras-distributed-1/export/digits.keras"]
     point = RunOverview(SelectedRun(run), "", (), None, None, False)
     assert status_rows.places(point)["model"] == f"{run.exports}/digits.keras"

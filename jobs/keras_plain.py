@@ -1,8 +1,14 @@
-"""Classifies handwritten digits, as a student would write it for one machine."""
+"""Classifies handwritten digits."""
+
+import argparse
 
 import tensorflow as tf
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--epochs", type=int, default=5)
+options = parser.parse_args()
 
 digits = load_digits()
 images = digits.images.astype("float32") / 16
@@ -19,7 +25,7 @@ model = tf.keras.models.Sequential(
 model.compile(
     optimizer="adam", loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
 )
-model.fit(x_train, y_train, batch_size=64, epochs=5, validation_data=(x_test, y_test))
+model.fit(x_train, y_train, batch_size=64, epochs=options.epochs, validation_data=(x_test, y_test))
 loss, accuracy = model.evaluate(x_test, y_test)
 print(f"test accuracy {accuracy:.4f}")
 model.save("digits.keras")
