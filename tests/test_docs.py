@@ -177,11 +177,13 @@ def test_every_snippet_is_run_by_a_test_or_says_why_not() -> None:
         "admins.md: a line of slurm.conf",
         "horovod.md: builds Horovod, for minutes",
         "install.md: a module file",
+        "launch.md: a task that was killed",
         "install.md: downloads TensorFlow",
         "install.md: tests/cli/test_completion.py runs it in its shell",
         "install.md: pipx is another way to do what the lines above do",
         "sandbox.md: installs packages",
         "submit.md: beside a training that lives",
+        "submit.md: needs jq",
     }
     fences = sum(page.read_text().count("```") for page in PAGES)
     assert len(snippets.ALL) == fences / 2

@@ -3,13 +3,16 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from slurm_tf import files
 from slurm_tf.cli.options import ALWAYS_JSON, JOB, JSON, NAME, SET, SITE, VALUES, ExpandedPath, JobCommand
 from slurm_tf.errors import UsageError
+
+if TYPE_CHECKING:
+    from slurm_tf.jobspec.plan import Plan
 
 
 @click.command(cls=JobCommand)
@@ -19,6 +22,7 @@ from slurm_tf.errors import UsageError
 @NAME
 @SET
 @click.option("--output", "-o", type=ExpandedPath(), help="Write the script to this file instead of printing it.")
+@JSON
 def render(
     job: Path,
     values: tuple[str, ...],
@@ -27,17 +31,38 @@ def render(
     name: str,
     overrides: tuple[str, ...],
     output: Path | None,
+    as_json: bool,
 ) -> None:
     """Print the batch script for JOB, exactly as `submit` would write it now."""
     from slurm_tf.jobspec import configuration
     from slurm_tf.submit import new_run, render
 
     loaded = configuration.load(job, os.environ, site, overrides, values=values, arguments=arguments)
-    text = render.script(new_run.preview(loaded, name))
-    if output is None:
-        click.echo(text, nl=False)
-    else:
+    plan = new_run.preview(loaded, name)
+    text = render.script(plan)
+    if output is not None:
         _write(output, text)
+    if as_json:
+        written = files.absolute(str(output)) if output else None
+        click.echo(json.dumps({**script_as_dict(plan, text), "file": written}, indent=2))
+    elif output is None:
+        click.echo(text, nl=False)
+
+
+def script_as_dict(plan: "Plan", text: str) -> dict[str, object]:
+    """Return a batch script for --json, and of what it was made; the directives are of each component of the job."""
+    from slurm_tf.submit import new_run
+
+    return {
+        "run": plan.run.name,
+        "folder": plan.run.path,
+        "job_file": files.absolute(str(plan.job.path)),
+        "site": plan.job.site_name,
+        "params": dict(plan.params),
+        "directives": [{name: value or True for name, value in each.options} for each in plan.components],
+        "script": text,
+        "warnings": new_run.warnings(plan.job),
+    }
 
 
 def _write(output: Path, text: str) -> None:

@@ -100,6 +100,8 @@ SET = click.option(
     metavar="KEY=VALUE",
     help="Set a key of JOB, such as roles.worker.count=4.",
 )
+# Where the output of programs goes with --json: stdout is for the JSON alone.
+STDERR = 2
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON; null means unknown.")
 ALWAYS_JSON = click.option("--json", is_flag=True, expose_value=False, help="Print JSON, as it does in any case.")
 FORGET_BAD_NODES = click.option(

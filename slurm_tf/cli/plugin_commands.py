@@ -1,12 +1,13 @@
 """The verbs for steps that no job file describes: launch, and plugin for files that Slurm or TensorFlow load."""
 
+import json
 import sys
 from pathlib import Path
 
 import click
 
 from slurm_tf import files
-from slurm_tf.cli.options import ExpandedPath
+from slurm_tf.cli.options import JSON, ExpandedPath
 
 
 @click.command(
@@ -32,7 +33,8 @@ def plugin() -> None:
 @plugin.command("task-prolog")
 @click.option("--output", "-o", type=ExpandedPath(), help="Write it to this file, which all users may run.")
 @click.option("--python", default="python3", show_default=True, help="The Python of the nodes, 3.9 or later.")
-def task_prolog(output: Path | None, python: str) -> None:
+@JSON
+def task_prolog(output: Path | None, python: str, as_json: bool) -> None:
     """Write a TaskProlog that starts TensorFlow clusters in srun steps, and print its path.
 
     By default it is written below ~/.cache/slurm-tf, or $XDG_CACHE_HOME, which the nodes must see. To use it:
@@ -46,13 +48,15 @@ def task_prolog(output: Path | None, python: str) -> None:
             output = made.keep(data, "task-prolog")
         else:
             files.write_whole(str(output), data, 0o755)
-    click.echo(files.absolute(str(output)))
+    path = files.absolute(str(output))
+    click.echo(json.dumps({"file": path, "python": python}, indent=2) if as_json else path)
 
 
 @plugin.command()
 @click.option("--python", default=sys.executable, help="A Python with TensorFlow; default: the Python of slurm-tf.")
 @click.option("--mpi", is_flag=True, help="Build it with MPI in addition to Gloo.")
-def horovod(python: str, mpi: bool) -> None:
+@JSON
+def horovod(python: str, mpi: bool, as_json: bool) -> None:
     """Build Horovod for the installed TensorFlow, install it, and print the path of its wheel.
 
     The wheel is kept in ~/.cache/slurm-tf, or $XDG_CACHE_HOME, and built once for each TensorFlow.
@@ -61,4 +65,5 @@ def horovod(python: str, mpi: bool) -> None:
 
     with files.explained("build Horovod", do="--python names the Python, XDG_CACHE_HOME a cache that can be written"):
         wheel = made.install(python, mpi, lambda text: click.echo(f"slurm-tf: {text}", err=True))
-    click.echo(str(wheel))
+    installed = {"wheel": str(wheel), "version": made.VERSION, "python": python, "mpi": mpi}
+    click.echo(json.dumps(installed, indent=2) if as_json else str(wheel))

@@ -3,6 +3,8 @@
 import os
 import shlex
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ from slurm_tf.errors import ConfigError, SlurmError, UnreachableError, UsageErro
 
 if TYPE_CHECKING:
     from slurm_tf.jobspec.plan import Plan
+    from slurm_tf.run.preflight_report import PreflightReport
 
 
 @click.command(cls=options.SbatchCommand, context_settings=submit_commands.SETTINGS, options_metavar="[OPTIONS]")
@@ -45,8 +48,6 @@ def preflight(
     job, asked = submit_commands.load(words, arguments, site, overrides)
     if asked.dry_run:
         raise UsageError("found the option --test-only", "a preflight that runs", "slurm-tf submit JOB --dry-run")
-    if as_json and job.site.scheduler == "local":
-        raise UsageError("found --json on this machine, where the tasks print", "a site with Slurm")
     checks.check(job)
     if sweep.array(job, params.resolve(job).swept):
         where = job.where("sweep" if job.spec.sweep else "array")
@@ -57,7 +58,11 @@ def preflight(
     new_run.write_preflight(plan)
     watch_commands.remember(plan.run)
     if plan.settings.local:
-        code = local_tasks.run_script(plan.submission.preflight_script, run_command.environ_here(os.environ))
+        environ, started = run_command.environ_here(os.environ), time.time()
+        stdout = options.STDERR if as_json else None
+        code = local_tasks.run_script(plan.submission.preflight_script, environ, stdout)
+        if as_json:
+            _print_json(plan, (), code, _report(plan, "", started))
     else:
         code = _on_nodes(plan, as_json)
     click.echo(f"Run {plan.run.name} in {short_path(plan.run.path)}", err=True)
@@ -70,7 +75,6 @@ def preflight(
 
 def _on_nodes(plan: "Plan", as_json: bool) -> int:
     """Submit the preflight, wait for it, print its table, or all that it measured; return its exit code."""
-    from slurm_tf.run import preflight_report
     from slurm_tf.submit import new_run, sbatch
     from slurm_tf.watch.find_run import SelectedRun
 
@@ -84,15 +88,27 @@ def _on_nodes(plan: "Plan", as_json: bool) -> int:
     submit_commands.print_excluded_nodes(plan.run)
     code = watch_commands.wait_for_exit_code(SelectedRun(plan.run), quiet=True)
     number = sent.jobs[0].partition(";")[0]
-    report = preflight_report.read(plan.run)
-    if report is not None and report.job != number:
-        report = None
+    report = _report(plan, number)
     if as_json:
-        measured = {"exit_code": code, "report": report and asdict(report)}
-        submit_commands.print_json(SelectedRun(plan.run), {"jobs": sent.jobs, **measured})
+        _print_json(plan, sent.jobs, code, report)
     elif report is not None:
         click.echo("\n".join(report.table))
     else:  # the job ended before it had measured anything
         log = Path(plan.run.logs, f"slurm-{number}.out")
         click.echo(log.read_text(errors="replace") if log.exists() else f"there is no {log}", err=True)
     return code
+
+
+def _report(plan: "Plan", job: str, started: float = 0.0) -> "PreflightReport | None":
+    """Return what the preflight of `job` measured, "" without Slurm; None if it ended before, or is one of before."""
+    from slurm_tf.run import preflight_report
+
+    report = preflight_report.read(plan.run)
+    return report if report and report.job == job and report.at >= started else None
+
+
+def _print_json(plan: "Plan", jobs: Sequence[str], code: int, report: "PreflightReport | None") -> None:
+    from slurm_tf.watch.find_run import SelectedRun
+
+    measured = {"exit_code": code, "report": report and asdict(report)}
+    submit_commands.print_json(SelectedRun(plan.run), {"jobs": jobs, **measured})

@@ -3,15 +3,20 @@
 import os
 import shlex
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf.cli import watch_commands
-from slurm_tf.cli.options import JOB, NAME, SET, VALUES, JobCommand, as_typed
+from slurm_tf.cli import submit_commands, watch_commands
+from slurm_tf.cli.options import JOB, JSON, NAME, SET, STDERR, VALUES, JobCommand, as_typed
 from slurm_tf.cli.terminal import print_next_commands, short_path
 from slurm_tf.run.folder import RunFolder
+
+if TYPE_CHECKING:
+    from slurm_tf.watch.run_overview import LocalEnd
 
 
 @click.command(cls=JobCommand)
@@ -19,13 +24,21 @@ from slurm_tf.run.folder import RunFolder
 @VALUES
 @NAME
 @SET
-def run(job: Path, values: tuple[str, ...], arguments: tuple[str, ...], name: str, overrides: tuple[str, ...]) -> None:
+@JSON
+def run(
+    job: Path,
+    values: tuple[str, ...],
+    arguments: tuple[str, ...],
+    name: str,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Run JOB on this machine, without Slurm.
 
     NAME=VALUE gives a param of the job file a value. ARGUMENTS are for the program, after those of the job file.
 
     It runs the same script, coordinator and agents as a job in Slurm. The exit code is that of the job: of its chief,
-    or of its worker 0.
+    or of its worker 0. With --json, what the program prints goes to stderr, and how the run ended to stdout.
     """
     from slurm_tf.jobspec import configuration
     from slurm_tf.launch.direct import local_tasks
@@ -40,9 +53,22 @@ def run(job: Path, values: tuple[str, ...], arguments: tuple[str, ...], name: st
         from slurm_tf.watch import resubmit
 
         click.echo(f"  {resubmit.from_where([folder])}", err=True)
-    code = local_tasks.run_script(submission.script, environ_here(os.environ))
+    started = time.time()
+    code = local_tasks.run_script(submission.script, environ_here(os.environ), STDERR if as_json else None)
+    if as_json:
+        from slurm_tf.watch.run_overview import LocalEnd
+
+        _print_end_as_json(folder, LocalEnd(code, started, time.time()))
     _report(folder, job, as_typed(values, f"--name {shlex.quote(folder.name)}", arguments), code)
     sys.exit(code)
+
+
+def _print_end_as_json(folder: RunFolder, end: "LocalEnd") -> None:
+    """Print how the run ended as `submit --wait --json` does of one that was submitted."""
+    from slurm_tf.watch import run_overview, status_rows
+
+    state = run_overview.ended_here(folder, end)
+    submit_commands.print_json(state.selected, {"jobs": [], "points": [status_rows.as_dict(state)]})
 
 
 def environ_here(environ: Mapping[str, str]) -> dict[str, str]:

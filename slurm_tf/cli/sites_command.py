@@ -140,7 +140,8 @@ def check(name: str, as_json: bool) -> None:
     "--gpus", multiple=True, metavar="PARTITION=GPUS",
     help="The GPUs of each node of a partition, such as gpu=a100:4, where Slurm does not know of them.",
 )  # fmt: skip
-def detect(name: str, output: Path | None, force: bool, gpus: tuple[str, ...]) -> None:
+@JSON
+def detect(name: str, output: Path | None, force: bool, gpus: tuple[str, ...], as_json: bool) -> None:
     """Write a first profile of the live cluster.
 
     NAME is its ClusterName if none is given. What the cluster does not say stands in the profile as a comment.
@@ -154,6 +155,11 @@ def detect(name: str, output: Path | None, force: bool, gpus: tuple[str, ...]) -
     text = site_detection.profile(cluster, _gpus(gpus, cluster), host)
     _write(path, text, force)
     site = shlex.quote(str(path)) if output else path.stem
+    if as_json:
+        unknown = list(dict.fromkeys(cluster.unknown.values()))
+        found = {"site": path.stem, "file": files.absolute(str(path)), "cluster": cluster.name, "unknown": unknown}
+        click.echo(json.dumps({**found, "text": text}, indent=2))
+        return
     use = "use it" if output else "use it; on this cluster it is used without --site as well"
     click.echo(str(path))
     print_next_commands(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf.cli import completion, options, watch_commands
+from slurm_tf.cli import completion, job_file_commands, options, watch_commands
 from slurm_tf.cli.terminal import print_next_commands, short_path
 from slurm_tf.errors import SlurmError, UnreachableError, UsageError
 
@@ -83,12 +83,10 @@ def submit(
     job, asked = load(words, arguments, site, overrides)
     if job.site.scheduler == "local":
         raise UsageError("site local has no Slurm", "another --site", f"slurm-tf run {job.path} runs it here")
-    others = {"--dry-run": dry_run or asked.dry_run, "--parsable": parsable or asked.parsable}
-    if as_json and any(others.values()):
-        other = next(name for name, is_given in others.items() if is_given)
-        raise UsageError(f"found --json and {other}", "one of them")
+    if as_json and (parsable or asked.parsable):
+        raise UsageError("found --json and --parsable", "one of them")
     if dry_run or asked.dry_run:
-        _dry_run(new_run.preview(job, name, to_submit=True))
+        _dry_run(new_run.preview(job, name, to_submit=True), as_json)
         return
     if name and forget_bad_nodes:
         bad_nodes.forget(new_run.folder(job.runs, name))
@@ -133,21 +131,26 @@ def print_excluded_nodes(run: "RunFolder") -> dict[str, str]:
     return bad
 
 
-def _dry_run(plan: "Plan") -> None:
+def _dry_run(plan: "Plan", as_json: bool) -> None:
     """Print the exact script that would be submitted, and to stderr when it would start and what it would cost."""
     from slurm_tf.submit import render
 
     text = render.script(plan)
-    click.echo(text, nl=False)
-    sys.stdout.flush()
-    _print_start(plan, text)
+    if not as_json:
+        click.echo(text, nl=False)
+        sys.stdout.flush()
+    start = _print_start(plan, text)
+    if as_json:
+        expected = start.timestamp() if start else None
+        click.echo(json.dumps({**job_file_commands.script_as_dict(plan, text), "expected_start": expected}, indent=2))
+        sys.stdout.flush()
     _print_nodes(plan, with_surplus=True)
     _print_highest_cost(plan)
     _print_lacking(plan)
 
 
-def _print_start(plan: "Plan", script: str) -> None:
-    """Print when Slurm would start the job, and with which changes it would start sooner."""
+def _print_start(plan: "Plan", script: str) -> datetime | None:
+    """Print when Slurm would start the job, and with which changes it would start sooner; return when, if known."""
     from slurm_tf.slurm import sbatch_choices
     from slurm_tf.submit import sooner
 
@@ -155,13 +158,14 @@ def _print_start(plan: "Plan", script: str) -> None:
         expected = sooner.estimate(script)
     except UnreachableError as error:
         click.echo(f"slurm-tf: when it would start is unknown: {error}", err=True)
-        return
+        return None
     except SlurmError as error:
         raise sbatch_choices.explained(error) from error
     click.echo(expected.text, err=True)
     if expected.start:
         for line in sooner.lines(plan, expected.start, datetime.now().astimezone()):
             click.echo(f"  {line}", err=True)
+    return expected.start
 
 
 def _submit(plan: "Plan", options: SubmitOptions) -> None:

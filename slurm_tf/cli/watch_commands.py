@@ -5,6 +5,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from slurm_tf.run.folder import RunFolder
     from slurm_tf.slurm.client import Client
     from slurm_tf.watch.find_run import SelectedRun
+    from slurm_tf.watch.logs import LogChunk, LogFile
     from slurm_tf.watch.run_overview import RunOverview
 
 RUN = click.argument("run", metavar="RUN", shell_complete=completion.runs)
@@ -151,7 +153,8 @@ def describe(run: str) -> None:
     shell_complete=completion.indexes,
 )
 @click.option("--lines", "-n", type=click.IntRange(min=0), help="Print only the last lines.")
-def logs(run: str, follow: bool, role: str, index: int | None, lines: int | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print each line as a line of JSON, with the task it is from.")
+def logs(run: str, follow: bool, role: str, index: int | None, lines: int | None, as_json: bool) -> None:
     """Print the output of RUN."""
     from slurm_tf.watch import logs as files
     from slurm_tf.watch import run_overview
@@ -159,25 +162,42 @@ def logs(run: str, follow: bool, role: str, index: int | None, lines: int | None
     found = select_run(run)
     if index is not None and not role:
         raise click.UsageError("--index needs --role")
-    paths = files.log_files(found, role, index)
+    of_run = files.log_files(found, role, index)
     slurm = connect()
 
     def is_over() -> bool:
         points = run_overview.read_overviews(slurm, [found])
         return all(point.is_over or not (point.records or point.silent) for point in points)
 
-    last = ""
-    for chunk in files.follow(paths, lines, is_over) if follow else files.read(paths, lines):
-        if len(paths) > 1 and chunk.name != last:
-            click.echo(f"{chr(10) if last else ''}==> {chunk.name} <==")
-        last = chunk.name
+    chunks = files.follow(of_run, lines, is_over) if follow else files.read(of_run, lines)
+    printed = _print_json_lines(chunks) if as_json else _print_chunks(chunks, len(of_run) > 1)
+    if not printed:
+        _print_why_nothing(run_overview.read_overviews(slurm, [found]), of_run)
+
+
+def _print_chunks(chunks: "Iterator[LogChunk]", with_headings: bool) -> bool:
+    """Print output as it is; return whether there was any."""
+    last = None
+    for chunk in chunks:
+        if with_headings and chunk.file != last:
+            click.echo(f"{chr(10) if last else ''}==> {chunk.file.heading} <==")
+        last = chunk.file
         sys.stdout.buffer.write(chunk.data)
         sys.stdout.buffer.flush()
-    if not last:
-        _print_why_nothing(run_overview.read_overviews(slurm, [found]), paths)
+    return last is not None
 
 
-def _print_why_nothing(points: "list[RunOverview]", paths: dict[str, str]) -> None:
+def _print_json_lines(chunks: "Iterator[LogChunk]") -> bool:
+    """Print output as a line of JSON for each of its lines; return whether there was any."""
+    from slurm_tf.watch import logs
+
+    line = None
+    for line in logs.lines_of(chunks):
+        click.echo(json.dumps(asdict(line)))  # which flushes
+    return line is not None
+
+
+def _print_why_nothing(points: "list[RunOverview]", of_run: "list[LogFile]") -> None:
     """Print why a run has no output: it may still come, or the job could not write its log."""
     from slurm_tf.watch import reasons, status_rows
 
@@ -185,7 +205,7 @@ def _print_why_nothing(points: "list[RunOverview]", paths: dict[str, str]) -> No
         why = reasons.reason_words(point) or f"it ended as {status_rows.state_text(point)}"
         click.echo(f"slurm-tf: job {point.job} of run {point.selected.name} printed nothing: {why}", err=True)
     if not all(point.is_over for point in points):
-        click.echo(f"slurm-tf: nothing was printed yet: {', '.join(paths.values())}", err=True)
+        click.echo(f"slurm-tf: nothing was printed yet: {', '.join(each.path for each in of_run)}", err=True)
 
 
 @click.command()

@@ -1,6 +1,8 @@
 """Starts a command in a step of its own on a node of a job that runs, beside its other steps (srun --overlap)."""
 
 import os
+import signal
+import subprocess
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
@@ -38,7 +40,7 @@ def _number(job: str) -> str:
     return found[0]
 
 
-def run(argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
+def become(argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
     """Become srun, which has the user's terminal and signals, and ends with the command's exit code.
 
     Raises UnreachableError if it is not installed.
@@ -47,3 +49,19 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
         os.execvpe(argv[0], list(argv), dict(environ))  # noqa: S606
     except FileNotFoundError as error:
         raise client.not_installed(argv[0]) from error
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str], stdout: int) -> int:
+    """Run srun, which prints to the file descriptor `stdout`; return its exit code, that of the command.
+
+    Raises UnreachableError if it is not installed.
+    """
+    # a handler, not SIG_IGN, which srun would inherit: a Ctrl-C reaches it from the terminal
+    signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        process = subprocess.Popen(list(argv), env=dict(environ), stdout=stdout)
+    except FileNotFoundError as error:
+        raise client.not_installed(argv[0]) from error
+    signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+    code = process.wait()
+    return 128 - code if code < 0 else code

@@ -2,8 +2,9 @@
 
 import contextlib
 import os
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -17,55 +18,99 @@ _POLL_SECONDS = 0.5
 # How often Slurm is asked whether a followed job still runs: at first, and at most after a long time without output.
 _JOB_POLL_SECONDS, _LONGEST_JOB_POLL_SECONDS = 5.0, 60.0
 _BLOCK = 1 << 16
+# What an agent puts before each line of its program in the job's output.
+_TASK = re.compile(rb"\[((?:chief|worker|ps|evaluator):\d+)\] ")
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """A file with output of the run or sweep point `run`. `task`: whose log it is, "" for the output of the job.
+
+    `heading`: what tells it from the run's other files.
+    """
+
+    path: str
+    run: str
+    task: str
+    heading: str
 
 
 @dataclass(frozen=True, slots=True)
 class LogChunk:
-    """A piece of one file. `name`: the heading of the file where there are several; `end`: the offset of its end."""
+    """A piece of one file; `end`: the offset of its end."""
 
-    name: str
+    file: LogFile
     data: bytes
     end: int
 
 
-def log_files(selected: SelectedRun, role: str, index: int | None) -> dict[str, str]:
-    """Return the paths to read by their headings: the output of each point's newest job, or logs of tasks of `role`.
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of output, for --json. `task`: whose program printed it; None for other lines of a job's output."""
 
-    A path may not exist yet. Raises UsageError for a task that the run does not have.
+    run: str
+    task: str | None
+    line: str
+
+
+def log_files(selected: SelectedRun, role: str, index: int | None) -> list[LogFile]:
+    """Return the files to read: the output of each point's newest job, or the logs of tasks of `role`.
+
+    A file may not exist yet. Raises UsageError for a task that the run does not have.
     """
-    found = {}
+    found = []
     for each in selected.points():
+        named = run_params.named(each)
         if role:
-            for number in _task_indexes(each, role, index):
-                found[f"{run_params.named(each)} {role}:{number}"] = each.folder.log(role, number)
+            tasks = {number: f"{role}:{number}" for number in _task_indexes(each, role, index)}
+            found += [
+                LogFile(each.folder.log(role, number), each.name, task, f"{named} {task}")
+                for number, task in tasks.items()
+            ]
         else:
-            found[run_params.named(each)] = job_output(each)
+            found.append(LogFile(job_output(each), each.name, "", named))
     return found
 
 
-def read(paths: dict[str, str], lines: int | None) -> Iterator[LogChunk]:
+def read(files: Sequence[LogFile], lines: int | None) -> Iterator[LogChunk]:
     """Yield the present content of the files; only the last `lines` lines of each if not None."""
-    for name, path in paths.items():
+    for each in files:
         try:
-            with open(path, "rb") as file:
+            with open(each.path, "rb") as file:
                 data = file.read() if lines is None else _tail(file, lines)
-                yield LogChunk(name, data, file.seek(0, os.SEEK_CUR))
+                yield LogChunk(each, data, file.seek(0, os.SEEK_CUR))
         except FileNotFoundError:
             continue
 
 
-def follow(paths: dict[str, str], lines: int | None, is_over: Callable[[], bool]) -> Iterator[LogChunk]:
+def lines_of(chunks: Iterable[LogChunk]) -> Iterator[LogLine]:
+    """Yield the lines of `chunks` as they become whole, and what has no end of line at the end."""
+    rest: dict[LogFile, bytes] = {}
+    for chunk in chunks:
+        *whole, rest[chunk.file] = (rest.get(chunk.file, b"") + chunk.data).split(b"\n")
+        yield from (_line(chunk.file, each) for each in whole)
+    yield from (_line(file, each) for file, each in rest.items() if each)
+
+
+def _line(file: LogFile, data: bytes) -> LogLine:
+    match = None if file.task else _TASK.match(data)
+    task = match[1].decode() if match else file.task
+    text = data[match.end() :] if match else data
+    return LogLine(file.run, task or None, text.decode("utf-8", "replace"))
+
+
+def follow(files: Sequence[LogFile], lines: int | None, is_over: Callable[[], bool]) -> Iterator[LogChunk]:
     """Yield the present content of the files and what is appended, until `is_over`; a file need not exist yet.
 
     A requeued job appends to the same files.
     """
     positions = {}
-    for chunk in read(paths, lines):
-        positions[chunk.name] = chunk.end
+    for chunk in read(files, lines):
+        positions[chunk.file] = chunk.end
         yield chunk
     poll_at, pause, over = time.monotonic(), _JOB_POLL_SECONDS, False
     while True:
-        new = list(_new_chunks(paths, positions))
+        new = list(_new_chunks(files, positions))
         yield from new
         if over and not new:
             return
@@ -79,20 +124,20 @@ def follow(paths: dict[str, str], lines: int | None, is_over: Callable[[], bool]
             time.sleep(_POLL_SECONDS)
 
 
-def _new_chunks(paths: dict[str, str], positions: dict[str, int]) -> Iterator[LogChunk]:
-    for name, path in paths.items():
-        position = positions.get(name, 0)
+def _new_chunks(files: Sequence[LogFile], positions: dict[LogFile, int]) -> Iterator[LogChunk]:
+    for each in files:
+        position = positions.get(each, 0)
         try:
-            with open(path, "rb") as file:
+            with open(each.path, "rb") as file:
                 if os.fstat(file.fileno()).st_size < position:  # the file was truncated
                     position = 0
                 file.seek(position)
                 while data := file.read(_BLOCK):
                     position += len(data)
-                    yield LogChunk(name, data, position)
+                    yield LogChunk(each, data, position)
         except FileNotFoundError:
             continue
-        positions[name] = position
+        positions[each] = position
 
 
 def job_output(selected: SelectedRun) -> str:

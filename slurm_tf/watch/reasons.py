@@ -31,6 +31,8 @@ _MEMORY = ("mem", "mem-per-cpu", "mem-per-gpu")
 
 def reason_words(state: RunOverview) -> str:
     """Return why a run is pending, unknown, or how it ended, or what is wrong with one that runs; "" for nothing."""
+    if state.local_end:
+        return state.attempt.reason.partition("\n")[0] if state.attempt else ""
     if not state.job:
         return "" if state.attempt else "it was not submitted"
     if state.recorded_end:

@@ -46,6 +46,16 @@ class Address:
     node: str
     port: int
 
+    @property
+    def url(self) -> str:
+        """The address for a browser, on the node itself or behind `ssh`."""
+        return f"http://localhost:{self.port}/"
+
+    @property
+    def host(self) -> str:
+        """The node, or the name by which other machines may know this one."""
+        return self.node or _host_name()
+
     def ssh(self) -> str:
         """Return the ssh command that makes it reachable at localhost of the user's own machine."""
         tunnel, user = f"ssh -L {self.port}:localhost:{self.port}", getpass.getuser()
@@ -149,6 +159,11 @@ class TensorBoardServer:
                 say(line)
             elif match := _URL.search(line):
                 return Address(node, int(match[1]))
+
+    @property
+    def pid(self) -> int:
+        """The process on this machine that a signal ends: TensorBoard, or its srun."""
+        return self._process.pid
 
     def wait(self) -> None:
         """Wait until TensorBoard ends. Raises RunError then, since it should run until it is ended."""

@@ -117,11 +117,34 @@ def test_run_prints_the_tasks_output_and_the_next_commands(job: Path, tmp_path: 
     state = slurm_tf("status", "a-1", cwd=tmp_path).stdout
     assert "without Slurm" in state
     assert "submitted" not in state
-    again = slurm_tf("run", str(job), "--name", "a-1", cwd=tmp_path, CODE="7")
+    again = slurm_tf("run", str(job), "--name", "a-1", "--json", cwd=tmp_path, CODE="7")
     assert again.returncode == 7
     assert "the job failed: worker:0 on " in again.stderr
+    assert "[worker:0] hi\n" in again.stderr
+    said = json.loads(again.stdout)
+    (point,) = said.pop("points")
+    folder = str(tmp_path / "runs" / "a-1")
+    assert said == {"run": "a-1", "folder": folder, "logs": f"{folder}/logs", "jobs": []}
+    assert (point["state"], point["exit_code"], point["job"]) == ("FAILED", 7, None)
+    assert point["reason_words"].endswith(" ended with exit code 7")
+    assert point["task_log"] == f"{folder}/logs/worker-0.log"
+    assert point["ended"] > point["started"] > point["attempts"][0]["ended"]
+    wrong = slurm_tf("run", str(job), "--name", "a-1", "--json", "--set", "setup=(exit 3)", cwd=tmp_path)
+    (point,) = json.loads(wrong.stdout)["points"]
+    # what the attempt before said of its end is not of this one
+    assert (wrong.returncode, point["exit_code"], point["reason_words"], point["attempt"]) == (3, 3, None, None)
     assert os.listdir(tmp_path / "runs") == ["a-1"]
     assert (tmp_path / "runs" / "a-1" / "logs" / "worker-0.log").read_text() == "hi\nhi\n"
+
+
+def test_a_preflight_of_this_machine_in_json(job: Path, tmp_path: Path) -> None:
+    done = slurm_tf("preflight", str(job), "--site", "local", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["run"], said["jobs"], said["exit_code"]) == ("a-1", [], 0)
+    assert (len(said["report"]["nodes"]), said["report"]["reasons"]) == (1, {})
+    assert "\n".join(f"slurm-tf: {line}" for line in said["report"]["table"]) in done.stderr
+    assert "hi" not in done.stderr
 
 
 def test_run_writes_nothing_for_a_job_that_cannot_be(job: Path, tmp_path: Path) -> None:
@@ -163,7 +186,8 @@ def test_the_task_prolog_is_written_where_it_never_changes(tmp_path: Path) -> No
     path = Path(done.stdout.removesuffix("\n"))
     assert path.parent == tmp_path / "slurm-tf"
     assert path.stat().st_mode & 0o777 == 0o700
-    assert slurm_tf("plugin", "task-prolog", XDG_CACHE_HOME=str(tmp_path)).stdout == done.stdout
+    again = slurm_tf("plugin", "task-prolog", "--json", XDG_CACHE_HOME=str(tmp_path))
+    assert json.loads(again.stdout) == {"file": str(path), "python": "python3"}
     other = slurm_tf("plugin", "task-prolog", "--python=/opt/python", XDG_CACHE_HOME=str(tmp_path))
     assert other.stdout not in ("", done.stdout)
     assert len(list(path.parent.glob("task-prolog-*"))) == 2

@@ -44,8 +44,11 @@ def test_detect_check_and_what_has_changed_since(typed: Type, monkeypatch: pytes
     assert path.stat().st_mode & 0o777 == 0o644
     assert "hostnames = [" in path.read_text()  # no slurm.conf here says the cluster's name
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "sandbox")
-    typed("detect", "--force")
+    said = json.loads(typed("detect", "--force", "--json").stdout)
     assert "hostnames" not in path.read_text()
+    assert said == {
+        "site": "sandbox", "file": str(path), "cluster": "sandbox", "unknown": [], "text": path.read_text(),
+    }  # fmt: skip
     done = typed("check")
     assert (done.exit_code, done.stdout) == (0, "")
     assert done.stderr == f"slurm-tf: 0 differences between {path} and cluster sandbox\n"

@@ -51,6 +51,13 @@ def test_beside_a_task_of_an_array(alice: Member) -> None:
     assert json.loads(typed[1])["task"] == {"type": "worker", "index": 1}
     assert typed[2].startswith(f"{alice.folder}/runs/a-1/submission-1/code")
     assert typed[3:] == ["typed", "code 7"]
+    done = alice.type("attach", "a-1/1", "worker:1", "--json", "--", "sh", "-c", "echo $SLURM_TF_TASK; exit 7")
+    said = json.loads(done.stdout)
+    assert (done.returncode, "worker:1\n" in done.stderr) == (7, True)
+    assert re.fullmatch(r"node\d", said.pop("node"))
+    assert re.fullmatch(r"\d+_1", said.pop("job"))
+    assert said.pop("command") == ["sh", "-c", "echo $SLURM_TF_TASK; exit 7"]
+    assert said == {"run": "a-1/1", "task": "worker:1", "exit_code": 7}
     # script(1) gives it a terminal
     shell = shlex.join([*SLURM_TF, "attach", "a-1/0"])
     lines = "test -t 0 && echo in $SLURM_TF_TASK of $TERM; exit 5"

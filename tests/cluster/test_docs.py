@@ -1,5 +1,6 @@
 """The commands of README and docs that need Slurm, typed as they stand there."""
 
+import json
 import re
 import shutil
 
@@ -80,6 +81,10 @@ def test_what_the_pages_say_can_be_typed(alice: Member) -> None:
     assert shown["jobs.md"].count("Submitted batch job ") == 2
     assert "flowers-1: 1 incarnation (1 completed)\n" in shown["README.md"]
     assert sorted(shown["launch.md"].split("\n")) == ["", *3 * ["trains as ps"], *9 * ["trains as worker"]]
+    ends = [json.loads(line) for line in (alice.folder / "launch.md" / "ends.jsonl").read_text().splitlines()]
+    assert {(each["task"], each["rank"], each["exit_code"]) for each in ends} == {
+        ("ps:0", 0, 0), ("worker:0", 1, 0), ("worker:1", 2, 0), ("worker:2", 3, 0),
+    }  # fmt: skip
     assert re.search(r"^node1 .* ok$", shown["preflight.md"], re.MULTILINE)
     assert "[chief:0] trains as chief\n" in shown["sandbox.md"]
     assert "TOTAL" in shown["usage.md"]

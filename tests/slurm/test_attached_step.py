@@ -31,4 +31,6 @@ def test_what_slurm_does_not_know(program: Callable[[str, str], None]) -> None:
     with pytest.raises(SlurmError, match="found the job id '7_--help'"):
         attached_step.srun_command("7_--help", "n1", ["true"], has_terminal=False)
     with pytest.raises(UnreachableError, match="found no srun in PATH"):
-        attached_step.run(["srun"], {"PATH": "/nowhere"})
+        attached_step.become(["srun"], {"PATH": "/nowhere"})
+    with pytest.raises(UnreachableError, match="found no srun in PATH"):
+        attached_step.run(["srun"], {"PATH": "/nowhere"}, 2)

@@ -41,8 +41,8 @@ def test_the_last_lines(size: int, lines: int, selected: SelectedRun) -> None:
 def test_each_task_has_a_file(selected: SelectedRun) -> None:
     Path(selected.run.log("worker", 1)).write_text("one\n")
     paths = logs.log_files(selected, "worker", None)
-    assert list(paths) == ["a-1 worker:0", "a-1 worker:1"]
-    assert [(chunk.name, chunk.data) for chunk in logs.read(paths, None)] == [("a-1 worker:1", b"one\n")]
+    assert [each.heading for each in paths] == ["a-1 worker:0", "a-1 worker:1"]
+    assert [(chunk.file.heading, chunk.data) for chunk in logs.read(paths, None)] == [("a-1 worker:1", b"one\n")]
     for role, index in (("ps", None), ("worker", 2), ("worker", -1)):
         with pytest.raises(UsageError, match=r"has no task.*needed one of chief:0, worker:0-1"):
             logs.log_files(selected, role, index)
@@ -83,10 +83,28 @@ def test_a_file_that_was_emptied_is_read_from_its_beginning(selected: SelectedRu
 
 def test_points_have_an_output_each(make_run: MakeRun) -> None:
     found = make_run("s-1", ("9", (0, 1), True), ("12", (1,), True))
-    assert logs.log_files(found, "", None) == {
-        "s-1/0": f"{found.run.logs}/slurm-9_0.out",
-        "s-1/1": f"{found.run.logs}/slurm-12_1.out",
-    }
+    assert logs.log_files(found, "", None) == [
+        logs.LogFile(f"{found.run.logs}/slurm-9_0.out", "s-1/0", "", "s-1/0"),
+        logs.LogFile(f"{found.run.logs}/slurm-12_1.out", "s-1/1", "", "s-1/1"),
+    ]
+
+
+def test_the_lines_of_a_job_name_the_task_that_printed_them() -> None:
+    job = logs.LogFile("slurm-7.out", "a-1", "", "a-1")
+    task = logs.LogFile("worker-1.log", "a-1", "worker:1", "a-1 worker:1")
+    pieces = [
+        (job, b"[worker:0] one\nslurm-tf: [chief:0] two\n[wor"),
+        (task, b"[ps:0] \xff"),
+        (job, b"ker:1] \n[x:0] 3"),
+    ]
+    chunks = (logs.LogChunk(file, data, 0) for file, data in pieces)
+    assert [(each.task, each.line) for each in logs.lines_of(chunks)] == [
+        ("worker:0", "one"),
+        (None, "slurm-tf: [chief:0] two"),
+        ("worker:1", ""),
+        (None, "[x:0] 3"),
+        ("worker:1", "[ps:0] \N{REPLACEMENT CHARACTER}"),
+    ]
 
 
 def test_a_run_without_a_job_has_no_output(make_run: MakeRun) -> None:

@@ -83,7 +83,9 @@ def test_a_point_has_its_params_wherever_it_is(sweep: SelectedRun, slurm: Slurm)
     ]  # fmt: skip
     assert "Params      rate=0.4 units=32 epochs=20\n" in tables.status([points[3]])
     assert status_rows.as_dict(points[3])["params"] == {"rate": 0.4, "units": 32, "epochs": 20}
-    assert list(logs.log_files(SelectedRun(sweep.run, 3), "", None)) == ["sweep-1/3 (rate=0.4 units=32)"]
+    assert [each.heading for each in logs.log_files(SelectedRun(sweep.run, 3), "", None)] == [
+        "sweep-1/3 (rate=0.4 units=32)"
+    ]
     os.unlink(sweep.run.submission(1).manifest)
     assert "Params" not in tables.status([points[3]])
 

@@ -91,7 +91,7 @@ def fake(tmp_path: Path) -> Path:
     return tmp_path / "started"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_it_runs_until_a_signal_and_prints_the_ssh_line_alone(
     number: signal.Signals, code: int, fake: Path, make_run: MakeRun
 ) -> None:
@@ -110,6 +110,22 @@ def test_it_runs_until_a_signal_and_prints_the_ssh_line_alone(
     assert "other users of this machine can reach it" in err
     assert not Path("/proc", words[0]).exists()
     assert os.stat(run.tensorboard).st_mode & 0o777 == 0o700
+
+
+def test_in_json_it_says_where_it_is_once_it_is_up(fake: Path, make_run: MakeRun) -> None:
+    run = make_run("flowers-1", ("40", (), False)).run
+    with started(run.path, "--json", path=str(fake.parent / "bin")) as process:
+        assert process.stdout
+        said = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
+        assert SSH.fullmatch(said.pop("ssh") + "\n")
+        assert said.pop("host")
+        assert said == {
+            "run": "flowers-1", "logdir": run.tensorboard, "url": "http://localhost:6123/", "port": 6123,
+            "pid": int(fake.read_text().split()[0]),
+        }  # fmt: skip
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=60)[0] == ""
+    assert process.returncode == 143
 
 
 def test_one_that_ends_says_why(fake: Path, make_run: MakeRun) -> None:

@@ -1,8 +1,9 @@
 """Starts tasks of a cluster without a coordinator: `slurm-tf launch` in front of a program, and a TaskProlog.
 
 Each task reserves a port, exchanges reports with the others through a folder (file_rendezvous.py), and gets the
-assignment that a coordinator would send it. `launch` then executes the program, which inherits the socket that holds
-the port. A TaskProlog can only print changes of the task's environment: it gives up the port when it ends.
+assignment that a coordinator would send it. `launch` then becomes the program, or runs it (task_end.py), and the
+program inherits the socket that holds the port. A TaskProlog can only print changes of the task's environment: it gives
+up the port when it ends.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import socket
 import sys
 import time
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Iterator, List, Mapping, NoReturn, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from slurm_tf import files, units
 from slurm_tf.errors import RegistrationError, RunError, SlurmTfError, TopologyError, UsageError
@@ -32,6 +33,7 @@ _GPUS = {"chief": None, "worker": None, "ps": 0, "evaluator": 0}
 _STRATEGIES = ("", "multi_worker", "ps", "between_graph")
 _SHARINGS = ("split", "all")
 _FOLDER = ".slurm-tf"
+_JSON_HELP = "print how each task ended as a line of JSON; what COMMAND prints goes to stderr then"
 # A TaskProlog's lines are values of one variable each, as long as execve takes them (22.05.8).
 _NOT_IN_A_LINE = ("\n", "\0")
 
@@ -202,35 +204,63 @@ def _seconds(text: str) -> float:
 def main(arguments: Sequence[str]) -> NoReturn:
     """launch [OPTIONS] -- COMMAND..."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    options, cluster_flags, command = _read_options(list(arguments))
+    options, switches, command = _read_options(list(arguments))
     try:
         with files.explained("meet the other tasks"):
-            assignment, reserved = find_assignment(options, os.environ, command, cluster_flags)
+            assignment, reserved = find_assignment(options, os.environ, command, switches["cluster_flags"])
             environ = program_environ(os.environ, {}, assignment, 0)
     except SlurmTfError as error:
         say(str(error))
+        _print_not_started(switches["json"], None, error.exit_code, error.found)
         sys.exit(error.exit_code)
-    for sock in reserved:
-        sock.set_inheritable(True)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and a program would inherit that
-        signal.signal(number, signal.SIG_DFL)
+    except SystemExit as ended:  # find_assignment, in all tasks but the one that says why
+        _print_not_started(switches["json"], None, int(str(ended.code)), "another task of the step says why")
+        raise
     try:
-        os.execvpe(command[0], assignment.argv, environ)  # noqa: S606
+        if switches["json"]:
+            _run(assignment, environ, reserved)
+        _become(assignment.argv, environ, reserved)
     except OSError as error:
         node = Allocation.from_environ(os.environ).node
         reason = command_failure.explain(command[0], environ, error) or f"cannot start {command[0]!r}: {error.strerror}"
         say(f"{assignment.name} on {node}: {reason}")
-        sys.exit(command_failure.exit_code(error))
+        code = command_failure.exit_code(error)
+        _print_not_started(switches["json"], assignment.name, code, reason)
+        sys.exit(code)
 
 
-def _read_options(arguments: List[str]) -> Tuple[LaunchOptions, bool, List[str]]:
-    """Return the options, whether the program gets the cluster's flags, and its command; exits for --help."""
+def _run(assignment: Assignment, environ: Mapping[str, str], reserved: Sequence[socket.socket]) -> NoReturn:
+    """Run the program, which inherits the sockets, and print how it ended. Raises OSError."""
+    from slurm_tf.launch.direct import task_end  # noqa: PLC0415 - imports subprocess, which others do not need
+
+    inherited = [sock.fileno() for sock in reserved]
+    sys.exit(task_end.run(assignment.name, assignment.argv, environ, inherited))
+
+
+def _print_not_started(as_json: bool, task: Optional[str], code: int, reason: str) -> None:
+    if as_json:
+        from slurm_tf.launch.direct import task_end  # noqa: PLC0415 - as above
+
+        task_end.print_not_started(task, code, reason)
+
+
+def _become(argv: List[str], environ: Mapping[str, str], reserved: Sequence[socket.socket]) -> NoReturn:
+    """Become the program, which inherits the sockets. Raises OSError."""
+    for sock in reserved:
+        sock.set_inheritable(True)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and a program would inherit that
+        signal.signal(number, signal.SIG_DFL)
+    os.execvpe(argv[0], argv, environ)  # noqa: S606
+
+
+def _read_options(arguments: List[str]) -> Tuple[LaunchOptions, Dict[str, bool], List[str]]:
+    """Return the options, those that are on or off, and the command of the program; exits for --help."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(
         "slurm-tf launch",
         "srun ... slurm-tf launch --roles ROLES [OPTIONS] -- COMMAND...",
         "Start COMMAND as this task of a TensorFlow cluster, in any srun step, without a coordinator. "
-        "Each option but --cluster-flags can also be given as the variable in brackets.",
+        "Each option with a variable in brackets can also be given as this variable.",
         allow_abbrev=False,
     )
     texts = {
@@ -245,15 +275,16 @@ def _read_options(arguments: List[str]) -> Tuple[LaunchOptions, bool, List[str]]
     for field, text in texts.items():
         parser.add_argument(f"--{field.replace('_', '-')}", help=f"{text} [{VARIABLES[field]}]")
     parser.add_argument("--cluster-flags", action="store_true", help="add --ps_hosts= and its like to COMMAND")
+    parser.add_argument("--json", action="store_true", help=_JSON_HELP)
     typed = vars(parser.parse_args(arguments[:at]))
-    cluster_flags, command = typed.pop("cluster_flags"), arguments[at + 1 :]
+    switches, command = {name: typed.pop(name) for name in ("cluster_flags", "json")}, arguments[at + 1 :]
     from_environ = asdict(LaunchOptions.from_environ(os.environ))
     options = LaunchOptions(**{**from_environ, **{field: value for field, value in typed.items() if value is not None}})
     if not command:
         parser.error("found no command; needed -- and the program to start after the options")
     if not options.roles:
         parser.error(f"found no roles; needed --roles or {env.ROLES}")
-    return options, cluster_flags, command
+    return options, switches, command
 
 
 # --- task-prolog ---

@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from typing import Dict, List, Mapping, NoReturn, Sequence
+from typing import Dict, List, Mapping, NoReturn, Optional, Sequence
 
 from slurm_tf.launch.agent.child import die_with
 from slurm_tf.launch.mapping.allocation import DEVICE_VARIABLES
@@ -14,14 +14,15 @@ from slurm_tf.launch.mapping.allocation import DEVICE_VARIABLES
 _GPU_DEVICE = re.compile(r"nvidia(\d+)")
 
 
-def run_script(script: str, environ: Mapping[str, str]) -> int:
+def run_script(script: str, environ: Mapping[str, str], stdout: Optional[int] = None) -> int:
     """Run a batch script as Slurm would, in this terminal; return its exit code.
 
-    Signals are left to the script: a Ctrl-C reaches it from the terminal, a SIGTERM is passed on.
+    `stdout`: the file descriptor for what it prints to stdout; None: that of this process. Signals are left to the
+    script: a Ctrl-C reaches it from the terminal, a SIGTERM is passed on.
     """
     # a handler, not SIG_IGN, which the script would inherit
     signal.signal(signal.SIGINT, lambda *_: None)
-    process = subprocess.Popen(["/bin/bash", script], env=dict(environ), stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(["/bin/bash", script], env=dict(environ), stdin=subprocess.DEVNULL, stdout=stdout)
     signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
     code = process.wait()
     return 128 - code if code < 0 else code

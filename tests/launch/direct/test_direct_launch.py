@@ -103,6 +103,32 @@ def test_each_task_becomes_the_program_at_its_place(tmp_path: Path) -> None:
     assert (tmp_path / ".slurm-tf").stat().st_mode & 0o777 == 0o700
 
 
+def test_in_json_it_stays_and_prints_how_each_task_ended(tmp_path: Path) -> None:
+    # a signal at once is passed on as well
+    killed = "[ $SLURM_PROCID = 0 ] || kill -9 $$"
+    program = f"echo out; trap 'exit 7' USR1; {killed}; kill -USR1 $PPID; while sleep 0.1; do :; done"
+    command = [*LAUNCHER, "--roles=ps=1,worker=1", "--json", "--", "bash", "-c", program]
+    done = start(command, 2, tmp_path)
+    ends = [json.loads(each.stdout) for each in done]  # and nothing else
+    assert all(each.pop("seconds") > 0 for each in ends)
+    assert ends == [
+        {"task": "ps:0", "rank": 0, "node": "n1", "exit_code": 7, "signal": None, "reason": None},
+        {"task": "worker:0", "rank": 1, "node": "n1", "exit_code": 137, "signal": "SIGKILL", "reason": None},
+    ]
+    assert [(each.returncode, each.stderr) for each in done] == [(7, "out\n"), (137, "out\n")]
+    (alone,) = start([*LAUNCHER, "--roles=worker=1", "--json", "--", "nowhere"], 1, tmp_path)
+    end = json.loads(alone.stdout)
+    assert (alone.returncode, end["task"], end["exit_code"], end["seconds"]) == (127, "worker:0", 127, None)
+    assert end["reason"].startswith("cannot start 'nowhere'")
+    wrong = start([*LAUNCHER, "--roles=worker=3", "--json", "--", "true"], 2, tmp_path)
+    ends = [json.loads(each.stdout) for each in wrong]
+    assert [(each["task"], each["rank"], each["exit_code"]) for each in ends] == [(None, 0, 65), (None, 1, 65)]
+    assert [each["reason"] for each in ends] == [
+        "the roles 'worker=3' are 3 tasks, the step has 2",
+        "another task of the step says why",
+    ]
+
+
 def test_a_role_may_have_a_program_of_its_own(tmp_path: Path) -> None:
     """As with `srun slurm-tf launch ... -- A : slurm-tf launch ... -- B`, or with srun --multi-prog."""
     launch = shlex.join([*LAUNCHER, "--roles", "ps=1,worker=2", "--", *PROGRAM])
