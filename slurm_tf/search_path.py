@@ -1,4 +1,4 @@
-"""Finds the folders of templates and site profiles: packaged, the site's, the user's; a later folder wins.
+"""Finds the folders of script templates, site profiles and job templates, from the package's to the user's, who wins.
 
 What they hold runs with our rights. So a file is read only if nobody can have written it whom we do not trust, and it
 is opened before it is checked: what was checked is what is read.
@@ -10,6 +10,8 @@ import os
 import pwd
 import stat
 from collections.abc import Callable, Collection, Iterator
+from enum import Enum
+from functools import partial
 from pathlib import Path
 
 from slurm_tf import files
@@ -19,6 +21,18 @@ _HERE = Path(__file__).resolve().parent
 _MOST_LINKS = 40  # as Linux follows
 
 Check = Callable[[str, os.stat_result], None]
+
+SITE_CONFIGS, TEMPLATES, JOBS = "site_configs", "templates", "jobs"
+
+
+class Scope(Enum):
+    """Whose folder it is, weakest first: slurm-tf's, /etc/slurm-tf, one of SLURM_TF_PATH, the project's, the user's."""
+
+    PACKAGE = "package"
+    SITE = "site"
+    GROUP = "group"
+    PROJECT = "project"
+    USER = "user"
 
 
 def packaged(kind: str) -> Path:
@@ -47,15 +61,51 @@ def user_file() -> Path:
     return user_config() / "config.toml"
 
 
-def folders(kind: str) -> list[Path]:
-    """Return the folders that hold files of `kind` ("templates", "site_configs"), weakest first.
+def folders(kind: str, trusted: Collection[str] = ()) -> list[Path]:
+    """Return the folders that `scopes` finds, weakest first. Raises UsageError or ConfigError."""
+    return [folder for _, folder in scopes(kind, trusted)]
 
+
+def scopes(kind: str, trusted: Collection[str] = ()) -> list[tuple[Scope, Path]]:
+    """Return the folders that hold files of `kind`, weakest first, each with its scope.
+
+    Job templates alone (JOBS) have a folder of the project, if nobody else can write to it but users of `trusted`.
     Raises UsageError for a folder of SLURM_TF_PATH that cannot be expanded, ConfigError for one that we may not enter.
     """
     listed = [Path(files.expand(path)) / kind for path in os.environ.get("SLURM_TF_PATH", "").split(":") if path]
-    candidates = [packaged(kind), Path("/etc/slurm-tf") / kind, user_config() / kind, *listed]
+    found = [(Scope.PACKAGE, packaged(kind)), (Scope.SITE, Path("/etc/slurm-tf") / kind)]
+    found += [(Scope.GROUP, path) for path in listed]
+    of_project = project(kind) if kind == JOBS else None
+    if of_project and not why_refused(of_project, trusted):
+        found.append((Scope.PROJECT, of_project))
+    found.append((Scope.USER, user_config() / kind))
+    known: dict[tuple[int, int], tuple[Scope, Path]] = {}
     with _unreadable(""):
-        return [folder for folder in candidates if files.identity(str(folder)) and folder.is_dir()]
+        for scope, folder in found:
+            identity = files.identity(str(folder))
+            if identity and folder.is_dir():
+                known.setdefault(identity, (scope, folder))
+    return list(known.values())
+
+
+def project(kind: str) -> Path | None:
+    """Return the nearest folder `kind` from the working directory up to the top of its git work tree, None if none is.
+
+    Without git only that of the working directory counts: further up there may be folders of all users.
+    """
+    here = Path(files.absolute("."))
+    way = [here, *here.parents]
+    top = next((number for number, folder in enumerate(way) if os.path.lexists(folder / ".git")), 0)
+    return next((folder / kind for folder in way[: top + 1] if os.path.isdir(folder / kind)), None)
+
+
+def why_refused(folder: Path, trusted: Collection[str] = ()) -> ConfigError | None:
+    """Return why no file of a folder is read; None if nobody can change it whom we do not trust."""
+    try:
+        with _unreadable(str(folder)), _opened(files.absolute(str(folder)), _check_of(folder, trusted)):
+            return None
+    except ConfigError as error:
+        return error
 
 
 def names(folder: Path) -> list[str]:
@@ -70,19 +120,25 @@ def read(path: Path, trusted: Collection[str] = ()) -> bytes:
     The file, and each folder and symbolic link on the way to it, must belong to us, to root or to a user of `trusted`,
     and be writable by nobody else. What came with slurm-tf is trusted as its modules are.
     """
-    with _unreadable(str(path)):
-        ours = any(files.path_below(str(path), str(packaged(kind))) for kind in ("templates", "site_configs"))
-
-    def check(at: str, status: os.stat_result) -> None:
-        if not ours:
-            _check_owner(at, status, path, trusted)
-            _check_mode(at, status, path)
-
-    with _unreadable(str(path)), _opened(os.path.join(os.getcwd(), path), check) as handle:
+    with _unreadable(str(path)), _opened(os.path.join(os.getcwd(), path), _check_of(path, trusted)) as handle:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise ConfigError("found a folder or a device", "a file", where=str(path))
         # opens what the handle has, whatever is at `path` by now
         return Path("/proc/self/fd", str(handle)).read_bytes()
+
+
+def _check_of(path: Path, trusted: Collection[str]) -> Check:
+    """Return the check of `path` and of all on the way to it."""
+    with _unreadable(str(path)):
+        kinds = (SITE_CONFIGS, TEMPLATES, JOBS)
+        ours = any(files.path_below(str(path), str(packaged(kind))) is not None for kind in kinds)
+    return partial(_check, path, trusted, ours)
+
+
+def _check(path: Path, trusted: Collection[str], ours: bool, at: str, status: os.stat_result) -> None:
+    if not ours:
+        _check_owner(at, status, path, trusted)
+        _check_mode(at, status, path)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ RUN_BY = {
     "text": "tests/test_docs.py",  # what slurm-tf prints
     "jinja": "tests/test_docs.py",
     "toml job": "tests/test_docs.py",
+    "toml template": "tests/test_docs.py",  # of a group
     "toml site": "tests/test_docs.py",
     "toml config": "tests/test_docs.py",  # the user file
     "toml prices": "tests/test_docs.py",

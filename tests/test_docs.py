@@ -18,7 +18,7 @@ import tomllib
 from slurm_tf import search_path
 from slurm_tf.cli import commands
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import configuration, job_file, plan, sbatch_table, sites
+from slurm_tf.jobspec import configuration, job_file, job_templates, plan, sbatch_table, sites
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.jobspec.sbatch_table import Use
 from slurm_tf.launch.direct import direct_launch
@@ -201,6 +201,16 @@ def completed(text: str) -> str:
 def test_a_job_file_gives_a_script(snippet: Snippet, fit: Callable[..., Plan]) -> None:
     values = ("data=x",) if "{data}" in snippet.text else ()
     assert render.script(fit(completed(snippet.text), values=values))
+
+
+def test_a_groups_template_extends_one_of_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_TF_PATH", str(tmp_path))
+    (tmp_path / "jobs").mkdir()
+    for snippet in snippets.of("toml template"):
+        name = tomllib.loads(snippet.text)["extends"]
+        (tmp_path / "jobs" / f"{name}.toml").write_text(snippet.text)
+        job = configuration.load(job_templates.find(name), {}, "generic")
+        assert render.script(plan.fit(job, RunFolder("/runs/x")))
 
 
 def test_a_site_profile_a_user_file_and_prices_are_read(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Finds the run, the template and the attempt of a record, in the files of slurm-tf's runs.
 
-A record's template is taken from the first of these that has one: the job's name, its comment, the run that its job id
-belongs to.
+A record's template is taken from the first of these that has one: the job's comment, the run that its job id belongs
+to, the job's name.
 """
 
 import math
@@ -89,13 +89,13 @@ class RunRecords:
 
     def find(self, record: UsageRecord) -> RunRecord:
         """Return the run, template and attempt of a record."""
-        template = record.name[len(job_comment.JOB_NAME) :] if record.name.startswith(job_comment.JOB_NAME) else ""
-        run = ""
+        named = record.name[len(job_comment.JOB_NAME) :] if record.name.startswith(job_comment.JOB_NAME) else ""
+        run, template = "", ""
         if record.comment.startswith(job_comment.COMMENT):
-            run, said = job_comment.read_comment(record.comment)
-            template = template or said
+            run, template = job_comment.read_comment(record.comment)
         known = self.jobs.get(record.job) if self.jobs else None
         if known is None or self._clusters.get(record.job) not in ("", None, record.cluster):
+            template = template or named
             return RunRecord(template, run) if template or run else _NO_RUN
         run_folder, point = known
         folder = run_folder
@@ -127,7 +127,7 @@ class RunRecords:
         rows = job_chain.read(run)
         for point in sorted({point for each in rows for point in each.points}):
             rows += job_chain.read(run.point(point))
-        self._templates[run] = manifest.read(run.manifest).job_name
+        self._templates[run] = manifest.read(run.manifest).template_name
         for each in rows:
             only = each.points[0] if len(each.points) == 1 and not each.array else None
             self.jobs[each.job] = (run, only)

@@ -15,6 +15,7 @@ from slurm_tf.cli import terminal
 from slurm_tf.errors import UsageError
 
 if TYPE_CHECKING:
+    from slurm_tf.jobspec.job_templates import TemplateFile
     from slurm_tf.run.folder import RunFolder
     from slurm_tf.run.settings import LaunchSettings
 
@@ -125,15 +126,26 @@ def files_of_shell(incomplete: str) -> Items:
     return [CompletionItem(incomplete, type="file")]
 
 
-def values(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
-    """Return NAME= for each param of the job file, and its values where it has only a few."""
-    return _values(ctx.params.get("job") or "", ctx.params.get("values") or (), incomplete)
+def templates(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
+    """Return the job templates."""
+    from slurm_tf.jobspec import configuration, job_templates
+
+    found = job_templates.template_files(configuration.trusted_users())
+    return _items(dict.fromkeys((each.name for each in found), ""), incomplete)
 
 
 def job_words(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
-    """Return job files, then params of the job file: for verbs that take options of sbatch between them."""
-    words = _plain_words(ctx)
-    return _values(words[0], words[1:], incomplete) if words else job_files(ctx, param, incomplete)
+    """Return job files, then params of the job file or template, also where options of sbatch stand between them."""
+    from slurm_tf.jobspec import sbatch_options
+
+    words = ctx.params.get("words") or ()
+    if words[-1:] == ("-t",):
+        return templates(ctx, param, incomplete)
+    plain, options = sbatch_options.parse(words)
+    template = ctx.params.get("template") or options.get(sbatch_options.TEMPLATE)
+    if template:
+        return _values_of_template(str(template), plain, incomplete)
+    return _values(Path(plain[0]), plain[1:], incomplete) if plain else job_files(ctx, param, incomplete)
 
 
 def _plain_words(ctx: click.Context) -> list[str]:
@@ -150,13 +162,19 @@ def sbatch_options(incomplete: str, without: Collection[str]) -> Items:
     return _items((f"--{name}" for name in options.USABLE if f"--{name}" not in without), incomplete)
 
 
-def _values(path: str | os.PathLike[str], given: Sequence[str], incomplete: str) -> Items:
-    from slurm_tf.jobspec import layers
+def _values_of_template(name: str, given: Sequence[str], incomplete: str) -> Items:
+    from slurm_tf.jobspec import configuration, job_templates
 
-    file = Path(path)
-    if not file.is_file():  # standard input would be waited for
+    return _values(job_templates.find(name, configuration.trusted_users()), given, incomplete)
+
+
+def _values(source: "Path | TemplateFile", given: Sequence[str], incomplete: str) -> Items:
+    """Return NAME= for each param of a job file, and its values where it has only a few."""
+    from slurm_tf.jobspec import configuration, job_templates, layers
+
+    if isinstance(source, Path) and not source.is_file():  # standard input would be waited for
         return []
-    job = layers.read_toml(file)
+    job = layers.merged(job_templates.read(source, configuration.trusted_users()).layered)
     tables: dict[str, Any] = {**dict.fromkeys(job.get("sweep", {})), **job.get("params", {})}
     name, equals, _ = incomplete.partition("=")
     if equals:

@@ -1,14 +1,14 @@
 """The verbs that read a job file and start nothing: render, explain, schema."""
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from slurm_tf import files
-from slurm_tf.cli.options import ALWAYS_JSON, JOB, JSON, NAME, SET, SITE, VALUES, ExpandedPath, JobCommand
+from slurm_tf.cli import job_words
+from slurm_tf.cli.options import ALWAYS_JSON, JSON, NAME, SET, SITE, ExpandedPath, JobCommand
 from slurm_tf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,17 +16,19 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=JobCommand)
-@JOB
-@VALUES
+@job_words.WORDS
+@job_words.TEMPLATE
+@job_words.ASK
 @SITE
 @NAME
 @SET
 @click.option("--output", "-o", type=ExpandedPath(), help="Write the script to this file instead of printing it.")
 @JSON
 def render(
-    job: Path,
-    values: tuple[str, ...],
+    words: tuple[str, ...],
     arguments: tuple[str, ...],
+    template: str,
+    ask: bool,
     site: str,
     name: str,
     overrides: tuple[str, ...],
@@ -34,11 +36,9 @@ def render(
     as_json: bool,
 ) -> None:
     """Print the batch script for JOB, exactly as `submit` would write it now."""
-    from slurm_tf.jobspec import configuration
     from slurm_tf.submit import new_run, render
 
-    loaded = configuration.load(job, os.environ, site, overrides, values=values, arguments=arguments)
-    plan = new_run.preview(loaded, name)
+    plan = new_run.preview(job_words.load(words, template, arguments, ask, site, overrides), name)
     text = render.script(plan)
     if output is not None:
         _write(output, text)
@@ -73,15 +73,17 @@ def _write(output: Path, text: str) -> None:
 
 
 @click.command(cls=JobCommand)
-@JOB
-@VALUES
+@job_words.WORDS
+@job_words.TEMPLATE
+@job_words.ASK
 @SITE
 @SET
 @JSON
 def explain(
-    job: Path,
-    values: tuple[str, ...],
+    words: tuple[str, ...],
     arguments: tuple[str, ...],
+    template: str,
+    ask: bool,
     site: str,
     overrides: tuple[str, ...],
     as_json: bool,
@@ -89,7 +91,7 @@ def explain(
     """Print each value of JOB, and the file, variable or option that it came from."""
     from slurm_tf.jobspec import configuration
 
-    loaded = configuration.load(job, os.environ, site, overrides, values=values, arguments=arguments)
+    loaded = job_words.load(words, template, arguments, ask, site, overrides)
     rows = configuration.explain(loaded)
     if as_json:
         found = [{"key": key, "value": _value(text), "from": origin or None} for key, text, origin in rows]
@@ -132,4 +134,7 @@ def schema(what: str) -> None:
         params = text["$defs"]["JobSpec"]["properties"]["params"]
         default = text["$defs"]["Param"]["properties"]["default"]["anyOf"]
         params["additionalProperties"] = {"anyOf": [params["additionalProperties"], *default]}
+        # what a job file must have may be in the one that it extends
+        required = text["$defs"]["JobSpec"].pop("required")
+        text["$defs"]["JobSpec"]["anyOf"] = [{"required": required}, {"required": ["extends"]}]
     click.echo(json.dumps(text, indent=2))

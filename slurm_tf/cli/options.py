@@ -1,8 +1,6 @@
 """Arguments and options that several verbs share."""
 
 import os
-import shlex
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -69,18 +67,6 @@ class SbatchCommand(JobCommand):
         return [*own, *completion.sbatch_options(incomplete, {word for each in self.params for word in each.opts})]
 
 
-def as_typed(values: Iterable[str], options: str, arguments: Sequence[str]) -> str:
-    """Return what follows JOB in a command to type: `values` of params, `options`, and `arguments` of the program."""
-    words = [*map(shlex.quote, values), options]
-    return " ".join([*words, *(["--", shlex.join(arguments)] if arguments else [])])
-
-
-JOB = click.argument(
-    "job",
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
-    shell_complete=completion.job_files,
-)
-VALUES = click.argument("values", nargs=-1, metavar="[NAME=VALUE]...", shell_complete=completion.values)
 SITE = click.option(
     "--site",
     default="",

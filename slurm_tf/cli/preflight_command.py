@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf.cli import options, run_command, submit_commands, watch_commands
+from slurm_tf.cli import job_words, options, run_command, submit_commands, watch_commands
 from slurm_tf.cli.terminal import print_next_commands, short_path
 from slurm_tf.errors import ConfigError, SlurmError, UnreachableError, UsageError
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 @click.command(cls=options.SbatchCommand, context_settings=submit_commands.SETTINGS, options_metavar="[OPTIONS]")
 @submit_commands.WORDS
+@job_words.LONG_TEMPLATE
+@job_words.ASK
 @options.SITE
 @options.NAME
 @options.SET
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 def preflight(
     words: tuple[str, ...],
     arguments: tuple[str, ...],
+    template: str,
+    ask: bool,
     site: str,
     name: str,
     overrides: tuple[str, ...],
@@ -45,7 +49,7 @@ def preflight(
     from slurm_tf.run import bad_nodes
     from slurm_tf.submit import new_run
 
-    job, asked = submit_commands.load(words, arguments, site, overrides)
+    job, asked = submit_commands.load(words, template, arguments, ask, site, overrides)
     if asked.dry_run:
         raise UsageError("found the option --test-only", "a preflight that runs", "slurm-tf submit JOB --dry-run")
     checks.check(job)
@@ -66,10 +70,9 @@ def preflight(
     else:
         code = _on_nodes(plan, as_json)
     click.echo(f"Run {plan.run.name} in {short_path(plan.run.path)}", err=True)
-    values = [f"{name}={value}" for name, value in job.given.items()]
-    again = options.as_typed(values, f"--name {shlex.quote(plan.run.name)}", arguments)
+    again = job_words.as_typed(job, f"--name {shlex.quote(plan.run.name)}", arguments)
     if not plan.settings.local:
-        print_next_commands((f"submit {shlex.quote(str(job.path))} {again}", "train, without the bad nodes"))
+        print_next_commands((f"submit {again}", "train, without the bad nodes"))
     sys.exit(code)
 
 

@@ -10,42 +10,45 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf.cli import submit_commands, watch_commands
-from slurm_tf.cli.options import JOB, JSON, NAME, SET, STDERR, VALUES, JobCommand, as_typed
+from slurm_tf.cli import job_words, submit_commands, watch_commands
+from slurm_tf.cli.options import JSON, NAME, SET, STDERR, JobCommand
 from slurm_tf.cli.terminal import print_next_commands, short_path
 from slurm_tf.run.folder import RunFolder
 
 if TYPE_CHECKING:
+    from slurm_tf.jobspec.configuration import Job
     from slurm_tf.watch.run_overview import LocalEnd
 
 
 @click.command(cls=JobCommand)
-@JOB
-@VALUES
+@job_words.WORDS
+@job_words.TEMPLATE
+@job_words.ASK
 @NAME
 @SET
 @JSON
 def run(
-    job: Path,
-    values: tuple[str, ...],
+    words: tuple[str, ...],
     arguments: tuple[str, ...],
+    template: str,
+    ask: bool,
     name: str,
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Run JOB on this machine, without Slurm.
 
-    NAME=VALUE gives a param of the job file a value. ARGUMENTS are for the program, after those of the job file.
+    -t TEMPLATE, in place of JOB, names a job template. NAME=VALUE gives a param of the job file a value. ARGUMENTS are
+    for the program, after those of the job file.
 
     It runs the same script, coordinator and agents as a job in Slurm. The exit code is that of the job: of its chief,
     or of its worker 0. With --json, what the program prints goes to stderr, and how the run ended to stdout.
     """
-    from slurm_tf.jobspec import configuration
     from slurm_tf.launch.direct import local_tasks
     from slurm_tf.submit import new_run
 
-    loaded = configuration.load(job, os.environ, "local", overrides, values=values, arguments=arguments)
-    submission = new_run.prepare(loaded, name).submission
+    job = job_words.load(words, template, arguments, ask, "local", overrides)
+    submission = new_run.prepare(job, name).submission
     folder = submission.run
     watch_commands.remember(folder)
     click.echo(f"Run {folder.name} in {short_path(folder.path)}", err=True)
@@ -59,7 +62,7 @@ def run(
         from slurm_tf.watch.run_overview import LocalEnd
 
         _print_end_as_json(folder, LocalEnd(code, started, time.time()))
-    _report(folder, job, as_typed(values, f"--name {shlex.quote(folder.name)}", arguments), code)
+    _report(folder, job, job_words.as_typed(job, f"--name {shlex.quote(folder.name)}", arguments), code)
     sys.exit(code)
 
 
@@ -78,8 +81,8 @@ def environ_here(environ: Mapping[str, str]) -> dict[str, str]:
     return {**environ, "PATH": path if active else f"{Path(sys.executable).parent}:{path}"}
 
 
-def _report(folder: RunFolder, job: Path, again: str, code: int) -> None:
-    """Print where the run's output is, and commands to type next; `again`: what to type behind JOB to go on."""
+def _report(folder: RunFolder, job: "Job", again: str, code: int) -> None:
+    """Print where the run's output is, and commands to type next; `again`: what to type to go on."""
     folders = {"logs": folder.logs, "checkpoints": folder.checkpoints, "tensorboard": folder.tensorboard}
     rows = {what: path for what, path in folders.items() if any(os.scandir(path))}
     rows["model"] = folder.model_path()
@@ -87,9 +90,8 @@ def _report(folder: RunFolder, job: Path, again: str, code: int) -> None:
     for what, path in rows.items():
         if path:
             click.echo(f"  {what:12} {short_path(path)}", err=True)
-    file = shlex.quote(str(job))
     print_next_commands(
-        (f"run {file} {again}", "go on from its last checkpoint"),
-        (f"explain {file}", "each value and where it came from"),
-        (f"render {file} --site generic", "the batch script for a cluster"),
+        (f"run {again}", "go on from its last checkpoint"),
+        (f"explain {job.typed}", "each value and where it came from"),
+        (f"render {job.typed} --site generic", "the batch script for a cluster"),
     )

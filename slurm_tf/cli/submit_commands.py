@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf.cli import completion, job_file_commands, options, watch_commands
+from slurm_tf.cli import completion, job_file_commands, job_words, options, watch_commands
 from slurm_tf.cli.terminal import print_next_commands, short_path
 from slurm_tf.errors import SlurmError, UnreachableError, UsageError
 
@@ -50,6 +50,8 @@ WORDS = click.argument(
 
 @click.command(cls=options.SbatchCommand, context_settings=SETTINGS, options_metavar="[OPTIONS]")
 @WORDS
+@job_words.LONG_TEMPLATE
+@job_words.ASK
 @options.SITE
 @options.NAME
 @options.SET
@@ -63,6 +65,8 @@ WORDS = click.argument(
 def submit(
     words: tuple[str, ...],
     arguments: tuple[str, ...],
+    template: str,
+    ask: bool,
     site: str,
     name: str,
     overrides: tuple[str, ...],
@@ -74,15 +78,16 @@ def submit(
 ) -> None:
     """Submit JOB to Slurm; "-" reads the job file from standard input.
 
-    NAME=VALUE gives a param of the job file a value. Options of sbatch (--partition, --dependency, --array, --hold,
-    -t ...) override the job file. ARGUMENTS are for the program, after those of the job file.
+    -t TEMPLATE, in place of JOB, names a job template. NAME=VALUE gives a param of the job file a value. Options of
+    sbatch (--partition, --dependency, --array, --hold, -t 30 ...) override the job file. ARGUMENTS are for the program,
+    after those of the job file.
     """
     from slurm_tf.run import bad_nodes
     from slurm_tf.submit import new_run
 
-    job, asked = load(words, arguments, site, overrides)
+    job, asked = load(words, template, arguments, ask, site, overrides)
     if job.site.scheduler == "local":
-        raise UsageError("site local has no Slurm", "another --site", f"slurm-tf run {job.path} runs it here")
+        raise UsageError("site local has no Slurm", "another --site", f"slurm-tf run {job.typed} runs it here")
     if as_json and (parsable or asked.parsable):
         raise UsageError("found --json and --parsable", "one of them")
     if dry_run or asked.dry_run:
@@ -95,18 +100,18 @@ def submit(
 
 
 def load(
-    words: tuple[str, ...], arguments: tuple[str, ...], site: str, overrides: tuple[str, ...]
+    words: tuple[str, ...],
+    template: str,
+    arguments: tuple[str, ...],
+    ask: bool,
+    site: str,
+    overrides: tuple[str, ...],
 ) -> "tuple[Job, SubmitOptions]":
     """Return the job that `words` (WORDS) describe, and what sbatch's own options say to the verb."""
-    from slurm_tf.jobspec import configuration, layers, sbatch_options
+    from slurm_tf.jobspec import sbatch_options
     from slurm_tf.slurm import sbatch_variables
 
     plain, asked = sbatch_options.parse(words)
-    if not plain:
-        raise UsageError("found no job file", "one", "slurm-tf submit JOB.toml [NAME=VALUE]... [sbatch options]")
-    path, *values = plain
-    if path != layers.STANDARD_INPUT and not Path(path).is_file():
-        raise UsageError(f"there is no job file {path}", "a .toml file, or - for standard input")
     wait = os.environ.get("SBATCH_WAIT")
     verb = SubmitOptions(
         dry_run="test-only" in asked,
@@ -115,8 +120,9 @@ def load(
         quiet="quiet" in asked,
         verbose=int(asked.get("verbose", 0)),
     )
+    named = template or str(asked.pop(sbatch_options.TEMPLATE, ""))
     options = {name: value for name, value in asked.items() if name not in sbatch_options.OF_VERB}
-    return configuration.load(Path(path), os.environ, site, overrides, options, values, arguments), verb
+    return job_words.load(plain, named, arguments, ask, site, overrides, options), verb
 
 
 def print_excluded_nodes(run: "RunFolder") -> dict[str, str]:

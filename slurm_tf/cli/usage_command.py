@@ -83,7 +83,7 @@ def usage(
     """Show what jobs used: hours, waiting times, efficiency, losses. Every incarnation of a requeued job counts.
 
     KEYS: user, account, template, partition, gpu-type, state, run, day, qos, wckey, cluster; several are separated by
-    commas. A template is the name in a job file.
+    commas. A template is a job template, else the name in a job file.
     """
     from slurm_tf.account import report as reports
     from slurm_tf.account.run_records import RunRecords

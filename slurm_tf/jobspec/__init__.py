@@ -9,6 +9,7 @@ __all__ = [
     "error_list",
     "gpu_types",
     "job_file",
+    "job_templates",
     "layers",
     "params",
     "plan",

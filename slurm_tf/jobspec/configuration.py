@@ -1,8 +1,10 @@
-"""Merges the layers of a job's configuration: site profile, user file, job file, environment, command line.
+"""Merges the layers of a job's configuration: site profile, user file, what the job file extends, the job file itself,
+environment, command line.
 
 A later layer overrides an earlier one; below them are the built-in defaults of jobspec/job_file.py.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +16,12 @@ from msgspec import Meta, field
 
 from slurm_tf import files, search_path
 from slurm_tf.errors import ConfigError, UsageError
-from slurm_tf.jobspec import key_advice, layers, sbatch_options, sites
+from slurm_tf.jobspec import inheritance, job_templates, key_advice, layers, sbatch_options, sites
 from slurm_tf.jobspec.error_list import ErrorList
-from slurm_tf.jobspec.job_file import Base, JobSpec
+from slurm_tf.jobspec.job_file import ALTERNATIVES, Base, JobSpec
+from slurm_tf.jobspec.job_templates import JobFile, TemplateFile
 from slurm_tf.run import placeholders
+from slurm_tf.run.manifest import TemplateOrigin
 
 # Of the keys that a job file must have, where they are wrong: all else is checked as well.
 _STAND_INS = {"name": "job", "strategy": "single"}
@@ -45,6 +49,9 @@ class UserFile(Base, frozen=True):
 class Job:
     """A job file merged with all layers: the resolved spec, its site, the folder of runs.
 
+    `folder`: where its `chdir` starts from: that of the file that states it, else of the one that states the command.
+    `template`: the job template that it comes from, None for none; `is_named`: it was typed by the template's name.
+
     `given`: the values of params that were typed on the command line, by name. `trusted`: whose templates count.
     `errors`: what is wrong with keys that are left out of `spec`, by their dotted paths in `left_out`; checks.check
     raises it.
@@ -58,8 +65,23 @@ class Job:
     runs: str
     given: Mapping[str, str]
     trusted: tuple[str, ...]
+    folder: Path
+    template: TemplateOrigin | None = None
+    is_named: bool = False
     errors: tuple[ConfigError, ...] = ()
     left_out: frozenset[str] = frozenset()
+
+    @property
+    def typed(self) -> str:
+        """How a command line names it, quoted for a shell."""
+        if self.is_named and self.template:
+            return f"-t {self.template.name}"
+        return shlex.quote(str(self.path))
+
+    @property
+    def runs_template(self) -> bool:
+        """Whether its program is that of a template that was named, not one beside a job file whose path was typed."""
+        return self.is_named or files.identity(str(self.folder)) != files.identity(str(self.path.parent))
 
     def where(self, key: str) -> str:
         """Return "origin: key" for an error about `key`: the layer that set it, else the job file."""
@@ -110,7 +132,7 @@ def site_settings(environ: Mapping[str, str], site: str = "") -> SiteSettings:
 
 
 def load(
-    path: Path,
+    source: Path | TemplateFile,
     environ: Mapping[str, str],
     site: str = "",
     overrides: Sequence[str] = (),
@@ -118,7 +140,7 @@ def load(
     values: Sequence[str] = (),
     arguments: Sequence[str] = (),
 ) -> Job:
-    """Read the job file at `path`, and merge it with all other layers.
+    """Read the job file at a path, or that of a job template, and merge it with what it extends and all other layers.
 
     Of the command line `overrides` are the KEY=VALUE of --set, `options` those of sbatch, by their long names, `values`
     the NAME=VALUE of params, `arguments` those for the program, behind "--".
@@ -131,19 +153,24 @@ def load(
         raise settings.unusable
     user_path, user, name, profile = settings.user_path, settings.user, settings.site_name, settings.site
     errors = ErrorList()
-    files_and_variables = [
-        *settings.site_job,
-        layers.Layer(f"{user_path}: job", user.job),
-        layers.Layer(str(path), layers.read_toml(path)),
+    job_file = job_templates.read(source, user.trust)
+    below = [*settings.site_job, layers.Layer(f"{user_path}: job", user.job)]
+    above = [
         *_from_environ(environ, errors),
+        *_from_command_line(overrides),
+        *_from_options(options, errors),
     ]
-    given = [*files_and_variables, *_from_command_line(overrides), *_from_options(options, errors)]
-    read = [_with_params(_with_read_options(layer, errors)) for layer in given]
-    resolved = layers.resolve_all(read, JobSpec, key_advice.of_key, _STAND_INS)
+    for layer in (*below, *above):
+        _refuse_extends(layer, errors)
+    given = [*below, *job_file.layered, *above]
+    read = [job_templates.with_params(_with_read_options(layer, errors)) for layer in given]
+    resolved = layers.resolve_all(_without_replaced(read), JobSpec, key_advice.of_key, _STAND_INS)
     for error in resolved.errors:
         errors.add(error)
+    with errors.collecting():
+        _check_commands(job_file, resolved)
     return Job(
-        path=path,
+        path=job_file.path,
         spec=_with_arguments(resolved, arguments),
         origins=resolved.origins,
         site_name=name,
@@ -151,6 +178,9 @@ def load(
         runs=settings.runs,
         given=_given(values),
         trusted=user.trust,
+        folder=_folder(job_file, resolved),
+        template=job_file.template,
+        is_named=isinstance(source, TemplateFile),
         errors=tuple(errors.errors),
         left_out=resolved.left_out,
     )
@@ -162,6 +192,11 @@ def expand(path: str, where: str) -> str:
         return files.expand(path)
     except UsageError as error:
         raise ConfigError(error.found, error.needed, error.do, where) from error
+
+
+def trusted_users() -> tuple[str, ...]:
+    """Return the users whose profiles and templates count, as the user's file says. Raises ConfigError."""
+    return _user_file()[1].trust
 
 
 def client(environ: Mapping[str, str]) -> ClientKind:
@@ -239,13 +274,62 @@ def _with_read_options(layer: layers.Layer, errors: ErrorList) -> layers.Layer:
     return layers.Layer(layer.origin, {**layer.values, "sbatch": read})
 
 
-def _with_params(layer: layers.Layer) -> layers.Layer:
-    """Return the layer with a table for each of its params: a value alone is a default."""
-    params = layer.values.get("params")
-    if not isinstance(params, Mapping):
-        return layer
-    tables = {name: each if isinstance(each, Mapping) else {"default": each} for name, each in params.items()}
-    return layers.Layer(layer.origin, {**layer.values, "params": tables})
+def _refuse_extends(layer: layers.Layer, errors: ErrorList) -> None:
+    """Add an error for a layer that is no job file, and extends a template all the same."""
+    key = inheritance.JOB_TEMPLATES.key
+    if key in layer.values:
+        needed = f"`{key}` in a job file, or -t TEMPLATE in its place"
+        errors.add(ConfigError(f"found {layer.values[key]!r}", needed, where=f"{layer.origin}: {key}"))
+
+
+def _without_replaced(given: Sequence[layers.Layer]) -> list[layers.Layer]:
+    """Return the layers without a role's GPUs or memory where a later layer states them, perhaps by another key."""
+    kept: list[layers.Layer] = []
+    replaced: set[tuple[str, str]] = set()
+    for layer in reversed(given):
+        roles = layer.values.get("roles")
+        if not isinstance(roles, Mapping):
+            kept.append(layer)
+            continue
+        tables = {
+            name: {key: value for key, value in table.items() if (name, key) not in replaced}
+            if isinstance(table, Mapping)
+            else table
+            for name, table in roles.items()
+        }
+        replaced |= {
+            (name, key)
+            for name, table in tables.items()
+            for keys in ALTERNATIVES
+            if isinstance(table, Mapping) and any(key in table for key in keys)
+            for key in keys
+        }
+        kept.append(layers.Layer(layer.origin, {**layer.values, "roles": tables}))
+    return kept[::-1]
+
+
+def _folders(job_file: JobFile, resolved: layers.Resolved[JobSpec]) -> dict[str, Path]:
+    """Return the folders of the files of a job file's chain that state `chdir` or a command, by the key."""
+    spec, by_origin = resolved.spec, {each.origin: Path(each.origin).parent for each in job_file.layered}
+    keys = ["chdir"]
+    keys += [f"roles.{name}.command" if role.command else "command" for name, role in spec.roles.with_tasks.items()]
+    origins = {key: resolved.origins.get(key, "") for key in keys}
+    return {key: by_origin[origin] for key, origin in origins.items() if origin in by_origin}
+
+
+def _folder(job_file: JobFile, resolved: layers.Resolved[JobSpec]) -> Path:
+    """Return the folder that a job's `chdir` starts from: where the file is that states it, else its program."""
+    return next(iter(_folders(job_file, resolved).values()), job_file.path.parent)
+
+
+def _check_commands(job_file: JobFile, resolved: layers.Resolved[JobSpec]) -> None:
+    """Raise ConfigError for roles whose commands are those of files in several folders: a job has one."""
+    found = _folders(job_file, resolved)
+    if "chdir" in found or len({files.absolute(str(each)) for each in found.values()}) < 2:
+        return
+    listed = "; ".join(f"{key} of {resolved.origins[key]}" for key in found)
+    needed = "the commands of all roles in files of one folder, in which the programs run"
+    raise ConfigError(f"found {listed}", needed, "say the folder: chdir = ...", f"{job_file.path}: chdir")
 
 
 def _with_arguments(resolved: layers.Resolved[JobSpec], arguments: Sequence[str]) -> JobSpec:

@@ -29,7 +29,7 @@ def of_job(
     output = f"{run.logs.replace('%', '%%')}/slurm-{'%A_%a' if array else '%j'}.out"
     name = job.spec.name if job.origins.get("name") in _TYPED else job_comment.JOB_NAME + job.spec.name
     options: list[Option] = [("job-name", name), ("chdir", chdir), ("output", output), ("open-mode", "append")]
-    comment = job_comment.comment(run.name, job.spec.name)
+    comment = job_comment.comment(run.name, job.template.name if job.template else job.spec.name)
     if "comment" not in job.spec.sbatch and len(comment.encode()) <= _COMMENT_LIMIT:
         options.append(("comment", comment))
     options += [("array", array.indexes)] if array else []

@@ -21,6 +21,10 @@ ParamType = Literal["int", "float", "str", "bool"]
 AUTO = "auto"
 
 
+# Keys of a role of which it has one: a later layer that states another one replaces it, as sbatch's options do.
+ALTERNATIVES = (("mem", "mem-per-cpu", "mem-per-gpu"), ("gpus", "gpus-per-node", "gpus-per-task"))
+
+
 class Base(Struct, forbid_unknown_fields=True, rename=lambda name: name.replace("_", "-"), frozen=True, kw_only=True):
     """A table of TOML: its keys are written with dashes, and an unknown key is an error."""
 
@@ -212,6 +216,10 @@ class JobSpec(Base, frozen=True):
 
     name: Annotated[str, Meta(min_length=1, description="job name (sbatch --job-name)")]
     strategy: Annotated[Strategy, Meta(description="how TensorFlow divides the training")]
+    extends: Annotated[
+        str, Meta(description="a job template whose keys count where this file has none; tables merge key by key")
+    ] = ""
+    description: Annotated[str, Meta(description="what the job is, in a line, for the list of job templates")] = ""
     command: (
         Annotated[
             tuple[str, ...],

@@ -152,6 +152,14 @@ def resolve_all(
             return Resolved(converted, origins, tuple(errors.errors), frozenset(left_out))
 
 
+def merged(layers: Sequence[Layer]) -> dict[str, Any]:
+    """Return the values of layers, the last one strongest: tables merge, all else replaces."""
+    values: dict[str, Any] = {}
+    for layer in layers:
+        _merge(values, layer, layer.values, "", {})
+    return values
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """Return a hint that names the known name most like `name`, "" if none is."""
     found = difflib.get_close_matches(name, known, n=1)

@@ -36,6 +36,58 @@ class Params:
     swept: Mapping[str, tuple[ParamValue, ...]] = dataclasses.field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class ParamForm:
+    """What a form needs to know to ask for one param: all that its declaration says.
+
+    `type`: None where the values that are swept have several; `swept`: the values of [sweep]; `required`: it has no
+    value unless one is given.
+    """
+
+    name: str
+    type: ParamType | None
+    default: ParamValue | None
+    swept: tuple[ParamValue, ...]
+    min: int | float | None
+    max: int | float | None
+    choices: tuple[ParamValue, ...]
+    help: str
+    required: bool
+
+    def wrong(self, typed: str) -> str:
+        """Return what is wrong with a value that was typed, in words; "" if it may be given."""
+        checker = _Checker(self.name, Param(min=self.min, max=self.max, choices=self.choices or None), self.type)
+        checker.read(typed)
+        return "".join(checker.wrong).removeprefix(f"{self.name}: ")
+
+    @property
+    def needed(self) -> str:
+        """What values it may have, in words."""
+        return _needed(Param(min=self.min, max=self.max, choices=self.choices or None), self.type or "str")
+
+
+def forms(job: Job) -> tuple[ParamForm, ...]:
+    """Return what a form needs of each param of `job`, in the order of the file. Raises ConfigError."""
+    found = []
+    for name, param in _declared(job).items():
+        swept = job.spec.sweep.get(name, ())
+        kind = _type(param, swept)
+        _check_declaration(job, name, param, kind)
+        form = ParamForm(
+            name=name,
+            type=kind,
+            default=param.default,
+            swept=swept,
+            min=param.min,
+            max=param.max,
+            choices=param.choices or (),
+            help=param.help,
+            required=param.default is None and not swept,
+        )
+        found.append(form)
+    return tuple(found)
+
+
 def resolve(job: Job) -> Params:
     """Return the values of all params of `job`.
 
@@ -43,7 +95,7 @@ def resolve(job: Job) -> Params:
     wrong values one that names all of them.
     """
     spec, given = job.spec, job.given
-    declared = {**{name: Param() for name in spec.sweep}, **spec.params}
+    declared = _declared(job)
     types = {name: _type(param, spec.sweep.get(name, ())) for name, param in declared.items()}
     for name, param in declared.items():
         _check_declaration(job, name, param, types[name])
@@ -65,6 +117,10 @@ def resolve(job: Job) -> Params:
         raise _error(job, wrong)
     _check_placeholders(job, tuple(declared))
     return Params(fixed, swept)
+
+
+def _declared(job: Job) -> dict[str, Param]:
+    return {**{name: Param() for name in job.spec.sweep}, **job.spec.params}
 
 
 class _Checker:

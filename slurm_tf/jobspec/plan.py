@@ -86,7 +86,7 @@ def fit(
         raise ConfigError(
             f"found {len(array.points)} points",
             "one: without Slurm nothing runs an array",
-            f"choose one: slurm-tf run {job.path} " + " ".join(f"{name}=VALUE" for name in values.swept),
+            f"choose one: slurm-tf run {job.typed} " + " ".join(f"{name}=VALUE" for name in values.swept),
             job.where("sweep" if job.spec.sweep else "array"),
         )
     warning = _warning(job, limit)
@@ -112,8 +112,8 @@ def fit(
 
 
 def source_folder(job: Job) -> str:
-    """Return the working directory that the job file names, as an absolute path. Raises ConfigError."""
-    return files.absolute(str(job.path.parent / configuration.expand(job.spec.chdir, job.where("chdir"))))
+    """Return the working directory that the job names, as an absolute path. Raises ConfigError."""
+    return files.absolute(str(job.folder / configuration.expand(job.spec.chdir, job.where("chdir"))))
 
 
 def _check_env_size(job: Job, settings: LaunchSettings) -> None:

@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slurm_tf.errors import ConfigError, UsageError
+from slurm_tf import units
+from slurm_tf.errors import ConfigError, UnitError, UsageError
 from slurm_tf.jobspec import key_advice, layers
 from slurm_tf.jobspec.error_list import ErrorList
 from slurm_tf.jobspec.sbatch_table import ALIASES, OPTIONS, Argument, SbatchOption, Use
@@ -21,10 +22,14 @@ OF_VERB = frozenset(option.name for option in OPTIONS.values() if option.use is 
 # Options that a job of slurm-tf may have.
 USABLE = tuple(option.name for option in OPTIONS.values() if option.use is not Use.REFUSED)
 
+# Of what `parse` returns: the job template that -t names.
+TEMPLATE = "template"
+
 _LETTERS = {option.letter: option for option in OPTIONS.values() if option.letter}
 _NAME = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
 # With these values sbatch prints what there is, and submits nothing.
 _HELP = {"gres": ("help", "list"), "hint": ("help",), "mem-bind": ("help",)}
+_TIME = "time"
 # Of options with a value for yes and for no.
 _TRUE = {"no": "yes", "0": "1"}
 
@@ -32,8 +37,8 @@ _TRUE = {"no": "yes", "0": "1"}
 def parse(arguments: Sequence[str]) -> tuple[list[str], dict[str, Value]]:
     """Return the arguments that are no options, and each option's value by its long name; True for a flag.
 
-    As sbatch does: names may be abbreviated, and the last of several equal options counts; of --verbose, how many.
-    Raises UsageError.
+    As sbatch does: names may be abbreviated, and the last of several equal options counts; of --verbose, how many. But
+    -t with what is no time names a job template (TEMPLATE). Raises UsageError.
     """
     plain: list[str] = []
     options: dict[str, Value] = {}
@@ -122,9 +127,24 @@ def _short(argument: str, rest: list[str], options: dict[str, Value]) -> None:
             raise UsageError(f"found the option -{letters[0]} in {argument!r}", "an option of sbatch")
         letters = letters[1:]
         if letters and option.argument is not Argument.NONE:
-            options[option.name] = letters
+            options[_meant(option, letters)] = letters
+            return
+        if option.name == _TIME and rest:
+            value = rest.pop(0)
+            options[_meant(option, value)] = value
             return
         _set(option, f"-{option.letter}", rest, options)
+
+
+def _meant(option: SbatchOption, value: str) -> str:
+    """Return the name of the option that a letter with a value means."""
+    if option.name != _TIME:
+        return option.name
+    try:
+        units.parse_time(value)
+    except UnitError:
+        return TEMPLATE
+    return option.name
 
 
 def _set(option: SbatchOption, argument: str, rest: list[str], options: dict[str, Value]) -> None:

@@ -10,17 +10,15 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
-from slurm_tf import files, search_path, units
-from slurm_tf.errors import ConfigError, UsageError
-from slurm_tf.jobspec import layers
+from slurm_tf import files, units
+from slurm_tf.errors import ConfigError
+from slurm_tf.jobspec import inheritance, layers
 from slurm_tf.jobspec.job_file import Amount, Base
 from slurm_tf.jobspec.layers import Layer
 
 PreemptMode = Literal["OFF", "CANCEL", "REQUEUE", "SUSPEND", "UNKNOWN"]
 # Debian's and most sites' place, and where slurmd and sackd put it on a cluster that hands it out ("configless").
 _SLURM_CONF = (Path("/etc/slurm/slurm.conf"), Path("/run/slurm/conf/slurm.conf"))
-# Keys of a profile that are its own: one that inherits it has to say them.
-_OWN = ("inherit", "recognise")
 
 
 class Recognise(Base, frozen=True):
@@ -210,55 +208,18 @@ def read(name: str, trusted: Collection[str] = ()) -> Profile:
 
     Raises ConfigError or UsageError.
     """
-    path = Path(files.expand(name)) if name.endswith(".toml") else paths().get(name)
-    if path is None:
-        hint = layers.nearest(name, list(paths()))
-        raise UsageError(f"no site profile {name!r}", f"one of {', '.join(sorted(paths()))}", hint)
-    chain = _chain(path, trusted)
-    own = Layer(str(path), chain[path])
-    inherited = [
-        Layer(str(each), {key: value for key, value in values.items() if key not in _OWN})
-        for each, values in reversed(chain.items())
-        if each != path
-    ]
-    resolved = layers.resolve([*inherited, own], Site)
+    if name.endswith(inheritance.SUFFIX):
+        path = Path(files.expand(name))
+    else:
+        path = inheritance.find(inheritance.SITE_PROFILES, name)
+    chain = inheritance.chain(inheritance.SITE_PROFILES, path, inheritance.read(path, trusted), trusted)
+    resolved = layers.resolve(chain, Site)
     job = tuple(
-        Layer(f"site {each.stem}: job", values["job"]) for each, values in reversed(chain.items()) if values.get("job")
+        Layer(f"site {Path(each.origin).stem}: job", each.values["job"]) for each in chain if each.values.get("job")
     )
     profile = Profile(path, resolved.spec, resolved.origins, job)
     _check(profile)
     return profile
-
-
-def _chain(path: Path, trusted: Collection[str]) -> dict[Path, dict[str, Any]]:
-    """Return the values of the profile at `path` and of those that it inherits, by their files. Raises ConfigError."""
-    chain: dict[Path, dict[str, Any]] = {}
-    while True:
-        chain[path] = layers.parse_toml(search_path.read(path, trusted), path)
-        parent = chain[path].get("inherit")
-        if not parent or not isinstance(parent, str):
-            return chain
-        where = f"{path}: inherit"
-        path = _inherited(parent, path)
-        if path in chain:
-            way = " -> ".join(str(each) for each in (*chain, path))
-            raise ConfigError(f"it inherits itself: {way}", "profiles that end in one that inherits none", where=where)
-
-
-def _inherited(name: str, path: Path) -> Path:
-    """Return the profile `name` that the one at `path` inherits; of its own name, that of an earlier folder.
-
-    Raises ConfigError.
-    """
-    found = [folder / f"{name}.toml" for folder in search_path.folders("site_configs")]
-    own = files.identity(str(path))
-    earlier = next((n for n, each in enumerate(found) if files.identity(str(each)) == own), len(found))
-    known = [each for each in found[:earlier] if files.identity(str(each))]
-    if known and "/" not in name:
-        return known[-1]
-    names = sorted({*paths()} - {path.stem})
-    hint = layers.nearest(name, names)
-    raise ConfigError(f"no site profile {name!r}", f"one of {', '.join(names)}", hint, f"{path}: inherit")
 
 
 def read_prices(path: Path) -> Prices:
@@ -302,12 +263,7 @@ def _usable(trusted: Collection[str]) -> tuple[dict[str, Site], list[ConfigError
 
 def paths() -> dict[str, Path]:
     """Return the profiles by name, those of later folders first: a later folder of the search path wins."""
-    found: dict[str, Path] = {}
-    for folder in reversed(search_path.folders("site_configs")):
-        for name in search_path.names(folder):
-            if name.endswith(".toml"):
-                found.setdefault(name.removesuffix(".toml"), folder / name)
-    return found
+    return inheritance.paths(inheritance.SITE_PROFILES)
 
 
 def cluster_name(environ: Mapping[str, str]) -> str:

@@ -1,8 +1,8 @@
-"""The name and comment of a job name its run, for accounting. A template is the `name` of a job file."""
+"""The name and comment of a job name its run, for accounting, and its job template: else the `name` of its job file."""
 
 from typing import Tuple
 
-# A job's name is this and its template.
+# A job's name is this and the `name` of its job file.
 JOB_NAME = "stf-"
 COMMENT = "slurm-tf run="
 

@@ -47,13 +47,26 @@ class CodeOrigin:
 
 
 @dataclass(frozen=True)
+class TemplateOrigin:
+    """The job template of a submission, the file that was typed or the nearest one that it extends.
+
+    `scope`: whose it is, as search_path.Scope; `digest`: SHA-256 of its statements, those that it extends merged in.
+    """
+
+    name: str
+    scope: str
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One submission: its job file, resolved, without the values of [env], and the versions of what it was made with.
 
     `run`: the run's name; `written`: when, in ISO 8601; `array`: None without sweep points; `code`: None if not copied.
     `nodes`: how many nodes the roles need and why, in words; "" where all ask for the same. `params`: the values of the
     job's params, without those of `array`. `cpus`, `gpus`: what one job or array task has of them, None if the job file
-    does not say.
+    does not say. `template`: None if the job file is no template and extends none.
     """
 
     run: str
@@ -68,11 +81,17 @@ class Manifest:
     params: Mapping[str, Any] = field(default_factory=dict)
     cpus: Optional[int] = None
     gpus: Optional[int] = None
+    template: Optional[TemplateOrigin] = None
 
     def params_of(self, point: Optional[int]) -> Mapping[str, Any]:
         """Return the values of all params of one point, those in which points differ first; None for the whole run."""
         own = self.array.points.get(str(point), {}) if self.array else {}
         return {**own, **self.params}
+
+    @property
+    def template_name(self) -> str:
+        """The template's name, for accounting; a job file without one is its own, by its `name`."""
+        return self.template.name if self.template else self.job_name
 
     @property
     def job_name(self) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from slurm_tf import __version__, files
+from slurm_tf import __version__, files, search_path
 from slurm_tf.errors import ConfigError, RunError, SlurmError, UsageError
 from slurm_tf.jobspec import checks, plan
 from slurm_tf.jobspec.configuration import Job
@@ -172,7 +172,13 @@ def _source(job: Job) -> snapshot.Source | None:
     chdir = plan.source_folder(job)
     if not job.spec.snapshot or job.site.scheduler == "local":
         return None
-    return snapshot.find(Path(chdir), Path(job.runs))
+    return snapshot.find(Path(chdir), Path(job.runs), alone=_is_packaged(job))
+
+
+def _is_packaged(job: Job) -> bool:
+    """Whether a job runs the program of a template that came with slurm-tf."""
+    packaged = files.identity(str(search_path.packaged(search_path.JOBS)))
+    return job.runs_template and files.identity(str(job.folder)) == packaged
 
 
 def _check_folder(job: Job) -> None:
@@ -317,6 +323,7 @@ def _manifest(fitted: Plan, code: CodeOrigin | None) -> Manifest:
         params=dict(fitted.params),
         cpus=_total(each.amounts.cpus for each in fitted.components),
         gpus=_total(each.amounts.gpus for each in fitted.components),
+        template=fitted.job.template,
         code=code,
         nodes=nodes_needed.words(fitted.layout),
         versions={

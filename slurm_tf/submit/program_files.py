@@ -7,7 +7,9 @@ import difflib
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
+from slurm_tf import search_path
 from slurm_tf.errors import ConfigError
 from slurm_tf.jobspec import plan
 from slurm_tf.jobspec.configuration import Job
@@ -75,6 +77,9 @@ def _python_argument(words: Sequence[str]) -> tuple[str, str]:
 def _check_file(job: Job, name: str, where: str) -> None:
     """Raise ConfigError for a file that is not there, unless `setup` names it, which may make it."""
     path = os.path.join(plan.source_folder(job), name)
+    refused = search_path.why_refused(Path(path), job.trusted) if job.runs_template and os.path.exists(path) else None
+    if refused:
+        raise refused
     if os.path.basename(name) in job.spec.setup or not is_lost(job, path):
         return
     folder = os.path.dirname(path)

@@ -53,13 +53,15 @@ class Source:
         return os.path.basename(os.path.realpath(self.root)) or "root"
 
 
-def find(chdir: Path, runs: Path) -> Source:
+def find(chdir: Path, runs: Path, alone: bool = False) -> Source:
     """Return the code around `chdir`: its git work tree, or the folder itself, without the runs in it.
 
-    `runs` is the folder of runs; other folders that hold a run are left out, too. `commit` is "" and `dirty` None
-    without git. Raises RunError if there are too many files or bytes for code.
+    `alone`: the folder itself in any case, as that of a template that came with slurm-tf: what is around it belongs to
+    an installation, or to a project that has an environment in it. `runs` is the folder of runs; other folders that
+    hold a run are left out, too. `commit` is "" and `dirty` None without git. Raises RunError if there are too many
+    files or bytes for code.
     """
-    tree = git.work_tree(chdir)
+    tree = None if alone else git.work_tree(chdir)
     root = _root(chdir, tree) if tree else chdir
     not_code = _NotCode(root, runs, _ignore_patterns(root, tree.folder if tree else ""))
     names = tree.files if tree else _small_files(root, not_code)

@@ -41,10 +41,10 @@ def runs(tmp_path: Path) -> RunRecords:
 @pytest.mark.parametrize(
     ("job", "name", "comment", "found"),
     [
-        ("12", "stf-roses", "slurm-tf run=x-1/template=tulips", RunRecord("roses", "x-1")),
+        ("12", "stf-roses", "slurm-tf run=x-1/template=tulips", RunRecord("tulips", "x-1")),
         ("12", "mine", "slurm-tf run=x-1/template=tulips", RunRecord("tulips", "x-1")),
         ("12", "mine", "for Ann", RunRecord("flowers", "flowers-1")),
-        ("12", "stf-roses", "", RunRecord("roses", "flowers-1")),
+        ("12", "stf-roses", "", RunRecord("flowers", "flowers-1")),
         ("99", "stf-roses", "", RunRecord("roses", "")),
         ("99", "mine", "slurm-tf run=x-1/template=tulips", RunRecord("tulips", "x-1")),
         ("99", "mine", "slurm-tf run=", RunRecord()),
@@ -52,7 +52,7 @@ def runs(tmp_path: Path) -> RunRecords:
         ("12+1", "mine", "", RunRecord("flowers", "flowers-1")),
     ],
 )
-def test_name_then_comment_then_run(job: str, name: str, comment: str, found: RunRecord, runs: RunRecords) -> None:
+def test_comment_then_run_then_name(job: str, name: str, comment: str, found: RunRecord, runs: RunRecords) -> None:
     assert runs.find(record(job, name=name, comment=comment)) == found
 
 

@@ -45,8 +45,8 @@ def test_version() -> None:
     ("arguments", "message"),
     [
         (["rn"], "No such command 'rn'"),
-        (["run"], "Missing argument 'JOB'"),
-        (["run", "nothing.toml"], "does not exist"),
+        (["run"], "slurm-tf: found no job file; needed one, or a job template\nHINT: slurm-tf run JOB.toml"),
+        (["run", "nothing.toml"], "slurm-tf: there is no job file nothing.toml; needed a .toml file"),
         (
             ["render", "jobs/wide_and_deep.toml", "--site", "nope"],
             "slurm-tf: no site profile 'nope'; needed one of example-",
@@ -86,7 +86,8 @@ def test_explain_says_where_each_value_is_from(job: Path) -> None:
 def test_schema_accepts_the_jobs_that_are_shipped() -> None:
     schema = json.loads(slurm_tf("schema", "job").stdout)
     assert schema["$schema"].startswith("https://json-schema.org/")
-    assert set(schema["$defs"]["JobSpec"]["required"]) == {"name", "strategy"}
+    # a file that extends another one has from there what is missing
+    assert schema["$defs"]["JobSpec"]["anyOf"] == [{"required": ["name", "strategy"]}, {"required": ["extends"]}]
     assert "ports" in json.loads(slurm_tf("schema", "site").stdout)["$defs"]["Site"]["properties"]
 
 

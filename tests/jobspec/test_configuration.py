@@ -205,6 +205,7 @@ def test_only_the_users_own_file_says_who_is_trusted(
         str(Path("runs").absolute()),
     )
     user_file("trust = ['daemon']")
+    Path(os.environ["XDG_CONFIG_HOME"], "slurm-tf", "site_configs", "uni.toml").unlink()  # it would come first
     assert load(JOB.format(more=""), site="", environ=environ).spec.account == "group"
     assert configuration.site_settings(environ).runs == "/shared"
     with pytest.raises(ConfigError, match="found the key 'trust'"):
