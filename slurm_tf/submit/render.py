@@ -9,8 +9,10 @@ import shlex
 import unicodedata
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from types import CodeType
 
 import jinja2
+from jinja2.bccache import Bucket
 from jinja2.loaders import split_template_path
 from jinja2.sandbox import SandboxedEnvironment
 
@@ -46,6 +48,7 @@ def script(plan: Plan, preflight: bool = False) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        bytecode_cache=_COMPILED,
     )
     environment.filters.update(sh=quote, directive=directive, option=option)
     name = f"site/{job.site.template}.sbatch.j2"
@@ -171,6 +174,25 @@ class _Environment(SandboxedEnvironment):
     def concat(parts: Iterable[str]) -> Shell:
         """Return one text: `finalize` has seen each part."""
         return Shell("".join(parts))
+
+
+class _CompiledTemplates(jinja2.BytecodeCache):
+    """Keeps compiled templates while this process lives, for commands that render the scripts of many jobs."""
+
+    def __init__(self) -> None:
+        self._codes: dict[tuple[str, str], CodeType] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Give the bucket what was compiled from the same text."""
+        bucket.code = self._codes.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep what was compiled."""
+        if bucket.code is not None:
+            self._codes[bucket.key, bucket.checksum] = bucket.code
+
+
+_COMPILED = _CompiledTemplates()
 
 
 class _TrustedLoader(jinja2.BaseLoader):

@@ -76,8 +76,7 @@ def test_what_it_is_not(words: list[str], message: str) -> None:
         sbatch_options.parse(words)
 
 
-@pytest.mark.parametrize(("release", "name", "letter", "argument"), [row[:4] for row in rows("sbatch-options.tsv")])
-def test_every_option_of_sbatch_is_known(release: str, name: str, letter: str, argument: str) -> None:
+def _check_option_of_release(release: str, name: str, letter: str, argument: str) -> None:
     if name in HIDDEN:
         return
     option = OPTIONS[ALIASES.get(name, name)]
@@ -86,6 +85,12 @@ def test_every_option_of_sbatch_is_known(release: str, name: str, letter: str, a
     if (name, release) in {("requeue", "22.05.8"), ("get-user-env", "26.05.3")}:  # the other release has a value
         kind = Argument.OPTIONAL
     assert option.argument is kind
+
+
+def test_every_option_of_sbatch_is_known(subtests: pytest.Subtests) -> None:
+    for release, name, letter, argument, *_ in rows("sbatch-options.tsv"):
+        with subtests.test(release=release, option=name):
+            _check_option_of_release(release, name, letter, argument)
 
 
 def test_every_option_of_its_help_is_known() -> None:
@@ -119,8 +124,7 @@ def fitted(job: Job, tmp_path: Path) -> Plan:
     return plan_module.fit(job, RunFolder(str(tmp_path / "runs" / "run-1")))
 
 
-@pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
-def test_each_option_on_the_command_line(option: SbatchOption, job_file: Callable[[str], Path], tmp_path: Path) -> None:
+def _check_option_on_the_command_line(option: SbatchOption, job_file: Callable[[str], Path], tmp_path: Path) -> None:
     typed, value = word(option)
     path = job_file(JOB.format(more=""))
     _, options = sbatch_options.parse([typed])
@@ -143,8 +147,15 @@ def test_each_option_on_the_command_line(option: SbatchOption, job_file: Callabl
         assert option.instead in error.value.needed
 
 
-@pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
-def test_each_option_in_a_file(option: SbatchOption, load: Callable[..., Job], tmp_path: Path) -> None:
+def test_each_option_on_the_command_line(
+    subtests: pytest.Subtests, job_file: Callable[[str], Path], tmp_path: Path
+) -> None:
+    for option in OPTIONS.values():
+        with subtests.test(option=option.name):
+            _check_option_on_the_command_line(option, job_file, tmp_path)
+
+
+def _check_option_in_a_file(option: SbatchOption, load: Callable[..., Job], tmp_path: Path) -> None:
     _, value = word(option)
     text = JOB.format(more=f"[sbatch]\n{option.name} = " + (f'"{value}"' if value else "true"))
     if option.use is not Use.KEPT:
@@ -157,8 +168,13 @@ def test_each_option_in_a_file(option: SbatchOption, load: Callable[..., Job], t
     assert re.search(rf"^#SBATCH {re.escape(word(option)[0])}$", written, re.MULTILINE)
 
 
-@pytest.mark.parametrize(("release", "variable", "source"), rows("sbatch-variables.tsv"))
-def test_each_variable(release: str, variable: str, source: str, load: Callable[..., Job], tmp_path: Path) -> None:
+def test_each_option_in_a_file(subtests: pytest.Subtests, load: Callable[..., Job], tmp_path: Path) -> None:
+    for option in OPTIONS.values():
+        with subtests.test(option=option.name):
+            _check_option_in_a_file(option, load, tmp_path)
+
+
+def _check_variable(release: str, variable: str, source: str, load: Callable[..., Job], tmp_path: Path) -> None:
     assert source in ("man", "source"), release
     option = OPTIONS[sbatch_variables.OPTIONS[variable]]
     if variable in sbatch_variables.FOR_SBATCH:
@@ -185,6 +201,12 @@ def test_each_variable(release: str, variable: str, source: str, load: Callable[
             for environ in ({}, {variable: ""})
         )
         assert empty == (unset if option.argument is Argument.REQUIRED else {**unset, option.name: None})
+
+
+def test_each_variable(subtests: pytest.Subtests, load: Callable[..., Job], tmp_path: Path) -> None:
+    for release, variable, source in rows("sbatch-variables.tsv"):
+        with subtests.test(release=release, variable=variable):
+            _check_variable(release, variable, source, load, tmp_path)
 
 
 @pytest.mark.parametrize(
