@@ -281,13 +281,13 @@ def difference(before: Path, after: Path) -> str:
 
 
 def test_the_lines_that_distribute_a_keras_script_are_those_of_the_job(request: pytest.FixtureRequest) -> None:
-    (shown,) = snippets.of("diff", "train.md")
     before, after = (ROOT / "jobs" / f"keras_{name}.py" for name in ("plain", "distributed"))
     changes = difference(before, after)
-    if request.config.getoption("--update-golden"):
-        shown.page.write_text(shown.page.read_text().replace(f"```diff\n{shown.text}", f"```diff\n{changes}"))
-    else:
-        assert shown.text == changes, "pytest --update-golden tests/test_docs.py writes them anew"
+    for shown in snippets.of("diff"):
+        if request.config.getoption("--update-golden"):
+            shown.page.write_text(shown.page.read_text().replace(f"```diff\n{shown.text}", f"```diff\n{changes}"))
+        else:
+            assert shown.text == changes, "pytest --update-golden tests/test_docs.py writes them anew"
     assert snippets.patched(before.read_text(), changes) == after.read_text()
     changed = [line for line in changes.splitlines() if re.match(r"[-+].", line)]
     assert len(changed) <= 5

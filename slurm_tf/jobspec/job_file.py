@@ -33,18 +33,18 @@ class Role(Base, frozen=True):
     """The number of tasks of one role, the program that they run, and the resources that they need."""
 
     count: Annotated[int, Meta(ge=0, le=100_000, description="number of tasks (sbatch --ntasks)")] = 1
-    cpus_per_task: Annotated[int, Meta(ge=1)] | None = None
+    cpus_per_task: Annotated[int, Meta(ge=1, description="CPUs of each task")] | None = None
     mem: Annotated[Amount, Meta(description="memory on each node (sbatch --mem); 0: all memory of the node")] | None = (
         None
     )
-    mem_per_cpu: Amount | None = None
-    mem_per_gpu: Amount | None = None
+    mem_per_cpu: Annotated[Amount, Meta(description="memory for each CPU, in place of mem")] | None = None
+    mem_per_gpu: Annotated[Amount, Meta(description="memory for each GPU, in place of mem")] | None = None
     gpus: Annotated[Amount, Meta(description="GPUs for all tasks of this role, as [type:]count[,...]")] | None = None
-    gpus_per_node: Amount | None = None
-    gpus_per_task: Amount | None = None
-    ntasks_per_node: Annotated[int, Meta(ge=1)] | None = None
-    partition: str | None = None
-    constraint: str | None = None
+    gpus_per_node: Annotated[Amount, Meta(description="GPUs on each node, in place of gpus")] | None = None
+    gpus_per_task: Annotated[Amount, Meta(description="GPUs of each task, in place of gpus")] | None = None
+    ntasks_per_node: Annotated[int, Meta(ge=1, description="tasks of this role on each node")] | None = None
+    partition: Annotated[str, Meta(description="the role's own partition, in place of the job's")] | None = None
+    constraint: Annotated[str, Meta(description="features that the role's nodes must have")] | None = None
     command: (
         Annotated[
             tuple[str, ...],
@@ -93,7 +93,7 @@ class Checkpoint(Base, frozen=True):
     every_steps: (
         Annotated[int, Meta(ge=1, description="steps between two checkpoints; replaces the default of every")] | None
     ) = None
-    keep: Annotated[int, Meta(ge=1)] = 3
+    keep: Annotated[int, Meta(ge=1, description="how many checkpoints are kept, the newest ones")] = 3
     warning: (
         Annotated[Amount, Meta(description="time before the job's time limit at which to save (sbatch --signal)")]
         | None
@@ -208,7 +208,7 @@ class Horovod(Base, frozen=True):
 class Container(Base, frozen=True):
     """Reserved for a later release."""
 
-    image: str | None = None
+    image: Annotated[str, Meta(description="reserved")] | None = None
 
 
 class JobSpec(Base, frozen=True):
@@ -236,10 +236,10 @@ class JobSpec(Base, frozen=True):
         Meta(description="your own shell lines, run before the tasks start; not quoted; one that fails ends the job"),
     ] = ""
     chdir: Annotated[str, Meta(description="working directory; default: the job file's folder")] = ""
-    time: Amount | None = None
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
+    time: Annotated[Amount, Meta(description="time limit of the job; default: that of its partition")] | None = None
+    partition: Annotated[str, Meta(description="partition, or several with commas; default: the site's")] | None = None
+    account: Annotated[str, Meta(description="account that is charged; default: your default account")] | None = None
+    qos: Annotated[str, Meta(description="quality of service; default: that of your account")] | None = None
     exclusive: (
         bool
         | Annotated[str, Meta(description='share nodes with no other job; "user": with no job of another user')]

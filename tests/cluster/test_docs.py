@@ -45,6 +45,11 @@ with socket.socket() as server:
 """
 
 
+def without_setup(text: str) -> str:
+    """Return a job file without the environment that only its reader has."""
+    return re.sub(r"^setup = .*\n", "", text, flags=re.MULTILINE)
+
+
 class Reader:
     """Somebody who reads the pages and types what they say, on each page in a folder of its own."""
 
@@ -62,6 +67,8 @@ class Reader:
                 self.member.write(f"{snippet.page.name}/{name}", text)
             if snippet.page.name == "README.md":
                 shutil.copytree(JOBS, folder / "jobs")
+            for job in snippets.of("toml job", "docs/keras.md"):
+                self.member.write(f"{snippet.page.name}/digits.toml", without_setup(job.text))
         runs = self.member.folder / "runs"
         path = f"{self.member.folder}/bin:{self.member.environ()['PATH']}"
         commands = f"cd {snippet.page.name}\n{snippets.filled(snippet.text, VALUES)}"
@@ -89,6 +96,6 @@ def test_what_the_pages_say_can_be_typed(alice: Member) -> None:
     assert "[chief:0] trains as chief\n" in shown["sandbox.md"]
     assert "TOTAL" in shown["usage.md"]
     assert [name for name, text in shown.items() if text] == [
-        "README.md", "jobs.md", "launch.md", "preflight.md", "sandbox.md", "sites.md", "troubleshooting.md",
-        "usage.md",
+        "README.md", "doctor.md", "jobs.md", "keras.md", "launch.md", "preflight.md", "quickstart.md", "sandbox.md",
+        "sites.md", "troubleshooting.md", "usage.md",
     ]  # fmt: skip

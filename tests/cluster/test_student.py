@@ -18,18 +18,6 @@ from tests.conftest import ROOT
 pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow]
 
 LIBRARIES = next(path for path in sys.path if path.endswith("site-packages"))
-JOB = """\
-name = "digits"
-strategy = "multi_worker"
-command = ["python", "train.py"]
-setup = "source {environment}/bin/activate"
-time = "20"
-
-[roles.worker]
-count = 2
-ntasks-per-node = 1
-mem = "2G"
-"""
 
 
 def environment(folder: Path, *packages: Path) -> None:
@@ -59,8 +47,8 @@ def student(alice: Member, tmp_path: Path) -> Member:
 
 
 @pytest.mark.long  # in `make test`: jobs/test_five_lines.py, of the same script
-def test_from_the_wheel_to_a_training_of_two_workers(student: Member) -> None:
-    """Two submissions, and at most five lines of the script are changed."""
+def test_from_the_wheel_to_a_training_on_four_nodes(student: Member) -> None:
+    """Two submissions of the job of docs/keras.md, and at most five lines of the script are changed."""
 
     def types(*words: str, code: int = 0) -> tuple[str, str]:
         done = student.sandbox.run(
@@ -73,10 +61,11 @@ def test_from_the_wheel_to_a_training_of_two_workers(student: Member) -> None:
     begun = time.monotonic()
     script = (ROOT / "jobs" / "keras_plain.py").read_text()
     student.write("train.py", script)
-    student.write("digits.toml", JOB.format(environment=student.folder / "tensorflow"))
+    (job,) = snippets.of("toml job", "docs/keras.md")
+    student.write("digits.toml", job.text.replace("~/venv", str(student.folder / "tensorflow")))
     _, told = types("submit", "digits.toml", "--wait", code=65)
     # it says what is wrong, and the command whose page says what to do
-    assert "\n  why          none of the 2 tasks has joined the cluster: each trained a model of its own" in told
+    assert "\n  why          none of the 4 tasks has joined the cluster: each trained a model of its own" in told
     assert re.search(r"^  slurm-tf docs train +# the lines with which its tasks train one model$", told, re.MULTILINE)
     page, _ = types("docs", "train")
     (change,) = re.findall(r"^```diff\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
@@ -89,9 +78,10 @@ def test_from_the_wheel_to_a_training_of_two_workers(student: Member) -> None:
     assert "\n  model        runs/digits-2/export/digits.keras\n" in told
     assert Path(run.exports, "digits.keras").stat().st_size > 0
     shown, _ = types("logs", "digits-2")
-    first, second = re.findall(r"^\[worker:\d\] test accuracy (\S+)$", shown, re.MULTILINE)
-    assert first == second
-    assert float(first) > 0.85
-    # of all samples, 64 in each step of both workers together
+    accuracies = re.findall(r"^\[worker:\d\] test accuracy (\S+)$", shown, re.MULTILINE)
+    assert len(accuracies) == 4
+    assert len(set(accuracies)) == 1
+    assert float(accuracies[0]) > 0.85
+    # of all samples, 64 in each step of all workers together
     assert [each.step for each in progress.read(run.progress)] == [23, 46, 69, 92, 115]
     assert not re.search("WARNING:tensorflow|Traceback", shown)
