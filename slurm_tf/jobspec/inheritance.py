@@ -96,9 +96,12 @@ def _parent(kind: Kind, path: Path, values: Mapping[str, Any]) -> str:
 def _inherited(kind: Kind, name: str, path: Path, trusted: Collection[str]) -> Path:
     """Return the file `name` that the one at `path` inherits; of its own name, that of an earlier folder.
 
-    Raises ConfigError or UsageError.
+    A file that is in none of the folders inherits the one beside it first. Raises ConfigError or UsageError.
     """
-    found = [folder / f"{name}{SUFFIX}" for folder in search_path.folders(kind.folder, trusted)]
+    folders = search_path.folders(kind.folder, trusted)
+    if files.identity(str(path.parent)) not in [files.identity(str(each)) for each in folders]:
+        folders = [*folders, path.parent]
+    found = [folder / f"{name}{SUFFIX}" for folder in folders]
     own = files.identity(str(path))
     earlier = next((number for number, each in enumerate(found) if files.identity(str(each)) == own), len(found))
     known = [each for each in found[:earlier] if files.identity(str(each))]

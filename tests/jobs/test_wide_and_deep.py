@@ -146,8 +146,8 @@ def test_a_folder_that_the_servers_do_not_share_is_refused_before_training(run_f
 @pytest.mark.long  # where an evaluator is placed: tests/cluster/test_shared_nodes.py
 def test_an_evaluator_follows_checkpoints_of_two_parameter_servers(run_forked: RunJob, tmp_path: Path) -> None:
     job = run_forked(
-        PS, "steps=300", "--set", "checkpoint.every-steps=50",
-        "--set", "roles.evaluator.count=1", "--set", "roles.ps.count=2",
+        str(JOBS / "wide_and_deep_evaluator.toml"), "--name=wide-and-deep-1", "steps=300",
+        "--set", "checkpoint.every-steps=50", "--set", "roles.ps.count=2",
     )  # fmt: skip
     assert job.wait() == 0, job.text
     seen = [int(step) for step in job.find(r"^\[evaluator:0\] step (\d+)/300  accuracy")]

@@ -126,6 +126,21 @@ def test_a_job_file_extends_a_template(write: Write, tmp_path: Path) -> None:
     assert plan.source_folder(configuration.load(path, {}, "generic")) == str(tmp_path / "work")
 
 
+def test_a_job_file_extends_the_file_beside_it_before_a_template(write: Write, tmp_path: Path) -> None:
+    """As in a folder of copied jobs: that what is changed there counts, whatever the folder is called."""
+    write("package", "cnn", CNN)
+    write("package", "single", 'extends = "cnn"\n')
+    (tmp_path / "copies").mkdir()
+    for name, text in (("cnn", CNN.replace("= 10", "= 7")), ("single", 'extends = "cnn"\n')):
+        (tmp_path / "copies" / f"{name}.toml").write_text(text)
+    job = configuration.load(tmp_path / "copies" / "single.toml", {}, "generic")
+    assert job.spec.params["epochs"].default == 7
+    assert plan.source_folder(job) == str(tmp_path / "copies")
+    # of its own name it is the template
+    (tmp_path / "copies" / "cnn.toml").write_text('extends = "cnn"\n')
+    assert configuration.load(tmp_path / "copies" / "cnn.toml", {}, "generic").spec.params["epochs"].default == 10
+
+
 def test_the_digest_changes_with_a_value_of_any_file_and_with_no_comment(write: Write, named: Named) -> None:
     def digest() -> str:
         template = named("cnn").template
