@@ -66,26 +66,41 @@ def folders(kind: str, trusted: Collection[str] = ()) -> list[Path]:
     return [folder for _, folder in scopes(kind, trusted)]
 
 
-def scopes(kind: str, trusted: Collection[str] = ()) -> list[tuple[Scope, Path]]:
+def scopes(
+    kind: str, trusted: Collection[str] = (), refused: list[ConfigError] | None = None
+) -> list[tuple[Scope, Path]]:
     """Return the folders that hold files of `kind`, weakest first, each with its scope.
 
-    Job templates alone (JOBS) have a folder of the project, if nobody else can write to it but users of `trusted`.
-    Raises UsageError for a folder of SLURM_TF_PATH that cannot be expanded, ConfigError for one that we may not enter.
+    Job templates alone (JOBS) have a folder of the project, which is left out if others can write to it than users of
+    `trusted`. `refused`: takes why folders are left out; without it one that we may not enter raises ConfigError.
+    Raises UsageError for a folder of SLURM_TF_PATH that cannot be expanded.
     """
+    known: dict[tuple[int, int], tuple[Scope, Path]] = {}
+    for scope, folder in _candidates(kind):
+        try:
+            with _unreadable(str(folder)):
+                identity = files.identity(str(folder)) if folder.is_dir() else None
+        except ConfigError as error:
+            if refused is None:
+                raise
+            refused.append(error)
+            continue
+        why = why_refused(folder, trusted) if identity and scope is Scope.PROJECT and identity not in known else None
+        if why and refused is not None:
+            refused.append(why)
+        if identity and not why:
+            known.setdefault(identity, (scope, folder))
+    return list(known.values())
+
+
+def _candidates(kind: str) -> list[tuple[Scope, Path]]:
+    """Return where files of `kind` may be, weakest first. Raises UsageError."""
     listed = [Path(files.expand(path)) / kind for path in os.environ.get("SLURM_TF_PATH", "").split(":") if path]
     found = [(Scope.PACKAGE, packaged(kind)), (Scope.SITE, Path("/etc/slurm-tf") / kind)]
     found += [(Scope.GROUP, path) for path in listed]
     of_project = project(kind) if kind == JOBS else None
-    if of_project and not why_refused(of_project, trusted):
-        found.append((Scope.PROJECT, of_project))
-    found.append((Scope.USER, user_config() / kind))
-    known: dict[tuple[int, int], tuple[Scope, Path]] = {}
-    with _unreadable(""):
-        for scope, folder in found:
-            identity = files.identity(str(folder))
-            if identity and folder.is_dir():
-                known.setdefault(identity, (scope, folder))
-    return list(known.values())
+    found += [(Scope.PROJECT, of_project)] if of_project else []
+    return [*found, (Scope.USER, user_config() / kind)]
 
 
 def project(kind: str) -> Path | None:

@@ -93,6 +93,7 @@ ONLY_IN = {
     "subprocess": {
         "slurm",
         "launch",
+        "submit.bash_syntax",
         "submit.environments",
         "submit.git",
         "submit.horovod_wheel",

@@ -36,7 +36,8 @@ def _ask(form: "ParamForm") -> str | None:
     """Return what was typed for a param, None where that is its default, or nothing for one that is swept."""
     from slurm_tf.run.placeholders import value_text
 
-    about = f"{form.help} ({form.needed})" if form.help else form.needed
+    needed = f"{form.needed}; Enter alone for all values of the sweep" if form.swept else form.needed
+    about = f"{form.help} ({needed})" if form.help else needed
     click.echo(printable(about), err=True)
     default = "" if form.default is None else value_text(form.default)
     if form.swept:

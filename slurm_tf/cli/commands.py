@@ -52,6 +52,7 @@ _GROUPS = {
         "sites": ("sites_command", "sites"),
     },
     "Write job files": {
+        "templates": ("templates_command", "templates"),
         "explain": ("job_file_commands", "explain"),
         "render": ("job_file_commands", "render"),
         "schema": ("job_file_commands", "schema"),

@@ -66,23 +66,22 @@ def _source(words: Sequence[str], template: str) -> "tuple[Path | TemplateFile, 
             needed = "a job file or a job template; a time as sbatch writes it is --time, or -t"
             raise UsageError(f"found the job file {words[0]} and the job template {template!r}", needed)
         return job_templates.find(template, configuration.trusted_users()), words
-    verb = click.get_current_context().info_name
     if not words:
+        verb = click.get_current_context().info_name
         usage = f"slurm-tf {verb} JOB.toml [NAME=VALUE]..., or slurm-tf {verb} -t TEMPLATE [NAME=VALUE]..."
         raise UsageError("found no job file", "one, or a job template", usage)
     path, *values = words
     if path != layers.STANDARD_INPUT and not Path(path).is_file():
-        raise UsageError(
-            f"there is no job file {path}", "a .toml file, or - for standard input", _template_hint(path, str(verb))
-        )
+        raise UsageError(f"there is no job file {path}", "a .toml file, or - for standard input", _template_hint(path))
     return Path(path), values
 
 
-def _template_hint(word: str, verb: str) -> str:
+def _template_hint(word: str) -> str:
     """Return how the template `word` is named, "" if there is none."""
     from slurm_tf.jobspec import configuration, job_templates
 
     known = {each.name for each in job_templates.template_files(configuration.trusted_users())}
+    verb = click.get_current_context().info_name
     return f"the job template {word}: slurm-tf {verb} -t {word}" if word in known else ""
 
 

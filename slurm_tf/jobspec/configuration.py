@@ -16,10 +16,10 @@ from msgspec import Meta, field
 
 from slurm_tf import files, search_path
 from slurm_tf.errors import ConfigError, UsageError
-from slurm_tf.jobspec import inheritance, job_templates, key_advice, layers, sbatch_options, sites
+from slurm_tf.jobspec import inheritance, job_templates, key_advice, layers, program_folder, sbatch_options, sites
 from slurm_tf.jobspec.error_list import ErrorList
 from slurm_tf.jobspec.job_file import ALTERNATIVES, Base, JobSpec
-from slurm_tf.jobspec.job_templates import JobFile, TemplateFile
+from slurm_tf.jobspec.job_templates import TemplateFile
 from slurm_tf.run import placeholders
 from slurm_tf.run.manifest import TemplateOrigin
 
@@ -168,7 +168,7 @@ def load(
     for error in resolved.errors:
         errors.add(error)
     with errors.collecting():
-        _check_commands(job_file, resolved)
+        program_folder.check(job_file, resolved)
     return Job(
         path=job_file.path,
         spec=_with_arguments(resolved, arguments),
@@ -178,11 +178,37 @@ def load(
         runs=settings.runs,
         given=_given(values),
         trusted=user.trust,
-        folder=_folder(job_file, resolved),
+        folder=program_folder.of(job_file, resolved),
         template=job_file.template,
         is_named=isinstance(source, TemplateFile),
         errors=tuple(errors.errors),
         left_out=resolved.left_out,
+    )
+
+
+def alone(source: Path | TemplateFile, trusted: tuple[str, ...]) -> Job:
+    """Return the job of a file and of what it extends alone: without a site, a user's file or anything typed.
+
+    Raises ConfigError, which names all that is wrong, or UsageError.
+    """
+    job_file, errors = job_templates.read(source, trusted), ErrorList()
+    read = [_with_read_options(layer, errors) for layer in job_file.layered]
+    resolved = layers.resolve_all(_without_replaced(read), JobSpec, key_advice.of_key, _STAND_INS)
+    for error in resolved.errors:
+        errors.add(error)
+    errors.raise_all()
+    return Job(
+        path=job_file.path,
+        spec=resolved.spec,
+        origins=resolved.origins,
+        site_name="",
+        site=sites.Site(),
+        runs="",
+        given={},
+        trusted=trusted,
+        folder=program_folder.of(job_file, resolved),
+        template=job_file.template,
+        is_named=isinstance(source, TemplateFile),
     )
 
 
@@ -306,30 +332,6 @@ def _without_replaced(given: Sequence[layers.Layer]) -> list[layers.Layer]:
         }
         kept.append(layers.Layer(layer.origin, {**layer.values, "roles": tables}))
     return kept[::-1]
-
-
-def _folders(job_file: JobFile, resolved: layers.Resolved[JobSpec]) -> dict[str, Path]:
-    """Return the folders of the files of a job file's chain that state `chdir` or a command, by the key."""
-    spec, by_origin = resolved.spec, {each.origin: Path(each.origin).parent for each in job_file.layered}
-    keys = ["chdir"]
-    keys += [f"roles.{name}.command" if role.command else "command" for name, role in spec.roles.with_tasks.items()]
-    origins = {key: resolved.origins.get(key, "") for key in keys}
-    return {key: by_origin[origin] for key, origin in origins.items() if origin in by_origin}
-
-
-def _folder(job_file: JobFile, resolved: layers.Resolved[JobSpec]) -> Path:
-    """Return the folder that a job's `chdir` starts from: where the file is that states it, else its program."""
-    return next(iter(_folders(job_file, resolved).values()), job_file.path.parent)
-
-
-def _check_commands(job_file: JobFile, resolved: layers.Resolved[JobSpec]) -> None:
-    """Raise ConfigError for roles whose commands are those of files in several folders: a job has one."""
-    found = _folders(job_file, resolved)
-    if "chdir" in found or len({files.absolute(str(each)) for each in found.values()}) < 2:
-        return
-    listed = "; ".join(f"{key} of {resolved.origins[key]}" for key in found)
-    needed = "the commands of all roles in files of one folder, in which the programs run"
-    raise ConfigError(f"found {listed}", needed, "say the folder: chdir = ...", f"{job_file.path}: chdir")
 
 
 def _with_arguments(resolved: layers.Resolved[JobSpec], arguments: Sequence[str]) -> JobSpec:

@@ -45,17 +45,23 @@ class JobFile:
     template: TemplateOrigin | None
 
 
-def template_files(trusted: Collection[str] = ()) -> list[TemplateFile]:
+def template_files(trusted: Collection[str] = (), refused: list[ConfigError] | None = None) -> list[TemplateFile]:
     """Return all files of templates by their names; of one name the strongest first, which shadows the others.
 
-    Raises ConfigError or UsageError.
+    `refused`: takes why folders are left out; without it one that cannot be read raises ConfigError. Raises UsageError.
     """
-    found = [
-        TemplateFile(name.removesuffix(SUFFIX), scope, folder / name)
-        for scope, folder in reversed(search_path.scopes(JOBS, trusted))
-        for name in search_path.names(folder)
-        if name.endswith(SUFFIX)
-    ]
+    found: list[TemplateFile] = []
+    for scope, folder in reversed(search_path.scopes(JOBS, trusted, refused)):
+        try:
+            names = search_path.names(folder)
+        except ConfigError as error:
+            if refused is None:
+                raise
+            refused.append(error)
+            continue
+        found += [
+            TemplateFile(name.removesuffix(SUFFIX), scope, folder / name) for name in names if name.endswith(SUFFIX)
+        ]
     return sorted(found, key=lambda each: each.name)
 
 
@@ -64,7 +70,10 @@ def find(name: str, trusted: Collection[str] = ()) -> TemplateFile:
     known = template_files(trusted)
     found = next((each for each in known if each.name == name), None)
     if found is None:
-        raise inheritance.unknown(JOB_TEMPLATES, name, [each.name for each in known], _left_out(trusted))
+        refused: list[ConfigError] = []
+        template_files(trusted, refused)
+        left_out = "".join(f"; a folder is left out: {each}" for each in refused)
+        raise inheritance.unknown(JOB_TEMPLATES, name, [each.name for each in known], left_out)
     check_name(name, found.path)
     return found
 
@@ -121,10 +130,3 @@ def _of_path(path: Path, trusted: Collection[str]) -> TemplateFile | None:
         if folder == files.identity(str(each)) and path.name.endswith(SUFFIX):
             return TemplateFile(path.stem, scope, each / path.name)
     return None
-
-
-def _left_out(trusted: Collection[str]) -> str:
-    """Return in words why the project's templates are left out, "" if they are not."""
-    folder = search_path.project(JOBS)
-    refused = search_path.why_refused(folder, trusted) if folder else None
-    return f"; {folder} is left out: {refused}" if refused else ""

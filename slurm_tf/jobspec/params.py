@@ -61,15 +61,26 @@ class ParamForm:
         return "".join(checker.wrong).removeprefix(f"{self.name}: ")
 
     @property
+    def example(self) -> str:
+        """A value that it may have, as one types it: to see whether a job with it would be sound."""
+        kinds: Mapping[ParamType, ParamValue] = {"int": 1, "float": 1.0, "bool": False, "str": self.name}
+        candidates = (*self.choices, self.min, self.max, kinds[self.type or "str"])
+        texts = [placeholders.value_text(each) for each in candidates if each is not None]
+        return next((text for text in texts if not self.wrong(text)), texts[-1])
+
+    @property
     def needed(self) -> str:
         """What values it may have, in words."""
         return _needed(Param(min=self.min, max=self.max, choices=self.choices or None), self.type or "str")
 
 
 def forms(job: Job) -> tuple[ParamForm, ...]:
-    """Return what a form needs of each param of `job`, in the order of the file. Raises ConfigError."""
+    """Return what a form needs of each param of `job`: those of [params], then those of [sweep] alone.
+
+    Raises ConfigError.
+    """
     found = []
-    for name, param in _declared(job).items():
+    for name, param in {**job.spec.params, **_declared(job)}.items():
         swept = job.spec.sweep.get(name, ())
         kind = _type(param, swept)
         _check_declaration(job, name, param, kind)

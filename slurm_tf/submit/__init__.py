@@ -2,6 +2,7 @@
 
 # what other rooms may import
 __all__ = [
+    "bash_syntax",
     "estimate",
     "horovod_wheel",
     "new_run",

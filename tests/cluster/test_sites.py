@@ -32,7 +32,12 @@ ntasks-per-node = 1
 cpus-per-task = 2
 {gpus}
 """
-EXAMPLES = {"typed": "example-typed-gres", "no-gres": "example-no-gres", "exclusive": "example-preemption"}
+# The folders of golden scripts that each cluster is dressed for.
+EXAMPLES = {
+    "typed": ("example-typed-gres", "job_templates"),
+    "no-gres": ("example-no-gres",),
+    "exclusive": ("example-preemption",),
+}
 # cluster, options of detect, partition, GPUs of a task and how many it sees, what a job may not ask for, and why
 CASES = [
     pytest.param(
@@ -83,7 +88,8 @@ def test_detect_check_submit(
         for task in (0, 1):
             assert f"[worker:{task}] {number} GPUs, scratch /run/node, threads {threads}.\n" in log, log
     # the scripts of the example that the cluster is dressed as
-    for script in sorted((ROOT / "tests" / "golden" / EXAMPLES[name]).glob("*.sbatch")):
+    golden = ROOT / "tests" / "golden"
+    for script in sorted(path for folder in EXAMPLES[name] for path in (golden / folder).glob("*.sbatch")):
         assert "to start at 20" in sandbox.run("sbatch", "--test-only", str(script)).stderr
     # the cluster changes
     sandbox.run("scontrol", "update", f"partitionname={partition}", "maxtime=60", user="root")

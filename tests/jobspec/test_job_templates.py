@@ -229,7 +229,7 @@ def test_a_project_of_others_counts_only_if_they_are_trusted(write: Write, named
     os.chown(project, 1, -1)
     assert named("cnn").path == package
     with pytest.raises(
-        UsageError, match=r"no job template 'only'; needed one of cnn; .*project/jobs is left out: .*daemon"
+        UsageError, match=r"no job template 'only'; needed one of cnn; a folder is left out: .*project/jobs: .*daemon"
     ):
         named("only")
     search_path.user_config().mkdir(exist_ok=True)

@@ -221,7 +221,7 @@ def printed(
 
     def everything(screen: Screen) -> str:
         monkeypatch.setattr(terminal, "screen", lambda: screen)
-        explained = {"job": job, "values": (), "arguments": (), "site": "", "overrides": ()}
+        explained = {"words": (str(job),), "template": "", "ask": False, "arguments": (), "site": "", "overrides": ()}
         commands: dict[str, tuple[click.Command, dict[str, Any]]] = {
             "du": (storage_commands.du, {"runs": ()}),
             "explain": (job_file_commands.explain, explained),
