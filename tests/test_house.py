@@ -315,7 +315,7 @@ def test_help_imports_no_tensorflow_and_nothing_heavy() -> None:
 
 def test_a_verb_imports_no_other() -> None:
     loaded = {module for module in loaded_by("plugin", "--help") if module.startswith("slurm_tf.cli.")}
-    names = ("commands", "completion", "completion_shells", "options", "plugin_commands", "terminal")
+    names = ("commands", "completion", "completion_shells", "help_formatter", "options", "plugin_commands", "terminal")
     assert loaded == {f"slurm_tf.cli.{name}" for name in names}
 
 

@@ -10,8 +10,11 @@ from click.shell_completion import CompletionItem
 
 from slurm_tf import __version__, files
 from slurm_tf.cli import completion_shells, terminal
+from slurm_tf.cli.help_formatter import HelpFormatter
 from slurm_tf.errors import SlurmTfError
 
+# of every verb, whose contexts click makes
+click.Context.formatter_class = HelpFormatter
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 # The verbs by what one wants to do; each with its module in slurm_tf.cli, and its name there.
 _GROUPS = {

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf.cli import options, submit_commands
-from slurm_tf.cli.terminal import coloured, printable
+from slurm_tf.cli import options, submit_commands, terminal
+from slurm_tf.cli.terminal import printable
 from slurm_tf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _COLOURS = {"ok": "green", "unknown": "yellow", "warning": "yellow", "error": "red"}
 _INDENT = " " * 9
+_NARROWEST = 24
 
 
 @click.command(cls=options.SbatchCommand, context_settings=submit_commands.SETTINGS, options_metavar="[OPTIONS]")
@@ -59,13 +60,24 @@ def _parse(words: Sequence[str], arguments: Sequence[str]) -> "tuple[Path | None
 
 def lines(found: "Sequence[Finding]") -> list[str]:
     """Return findings as lines of text, with what was needed and what to do below what is not OK."""
-    text = []
+    text, screen = list[str](), terminal.screen()
     width = max((len(each.check) for each in found), default=0)
     for each in found:
         state = each.state.value
-        word = coloured(f"{state if state != 'ok' else 'OK':7}", _COLOURS[state])
+        word = f"{state if state != 'ok' else 'OK':7}"
+        word = terminal.coloured(word, _COLOURS[state]) if screen.colour else word
         where = f" [{each.where}]" if each.where else ""
-        text.append(f"{word}  {each.check:{width}}  {printable(each.found)}{printable(where)}\n")
-        for name, more in (("needed", each.needed), ("do", each.do)):
-            text += [f"{_INDENT}{'':{width}}  {name}: {printable(more)}\n"] if more else []
+        sentences = [each.found + where]
+        sentences += [f"{name}: {more}" for name, more in (("needed", each.needed), ("do", each.do)) if more]
+        parts = [part for sentence in sentences for part in _folded(printable(sentence), len(_INDENT) + width + 2)]
+        heads = [f"{word}  {each.check:{width}}", *[f"{_INDENT}{'':{width}}"] * (len(parts) - 1)]
+        text += [f"{head}  {part}\n" for head, part in zip(heads, parts, strict=True)]
     return text
+
+
+def _folded(sentence: str, indent: int) -> list[str]:
+    """Return a sentence in lines that fit the terminal, `indent` columns from its edge."""
+    from slurm_tf.cli import text_table
+
+    width = terminal.screen().width
+    return text_table.folded(sentence, max(_NARROWEST, width - indent), breaks=False) if width else [sentence]

@@ -1,5 +1,6 @@
 """The verbs for what comes with slurm-tf to read and to try: docs, examples."""
 
+import difflib
 import json
 import os
 import shutil
@@ -24,7 +25,9 @@ def docs(page: str, as_json: bool) -> None:
         return
     known = pages.get(page.removesuffix(".md"))
     if known is None:
-        raise UsageError(f"no page {page!r}", f"one of {', '.join(pages)}")
+        near = difflib.get_close_matches(page, pages, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"no page {page!r}", f"one of {', '.join(pages)}", hint)
     text = known.read_text(encoding="utf-8")
     if as_json:
         click.echo(json.dumps({"page": known.stem, "title": _title(known), "text": text}, indent=2))

@@ -35,10 +35,13 @@ def plugin() -> None:
 @click.option("--python", default="python3", show_default=True, help="The Python of the nodes, 3.9 or later.")
 @JSON
 def task_prolog(output: Path | None, python: str, as_json: bool) -> None:
-    """Write a TaskProlog that starts TensorFlow clusters in srun steps, and print its path.
+    r"""Write a TaskProlog that starts TensorFlow clusters in srun steps, and print its path.
 
     By default it is written below ~/.cache/slurm-tf, or $XDG_CACHE_HOME, which the nodes must see. To use it:
-    SLURM_TF_ROLES=ps=1,worker=3 srun --task-prolog="$(slurm-tf plugin task-prolog)" ...
+
+    \b
+      export SLURM_TF_ROLES=ps=1,worker=3
+      srun --task-prolog="$(slurm-tf plugin task-prolog)" ...
     """
     from slurm_tf.submit import task_prolog as made
 

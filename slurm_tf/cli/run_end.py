@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from slurm_tf.cli import terminal
+from slurm_tf.cli import terminal, text_table
 from slurm_tf.cli.terminal import print_next_commands, printable, short_path
 from slurm_tf.errors import RunError
 from slurm_tf.run import manifest
@@ -51,7 +51,7 @@ def _print_run(state: RunOverview) -> None:
         ]
     for name, text in rows:
         if text:
-            click.echo(f"  {name:12} {text}", err=True)
+            click.echo(text_table.hanging(f"  {name:12} ", text, sys.stderr), err=True)
     print_next([state])
 
 
@@ -67,7 +67,8 @@ def _print_sweep(points: Sequence[RunOverview]) -> None:
     click.echo(f"Run {name} ended: {len(points) - len(failed)} of {len(points)} points completed", err=True)
     for point in failed[:_POINTS]:
         why = printable(reasons.reason_words(point)) or f"exit code {point.exit_code}"
-        click.echo(f"  {printable(run_params.named(point.selected))}  {_state(point)}: {why}", err=True)
+        head = f"  {printable(run_params.named(point.selected))}  {_state(point)}: "
+        click.echo(text_table.hanging(head, why, sys.stderr), err=True)
     if len(failed) > _POINTS:
         click.echo(f"  and {len(failed) - _POINTS} more", err=True)
     print_next(points)

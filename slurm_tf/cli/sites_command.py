@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 NAME = click.argument("name", default="", shell_complete=completion.sites)
+_SHOWN = ("KEY", "VALUE", "FROM")
 _LISTED = ("SITE", "INHERITS", "DESCRIPTION", "FILE")
 _COMPARED = ("KEY", "PROFILE", "CLUSTER", "FILE")
 
@@ -97,10 +98,14 @@ def show(name: str, as_json: bool) -> None:
         found = [{"key": key, "value": value, "file": profile.origins.get(key, "")} for key, value in rows]
         click.echo(json.dumps(found, indent=2))
         return
-    texts = [(key, json.dumps(value, ensure_ascii=False), profile.origins.get(key, "built-in")) for key, value in rows]
-    width, widest = max(len(key) for key, _, _ in texts), min(60, max(len(value) for _, value, _ in texts))
-    for key, value, origin in texts:
-        click.echo(printable(f"{key:{width}}  {value:{widest}}  {origin}"))
+    from slurm_tf.cli import text_table
+
+    cells = [
+        [key, json.dumps(value, ensure_ascii=False), short_path(profile.origins[key]) if key in profile.origins else
+         "built-in"]
+        for key, value in rows
+    ]  # fmt: skip
+    click.echo(text_table.table(_SHOWN, cells, names=_SHOWN), nl=False)
 
 
 @sites.command()

@@ -38,7 +38,7 @@ def tensorboard(words: tuple[str, ...], node: bool, port: int, as_json: bool) ->
     if len(plain) != 1:
         raise UsageError(f"found {len(plain)} runs", "one", "slurm-tf tensorboard RUN")
     if typed and not node:
-        raise UsageError(f"found the option {next(iter(typed))}", "--node for options of srun")
+        raise UsageError(f"found the option --{next(iter(typed))}", "--node for options of srun")
     found = watch_commands.select_run(plain[0])
     folder = board.log_folder(found)
     argv, environ = board.command(folder, port), dict(os.environ)

@@ -29,10 +29,11 @@ class Screen:
     colour: bool
 
 
-def screen() -> Screen:
-    """Return what stdout is."""
-    width = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else None
-    return Screen(width, has_colour(sys.stdout))
+def screen(stream: TextIO | None = None) -> Screen:
+    """Return what a stream is; default: stdout."""
+    stream = stream or sys.stdout
+    width = shutil.get_terminal_size((120, 24)).columns if stream.isatty() else None
+    return Screen(width, has_colour(stream))
 
 
 def has_colour(stream: TextIO) -> bool:
@@ -75,13 +76,17 @@ def ask(question: str, otherwise: str) -> None:
 
 
 def print_next_commands(*rows: tuple[str, str]) -> None:
-    """Print commands to type next; each row is a verb with its arguments, and what it does."""
-    me = _program_as_typed()
+    """Print commands to type next; each row is a verb with its arguments, and what it does.
+
+    Where the terminal is too narrow, what a command does stands below it: a command that somebody copies is one line.
+    """
+    me, room = _program_as_typed(), screen(sys.stderr).width
     typed = [(f"{me} {words}", why) for words, why in rows]
     width = max(len(command) for command, _ in typed)
-    click.echo("Next:", err=True)
-    for command, why in typed:
-        click.echo(f"  {command:{width}}  # {why}", err=True)
+    lines = [f"  {command:{width}}  # {why}" for command, why in typed]
+    if room is not None and max(map(len, lines)) > room:
+        lines = [line for command, why in typed for line in (f"  {command}", f"    # {why}")]
+    click.echo("\n".join(["Next:", *lines]), err=True)
 
 
 def short_path(path: str) -> str:

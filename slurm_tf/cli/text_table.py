@@ -3,7 +3,9 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TextIO
 
+import click
 from rich.cells import cell_len, chop_cells
 
 from slurm_tf.cli import terminal
@@ -17,6 +19,7 @@ _SENTENCES = ("REASON", "WHY")
 _SHORTEST_NAME, _SHORTEST_SENTENCE = 12, 24
 # Names are folded further where nothing else is left to do.
 _NARROWEST = 4
+_LONGEST_HEAD = 16
 _PART_OF_NAME = re.compile(r"\s+|[^\s,/_.=:-]+[,/_.=:-]*|[,/_.=:-]+")
 _WORD = re.compile(r"\s+|\S+")
 # Columns whose cells say a state.
@@ -158,6 +161,17 @@ def summary(rows: Sequence[tuple[str, str]], name_width: int) -> str:
             f"{head:{name_width}} {terminal.coloured(part, colour)}" for head, part in zip(heads, parts, strict=False)
         ]
     return "".join(f"{line}\n" for line in lines)
+
+
+def hanging(head: str, text: str, stream: TextIO) -> str:
+    """Return `text` behind `head`; where the terminal is too narrow, folded below itself, or below a long head."""
+    width, taken = terminal.screen(stream).width, cell_len(click.unstyle(head))
+    if width is None or taken + cell_len(text) <= width:
+        return head + text
+    indent = taken if taken <= _LONGEST_HEAD else 4
+    parts = folded(text, max(_SHORTEST_SENTENCE, width - indent), breaks=False)
+    first = [head + parts.pop(0)] if indent == taken else [head.rstrip()]
+    return f"\n{'':{indent}}".join([*first, *parts])
 
 
 def sentences(lines: Sequence[str]) -> str:

@@ -43,7 +43,8 @@ class CodeOrigin:
         """What was copied and from where, in one line."""
         changes = " with changes" if self.dirty else ""
         known = f", git {self.commit[:8]}{changes}" if self.commit else ""
-        return f"a copy of {self.root}: {self.files} file{'s' * (self.files != 1)} of {self.size / 1e6:.1f} MB{known}"
+        size = f"{self.size / 1e6:.1f} MB" if self.size >= 1e6 else f"{self.size / 1e3:.1f} kB"
+        return f"a copy of {self.root}: {self.files} file{'s' * (self.files != 1)} of {size}{known}"
 
 
 @dataclass(frozen=True)

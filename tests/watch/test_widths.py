@@ -46,6 +46,8 @@ from tests.watch.conftest import MakeRun
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=timezone.utc)
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 JOB = 'name = "flowers"\nstrategy = "single"\ncommand = ["python", "train.py", "--epochs", "7"]\n[roles.worker]\n'
+# The verbs whose tables these are.
+IN_TABLES = ("status", "list", "results", "usage", "efficiency", "du", "rm", "checkpoints", "explain", "sites list")
 _LONG = "resnet50-imagenet-mixed-precision-batch-4096-warmup-5-epochs-1"
 
 

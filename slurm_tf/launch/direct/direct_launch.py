@@ -258,7 +258,7 @@ def _read_options(arguments: List[str]) -> Tuple[LaunchOptions, Dict[str, bool],
     at = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(
         "slurm-tf launch",
-        "srun ... slurm-tf launch --roles ROLES [OPTIONS] -- COMMAND...",
+        "slurm-tf launch --roles ROLES [OPTIONS] -- COMMAND...",
         "Start COMMAND as this task of a TensorFlow cluster, in any srun step, without a coordinator. "
         "Each option with a variable in brackets can also be given as this variable.",
         allow_abbrev=False,

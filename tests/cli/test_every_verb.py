@@ -1,0 +1,109 @@
+"""What every verb prints, and its help, at three widths, with and without colours, and where there is no terminal.
+
+A verb has a file in tests/golden/verbs/; those that print tables of runs, usage and storage are in tests/golden/tables/
+as well (tests/watch/test_widths.py). Screens that show the same are named together.
+"""
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from slurm_tf.cli.terminal import Screen
+from tests.cli import scene
+from tests.cli.scene import Scene
+from tests.cli.test_alike import VERBS
+from tests.watch.test_widths import IN_TABLES
+
+_ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+_WIDTHS = (60, 80, 200, None)
+# What is typed to see something typical of each verb: what it prints, and what it says where that cannot be.
+TYPED: dict[str, Sequence[str]] = {
+    "attach": ["attach flowers-2 ps", "attach flowers-1", "attach flowers-2 --json"],
+    "cancel": ["cancel flowers-2", "cancel rates-2"],
+    "completion": ["completion fish | head -3", "completion csh"],
+    "describe": ["describe flowers-1 | head -6", "describe rates-3"],
+    "docs": ["docs", "docs submit", "docs sbumit"],
+    "doctor": ["doctor"],
+    "examples": ["examples jobs", "examples jobs"],
+    "interrupt": ["interrupt flowers-2 --as kill --role worker --index 1", "interrupt flowers-1"],
+    "launch": ["launch --roles worker=2", "launch --roles worker=2 -- python train.py"],
+    "logs": ["logs flowers-1", "logs flowers-1 --role worker", "logs flowers-1 --json --lines 1", "logs flowers-2"],
+    "plugin horovod": ["plugin horovod"],
+    "plugin task-prolog": ["plugin task-prolog --output prolog"],
+    "preflight": ["preflight flowers.toml --site local", "preflight flowers.toml --test-only"],
+    "render": ["render flowers.toml --site generic", "render flowers.toml --set time=soon"],
+    "resubmit": ["resubmit rates-1 --failed", "resubmit rates-1", "resubmit flowers-2"],
+    "run": ["run flowers.toml", "run flowers.toml --name flowers-1"],
+    "schema": ["schema job | head -6", "schema jobs"],
+    "sites check": ["sites detect uni", "sites check uni", "sites check lab", "sites check local"],
+    "sites detect": ["sites detect uni", "sites detect uni", "sites detect local"],
+    "sites show": ["sites show lab"],
+    "submit": ["submit flowers.toml --site generic", "submit flowers.toml --site local", "submit flower.toml"],
+    "templates check": ["templates check --site generic", "templates check cmn"],
+    "templates list": ["templates list"],
+    "templates show": ["templates show cnn"],
+    "tensorboard": ["tensorboard flowers-1", "tensorboard flowers-1 --mem=1G"],
+    "wait": ["wait flowers-1", "wait rates-1", "wait flowers-2 --timeout 0"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    folder = scene.furnished()
+    yield folder
+    shutil.rmtree(folder.parent)
+
+
+@pytest.fixture
+def typed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield Scene(folder, monkeypatch)
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize("verb", [" ".join(words) for words in VERBS])
+def test_on_every_screen(verb: str, typed: Scene, golden: Callable[[str, str], None]) -> None:
+    assert verb in TYPED or verb in IN_TABLES, f"add to TYPED what shows what {verb} prints"
+    plain = [Screen(width, colour=False) for width in _WIDTHS]
+    text = grouped({screen: typed.type([f"{verb} -h"], screen) for screen in plain})
+    if verb in TYPED:
+        shown = {screen: anew(typed, verb, screen) for screen in plain}
+        assert "\x1b" not in "".join(shown.values())
+        text += grouped(shown) + grouped(dict(in_colour(typed, verb, shown)))
+    golden(f"verbs/{verb.replace(' ', '-')}.txt", text)
+
+
+def anew(typed: Scene, verb: str, screen: Screen) -> str:
+    typed.restore()
+    return typed.type(TYPED[verb], screen)
+
+
+def in_colour(typed: Scene, verb: str, plain: dict[Screen, str]) -> Iterator[tuple[Screen, str]]:
+    """Yield what a terminal shows in colour, where there is any."""
+    for width in filter(None, _WIDTHS):
+        text, shown = plain[Screen(width, colour=False)], anew(typed, verb, Screen(width, colour=True))
+        assert _ESCAPE.sub("", shown) == text
+        if shown != text:
+            yield Screen(width, colour=True), shown.replace("\x1b", "<ESC>")
+
+
+def grouped(shown: dict[Screen, str]) -> str:
+    """Return each text once, below the screens that show it."""
+    texts = dict.fromkeys(shown.values())
+    named = {text: [label(screen) for screen, each in shown.items() if each == text] for text in texts}
+    return "".join(f"=== {', '.join(screens)}\n{text}" for text, screens in named.items())
+
+
+def label(screen: Screen) -> str:
+    where = "no terminal" if screen.width is None else f"{screen.width} columns"
+    return f"{where} in colour" if screen.colour else where
+
+
+def test_there_is_no_text_of_a_verb_that_is_gone() -> None:
+    assert {*TYPED, *IN_TABLES} == set(map(" ".join, VERBS))
