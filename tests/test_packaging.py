@@ -30,6 +30,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_what_git_holds(built: Path) -> None:
     (package,) = built.glob("*.whl")
     packed = {name for name in zipfile.ZipFile(package).namelist() if ".dist-info" not in name}
+    assert {name.partition(".data/data/")[2] for name in packed} == {"", "share/man/man1/slurm-tf.1"}
+    packed = {name for name in packed if ".data/" not in name}
     wanted = {f"slurm_tf/{name}" for name in wheel.committed("templates", "site_configs", "docs", "jobs")}
     wanted |= wheel.committed("slurm_tf")
     assert packed == wanted
@@ -45,7 +47,7 @@ def test_the_sdist_holds_what_the_wheel_needs(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
-    assert wheel.committed("templates", "site_configs", "docs", "jobs", "slurm_tf", "LICENSE") <= packed
+    assert wheel.committed("templates", "site_configs", "docs", "jobs", "man", "slurm_tf", "LICENSE") <= packed
 
 
 def clean(path: str) -> dict[str, str]:
@@ -104,3 +106,7 @@ def test_what_the_page_says_installs_it(built: Path, tmp_path: Path) -> None:
     assert "# Submitting and watching jobs" in done.stdout
     assert done.stdout.endswith("-F _slurm_tf_completion slurm-tf\n")
     assert (tmp_path / "jobs" / "wide_and_deep.py").read_bytes() == (ROOT / "jobs" / "wide_and_deep.py").read_bytes()
+    # where man looks for what is in PATH: beside the folder of the program
+    for folder in ("home/.local", "proj/vision/slurm-tf", "opt/slurm-tf/0.1.0"):
+        page = tmp_path / folder / "share" / "man" / "man1" / "slurm-tf.1"
+        assert page.read_bytes() == (ROOT / "man" / "slurm-tf.1").read_bytes()

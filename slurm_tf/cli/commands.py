@@ -17,7 +17,7 @@ from slurm_tf.errors import SlurmTfError
 click.Context.formatter_class = HelpFormatter
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 # The verbs by what one wants to do; each with its module in slurm_tf.cli, and its name there.
-_GROUPS = {
+GROUPS = {
     "Learn": {
         "docs": ("guide_commands", "docs"),
         "examples": ("guide_commands", "examples"),
@@ -66,8 +66,8 @@ _GROUPS = {
     },
 }
 # Of the column of verbs.
-_WIDTH = max(len(name) for verbs in _GROUPS.values() for name in verbs)
-VERBS = {name: where for verbs in _GROUPS.values() for name, where in verbs.items()}
+_WIDTH = max(len(name) for verbs in GROUPS.values() for name in verbs)
+VERBS = {name: where for verbs in GROUPS.values() for name, where in verbs.items()}
 
 
 class _Verbs(click.Group):
@@ -82,7 +82,7 @@ class _Verbs(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs, those that do alike together."""
-        for title, verbs in _GROUPS.items():
+        for title, verbs in GROUPS.items():
             with formatter.section(title):
                 formatter.write_dl([(f"{name:{_WIDTH}}", self._sentence(ctx, name)) for name in verbs])
 

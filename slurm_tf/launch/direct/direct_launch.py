@@ -256,6 +256,20 @@ def _become(argv: List[str], environ: Mapping[str, str], reserved: Sequence[sock
 def _read_options(arguments: List[str]) -> Tuple[LaunchOptions, Dict[str, bool], List[str]]:
     """Return the options, those that are on or off, and the command of the program; exits for --help."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = option_parser()
+    typed = vars(parser.parse_args(arguments[:at]))
+    switches, command = {name: typed.pop(name) for name in ("cluster_flags", "json")}, arguments[at + 1 :]
+    from_environ = asdict(LaunchOptions.from_environ(os.environ))
+    options = LaunchOptions(**{**from_environ, **{field: value for field, value in typed.items() if value is not None}})
+    if not command:
+        parser.error("found no command; needed -- and the program to start after the options")
+    if not options.roles:
+        parser.error(f"found no roles; needed --roles or {env.ROLES}")
+    return options, switches, command
+
+
+def option_parser() -> argparse.ArgumentParser:
+    """Return what reads the options, without the command of the program."""
     parser = argparse.ArgumentParser(
         "slurm-tf launch",
         "slurm-tf launch --roles ROLES [OPTIONS] -- COMMAND...",
@@ -276,15 +290,7 @@ def _read_options(arguments: List[str]) -> Tuple[LaunchOptions, Dict[str, bool],
         parser.add_argument(f"--{field.replace('_', '-')}", help=f"{text} [{VARIABLES[field]}]")
     parser.add_argument("--cluster-flags", action="store_true", help="add --ps_hosts= and its like to COMMAND")
     parser.add_argument("--json", action="store_true", help=_JSON_HELP)
-    typed = vars(parser.parse_args(arguments[:at]))
-    switches, command = {name: typed.pop(name) for name in ("cluster_flags", "json")}, arguments[at + 1 :]
-    from_environ = asdict(LaunchOptions.from_environ(os.environ))
-    options = LaunchOptions(**{**from_environ, **{field: value for field, value in typed.items() if value is not None}})
-    if not command:
-        parser.error("found no command; needed -- and the program to start after the options")
-    if not options.roles:
-        parser.error(f"found no roles; needed --roles or {env.ROLES}")
-    return options, switches, command
+    return parser
 
 
 # --- task-prolog ---
