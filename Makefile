@@ -45,7 +45,7 @@ matrix: $(VENV)/.test $(VENV)/.examples $(VENV)/.tf_keras
 quick: $(VENV)/.test ## a minute: no TensorFlow, no Slurm
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/pytest -n auto -m "not tensorflow and not slurm and not slow" $(ARGS)
+	$(BIN)/pytest -n auto -m "not tensorflow and not slurm and not slow and not long" $(ARGS)
 
 lint: $(VENV)/.test $(VENV)/.examples ## style and types
 	$(BIN)/ruff check

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from slurm_tf.jobspec import configuration, plan
@@ -24,6 +25,9 @@ RECORDED = ROOT / "tests" / "recorded"
 CHECKSUM = str(ROOT / "tests" / "programs" / "checksum.py")
 # of programs that tests start: this package, and what has TensorFlow start sooner
 PYTHONPATH = f"{ROOT / 'tests' / 'lean'}:{ROOT}"
+# the profile that Hypothesis chose, but on a busy machine an example takes as long as it takes
+hypothesis.settings.register_profile("without deadline", hypothesis.settings.default, deadline=None)
+hypothesis.settings.load_profile("without deadline")
 # About how many seconds a test of a marker takes.
 _SECONDS = {"slurm": 12, "tensorflow": 12, "slow": 3}
 

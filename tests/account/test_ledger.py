@@ -129,7 +129,7 @@ def test_a_day_is_closed_for_those_who_were_asked_for(source: Callable[..., tupl
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     some.lists(some.tuples(some.floats(-9, -1), some.floats(0, 5), some.booleans()), max_size=8),
     some.lists(some.tuples(some.floats(-12, 0), some.floats(-12, 0)), min_size=1, max_size=4),

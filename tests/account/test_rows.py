@@ -36,7 +36,7 @@ def streamed(records: list[UsageRecord], cuts: list[int]) -> Iterator[bytes]:
 
 
 @given(RECORDS, some.lists(some.integers(0, 10**6), max_size=20))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @pytest.mark.slow
 def test_what_sacct_streams_is_read_back_however_it_is_cut(records: list[UsageRecord], cuts: list[int]) -> None:
     diagnostics = Diagnostics()
@@ -70,7 +70,7 @@ FIRST = (*printed.COLUMNS[:1], "JobName", *printed.COLUMNS[1:-1])
 @pytest.mark.parametrize("closed", [False, True])
 @pytest.mark.parametrize("columns", [printed.COLUMNS, FIRST], ids=["name last", "name second"])
 @given(records=SAVED)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_what_was_saved_is_read_back(records: list[UsageRecord], columns: tuple[str, ...], closed: bool) -> None:
     records = without_repeats(records)
     found, diagnostics = read(printed.table(records, columns=columns, closed=closed))
@@ -87,7 +87,7 @@ def total(records: list[UsageRecord], window: Window) -> tuple[int, int]:
 
 @pytest.mark.slow
 @given(SAVED, some.integers(0, 2**32), some.randoms())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_totals_depend_neither_on_the_order_nor_on_the_cuts(
     records: list[UsageRecord], cut: int, order: random.Random
 ) -> None:

@@ -98,7 +98,7 @@ def check_script(text: str, stub: Path) -> None:
     assert not os.path.exists(CANARY)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(hostile, min_size=20, max_size=30), hostile, hostile, hostile, hostile)
 @pytest.mark.slow
 def test_any_text_reaches_the_launcher_byte_for_byte(

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from slurm_tf.launch.decide.restarts import (
@@ -324,7 +323,6 @@ def test_words() -> None:
 codes = st.sampled_from([0, 1, 3, -9, -15, None])
 
 
-@hypothesis_settings(deadline=None)  # a busy machine takes longer
 @given(
     st.sampled_from(sorted(ROLES)),
     st.sampled_from(["gloo", "mpi"]),

@@ -30,7 +30,7 @@ def parts(task: Any, step: int) -> list[Any]:
     return [task.part(each) for each in range(step, step + task.steps_per_epoch)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(SIZES)
 def test_every_sample_is_seen_once_an_epoch(numbers: tuple[int, int, int, int, int]) -> None:
     import numpy as np
@@ -61,7 +61,7 @@ def test_every_sample_is_seen_once_an_epoch(numbers: tuple[int, int, int, int, i
         assert seen == dict.fromkeys(range(samples), 1)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(SIZES, some.data())
 def test_a_resumed_run_continues_in_the_middle_of_an_epoch(numbers: Any, data: some.DataObject) -> None:
     samples, times, size, replicas, epochs = numbers
