@@ -160,6 +160,7 @@ def test_every_job_fits_every_site_and_is_documented(path: Path, site: str) -> N
     programs = [re.findall(r"\w+\.py", " ".join(role.command))[0] for role in fitted.settings.roles]
     assert all((path.parent / program).exists() for program in programs)
     assert f"../jobs/{path.name}" in (ROOT / "docs" / "jobs.md").read_text()
+    assert re.search(rf"^\|.*`{path.stem}`.*\|.*\|$", (ROOT / "README.md").read_text(), re.MULTILINE)
 
 
 def test_the_quick_start_is_two_commands() -> None:
