@@ -55,6 +55,7 @@ GROUPS = {
         "sites": ("sites_command", "sites"),
     },
     "Write job files": {
+        "init": ("init_command", "init"),
         "templates": ("templates_command", "templates"),
         "explain": ("job_file_commands", "explain"),
         "render": ("job_file_commands", "render"),

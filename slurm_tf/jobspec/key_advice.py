@@ -127,11 +127,12 @@ def toml(value: object) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key} = {toml(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_quoted(each) if isinstance(each, str) else toml(each) for each in value) + "]"
-    return _quoted(value) if isinstance(value, str) else json.dumps(value)
+        return "[" + ", ".join(quoted(each) if isinstance(each, str) else toml(each) for each in value) + "]"
+    return quoted(value) if isinstance(value, str) else json.dumps(value)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Return text as a string of TOML: JSON's, in which signs that cannot be printed are written by their numbers."""
     escaped = json.dumps(text, ensure_ascii=False)
     return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in escaped)
 

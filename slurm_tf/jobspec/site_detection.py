@@ -1,34 +1,21 @@
 """Writes a first profile from what a live cluster says of itself; what it does not say stands there as a comment."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from slurm_tf import units
-from slurm_tf.jobspec import layers, sites
+from slurm_tf.jobspec import layers, sites, toml_entries
 from slurm_tf.jobspec.layers import Layer
+from slurm_tf.jobspec.toml_entries import Entry
 from slurm_tf.slurm.live_cluster import LiveCluster, LivePartition
 from slurm_tf.units import Gpus
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
-_WIDTH = 118
 # srun's plugins for Open MPI and MPICH, the one that is most likely to work first.
 _MPI = ("pmix", "pmi2", "cray_shasta")
-
-Value = str | int | bool | tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One key of a profile. `value`: None where it could not be learned; `note`: where it comes from, or why not."""
-
-    key: str
-    value: Value | None
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +34,19 @@ def profile(cluster: LiveCluster, gpus: Mapping[str, str], host: str = "") -> st
     as well, "" if the cluster's name is enough.
     """
     lines = [
-        _comment(f"Detected from cluster {cluster.name}, Slurm {cluster.version}, by user {cluster.user}."),
+        toml_entries.comment(f"Detected from cluster {cluster.name}, Slurm {cluster.version}, by user {cluster.user}."),
         "# `slurm-tf sites check` compares it with the cluster; `slurm-tf docs sites` explains each key.",
-        *_lines(_top(cluster)),
+        *toml_entries.lines(_top(cluster)),
         "",
         "[recognise]",
-        *_lines(_recognise(cluster, host)),
+        *toml_entries.lines(_recognise(cluster, host)),
     ]
     for partition in cluster.partitions:
-        lines += ["", f"[partitions.{_key(partition.name)}]", *_lines(_partition(cluster, partition, gpus))]
+        lines += [
+            "",
+            f"[partitions.{toml_entries.key(partition.name)}]",
+            *toml_entries.lines(_partition(cluster, partition, gpus)),
+        ]
     text = "\n".join([*lines, *_not_asked()]) + "\n"
     _as_site(text)
     return text
@@ -211,31 +202,3 @@ def _not_asked() -> list[str]:
         "[gpu-types.NAME]": "if job files call a type of GPUs by another name than Slurm",
     }
     return ["", "# Not asked, as Slurm does not know it:", *(f"#   {key}: {why}" for key, why in rows.items())]
-
-
-def _lines(entries: Iterator[Entry] | list[Entry]) -> Iterator[str]:
-    """Yield the lines of entries; a comment goes above its key where the line would be too long."""
-    for entry in entries:
-        if entry.value is None:
-            yield _comment(f"{entry.key}: {entry.note}" if entry.key else entry.note)
-            continue
-        line = f"{entry.key} = {_toml(entry.value)}"
-        note = _comment(entry.note) if entry.note else ""
-        if note and len(line) + len(note) + 2 > _WIDTH:
-            yield note
-            note = ""
-        yield f"{line}  {note}" if note else line
-
-
-def _comment(text: str) -> str:
-    """Return text as a comment of one line: Slurm's messages have several."""
-    return "# " + "".join(each if each.isprintable() else " " for each in text)
-
-
-def _toml(value: Any) -> str:  # noqa: ANN401 - a Value
-    """Return a value as TOML; JSON writes text, numbers and lists of text in the same way."""
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else _toml(name)

@@ -15,4 +15,5 @@ __all__ = [
     "setup_checks",
     "sooner",
     "task_prolog",
+    "template_copy",
 ]
