@@ -176,6 +176,7 @@ def test_every_snippet_is_run_by_a_test_or_says_why_not() -> None:
         assert f'snippets.of("{kind}"' in (ROOT / file).read_text(), kind
     assert {f"{each.page.name}: {each.why}" for each in snippets.ALL if each.why} == {
         "admins.md: a line of slurm.conf",
+        "doctor.md: tests/cluster/test_doctor.py types it",
         "horovod.md: builds Horovod, for minutes",
         "install.md: a module file",
         "launch.md: a task that was killed",

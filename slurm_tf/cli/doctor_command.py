@@ -1,6 +1,7 @@
 """The verb doctor, which finds what makes jobs fail on a cluster."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -9,38 +10,86 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf.cli import options, submit_commands, terminal
+from slurm_tf.cli import completion, options, submit_commands, terminal, watch_commands
 from slurm_tf.cli.terminal import printable
-from slurm_tf.errors import UsageError
+from slurm_tf.errors import SlurmError, UsageError
 
 if TYPE_CHECKING:
     from slurm_tf.doctor.findings import Finding
+    from slurm_tf.jobspec.configuration import Job
 
 _COLOURS = {"ok": "green", "unknown": "yellow", "warning": "yellow", "error": "red"}
+# How many nodes are examined if nobody says.
+_NODES = 2
 _INDENT = " " * 9
 _NARROWEST = 24
 
 
-@click.command(cls=options.SbatchCommand, context_settings=submit_commands.SETTINGS, options_metavar="[OPTIONS]")
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[JOB] [SBATCH OPTIONS]")
+class _DoctorCommand(options.SbatchCommand):
+    """Takes --nodes with or without a number, which may stand before a job file."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words; --nodes alone stands for --nodes=2."""
+        words = list(args)
+        for place, word in enumerate(args):
+            following = args[place + 1] if place + 1 < len(args) else ""
+            if word in ("--nodes", "-N") and not following.isdigit():
+                words[place] = f"--nodes={_NODES}"
+        return super().parse_args(ctx, words)
+
+
+@click.command(cls=_DoctorCommand, context_settings=submit_commands.SETTINGS, options_metavar="[OPTIONS]")
+@click.argument(
+    "words", nargs=-1, type=click.UNPROCESSED, metavar="[JOB] [SBATCH OPTIONS]", shell_complete=completion.job_words
+)
+@click.option(
+    "--nodes", "-N", type=click.IntRange(1, 1000), metavar="[COUNT]", help="Examine nodes as well; default: 2 of them."
+)
+@click.option(
+    "--timeout",
+    metavar="TIME",
+    default="15",
+    show_default=True,
+    help="Wait so long for the start of the job of --nodes, as sbatch --time: 15 (minutes), 01:00:00.",
+)
 @options.SITE
 @options.JSON
-def doctor(words: tuple[str, ...], arguments: tuple[str, ...], site: str, as_json: bool) -> None:
-    """Find what makes jobs fail here: Slurm, accounting, storage, limits.
+def doctor(
+    words: tuple[str, ...], arguments: tuple[str, ...], nodes: int | None, timeout: str, site: str, as_json: bool
+) -> None:  # fmt: skip
+    """Find what makes jobs fail here: Slurm, accounting, storage, limits, nodes.
 
     Each check is OK, a warning, an error, or unknown where it could not be made. The exit code is 1 if there is an
-    error. With JOB, the partition, account and environment are those of this job file.
+    error. With JOB, the partition, account and environment are those of this job file. With --nodes, a job of one
+    minute examines compute nodes; Ctrl-C cancels it.
     """
+    from slurm_tf import units
     from slurm_tf.doctor import examination_job, findings, login_node
 
     path, given = _parse(words, arguments)
-    job = examination_job.load(path, os.environ, site, 1, given)
+    limit = units.parse_time(timeout)
+    job = examination_job.load(path, os.environ, site, nodes or 1, given)
     found = login_node.examine(job, os.environ)
+    if nodes:
+        found += _examine_nodes(job, math.inf if limit is None else limit.total_seconds())
     if as_json:
         click.echo(json.dumps([findings.as_dict(each) for each in found], indent=2))
     else:
         click.echo("".join(lines(found)), nl=False)
     sys.exit(1 if findings.has_errors(found) else 0)
+
+
+def _examine_nodes(job: "Job", timeout: float) -> "list[Finding]":
+    """Return what a job on nodes finds, or why there is none."""
+    from slurm_tf.doctor import findings, node_checks, node_job
+
+    if job.site.scheduler == "local":
+        return [findings.unknown("job", f"site {job.site_name} has no Slurm")]
+    try:
+        examined = node_job.run(job, watch_commands.connect(), timeout, lambda text: click.echo(text, err=True))
+    except SlurmError as problem:
+        return [findings.failed("job", problem, "--partition, --account and --qos choose others")]
+    return node_checks.check(examined)
 
 
 def _parse(words: Sequence[str], arguments: Sequence[str]) -> "tuple[Path | None, dict[str, str | bool]]":

@@ -21,6 +21,8 @@ from slurm_tf.submit import new_run, program_files
 
 MINUTES = 1
 _NAME = "doctor"
+# The command of an examination whose job file names no Python.
+NO_PYTHON = ("true",)
 # A job file for nothing but this: what the site and the user say of all jobs counts.
 _PLAIN = f'name = "{_NAME}"\nstrategy = "multi_worker"\ncommand = ["true"]\nchdir = "/"\n[roles.worker]\n'
 # Options of the job file that are about when its own job is to run, and who hears of it.
@@ -57,24 +59,33 @@ def _on_nodes(job: Job, nodes: int) -> Job:
     roles = job.spec.roles.with_tasks
     role = max(roles.values(), key=_gpus_of_a_task, default=Role())
     command = job.spec.command_of(role)
-    python = command[:1] if command and program_files.is_python(command[0]) else ("true",)
-    is_typed = job.origins.get("time", "").startswith("command line")
+    python = command[:1] if command and program_files.is_python(command[0]) else NO_PYTHON
     spec = msgspec.structs.replace(
         job.spec,
         name=_NAME,
         strategy="multi_worker",
         command=python,
         roles=Roles(worker=_one_a_node(role, nodes)),
-        time=job.spec.time if is_typed else MINUTES,
+        time=job.spec.time if _is_typed(job, "time") else MINUTES,
         array="",
         params={},
         sweep={},
         env={name: value for name, value in job.spec.env.items() if not placeholders.names(value)},
-        sbatch={**{key: value for key, value in job.spec.sbatch.items() if key not in _OF_THE_RUN}, "requeue": False},
+        sbatch={**_sbatch(job), "requeue": False},
         snapshot=False,
         preflight=False,
     )
     return replace(job, spec=spec)
+
+
+def _sbatch(job: Job) -> dict[str, Any]:
+    """Return the job's own options of sbatch, without those that are about its run, unless they were typed here."""
+    options = job.spec.sbatch.items()
+    return {key: value for key, value in options if key not in _OF_THE_RUN or _is_typed(job, f"sbatch.{key}")}
+
+
+def _is_typed(job: Job, key: str) -> bool:
+    return job.origins.get(key, "").startswith("command line")
 
 
 def _one_a_node(role: Role, nodes: int) -> Role:

@@ -12,6 +12,7 @@ _FREE = {
     "shared-folder": (64 * _MIB, _GIB),  # a run's own files, and its first checkpoints
     "home": (0, 64 * _MIB),
     "tmp": (16 * _MIB, 256 * _MIB),
+    "scratch": (0, _GIB),
     "shm": (0, 64 * _MIB),  # NCCL and Gloo exchange what tasks of one node send through it
 }
 _FEW_FILES = 1000

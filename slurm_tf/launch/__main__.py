@@ -1,4 +1,4 @@
-"""launch.pyz coordinate | agent | local | mpi-probe: parts of a job; attach; launch | task-prolog: without a script."""
+"""launch.pyz coordinate | agent | local | mpi-probe | examine: parts of a job; launch | task-prolog: without one."""
 
 import sys
 
@@ -16,6 +16,10 @@ def main() -> None:
         from slurm_tf.launch.direct.local_tasks import main as run
     elif part == "mpi-probe":
         from slurm_tf.launch.nodes.mpi_probe import main as run
+    elif part == "examine":
+        from slurm_tf.launch.examination.batch_host import main as run
+    elif part == "examine-node":
+        from slurm_tf.launch.examination.node_task import main as run
     elif part == "launch":
         from slurm_tf.launch.direct.direct_launch import main as run
     elif part == "task-prolog":
@@ -24,6 +28,7 @@ def main() -> None:
         sys.exit(
             "usage: launch.pyz coordinate SUBMISSION_FOLDER -- LAUNCHER... | agent [--roles ROLES] | local ... "
             "| attach RUN_FOLDER TASK -- [COMMAND...] | mpi-probe RESULT "
+            "| examine FOLDER LAUNCHER -- COMMAND... | examine-node [COPY] "
             "| launch --roles ROLES -- COMMAND... | task-prolog"
         )
     run(arguments)

@@ -7,6 +7,7 @@ __all__ = [
     "checkpoint_folder",
     "cluster_record",
     "env",
+    "examination",
     "fault_request",
     "folder",
     "gpu_record",

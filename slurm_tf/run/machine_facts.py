@@ -41,7 +41,7 @@ class Quota:
 
 @dataclass(frozen=True)
 class MachineFacts:
-    """One machine, as a process of the user finds it.
+    """One machine, as a process of the user with the id `user` finds it.
 
     `limits`: by the names of getrlimit(2) without RLIMIT_; `proxies`: the variables that name one, without passwords.
     `folders`: by what they are for; `quota`: of the home folder, None where `quota_problem` says why it is not known.
@@ -50,6 +50,7 @@ class MachineFacts:
     """
 
     host: str
+    user: int
     python: Tuple[int, int, int]
     limits: Mapping[str, ResourceLimit]
     proxies: Mapping[str, str]

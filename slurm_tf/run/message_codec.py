@@ -19,7 +19,7 @@ def by_name(kinds: Iterable[Type[_Message]]) -> Dict[str, Type[_Message]]:
 
 def encode(message: object) -> str:
     """Return the text of one message, a single line of ASCII characters."""
-    return json.dumps({"type": type(message).__name__, **vars(message)}, separators=(",", ":"))
+    return json.dumps({"type": type(message).__name__, **vars(message)}, separators=(",", ":"), default=vars)
 
 
 def decode(text: Union[str, bytes], kinds: Mapping[str, Type[_Message]]) -> _Message:

@@ -136,6 +136,9 @@ def _sacctmgr(settings: Mapping[str, str], unknown: dict[str, str], what: str, *
     if not settings.get("AccountingStorageType", "").endswith("slurmdbd"):
         unknown[what] = "this cluster keeps no accounts"
         return []
+    if unknown:  # it did not answer a moment ago: each question may take a minute
+        unknown[what] = next(iter(unknown.values()))
+        return []
     try:
         text = client.run(["sacctmgr", "--parsable2", "--noheader", "--readonly", "show", *words]).stdout
     except SlurmError as error:

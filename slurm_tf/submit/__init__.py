@@ -7,6 +7,7 @@ __all__ = [
     "horovod_wheel",
     "new_run",
     "nodes_needed",
+    "packed_modules",
     "program_files",
     "render",
     "run_index",

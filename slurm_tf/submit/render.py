@@ -35,8 +35,10 @@ class Shell(str):
     __slots__ = ()
 
 
-def script(plan: Plan, preflight: bool = False) -> str:
-    """Return the batch script of `plan`, or of its preflight alone; the same plan gives the same text.
+def script(plan: Plan, preflight: bool = False, examination: bool = False) -> str:
+    """Return the batch script of `plan`, of its preflight alone, or of an examination of its nodes.
+
+    The same plan gives the same text.
 
     Raises TemplateError.
     """
@@ -65,6 +67,7 @@ def script(plan: Plan, preflight: bool = False) -> str:
         "point": _point(plan),
         "exports": [_export(name, value) for name, value in site_variables.of_script(job.site).items()],
         "preflight": preflight,
+        "examination": examination,
         "programs": _programs(plan),
         "prologue": Shell(job.site.prologue.strip("\n")),
         "run_folder": plan.run.path,

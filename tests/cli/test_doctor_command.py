@@ -1,6 +1,7 @@
 """The verb doctor, as a person types it: on a recorded cluster, without Slurm, with words that are wrong."""
 
 import json
+import math
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from slurm_tf.cli.doctor_command import doctor
+from slurm_tf.doctor import node_job
+from slurm_tf.doctor.node_job import Examined
 from slurm_tf.errors import ConfigError, SlurmError, UnreachableError, UsageError
+from slurm_tf.jobspec.configuration import Job
 from slurm_tf.slurm import client
 from tests.live_clusters import play
 
@@ -140,6 +144,44 @@ def test_a_proxy_is_shown_without_its_password(typed: Type, monkeypatch: pytest.
     done = typed("--json")
     assert states(done) == {**UNKNOWN, "proxies": "warning"}
     assert "secret" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "count", "timeout"),
+    [
+        (["--nodes"], 2, 900.0),
+        (["--nodes=3", "--timeout=1"], 3, 60.0),
+        (["-N", "4", "--timeout=UNLIMITED"], 4, math.inf),
+        (["-N", "JOB"], 2, 900.0),
+        (["JOB", "--nodes", "--partition=cpu"], 2, 900.0),
+        (["--nodes", "5", "JOB"], 5, 900.0),
+    ],
+)
+def test_how_many_nodes_are_examined(
+    words: list[str],
+    count: int,
+    timeout: float,
+    typed: Type,
+    job_file: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def examine(job: Job, _: object, seconds: float, __: object) -> Examined:
+        asked.append((job.spec.roles.with_tasks["worker"].count, seconds))
+        raise SlurmError("sbatch: error: no", "", "ask somebody")
+
+    monkeypatch.setattr(node_job, "run", examine)
+    job = job_file('name = "a"\nstrategy = "single"\ncommand = ["x"]\n[roles.worker]\n')
+    done = typed(*[str(job) if word == "JOB" else word for word in words], "--json")
+    assert asked == [(count, timeout)]
+    assert done.exit_code == 1
+    assert states(done) == {**UNKNOWN, "job": "error"}
+
+
+def test_without_slurm_there_are_no_nodes(typed: Type) -> None:
+    done = typed("--nodes", "--site=local", "--json")
+    assert (done.exit_code, states(done)["job"]) == (0, "unknown")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ UNLIMITED = ResourceLimit(None, None)
 HOME = FolderFacts("/home/alice", writable=True, size=100 * GIB, free=50 * GIB, files_free=10**6, kind="nfs4")
 GOOD = MachineFacts(
     host="login1",
+    user=20001,
     python=(3, 11, 2),
     limits={"NOFILE": LIMIT, "NPROC": LIMIT, "MEMLOCK": UNLIMITED, "STACK": LIMIT, "AS": UNLIMITED},
     proxies={},

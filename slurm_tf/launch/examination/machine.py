@@ -25,6 +25,7 @@ def describe(folders: Mapping[str, str], environ: Mapping[str, str], proc: str =
     found, problem = quota.of_home(home, environ) if home else (None, "there is no home folder")
     return MachineFacts(
         host=socket.gethostname(),
+        user=os.geteuid(),
         python=(sys.version_info[0], sys.version_info[1], sys.version_info[2]),
         limits={name: _limit(name) for name in _LIMITS},
         proxies=proxies(environ),

@@ -148,13 +148,13 @@ def _answer(prober: Prober, request: ProbeRequest) -> ProbeAnswer:
     try:
         if isinstance(request, OpenProbe):
             files.write_whole(request.file, request.text.encode())
-            return ProbeOpened(prober.port, _devices())
-        return FilesChecked(tuple(_unseen(request.files, request.seconds)))
+            return ProbeOpened(prober.port, gpu_devices())
+        return FilesChecked(tuple(unseen(request.files, request.seconds)))
     except OSError as error:
         return ProbeFailed(f"cannot use the run's folder: {error.strerror}")
 
 
-def _unseen(expected: Mapping[str, Tuple[str, str]], seconds: float) -> List[str]:
+def unseen(expected: Mapping[str, Tuple[str, str]], seconds: float) -> List[str]:
     """Return the nodes whose file does not show its text within `seconds`: network file systems cache."""
     until = time.monotonic() + seconds
     left = dict(expected)
@@ -173,7 +173,7 @@ def _text(path: str) -> Optional[str]:
         return None
 
 
-def _devices() -> Optional[int]:
+def gpu_devices() -> Optional[int]:
     """Return how many NVIDIA GPUs have a device file here; None on a node with GPUs of another vendor."""
     names = os.listdir("/dev")
     if "nvidiactl" not in names and ("kfd" in names or "dri" in names):
