@@ -239,6 +239,7 @@ def _print_where(plan: "Plan") -> None:
     name = shlex.quote(run.name)
     click.echo(f"Run {run.name} in {short_path(run.path)}", err=True)
     click.echo(f"  logs  {short_path(run.logs)}", err=True)
+    _print_template(plan)
     _print_from_where(plan)
     _print_nodes(plan)
     _print_highest_cost(plan)
@@ -248,6 +249,12 @@ def _print_where(plan: "Plan") -> None:
         (f"logs {name} --follow", "its output"),
         (f"cancel {name}", "end it for good"),
     )
+
+
+def _print_template(plan: "Plan") -> None:
+    template = plan.job.template
+    if template:
+        click.echo(f"  template {template.name}, {short_path(template.path)}", err=True)
 
 
 def _print_from_where(plan: "Plan") -> None:

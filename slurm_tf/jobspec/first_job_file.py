@@ -137,7 +137,8 @@ def _params(options: Collection[ProgramOption]) -> list[str]:
     params = [each for each in options if not each.left_out]
     lines = ["", "[params]"] if params else []
     for each in params:
-        keys: dict[str, toml_entries.Value] = {"type": each.type} if each.default is None else {}
+        is_said = each.default is None or each.type == "path"
+        keys: dict[str, toml_entries.Value] = {"type": each.type} if is_said else {}
         keys |= {} if each.default is None else {"default": each.default}
         keys |= {"choices": each.choices} if each.choices else {}
         keys |= {"help": each.help} if each.help else {}

@@ -14,7 +14,7 @@ Strategy = Literal["single", "mirrored", "multi_worker", "ps", "between_graph", 
 Amount = str | Annotated[int, Meta(ge=0)]
 SbatchValue = str | int | bool
 ParamValue = str | int | float | bool
-ParamType = Literal["int", "float", "str", "bool"]
+ParamType = Literal["int", "float", "str", "bool", "path"]
 
 
 # checkpoint.every

@@ -5,13 +5,16 @@ A key of [sweep] is a param with several values; it needs no table in [params].
 
 import dataclasses
 import math
+import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from slurm_tf import files
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import layers
+from slurm_tf.jobspec import configuration, layers
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.job_file import Param, ParamType, ParamValue
 from slurm_tf.run import placeholders
@@ -20,11 +23,14 @@ _WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 # of the wrong values of a large sweep
 _MOST_NAMED = 20
+# Types of values, and those of params that may have them.
+_MAY_BE = (("int", "float"), ("str", "path"))
 _NEEDED: Mapping[ParamType, str] = {
     "int": "a whole number",
     "float": "a number",
     "str": "text without control characters",
     "bool": "true or false",
+    "path": "the path of a file or folder",
 }
 
 
@@ -63,7 +69,9 @@ class ParamForm:
     @property
     def example(self) -> str:
         """A value that it may have, as one types it: to see whether a job with it would be sound."""
-        kinds: Mapping[ParamType, ParamValue] = {"int": 1, "float": 1.0, "bool": False, "str": self.name}
+        kinds: Mapping[ParamType, ParamValue] = {
+            "int": 1, "float": 1.0, "bool": False, "str": self.name, "path": f"/shared/{self.name}",
+        }  # fmt: skip
         candidates = (*self.choices, self.min, self.max, kinds[self.type or "str"])
         texts = [placeholders.value_text(each) for each in candidates if each is not None]
         return next((text for text in texts if not self.wrong(text)), texts[-1])
@@ -116,11 +124,12 @@ def resolve(job: Job) -> Params:
     for name, param in declared.items():
         checker = _Checker(name, param, types[name])
         if name in given:
-            fixed[name] = checker.read(given[name])
+            fixed[name] = _placed(job, types[name], checker.read(given[name]), "")
         elif name in spec.sweep:
-            swept[name] = tuple(map(checker.check, spec.sweep[name]))
+            key = f"sweep.{name}"
+            swept[name] = tuple(_placed(job, types[name], checker.check(each), key) for each in spec.sweep[name])
         elif param.default is not None:
-            fixed[name] = param.default
+            fixed[name] = _placed(job, types[name], param.default, f"params.{name}.default")
         else:
             checker.missing()
         wrong += checker.wrong
@@ -128,6 +137,19 @@ def resolve(job: Job) -> Params:
         raise _error(job, wrong)
     _check_placeholders(job, tuple(declared))
     return Params(fixed, swept)
+
+
+def _placed(job: Job, kind: ParamType | None, value: ParamValue, key: str) -> ParamValue:
+    """Return a value as the program gets it: of a path the whole path, as the program runs in another folder.
+
+    It starts at the working directory where it was typed, else at the file that states `key`. Raises ConfigError.
+    """
+    if kind != "path" or not isinstance(value, str) or not value:
+        return value
+    path = configuration.expand(value, job.where(key) if key else "command line")
+    origin = job.origins.get(key, "")
+    folder = Path(origin.partition(": ")[0]).parent if os.path.exists(origin.partition(": ")[0]) else Path()
+    return files.absolute(str(folder / path))
 
 
 def _declared(job: Job) -> dict[str, Param]:
@@ -186,7 +208,7 @@ def _type_of(value: ParamValue) -> ParamType:
 
 def _parse(typed: str, kind: ParamType) -> ParamValue | None:
     """Return what was typed as a value of type `kind`, None if it is none."""
-    if kind == "str":
+    if kind in ("str", "path"):
         return typed
     if kind == "bool":
         return {"true": True, "false": False}.get(typed)
@@ -196,7 +218,7 @@ def _parse(typed: str, kind: ParamType) -> ParamValue | None:
 
 
 def _is_allowed(value: ParamValue, param: Param, kind: ParamType | None) -> bool:
-    if kind and _type_of(value) != kind and not (kind == "float" and _type_of(value) == "int"):
+    if kind and (_type_of(value), kind) not in _MAY_BE and _type_of(value) != kind:
         return False
     if isinstance(value, str) and any(unicodedata.category(each) in ("Cc", "Cs") for each in value):
         return False

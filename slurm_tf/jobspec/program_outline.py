@@ -14,7 +14,7 @@ from slurm_tf.run import placeholders
 
 # What programs of 2016 read of their task, which slurm-tf types for them (cluster-flags).
 _CLUSTER_FLAGS = ("ps_hosts", "worker_hosts", "job_name", "task_index")
-_TYPES: dict[str, ParamType] = {"int": "int", "float": "float", "str": "str", "Path": "str"}
+_TYPES: dict[str, ParamType] = {"int": "int", "float": "float", "str": "str", "Path": "path"}
 # of absl.flags, which tf.app.flags of TensorFlow 1 is
 _DEFINED: dict[str, ParamType] = {
     "DEFINE_integer": "int", "DEFINE_float": "float", "DEFINE_string": "str", "DEFINE_enum": "str",
@@ -230,7 +230,7 @@ def _checked(
     values = [*choices, *([] if default is None else [default])]
     if not why and not placeholders.NAME.fullmatch(option.name):
         why = "no param can have its name"
-    if not why and any(_type_of(each) != kind for each in values):
+    if not why and any(_type_of(each) != ("str" if kind == "path" else kind) for each in values):
         why = f"its default or its choices are not of its type, {kind}"
     if not why and any(isinstance(each, str) and not each.isprintable() for each in values):
         why = "its default or its choices have control characters"

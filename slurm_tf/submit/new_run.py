@@ -170,7 +170,8 @@ def _source(job: Job) -> snapshot.Source | None:
     """Return the code to copy, None where the program is not copied. Raises ConfigError or RunError."""
     _check_folder(job)
     chdir = plan.source_folder(job)
-    if not job.spec.snapshot or job.site.scheduler == "local":
+    # on this machine the program runs where it is, unless that is the folder of a template
+    if not job.spec.snapshot or (job.site.scheduler == "local" and not job.runs_template):
         return None
     return snapshot.find(Path(chdir), Path(job.runs), alone=_is_packaged(job))
 

@@ -7,10 +7,11 @@ import pytest
 
 from slurm_tf.account.run_records import RunRecord, RunRecords
 from slurm_tf.account.usage_record import UsageRecord
-from slurm_tf.run import attempts, gpu_record, job_chain, job_comment
+from slurm_tf.run import attempts, gpu_record, job_chain, job_comment, manifest
 from slurm_tf.run.attempts import Attempt
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.gpu_record import GpuSample, GpuState
+from slurm_tf.run.manifest import Manifest, TemplateOrigin
 from slurm_tf.submit import run_index
 from tests.conftest import write_manifest
 
@@ -124,6 +125,23 @@ def test_runs_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:
     assert [(each.run, each.template) for each in found] == [(here.path, "roses"), (there.path, "x"), ("", "")]
     assert runs.jobs_of(here) == ["12"]
     assert runs.jobs_of(there) == ["13"]
+
+
+def test_the_template_of_a_run_is_the_job_template_and_not_its_name(tmp_path: Path) -> None:
+    """Also where Slurm stores no comments, or the user gave one."""
+    run = RunFolder(str(tmp_path / "flowers-1"))
+    os.makedirs(run.path, mode=0o700)
+    template = TemplateOrigin("cnn", "group", "/proj/jobs/cnn.toml", "0")
+    origin = Manifest(
+        run.name, "", "flowers.toml", {"name": "flowers"}, "generic", None, None, "", {}, template=template
+    )
+    manifest.write(run.manifest, origin)
+    assert manifest.read(run.manifest) == origin
+    job_chain.add(run, "12", "", (), False, submission=1)
+    runs = RunRecords(str(tmp_path))
+    for comment in ("", "for Ann", job_comment.comment(run.name, "cnn")):
+        assert runs.find(record("12", name="stf-flowers", comment=comment)).template == "cnn"
+    assert runs.find(record("99", name="stf-flowers", comment="")).template == "flowers"
 
 
 def test_the_gpus_of_an_attempt_where_slurm_says_nothing(tmp_path: Path) -> None:

@@ -90,14 +90,18 @@ x = [1, 2, 3]
 """
 
 
-def test_components_and_points_are_of_their_runs(alice: Member) -> None:
+def test_components_and_points_are_of_their_runs_and_templates(alice: Member) -> None:
     alice.ok("submit", alice.write("het.toml", HET), "--wait", timeout=120)
-    alice.ok("submit", alice.write("sweep.toml", SWEEP), "--wait", timeout=120)
+    (alice.folder / "jobs").mkdir(mode=0o755)
+    alice.write("jobs/swept.toml", SWEEP)
+    printed = alice.type("submit", "-t", "swept", "-t", "4", "--wait", timeout=120)
+    assert printed.returncode == 0, printed.stderr
+    assert "  template swept, jobs/swept.toml\n" in printed.stderr
     wait_for_rows(alice, "two_parts-1", 2)
     wait_for_rows(alice, "points-1", 3)
     found = {(row["run"], row["template"]): row for row in usage(alice, "--by=run,template")["groups"]}
     assert found["two_parts-1", "two parts"]["incarnations"] == 2
-    assert found["points-1", "points"]["incarnations"] == 3
+    assert found["points-1", "swept"]["incarnations"] == 3
     components = json.loads(alice.ok("efficiency", "two_parts-1", "--json"))["components"]
     assert [row["component"] for row in components] == ["+0", "+1"]
     (point,) = json.loads(alice.ok("efficiency", "points-1/1", "--json"))["components"]

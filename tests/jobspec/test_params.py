@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -162,3 +163,39 @@ def test_explain_says_what_was_typed(read: Read) -> None:
     rows = {key: (value, origin) for key, value, origin in configuration.explain(read("epochs=7"))}
     assert rows["params.epochs.default"][0] == "10"
     assert rows["params.epochs"] == ("7", "command line: epochs=")
+
+
+PATHS = """
+name = "a"
+strategy = "single"
+command = ["train", "{data}", "{log}", "{x}"]
+[params]
+data = {type = "path", help = "folder of the data"}
+log = {type = "path", default = "log"}
+x = {type = "path", default = ""}
+[sweep]
+x = ["a", "/b"]
+[roles.worker]
+"""
+
+
+def test_a_path_is_whole_as_the_program_runs_elsewhere(
+    read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is typed starts where it is typed, one of a file beside the file."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("DATA", "/shared/data")
+    paths = {"d": f"{tmp_path}/here/d", "../d": f"{tmp_path}/d", "/d": "/d", "$DATA/x": "/shared/data/x"}
+    for typed, path in paths.items():
+        found = params.resolve(read(f"data={typed}", text=PATHS))
+        assert found == Params({"data": path, "log": f"{tmp_path}/log"}, {"x": (f"{tmp_path}/a", "/b")})
+    found = params.resolve(read("data=d", "x=", text=PATHS, set=("params.log.default=mine",)))
+    assert found.fixed == {"data": f"{tmp_path}/here/d", "log": f"{tmp_path}/here/mine", "x": ""}
+    with pytest.raises(ConfigError, match=r"data: it has no value; needed data=VALUE, the path of a file or folder"):
+        params.resolve(read(text=PATHS))
+    monkeypatch.delenv("DATA")
+    with pytest.raises(ConfigError, match=r"command line: found '\$DATA'; needed the variable DATA, which is not set"):
+        params.resolve(read("data=$DATA", text=PATHS))
+    with pytest.raises(ConfigError, match=r"params.log: found 3 among its own values; needed the path"):
+        params.resolve(read("data=d", text=PATHS.replace('"log"}', "3}")))

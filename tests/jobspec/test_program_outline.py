@@ -80,7 +80,7 @@ def test_literal_options_become_params_and_the_others_say_why_not(tmp_path: Path
         each.name: (each.flag, each.type, each.default, each.choices, each.help) for each in found if not each.left_out
     }
     assert params == {
-        "data": ("", "str", None, (), "folder of the data"),
+        "data": ("", "path", None, (), "folder of the data"),
         "epochs": ("--epochs", "int", 10, (), "passes, 100%"),
         "rate": ("--rate", "float", 1.0, (), ""),
         "optimizer": ("--optimizer", "str", "adam", ("adam", "sgd"), ""),

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from slurm_tf.errors import ConfigError, RunError, UsageError
+from slurm_tf.jobspec import configuration, job_templates
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.launch.coordinator import startup
@@ -23,6 +24,7 @@ from slurm_tf.run import checkpoint_folder, json_file, manifest
 from slurm_tf.run.settings import LaunchSettings
 from slurm_tf.run.version import VERSION
 from slurm_tf.submit import new_run, packed_modules, render
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -217,3 +219,19 @@ def test_a_submission_that_fails_leaves_the_others_as_they_were(
         new_run.prepare(job, "r")
     assert [each.number for each in run.submissions] == [1]
     assert os.path.exists(run.submissions[0].launcher)
+
+
+def test_a_template_runs_as_a_copy_of_its_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On this machine as well: what its program writes to relative paths goes to the run, not to all who use it."""
+    monkeypatch.setenv("SLURM_TF_RUNS", str(tmp_path / "runs"))
+    for site in ("local", "generic"):
+        fitted = new_run.prepare(configuration.load(job_templates.find("cnn"), dict(os.environ), site), "")
+        code = manifest.read(fitted.run.manifest).code
+        assert code
+        assert (code.root, code.commit) == (str(ROOT / "jobs"), "")
+        assert fitted.chdir == f"{fitted.submission.code}/jobs"
+        assert Path(fitted.chdir, "cnn.py").read_bytes() == (ROOT / "jobs" / "cnn.py").read_bytes()
+    # a job file whose path is typed runs where it is
+    typed = new_run.prepare(configuration.load(ROOT / "jobs" / "cnn.toml", dict(os.environ), "local"), "")
+    assert manifest.read(typed.run.manifest).code is None
+    assert manifest.read(typed.run.manifest).template == manifest.read(fitted.run.manifest).template

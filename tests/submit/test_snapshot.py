@@ -231,9 +231,9 @@ def test_the_code_is_looked_for_once(load: Callable[..., Job], tmp_path: Path, m
     """In a large work tree that is the longest part of a submission."""
     real, found = snapshot.find, []
 
-    def find(chdir: Path, folder: Path) -> snapshot.Source:
+    def find(chdir: Path, folder: Path, alone: bool) -> snapshot.Source:
         found.append((chdir, folder))
-        return real(chdir, folder)
+        return real(chdir, folder, alone)
 
     monkeypatch.setattr(snapshot, "find", find)
     new_run.prepare(load(JOB, environ={"SLURM_TF_RUNS": str(tmp_path / "runs")}), "")
