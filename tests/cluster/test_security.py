@@ -37,7 +37,8 @@ def test_another_user_on_the_same_nodes(alice: Member, member: Callable[[str], M
     for user, run in ((alice, "a-1"), (bob, "b-1")):
         tasks = user.wait_for(run, "state", "RUNNING")["tasks"]
         deadline = time.monotonic() + 30
-        while any(task["state"] != "running" for task in tasks.values()):
+        # none is known before the first has registered
+        while [task["state"] for task in tasks.values()] != ["running", "running"]:
             assert time.monotonic() < deadline
             tasks = user.status(run)[0]["tasks"]
         assert {task["node"] for task in tasks.values()} == {"node1", "node2"}

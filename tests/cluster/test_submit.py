@@ -333,7 +333,7 @@ def test_the_job_runs_a_copy_of_its_code_and_says_so(alice: Member) -> None:
     alice.write("proj/a.toml", (alice.folder / job(alice, "cat ../data/x && cat ../../y")).read_text())
     done = alice.type("submit", "proj/a.toml", "--wait")
     assert done.returncode == 1, done.stderr
-    assert f"  code  a copy of {alice.folder}/proj: 1 file of 0.0 MB\n" in done.stderr
+    assert f"  code  a copy of {alice.folder}/proj: 1 file of 0.1 kB\n" in done.stderr
     assert "  note  checkpoints in training_1 are linked, not copied: the job may go on from them\n" in done.stderr
     text = alice.ok("logs", "a-1")
     assert "found" in text
