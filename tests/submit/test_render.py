@@ -132,6 +132,7 @@ def test_golden_job_templates(name: str, golden: Callable[[str, str], None]) -> 
 def test_every_golden_script_is_still_rendered() -> None:
     expected = {f"{site}/{strategy}.sbatch" for site in SITES for strategy in STRATEGIES}
     expected |= {f"job_templates/{name}.sbatch" for name in JOB_TEMPLATES}
+    expected |= {"doctor/script.sbatch"}  # of tests/doctor/test_node_job.py
     assert expected | {f"sweep/{kind}.sbatch" for kind in SWEEPS} == {
         str(path.relative_to(GOLDEN)) for path in GOLDEN.rglob("*.sbatch")
     }
