@@ -37,6 +37,10 @@ class _DoctorCommand(options.SbatchCommand):
                 words[place] = f"--nodes={_NODES}"
         return super().parse_args(ctx, words)
 
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Return the words of the usage line: there is no program that arguments could be for."""
+        return click.Command.collect_usage_pieces(self, ctx)
+
 
 @click.command(cls=_DoctorCommand, context_settings=submit_commands.SETTINGS, options_metavar="[OPTIONS]")
 @click.argument(
