@@ -62,6 +62,16 @@ rate = {type = "float", help = "learning rate of each worker"}
 [roles.worker]
 count = 2
 """
+PLAIN = """\
+import keras
+import numpy as np
+
+x, y = np.load("x.npy"), np.load("y.npy")
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+model.compile("adam", "mse")
+model.fit(x, y, batch_size=32, epochs=3)
+model.save("model.keras")
+"""
 # A profile that is not quite that of the recorded cluster.
 LAB = """\
 inherit = "generic"
@@ -165,6 +175,7 @@ def furnished() -> Path:
     (folder / "bin").mkdir(parents=True)
     (folder / "flowers.toml").write_text(JOB)
     (folder / "train.py").write_text("")
+    (folder / "plain.py").write_text(PLAIN)
     packaged = {
         "docs/install.md": "# Installing", "docs/submit.md": "# Submitting and watching jobs", "jobs/cnn.toml": CNN,
         "jobs/cnn.py": "",

@@ -29,6 +29,7 @@ TYPED: dict[str, Sequence[str]] = {
     "docs": ["docs", "docs submit", "docs sbumit"],
     "doctor": ["doctor"],
     "examples": ["examples jobs", "examples jobs"],
+    "init": ["init -t cnn mine", "init plain.py", "init plain.py", "init"],
     "interrupt": ["interrupt flowers-2 --as kill --role worker --index 1", "interrupt flowers-1"],
     "launch": ["launch --roles worker=2", "launch --roles worker=2 -- python train.py"],
     "logs": ["logs flowers-1", "logs flowers-1 --role worker", "logs flowers-1 --json --lines 1", "logs flowers-2"],
