@@ -145,7 +145,7 @@ def _verb(command: click.Command, context: click.Context) -> Iterator[str]:
 def _records(command: click.Command, context: click.Context) -> list[tuple[str, str]]:
     """Return each option of a verb with its help; all have --help."""
     options = (param for param in command.get_params(context) if isinstance(param, click.Option))
-    found = [option.get_help_record(context) for option in options if option.name != "help"]
+    found = [option.get_help_record(context) for option in options if "--help" not in option.opts]
     return [record for record in found if record]
 
 
