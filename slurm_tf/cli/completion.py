@@ -130,8 +130,9 @@ def templates(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> 
     """Return the job templates."""
     from slurm_tf.jobspec import configuration, job_templates
 
-    found = job_templates.template_files(configuration.trusted_users())
-    return _items(dict.fromkeys((each.name for each in found), ""), incomplete)
+    found = job_templates.template_files(configuration.trusted_users(), [])
+    names = (each.name for each in found if job_templates.NAME.fullmatch(each.name))
+    return _items(dict.fromkeys(names, ""), incomplete)
 
 
 def job_words(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:

@@ -80,7 +80,7 @@ def _template_hint(word: str) -> str:
     """Return how the template `word` is named, "" if there is none."""
     from slurm_tf.jobspec import configuration, job_templates
 
-    known = {each.name for each in job_templates.template_files(configuration.trusted_users())}
+    known = {each.name for each in job_templates.template_files(configuration.trusted_users(), [])}
     verb = click.get_current_context().info_name
     return f"the job template {word}: slurm-tf {verb} -t {word}" if word in known else ""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import click.testing
 import pytest
 
+from slurm_tf import search_path
 from slurm_tf.cli import commands, completion_shells
 from slurm_tf.errors import SlurmTfError
 from slurm_tf.jobspec import configuration
@@ -49,6 +50,10 @@ LINES = (
     "explain cnn.toml --site=ex", "explain cnn.toml --site ./", "submit ", "submit cnn.toml e",
     "submit --partition gpu cnn.toml rate=0.1 ", "submit --partition ", "submit - ", "submit cnn.toml --no",
     "submit cnn.toml --name c", "preflight cnn.toml -- --",
+    "submit -t gr", "submit -tgr", "submit -t grouped e", "submit --template ", "run --template gr", "run -t grouped ",
+    "render -t grouped optimizer=", "explain --template=grouped bars=f", "submit -t gone e", "submit -t 30 cn",
+    "preflight -t grouped -t 30 epochs=1 o", "templates ", "templates show ", "templates check grouped b", "init tr",
+    "init -t b",
 )  # fmt: skip
 
 
@@ -59,6 +64,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("cnn.toml", HOSTILE, "sub/other.toml", ".hidden.toml"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(JOB)
+    # job templates of a group; no other one
+    for name, text in {
+        "grouped": 'extends = "base"\nparams.epochs = 9\n',
+        "base": JOB,
+        "torn": "[params\n",
+        "$(touch hacked)": JOB,
+        "30": JOB,
+    }.items():
+        (tmp_path / "group" / "jobs").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "group" / "jobs" / f"{name}.toml").write_text(text)
+    monkeypatch.setenv("SLURM_TF_PATH", str(tmp_path / "group"))
+    packaged = search_path.packaged
+    monkeypatch.setattr(search_path, "packaged", lambda kind: packaged(kind) if kind != "jobs" else tmp_path / "none")
     Path("train.py").touch()
     Path("notes.txt").touch()
     Path("broken.toml").write_text("[params\n")
