@@ -26,7 +26,7 @@ def check_files(folder):
     paths = [os.path.join(folder, name) for name in TRAINING + TEST]
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
-        sys.exit(f"found no {', '.join(missing)}; needed the files of {SOURCE}: data=FOLDER, with its absolute path")
+        sys.exit(f"found no {', '.join(missing)}; needed the folder of the files of {SOURCE}: data=FOLDER")
     sizes = [os.path.getsize(path) for path in paths]
     for path, size in zip(paths, sizes):
         if size == 0 or size % RECORD or size < max(sizes):

@@ -17,7 +17,7 @@ options = parser.parse_args()
 
 path = os.path.join(options.run, "export", "model.keras")
 if not os.path.exists(path):
-    sys.exit(f"found no {path}; needed run=FOLDER, with the absolute path of a run that has saved its model")
+    sys.exit(f"found no {path}; needed the folder of a run that has saved its model: run=FOLDER")
 
 run = train.init()
 model = keras.models.load_model(path)

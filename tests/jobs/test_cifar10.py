@@ -53,6 +53,11 @@ model = cifar10.resnet(20, np.zeros((32, 32, 3)))
 print("parameters", sum(int(np.prod(each.shape)) for each in model.trainable_variables))
 print("layers with weights", sum("conv" in each.name or "dense" in each.name for each in model.layers))
 
+small = cifar10.resnet(8, images.mean(axis=0))
+small.save("small.keras")
+loaded = keras.models.load_model("small.keras")
+print("as it was saved", bool(tf.reduce_all(loaded(images) == small(images))))
+
 layer = cifar10.RandomCropAndFlip()
 image = tf.reshape(tf.range(1, 1025, dtype=tf.float32), [32, 32, 1])
 batch = tf.stack([image] * 64)
