@@ -64,8 +64,8 @@ def doctor(
     """Find what makes jobs fail here: Slurm, accounting, storage, limits, nodes.
 
     Each check is OK, a warning, an error, or unknown where it could not be made. The exit code is 1 if there is an
-    error. With JOB, the partition, account and environment are those of this job file. With --nodes, a job of one
-    minute examines compute nodes; Ctrl-C cancels it.
+    error. With JOB, the partition, account and environment are those of this job file. With --nodes, a short job
+    examines compute nodes; Ctrl-C cancels it.
     """
     from slurm_tf import units
     from slurm_tf.doctor import examination_job, findings, login_node

@@ -19,7 +19,8 @@ from slurm_tf.run import placeholders
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.submit import new_run, program_files
 
-MINUTES = 1
+# The time limit: the examination takes less than one of them, and the lines of setup some time before it.
+MINUTES = 2
 _NAME = "doctor"
 # The command of an examination whose job file names no Python.
 NO_PYTHON = ("true",)
@@ -54,7 +55,7 @@ def plan_of(job: Job, folder: str = ".doctor") -> Plan:
 
 
 def _on_nodes(job: Job, nodes: int) -> Job:
-    """Return `job` with one task on each of some nodes, as the role with the most GPUs has them, for a minute."""
+    """Return `job` with one task on each of some nodes, as the role with the most GPUs has them, for a short time."""
     ErrorList(job.errors).raise_all()
     roles = job.spec.roles.with_tasks
     role = max(roles.values(), key=_gpus_of_a_task, default=Role())

@@ -53,7 +53,7 @@ def _profile(job: Job, cluster: LiveCluster) -> Finding:
 
 
 def _sbatch(job: Job) -> Finding:
-    """Return whether sbatch would take a job of a minute."""
+    """Return whether sbatch would take a short job."""
     try:
         expected = sooner.estimate(render.script(examination_job.plan_of(job)), _SECONDS)
     except UnreachableError as problem:

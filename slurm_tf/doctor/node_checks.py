@@ -121,8 +121,10 @@ def _gpus(gpus: GpuFacts, settings: ExaminationSettings) -> Iterator[Finding]:
         yield findings.ok("gpus", "the job asked for none")
         return
     said = f"Slurm gave {gpus.given} of {settings.gpus} in CUDA_VISIBLE_DEVICES"
+    if not settings.gpus_are_gres:
+        said = f"a node has {settings.gpus}, as the profile says"
     devices = gpus.devices
-    if gpus.given < settings.gpus:
+    if settings.gpus_are_gres and gpus.given < settings.gpus:
         do = f"{_ADMINS}: gres.conf, or a TaskProlog that changes CUDA_VISIBLE_DEVICES"
         yield findings.error("gpus", said, f"{settings.gpus} GPUs in each task", do)
     elif devices is not None and devices < settings.gpus:

@@ -63,12 +63,14 @@ def run(job: Job, slurm: Client, timeout: float, say: Callable[[str], None]) -> 
         fitted = examination_job.plan_of(job, folder.name)
         settings = _settings(fitted)
         _write(fitted, settings)
-        number = client.submit(fitted.submission.script, [], [], in_job.environ_for_sbatch(os.environ)).job
-        say(f"Submitted batch job {number}")
+        answer = client.submit(fitted.submission.script, [], [], in_job.environ_for_sbatch(os.environ))
+        if answer.messages:  # those of job_submit and cli_filter plugins
+            say(answer.messages.rstrip())
+        say(f"Submitted batch job {answer.job}")
         try:
-            return _Watch(slurm, number, fitted, settings, say).until_over(timeout)
+            return _Watch(slurm, answer.job, fitted, settings, say).until_over(timeout)
         except BaseException:
-            slurm.cancel([number])
+            slurm.cancel([answer.job])
             raise
 
 
@@ -97,6 +99,7 @@ def _settings(fitted: Plan) -> ExaminationSettings:
         python=site.node_python if is_launchers else role.command[0],
         is_launcher_python=is_launchers,
         gpus=role.gpus or 0,
+        gpus_are_gres=not role.node_gpus,
         scratch=site.scratch,
     )
 

@@ -22,7 +22,8 @@ class ExaminationSettings:
     """What an examination looks at. `token`: what the login node's file holds; `nodes`: how many nodes there are.
 
     `python`: the program's, or the launcher's if `is_launcher_python`. `gpus`: how many each node was asked for.
-    `scratch`: the site's folder of each node, as the profile has it, "" for none.
+    `gpus_are_gres`: Slurm gives them, by CUDA_VISIBLE_DEVICES. `scratch`: the site's folder of each node, as the
+    profile has it, "" for none.
     """
 
     token: str
@@ -34,6 +35,7 @@ class ExaminationSettings:
     python: str
     is_launcher_python: bool
     gpus: int
+    gpus_are_gres: bool
     scratch: str
 
 

@@ -79,7 +79,7 @@ def test_a_good_cluster(typed: Type) -> None:
     assert done.exit_code == 0, done.output
     lines = {line.split()[1]: line for line in done.stdout.splitlines()}
     assert lines["sbatch"].startswith(
-        "OK       sbatch          it takes a job of 1 min, and would start it at 2026-11-28 "
+        "OK       sbatch          it takes a job of 2 min, and would start it at 2026-11-28 "
     )
     assert lines["partition"].split() == ["OK", "partition", "cpu"]
     assert "/runs is to be made; " in lines["shared-folder"]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.group import SLURM_TF, Member
+from tests.conftest import RECORDED
 from tests.sandbox.cluster import Sandbox
 from tests.sandbox.shape import USER_IDS, Shape, address
 
@@ -34,6 +35,15 @@ sys.argv = sys.argv[2:]
 runpy.run_path(sys.argv[0], run_name="__main__")' "$@"
 fi
 exec /usr/bin/python3 "$@"
+"""
+JOB = """\
+name = "a"
+strategy = "multi_worker"
+command = ["python3", "train.py"]
+setup = 'export PATH="{folder}/bin:$PATH"'
+[roles.worker]
+count = 2
+gpus-per-task = 2
 """
 SCONTROL = """\
 #!/bin/sh
@@ -159,6 +169,30 @@ def test_a_firewall_between_nodes(alice: Member, on_node2: Callable[..., Any]) -
     rule = f"INPUT -s {address('node1')} -p tcp --syn --dport 20000:20999 -j DROP"
     with on_node2(f"iptables -w -A {rule}", f"iptables -w -D {rule}"):
         assert examine(alice) == (1, {"ports": ("error", "node1")})
+
+
+@pytest.mark.long
+def test_gpus_and_tensorflow_of_a_job_file(alice: Member) -> None:
+    site(alice)
+    alice.run("mkdir", "bin")
+    # a TensorFlow that sees one GPU of two, and a driver that is older than its CUDA
+    script(alice, "bin/python3", """#!/bin/sh\necho '["2.21.0", 1.5, 1, "12.5.1"]'\n""")
+    script(alice, "bin/nvidia-smi", f"#!/bin/sh\nexec cat {RECORDED}/nvidia-smi/450.57.txt\n")
+    alice.write("a.toml", JOB.format(folder=alice.folder))
+    code, found = examine(alice, "a.toml")
+    assert (code, found) == (1, dict.fromkeys(("tensorflow-gpus", "cuda"), ("error", "node1,node2")))
+
+
+@pytest.mark.long
+def test_little_room_for_runs(alice: Member, sandbox: Sandbox) -> None:
+    site(alice)
+    alice.run("mkdir", "-m", "0700", "runs")
+    mount = f"mount -t tmpfs -o size=16m,uid={USER_IDS['alice']},mode=700 tmpfs {alice.folder}/runs"
+    with typed_as_root(sandbox, None, mount, f"umount {alice.folder}/runs"):
+        done = alice.type("doctor", "--site=./site.toml", "--json")
+    assert done.returncode == 1
+    bad = {row["check"]: row["state"] for row in json.loads(done.stdout) if row["state"] != "ok"}
+    assert bad == {"shared-folder": "error", "quota": "unknown"}
 
 
 @pytest.mark.long

@@ -27,7 +27,7 @@ from tests.doctor.test_machine_checks import GIB, GOOD
 ROOM = FolderFacts("/x", writable=True, size=100 * GIB, free=50 * GIB, kind="tmpfs")
 SETTINGS = ExaminationSettings(
     token="t", nodes=3, ports=(20000, 20999), coordinator_ports=None, interface="", host_suffix="",
-    python="python", is_launcher_python=False, gpus=2, scratch="",
+    python="python", is_launcher_python=False, gpus=2, gpus_are_gres=True, scratch="",
 )  # fmt: skip
 GPUS = GpuFacts(given=2, devices=2, driver="535.54.03", cuda="12.2")
 TENSORFLOW = TensorFlowFacts("2.21.0", 4.5, 2, "12.5.1")
@@ -113,6 +113,9 @@ CASES = {
         replace(met, names={**met.names, "node3": ()}) if met.node != "node3" else met for met in MET)),
     "an address leads elsewhere": node3(reverse="gateway.cluster"),
     "Slurm gave one GPU": node3(gpus=replace(GPUS, given=1)),
+    "GPUs that Slurm does not know of": replace(
+        changed(nodes=tuple(replace(each, gpus=replace(GPUS, given=0)) for each in NODES)),
+        settings=replace(SETTINGS, gpus_are_gres=False)),
     "a GPU is lost": node3(gpus=replace(GPUS, devices=1)),
     "nvidia-smi fails": node3(gpus=replace(GPUS, driver="", cuda="", problem="nvidia-smi says: it has failed")),
     "TensorFlow sees no GPU": tensorflow3(gpus=0),

@@ -34,8 +34,8 @@ from slurm_tf.run.examination import (
 )
 from slurm_tf.slurm import hostlist, in_job
 
-# A job of one minute has time for all of these.
-_READY_SECONDS, _MEET_SECONDS, _TIME_SECONDS, _ALL_SECONDS = 25.0, 18.0, 2.0, 52.0
+# All of it takes less than a minute.
+_READY_SECONDS, _MEET_SECONDS, _TIME_SECONDS, _ALL_SECONDS = 30.0, 18.0, 2.0, 52.0
 _PAUSE_SECONDS = 0.05
 _TIMES = 3
 _END_SECONDS = 3.0
@@ -101,6 +101,7 @@ class _Examination:
     def run(self) -> ExaminationReport:
         """Return the report."""
         prober, problem = self._listen()
+        scontrol = self._ask_scontrol()
         with _Step(self._step_command(), self._environ) as step:
             step.say(Begin(self._settings, self._folder, self._secret))
             ready = step.collect(NodeFacts, self._by(_READY_SECONDS), range(len(self._nodes)))
@@ -116,7 +117,7 @@ class _Examination:
                 finished=tuple(finished.values()),
                 missing={node: step.last_words(rank) for rank, node in enumerate(self._nodes) if rank not in ready},
                 clocks=clocks,
-                scontrol=self._scontrol(),
+                scontrol=_failure(scontrol.wait()),
                 batch_problem=problem,
             )
 
@@ -151,10 +152,9 @@ class _Examination:
                     best[each.node] = clock
         return best
 
-    def _scontrol(self) -> str:
-        """Return why scontrol does not answer here, where the coordinator requeues jobs with it; "" if it does."""
-        answer = in_job.ask(["scontrol", "--oneliner", "show", "job", in_job.own_id(self._environ)], self._environ)
-        return "" if answer.code == 0 else answer.failure
+    def _ask_scontrol(self) -> in_job.Question:
+        """Ask scontrol for this job, here where the coordinator requeues jobs with it."""
+        return in_job.Question(["scontrol", "--oneliner", "show", "job", in_job.own_id(self._environ)], self._environ)
 
     def _step_command(self) -> List[str]:
         """Return srun's command line, with each option for which a shell or a site may have set a variable."""
@@ -175,6 +175,11 @@ class _Examination:
             return [copy, "examine-node", copy]
         sys.stderr.write(f"slurm-tf: the nodes start {self._launcher}, as sbcast says: {answer.failure}\n")
         return [self._launcher, "examine-node"]
+
+
+def _failure(answer: in_job.Answer) -> str:
+    """Return why a command of Slurm failed, "" if it did not."""
+    return "" if answer.code == 0 else answer.failure
 
 
 def between(there: float, asked: float, answered: float) -> Clock:

@@ -88,18 +88,23 @@ class _Task:
             port = self._prober.port
         except SlurmTfError as error:
             problem = str(error)
-        named = addresses(socket.gethostname())
-        return NodeFacts(
-            node=self.node,
-            machine=machine.describe(folders, os.environ),
-            shared=shared_folder.describe(self._begin.folder, self.node, settings.token),
-            gpus=software.gpus(os.environ),
-            address=address,
-            port=port,
-            unreachable=problem,
-            named=named,
-            reverse=_reverse(address),
-        )
+        with ThreadPoolExecutor() as pool:  # each of these may wait for something that does not answer
+            facts = pool.submit(machine.describe, folders, os.environ)
+            shared = pool.submit(shared_folder.describe, self._begin.folder, self.node, settings.token)
+            gpus = pool.submit(software.gpus, os.environ)
+            named = pool.submit(addresses, socket.gethostname())
+            reverse = pool.submit(_reverse, address)
+            return NodeFacts(
+                node=self.node,
+                machine=facts.result(),
+                shared=shared.result(),
+                gpus=gpus.result(),
+                address=address,
+                port=port,
+                unreachable=problem,
+                named=named.result(),
+                reverse=reverse.result(),
+            )
 
     def _meet(self, message: Meet) -> Met:
         start = time.monotonic()

@@ -72,8 +72,9 @@ class TensorFlowQuestion:
         if self._problem:
             return
         with tempfile.TemporaryFile() as output:
-            # a folder of the job may hold files that Python would take for modules
-            argv = [os.path.expanduser(python), "-c", _TENSORFLOW]
+            # a path is relative to the job's folder, which may hold files that Python would take for modules
+            program = os.path.abspath(os.path.expanduser(python)) if "/" in python else python
+            argv = [program, "-c", _TENSORFLOW]
             self._output = os.dup(output.fileno())
             try:
                 self._process = subprocess.Popen(
