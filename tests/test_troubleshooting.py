@@ -9,6 +9,7 @@ from slurm_tf.slurm import pending_reasons
 from tests.conftest import ROOT
 
 PAGE = ROOT / "docs" / "troubleshooting.md"
+MESSAGES = ROOT / "tests" / "recorded" / "messages.tsv"
 REFUSALS = ROOT / "tests" / "recorded" / "slurm-22.05.8" / "sbatch-refusals.txt"
 
 
@@ -29,6 +30,12 @@ def test_each_refusal_that_was_recorded_is_there() -> None:
     words = re.findall(r"^sbatch: error: (?:Batch job submission failed: )?(.*)$", REFUSALS.read_text(), re.MULTILINE)
     known = "".join(" ".join(cells) for cells in rows(PAGE, "sbatch prints"))
     assert [each for each in words if re.sub(r": \w+$", ": NAME", each) not in known] == []
+
+
+def test_what_it_quotes_is_what_slurm_and_tensorflow_print() -> None:
+    words = " ".join(PAGE.read_text().split())
+    lines = [line.split("\t") for line in MESSAGES.read_text().splitlines() if not line.startswith("#")]
+    assert [text for _, text in lines if text not in words] == []
 
 
 @pytest.mark.parametrize("reason", sorted(pending_reasons.EXPLANATIONS))
