@@ -10,7 +10,6 @@ Nothing is known of programs without slurm_tf.train, of strategy ps, where tasks
 task that is alone.
 """
 
-from statistics import median
 from typing import Dict, List, Mapping, Optional, Set, Tuple
 
 from slurm_tf.run.settings import WatchSettings
@@ -90,4 +89,6 @@ class StragglerDetector:
 
 
 def _others(name: str, known: Mapping[str, float]) -> float:
-    return median(value for each, value in known.items() if each != name)
+    import statistics  # noqa: PLC0415 - with decimal and fractions a tenth of each coordinator's start
+
+    return statistics.median(value for each, value in known.items() if each != name)
