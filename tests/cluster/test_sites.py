@@ -74,6 +74,10 @@ def test_detect_check_submit(
     path = alice.ok("sites", "detect", *options).strip()
     assert alice.ok("sites", "check") == ""
     assert [row["file"] for row in json.loads(alice.ok("sites", "list", "--json")) if row["is_here"]] == [path]
+    # a first job file for a program fits, too
+    alice.write("plain.py", "import keras\nmodel.fit(x, y, epochs=1)\n")
+    assert "+run = train.init()\n" in alice.ok("init", "plain.py")
+    assert "to start at 20" in alice.type("submit", "plain.toml", "--dry-run").stderr
     alice.write("a.toml", JOB.format(program=PROGRAM, partition=partition, gpus=gpus))
     refused = alice.type("submit", "a.toml", too_much)
     assert (refused.returncode, message in refused.stderr) == (2, True), refused.stderr
