@@ -4,7 +4,7 @@
     ├── UsageError              2   a command line that cannot be done
     ├── ConfigError             2   a job file, site profile or user file says something impossible
     │   └── ConfigGroupError    2   several such errors, in one message
-    ├── TemplateError           2   a template does not render
+    ├── TemplateError           2   a script template does not render, or its script is no shell
     ├── UnitError               2   text that is no time, amount of memory or count
     ├── HostlistError           2   text that is no Slurm node list
     ├── AccountingError        65   a saved table of accounting cannot be read, or not all of it
@@ -74,7 +74,7 @@ class ConfigGroupError(ConfigError):
 
 
 class TemplateError(SlurmTfError):
-    """A template does not render."""
+    """A script template does not render, or bash cannot read its script."""
 
     exit_code = 2
 

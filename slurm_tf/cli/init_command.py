@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,16 +119,24 @@ def _write(folder: Path, texts: Mapping[str, bytes]) -> list[str]:
     if there:
         raise UsageError(f"{folder} has {', '.join(there)}", "a folder without files of these names")
 
-    def check_free(path: Path) -> None:
-        if os.path.lexists(path):
-            raise UsageError(f"there is {path}", "a folder without a file of this name")
-
+    written: list[Path] = []
     with files.explained("write the files", str(folder)):
-        for name, data in texts.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.write_whole(str(path), data, 0o644, lambda path=path: check_free(path))  # type: ignore[misc]
+        try:
+            for name, data in texts.items():
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                files.write_whole(str(path), data, 0o644, partial(_check_free, path))
+                written.append(path)
+        except BaseException:  # all or none of them
+            for path in written:
+                path.unlink(missing_ok=True)
+            raise
     return [short_path(str(folder / name)) for name in texts]
+
+
+def _check_free(path: Path) -> None:
+    if os.path.lexists(path):
+        raise UsageError(f"there is {path}", "a folder without a file of this name")
 
 
 def _print_next(path: str) -> None:

@@ -15,6 +15,7 @@ from slurm_tf.jobspec.job_file import JobSpec, Strategy
 from slurm_tf.jobspec.layers import Layer
 from slurm_tf.jobspec.program_outline import Outline, ProgramKind, ProgramOption
 from slurm_tf.jobspec.toml_entries import Entry
+from slurm_tf.run import placeholders
 from slurm_tf.slurm.live_cluster import LiveCluster, LivePartition, NodeKind
 
 _STRATEGIES: dict[ProgramKind, Strategy] = {
@@ -73,7 +74,7 @@ def _top(program: Path, outline: Outline, strategy: Strategy, chdir: str) -> Ite
     options = [each for each in outline.options if not each.left_out]
     words = [f"{each.flag}={{{each.name}}}" if each.flag.startswith("--") else f"{{{each.name}}}" for each in options]
     short = {each.name: each.flag for each in options if each.flag and not each.flag.startswith("--")}
-    command = ["python", program.name]
+    command = ["python", placeholders.literal(program.name)]
     for option, word in zip(options, words, strict=True):
         command += [short[option.name], word] if option.name in short else [word]
     yield Entry("command", tuple(command))

@@ -83,7 +83,7 @@ def script(plan: Plan, preflight: bool = False, examination: bool = False) -> st
         ) from error
     except jinja2.TemplateNotFound as error:
         folders = ", ".join(str(folder) for folder in search_path.folders("templates"))
-        raise TemplateError(f"no template {error.name}", f"one in {folders}") from error
+        raise TemplateError(f"no script template {error.name}", f"one in {folders}") from error
     except jinja2.TemplateError as error:
         raise TemplateError(str(error), where=name) from error
 
@@ -167,7 +167,9 @@ def _checked(text: str, how: Callable[[str], str]) -> str:
 def _only_quoted(value: object) -> object:
     if isinstance(value, Shell | int | jinja2.Undefined):
         return value
-    raise TemplateError(f"a template prints {value!r} as it is", "a filter that quotes it: sh, option or directive")
+    raise TemplateError(
+        f"a script template prints {value!r} as it is", "a filter that quotes it: sh, option or directive"
+    )
 
 
 class _Environment(SandboxedEnvironment):

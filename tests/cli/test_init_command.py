@@ -1,14 +1,16 @@
 """The verb init: a folder from a job template, a job file for a program."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click.testing
 import pytest
 
-from slurm_tf import search_path
+from slurm_tf import files, search_path
 from slurm_tf.cli import commands
 from slurm_tf.errors import SlurmTfError
 from slurm_tf.jobspec import configuration, layers
@@ -174,3 +176,27 @@ def test_no_file_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SlurmTfError, match=r"^cnn has cnn.py; needed"):
         typed("-t", "cnn")
     assert [path.name for path in Path("cnn").iterdir()] == ["cnn.py"]
+
+
+def test_all_files_are_written_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = files.write_whole
+
+    def full(path: str, *more: Any) -> None:
+        if path.endswith(".py"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, *more)
+
+    monkeypatch.setattr(files, "write_whole", full)
+    with pytest.raises(SlurmTfError, match="cannot write the files: cnn: No space left on device"):
+        typed("-t", "cnn")
+    assert list(Path("cnn").iterdir()) == []
+
+
+def test_a_program_whose_name_looks_like_a_param(monkeypatch: pytest.MonkeyPatch) -> None:
+    play("typed", monkeypatch)
+    Path("{x} $y.py").write_text("import tensorflow\n")
+    typed("{x} $y.py")
+    job = configuration.load(Path("{x} $y.toml"), {}, "generic")
+    assert (job.spec.name, job.spec.strategy) == ("x-y", "single")
+    (role,) = new_run.preview(job, "").settings.roles
+    assert role.command == ("python", "{x} $y.py")

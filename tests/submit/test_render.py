@@ -231,14 +231,14 @@ def test_every_block_can_be_extended(body: str, templates: Path, fit: Callable[.
 @pytest.mark.parametrize(
     ("body", "found"),
     [
-        ("{{ chdir }}", "a template prints"),
-        ("{% set text %}{{ chdir }}{% endset %}{{ text }}", "a template prints"),
-        ("{{ super() ~ chdir }}", "a template prints"),
+        ("{{ chdir }}", "a script template prints"),
+        ("{% set text %}{{ chdir }}{% endset %}{{ text }}", "a script template prints"),
+        ("{{ super() ~ chdir }}", "a script template prints"),
         ("{{ accout | sh }}", "'accout' is undefined"),
         ("{% if accout %}x{% endif %}", "'accout' is undefined"),
         ("{{ ''.__class__.__mro__ }}", "access to attribute '__class__'"),
         ("{% if %}", "Expected an expression"),
-        ("{% include 'none.j2' %}", "no template none.j2"),
+        ("{% include 'none.j2' %}", "no script template none.j2"),
     ],
 )
 def test_a_wrong_template(body: str, found: str, templates: Path, fit: Callable[..., Plan]) -> None:
@@ -259,7 +259,7 @@ def test_a_site_may_name_its_template(fit: Callable[..., Plan], tmp_path: Path) 
     site = tmp_path / "site.toml"
     site.write_text("template = 'none'")
     assert sites.load(str(site)).template == "none"
-    with pytest.raises(TemplateError, match=r"no template site/none.sbatch.j2"):
+    with pytest.raises(TemplateError, match=r"no script template site/none.sbatch.j2"):
         render.script(fit(MINIMAL, site=str(site)))
 
 
