@@ -12,7 +12,7 @@ import click
 
 from slurm_tf.cli import completion, options, submit_commands, terminal, watch_commands
 from slurm_tf.cli.terminal import printable
-from slurm_tf.errors import SlurmError, UsageError
+from slurm_tf.errors import SlurmTfError, UsageError
 
 if TYPE_CHECKING:
     from slurm_tf.doctor.findings import Finding
@@ -74,13 +74,21 @@ def doctor(
     limit = units.parse_time(timeout)
     job = examination_job.load(path, os.environ, site, nodes or 1, given)
     found = login_node.examine(job, os.environ)
+    if not as_json:
+        _print(found)
     if nodes:
-        found += _examine_nodes(job, math.inf if limit is None else limit.total_seconds())
+        of_nodes = _examine_nodes(job, math.inf if limit is None else limit.total_seconds())
+        found += of_nodes
+        if not as_json:
+            _print(of_nodes)
     if as_json:
         click.echo(json.dumps([findings.as_dict(each) for each in found], indent=2))
-    else:
-        click.echo("".join(lines(found)), nl=False)
     sys.exit(1 if findings.has_errors(found) else 0)
+
+
+def _print(found: "Sequence[Finding]") -> None:
+    click.echo("".join(lines(found)), nl=False)
+    sys.stdout.flush()
 
 
 def _examine_nodes(job: "Job", timeout: float) -> "list[Finding]":
@@ -91,7 +99,7 @@ def _examine_nodes(job: "Job", timeout: float) -> "list[Finding]":
         return [findings.unknown("job", f"site {job.site_name} has no Slurm")]
     try:
         examined = node_job.run(job, watch_commands.connect(), timeout, lambda text: click.echo(text, err=True))
-    except SlurmError as problem:
+    except SlurmTfError as problem:
         return [findings.failed("job", problem, "--partition, --account and --qos choose others")]
     return node_checks.check(examined)
 
@@ -105,9 +113,10 @@ def _parse(words: Sequence[str], arguments: Sequence[str]) -> "tuple[Path | None
         raise UsageError(f"found {' '.join([*plain[1:], *arguments])!r}", "at most a job file, and options of sbatch")
     if plain and not Path(plain[0]).is_file():
         raise UsageError(f"there is no job file {plain[0]}", "a .toml file, or none")
-    refused = sorted(sbatch_options.OF_VERB & set(asked))
+    refused = sorted((sbatch_options.OF_VERB | {"clusters"}) & set(asked))
     if refused:
-        raise UsageError(f"found the option --{refused[0]}", "options that choose nodes, such as --partition")
+        needed = "options that choose nodes of this cluster, such as --partition"
+        raise UsageError(f"found the option --{refused[0]}", needed)
     return (Path(plain[0]) if plain else None), asked
 
 
@@ -119,8 +128,8 @@ def lines(found: "Sequence[Finding]") -> list[str]:
         state = each.state.value
         word = f"{state if state != 'ok' else 'OK':7}"
         word = terminal.coloured(word, _COLOURS[state]) if screen.colour else word
-        where = f" [{each.where}]" if each.where else ""
-        sentences = [each.found + where]
+        where = f"{each.where}: " if each.where else ""
+        sentences = [where + each.found]
         sentences += [f"{name}: {more}" for name, more in (("needed", each.needed), ("do", each.do)) if more]
         parts = [part for sentence in sentences for part in _folded(printable(sentence), len(_INDENT) + width + 2)]
         heads = [f"{word}  {each.check:{width}}", *[f"{_INDENT}{'':{width}}"] * (len(parts) - 1)]

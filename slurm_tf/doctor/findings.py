@@ -7,7 +7,7 @@ from enum import Enum
 
 from slurm_tf.errors import SlurmTfError
 
-_PARTS = re.compile(r"(\d+)")
+_NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>[^\d,]*)")
 
 
 class State(Enum):
@@ -92,7 +92,28 @@ def of_nodes(by_node: Iterable[tuple[str, Finding]]) -> list[Finding]:
 
 
 def joined(nodes: Iterable[str]) -> str:
-    """Return names of nodes as one node list, node2 before node10."""
-    return ",".join(
-        sorted(nodes, key=lambda name: [int(part) if part.isdigit() else part for part in _PARTS.split(name)])
-    )
+    """Return names of nodes as one node list: node[1-3,10]."""
+    groups: dict[tuple[str, int, str], list[int]] = {}
+    others = []
+    for name in nodes:
+        match = _NUMBERED.fullmatch(name)
+        if match is None:
+            others.append(name)
+            continue
+        digits = match["number"]
+        width = len(digits) if digits.startswith("0") else 0  # node01 is not node1
+        groups.setdefault((match["before"], width, match["after"]), []).append(int(digits))
+    lists = [f"{before}{_numbers(numbers, width)}{after}" for (before, width, after), numbers in groups.items()]
+    return ",".join([*sorted(others), *lists])
+
+
+def _numbers(numbers: list[int], width: int) -> str:
+    """Return numbers as Slurm lists them: [1-3,10], and one alone without brackets."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    words = ["-".join(f"{end:0{width}}" for end in dict.fromkeys((run[0], run[-1]))) for run in runs]
+    return words[0] if len(numbers) == 1 else f"[{','.join(words)}]"

@@ -202,7 +202,8 @@ def _links(report: ExaminationReport) -> Iterator[tuple[str, Finding]]:
     broken = {met.node: met.broken for met in report.met}
     for facts in report.nodes:
         if facts.unreachable:
-            yield facts.node, findings.error("ports", facts.unreachable, "an address and a port of its own", do)
+            change = "correct ports, interface or host-suffix in the profile"
+            yield facts.node, findings.error("ports", facts.unreachable, "an address and a port of its own", change)
             continue
         if facts.node not in broken:
             yield facts.node, findings.unknown("ports", "the node did not say whom it reaches")

@@ -191,6 +191,7 @@ def test_without_slurm_there_are_no_nodes(typed: Type) -> None:
         (["a", "b"], "found 'b'"),
         (["--", "x"], "found 'x'"),
         (["--wait"], "found the option --wait"),
+        (["--clusters=other"], "found the option --clusters"),
     ],
 )
 def test_words_that_are_wrong(words: list[str], message: str, typed: Type) -> None:

@@ -108,7 +108,7 @@ def test_a_good_cluster_then_three_things_that_are_wrong(alice: Member, on_node2
         {
             "host-names": ("warning", "node2"),
             "shm": ("warning", "node2"),
-            "proxies": ("warning", "node1,node2"),
+            "proxies": ("warning", "node[1-2]"),
         },
     )
     assert not list((alice.folder / "runs").iterdir())
@@ -118,7 +118,7 @@ def test_a_good_cluster_then_three_things_that_are_wrong(alice: Member, on_node2
 @pytest.mark.parametrize(
     ("prologue", "expected"),
     [
-        pytest.param("ulimit -n 200", {"open-files": ("error", "node1,node2")}, id="open-files"),
+        pytest.param("ulimit -n 200", {"open-files": ("error", "node[1-2]")}, id="open-files"),
         pytest.param('export PATH="{folder}/bin:$PATH"', {"scontrol": ("error", "node1")}, id="scontrol"),
         pytest.param("no-such-command", {"job": ("error", "node[1-2]")}, id="prologue"),
     ],
@@ -180,7 +180,7 @@ def test_gpus_and_tensorflow_of_a_job_file(alice: Member) -> None:
     script(alice, "bin/nvidia-smi", f"#!/bin/sh\nexec cat {RECORDED}/nvidia-smi/450.57.txt\n")
     alice.write("a.toml", JOB.format(folder=alice.folder))
     code, found = examine(alice, "a.toml")
-    assert (code, found) == (1, dict.fromkeys(("tensorflow-gpus", "cuda"), ("error", "node1,node2")))
+    assert (code, found) == (1, dict.fromkeys(("tensorflow-gpus", "cuda"), ("error", "node[1-2]")))
 
 
 @pytest.mark.long

@@ -129,7 +129,7 @@ class _Examination:
         try:
             return probe.Prober(self._secret.encode(), self._settings.coordinator_ports), ""
         except SlurmTfError as error:
-            return None, str(error)
+            return None, error.found
 
     def _meet(self, step: "_Step", ready: Mapping[int, NodeFacts], prober: Optional[probe.Prober]) -> None:
         settings = self._settings

@@ -87,7 +87,7 @@ class _Task:
             self._prober = probe.Prober(self._begin.secret.encode(), settings.ports)
             port = self._prober.port
         except SlurmTfError as error:
-            problem = str(error)
+            problem = error.found
         with ThreadPoolExecutor() as pool:  # each of these may wait for something that does not answer
             facts = pool.submit(machine.describe, folders, os.environ)
             shared = pool.submit(shared_folder.describe, self._begin.folder, self.node, settings.token)

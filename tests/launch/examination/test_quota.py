@@ -1,4 +1,7 @@
-"""What quota and lfs quota print of a home folder."""
+"""What quota and lfs quota print of a home folder.
+
+No quota is at hand here: the texts are in the form in which sites show the output of these programs.
+"""
 
 import os
 from pathlib import Path
