@@ -100,6 +100,7 @@ $(VENV)/.test: $(VENV)/.python setup.cfg pyproject.toml
 	@touch $@
 
 $(VENV)/.examples: $(VENV)/.python setup.cfg pyproject.toml
+	@echo "TensorFlow and its packages go into $(VENV): some minutes, 1.5 GB"
 	$(PIP) --editable '.[examples]' 'tensorflow-cpu==$(TENSORFLOW).*'
 	@touch $@
 

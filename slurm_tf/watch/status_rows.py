@@ -220,12 +220,12 @@ def bad_node_lines(state: RunOverview) -> list[str]:
 
 
 def straggler_lines(state: RunOverview) -> list[str]:
-    """Return a line for each straggler; none unless at least two tasks are running."""
+    """Return a line for each straggler; none unless there are at least two tasks, and one is running."""
     if state.attempt is None or has_no_running_attempt(state) or len(state.attempt.tasks) < 2:
         return []
     tasks, known = state.attempt.tasks, state.attempt.stragglers
     if known is None:
-        return [UNKNOWN]
+        return [UNKNOWN] if any(task.state is TaskState.RUNNING for task in tasks.values()) else []
     names = sorted(known.slow, key=_task_order)
     nodes = {name: tasks[name].node if name in tasks else None for name in names}
     return [f"{name} on {nodes[name] or UNKNOWN} {known.slow[name].words}" for name in names] or ["none"]

@@ -2,12 +2,11 @@
 
 import json
 import re
-import shutil
 
 import pytest
 
 from tests import snippets
-from tests.cluster.group import JOBS, Member
+from tests.cluster.group import Member
 from tests.conftest import ROOT
 from tests.snippets import PAGES, Snippet
 
@@ -65,8 +64,6 @@ class Reader:
             self.member.run("mkdir", snippet.page.name)
             for name, text in (("flowers.toml", FLOWERS), ("train.py", ""), ("server.py", "")):
                 self.member.write(f"{snippet.page.name}/{name}", text)
-            if snippet.page.name == "README.md":
-                shutil.copytree(JOBS, folder / "jobs")
             for job in snippets.of("toml job", "docs/keras.md"):
                 self.member.write(f"{snippet.page.name}/digits.toml", without_setup(job.text))
         runs = self.member.folder / "runs"

@@ -114,7 +114,9 @@ class RegistrationPhase:
         shared = messages.encode(assignments.shared(self._settings, self._context.folder, cluster))
         tasks = tuple(ClusterTask(name=task.name, **vars(task)) for task in cluster.tasks)
         cluster_record.write(self._context.folder, ClusterRecord(tasks))
-        say(f"all {len(tasks)} tasks registered, on {len({task.node for task in cluster.tasks})} nodes")
+        nodes = len({task.node for task in cluster.tasks})
+        said = "the only task is registered" if len(tasks) == 1 else f"all {len(tasks)} tasks registered"
+        say(f"{said}, on {nodes} node{'s' * (nodes != 1)}")
         if self._is_first_step and (line := self._registration.unused_gpus(cluster)):
             say(line)
         self._tasks.rename({self._planned[task.rank]: task.name for task in cluster.tasks})
