@@ -1,10 +1,13 @@
-"""Builds the packages that are installed: from what git has or would add, in a folder of its own."""
+"""Builds the packages that are installed: from what git has or would add, in a folder of its own; fetches others."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.conftest import ROOT
+
+# Where the machine's own `python3` is, not the one of the tests.
+_PLAIN = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 
 
 def committed(*folders: str) -> set[str]:
@@ -25,3 +28,16 @@ def build(source: Path, folder: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "build", "--outdir", folder, source], check=True, timeout=280, capture_output=True
     )
+
+
+def download(environment: Path, packages: Path, *wanted: str) -> None:
+    """Put what `pip install WANTED` needs into the folder `packages`, for the Python of this machine's `python3`.
+
+    `environment`: a folder for the environment whose pip does it.
+    """
+    subprocess.run(["python3", "-m", "venv", environment], check=True, timeout=120, env=_PLAIN)
+    fetched = subprocess.run(
+        [environment / "bin" / "pip", "download", "--quiet", "--dest", packages, *wanted],
+        check=False, timeout=1200, capture_output=True, text=True,
+    )  # fmt: skip
+    assert fetched.returncode == 0, fetched.stderr

@@ -1,10 +1,9 @@
 """The way of a student with a Keras script of somebody else, on nodes that have Python and a shared folder."""
 
+import json
 import re
-import subprocess
-import sys
-import time
-import venv
+import shutil
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -14,70 +13,67 @@ from slurm_tf.run.folder import RunFolder
 from tests import snippets, wheel
 from tests.cluster.group import Member
 from tests.conftest import ROOT
+from tests.stopwatch import Stopwatch
 
 pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow]
 
-LIBRARIES = next(path for path in sys.path if path.endswith("site-packages"))
-
-
-def environment(folder: Path, *packages: Path) -> None:
-    """Make an environment with `packages`, and with the libraries of the tests, but without their slurm_tf."""
-    venv.create(folder, symlinks=True, with_pip=bool(packages))
-    if packages:
-        subprocess.run(
-            [folder / "bin" / "pip", "install", "--quiet", "--no-deps", "--no-index", *packages],
-            check=True, timeout=280,
-        )  # fmt: skip
-    (found,) = folder.glob("lib/python3*/site-packages")
-    # slurm_tf is there as a .pth file, which counts in folders of Python's own alone
-    (found / "libraries.pth").write_text(f"{LIBRARIES}\n")
-
-
-@pytest.fixture
-def student(alice: Member, tmp_path: Path) -> Member:
-    """Return a user who has installed the wheel, and whose own environment has TensorFlow."""
-    (tmp_path / "source").mkdir()
-    wheel.build(tmp_path / "source", tmp_path / "dist")
-    (package,) = (tmp_path / "dist").glob("*.whl")
-    environment(alice.folder / "slurm-tf", package)
-    alice.run("mkdir", "-p", ".local/bin")
-    alice.run("ln", "-s", str(alice.folder / "slurm-tf" / "bin" / "slurm-tf"), ".local/bin/slurm-tf")
-    environment(alice.folder / "tensorflow")
-    return alice
+# docs/install.md says the same, with an index that pip asks: the login node of the sandbox reaches none.
+PIP_INSTALL = ("install", "--quiet", "--no-index", "--find-links")
 
 
 @pytest.mark.long  # in `make test`: jobs/test_five_lines.py, of the same script
-def test_from_the_wheel_to_a_training_on_four_nodes(student: Member) -> None:
+@pytest.mark.timeout(2400)
+def test_from_pip_install_to_a_training_on_four_nodes(alice: Member, tmp_path: Path) -> None:
     """Two submissions of the job of docs/keras.md, and at most five lines of the script are changed."""
+    home, watch = alice.folder, Stopwatch()
 
-    def types(*words: str, code: int = 0) -> tuple[str, str]:
-        done = student.sandbox.run(
-            "slurm-tf", *words, user=student.user, cwd=student.folder, timeout=400, check=False,
-            env={"PATH": f"{student.folder}/.local/bin:/usr/bin:/bin", "HOME": str(student.folder)},
+    def types(*words: str, code: int = 0, timeout: float = 400) -> tuple[str, str]:
+        done = alice.sandbox.run(
+            *words, user=alice.user, cwd=home, timeout=timeout, check=False,
+            env={"PATH": f"{home}/.local/bin:/usr/bin:/bin", "HOME": str(home)},
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout, done.stderr
 
-    begun = time.monotonic()
+    (tmp_path / "source").mkdir()
+    packages = alice.sandbox.shared / f"{tmp_path.name}-packages"
+    wheel.build(tmp_path / "source", packages)
+    (built,) = packages.glob("*.whl")
+    tensorflow = f"tensorflow-cpu=={metadata.version('tensorflow-cpu')}"
+    with watch.part("this machine downloads slurm-tf's packages and TensorFlow's"):
+        wheel.download(tmp_path / "pip", packages, str(built), tensorflow, "scikit-learn")
+    with watch.part("pip install slurm-tf"):
+        types("python3", "-m", "venv", "slurm-tf")
+        types("slurm-tf/bin/pip", *PIP_INSTALL, str(packages), "slurm-tf")
+        types("mkdir", "-p", ".local/bin")
+        types("ln", "-s", f"{home}/slurm-tf/bin/slurm-tf", ".local/bin/slurm-tf")
+    with watch.part("pip install tensorflow scikit-learn"):
+        types("python3", "-m", "venv", "venv")
+        types("venv/bin/pip", *PIP_INSTALL, str(packages), tensorflow, "scikit-learn", timeout=1200)
     script = (ROOT / "jobs" / "keras_plain.py").read_text()
-    student.write("train.py", script)
+    alice.write("train.py", script)
     (job,) = snippets.of("toml job", "docs/keras.md")
-    student.write("digits.toml", job.text.replace("~/venv", str(student.folder / "tensorflow")))
-    _, told = types("submit", "digits.toml", "--wait", code=65)
-    # it says what is wrong, and the command whose page says what to do
+    alice.write("digits.toml", job.text.replace("~/venv", str(home / "venv")))
+    with watch.part("first submission, which says what is wrong"):
+        _, told = types("slurm-tf", "submit", "digits.toml", "--wait", code=65)
+    # and the command whose page says what to do
     assert "\n  why          none of the 4 tasks has joined the cluster: each trained a model of its own" in told
     assert re.search(r"^  slurm-tf docs train +# the lines with which its tasks train one model$", told, re.MULTILINE)
-    page, _ = types("docs", "train")
+    page, _ = types("slurm-tf", "docs", "train")
     (change,) = re.findall(r"^```diff\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     added = [line for line in change.splitlines() if re.match(r"\+.", line)]
     assert len(added) <= 5
-    student.write("train.py", snippets.patched(script, change))
-    _, told = types("submit", "digits.toml", "--wait")
-    print(f"{time.monotonic() - begun:.0f} s, 2 submissions, {len(added)} lines\n{told}")
-    run = RunFolder(str(student.folder / "runs" / "digits-2"))
+    alice.write("train.py", snippets.patched(script, change))
+    with watch.part("second submission"):
+        _, told = types("slurm-tf", "submit", "digits.toml", "--wait")
+    (point,) = json.loads(types("slurm-tf", "status", "digits-2", "--json")[0])
+    watch.print_sum()
+    watch.print("of these the job of the second submission, in which it trains", point["ended"] - point["started"])
+    print(f"2 submissions, {len(added)} lines\n{told}")
+    run = RunFolder(str(home / "runs" / "digits-2"))
     assert "\n  model        runs/digits-2/export/digits.keras\n" in told
     assert Path(run.exports, "digits.keras").stat().st_size > 0
-    shown, _ = types("logs", "digits-2")
+    shown, _ = types("slurm-tf", "logs", "digits-2")
     accuracies = re.findall(r"^\[worker:\d\] test accuracy (\S+)$", shown, re.MULTILINE)
     assert len(accuracies) == 4
     assert len(set(accuracies)) == 1
@@ -85,3 +81,5 @@ def test_from_the_wheel_to_a_training_on_four_nodes(student: Member) -> None:
     # of all samples, 64 in each step of all workers together
     assert [each.step for each in progress.read(run.progress)] == [23, 46, 69, 92, 115]
     assert not re.search("WARNING:tensorflow|Traceback", shown)
+    for folder in (packages, home / "venv"):
+        shutil.rmtree(folder)
