@@ -236,7 +236,9 @@ def _shared_problem(facts: NodeFacts, examined: Examined, unseen: list[str]) -> 
     if facts.shared.error:
         return facts.shared.error
     if not facts.shared.sees_login:
-        return "it does not see what this machine wrote"
+        is_other = facts.shared.identity != examined.settings.identity
+        why = "it is another folder there" if is_other else "it is the same folder, whose contents come late"
+        return f"it does not see what this machine wrote: {why}"
     if facts.node in examined.unseen:
         return f"this machine does not see what it wrote, in {examined.seconds:.0f} s"
     return f"it does not see what {findings.joined(unseen)} wrote" if unseen else ""

@@ -91,7 +91,7 @@ def _settings(fitted: Plan) -> ExaminationSettings:
     is_launchers = role.command == examination_job.NO_PYTHON
     return ExaminationSettings(
         token=secrets.token_hex(16),
-        nodes=role.count,
+        identity=os.stat(fitted.run.path).st_ino,
         ports=settings.ports,
         coordinator_ports=settings.coordinator_ports,
         interface=settings.interface,

@@ -19,7 +19,7 @@ LOGIN = "login"
 
 @dataclass(frozen=True)
 class ExaminationSettings:
-    """What an examination looks at. `token`: what the login node's file holds; `nodes`: how many nodes there are.
+    """What an examination looks at. `token`: what the login node's file holds, in a folder whose inode is `identity`.
 
     `python`: the program's, or the launcher's if `is_launcher_python`. `gpus`: how many each node was asked for.
     `gpus_are_gres`: Slurm gives them, by CUDA_VISIBLE_DEVICES. `scratch`: the site's folder of each node, as the
@@ -27,7 +27,7 @@ class ExaminationSettings:
     """
 
     token: str
-    nodes: int
+    identity: int
     ports: Optional[Tuple[int, int]]
     coordinator_ports: Optional[Tuple[int, int]]
     interface: str

@@ -26,7 +26,7 @@ from tests.doctor.test_machine_checks import GIB, GOOD
 
 ROOM = FolderFacts("/x", writable=True, size=100 * GIB, free=50 * GIB, kind="tmpfs")
 SETTINGS = ExaminationSettings(
-    token="t", nodes=3, ports=(20000, 20999), coordinator_ports=None, interface="", host_suffix="",
+    token="t", identity=7, ports=(20000, 20999), coordinator_ports=None, interface="", host_suffix="",
     python="python", is_launcher_python=False, gpus=2, gpus_are_gres=True, scratch="",
 )  # fmt: skip
 GPUS = GpuFacts(given=2, devices=2, driver="535.54.03", cuda="12.2")
@@ -83,7 +83,7 @@ def named(address: str) -> tuple[Met, ...]:
     return tuple(replace(met, names={**met.names, "node3": (address,)}) for met in MET[:2]) + MET[2:]
 
 
-UNSHARED = replace(SHARED, sees_login=False)
+UNSHARED = replace(SHARED, sees_login=False, identity=8)
 CASES = {
     "a node is silent": changed(nodes=NODES[:2], met=MET[:2], finished=REPORT.finished[:2],
                                 missing={"node3": "srun: error: Unable to create step"}),
@@ -95,6 +95,7 @@ CASES = {
                 met=tuple(replace(met, unseen=("node3",) if met.node != "node3" else ("node1", "node2"), seconds=10.2)
                           for met in MET)),
         unseen=("node3",)),
+    "a node sees files late": node3(shared=replace(SHARED, sees_login=False)),
     "a node cannot write there": node3(shared=SharedFolderFacts("/runs/x: Permission denied")),
     "the login node does not see a file": replace(EXAMINED, unseen=("node2",), seconds=10.0),
     "two nodes do not see each other's files": changed(

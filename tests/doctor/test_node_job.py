@@ -179,8 +179,9 @@ def test_the_job_of_a_job_file(
     fitted = examination_job.plan_of(job, ".doctor-x")
     script = render.script(fitted, examination=True)
     golden("doctor/script.sbatch", script.replace(str(tmp_path), "/shared"))
+    os.makedirs(fitted.run.path)
     settings = node_job._settings(fitted)
-    assert (settings.python, settings.is_launcher_python, settings.gpus, settings.nodes) == ("python3.11", False, 2, 3)
+    assert (settings.python, settings.is_launcher_python, settings.gpus) == ("python3.11", False, 2)
     assert fitted.settings.env == {"KEEP": "x"}
     path = tmp_path / "script.sbatch"
     path.write_text(script)

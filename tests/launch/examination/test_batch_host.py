@@ -25,7 +25,7 @@ task() {{
 tee -p >(task 0 "$@" 2>&1 | sed -u 's/^/0: /' >&3) >(task 1 "$@" 2>&1 | sed -u 's/^/1: /' >&3) > /dev/null
 wait
 """
-SETTINGS = ExaminationSettings("token", 2, None, None, "", "", "/usr/bin/python3", True, 0, True, "")
+SETTINGS = ExaminationSettings("token", 0, None, None, "", "", "/usr/bin/python3", True, 0, True, "")
 
 
 @pytest.fixture

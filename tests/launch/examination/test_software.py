@@ -1,5 +1,8 @@
 """What nvidia-smi and the Python of a program say of a node. The texts of nvidia-smi are from reports of users."""
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -59,6 +62,19 @@ def program(folder: Path, name: str, line: str) -> str:
 )  # fmt: skip
 def test_what_tensorflow_says(code: int, printed: list[str], facts: TensorFlowFacts) -> None:
     assert software.read_answer(code, printed) == facts
+
+
+@pytest.mark.tensorflow
+@pytest.mark.long  # what the job of a job file says of it: tests/cluster/test_doctor.py
+def test_the_tensorflow_that_is_installed_here() -> None:
+    facts = software.TensorFlowQuestion(sys.executable, os.environ).answer(time.monotonic() + 300)
+    assert facts.problem == ""
+    installed = subprocess.run(
+        [sys.executable, "-c", "import tensorflow; print(tensorflow.__version__)"], capture_output=True, text=True,
+        timeout=300, check=True,
+    )  # fmt: skip
+    assert facts.version == installed.stdout.strip()
+    assert facts.seconds > 0
 
 
 def test_a_python_is_asked_in_the_environment_of_the_job(tmp_path: Path) -> None:
