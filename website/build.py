@@ -45,9 +45,9 @@ def write_pages(folder: Path) -> None:
         if source in written:
             continue
         written.add(source)
-        target = folder / page_of(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(page(source))
+        path = folder / page_of(source)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page(source))
         waiting += linked(source)
     for asset in sorted((ROOT / "website").glob("*.[cj]s*")):
         shutil.copy(asset, folder)

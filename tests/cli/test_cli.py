@@ -211,7 +211,7 @@ def test_launch_is_a_verb_that_says_what_it_needs() -> None:
     assert re.search(r"\n  launch +\S", slurm_tf("--help").stdout)
     done = slurm_tf("launch", "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("usage: srun ... slurm-tf launch --roles ROLES")
+    assert done.stdout.startswith("usage: slurm-tf launch --roles ROLES")
 
 
 def test_a_job_that_was_submitted_stays_so_where_slurm_then_says_nothing(job: Path, tmp_path: Path) -> None:
