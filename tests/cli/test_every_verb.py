@@ -86,12 +86,13 @@ def anew(typed: Scene, verb: str, screen: Screen) -> str:
 
 
 def in_colour(typed: Scene, verb: str, plain: dict[Screen, str]) -> Iterator[tuple[Screen, str]]:
-    """Yield what a terminal shows in colour, where there is any."""
+    """Yield what a terminal shows in colour; nothing of a verb that has none."""
+    if "\x1b" not in anew(typed, verb, Screen(80, colour=True)):
+        return
     for width in filter(None, _WIDTHS):
-        text, shown = plain[Screen(width, colour=False)], anew(typed, verb, Screen(width, colour=True))
-        assert _ESCAPE.sub("", shown) == text
-        if shown != text:
-            yield Screen(width, colour=True), shown.replace("\x1b", "<ESC>")
+        shown = anew(typed, verb, Screen(width, colour=True))
+        assert _ESCAPE.sub("", shown) == plain[Screen(width, colour=False)]
+        yield Screen(width, colour=True), shown.replace("\x1b", "<ESC>")
 
 
 def grouped(shown: dict[Screen, str]) -> str:
