@@ -13,7 +13,7 @@ from slurm_tf import units
 from slurm_tf.jobspec import configuration, plan
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.error_list import ErrorList
-from slurm_tf.jobspec.job_file import Role, Roles
+from slurm_tf.jobspec.job_file import Horovod, Role, Roles
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.run import placeholders
 from slurm_tf.run.folder import RunFolder
@@ -75,6 +75,7 @@ def _on_nodes(job: Job, nodes: int) -> Job:
         sbatch={**_sbatch(job), "requeue": False},
         snapshot=False,
         preflight=False,
+        horovod=Horovod(),
     )
     return replace(job, spec=spec)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 
-from slurm_tf.errors import SlurmTfError
+from slurm_tf.errors import ConfigGroupError, SlurmTfError
 
 _NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>[^\d,]*)")
 
@@ -61,7 +61,18 @@ def error(check: str, found: str, needed: str, do: str) -> Finding:
 
 def failed(check: str, problem: SlurmTfError, do: str = "") -> Finding:
     """Return an error of this package as a finding; `do`: where it does not say what to do."""
-    return error(check, problem.found, problem.needed, problem.do or do)
+    problems = problem.errors if isinstance(problem, ConfigGroupError) else (problem,)
+    found, needed, todo = (
+        "; ".join(dict.fromkeys(filter(None, texts)))
+        for texts in zip(*((_found(each), each.needed, each.do) for each in problems), strict=True)
+    )
+    return error(check, found, needed, todo or do)
+
+
+def _found(problem: SlurmTfError) -> str:
+    """Return what was found, behind the key that it is about, if it is about one of a file."""
+    key = problem.where.rpartition(": ")[2]
+    return f"{key}: {problem.found}" if key else problem.found
 
 
 def as_dict(finding: Finding) -> dict[str, str]:

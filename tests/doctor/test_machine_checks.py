@@ -7,6 +7,7 @@ import pytest
 
 from slurm_tf.doctor import findings, machine_checks
 from slurm_tf.doctor.findings import Finding, State
+from slurm_tf.errors import ConfigError, ConfigGroupError, SlurmError
 from slurm_tf.run.machine_facts import FolderFacts, MachineFacts, Quota, ResourceLimit
 from slurm_tf.slurm import hostlist
 from tests.doctor.shown import shown
@@ -123,3 +124,17 @@ def test_findings_of_nodes_that_found_the_same_are_one() -> None:
 def test_node_lists(nodes: list[str], text: str) -> None:
     assert findings.joined(nodes) == text
     assert sorted(hostlist.expand(text)) == sorted(nodes)
+
+
+def test_errors_of_a_job_file_are_named_with_their_keys() -> None:
+    first = ConfigError("there is none", "one of a, b", where="/tmp/x/doctor.toml: partition")
+    second = ConfigError("found 4", "at most 2", "use two", where="a.toml: roles.worker.gpus-per-task")
+    plain = SlurmError("Invalid qos")
+    assert findings.failed("x", first, "choose") == Finding(
+        "x", State.ERROR, "partition: there is none", "one of a, b", "choose"
+    )
+    assert findings.failed("x", ConfigGroupError([first, second]), "choose") == Finding(
+        "x", State.ERROR, "partition: there is none; roles.worker.gpus-per-task: found 4", "one of a, b; at most 2",
+        "use two",
+    )  # fmt: skip
+    assert findings.failed("x", plain) == Finding("x", State.ERROR, "Invalid qos")

@@ -21,6 +21,7 @@ from slurm_tf.slurm.client import SbatchAnswer
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
 from slurm_tf.submit import render
+from tests.conftest import ROOT
 
 PENDING = JobRecord("7", JobState.PENDING, "Priority", expected_start=datetime(2026, 11, 28, 12, 30))
 RUNNING = JobRecord("7", JobState.RUNNING)
@@ -188,6 +189,14 @@ def test_the_job_of_a_job_file(
     shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent)) or "shellcheck"
     # SC1090, SC1091: what the user's own setup sources is not here to be read
     subprocess.run([shellcheck, "--exclude=SC1090,SC1091", str(path)], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.toml")), ids=lambda path: path.stem)
+def test_each_ready_job_can_be_examined(path: Path, tmp_path: Path) -> None:
+    job = examination_job.load(path, {"SLURM_TF_RUNS": str(tmp_path)}, "generic", 2, {"partition": "gpu"})
+    fitted = examination_job.plan_of(job)
+    assert len(fitted.components) == 1
+    assert "#SBATCH --ntasks=2\n" in render.script(fitted, examination=True)
 
 
 def test_options_that_were_typed_stay(job_file: Callable[[str], Path], tmp_path: Path) -> None:
