@@ -11,6 +11,7 @@ import pytest
 from slurm_tf import search_path
 from slurm_tf.cli import commands
 from slurm_tf.errors import SlurmTfError, UsageError
+from tests.conftest import ROOT
 
 Type = Callable[..., click.testing.Result]
 
@@ -181,3 +182,18 @@ def test_without_params_nothing_is_asked(typed: Type) -> None:
     assert typed("render", "-t", "single", "--ask", "--site", "generic", answers=()).exit_code == 0
     with pytest.raises(UsageError, match="nobody can be asked"):
         typed("render", "-t", "single", "--ask")
+
+
+def test_every_template_that_comes_with_slurm_tf_is_sound_and_says_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = click.testing.CliRunner().invoke(commands.cli, ["templates", "check", "--site", "generic", "--json"])
+    rows = json.loads(done.stdout)
+    assert {row["name"]: row["error"] for row in rows if row["error"]} == {}
+    assert done.exit_code == 0
+    assert {row["name"] for row in rows} == {path.stem for path in (ROOT / "jobs").glob("*.toml")}
+    listed = json.loads(click.testing.CliRunner().invoke(commands.cli, ["templates", "list", "--json"]).stdout)
+    own = {row["name"]: row["description"] for row in listed}
+    assert all(own.values())
+    assert len({*own.values()}) == len(own), "one that extends another says how it differs"
