@@ -277,7 +277,7 @@ def test_outside_of_a_step_there_is_one_hint(variables: dict[str, str]) -> None:
 def test_wrong_options_end_at_once(options: list[str], tmp_path: Path) -> None:
     (done,) = start([*LAUNCHER, *options], 1, tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("usage: srun ... slurm-tf launch")
+    assert done.stderr.startswith("usage: slurm-tf launch")
 
 
 def test_the_verb_loads_nothing_of_the_login_side(tmp_path: Path) -> None:
