@@ -242,9 +242,9 @@ def test_too_few_gpus_are_said_once(tmp_path: Path) -> None:
 
 
 def test_a_missing_rank_is_named(tmp_path: Path) -> None:
-    command = [*LAUNCHER, "--roles=worker=4", "--register-timeout=1", "--", *PROGRAM]
+    command = [*LAUNCHER, "--roles=worker=4", "--register-timeout=8", "--", *PROGRAM]
     text = one_error(start(command, 4, tmp_path, ranks=[0, 1, 3]), 75)
-    assert f"3/4 tasks met in {tmp_path}/.slurm-tf/c-7-0-0 in 1 s; missing: rank 2;" in text
+    assert f"3/4 tasks met in {tmp_path}/.slurm-tf/c-7-0-0 in 8 s; missing: rank 2;" in text
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to somebody else")
