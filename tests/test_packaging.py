@@ -16,7 +16,8 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
-RENDER = ["-m", "slurm_tf", "render", str(ROOT / "jobs" / "cnn_single.toml"), "--name", "x"]
+RENDER = ["-m", "slurm_tf", "render", "-", "--name", "x"]
+JOB = 'name = "a"\nstrategy = "single"\ncommand = ["python", "train.py"]\n[roles.worker]\n'
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def clean(path: str) -> dict[str, str]:
 
 def rendered(python: str, path: str = "") -> str:
     done = subprocess.run(
-        [python, *RENDER], capture_output=True, text=True, timeout=60, cwd="/", env=clean(path), check=False
+        [python, *RENDER], input=JOB, capture_output=True, text=True, timeout=60, cwd="/", env=clean(path), check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -32,7 +32,7 @@ from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
 from slurm_tf.submit import horovod_wheel, packed_modules
 from slurm_tf.watch import tensorboard
-from tests.conftest import RECORDED, ROOT, write_manifest
+from tests.conftest import RECORDED, write_manifest
 from tests.launch.conftest import DEFAULTS
 from tests.watch.conftest import Slurm
 
@@ -121,8 +121,8 @@ class Scene:
         stand_in(self._slurm, monkeypatch)
         packaged = search_path.packaged
 
-        def own(kind: str) -> Path:  # pages and jobs change, and what shows them does not
-            return folder / "packaged" / kind if kind in ("docs", "jobs") else packaged(kind)
+        def own(kind: str) -> Path:  # pages and jobs change, and what shows them does not; paths are as long everywhere
+            return packaged(kind) if kind == search_path.TEMPLATES else folder / "packaged" / kind
 
         monkeypatch.setattr(search_path, "packaged", own)
         # by which click tells `python -m` from a program
@@ -139,7 +139,7 @@ class Scene:
             words, _, head = line.partition(" | head -")
             printed = self._run(["bin/slurm-tf", *words.split()], screen).splitlines(keepends=True)
             shown += f"$ slurm-tf {line}\n{''.join(printed[: int(head or len(printed))])}"
-        return shown.replace(str(self.folder), FOLDER).replace(str(ROOT), "/opt/slurm-tf")
+        return shown.replace(str(self.folder), FOLDER)
 
     def restore(self) -> None:
         """Make the folder what it was at first."""
@@ -183,6 +183,7 @@ def furnished() -> Path:
     for name, text in packaged.items():
         (folder / "packaged" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "packaged" / name).write_text(f"{text}\n")
+    shutil.copytree(search_path.packaged(search_path.SITE_CONFIGS), folder / "packaged" / "site_configs")
     for name in ("slurm-tf", "python"):
         (folder / "bin" / name).write_text("#!/bin/sh\n")
         (folder / "bin" / name).chmod(0o755)

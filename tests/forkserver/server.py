@@ -81,7 +81,8 @@ def serve(connection: socket.socket) -> Request:
     request, descriptors = receive(connection)
     environ = request["environ"]
     added = added_to_path(os.environ["PYTHONPATH"], environ.get("PYTHONPATH", ""))
-    if added is None or any(environ.get(name) != os.environ.get(name) for name in IMPORT_TIME):
+    read_by_tensorflow = IMPORT_TIME if "tensorflow" in sys.modules else ()
+    if added is None or any(environ.get(name) != os.environ.get(name) for name in read_by_tensorflow):
         names = ("PYTHONPATH", *IMPORT_TIME)
         print({name: environ.get(name) for name in names}, request["argv"], file=sys.stderr, flush=True)
         connection.sendall(b"n")

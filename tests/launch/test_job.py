@@ -173,11 +173,11 @@ def test_a_task_that_never_comes_is_named(start_job: StartJob) -> None:
     # a step that starts two of three tasks
     step = [*LAUNCH, "local", "--ntasks", "2", "--"]
     started = time.monotonic()
-    job = start_job("echo started", roles=(RoleSettings("worker", 3),), register_timeout=3.0, step=step)
+    job = start_job("echo started", roles=(RoleSettings("worker", 3),), register_timeout=8.0, step=step)
     assert job.wait() == 75
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
     # SLURM_NTASKS is the step's business; rank 2 is the one that is missing
-    assert "2/3 tasks registered in 3 s; missing: worker:2" in job.text
+    assert "2/3 tasks registered in 8 s; missing: worker:2" in job.text
     assert "started" not in job.text
 
 
