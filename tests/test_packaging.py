@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.slow
 
 RENDER = ["-m", "slurm_tf", "render", "-", "--name", "x"]
-JOB = 'name = "a"\nstrategy = "single"\ncommand = ["python", "train.py"]\n[roles.worker]\n'
+JOB = 'name = "a"\nstrategy = "single"\ncommand = ["python", "train.py"]\nsnapshot = false\n[roles.worker]\n'
 
 
 @pytest.fixture(scope="module")

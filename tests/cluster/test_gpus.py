@@ -45,6 +45,7 @@ def test_whose_devices_are_whose(alice: Member) -> None:
     said = {run: alice.ok("logs", f"{run}-1") for run in states}
     assert states == {"index": 0, "nvme": 0, "shared": 65, "alone": 0}, said
     assert devices(said["index"]) == [("worker:0", "0"), ("worker:1", "1")]
+    assert alice.sacct(no_gres) == ["COMPLETED"]
     assert "gres" not in alice.run("sacct", "-nPX", "-j", no_gres, "-o", "AllocTRES")
     # both options of the user are there: the GPUs, of which one is not used, and the other gres
     assert devices(said["nvme"]) == [("worker:0", "0")]

@@ -37,5 +37,6 @@ def test_licenses_count_once_and_a_limited_sweep_runs_one_job_at_a_time(alice: M
     assert (first["state"], second["state"], second["reason"]) == ("RUNNING", "PENDING", "Dependency")
     assert second["reason_words"].endswith(f"; nodes: {WORDS}")
     assert alice.type("wait", "h-1", timeout=90).returncode == 0, json.dumps(alice.status("h-1"))
+    assert [alice.sacct(job, components=2) for job in jobs] == [["COMPLETED", "COMPLETED"]] * 2
     rows = [alice.run("sacct", "-nPX", "-j", job, "-o", "Start,End").split()[0].split("|") for job in jobs]
     assert rows[0][1] <= rows[1][0], rows

@@ -307,6 +307,7 @@ def test_gpus_that_the_roles_state_and_those_that_none_does(alice: Member) -> No
     text = alice.ok("logs", "h-1")
     assert "[worker:0] [0]\n" in text
     assert "[ps:0] serves []\n" in text
+    assert alice.sacct(number, components=2) == ["COMPLETED", "COMPLETED"]
     rows = alice.run("sacct", "-nPX", "-j", number, "-o", "AllocTRES").splitlines()
     assert ["gres/gpu" in row for row in rows] == [True, False]
     alice.ok("wait", "own-1")
