@@ -48,7 +48,7 @@ def test_a_resnet_learns_from_files_in_a_shared_folder_though_it_is_preempted(al
     text = run.wait()
     assert [row["cause"] for row in run.attempts()] == ["preemption", ""]
     (resumed,) = re.findall(r"resumed at step (\d+) from", text)
-    assert 10 <= int(resumed) < 40
+    assert 10 <= int(resumed) < 40, text
     epochs = dict(re.findall(r"epoch (\d)/8  accuracy \S+  loss \S+  val_accuracy (\S+)", text))
     assert sorted(epochs) == [str(epoch) for epoch in range(1, 9)]
     assert float(epochs["1"]) < 0.5
