@@ -140,13 +140,17 @@ def _check_free(path: Path) -> None:
 
 
 def _print_next(path: str) -> None:
+    """Print the next commands; without Slurm a sweep runs as one of its points, and nothing starts MPI's processes."""
     from slurm_tf.jobspec import configuration, params
+    from slurm_tf.run.placeholders import value_text
 
     job = configuration.alone(Path(path), configuration.trusted_users())
-    required = "".join(f" {form.name}=VALUE" for form in params.forms(job) if form.required)
-    file = shlex.quote(path)
+    forms = params.forms(job)
+    file, required = shlex.quote(path), "".join(f" {form.name}=VALUE" for form in forms if form.required)
+    point = "".join(f" {shlex.quote(f'{form.name}={value_text(form.swept[0])}')}" for form in forms if form.swept)
+    here = [(f"run {file}{required}{point}", "try it on this machine")] if job.spec.horovod.controller != "mpi" else []
     print_next_commands(
         (f"explain {file}", "each value of the job file"),
-        (f"run {file}{required}", "try it on this machine"),
+        *here,
         (f"submit {file}{required} --dry-run", "the script, and when it would start"),
     )

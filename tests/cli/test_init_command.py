@@ -13,7 +13,9 @@ import pytest
 from slurm_tf import files, search_path
 from slurm_tf.cli import commands
 from slurm_tf.errors import SlurmTfError
-from slurm_tf.jobspec import configuration, layers
+from slurm_tf.jobspec import configuration, layers, plan
+from slurm_tf.jobspec.error_list import ErrorList
+from slurm_tf.run.folder import RunFolder
 from slurm_tf.submit import new_run
 from tests.conftest import ROOT
 from tests.live_clusters import play
@@ -200,3 +202,22 @@ def test_a_program_whose_name_looks_like_a_param(monkeypatch: pytest.MonkeyPatch
     assert (job.spec.name, job.spec.strategy) == ("x-y", "single")
     (role,) = new_run.preview(job, "").settings.roles
     assert role.command == ("python", "{x} $y.py")
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [
+        ("cnn", ["cnn/cnn.toml"]),
+        ("cnn_sweep", ["cnn_sweep/cnn_sweep.toml batch-size=32 learning-rate=0.005"]),
+        ("cnn_horovod_mpi", []),
+    ],
+)
+def test_what_to_run_next_is_a_job_that_runs_on_this_machine(name: str, run: list[str]) -> None:
+    done = typed("-t", name)
+    said = [line.split("  #")[0] for line in done.stderr.splitlines()]
+    assert [line.partition(" run ")[2].strip() for line in said if " run " in line] == run
+    for each in run:
+        path, *values = each.split()
+        job = configuration.load(Path(path), {}, "local", values=tuple(values))
+        ErrorList(job.errors).raise_all()
+        plan.fit(job, RunFolder("/runs/x"))
