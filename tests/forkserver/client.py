@@ -32,10 +32,8 @@ def open_descriptors() -> "list[int]":
     return found
 
 
-def request(server: socket.socket) -> bool:
+def request(server: socket.socket, descriptors: "list[int]") -> bool:
     """Ask for the program; return whether the server runs it."""
-    descriptors = open_descriptors()
-    descriptors.remove(server.fileno())
     text = json.dumps(
         {"argv": sys.argv[1:], "environ": dict(os.environ), "cwd": os.getcwd(), "descriptors": descriptors}
     ).encode()
@@ -59,15 +57,17 @@ def main() -> None:
     arguments = sys.argv[1:]
     if not arguments or (arguments[0].startswith("-") and arguments[0] != "-c"):
         run_real_python()
-    server = socket.socket(socket.AF_UNIX)
-    server.connect(os.path.join(os.path.dirname(os.path.realpath(__file__)), "socket"))
-    if not request(server):
-        run_real_python()
+    descriptors = open_descriptors()
+    # before the program can have said that it waits for a signal
     wakeup, sink = socket.socketpair()
     sink.setblocking(False)
     signal.set_wakeup_fd(sink.fileno())
     for number in FORWARDED:
         signal.signal(number, lambda *_: None)
+    server = socket.socket(socket.AF_UNIX)
+    server.connect(os.path.join(os.path.dirname(os.path.realpath(__file__)), "socket"))
+    if not request(server, descriptors):
+        run_real_python()
     server.sendall(b"\0")  # signals are passed on from now on
     code = wait(server, wakeup)
     if code < 0:
