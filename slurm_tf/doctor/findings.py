@@ -1,13 +1,11 @@
 """What an examination found: one finding for each check, or for each group of machines that differ in it."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 
 from slurm_tf.errors import ConfigGroupError, SlurmTfError
-
-_NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>[^\d,]*)")
+from slurm_tf.slurm import hostlist
 
 
 class State(Enum):
@@ -99,32 +97,4 @@ def of_nodes(by_node: Iterable[tuple[str, Finding]]) -> list[Finding]:
         first.setdefault(key, each)
     checks = list(dict.fromkeys(key[0] for key in groups))
     keys = sorted(groups, key=lambda key: (checks.index(key[0]), -key[1].rank))
-    return [replace(first[key], where=joined(groups[key])) for key in keys]
-
-
-def joined(nodes: Iterable[str]) -> str:
-    """Return names of nodes as one node list: node[1-3,10]."""
-    groups: dict[tuple[str, int, str], list[int]] = {}
-    others = []
-    for name in nodes:
-        match = _NUMBERED.fullmatch(name)
-        if match is None:
-            others.append(name)
-            continue
-        digits = match["number"]
-        width = len(digits) if digits.startswith("0") else 0  # node01 is not node1
-        groups.setdefault((match["before"], width, match["after"]), []).append(int(digits))
-    lists = [f"{before}{_numbers(numbers, width)}{after}" for (before, width, after), numbers in groups.items()]
-    return ",".join([*sorted(others), *lists])
-
-
-def _numbers(numbers: list[int], width: int) -> str:
-    """Return numbers as Slurm lists them: [1-3,10], and one alone without brackets."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    words = ["-".join(f"{end:0{width}}" for end in dict.fromkeys((run[0], run[-1]))) for run in runs]
-    return words[0] if len(numbers) == 1 else f"[{','.join(words)}]"
+    return [replace(first[key], where=hostlist.compress(groups[key])) for key in keys]

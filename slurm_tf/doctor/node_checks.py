@@ -16,7 +16,7 @@ from slurm_tf.run.examination import (
     NodeFacts,
     TensorFlowFacts,
 )
-from slurm_tf.slurm import pending_reasons
+from slurm_tf.slurm import hostlist, pending_reasons
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
 
@@ -43,7 +43,7 @@ def check(examined: Examined) -> list[Finding]:
 
 
 def _ok_job(examined: Examined, nodes: list[str]) -> Finding:
-    return replace(findings.ok("job", f"job {examined.job} ran on {len(nodes)} nodes"), where=findings.joined(nodes))
+    return replace(findings.ok("job", f"job {examined.job} ran on {len(nodes)} nodes"), where=hostlist.compress(nodes))
 
 
 def _no_report(examined: Examined) -> Finding:
@@ -241,7 +241,7 @@ def _shared_problem(facts: NodeFacts, examined: Examined, unseen: list[str]) -> 
         return f"it does not see what this machine wrote: {why}"
     if facts.node in examined.unseen:
         return f"this machine does not see what it wrote, in {examined.seconds:.0f} s"
-    return f"it does not see what {findings.joined(unseen)} wrote" if unseen else ""
+    return f"it does not see what {hostlist.compress(unseen)} wrote" if unseen else ""
 
 
 def _speed(facts: NodeFacts, met: Met | None) -> Iterator[Finding]:
@@ -287,9 +287,9 @@ def _name_problems(facts: NodeFacts, elsewhere: Mapping[str, tuple[str, ...]]) -
     unknown = [node for node, found in elsewhere.items() if not found]
     others = [node for node, found in elsewhere.items() if found and not known & set(found)]
     if unknown:
-        problems.append(f"{facts.node} is not known on {findings.joined(unknown)}")
+        problems.append(f"{facts.node} is not known on {hostlist.compress(unknown)}")
     if others:
-        problems.append(f"{facts.node} is another address on {findings.joined(others)}")
+        problems.append(f"{facts.node} is another address on {hostlist.compress(others)}")
     name = facts.reverse.partition(".")[0]
     if name and not name.startswith(facts.node.partition(".")[0]):
         problems.append(f"{facts.address} is {facts.reverse} on itself")

@@ -182,9 +182,9 @@ class _Watch:
         while report is None and time.monotonic() < start + _LOOK_SECONDS:
             with contextlib.suppress(FileNotFoundError):
                 report = json_file.read(os.path.join(self._folder, examination.REPORT), ExaminationReport)
-            if report is None and (record.exit_code or not record.state.succeeded):
+            if report or record.exit_code or not record.state.succeeded:
                 break
-            time.sleep(0 if report else _PAUSE_SECONDS)
+            time.sleep(_PAUSE_SECONDS)
         unseen = self._unseen([each.node for each in report.nodes] if report else [], start + _LOOK_SECONDS)
         seconds = time.monotonic() - start
         return Examined(self._number, self._settings, report, record, unseen, seconds, self._clock, self._last_lines())

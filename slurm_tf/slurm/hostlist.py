@@ -7,7 +7,7 @@ them. It runs on Python 3.9.
 import itertools
 import math
 import re
-from typing import Iterable, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
 
 from slurm_tf.errors import HostlistError
 
@@ -20,6 +20,7 @@ _NEEDED = 'a Slurm node list such as "n[1-3,07],gpu4"'
 _NO_NODES = ("", "(null)")
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?", re.ASCII)
 _PIECE = re.compile(r"[^\[\]]+|\[[^\[\]]*\]")
+_NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>[^\d,]*)", re.ASCII)
 _COUNT = re.compile(r"(\d{1,9})(?:\(x(\d{1,9})\))?", re.ASCII)
 
 
@@ -44,6 +45,22 @@ def extend(text: str, names: Iterable[str]) -> str:
     except HostlistError:  # sbatch also takes the path of a file of names
         known = set()
     return ",".join([*([text] if text else []), *(name for name in sorted(names) if name not in known)])
+
+
+def compress(names: Iterable[str]) -> str:
+    """Return names of nodes as a node list, each once and in the order of their numbers: node[1-3,10]."""
+    groups: Dict[Tuple[str, int, str], List[int]] = {}
+    others = []
+    for name in names:
+        match = _NUMBERED.fullmatch(name)
+        if match is None:
+            others.append(name)
+            continue
+        digits = match["number"]
+        width = len(digits) if digits.startswith("0") else 0  # node01 is not node1
+        groups.setdefault((match["before"], width, match["after"]), []).append(int(digits))
+    lists = [f"{before}{_bracket(numbers, width)}{after}" for (before, width, after), numbers in groups.items()]
+    return ",".join([*sorted(others), *lists])
 
 
 def counts(text: str) -> Tuple[int, ...]:
@@ -121,6 +138,19 @@ def _ranges(bracket: str, part: str) -> List[str]:
             raise HostlistError(f"found {text!r} in {part!r}", needed, text)
         numbers += [f"{number:0{width}}" for number in range(low, high + 1)]
     return numbers
+
+
+def _bracket(numbers: List[int], width: int) -> str:
+    """Return numbers as Slurm lists them: [1-3,10], and one alone without brackets."""
+    numbers = sorted(set(numbers))
+    runs: List[List[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    words = ["-".join(f"{end:0{width}}" for end in dict.fromkeys((run[0], run[-1]))) for run in runs]
+    return words[0] if len(numbers) == 1 else f"[{','.join(words)}]"
 
 
 def _error(text: str, part: str) -> HostlistError:

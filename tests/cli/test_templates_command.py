@@ -57,8 +57,8 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Type:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (folders["package"] / "jobs" / "cnn.py").touch()
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
 
     def run(*words: str, answers: tuple[str, ...] | None = None) -> click.testing.Result:
         with pytest.MonkeyPatch.context() as patch:
@@ -109,10 +109,10 @@ def test_the_same_in_json(typed: Type, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_used_does_not_hide_the_others(typed: Type, tmp_path: Path) -> None:
-    (tmp_path / "work" / "jobs").mkdir(mode=0o777)
-    (tmp_path / "work" / "jobs").chmod(0o777)
+    (tmp_path / "project" / "jobs").mkdir(mode=0o777)
+    (tmp_path / "project" / "jobs").chmod(0o777)
     done = typed("templates", "list")
-    assert f"a folder is left out: {tmp_path}/work/jobs: it has mode 777" in done.stderr
+    assert f"a folder is left out: {tmp_path}/project/jobs: it has mode 777" in done.stderr
     assert "A CNN on our data." in done.stdout
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -65,7 +66,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], LiveCluster]:
     return ask
 
 
-def changed(cluster: LiveCluster, settings: dict[str, str], fields: dict[str, object]) -> LiveCluster:
+def changed(cluster: LiveCluster, settings: dict[str, str], fields: dict[str, Any]) -> LiveCluster:
     """Return a cluster with other settings; `fields`: of the cluster, or of its default partition."""
     partitions = list(cluster.partitions)
     first = next(number for number, each in enumerate(partitions) if each.is_default)
@@ -73,10 +74,10 @@ def changed(cluster: LiveCluster, settings: dict[str, str], fields: dict[str, ob
         partitions = [replace(each, tier=1 + (number > 0)) for number, each in enumerate(partitions)]
     names = {"state": "state", "default": "is_default", "kinds": "kinds"}
     of_partition = {name: fields[key] for key, name in names.items() if key in fields}
-    partitions[first] = replace(partitions[first], **of_partition)  # type: ignore[arg-type]
+    partitions[first] = replace(partitions[first], **of_partition)
     more = {key: value for key, value in fields.items() if key in ("accounts", "unknown", "mpi")}
     return replace(
-        cluster, settings={**cluster.settings, **settings}, partitions=tuple(partitions), **more  # type: ignore[arg-type]
+        cluster, settings={**cluster.settings, **settings}, partitions=tuple(partitions), **more
     )  # fmt: skip
 
 

@@ -3,13 +3,10 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-import pytest
-
 from slurm_tf.doctor import findings, machine_checks
 from slurm_tf.doctor.findings import Finding, State
 from slurm_tf.errors import ConfigError, ConfigGroupError, SlurmError
 from slurm_tf.run.machine_facts import FolderFacts, MachineFacts, Quota, ResourceLimit
-from slurm_tf.slurm import hostlist
 from tests.doctor.shown import shown
 
 GIB = 1 << 30
@@ -108,22 +105,6 @@ def test_findings_of_nodes_that_found_the_same_are_one() -> None:
     ]
     assert findings.has_errors(found)
     assert not findings.has_errors([other])
-
-
-@pytest.mark.parametrize(
-    ("nodes", "text"),
-    [
-        (["n10", "n2", "n1", "n3"], "n[1-3,10]"),
-        (["n1"], "n1"),
-        (["n09", "n10", "n11"], "n09,n[10-11]"),
-        (["n08", "n09"], "n[08-09]"),
-        (["login", "a1.x", "a2.x", "r1n1", "r1n2"], "login,a[1-2].x,r1n[1-2]"),
-        ([], ""),
-    ],
-)
-def test_node_lists(nodes: list[str], text: str) -> None:
-    assert findings.joined(nodes) == text
-    assert sorted(hostlist.expand(text)) == sorted(nodes)
 
 
 def test_errors_of_a_job_file_are_named_with_their_keys() -> None:

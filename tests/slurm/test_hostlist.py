@@ -81,3 +81,19 @@ def test_text_that_is_no_counts(text: str) -> None:
 def test_counts_of_any_runs(runs: list[tuple[int, int]]) -> None:
     text = ",".join(f"{number}(x{times})" if times > 1 else str(number) for number, times in runs)
     assert hostlist.counts(text) == tuple(number for number, times in runs for _ in range(times))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "text"),
+    [
+        (["n10", "n2", "n1", "n3"], "n[1-3,10]"),
+        (["n1"], "n1"),
+        (["n09", "n10", "n11"], "n09,n[10-11]"),
+        (["n08", "n09"], "n[08-09]"),
+        (["login", "a1.x", "a2.x", "r1n1", "r1n2"], "login,a[1-2].x,r1n[1-2]"),
+        ([], ""),
+    ],
+)
+def test_names_are_compressed(nodes: list[str], text: str) -> None:
+    assert hostlist.compress(nodes) == text
+    assert sorted(hostlist.expand(text)) == sorted(nodes)
