@@ -3,8 +3,8 @@
 import os
 import shlex
 import sys
-import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,6 @@ from slurm_tf.run.folder import RunFolder
 
 if TYPE_CHECKING:
     from slurm_tf.jobspec.configuration import Job
-    from slurm_tf.watch.run_overview import LocalEnd
 
 
 @click.command(cls=JobCommand)
@@ -56,21 +55,19 @@ def run(
         from slurm_tf.watch import resubmit
 
         click.echo(f"  {resubmit.from_where([folder])}", err=True)
-    started = time.time()
+    started = datetime.now().astimezone()
     code = local_tasks.run_script(submission.script, environ_here(os.environ), STDERR if as_json else None)
     if as_json:
-        from slurm_tf.watch.run_overview import LocalEnd
-
-        _print_end_as_json(folder, LocalEnd(code, started, time.time()))
+        _print_end_as_json(folder, code, started)
     _report(folder, job, job_words.as_typed(job, f"--name {shlex.quote(folder.name)}", arguments), code)
     sys.exit(code)
 
 
-def _print_end_as_json(folder: RunFolder, end: "LocalEnd") -> None:
+def _print_end_as_json(folder: RunFolder, code: int, started: datetime) -> None:
     """Print how the run ended as `submit --wait --json` does of one that was submitted."""
     from slurm_tf.watch import run_overview, status_rows
 
-    state = run_overview.ended_here(folder, end)
+    state = run_overview.ended_here(folder, code, started, datetime.now().astimezone())
     submit_commands.print_json(state.selected, {"jobs": [], "points": [status_rows.as_dict(state)]})
 
 

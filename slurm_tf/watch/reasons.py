@@ -31,7 +31,7 @@ _MEMORY = ("mem", "mem-per-cpu", "mem-per-gpu")
 
 def reason_words(state: RunOverview) -> str:
     """Return why a run is pending, unknown, or how it ended, or what is wrong with one that runs; "" for nothing."""
-    if state.local_end:
+    if not state.job and state.is_over:  # without Slurm, on this machine
         return state.attempt.reason.partition("\n")[0] if state.attempt else ""
     if not state.job:
         return "" if state.attempt else "it was not submitted"

@@ -51,15 +51,6 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalEnd:
-    """How a run without Slurm has just ended on this machine; times are seconds since the epoch."""
-
-    code: int
-    started: float
-    ended: float
-
-
-@dataclass(frozen=True, slots=True)
 class RunOverview:
     """What is known about a run or one sweep point. `job`: the id of its newest job, "" if it was never submitted.
 
@@ -68,8 +59,7 @@ class RunOverview:
     `silent`: which of its daemons do not answer.
     `attempts`, oldest first, and `bad_nodes` (run/bad_nodes.py): None if they cannot be read. `memory_used`: of a job
     that ran out of memory the bytes that Slurm saw in use, None if it does not say, as of any other job. `reservation`:
-    the one that a pending job waits behind, as it could not end before; None if that is not known. `local_end`: of a
-    run without Slurm that has just ended here; None for any other.
+    the one that a pending job waits behind, as it could not end before; None if that is not known.
     """
 
     selected: SelectedRun
@@ -84,7 +74,6 @@ class RunOverview:
     silent: frozenset[str] = frozenset()
     memory_used: int | None = None
     reservation: Reservation | None = None
-    local_end: LocalEnd | None = None
 
     @property
     def recorded_end(self) -> Attempt | None:
@@ -100,8 +89,6 @@ class RunOverview:
     @property
     def state(self) -> JobState:
         """The job's state; of a heterogeneous job that of a failed component, otherwise that of the first one."""
-        if self.local_end:
-            return JobState.FAILED if self.local_end.code else JobState.COMPLETED
         if not self.records:
             return self._recorded_state
         failed = [record.state for record in self.records if record.state.ended and not record.state.succeeded]
@@ -122,8 +109,6 @@ class RunOverview:
 
         Slurm (22.05.8) keeps no record of an array task that was cancelled before it started.
         """
-        if self.local_end:
-            return True
         if not self.records:
             return self.recorded_end is not None or (self.cancelled and bool(self.job) and not self.silent)
         return all(record.state.ended for record in self.records)
@@ -134,8 +119,6 @@ class RunOverview:
 
         It is the highest of all components, and 1 for a signal or an end without an exit.
         """
-        if self.local_end:
-            return self.local_end.code
         if not self.is_over:
             return None
         if self.recorded_end and self.attempt:
@@ -193,19 +176,19 @@ def read_overviews(slurm: Client, selected_runs: Sequence[SelectedRun]) -> list[
     return read_overviews(slurm, selected_runs) if over and _jobs(selected_runs) != single else _with_answers(points)
 
 
-def ended_here(folder: RunFolder, end: LocalEnd) -> RunOverview:
-    """Return what is known about a run without Slurm that has just ended on this machine."""
+def ended_here(folder: RunFolder, code: int, started: datetime, ended: datetime) -> RunOverview:
+    """Return what is known about a run without Slurm that has just ended on this machine, as of a job without id."""
     attempt = _read_or_none(status.read, folder)
+    state = JobState.FAILED if code else JobState.COMPLETED
     return RunOverview(
         selected=SelectedRun(folder),
         job="",
-        records=(),
-        attempt=attempt if attempt and attempt.written >= end.started else None,
+        records=(JobRecord("", state, started=started, ended=ended, exit_code=code),),
+        attempt=attempt if attempt and attempt.written >= started.timestamp() else None,
         checkpoint=newest_checkpoint(folder),
         cancelled=os.path.exists(folder.cancelled),
         attempts=_read_or_none(lambda found: tuple(attempts.read(found)), folder),
         bad_nodes=_read_or_none(bad_nodes.of_run, folder),
-        local_end=end,
     )
 
 

@@ -42,11 +42,11 @@ def as_dict(state: RunOverview) -> dict[str, Any]:
         "reason_words": reasons.reason_words(state) or None,
         "nodes": [record.nodes for record in state.records if record.nodes],
         "submitted": _epoch_seconds(first.submitted if first else None),
-        "started": _started(state),
+        "started": _epoch_seconds(first.started if first else None),
         "waited": length.total_seconds() if (length := waiting.waited(state)) else None,
         "expected_start": _epoch_seconds(waiting.expected_start(state)),
         "reservation": waiting.reservation_as_dict(state),
-        "ended": state.local_end.ended if state.local_end else _epoch_seconds(_end_time(state)),
+        "ended": _epoch_seconds(_end_time(state)),
         "exit_code": state.exit_code,
         "cancelled": state.cancelled,
         "step": progress.step if progress else None,
@@ -69,12 +69,6 @@ def as_dict(state: RunOverview) -> dict[str, Any]:
         "gpus": gpu_use.as_dict(state),
         "notes": list(state.notes),
     }
-
-
-def _started(state: RunOverview) -> float | None:
-    if state.local_end:
-        return state.local_end.started
-    return _epoch_seconds(state.records[0].started) if state.records else None
 
 
 def places(state: RunOverview) -> dict[str, str | None]:
