@@ -129,7 +129,7 @@ def lines(found: "Sequence[Finding]") -> list[str]:
         word = f"{state if state != 'ok' else 'OK':7}"
         word = terminal.coloured(word, _COLOURS[state]) if screen.colour else word
         where = f"{each.where}: " if each.where else ""
-        sentences = [where + each.found]
+        sentences = [where + " | ".join(each.found.splitlines())]  # Slurm's messages have several
         sentences += [f"{name}: {more}" for name, more in (("needed", each.needed), ("do", each.do)) if more]
         parts = [part for sentence in sentences for part in _folded(printable(sentence), len(_INDENT) + width + 2)]
         heads = [f"{word}  {each.check:{width}}", *[f"{_INDENT}{'':{width}}"] * (len(parts) - 1)]

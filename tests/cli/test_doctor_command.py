@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from slurm_tf.cli.doctor_command import doctor
-from slurm_tf.doctor import node_job
+from slurm_tf.cli.doctor_command import doctor, lines
+from slurm_tf.doctor import findings, node_job
 from slurm_tf.doctor.node_job import Examined
 from slurm_tf.errors import ConfigError, SlurmError, UnreachableError, UsageError
 from slurm_tf.jobspec.configuration import Job
@@ -202,3 +202,8 @@ def test_words_that_are_wrong(words: list[str], message: str, typed: Type) -> No
 def test_a_job_file_that_is_wrong(typed: Type, job_file: Callable[[str], Path]) -> None:
     with pytest.raises(ConfigError):
         typed(str(job_file('name = "a"\nstrategy = "nonsense"\n')))
+
+
+def test_a_message_of_several_lines_is_one_sentence() -> None:
+    (line, *_) = lines([findings.unknown("slurm", "scontrol: error: no host\nscontrol: fatal: no source")])
+    assert line == "unknown  slurm  scontrol: error: no host | scontrol: fatal: no source\n"
