@@ -10,7 +10,7 @@ from tests.sandbox import cgroups, linux, mounts
 from tests.sandbox.login import HOST_MOUNTS, folder, mount_shared, start, visible_host_paths
 from tests.sandbox.shape import Shape, address
 
-DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse")
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 NVIDIA = 195  # major device number of NVIDIA's GPUs; no driver is behind the fake ones
 NVIDIA_CONTROL = 255
 
@@ -40,6 +40,10 @@ def make_dev(gpus: int) -> None:
         if Path("/dev", name).exists():
             (new / name).touch()
             linux.bind(f"/dev/{name}", new / name)
+    fuse = Path("/dev/fuse")
+    if fuse.exists():  # a file of its own, which users may open, as on machines with udev; here it may be root's alone
+        os.mknod(new / "fuse", 0o20666, fuse.stat().st_rdev)
+        (new / "fuse").chmod(0o666)
     for name in ("pts", "shm"):
         (new / name).mkdir()
     # its own terminals, which users may open: those of a container may be root's alone
