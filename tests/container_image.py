@@ -1,4 +1,4 @@
-"""A container image for tests: a small Debian with Python 3, as a folder and as squashfs; made once a machine, as root.
+"""A container image for tests, a small Debian with Python 3: folder, squashfs, bundle of OCI; made once, as root.
 
 It has no TensorFlow: `site_mount` is the mount that puts the packages of the tests' own Python into it. Its programs
 are those of `PACKAGES` alone: no ps, no grep. Images with a defect: a `copy`, from which something is removed.
@@ -7,6 +7,7 @@ are those of `PACKAGES` alone: no ps, no grep. Images with a defect: a `copy`, f
 import contextlib
 import fcntl
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -54,7 +55,12 @@ def require() -> None:
 
 def folder() -> Path:
     """Return the image's folder: test for `require` first. Read only: another test has the same."""
-    return _built() / "root"
+    return bundle() / "rootfs"
+
+
+def bundle() -> Path:
+    """Return the image as a bundle of OCI, with the config.json that its tools make."""
+    return _built() / "bundle"
 
 
 def squashfs() -> Path:
@@ -106,7 +112,7 @@ def _os_release(name: str) -> str:
 
 @functools.cache
 def _built() -> Path:
-    """Return the folder with both forms of the image, and make it if nobody has."""
+    """Return the folder with all forms of the image, and make it if nobody has."""
     recipe = Path(__file__).read_bytes() + Path("/etc/os-release").read_bytes()
     built = CACHE / f"image-{zlib.crc32(recipe):08x}"
     CACHE.mkdir(mode=0o755, exist_ok=True)
@@ -138,8 +144,9 @@ def _clean(keep: str) -> None:
 
 
 def _make(target: Path) -> None:
-    """Make both forms of the image. Raises CalledProcessError."""
-    root, release = target / "root", _os_release("VERSION_CODENAME")
+    """Make all forms of the image. Raises CalledProcessError."""
+    root, release = target / "bundle" / "rootfs", _os_release("VERSION_CODENAME")
+    root.mkdir(mode=0o755, parents=True)
     # extracted, not configured: no program of the image runs, so it takes seconds
     how = ["--quiet", "--variant=extract", "--mode=root", f"--include={','.join(PACKAGES)}"]
     _run("mmdebstrap", *how, release, str(root), *_sources(release))
@@ -147,6 +154,11 @@ def _make(target: Path) -> None:
         shutil.rmtree(root / "usr/share" / name, ignore_errors=True)
     _complete(root)
     _run("mksquashfs", str(root), str(target / "root.squashfs"), "-comp", "lz4", "-no-progress", "-quiet")
+    _run("crun", "spec", "--rootless", f"--bundle={root.parent}")
+    configuration = root.parent / "config.json"
+    config = json.loads(configuration.read_text())
+    config["process"]["env"] = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
+    configuration.write_text(json.dumps(config))
 
 
 def _complete(root: Path) -> None:

@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--gpus", default=plain.gpus, help="fake GPUs of each node, such as a100:2,t4:2; empty for none")
     up.add_argument("--proctrack", choices=["cgroup", "linuxproc"], default=plain.proctrack)
     up.add_argument("--fuse", action="store_true", help="shared storage that caches for 30 s, as NFS does")
+    up.add_argument("--no-oci", action="store_true", help="without oci.conf, as where Slurm runs no containers")
     up.add_argument(
         "--partition", action="append", default=[], help="another partition, as slurm.conf has it: 'big MaxNodes=2'"
     )
@@ -46,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 def up(typed: argparse.Namespace) -> None:
     shape = Shape(
         nodes=typed.nodes, cpus=typed.cpus, memory=typed.memory, gpus=typed.gpus, proctrack=typed.proctrack,
-        fuse=typed.fuse, partitions=(*PARTITIONS, *typed.partition), limits=tuple(typed.limit),
+        fuse=typed.fuse, oci=not typed.no_oci, partitions=(*PARTITIONS, *typed.partition), limits=tuple(typed.limit),
     )  # fmt: skip
     sandbox = Sandbox.up(typed.folder, shape)
     show(sandbox)

@@ -86,6 +86,15 @@ PidFile=/run/slurmdbd.pid
 DebugLevel=verbose
 """
 
+# as containers.html of 22.05 has it, without systemd, and with exec: a shell in between would end by the signals that
+# are for the container
+OCI_CONF = """\
+RunTimeQuery="crun --root=/tmp --cgroup-manager=disabled state %n.%u.%j.%s.%t"
+RunTimeKill="crun --root=/tmp --cgroup-manager=disabled kill -a %n.%u.%j.%s.%t"
+RunTimeDelete="crun --root=/tmp --cgroup-manager=disabled delete --force %n.%u.%j.%s.%t"
+RunTimeRun="exec crun --root=/tmp --cgroup-manager=disabled run --bundle=%b %n.%u.%j.%s.%t"
+"""
+
 JOB_SUBMIT_LUA = """\
 function slurm_job_submit(job, partitions, uid)
    if job.comment == "reject" then
@@ -164,6 +173,8 @@ def write(folder: Path, shape: Shape) -> None:
         "cli_filter.lua": CLI_FILTER_LUA,
         "taskprolog.sh": TASK_PROLOG,
     }
+    if shape.oci:
+        texts["oci.conf"] = OCI_CONF
     for name, text in texts.items():
         (slurm / name).write_text(text)
     (slurm / "taskprolog.sh").chmod(0o755)

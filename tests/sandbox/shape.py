@@ -41,6 +41,7 @@ class Shape:
     features: str = ""  # of each node, such as "a100,ib"
     proctrack: Literal["cgroup", "linuxproc"] = dataclasses.field(default_factory=cgroups.default_proctrack)
     fuse: bool = False  # each host sees the shared folder through a FUSE mount that caches for 30 s, as NFS does
+    oci: bool = True  # oci.conf has crun start containers; without that file Slurm 22.05 ignores --container
     partitions: tuple[str, ...] = PARTITIONS  # name and options, as in slurm.conf; Nodes=ALL unless Nodes is given
     qos: tuple[str, ...] = QOS  # name and values for `sacctmgr modify qos NAME set ...`; all users may use each QOS
     limits: tuple[str, ...] = ()  # arguments of sacctmgr, e.g. "modify account nlp set GrpTRES=cpu=4"
