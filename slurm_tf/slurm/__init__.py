@@ -23,5 +23,6 @@ __all__ = [
     "sbatch_variables",
     "start_estimate",
     "step_refusal",
+    "usage_limits",
     "work_folders",
 ]

@@ -1,0 +1,197 @@
+"""What a user may still use: limits of associations, of the accounts above them and of QOS, and what is used of them.
+
+slurmctld holds jobs to the limits and says both in `scontrol show assoc_mgr`; sacctmgr only knows the limits. Seen on
+Slurm 22.05.8: hours are minutes there, times the UsageFactor of a job's QOS; "N" is no limit; a QOS without a job of
+the user's says nothing of its limits for a user.
+"""
+
+import os
+import pwd
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from slurm_tf import units
+from slurm_tf.errors import SlurmError
+from slurm_tf.slurm import client, live_cluster
+
+_SECONDS = 10.0
+ASSOC_MGR = ("scontrol", "--oneliner", "show", "assoc_mgr")
+# The columns of sacctmgr that are asked for: what assoc_mgr does not say.
+QOS = ("Name", "UsageFactor", "Flags", "MaxTRESPU", "MaxTRESPA", "MaxJobsPU", "MaxSubmitPU")
+_AMOUNT = re.compile(r"(?:(?P<tres>[^,=()]+)=)?(?P<most>N|\d+)(?:\((?P<used>\d+)(?:\.\d+)?\))?")
+_WORD = re.compile(r"([\w/]+)=(\S*)")
+_NO_LIMIT = "N"
+_ENFORCED = {"limits", "safe"}
+
+# Limits on what has been used in all, what is in use at a time, and what one job may have, by Slurm's own names.
+IN_ALL = ("GrpTRESMins", "GrpWall")
+OF_A_JOB = ("MaxTRESPJ", "MaxTRESMinsPJ", "MaxWallPJ")
+_AT_A_TIME = (
+    "GrpTRES", "GrpTRESRunMins", "MaxTRESPU", "MaxTRESPA", "GrpJobs", "GrpSubmitJobs", "MaxJobs", "MaxSubmitJobs",
+    "MaxJobsPU", "MaxSubmitJobsPU",
+)  # fmt: skip
+_NAMES = (*IN_ALL, *_AT_A_TIME, *OF_A_JOB)
+# How sacctmgr names the limits of QOS that assoc_mgr names otherwise.
+_OF_SACCTMGR = {"MaxSubmitPU": "MaxSubmitJobsPU"}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit: whose it is, its name in Slurm, and of what (gres/gpu; "" for jobs and times).
+
+    `most`, `used`, `promised`: minutes, or minutes of a TRES, where the name has Mins or Wall; else numbers, and MiB.
+    `used` is None for a limit of one job. `promised`: what running jobs may still use until their time limits.
+    """
+
+    owner: str
+    name: str
+    tres: str
+    most: int
+    used: int | None = None
+    promised: int = 0
+
+    @property
+    def left(self) -> int:
+        """What a job that starts now may have."""
+        return max(0, self.most - (self.used or 0) - self.promised)
+
+    @property
+    def is_time(self) -> bool:
+        """Whether the amounts are minutes."""
+        return "Mins" in self.name or "Wall" in self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of a user. `unknown`: why they are not known, "" where they are.
+
+    `half_life`, `reset`: how Slurm forgets what was used (PriorityDecayHalfLife, PriorityUsageResetPeriod); None and ""
+    for not at all. `kept`: the QOS whose use it never forgets. `factors`: the UsageFactor of each QOS.
+    """
+
+    user: str
+    limits: tuple[Limit, ...] = ()
+    half_life: timedelta | None = None
+    reset: str = ""
+    kept: tuple[str, ...] = ()
+    factors: Mapping[str, float] = field(default_factory=dict)
+    unknown: str = ""
+
+
+def ask(user: str = "") -> Limits:
+    """Ask Slurm for the limits of a user, by default of who asks. What does not answer in time is unknown."""
+    user = user or pwd.getpwuid(os.getuid()).pw_name
+    try:
+        settings = client.run(["scontrol", "show", "config"], seconds=_SECONDS).stdout
+        manager = client.run([*ASSOC_MGR, f"users={user}", "flags=assoc,qos"], seconds=_SECONDS).stdout
+        qos = _show("qos", f"format={','.join(QOS)}")
+        own = _show("assoc", "where", f"user={user}", "format=Cluster,Account,QOS")
+    except SlurmError as error:
+        return Limits(user, unknown=error.found)
+    return parse(user, settings, manager, qos, own)
+
+
+def usage_factors() -> Mapping[str, float]:
+    """Ask Slurm for the UsageFactor of each QOS. Raises SlurmError."""
+    return parse_factors(_show("qos", f"format={','.join(QOS)}"))
+
+
+def _show(*words: str) -> str:
+    argv = ["sacctmgr", "--parsable2", "--noheader", "--readonly", "show", *words]
+    return client.run(argv, seconds=_SECONDS).stdout
+
+
+def parse(user: str, settings: str, manager: str, qos: str, own: str) -> Limits:
+    """Return the limits in what scontrol printed of slurm.conf and assoc_mgr, and sacctmgr of QOS and associations."""
+    conf = live_cluster.parse_settings(settings)
+    enforced = set(conf.get("AccountingStorageEnforce", "").replace(" ", "").split(","))
+    if not enforced & _ENFORCED:
+        found = f"AccountingStorageEnforce is {conf.get('AccountingStorageEnforce') or 'unknown'}"
+        return Limits(user, factors=parse_factors(qos), unknown=f"this cluster holds jobs to no limits: {found}")
+    cluster = conf.get("ClusterName", "")
+    rows = [row for row in _rows(own) if row[0] in ("", cluster)]
+    allowed = {name for row in rows for name in row[2].split(",") if name}
+    lines = manager.splitlines()
+    limits = [*_of_associations(user, lines), *_of_qos(user, lines, qos, allowed)] if rows else []
+    half_life = units.parse_time(conf["PriorityDecayHalfLife"]) if _is_set(conf, "PriorityDecayHalfLife") else None
+    reset = conf["PriorityUsageResetPeriod"] if _is_set(conf, "PriorityUsageResetPeriod") else ""
+    kept = tuple(row[0] for row in _rows(qos) if "NoDecay" in row[2].split(","))
+    return Limits(user, tuple(limits), half_life or None, reset, kept, parse_factors(qos))
+
+
+def parse_factors(qos: str) -> Mapping[str, float]:
+    """Return the UsageFactor of each QOS in the output of sacctmgr with the columns of QOS."""
+    return {row[0]: float(row[1]) for row in _rows(qos) if re.fullmatch(r"\d+(\.\d+)?", row[1])}
+
+
+def _rows(text: str) -> list[list[str]]:
+    return [line.split("|") for line in text.splitlines() if line]
+
+
+def _is_set(conf: Mapping[str, str], name: str) -> bool:
+    return conf.get(name, "").upper() not in ("", "NONE", "(NULL)", "00:00:00", "0")
+
+
+def _of_associations(user: str, lines: list[str]) -> Iterator[Limit]:
+    """Yield the limits of the user's associations, and of their accounts up to the root."""
+    rows = [dict(_WORD.findall(line)) for line in lines if line.startswith("ClusterName=")]
+    accounts = {row["Account"]: row for row in rows if not row.get("UserName")}
+    above: dict[str, None] = {}  # a set in its order
+    for row in rows:
+        if _plain(row.get("UserName", "")) != user:
+            continue
+        where = f" on {row['Partition']}" if row.get("Partition") else ""
+        yield from _limits(f"{user} in {row['Account']}{where}", row)
+        name = row["Account"]
+        while name in accounts and name not in above:
+            above[name] = None
+            name = _plain(accounts[name].get("ParentAccount", ""))
+    for name in above:
+        # what a job may have is in the user's association as well, which has it from here
+        yield from (each for each in _limits(f"account {name}", accounts[name]) if each.name not in OF_A_JOB)
+
+
+def _plain(name: str) -> str:
+    """Return a name without the id that scontrol prints behind it: "alice(20001)"."""
+    return re.sub(r"\(\d+\)$", "", name)
+
+
+def _of_qos(user: str, lines: list[str], qos: str, allowed: set[str]) -> Iterator[Limit]:
+    """Yield the limits of the QOS that the user may name."""
+    rows = {row[0]: row for row in _rows(qos)}
+    found = re.search(rf" UserName={re.escape(user)}\((\d+)\) ", "\n".join(lines))
+    key = f"(?:{found[1]}|{re.escape(user)}\\({found[1]}\\))" if found else re.escape(user)
+    for line in lines:
+        name = _plain(line.removeprefix("QOS=").partition(" ")[0])
+        if not line.startswith("QOS=") or name not in allowed:
+            continue
+        whole, _, of_parts = line.partition(" Account Limits=")
+        yield from _limits(f"QOS {name}", dict(_WORD.findall(whole)))
+        mine = re.search(rf"\s{key}=\{{([^}}]*)\}}", of_parts.partition("User Limits=")[2])
+        own = dict(_WORD.findall(mine[1])) if mine else _unused(rows.get(name, []))
+        yield from _limits(f"{user} in QOS {name}", own)
+
+
+def _unused(row: list[str]) -> dict[str, str]:
+    """Return the limits for each user that sacctmgr has of a QOS, of which this one uses nothing."""
+    found = dict(zip(QOS, row, strict=False))
+    limits = {_OF_SACCTMGR.get(name, name): found.get(name, "") for name in ("MaxTRESPU", "MaxJobsPU", "MaxSubmitPU")}
+    return {name: re.sub(r"(\d)(?=,|$)", r"\1(0)", text) for name, text in limits.items()}
+
+
+def _limits(owner: str, row: Mapping[str, str]) -> Iterator[Limit]:
+    """Yield the limits that are set in one record."""
+    promised = {match["tres"]: int(match["used"] or 0) for match in _amounts(row.get("GrpTRESRunMins", ""))}
+    for name in _NAMES:
+        for match in _amounts(row.get(name, "")):
+            if match["most"] == _NO_LIMIT:
+                continue
+            used = None if match["used"] is None or name in OF_A_JOB else int(match["used"])
+            running = promised.get(match["tres"], 0) if name == "GrpTRESMins" else 0
+            yield Limit(owner, name, match["tres"] or "", int(match["most"]), used, running)
+
+
+def _amounts(text: str) -> Iterator["re.Match[str]"]:
+    return (match for part in text.split(",") if (match := _AMOUNT.fullmatch(part)))
