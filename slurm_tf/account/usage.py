@@ -164,12 +164,15 @@ def cost(record: UsageRecord, seconds: int, running: int, prices: Prices) -> flo
     """
     if not prices.currency:
         return None
+    factor = prices.qos.get(record.qos, 1.0)
+    if not factor:
+        return 0.0
     if prices.billing_hour is not None:
-        return record.billing * seconds / 3600 * prices.billing_hour
+        return factor * record.billing * seconds / 3600 * prices.billing_hour
     gpu = prices.gpu_types.get(record.gpu_type, prices.gpu_hour)
     if (record.cpus and prices.cpu_hour is None) or (record.gpus and gpu is None):
         return None
-    return (record.cpus * running * (prices.cpu_hour or 0.0) + record.gpus * seconds * (gpu or 0.0)) / 3600
+    return factor * (record.cpus * running * (prices.cpu_hour or 0.0) + record.gpus * seconds * (gpu or 0.0)) / 3600
 
 
 def midnights(start: int, end: int) -> list[int]:

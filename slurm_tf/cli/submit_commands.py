@@ -312,10 +312,24 @@ def _print_highest_cost(plan: "Plan") -> None:
     if prices.billing_hour is not None:
         cost = None if billed is None else billed * prices.billing_hour
     if cost is not None and prices.currency:
-        amounts.append(f"{cost:.2f} {prices.currency}")
+        amounts.append(f"{cost * _qos_factor(plan):.2f} {prices.currency}")
     if billed is not None:
         amounts.append(f"{_number(billed)} billing-hours")
     click.echo(f"  takes at most {', '.join(amounts)}", err=True)
+
+
+def _qos_factor(plan: "Plan") -> float:
+    """Return what the price of a job is multiplied by: what the prices say of its QOS, else Slurm's UsageFactor."""
+    from slurm_tf.slurm import usage_limits
+
+    spec, prices = plan.job.spec, plan.job.site.prices
+    qos = spec.qos or str(spec.sbatch.get("qos", ""))
+    if qos and qos not in prices.qos:
+        try:
+            prices = prices.with_factors(usage_limits.usage_factors())
+        except SlurmError:  # as of the billing above: the job was submitted in any case
+            return 1.0
+    return prices.qos.get(qos, 1.0)
 
 
 def _number(value: float | None) -> str:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from slurm_tf.cli import completion, options, watch_commands
-from slurm_tf.errors import UsageError
+from slurm_tf.errors import SlurmError, UsageError
 
 if TYPE_CHECKING:
     from slurm_tf.account.report import Report
     from slurm_tf.account.source import Source
     from slurm_tf.account.usage_record import Window
+    from slurm_tf.jobspec.sites import Prices
 
 _DAYS = 30
 
@@ -92,8 +93,10 @@ def usage(
 
     window = _window(since, until, path)
     around = watch_commands.site_settings(site)
-    table = sites.read_prices(prices) if prices else around.site.prices
     runs = RunRecords(around.runs)
+    table = sites.read_prices(prices) if prices else around.site.prices
+    if table.currency and not path:
+        table = _with_usage_factors(table, runs.problems)
     selected = watch_commands.select_run(run).run if run else None
     jobs = runs.jobs_of(selected) if selected else []
     if selected and not jobs:
@@ -154,6 +157,17 @@ def _with_ledger(inner: "Source", all_users: bool, rebuild: bool) -> "Source":
 
     cluster = os.environ.get("SLURM_CLUSTERS") or sites.cluster_name(os.environ)
     return ledger.LedgerSource(ledger.path(cluster), inner, all_users, rebuild) if cluster else inner
+
+
+def _with_usage_factors(prices: "Prices", problems: list[str]) -> "Prices":
+    """Return the prices with the UsageFactor of each QOS; where Slurm does not say it, `problems` has a line more."""
+    from slurm_tf.slurm import usage_limits
+
+    try:
+        return prices.with_factors(usage_limits.usage_factors())
+    except SlurmError as error:
+        problems.append(f"the UsageFactor of each QOS is unknown, and 1 in prices: {error.found}")
+        return prices
 
 
 def _split(lists: tuple[str, ...]) -> list[str]:

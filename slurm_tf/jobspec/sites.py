@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, field
 
 from slurm_tf import files, units
@@ -75,12 +76,21 @@ class Prices(Base, frozen=True):
     billing_hour: (
         Annotated[
             float,
-            Meta(
-                description="price of one billing unit (TRES billing) for one hour; the other prices are then ignored"
-            ),
+            Meta(description="price of one billing unit (TRES billing) for one hour; then CPUs and GPUs have no price"),
         ]
         | None
     ) = None
+    qos: Annotated[
+        dict[str, Annotated[float, Meta(ge=0)]],
+        Meta(
+            description="what the price of a job is multiplied by, by its QOS; 0: it is free; default: its UsageFactor "
+            "in Slurm"
+        ),
+    ] = field(default_factory=dict)
+
+    def with_factors(self, factors: Mapping[str, float]) -> "Prices":
+        """Return the prices where a QOS that they do not name has the factor that Slurm has for it."""
+        return msgspec.structs.replace(self, qos={**factors, **self.qos})
 
 
 class Site(Base, frozen=True):

@@ -364,6 +364,12 @@ def test_without_a_runs_record_the_effective_time_is_an_upper_bound() -> None:
         (Prices("EUR", 0.5, 2.0, {"a100": 3.0}), 2 * 0.5 + 4 * 3.0),
         (Prices("EUR", 0.0, None, {"a100": 3.0}), 12.0),
         (Prices("EUR", 0.5, 2.0, {}, 0.1), 0.7),
+        # by QOS
+        (Prices("EUR", 0.5, 2.0, {}, 0.1, {"urgent": 2.5}), 2.5 * 0.7),
+        (Prices("EUR", 0.5, 2.0, {}, None, {"urgent": 2.5, "normal": 9.0}), 2.5 * 9.0),
+        (Prices("EUR", 0.5, 2.0).with_factors({"urgent": 3.0}), 3 * 9.0),
+        (Prices("EUR", 0.5, 2.0, qos={"urgent": 1.0}).with_factors({"urgent": 3.0}), 9.0),
+        (Prices("EUR", 0.5, None, qos={"urgent": 0.0}), 0.0),
         # unknown is not nothing
         (Prices("EUR", 0.5, None), None),
         (Prices("EUR", None, 2.0), None),
@@ -373,7 +379,7 @@ def test_without_a_runs_record_the_effective_time_is_an_upper_bound() -> None:
     ],
 )
 def test_prices(prices: Prices | None, money: float | None) -> None:
-    job = record(started=2000, ended=2000 + HOUR, cpus=2, gpus=4, gpu_type="a100", billing=7)
+    job = record(started=2000, ended=2000 + HOUR, cpus=2, gpus=4, gpu_type="a100", billing=7, qos="urgent")
     found = usage.cost(job, HOUR, HOUR, prices) if prices else None
     assert found == (None if money is None else pytest.approx(money))
     total = aggregate(job, prices=prices).total()
