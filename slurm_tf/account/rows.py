@@ -32,8 +32,6 @@ COLUMNS = ASKED + _OTHERS
 _STAND_INS = {"ElapsedRaw": "Elapsed", "TimelimitRaw": "Timelimit"}
 NEEDED = ("State", "Start", "End")
 _IDS = ("JobID", "JobIDRaw")
-# Free text, which may contain a table's delimiter and newlines; the most likely first.
-FREE = ("JobName", "Comment", "SubmitLine", "WorkDir", "AdminComment", "Extra", "SystemComment", "Constraints")
 _INDEX = {name: index for index, name in enumerate(COLUMNS)}
 (
     _ID, _RAW, _STATE, _CLUSTER, _SLUID, _SUBMIT, _ELIGIBLE, _START, _END, _ELAPSED_RAW, _SUSPENDED, _USER, _ACCOUNT,

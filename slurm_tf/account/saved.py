@@ -1,22 +1,16 @@
-"""Reads tables that were saved with `sacct -P`, of any release, with any columns and any delimiter."""
+"""A saved file as a source of records."""
 
-import os
-import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import BinaryIO
 
+from slurm_tf.account import saved_tables, saved_text
 from slurm_tf.account.diagnostics import Diagnostics
 from slurm_tf.account.job_incarnations import Incarnations
 from slurm_tf.account.rows import Rows, lacked, missing
+from slurm_tf.account.saved_text import SavedText
 from slurm_tf.account.source import selected, with_diagnostics
-from slurm_tf.account.table import Header, Table
 from slurm_tf.account.usage_record import Key, UsageRecord, Window
 from slurm_tf.errors import AccountingError
 
-_BLOCK = 1 << 18
-_LONGEST = 16 << 20
 # Up to this many rows of running jobs are held back, as a later file may have a newer row of the same incarnation.
 _HELD = 5_000
 
@@ -36,30 +30,16 @@ class FileSource:
     def records(
         self, window: Window, users: Sequence[str] = (), accounts: Sequence[str] = (), jobs: Sequence[str] = ()
     ) -> Iterator[UsageRecord]:
-        """Yield the records of the file. Raises AccountingError if it is not a table of sacct, or is cut off."""
+        """Yield the records of the file. Raises AccountingError if it is not a table of sacct."""
         diagnostics = self.diagnostics = Diagnostics()
-        with self._open() as file:
-            now = int(time.time() if self.path == "-" else os.fstat(file.fileno()).st_mtime)
-            found = once(self._read(file, diagnostics, now), diagnostics)
-            chosen = selected(found, window, now, frozenset(users), frozenset(accounts), frozenset(jobs))
-            yield from with_diagnostics(chosen, diagnostics, window, now)
+        with saved_text.opened(self.path) as saved:
+            found = once(self._read(saved, diagnostics), diagnostics)
+            chosen = selected(found, window, saved.saved, frozenset(users), frozenset(accounts), frozenset(jobs))
+            yield from with_diagnostics(chosen, diagnostics, window, saved.saved)
 
-    @contextmanager
-    def _open(self) -> Iterator[BinaryIO]:
-        if self.path == "-":
-            yield sys.stdin.buffer
-            return
-        try:
-            with open(self.path, "rb") as file:
-                yield file
-        except OSError as error:
-            raise AccountingError(f"it cannot be read: {error.strerror}", where=self.path) from error
-
-    def _read(self, file: BinaryIO, diagnostics: Diagnostics, now: int) -> Iterator[UsageRecord]:
-        table = Table(lines(file, self.path), self.path, diagnostics.unreadable)
-        header: Header | None = table.begin(self.form, self.delimiter)
-        while header is not None:
-            lacking = missing(header.names)
+    def _read(self, saved: SavedText, diagnostics: Diagnostics) -> Iterator[UsageRecord]:
+        for table in saved_tables.read(saved, diagnostics.unreadable, self.form, self.delimiter):
+            lacking = missing(table.names)
             if lacking:
                 raise AccountingError(
                     f"there is no column {', '.join(lacking)}", "it",
@@ -67,11 +47,10 @@ class FileSource:
                     where=self.path,
                 )  # fmt: skip
             diagnostics.missing_fields += [
-                name for name in lacked(header.names) if name not in diagnostics.missing_fields
+                name for name in lacked(table.names) if name not in diagnostics.missing_fields
             ]
-            diagnostics.unknown_fields += [name for name in header.unknown if name not in diagnostics.unknown_fields]
-            yield from Rows(header.names, diagnostics, now).records(table.rows(header))
-            header = table.next_header
+            diagnostics.unknown_fields += [name for name in table.unknown if name not in diagnostics.unknown_fields]
+            yield from Rows(table.names, diagnostics, saved.saved).records(table.rows)
 
 
 def once(records: Iterator[UsageRecord], diagnostics: Diagnostics) -> Iterator[UsageRecord]:
@@ -94,25 +73,3 @@ def once(records: Iterator[UsageRecord], diagnostics: Diagnostics) -> Iterator[U
             yield record
         else:
             diagnostics.repeated += 1
-
-
-def lines(file: BinaryIO, where: str) -> Iterator[str]:
-    """Yield a file's lines, with bytes that are not UTF-8 as backslash, x and two digits.
-
-    Raises AccountingError if the last line does not end with a newline.
-    """
-    first = file.readline(_LONGEST)
-    mark = b"\r\n" if first.endswith(b"\r\n") else b"\n"
-    rest = first
-    while len(rest) <= _LONGEST:
-        block = file.read(_BLOCK)
-        whole, newline, rest = (rest + block).rpartition(mark)
-        if newline:
-            yield from whole.decode(errors="backslashreplace").split(mark.decode())
-        if not block:
-            break
-    if rest:
-        raise AccountingError(
-            "the file ends inside a row, or is no text", "all that sacct printed",
-            "save it again; or end it with a newline, if it is all", where=where,
-        )  # fmt: skip

@@ -1,48 +1,40 @@
 """Splits the lines of a saved table into rows of fields, even if free text contains the delimiter or newlines."""
 
+import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from slurm_tf.account.diagnostics import Examples
-from slurm_tf.account.rows import FREE, missing
+from slurm_tf.account.row_fit import FREE, RowFit
+from slurm_tf.account.rows import missing
 from slurm_tf.errors import AccountingError
 from slurm_tf.slurm.sacct_fields import KNOWN, named
 
 _HEADER = re.compile(r"(?P<word>[A-Za-z]\w*)(?P<delimiter>[^A-Za-z0-9_]*)", re.ASCII)
+_QUOTED = re.compile(r"\"\w*\"(?P<delimiter>[^\w\"])", re.ASCII)
+# With these between them, fields are quoted as in CSV files.
+_OF_CSV = (",", ";", "\t")
+_SPELT = {name.lower(): name for name in KNOWN}
 _DIGITS = frozenset("0123456789")
 _CAPITALS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 # No row of sacct is longer.
 _LONGEST = 1 << 20
 _EARLY = 3
-_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d|\d{1,10}|Unknown|None|)", re.ASCII)
-_CLOCK = re.compile(r"((\d+-)?(\d+:)?\d+:\d+(\.\d+)?|)", re.ASCII)
-_NUMBER = re.compile(r"\d*", re.ASCII)
-_TRES = re.compile(r"([\w/:.-]+=[^,=|]*(,[\w/:.-]+=[^,=|]*)*)?", re.ASCII)
-_LINE = re.compile(r"[^\n]*")
-# Patterns of fields, by which the columns of a row with too many delimiters are found.
-_FORMS = {
-    "JobID": re.compile(r"\d+(_(\d+|\[[^\]]*\]?)|\+\d+)?(\..*)?", re.ASCII),
-    "JobIDRaw": re.compile(r"\d+(\..*)?", re.ASCII),
-    "State": re.compile(r"[A-Z][A-Z_]*( by \d+)?\+?", re.ASCII),
-    **dict.fromkeys(("Submit", "Eligible", "Start", "End"), _TIME),
-    **dict.fromkeys(("Elapsed", "CPUTime", "TotalCPU", "UserCPU", "SystemCPU"), _CLOCK),
-    **dict.fromkeys(("ElapsedRaw", "CPUTimeRAW", "AllocCPUS", "NCPUS", "NNodes", "AllocNodes", "NTasks"), _NUMBER),
-    **dict.fromkeys(("ReqTRES", "AllocTRES", "TRESUsageInTot", "TRESUsageInAve", "TRESUsageInMax"), _TRES),
-    "ExitCode": re.compile(r"(\d+:\d+)?", re.ASCII),
-}
 
 
 class Header(NamedTuple):
     """The names of a table's columns, as sacct names them, and the delimiter.
 
-    `closed`: there is a delimiter after the last column as well (--parsable, not --parsable2).
+    `closed`: there is a delimiter after the last column as well (--parsable, not --parsable2). `is_csv`: fields may be
+    in quotes.
     """
 
     names: tuple[str, ...]
     delimiter: str
     closed: bool
     unknown: tuple[str, ...]
+    is_csv: bool = False
 
     @property
     def id_at(self) -> int:
@@ -51,41 +43,13 @@ class Header(NamedTuple):
 
     @property
     def state_at(self) -> int:
-        """The index of the state in a row."""
-        return self.names.index("State")
+        """The index of the state in a row, that of the id if there is none."""
+        return self.names.index("State") if "State" in self.names else self.id_at
 
     @property
     def leads(self) -> bool:
         """Whether a column of free text is before the id, so that the first line of a row may have no id."""
         return any(name in FREE for name in self.names[: self.id_at])
-
-    def begins(self, text: str) -> bool:
-        """Whether `text` may be the beginning of a row that a newline cuts in its first field of free text or later."""
-        fields = text.split(self.delimiter)
-        first = next((at for at, name in enumerate(self.names) if name in FREE), len(self.names))
-        return len(fields) > max(first, self.id_at) and self._matches(fields[:first])
-
-    def fit(self, text: str) -> list[str] | None:
-        """Return the fields of a row, None if it is not a row. Extra delimiters are taken as part of a free text."""
-        fields = text.split(self.delimiter)
-        width = len(self.names) + self.closed
-        if len(fields) == width:
-            return fields if self._is_row(fields) else None
-        more = len(fields) - width + 1
-        for name in FREE if more > 1 else ():
-            if name in self.names:
-                at = self.names.index(name)
-                row = [*fields[:at], self.delimiter.join(fields[at : at + more]), *fields[at + more :]]
-                if self._is_row(row):
-                    return row
-        return None
-
-    def _is_row(self, fields: Sequence[str]) -> bool:
-        return (not self.closed or not fields[-1]) and self._matches(fields)
-
-    def _matches(self, fields: Sequence[str]) -> bool:
-        named = zip(self.names, fields, strict=False)
-        return all(_FORMS.get(name, _LINE).fullmatch(field) for name, field in named if name not in FREE)
 
 
 class Table:
@@ -122,58 +86,82 @@ class Table:
             raise AccountingError(f"--format names {', '.join(unknown) or 'nothing'}", "fields of sacct --helpformat")
         names = tuple(name for word in words if (name := found[word]))
         closed = first.endswith(delimiter) and first.count(delimiter) == len(names)
-        return Header(names, delimiter, closed, ())
+        return Header(names, delimiter, closed, (), first.startswith('"'))
 
     def rows(self, header: Header) -> Iterator[list[str]]:
         """Yield the rows until the end or another header, which becomes `next_header`. Raises AccountingError."""
         self.next_header = None
+        return self._quoted_rows(header) if header.is_csv else self._plain_rows(header)
+
+    def _quoted_rows(self, header: Header) -> Iterator[list[str]]:
+        """Yield the rows of a CSV file, whose fields are in quotes where that is necessary."""
+        width, fit = len(header.names) + header.closed, RowFit(header.names, header.delimiter)
+        id_at = header.id_at
+        whole = (f"{line}\n" for line in iter(self._next, None))
+        reader = csv.reader(whole, delimiter=header.delimiter)
+        try:
+            for fields in reader:
+                if len(fields) == width and fields[id_at][:1] in _DIGITS:
+                    yield fields
+                elif (row := fit.fit(header.delimiter.join(fields))) is not None:
+                    yield row
+                elif (other := _of_names(fields, header.delimiter, True)) and not missing(other.names):
+                    if other != header:
+                        self.next_header = other
+                        return
+                elif any(fields):
+                    self._unreadable.add(f"line {self._number}: {header.delimiter.join(fields)[:200]!r}")
+        except csv.Error as error:
+            raise AccountingError(
+                f"line {self._number} is no row of a CSV file: {error}", "fields in quotes, or a table of sacct -P",
+                where=self._where,
+            ) from error  # fmt: skip
+
+    def _plain_rows(self, header: Header) -> Iterator[list[str]]:
         delimiter, width = header.delimiter, len(header.names) + header.closed
+        fit = RowFit(header.names, delimiter, header.closed)
         id_at, state_at = header.id_at, header.state_at
+        first = _CAPITALS if "State" in header.names else _DIGITS
         held: list[str] | None = None  # a complete row, which may still continue in the next line
         part: str | None = None  # lines that are not a complete row yet
         while (line := self._next()) is not None:
             fields = line.split(delimiter)
-            if (
-                len(fields) == width
-                and fields[id_at][:1] in _DIGITS
-                and fields[state_at][:1] in _CAPITALS
-                and part is None
-            ):
+            if len(fields) == width and fields[id_at][:1] in _DIGITS and fields[state_at][:1] in first and part is None:
                 if held is not None:
                     yield held
                 held = fields
                 continue
             if fields[0] in KNOWN and (other := read_header(line, delimiter)) and not missing(other.names):
-                self._give_up(part)
+                self._give_up(header, part)
                 part = None
                 if other == header:
                     continue
                 self.next_header = other
                 break
-            whole, held, part = self._mended(header, held, part, line)
+            whole, held, part = self._mended(header, fit, held, part, line)
             if whole is not None:
                 yield whole
         if held is not None:
             yield held
-        self._end(header, part)
+        self._give_up(header, part)
 
     def _mended(
-        self, header: Header, held: list[str] | None, part: str | None, line: str
+        self, header: Header, fit: RowFit, held: list[str] | None, part: str | None, line: str
     ) -> tuple[list[str] | None, list[str] | None, str | None]:
         """Handle a line that is not a row by itself, or that follows such a line: return a complete row or None, the
         row that is held now, and the lines that are not a complete row yet.
         """
         text = line if part is None else f"{part}\n{line}"
-        alone = header.fit(line)
-        if alone is not None and not (part is not None and header.leads and header.fit(text)):
-            self._give_up(part)
+        alone = fit.fit(line)
+        if alone is not None and not (part is not None and header.leads and fit.fit(text)):
+            self._give_up(header, part)
             return held, alone, None
         self._check(header, held, text)
-        row = header.fit(text)
+        row = fit.fit(text)
         if row is not None:
             return held, row, None
-        if held is not None and not header.begins(text):
-            row = header.fit(f"{header.delimiter.join(held)}\n{text}")
+        if held is not None and not _begins(header, fit, text):
+            row = fit.fit(f"{header.delimiter.join(held)}\n{text}")
             if row is not None:
                 return None, row, None
         return None, held, text
@@ -185,20 +173,14 @@ class Table:
                 f"{len(header.names)} fields with {header.delimiter!r} between them", where=self._where,
             )  # fmt: skip
 
-    def _give_up(self, part: str | None) -> None:
-        if part:
-            self._unreadable.add(f"before line {self._number}: {part[:200]!r}")
-
-    def _end(self, header: Header, part: str | None) -> None:
-        if part is None:
+    def _give_up(self, header: Header, part: str | None) -> None:
+        """Note each row that `part`, some lines without a complete row, holds the beginning of; at least one."""
+        if not part or not part.strip():
             return
-        if part.count(header.delimiter) + 1 >= len(header.names):
-            self._give_up(part)
-        elif part.strip():
-            raise AccountingError(
-                f"it ends inside a row: {part[:100]!r}", f"{len(header.names)} fields", "save it again",
-                where=self._where,
-            )  # fmt: skip
+        lines = part.split("\n")
+        begins = [line for line in lines if header.delimiter in line and line[:1] in _DIGITS] if lines[1:] else []
+        for line in begins or [part]:
+            self._unreadable.add(f"before line {self._number}: {line[:200]!r}")
 
     def _next(self) -> str | None:
         line, self._first = self._first, None
@@ -208,20 +190,34 @@ class Table:
         return line
 
 
+def _begins(header: Header, fit: RowFit, text: str) -> bool:
+    """Whether `text` may be the beginning of a row that a newline cuts in its first field of free text or later."""
+    fields = text.split(header.delimiter)
+    first = next((at for at, name in enumerate(header.names) if name in FREE), len(header.names))
+    return len(fields) > max(first, header.id_at) and fit.matches(fields[:first])
+
+
 def read_header(line: str, delimiter: str = "") -> Header | None:
     """Return the header in a line, None if it is not a header. The default delimiter is the text after the first name.
 
     Raises AccountingError if columns are padded with blanks: sacct cuts long values in such a table.
     """
-    match = _HEADER.match(line.lstrip(" "))
-    delimiter = delimiter or (match["delimiter"] if match else "")
+    match = _QUOTED.match(line) or _HEADER.match(line.lstrip(" ,;\t"))
     if match is None:
         return None
+    delimiter = delimiter or match["delimiter"]
     if delimiter and not delimiter.strip(" "):
         raise AccountingError("columns filled up with blanks, in which sacct cuts names", "a table of sacct -P")
-    words = line.split(delimiter) if delimiter else [line]
+    if len(delimiter) == 1 and (delimiter in _OF_CSV or line.startswith('"')):
+        return _of_names(next(csv.reader([line], delimiter=delimiter)), delimiter, True)
+    return _of_names(line.split(delimiter) if delimiter else [line], delimiter or "|", False)
+
+
+def _of_names(words: list[str], delimiter: str, is_csv: bool) -> Header | None:
+    """Return the header that these words are, None if they are not names of columns."""
     closed = len(words) > 1 and not words[-1]
-    names = tuple(words[:-1] if closed else words)
-    if KNOWN.isdisjoint(names) or not all(re.fullmatch(r"\w+", name, re.ASCII) for name in names):
+    names = tuple(_SPELT.get(name.lower(), name) for name in (words[:-1] if closed else words))
+    if KNOWN.isdisjoint(names) or not all(is_csv or re.fullmatch(r"\w+", name, re.ASCII) for name in names):
         return None
-    return Header(names, delimiter or "|", closed, tuple(name for name in names if name not in KNOWN))
+    unknown = tuple(name for name in names if name not in KNOWN and name)
+    return Header(names, delimiter, closed, unknown, is_csv)

@@ -27,7 +27,7 @@ FROM = click.option(
     "--from",
     "path",
     metavar="FILE",
-    help='Read output of "sacct -P" from this file ("-": standard input) instead of asking sacct.',
+    help='Read what sacct printed (-P, CSV or --json; also gzip) from this file; "-": standard input.',
 )
 FORMAT = click.option(
     "--format", "form", default="", metavar="FIELDS", help="The columns of a FILE that has no header line."

@@ -4,9 +4,11 @@
 
 It starts a sandbox of its own, lets jobs end in every way, leaves some running and waiting, and writes into the folder
 the bytes that sacct printed: `live`, as slurm_tf.slurm.sacct asks, with SEPARATOR, and `waiting`, so of an array;
-`saved` and `saved-closed`, as somebody saves a table with -P and with -p; `fields`, what --helpformat says.
+`saved` and `saved-closed`, as somebody saves a table with -P and with -p; `saved.json.gz`, the same jobs with --json;
+`fields`, what --helpformat says.
 """
 
+import gzip
 import shutil
 import subprocess
 import sys
@@ -59,6 +61,7 @@ def main() -> None:
     (folder / "waiting").write_bytes(sacct(sandbox, *live, ids, SLURM_TIME_FORMAT="%s"))
     (folder / "saved").write_bytes(sacct(sandbox, "--parsable2", saved))
     (folder / "saved-closed").write_bytes(sacct(sandbox, "--parsable", saved))
+    (folder / "saved.json.gz").write_bytes(gzip.compress(sacct(sandbox, "--json"), mtime=0))
     sandbox.down()
     shutil.rmtree(sandbox.folder, ignore_errors=True)
 

@@ -1,0 +1,249 @@
+"""What people saved: compressed, as CSV or JSON, with delimiters in names, damaged; what is lost is counted."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_tf.account.columns import JOBS, STEPS
+from slurm_tf.account.diagnostics import Diagnostics
+from slurm_tf.account.row_fit import RowFit
+from slurm_tf.account.saved import FileSource
+from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.errors import AccountingError
+from tests.conftest import RECORDED, ROOT
+
+ALL = Window(0, 2**32)
+USAGE = RECORDED / "slurm-22.05.8" / "usage"
+HEADER = "JobID|JobName|State|Start|End|AllocTRES|MaxRSS\n"
+ROW = "12|x|COMPLETED|1700000000|1700000100|cpu=2,mem=4G,node=1|\n"
+
+
+@pytest.fixture(autouse=True)
+def _utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[[str | bytes], tuple[list[UsageRecord], Diagnostics]]:
+    """Save text, and return what is read of it."""
+
+    def read(text: str | bytes) -> tuple[list[UsageRecord], Diagnostics]:
+        path = tmp_path / "saved"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return read_file(path)
+
+    return read
+
+
+Saved = Callable[[str | bytes], tuple[list[UsageRecord], Diagnostics]]
+
+
+def read_file(path: Path, form: str = "") -> tuple[list[UsageRecord], Diagnostics]:
+    source = FileSource(str(path), form)
+    return list(source.records(ALL)), source.diagnostics
+
+
+def test_the_documented_command_saves_all_that_reports_need() -> None:
+    page = (ROOT / "docs" / "usage.md").read_text().replace("\\\n", "")
+    (names,) = re.findall(r"^sacct .* --format=(\S+)", page, re.MULTILINE)
+    known = set((USAGE / "fields").read_text().split())
+    sources = [[part for field in column.fields for part in re.split(r" [+x-] ", field)] for column in (*JOBS, *STEPS)]
+    wanted = {next((field for field in fields if field in known), "JobID") for fields in sources}
+    assert wanted - set(names.split(",")) == set()
+    assert set(names.split(",")) <= known
+    assert names.endswith(",JobName")
+
+
+def ids(records: list[UsageRecord]) -> list[str]:
+    return [record.id for record in records]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, bytes], ids=lambda pack: pack.__name__)
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
+def test_compressed_and_marked_files_are_read(pack: Callable[[bytes], bytes], mark: bytes, saved: Saved) -> None:
+    data = pack(mark + (HEADER + ROW).encode())
+    (job,), diagnostics = saved(data)
+    assert (job.id, job.cpus, diagnostics.unreadable.total) == ("12", 2, 0)
+    code = (
+        "from slurm_tf.account.saved import FileSource; from slurm_tf.account.usage_record import Window;"
+        "print(len(list(FileSource('-').records(Window(0, 2**32)))))"
+    )
+    if pack is gzip.compress and mark:
+        done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True, cwd=ROOT)
+        assert done.stdout == b"1\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (gzip.compress((HEADER + ROW * 99).encode())[:-20], "cannot be read to its end"),
+        (b"\x1f\x8b" + b"x" * 99, "cannot be read"),
+        (b"\x28\xb5\x2f\xfd" + b"x" * 99, "(?s)compressed with zstd.*HINT: unzstd"),
+        ((HEADER + ROW).encode("utf-16"), "(?s)it is UTF-16.*iconv"),
+        (b"{}", 'no JSON of sacct: it has no "jobs"'),
+        (b'{"jobs": 3}', "no JSON of sacct"),
+        (b'"JobID","State","Start","End"\n"12","COMPLETED\x00' + b"x" * 2**18, "no row of a CSV file"),
+    ],
+    ids=["cut gzip", "no gzip", "zstd", "utf-16", "no jobs", "jobs that are none", "csv"],
+)
+def test_files_that_cannot_be_read_say_what_to_do(data: bytes, words: str, saved: Saved) -> None:
+    with pytest.raises(AccountingError, match=words) as error:
+        saved(data)
+    assert error.value.exit_code == 65
+
+
+def test_the_last_line_needs_no_newline(saved: Saved) -> None:
+    records, diagnostics = saved(HEADER + ROW + ROW.replace("12|", "13|").rstrip("\n"))
+    assert (ids(records), diagnostics.unreadable.total) == (["12", "13"], 0)
+
+
+@pytest.mark.parametrize("fragment", [ROW[:20], f"{ROW[:20]}\n", "sacct: error: x\n", "\n"])
+def test_a_fragment_at_the_end_loses_itself_alone(fragment: str, saved: Saved) -> None:
+    records, diagnostics = saved(HEADER + ROW + fragment)
+    # what may be the rest of a name is, where the name is last
+    assert (ids(records), diagnostics.unreadable.total) == (["12"], int(bool(fragment.strip())))
+
+
+def test_rows_that_are_lost_are_counted_one_by_one(saved: Saved) -> None:
+    records, diagnostics = saved(f"{HEADER}{ROW}13|x|y\n14|x|y\n15|x|y\n{ROW.replace('12|', '16|')}")
+    assert (ids(records), diagnostics.unreadable.total) == (["12", "16"], 3)
+    assert [text.rpartition(": ")[2][1:3] for text in diagnostics.unreadable.first] == ["13", "14", "15"]
+
+
+LINES = "JobID|JobName|User|State|Start|End|AllocTRES|Comment|SubmitLine|WorkDir|NodeList\n"
+
+
+def line(name: str, submit: str, comment: str = "", folder: str = "/home/ann") -> str:
+    return f"12|{name}|ann|COMPLETED|1700000000|1700000100|cpu=2|{comment}|{submit}|{folder}|n1\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "submit", "comment", "folder"),
+    [
+        ("a|b", "sbatch -J a|b job.sh", "", "/home/ann"),
+        ("a|b|c", "sbatch --job-name=a|b|c --wrap=x", "lr|0.1", "/home/ann"),
+        ("a|b", 'sbatch --wrap="cat x | sort | uniq"', "", "/home/ann"),
+        ("batch", "srun a|b", "", "/home/a|b"),
+        ("a|b", "sbatch job|7.sh", "x", "/home/ann"),
+    ],
+)
+def test_delimiters_in_several_free_texts(name: str, submit: str, comment: str, folder: str, saved: Saved) -> None:
+    text = LINES + line(name, submit, comment, folder) + line("y", "sbatch y").replace("12", "13", 1)
+    (job, other), diagnostics = saved(text)
+    assert (other.name, diagnostics.unreadable.total) == ("y", 0)
+    assert (job.name, job.submit_line, job.comment, job.work_dir) == (name, submit, comment, folder)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_name_is_what_the_command_says(last: bool) -> None:
+    names: tuple[str, ...] = ("JobID", "JobName", "State", "SubmitLine")
+    if last:
+        names = ("JobID", "State", "SubmitLine", "WorkDir", "JobName")
+    row = "7|FAILED|sbatch -J a|b x|/home|a|b" if last else "7|a|b|FAILED|sbatch -J a|b x"
+    found = dict(zip(names, RowFit(names, "|").fit(row) or (), strict=True))
+    assert (found["JobName"], found["SubmitLine"]) == ("a|b", "sbatch -J a|b x")
+
+
+@pytest.mark.parametrize("count", [75, 99, 5_000])
+def test_a_row_of_delimiters_is_given_up(count: int) -> None:
+    assert RowFit(LINES.rstrip().split("|"), "|").fit("|".join(["12", *"ab" * count, "COMPLETED"])) is None
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_MINIMAL], ids=["all quoted", "some quoted"])
+def test_csv_files(delimiter: str, quoting: Any, saved: Saved) -> None:
+    text = io.StringIO()
+    rows: list[list[object]] = [
+        ["", "jobid", "JobName", "State", "Start", "End", "AllocTRES"],
+        [0, "12", 'a "name",\nof two lines', "COMPLETED", "1700000000", "1700000100", "cpu=2,gres/gpu=1,mem=4G,node=1"],
+        [1, "12.batch", "batch", "COMPLETED", "1700000000", "1700000100", "cpu=2,mem=4G,node=1"],
+        [2, "x", "no row", "", "", "", ""],
+        [3, "13", "b", "FAILED", "1700000000", "1700000100", "cpu=2"],
+    ]
+    csv.writer(text, delimiter=delimiter, quoting=quoting, lineterminator="\n").writerows(rows)
+    records, diagnostics = saved(text.getvalue())
+    assert ids(records) == ["12", "13"]
+    assert (records[0].name, records[0].gpus) == ('a "name",\nof two lines', 1)
+    assert (diagnostics.unreadable.total, diagnostics.orphans.total) == (1, 0)
+
+
+def test_a_table_with_commas_between_its_fields(saved: Saved) -> None:
+    (job,), diagnostics = saved(
+        "JobID,JobName,State,Start,End,AllocTRES,NodeList\n"
+        "12,a,COMPLETED,1700000000,1700000100,billing=8,cpu=8,gres/gpu=2,mem=4G,node=2,n[1,3]\n"
+    )
+    assert (job.gpus, job.cpus, job.nodes, diagnostics.unreadable.total) == (2, 8, "n[1,3]", 0)
+
+
+def alike(record: UsageRecord) -> tuple[object, ...]:
+    """Return what text and JSON have both. JSON names who cancelled a job, not by number, and lacks exit codes."""
+    cpu = None if record.used_cpu is None else round(record.used_cpu, 2)
+    return (
+        record.id, record.raw_id, record.name.replace("\\xe9", "?"), record.user, record.account, record.partition,
+        record.qos, record.state, record.cancelled_by == 0, record.submitted, record.eligible,
+        record.started, record.ended, record.suspended, record.limit, record.cpus, record.node_count, record.gpus,
+        record.gpu_type, record.memory, record.billing, cpu, record.out_of_memory, record.nodes,
+        record.used_memory is None,
+    )  # fmt: skip
+
+
+def test_json_and_text_of_22_05_say_the_same() -> None:
+    wanted, _ = read_file(USAGE / "saved")
+    found, diagnostics = read_file(USAGE / "saved.json.gz")
+    assert sorted(map(alike, found), key=repr) == sorted(map(alike, wanted), key=repr)
+    assert (diagnostics.orphans.total, diagnostics.unreadable.total) == (0, 0)
+
+
+# github.com/mila-iqia/SARC (BSD 3-Clause), tests/functional/jobs/sacct_outputs, each printed by the release of its
+# name; 24.11.1 from a comment of test_SAcctScraper_convert_version_supported, with names that were made up there;
+# 25.05.2 of its tests/factory/gen_sacct.py, which writes what that release prints.
+WANTED = {
+    "22.05.9": ("20247445_100", "hudson", "FAILED", 124403, 96, 16, "", 262144, 2880),
+    "23.02.6": ("4", "masterkohga", "RUNNING", 83853331, 4, 2, "", 32768, 7200),
+    "23.11.5": ("4", "masterkohga", "RUNNING", 102228976, 4, 2, "", 32768, 7200),
+    "24.11.1": ("123456", "j27dai", "TIMEOUT", 259223, 8, 0, "", 16000, 4320),
+    "25.05.2": ("12", "farcher", "COMPLETED", 2858, 4, 1, "rtx8000", 8192, 60),
+}
+
+
+@pytest.mark.parametrize("release", WANTED)
+def test_json_of_each_shape(release: str) -> None:
+    (job,), diagnostics = read_file(RECORDED / "sacct" / f"{release}.json")
+    elapsed = job.elapsed(0, 2**33, 0)
+    found = (job.id, job.user, job.state.name, elapsed, job.cpus, job.gpus, job.gpu_type, job.memory, job.limit)
+    assert found == WANTED[release]
+    assert (diagnostics.orphans.total, diagnostics.unreadable.total) == (0, 0)
+
+
+def test_json_that_is_cut_or_strange_loses_the_least(saved: Saved) -> None:
+    document = json.loads((RECORDED / "sacct" / "23.11.5.json").read_text())
+    (job,) = document["jobs"]
+    bare = {"job_id": 5, "state": None, "time": {"start": "x"}, "tres": [3], "steps": {}}
+    array = {"job_id": 9, "task": "4-7%2", "task_id": {"set": False}}
+    task = {**job, "job_id": 9, "array": array, "state": {"current": ["PENDING"]}}
+    het = {**job, "job_id": 10, "het": {"job_id": 9, "job_offset": {"set": True, "number": 1}}, "name": "caf\udce9|\n"}
+    step = {**job, "step": {"id": {"step_id": {"set": True, "number": 3}}}, "state": ["CANCELLED"]}
+    text = json.dumps(
+        {"jobs": [7, {"job_id": "x"}, bare, task, {**het, "steps": [step]}, job], "meta": {}}, ensure_ascii=False
+    )
+    data = text.encode(errors="surrogateescape")
+    records, diagnostics = saved(b'{"jobs": []}' + data)
+    assert ids(records) == ["5", "9_[4-7%2]", "9+1", "4"]
+    assert records[2].name == "caf\\xe9|\n"
+    assert diagnostics.unreadable.total == 2
+    records, diagnostics = saved(data[:-200])
+    assert ids(records) == ["5", "9_[4-7%2]", "9+1"]
+    assert diagnostics.unreadable.total == 3
