@@ -97,10 +97,11 @@ def keys(spec: type[msgspec.Struct]) -> set[str]:
                 job_file.Launch,
                 job_file.Retry,
                 job_file.Horovod,
+                job_file.Container,
                 configuration.UserFile,
             ],
         ),
-        ("sites.md", [sites.Site, sites.Recognise, sites.Partition, sites.Prices]),
+        ("sites.md", [sites.Site, sites.Recognise, sites.Partition, sites.Prices, sites.SiteContainer]),
     ],
 )
 def test_every_key_is_documented(page: str, specs: list[type[msgspec.Struct]]) -> None:
@@ -176,6 +177,7 @@ def test_every_snippet_is_run_by_a_test_or_says_why_not() -> None:
         assert f'snippets.of("{kind}"' in (ROOT / file).read_text(), kind
     assert {f"{each.page.name}: {each.why}" for each in snippets.ALL if each.why} == {
         "admins.md: a line of slurm.conf",
+        "containers.md: tests/jobspec/test_containers.py fits it to the site below",
         "doctor.md: tests/cluster/test_doctor.py types it",
         "horovod.md: builds Horovod, for minutes",
         "install.md: a module file",
@@ -226,7 +228,8 @@ def test_a_site_profile_a_user_file_and_prices_are_read(tmp_path: Path) -> None:
     inherited.touch()
     for snippet in snippets.of("toml site"):
         path.write_text(snippet.text)
-        assert sites.load(str(path)).partitions
+        site = sites.load(str(path))
+        assert site.partitions or site.container.runtime
     for snippet in snippets.of("toml prices"):
         path.write_text(snippet.text)
         assert sites.read_prices(path).gpu_types

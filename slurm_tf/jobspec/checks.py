@@ -6,7 +6,7 @@ from functools import partial
 
 from slurm_tf import files, units
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import layers, limits, params, resources, site_rules, sweep
+from slurm_tf.jobspec import containers, layers, limits, params, resources, site_rules, sweep
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.error_list import ErrorList
 from slurm_tf.jobspec.job_file import AUTO, TOPOLOGIES, Amount, Horovod, Role, Roles
@@ -55,7 +55,6 @@ def _of_values(job: Job) -> list[Check]:
     checks: list[Check] = [
         ((), lambda: layers.check_strings(spec, str(job.path), free=("setup",))),
         (("time",), lambda: layers.check_unit(spec.time, units.parse_time, job.where("time"))),
-        (("container",), lambda: _check_container(job)),
         (("cluster-flags", "strategy"), lambda: _check_cluster_flags(job)),
         (("horovod", "strategy"), lambda: _check_horovod(job)),
         (("account", "partition", "qos", "roles", "sbatch", "time"), lambda: site_rules.check(job)),
@@ -82,13 +81,9 @@ def _of_roles(job: Job, checker: _Checker) -> list[Check]:
         for keys, what in ((resources.MEMORY_KEYS, resources.asked_memory), (resources.GPU_KEYS, resources.asked_gpus)):
             checks.append(([f"{at}.{key}" for key in keys], partial(what, job, name, role)))
         checks.append(((at, "partition"), partial(_check_resources, job, name, role, checker)))
+    checks.append((("container", "roles"), lambda: containers.check(job)))
     checks.append((("params", "sweep", "command", "env", "roles"), lambda: _check_params(job, checker)))
     return checks
-
-
-def _check_container(job: Job) -> None:
-    if job.spec.container is not None:
-        raise ConfigError("found a table", "none: containers are for a later release", where=job.where("container"))
 
 
 def _check_cluster_flags(job: Job) -> None:

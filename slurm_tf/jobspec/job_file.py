@@ -29,6 +29,40 @@ class Base(Struct, forbid_unknown_fields=True, rename=lambda name: name.replace(
     """A table of TOML: its keys are written with dashes, and an unknown key is an error."""
 
 
+class Container(Base, frozen=True):
+    """The container in which programs run. [roles.NAME.container] has the same keys, each in place of the job's."""
+
+    image: (
+        Annotated[
+            str,
+            Meta(
+                description='a path that begins with /, ./, ../ or ~, or a name below the site\'s images; "": none, '
+                "the programs run on the node itself"
+            ),
+        ]
+        | None
+    ) = None
+    mounts: (
+        Annotated[
+            tuple[str, ...],
+            Meta(
+                description="files and folders of the node, as SRC[:DST[:ro]]; the run's folder, the code and the "
+                "launcher are always there, at their own paths"
+            ),
+        ]
+        | None
+    ) = None
+    home: Annotated[bool, Meta(description="mount the home folder; default: false")] | None = None
+    env_from_host: (
+        Annotated[
+            tuple[str, ...],
+            Meta(description="variables of the host that win over the image's; PATH and the like only if named here"),
+        ]
+        | None
+    ) = None
+    options: Annotated[tuple[str, ...], Meta(description="more words for the site's container runtime")] | None = None
+
+
 class Role(Base, frozen=True):
     """The number of tasks of one role, the program that they run, and the resources that they need."""
 
@@ -52,6 +86,7 @@ class Role(Base, frozen=True):
         ]
         | None
     ) = None
+    container: Container = Container()
 
 
 class Roles(Base, frozen=True):
@@ -205,12 +240,6 @@ class Horovod(Base, frozen=True):
     ] = "gloo"
 
 
-class Container(Base, frozen=True):
-    """Reserved for a later release."""
-
-    image: Annotated[str, Meta(description="reserved")] | None = None
-
-
 class JobSpec(Base, frozen=True):
     """A job file, with all layers of configuration merged into it."""
 
@@ -304,7 +333,7 @@ class JobSpec(Base, frozen=True):
     sbatch: Annotated[dict[str, SbatchValue], Meta(description="other options of sbatch, by their long names")] = field(
         default_factory=dict
     )
-    container: Annotated[Container, Meta(description="reserved for a later release")] | None = None
+    container: Container = Container()
 
     def command_of(self, role: Role) -> tuple[str, ...]:
         """Return the command of a role: its own, else the job's; () where there is none."""

@@ -21,6 +21,13 @@ _OTHER_WORDS: Mapping[str, str] = {
     "virtualenv": "setup", "walltime": "time", "workdir": "chdir", "workers": "ntasks", "working-dir": "chdir",
     "wrap": "command",
 }  # fmt: skip
+# Words of other tools for a container, and the keys of [container].
+_CONTAINER_WORDS: Mapping[str, str] = {
+    "apptainer": "image", "bind": "mounts", "bind-mounts": "mounts", "binds": "mounts",
+    "container-env": "env-from-host", "container-image": "image", "container-mounts": "mounts", "docker": "image",
+    "docker-image": "image", "image": "image", "mount": "mounts", "mounts": "mounts", "sif": "image",
+    "singularity": "image", "volumes": "mounts",
+}  # fmt: skip
 _EXAMPLES: Mapping[str, str] = {
     "command": 'command = ["python", "train.py"]',
     "env": 'below [env]: OMP_NUM_THREADS = "4"',
@@ -52,10 +59,12 @@ def none(_path: str, _value: object) -> Advice | None:
 def of_key(path: str, value: object) -> Advice | None:
     """Return what to write for a key at `path` that job files do not have there; None where nobody knows."""
     table, _, key = path.rpartition(".")
+    word = key.replace("_", "-")
+    if table == "container" or table.endswith(".container"):
+        return _of_container(word, value)
     role = table.removeprefix("roles.") if table.startswith("roles.") else ""
     if table and not role:
         return None
-    word = key.replace("_", "-")
     if word in (_keys(Role) if role else _keys(JobSpec)):
         return None  # its own spelling: it is the nearest key
     if not role and word in Roles.__struct_fields__:
@@ -69,6 +78,10 @@ def of_word(word: str, value: object, role: str = "") -> Advice | None:
 
     `role`: in whose table it stands, "" for none.
     """
+    if word in _CONTAINER_WORDS:
+        key = _CONTAINER_WORDS[word]
+        table = f"roles.{role}.container" if role else "container"
+        return Advice(f"`{key}` in the table [{table}]", f"below [{table}]: {key} = {_as_list(key, value)}")
     name = _OTHER_WORDS.get(word, word)
     name = sbatch_table.ALIASES.get(name, name)
     if name == "nodes":
@@ -92,6 +105,22 @@ def of_word(word: str, value: object, role: str = "") -> Advice | None:
     if option.use is Use.KEPT:
         return Advice("the table [sbatch] for it", f"below [sbatch]: {name} = {toml(value)}")
     return Advice(option.instead, "") if option.use is Use.REFUSED else None
+
+
+def _of_container(word: str, value: object) -> Advice | None:
+    """Return what to write for a key that [container] does not have; None where nobody knows."""
+    if word in ("env", "environment"):
+        return Advice("the table [env] for it, or env-from-host", f"[env] in a line of its own; {_EXAMPLES['env']}")
+    if word in ("runtime", "command", "modules", "images", "gpu-options"):
+        return Advice("it in the site's profile, below its [container]", f"{word} = {toml(value)}")
+    if word in ("workdir", "cwd", "working-dir", "container-workdir"):
+        return Advice("the key `chdir`, for the whole job", f"chdir = {toml(value)}, above all tables")
+    key = _CONTAINER_WORDS.get(word, word)
+    return None if key == word else Advice(f"`{key}` for it", f"{key} = {_as_list(key, value)}")
+
+
+def _as_list(key: str, value: object) -> str:
+    return toml(value if key == "image" or isinstance(value, list) else [value])
 
 
 def as_set(name: str, value: object) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from slurm_tf import files, units
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import checks, components, configuration, directives, params, resources, sweep
+from slurm_tf.jobspec import checks, components, configuration, containers, directives, params, resources, sweep
 from slurm_tf.jobspec.components import Component, Layout, NodesOf
 from slurm_tf.jobspec.configuration import Job
-from slurm_tf.jobspec.job_file import AUTO, Amount, ParamValue, Role
+from slurm_tf.jobspec.job_file import AUTO, Amount, ParamValue
 from slurm_tf.jobspec.resources import Resources, TimeLimit
 from slurm_tf.run import placeholders
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
@@ -100,6 +100,7 @@ def fit(
         needed = f"roles that can share nodes for it: {apart}"
         raise ConfigError("found 'mpi'", needed, "preflight = true", job.where("preflight"))
     settings = _settings(wanted, submission, layout.roles, warning)
+    _check_mounts(job, settings, run.path, chdir)
     if array and job.site.scheduler == "slurm":
         points = {str(index): {**values.fixed, **point} for index, point in array.points.items()}
         settings = replace(settings, points=points)
@@ -139,6 +140,13 @@ def _check_paths(job: Job, *paths: str) -> None:
             # sbatch takes it as "no % patterns here", and loses it (22.05.8)
             needed = "one without a backslash, which Slurm cannot hold"
             raise ConfigError(f"found the path {path!r}", needed, where=str(job.path))
+
+
+def _check_mounts(job: Job, settings: LaunchSettings, *paths: str) -> None:
+    """Raise ConfigError for a folder of the run that its containers cannot have at its own path."""
+    for role in settings.roles:
+        if role.container:
+            containers.check_paths(role.container.runtime, paths, str(job.path))
 
 
 def _warning(job: Job, limit: TimeLimit | None) -> tuple[str, int]:
@@ -183,9 +191,7 @@ def _settings(
         run=submission.run.name,
         local=local,
         strategy=spec.strategy,
-        roles=tuple(
-            _role_settings(name, wanted.roles[name], wanted.resources[name], commands[name]) for name in ranked
-        ),
+        roles=tuple(_role_settings(job, name, wanted.resources[name], commands[name]) for name in ranked),
         env=dict(spec.env),
         cluster_flags=spec.strategy == "between_graph" if spec.cluster_flags is None else spec.cluster_flags,
         gpu_sharing=spec.gpu_sharing if local or any(map(resources.states_gpus, wanted.roles.values())) else AS_GIVEN,
@@ -221,9 +227,12 @@ def _settings(
     )
 
 
-def _role_settings(name: str, role: Role, needs: Resources, command: tuple[str, ...]) -> RoleSettings:
+def _role_settings(job: Job, name: str, needs: Resources, command: tuple[str, ...]) -> RoleSettings:
+    """Return the launcher's settings of a role. Raises ConfigError."""
+    role = job.spec.roles.with_tasks[name]
     node_gpus = needs.node_gpus.number if needs.node_gpus else 0
-    return RoleSettings(name, role.count, needs.gpus_per_task, command, node_gpus)
+    container = containers.resolve(job, name, role)
+    return RoleSettings(name, role.count, needs.gpus_per_task, command, node_gpus, container)
 
 
 def _mtbf(job: Job) -> float:

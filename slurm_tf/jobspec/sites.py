@@ -13,9 +13,10 @@ from msgspec import Meta, field
 
 from slurm_tf import files, units
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import inheritance, layers
+from slurm_tf.jobspec import container_runtimes, inheritance, layers
 from slurm_tf.jobspec.job_file import Amount, Base
 from slurm_tf.jobspec.layers import Layer
+from slurm_tf.run.container_settings import Runtime
 
 PreemptMode = Literal["OFF", "CANCEL", "REQUEUE", "SUSPEND", "UNKNOWN"]
 # Debian's and most sites' place, and where slurmd and sackd put it on a cluster that hands it out ("configless").
@@ -91,6 +92,37 @@ class Prices(Base, frozen=True):
     def with_factors(self, factors: Mapping[str, float]) -> "Prices":
         """Return the prices where a QOS that they do not name has the factor that Slurm has for it."""
         return msgspec.structs.replace(self, qos={**factors, **self.qos})
+
+
+class SiteContainer(Base, frozen=True):
+    """How the site's nodes run containers."""
+
+    runtime: Annotated[
+        str, Meta(description='"apptainer", "singularity", "charliecloud", "pyxis" or "oci"; "": no containers')
+    ] = ""
+    command: Annotated[
+        tuple[str, ...], Meta(description="the runtime's program, if it is not in PATH under its own name")
+    ] = ()
+    modules: Annotated[
+        tuple[str, ...], Meta(description="modules to load, after the site's others, for a job with containers")
+    ] = ()
+    images: Annotated[
+        str, Meta(description="folder of images, which jobs can name; may begin with ~ and hold $NAME")
+    ] = ""
+    mounts: Annotated[
+        tuple[str, ...],
+        Meta(description="mounts of every container, as SRC[:DST[:ro]]: data, the site's configuration"),
+    ] = ()
+    gpu_options: (
+        Annotated[
+            tuple[str, ...],
+            Meta(
+                description='words for the runtime where a role has GPUs; default: "--nv" of apptainer and '
+                "singularity; charliecloud needs the key, [] if `ch-fromhost --nvidia IMAGE` was run on the images"
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Site(Base, frozen=True):
@@ -183,6 +215,7 @@ class Site(Base, frozen=True):
     grace_time: Annotated[Amount, Meta(description="GraceTime of the partition or QOS")] | None = None
     node_mtbf: Annotated[Amount, Meta(description="mean time between failures of one node")] | None = None
     prices: Prices = Prices()
+    container: SiteContainer = SiteContainer()
     job: Annotated[dict[str, Any], Meta(description="defaults for all keys of a job file")] = field(
         default_factory=dict
     )
@@ -291,6 +324,7 @@ def _check(profile: Profile) -> None:
     site = profile.site
     layers.check_strings(site, str(profile.path), ("prologue",), profile.origins)
     _check_network(profile)
+    _check_container(profile)
     for key in ("grace_time", "node_mtbf"):
         layers.check_unit(getattr(site, key), units.parse_time, profile.where(key.replace("_", "-")))
     layers.check_unit(site.scratch_size, units.parse_memory, profile.where("scratch-size"))
@@ -309,6 +343,14 @@ def _check(profile: Profile) -> None:
         except re.error as error:
             where = profile.where("recognise.hostnames")
             raise ConfigError(f"found {pattern!r} ({error})", "a regular expression", where=where) from error
+
+
+def _check_container(profile: Profile) -> None:
+    container = profile.site.container
+    container_runtimes.check_runtime(container.runtime, profile.where("container.runtime"))
+    if container.runtime:
+        words, where = container.gpu_options or (), profile.where("container.gpu-options")
+        container_runtimes.check_options(Runtime(container.runtime), words, where)
 
 
 def _check_network(profile: Profile) -> None:

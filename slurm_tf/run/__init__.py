@@ -6,6 +6,7 @@ __all__ = [
     "bad_nodes",
     "checkpoint_folder",
     "cluster_record",
+    "container_settings",
     "env",
     "examination",
     "fault_request",

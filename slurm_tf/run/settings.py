@@ -6,6 +6,7 @@ from typing import Any, List, Mapping, Optional, Tuple
 
 from slurm_tf.errors import RunError
 from slurm_tf.run import json_file, placeholders
+from slurm_tf.run.container_settings import ContainerSettings
 from slurm_tf.run.env import INTERRUPTED
 from slurm_tf.run.folder import SubmissionFolder
 from slurm_tf.run.train_settings import TrainSettings
@@ -29,6 +30,7 @@ class RoleSettings:
 
     `command`: its program and arguments; () under `slurm-tf launch`, where each task was started with its own.
     `node_gpus`: how many each of its nodes has, at a site whose Slurm knows of none; 0 where Slurm gives them.
+    `container`: where its programs run, None for on the node itself.
     """
 
     name: str
@@ -36,6 +38,7 @@ class RoleSettings:
     gpus: Optional[int] = 0
     command: Tuple[str, ...] = ()
     node_gpus: int = 0
+    container: Optional[ContainerSettings] = None
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def script(plan: Plan, preflight: bool = False, examination: bool = False) -> st
         "tasks": len(plan.settings.tasks),
         "chdir": plan.chdir,
         "launcher": plan.submission.launcher,
-        "modules": job.site.modules,
+        "modules": _modules(plan),
         "node_python": job.site.node_python,
         "point": _point(plan),
         "exports": [_export(name, value) for name, value in site_variables.of_script(job.site).items()],
@@ -114,6 +114,12 @@ def _programs(plan: Plan) -> list[Shell]:
     for role in plan.settings.roles:
         roles.setdefault(role.command, []).append(role.name)
     return [Shell(f"{', '.join(names)}: {quote(command)}") for command, names in roles.items()]
+
+
+def _modules(plan: Plan) -> tuple[str, ...]:
+    """Return the site's modules, with those of its container runtime for a job that needs it."""
+    site, in_containers = plan.job.site, any(role.container for role in plan.settings.roles)
+    return (*site.modules, *site.container.modules) if in_containers else site.modules
 
 
 def _point(plan: Plan) -> Shell:

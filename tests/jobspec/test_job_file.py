@@ -73,7 +73,6 @@ WRONG = {
     "our own TF_CONFIG": (SINGLE + "[env]\nTF_CONFIG = '{}'", "env.TF_CONFIG", "TF_CONFIG", "neither", ""),
     "an option that is ours": (SINGLE + "[sbatch]\nnodes = 2", "sbatch.nodes", "nodes", "ntasks-per-node", ""),
     "an option with dashes": (SINGLE + "[sbatch]\n'--hold' = true", "sbatch.--hold", "'--hold'", "without", ""),
-    "a container": (SINGLE + "[container]\nimage = 'x'", "container", "a table", "later", ""),
     "flags elsewhere": ("cluster-flags = true\n" + SINGLE, "cluster-flags", "true", "between_graph", ""),
     "registration without end": (
         SINGLE + "[launch]\nregister-timeout='UNLIMITED'",
