@@ -32,7 +32,7 @@ class ExitClass(IntEnum):
     @property
     def colour(self) -> str:
         """The colour of such ends in plots."""
-        return _COLOURS.get(self, _BAD)
+        return _COLOURS[self]
 
     @property
     def loses(self) -> bool:
@@ -40,18 +40,22 @@ class ExitClass(IntEnum):
         return self not in _KEEP
 
 
-# of Okabe and Ito, which colour-blind readers can distinguish
+# No two are alike: those of Okabe and Ito, which colour-blind readers can distinguish, and shades between them.
 _COLOURS = {
     ExitClass.COMPLETED: "#009e73",
-    ExitClass.RUNNING: "#56b4e9",
-    ExitClass.UNKNOWN: "#9a9a9a",
+    ExitClass.FAILED: "#d55e00",
+    ExitClass.TIMEOUT: "#cc79a7",
+    ExitClass.OUT_OF_MEMORY: "#b0305c",
+    ExitClass.CANCELLED: "#a48fd0",
+    ExitClass.CANCELLED_BY_SITE: "#6a3fb0",
     ExitClass.PREEMPTED: "#e69f00",
     ExitClass.REQUEUED: "#f0e442",
-    ExitClass.TIMEOUT: "#cc79a7",
-    ExitClass.CANCELLED: "#8c6bb1",
-    ExitClass.CANCELLED_BY_SITE: "#5b3f8c",
+    ExitClass.NODE_FAIL: "#8f5a2a",
+    ExitClass.BOOT_FAIL: "#c9a36b",
+    ExitClass.DEADLINE: "#0072b2",
+    ExitClass.RUNNING: "#56b4e9",
+    ExitClass.UNKNOWN: "#9a9a9a",
 }
-_BAD = "#d55e00"
 _KEEP = (ExitClass.COMPLETED, ExitClass.RUNNING, ExitClass.UNKNOWN)
 _SAME = {
     JobState[end.name]: end

@@ -112,7 +112,7 @@ def usage(
     if html:
         from slurm_tf.account.html_report import Page
 
-        page = Page(window, runs.find, runs.label(selected) if selected else "")
+        page = Page(window, runs.find, runs.label(selected) if selected else "", by=words)
     for record in asked.records(window, _split(users), _split(accounts), jobs):
         aggregate.add(record)
         if page:

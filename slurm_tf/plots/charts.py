@@ -12,9 +12,14 @@ GREY = "#9a9a9a"
 # of curves that are not named
 FAINT = "#9a9a9a66"
 _WAITING, _ROLLED_BACK = "#88888855", "#d55e0080"
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 34
+# of a layer of a stack that has no name, and of all that have no colour of their own
+UNKNOWN = "#c4c4c4"
+# A plot is drawn for a page, and for a telephone.
+WIDE, NARROW = 940, 400
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 26, 34
 _DAY = 86400
-_LONGEST_LABEL = 26
+# Half a label of a day, and the width of a character of a label.
+_HALF_DAY, _CHARACTER = 33, 6.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +70,12 @@ class Curve:
 
 @dataclass
 class Plot:
-    """All shapes of one plot, and its legend of (colour, text)."""
+    """All shapes of one plot, and its legend of (colour, text). `question`: what it answers; `words`: what it shows."""
 
     width: int
     height: int
     words: str
+    question: str = ""
     bars: list[Bar] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
@@ -87,31 +93,48 @@ def ticks(most: float) -> list[float]:
     return [step * number for number in range(math.ceil(most / step - 1e-9) + 1)]
 
 
-def stacked(columns: Sequence[tuple[str, Mapping[str, float]]], names: Sequence[str], unit: str, words: str) -> Plot:
-    """Return a bar for each (label, amount by name); amounts are stacked in the order of `names`."""
-    plot = Plot(940, 300, words)
-    scale = _grid(plot, max((sum(parts.values()) for _, parts in columns), default=0.0))
-    wide = (plot.width - _LEFT - _RIGHT) / max(1, len(columns))
-    colours = {name: PALETTE[number % len(PALETTE)] if name else GREY for number, name in enumerate(names)}
-    every = max(1, math.ceil(len(columns) * 74 / (plot.width - _LEFT - _RIGHT)))
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of a stack: the key of its amounts, its name and its colour."""
+
+    key: str
+    name: str
+    colour: str
+
+
+def stacked(
+    columns: Sequence[tuple[str, Mapping[str, float]]],
+    layers: Sequence[Layer],
+    unit: str,
+    words: str,
+    width: int = WIDE,
+) -> Plot:
+    """Return a bar for each (day, amount by key); amounts are stacked in the order of `layers`."""
+    plot = Plot(width, 300, words)
+    scale = _grid(plot, max((sum(parts.values()) for _, parts in columns), default=0.0), unit)
+    wide = (width - _LEFT - _RIGHT) / max(1, len(columns))
+    every = max(1, math.ceil(len(columns) * (2 * _HALF_DAY + 8) / (width - _LEFT - _RIGHT)))
     for number, (label, parts) in enumerate(columns):
         x, y = _LEFT + number * wide, float(plot.height - _BOTTOM)
-        for name in names:
-            height = parts.get(name, 0.0) * scale
+        for layer in layers:
+            height = parts.get(layer.key, 0.0) * scale
             if height > 0:
                 y -= height
-                title = f"{label}, {name or 'others'}: {parts[name]:.1f} {unit}"
-                plot.bars.append(Bar(x, y, max(0.5, wide * 0.9), height, colours[name], title))
+                title = f"{label}, {layer.name}: {parts[layer.key]:.1f} {unit}"
+                plot.bars.append(Bar(x, y, max(0.5, wide * 0.9), height, layer.colour, title))
+        middle = x + wide * 0.45
         if number % every == 0:
-            plot.labels.append(Label(x + wide * 0.45, plot.height - _BOTTOM + 18, label, "middle"))
-    plot.legend = [(colours[name], name or "others") for name in names]
+            is_last = middle + _HALF_DAY > width
+            at, anchor = (float(width), "end") if is_last else (max(middle, _HALF_DAY), "middle")
+            plot.labels.append(Label(at, plot.height - _BOTTOM + 18, label, anchor))
+    plot.legend = [(layer.colour, layer.name) for layer in layers]
     return plot
 
 
 def shares(hours: Sequence[float], unit: str, words: str, shade: str) -> Plot:
     """Return a histogram of `hours` by the share of the allocation that was used, in tenths; the last is above 100%."""
     plot = Plot(300, 220, words)
-    scale = _grid(plot, max(hours, default=0.0))
+    scale = _grid(plot, max(hours, default=0.0), unit)
     wide = (plot.width - _LEFT - _RIGHT) / len(hours)
     for number, amount in enumerate(hours):
         x, height = _LEFT + number * wide, amount * scale
@@ -124,16 +147,38 @@ def shares(hours: Sequence[float], unit: str, words: str, shade: str) -> Plot:
     return plot
 
 
-def ranked(rows: Sequence[tuple[str, float, str]], unit: str, words: str) -> Plot:
+def counts(numbers: Sequence[int], edges: Sequence[str], unit: str, words: str, shade: str, width: int = WIDE) -> Plot:
+    """Return a histogram of `numbers`, of which `edges` stand between one bar and the next."""
+    plot = Plot(width, 220, words)
+    scale = _grid(plot, max(numbers, default=0), unit)
+    wide = (width - _LEFT - _RIGHT) / len(numbers)
+    bins = [
+        f"below {edges[0]}",
+        *(f"{low} to {high}" for low, high in itertools.pairwise(edges)),
+        f"{edges[-1]} and more",
+    ]
+    for place, (which, number) in enumerate(zip(bins, numbers, strict=True)):
+        x, height = _LEFT + place * wide, number * scale
+        if number:
+            title = f"{which}: {number} {unit}"
+            plot.bars.append(Bar(x + wide * 0.05, plot.height - _BOTTOM - height, wide * 0.9, height, shade, title))
+        if place:
+            plot.labels.append(Label(x, plot.height - _BOTTOM + 18, edges[place - 1], "middle"))
+    return plot
+
+
+def ranked(rows: Sequence[tuple[str, float, str]], unit: str, words: str, width: int = WIDE) -> Plot:
     """Return a horizontal bar for each (label, amount, colour)."""
-    high, left = 26, 170
-    plot = Plot(940, high * max(1, len(rows)) + 8, words)
+    high, left = 26, min(170, width * 3 // 10)
+    plot = Plot(width, high * max(1, len(rows)) + 8, words)
     most = max((amount for _, amount, _ in rows), default=0.0) or 1.0
     for number, (label, amount, shade) in enumerate(rows):
-        y, width = number * high + 4, (plot.width - left - 110) * amount / most
-        plot.bars.append(Bar(left, y, max(width, 0.5), high - 8, shade, f"{label}: {amount:.1f} {unit}"))
+        text = f"{amount:,.1f} {unit}"
+        room = width - left - 16 - _CHARACTER * max(len(f"{each:,.1f} {unit}") for _, each, _ in rows)
+        y, length = number * high + 4, max(room * amount / most, 0.5)
+        plot.bars.append(Bar(left, y, length, high - 8, shade, f"{label}: {amount:.1f} {unit}"))
         plot.labels.append(Label(left - 8, y + 14, label))
-        plot.labels.append(Label(left + width + 8, y + 14, f"{amount:.1f} {unit}", "start"))
+        plot.labels.append(Label(left + length + 8, y + 14, text, "start"))
     return plot
 
 
@@ -154,23 +199,27 @@ class Span:
     rollback: int = 0
 
 
-def timeline(spans: Sequence[Span], words: str) -> Plot:
+def timeline(spans: Sequence[Span], words: str, width: int = WIDE) -> Plot:
     """Return a plot with one row for each attempt, ordered by start."""
     high = 20 if len(spans) <= 40 else 8
-    left = 190
-    plot = Plot(940, high * max(1, len(spans)) + _BOTTOM + 4, words)
+    left = 190 if width == WIDE else 120
+    plot = Plot(width, high * max(1, len(spans)) + _BOTTOM + 4, words)
     low = min((span.waited_from for span in spans), default=0)
     length = max(1, max((span.stop for span in spans), default=1) - low)
     scale = (plot.width - left - _RIGHT) / length
-    for at in _times(low, low + length):
+    times = _times(low, low + length)
+    every = max(1, math.ceil(len(times) * (2 * _HALF_DAY + 8) / (width - left)))
+    for at in times[::every]:
         x = left + (at - low) * scale
         plot.lines.append(Line(x, 0, x, plot.height - _BOTTOM))
         form = "%m-%d %H:%M" if length < 10 * _DAY else "%Y-%m-%d"
-        plot.labels.append(Label(x, plot.height - _BOTTOM + 18, time.strftime(form, time.localtime(at)), "middle"))
+        text, is_last = time.strftime(form, time.localtime(at)), x + _HALF_DAY > width
+        label = Label(width if is_last else x, plot.height - _BOTTOM + 18, text, "end" if is_last else "middle")
+        plot.labels.append(label)
     for number, span in enumerate(spans):
         y = number * high + 2
         if high > 10:
-            plot.labels.append(Label(left - 8, y + 12, f"{number + 1}. {span.label}"[:_LONGEST_LABEL]))
+            plot.labels.append(Label(left - 8, y + 12, _shortened(f"{number + 1}. {span.label}", left)))
         parts = [
             (span.waited_from, span.start, _WAITING, "waited"),
             (span.start, span.start + span.startup, GREY, "start-up"),
@@ -180,12 +229,17 @@ def timeline(spans: Sequence[Span], words: str) -> Plot:
         for begin, stop, shade, what in parts:
             if stop > begin:
                 title = f"{span.label}: {what} for {stop - begin} s"
-                width = max(0.7, (stop - begin) * scale)
-                plot.bars.append(Bar(left + (begin - low) * scale, y, width, high - 4, shade, title))
+                long = max(0.7, (stop - begin) * scale)
+                plot.bars.append(Bar(left + (begin - low) * scale, y, long, high - 4, shade, title))
     plot.legend = [(_WAITING, "waiting"), *sorted({(span.colour, span.end) for span in spans}, key=lambda end: end[1])]
     if any(span.startup or span.rollback for span in spans):
         plot.legend += [(GREY, "start-up"), (_ROLLED_BACK, "after the last checkpoint")]
     return plot
+
+
+def _shortened(text: str, room: float) -> str:
+    longest = int((room - 8) / _CHARACTER)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,14 +291,15 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return first, max(high, first + step)
 
 
-def _grid(plot: Plot, most: float) -> float:
-    """Draw the horizontal grid lines and their labels; return the height of one unit."""
+def _grid(plot: Plot, most: float, unit: str) -> float:
+    """Draw the horizontal grid lines, their labels and the unit; return the height of one unit."""
     marks = ticks(most)
     scale = (plot.height - _TOP - _BOTTOM) / marks[-1]
     for mark in marks:
         y = plot.height - _BOTTOM - mark * scale
         plot.lines.append(Line(_LEFT, y, plot.width - _RIGHT, y))
-        plot.labels.append(Label(_LEFT - 8, y + 4, f"{mark:g}"))
+        plot.labels.append(Label(_LEFT - 8, y + 4, f"{mark:,.0f}" if mark >= 1000 else f"{mark:g}"))
+    plot.labels.append(Label(0, 11, unit, "start"))
     return scale
 
 

@@ -2,18 +2,21 @@
 
 import html.parser
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from slurm_tf.account.diagnostics import Diagnostics
+from slurm_tf.account.exit_classes import ExitClass
 from slurm_tf.account.html_report import Page
 from slurm_tf.account.report import Report
 from slurm_tf.account.run_records import RunRecord
 from slurm_tf.account.usage import Aggregate
 from slurm_tf.account.usage_record import UsageRecord, Window
 from slurm_tf.errors import UsageError
+from slurm_tf.jobspec.sites import Prices
 from slurm_tf.run.attempts import Attempt
 
 DAY = 86400
@@ -48,10 +51,20 @@ def record(job: int, **more: Any) -> UsageRecord:
     return UsageRecord(id=str(job), raw_id=str(job), **values)
 
 
-def page(tmp_path: Path, records: list[UsageRecord], own: Any = lambda _: RunRecord(), run: str = "") -> Parsed:
-    window = Window(START, START + 40 * DAY)
-    aggregate = Aggregate(window, ("account", "user"), own=own, now=window.end)
-    made = Page(window, own, run, now=window.end)
+WINDOW = Window(START, START + 40 * DAY)
+
+
+def page(
+    tmp_path: Path,
+    records: list[UsageRecord],
+    own: Any = lambda _: RunRecord(),
+    run: str = "",
+    by: tuple[str, ...] = ("account", "user"),
+    window: Window = WINDOW,
+) -> Parsed:
+    prices = Prices("EUR", 0.5, 2.0)
+    aggregate = Aggregate(window, by, prices, own, now=window.end)
+    made = Page(window, own, run, now=window.end, by=by)
     diagnostics = Diagnostics()
     for each in records:
         aggregate.add(each)
@@ -119,6 +132,68 @@ def test_the_timeline_of_the_run_with_most_attempts(tmp_path: Path) -> None:
     other = page(tmp_path, records, lambda each: owns[each.id], "bert-1")
     assert "job 9: ran, completed" in other.text
     assert "No attempts of run x-1" in page(tmp_path, records, lambda each: owns[each.id], "x-1").text
+
+
+def test_days_without_jobs_are_on_the_axis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    # of a file, which has no window: from the first day of a job to the last one
+    found = page(tmp_path, [record(1), record(24 * 9)], window=Window(0, START + 9000 * DAY))
+    assert "Usage from 2024-10-04 to 2024-10-13" in found.text
+    days = re.findall(r"2024-10-\d\d(?=\n)", found.text)
+    assert {"2024-10-04", "2024-10-06", "2024-10-08"} <= set(days)
+    wide = found.named("rect")[:2]
+    assert float(str(wide[1]["x"])) - float(str(wide[0]["x"])) > 700
+
+
+def test_hours_are_stacked_by_the_first_word(tmp_path: Path) -> None:
+    records = [record(number, user=f"user{number}", qos="q") for number in range(9)] + [record(9, user="")]
+    found = page(tmp_path, records, by=("day", "user"))
+    assert "GPU-hours a day, by user" in found.text
+    # who is not known is not one of the others, and no two layers have the same colour
+    legend = re.findall(r'<i style="background: (#\w+)"></i>([^<]+)', (tmp_path / "usage.html").read_text())
+    shades = dict(legend[:9])
+    assert sorted(shades.values())[-1] == "user6"
+    assert (len(shades), {"2 others", "unknown"} < set(shades.values())) == (9, True)
+    assert "by qos" in page(tmp_path, records, by=("qos",)).text
+
+
+def test_ends_have_colours_of_their_own() -> None:
+    assert len({end.colour for end in ExitClass}) == len(ExitClass)
+
+
+def test_the_table_can_be_sorted_and_has_what_is_known(tmp_path: Path) -> None:
+    records = [
+        record(1, user="ann", eligible=START, billing=7, used_cpu=3600.0),
+        record(2, user="bob", gpus=9, eligible=START + 7200, billing=1),
+        record(3, user="", gpus=1, cpus=64),
+    ]
+    found = page(tmp_path, records, by=("user",))
+    heads = [values["title"] for values in found.named("label")]
+    assert [str(head).partition(";")[0] for head in heads] == [
+        "sort by user", "hours times GPUs", "hours times CPUs", "hours times billing", "price", "jobs that ran",
+        "starts of jobs", "median time from eligible to start", "nine of ten jobs waited no longer", "use of the CPUs",
+        "hours whose work was lost",
+    ]  # fmt: skip
+    ranks = [str(values["style"]) for values in found.named("tr") if values.get("style")]
+    order = [[int(rank) for rank in re.findall(r"rank\d+: (\d+);", row)] for row in ranks]
+    # bob, ann, unknown: by GPU-hours; by user, CPU-hours and SU
+    assert [row[0] for row in order] == [1, 0, 2]
+    assert [row[1] for row in order] == [0, 1, 2]
+    assert [row[2] for row in order] == [1, 1, 0]
+    assert [row[3] for row in order] == [1, 0, 2]
+    # what is unknown comes last
+    assert [row[9] for row in order] == [1, 0, 1]
+    assert len(found.named("input")) == len(heads)
+
+
+def test_a_site_without_gpus_sees_cpu_hours_and_no_bound_is_a_figure(tmp_path: Path) -> None:
+    found = page(tmp_path, [record(1, gpus=0), record(30, gpus=0, state_text="FAILED")])
+    assert "GPU" not in found.text
+    assert re.search(r"16.0\s*CPU-hours", found.text)
+    assert "CPU-hours lost at most" in found.text
+    assert "effective" not in found.text
+    assert "≤" not in found.text
 
 
 def test_where_it_cannot_be_written(tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 import pytest
 
 from slurm_tf.plots import charts
-from slurm_tf.plots.charts import Series, Span
+from slurm_tf.plots.charts import NARROW, WIDE, Layer, Series, Span
 
 # of a metric: far from 0, around it, all the same, tiny, one, none
+LAYERS = [Layer("a", "A", "red"), Layer("", "unknown", charts.UNKNOWN)]
 VALUES: tuple[list[float], ...] = ([0.91, 0.97, 0.93], [-3.0, 4.5], [7.0] * 3, [1e-9, 3e-9], [0.0], [1e9], [])
 
 
@@ -17,15 +18,17 @@ def test_ticks_are_round_and_few(most: float) -> None:
     assert 2 <= len(marks) <= 6
 
 
-def test_shapes_are_inside() -> None:
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_shapes_are_inside(width: int) -> None:
     days = [(f"day {number}", {"a": number * 1.5, "": 2.0}) for number in range(90)]
     spans = [
         Span(f"job {number}", number * 50, number * 60, number * 60 + 500, "failed", "red", 10, 20)
         for number in range(99)
     ]
     for plot in (
-        charts.stacked(days, ["a", ""], "h", "w"), charts.shares([1.0] * 11, "h", "w", "red"),
-        charts.ranked([("x", 3.0, "red"), ("y", 0.1, "red")], "h", "w"), charts.timeline(spans, "w"),
+        charts.stacked(days, LAYERS, "h", "w", width), charts.shares([1.0] * 11, "h", "w", "red"),
+        charts.ranked([("out of memory", 3.0, "red"), ("y", 123456.0, "red")], "GPU-hours", "w", width),
+        charts.counts([0, 3, 12], ["1 min", "1 h"], "starts", "w", "red", width), charts.timeline(spans, "w", width),
         *(charts.curves([Series("a", "a", list(enumerate(values)))], "w") for values in VALUES),
     ):  # fmt: skip
         for bar in plot.bars:
@@ -33,11 +36,15 @@ def test_shapes_are_inside() -> None:
             assert 0 <= bar.y <= bar.y + bar.height <= plot.height + 1
         for label in plot.labels:
             assert 0 <= label.x <= plot.width
+            # none is clipped: at its left, in its middle, at its right
+            length = 6.2 * len(label.text)
+            left = {"start": 0.0, "middle": length / 2, "end": length}[label.anchor]
+            assert -3 <= label.x - left <= label.x - left + length <= plot.width + 3, label
             assert 0 <= label.y <= plot.height
         for x, y in (point for curve in plot.curves for point in curve.points):
             assert 0 <= x <= plot.width
             assert 0 <= y <= plot.height
-    stacked = charts.stacked(days, ["a", ""], "h", "w")
+    stacked = charts.stacked(days, LAYERS, "h", "w", width)
     (first, other) = [bar for bar in stacked.bars if bar.title.startswith("day 89,")]
     assert first.height / other.height == pytest.approx(89 * 1.5 / 2.0)
     assert other.y + other.height == pytest.approx(first.y)
