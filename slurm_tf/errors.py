@@ -27,6 +27,7 @@
     ├── AuthenticationError    77   the other side does not know the job's secret
     ├── MessageError           76   the other side sent what this release does not know
     ├── ProgressError          78   attempts in a row committed no new checkpoint
+    ├── ImageError              1   no container image was built; the code is that of the program that failed
     └── StoppedError      128 + n   ended by signal n
 
 Codes from 64 on are those of sysexits.h. This module imports nothing of slurm-tf and runs on Python 3.9.
@@ -217,6 +218,14 @@ class ProgressError(SlurmTfError):
     """Attempts in a row committed no new checkpoint."""
 
     exit_code = 78
+
+
+class ImageError(SlurmTfError):
+    """A container image was not built; the exit code is that of the runtime's program."""
+
+    def __init__(self, found: str, needed: str, do: str, exit_code: int) -> None:
+        super().__init__(found, needed, do)
+        self.exit_code = exit_code
 
 
 class StoppedError(SlurmTfError):

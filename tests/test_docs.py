@@ -177,6 +177,7 @@ def test_every_snippet_is_run_by_a_test_or_says_why_not() -> None:
         assert f'snippets.of("{kind}"' in (ROOT / file).read_text(), kind
     assert {f"{each.page.name}: {each.why}" for each in snippets.ALL if each.why} == {
         "admins.md: a line of slurm.conf",
+        "containers.md: needs a registry; tests/images/test_image_build.py builds one without",
         "containers.md: tests/jobspec/test_containers.py fits it to the site below",
         "doctor.md: tests/cluster/test_doctor.py types it",
         "horovod.md: builds Horovod, for minutes",

@@ -26,6 +26,7 @@ ROOMS = {
     "run": {"errors", "files", "units"},
     "slurm": {"errors", "units"},
     "jobspec": {"errors", "units", "files", "search_path", "run", "slurm"},
+    "images": {"errors", "files", "run", "jobspec"},
     "submit": {"errors", "units", "files", "search_path", "run", "slurm", "jobspec"},
     "launch": {"errors", "units", "files", "run", "slurm"},
     "train": {"errors", "files", "run"},
@@ -40,6 +41,7 @@ ROOMS = {
         "run",
         "slurm",
         "jobspec",
+        "images",
         "submit",
         "launch",
         "watch",
@@ -93,6 +95,7 @@ ONLY_IN = {
     "subprocess": {
         "slurm",
         "launch",
+        "images.image_build",
         "submit.bash_syntax",
         "submit.environments",
         "submit.git",

@@ -53,6 +53,7 @@ GROUPS = {
     "Describe a cluster": {
         "doctor": ("doctor_command", "doctor"),
         "sites": ("sites_command", "sites"),
+        "images": ("images_command", "images"),
     },
     "Write job files": {
         "init": ("init_command", "init"),

@@ -5,6 +5,7 @@ __all__ = [
     "checks",
     "components",
     "configuration",
+    "container_runtimes",
     "directives",
     "error_list",
     "first_job_file",

@@ -12,6 +12,7 @@ __all__ = [
     "fault_request",
     "folder",
     "gpu_record",
+    "image_kind",
     "job_chain",
     "job_comment",
     "json_file",

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import datetime, timezone
@@ -82,6 +83,15 @@ mem-per-node = "1G"
 [partitions.gpu]
 gpus-per-node = "h100:8"
 [partitions.debug]
+[container]
+runtime = "apptainer"
+images = "images"
+"""
+# apptainer build IMAGE DEFINITION-FILE
+APPTAINER = """\
+#!/bin/sh
+[ "${3##*/}" != broken.def ] || exit 255
+printf '#!/usr/bin/env run-singularity\\n\\0SIF_MAGIC' > "$2"
 """
 _FINDINGS = (
     findings.ok("slurm", "22.05.8, cluster sandbox"),
@@ -184,8 +194,14 @@ def furnished() -> Path:
         (folder / "packaged" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "packaged" / name).write_text(f"{text}\n")
     shutil.copytree(search_path.packaged(search_path.SITE_CONFIGS), folder / "packaged" / "site_configs")
-    for name in ("slurm-tf", "python"):
-        (folder / "bin" / name).write_text("#!/bin/sh\n")
+    image = folder / "images" / "tf" / "2.18"
+    (image / "usr/lib/python3.12/site-packages/tensorflow-2.18.0.dist-info").mkdir(parents=True)
+    (image / "etc").mkdir()
+    os.utime(image, (time.time() - 3 * 86400,) * 2)
+    for name in ("tf.def", "broken.def"):
+        (folder / name).write_text("Bootstrap: docker\n")
+    for name, text in {"slurm-tf": "#!/bin/sh\n", "python": "#!/bin/sh\n", "apptainer": APPTAINER}.items():
+        (folder / "bin" / name).write_text(text)
         (folder / "bin" / name).chmod(0o755)
     failed = make_run(folder, "flowers-1", "7")
     tasks = {"worker:0": TaskStatus(TaskState.ENDED, "gpu006", 0, 0), "worker:1": TaskStatus(TaskState.ENDED, "gpu007")}

@@ -29,6 +29,11 @@ TYPED: dict[str, Sequence[str]] = {
     "docs": ["docs", "docs submit", "docs sbumit"],
     "doctor": ["doctor"],
     "examples": ["examples jobs", "examples jobs"],
+    "images build": [
+        "images build tf-2.18 tf.def --site lab", "images build tf-2.18 tf.def --site lab",
+        "images build tf-2.19 broken.def --site lab", "images build tf-2.19 tf.def --site lab --json",
+    ],
+    "images list": ["images list --site lab", "images list --site lab --json | head -6", "images list --site generic"],
     "init": ["init -t cnn mine", "init plain.py", "init plain.py", "init"],
     "interrupt": ["interrupt flowers-2 --as kill --role worker --index 1", "interrupt flowers-1"],
     "launch": ["launch --roles worker=2", "launch --roles worker=2 -- python train.py"],
