@@ -15,8 +15,8 @@ from slurm_tf.cli.terminal import printable
 from slurm_tf.errors import SlurmTfError, UsageError
 
 if TYPE_CHECKING:
+    from slurm_tf.doctor.examination_job import Examination
     from slurm_tf.doctor.findings import Finding
-    from slurm_tf.jobspec.configuration import Job
 
 _COLOURS = {"ok": "green", "unknown": "yellow", "warning": "yellow", "error": "red"}
 # How many nodes are examined if nobody says.
@@ -72,12 +72,12 @@ def doctor(
 
     path, given = _parse(words, arguments)
     limit = units.parse_time(timeout)
-    job = examination_job.load(path, os.environ, site, nodes or 1, given)
-    found = login_node.examine(job, os.environ)
+    examination = examination_job.load(path, os.environ, site, nodes or 1, given)
+    found = login_node.examine(examination.job, os.environ)
     if not as_json:
         _print(found)
     if nodes:
-        of_nodes = _examine_nodes(job, math.inf if limit is None else limit.total_seconds())
+        of_nodes = _examine_nodes(examination, math.inf if limit is None else limit.total_seconds())
         found += of_nodes
         if not as_json:
             _print(of_nodes)
@@ -91,14 +91,14 @@ def _print(found: "Sequence[Finding]") -> None:
     sys.stdout.flush()
 
 
-def _examine_nodes(job: "Job", timeout: float) -> "list[Finding]":
+def _examine_nodes(examination: "Examination", timeout: float) -> "list[Finding]":
     """Return what a job on nodes finds, or why there is none."""
     from slurm_tf.doctor import findings, node_checks, node_job
 
-    if job.site.scheduler == "local":
-        return [findings.unknown("job", f"site {job.site_name} has no Slurm")]
+    if examination.job.site.scheduler == "local":
+        return [findings.unknown("job", f"site {examination.job.site_name} has no Slurm")]
     try:
-        examined = node_job.run(job, watch_commands.connect(), timeout, lambda text: click.echo(text, err=True))
+        examined = node_job.run(examination, watch_commands.connect(), timeout, lambda text: click.echo(text, err=True))
     except SlurmTfError as problem:
         return [findings.failed("job", problem, "--partition, --account and --qos choose others")]
     return node_checks.check(examined)

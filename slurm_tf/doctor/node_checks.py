@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from slurm_tf.doctor import findings, machine_checks
+from slurm_tf.doctor import container_checks, findings, machine_checks
 from slurm_tf.doctor.findings import Finding
 from slurm_tf.doctor.node_job import Examined
 from slurm_tf.run.examination import (
@@ -108,6 +108,8 @@ def _of_node(facts: NodeFacts, examined: Examined) -> Iterator[Finding]:
         yield machine_checks.check_folder("scratch", machine.folders["scratch"], "correct scratch in the profile")
     yield _memory(machine.memory_limit)
     yield from _gpus(facts.gpus, examined.settings)
+    if facts.containers and examined.settings.runtime:
+        yield from container_checks.check(facts.containers, examined.settings.runtime)
 
 
 def _memory(limit: int | None) -> Finding:
@@ -139,6 +141,8 @@ def _gpus(gpus: GpuFacts, settings: ExaminationSettings) -> Iterator[Finding]:
 
 
 def _tensorflow(report: ExaminationReport, examined: Examined) -> Iterator[tuple[str, Finding]]:
+    if examined.settings.containers and examined.settings.is_launcher_python:
+        return  # what the images have is said of them
     gpus = {each.node: each.gpus for each in report.nodes}
     for finished in report.finished:
         for each in check_tensorflow(finished.tensorflow, gpus[finished.node], examined.settings):

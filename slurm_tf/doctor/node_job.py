@@ -12,11 +12,22 @@ from pathlib import Path
 
 from slurm_tf import files
 from slurm_tf.doctor import examination_job
+from slurm_tf.doctor.examination_job import Examination
 from slurm_tf.errors import RunError
-from slurm_tf.jobspec.configuration import Job
+from slurm_tf.jobspec import container_runtimes
 from slurm_tf.jobspec.plan import Plan
+from slurm_tf.jobspec.sites import SiteContainer
 from slurm_tf.run import examination, json_file
-from slurm_tf.run.examination import Clock, ExaminationReport, ExaminationSettings, Ping, Pong
+from slurm_tf.run.container_settings import Runtime
+from slurm_tf.run.examination import (
+    Clock,
+    ExaminationReport,
+    ExaminationSettings,
+    Ping,
+    Pong,
+    RoleContainer,
+    RuntimeSettings,
+)
 from slurm_tf.run.folder import FOLDER_OF_RUNS
 from slurm_tf.slurm import client, in_job, pending_reasons
 from slurm_tf.slurm.client import Client
@@ -53,15 +64,16 @@ class Examined:
     waited: bool = False
 
 
-def run(job: Job, slurm: Client, timeout: float, say: Callable[[str], None]) -> Examined:
-    """Examine nodes with a job like `job`; return what came of it.
+def run(asked: Examination, slurm: Client, timeout: float, say: Callable[[str], None]) -> Examined:
+    """Examine nodes; return what came of it.
 
     The job is cancelled if it has not started in `timeout` seconds, or at an exception such as KeyboardInterrupt.
     `say`: is told what the job waits for. Raises SlurmError if Slurm refuses the job, ConfigError, StorageError.
     """
+    job = asked.job
     with files.explained("examine the nodes", job.runs, FOLDER_OF_RUNS), _folder(job.runs) as folder:
         fitted = examination_job.plan_of(job, folder.name)
-        settings = _settings(fitted)
+        settings = _settings(fitted, asked.containers)
         _write(fitted, settings)
         answer = client.submit(fitted.submission.script, [], [], in_job.environ_for_sbatch(os.environ))
         if answer.messages:  # those of job_submit and cli_filter plugins
@@ -85,7 +97,7 @@ def _folder(runs: str) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _settings(fitted: Plan) -> ExaminationSettings:
+def _settings(fitted: Plan, containers: tuple[RoleContainer, ...]) -> ExaminationSettings:
     settings, site = fitted.settings, fitted.job.site
     (role,) = settings.roles
     is_launchers = role.command == examination_job.NO_PYTHON
@@ -101,7 +113,17 @@ def _settings(fitted: Plan) -> ExaminationSettings:
         gpus=role.gpus or 0,
         gpus_are_gres=not role.node_gpus,
         scratch=site.scratch,
+        runtime=_runtime(site.container),
+        containers=containers,
     )
+
+
+def _runtime(container: SiteContainer) -> RuntimeSettings | None:
+    """Return what runs containers at a site."""
+    if not container.runtime:
+        return None
+    runtime = Runtime(container.runtime)
+    return RuntimeSettings(runtime, container.command or container_runtimes.PROGRAMS[runtime])
 
 
 def _write(fitted: Plan, settings: ExaminationSettings) -> None:

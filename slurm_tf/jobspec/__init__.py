@@ -6,6 +6,7 @@ __all__ = [
     "components",
     "configuration",
     "container_runtimes",
+    "containers",
     "directives",
     "error_list",
     "first_job_file",

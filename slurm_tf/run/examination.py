@@ -5,10 +5,11 @@ is needed to say that there is none. Standard library, Python 3.9.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Mapping, Optional, Tuple
 
 from slurm_tf.run import message_codec
+from slurm_tf.run.container_settings import ContainerSettings, Runtime
 from slurm_tf.run.machine_facts import MachineFacts
 
 # Of the folder of an examination: what the batch host is to do, the report, and two files that tell the time.
@@ -18,12 +19,28 @@ LOGIN = "login"
 
 
 @dataclass(frozen=True)
+class RuntimeSettings:
+    """What runs containers at a site. `command`: its program with words before all others, () for a part of Slurm."""
+
+    runtime: Runtime
+    command: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RoleContainer:
+    """The container of a role of the job, and the command that runs in it."""
+
+    container: ContainerSettings
+    command: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ExaminationSettings:
     """What an examination looks at. `token`: what the login node's file holds, in a folder whose inode is `identity`.
 
     `python`: the program's, or the launcher's if `is_launcher_python`. `gpus`: how many each node was asked for.
     `gpus_are_gres`: Slurm gives them, by CUDA_VISIBLE_DEVICES. `scratch`: the site's folder of each node, as the
-    profile has it, "" for none.
+    profile has it, "" for none. `runtime`: what runs containers there, None for none; `containers`: those of the job.
     """
 
     token: str
@@ -37,6 +54,8 @@ class ExaminationSettings:
     gpus: int
     gpus_are_gres: bool
     scratch: str
+    runtime: Optional[RuntimeSettings] = None
+    containers: Tuple[RoleContainer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +104,42 @@ class TensorFlowFacts:
 
 
 @dataclass(frozen=True)
+class ImageFacts:
+    """An image on one node. `kind`: of image_kind, "" for none; `problem`: why nothing starts in it, `do`: about it.
+
+    `unseen`: why mounts of its container cannot be had, by their paths. `python`, `tensorflow`: the versions in it, ""
+    where it was not asked.
+    """
+
+    image: str
+    kind: str = ""
+    problem: str = ""
+    do: str = ""
+    unseen: Mapping[str, str] = field(default_factory=dict)
+    python: str = ""
+    tensorflow: str = ""
+
+
+@dataclass(frozen=True)
+class ContainerFacts:
+    """What one node has for containers. `program`: the path of the runtime's, "" for none; `version`: as it says it.
+
+    `problem`: why it does not say. `namespaces`: how many user namespaces the kernel allows, None without such a
+    number; `restrictions`: its settings that take them from users, by their names. `fuse`: the mode of /dev/fuse, None
+    without one; `opens_fuse`: this user may open it.
+    """
+
+    program: str
+    version: str
+    problem: str
+    namespaces: Optional[int]
+    restrictions: Mapping[str, str]
+    fuse: Optional[int]
+    opens_fuse: bool
+    images: Tuple[ImageFacts, ...]
+
+
+@dataclass(frozen=True)
 class Begin:
     """To all nodes: examine yourselves. `folder`: that of the examination; `secret`: of the nodes' connections."""
 
@@ -97,7 +152,8 @@ class Begin:
 class NodeFacts:
     """What one node says of itself. `address`, `port`: where others reach it, "" and 0 where `unreachable` says why.
 
-    `named`: the addresses that its own name has on it; `reverse`: the name that its address has there.
+    `named`: the addresses that its own name has on it; `reverse`: the name that its address has there. `containers`:
+    None at a site without a runtime for them.
     """
 
     node: str
@@ -109,6 +165,7 @@ class NodeFacts:
     unreachable: str
     named: Tuple[str, ...]
     reverse: str
+    containers: Optional[ContainerFacts] = None
 
 
 @dataclass(frozen=True)

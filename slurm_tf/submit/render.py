@@ -62,7 +62,7 @@ def script(plan: Plan, preflight: bool = False, examination: bool = False) -> st
         "tasks": len(plan.settings.tasks),
         "chdir": plan.chdir,
         "launcher": plan.submission.launcher,
-        "modules": _modules(plan),
+        "modules": _modules(plan, examination),
         "node_python": job.site.node_python,
         "point": _point(plan),
         "exports": [_export(name, value) for name, value in site_variables.of_script(job.site).items()],
@@ -116,10 +116,10 @@ def _programs(plan: Plan) -> list[Shell]:
     return [Shell(f"{', '.join(names)}: {quote(command)}") for command, names in roles.items()]
 
 
-def _modules(plan: Plan) -> tuple[str, ...]:
-    """Return the site's modules, with those of its container runtime for a job that needs it."""
+def _modules(plan: Plan, examination: bool) -> tuple[str, ...]:
+    """Return the site's modules, with those of its container runtime for a job that needs it or looks for it."""
     site, in_containers = plan.job.site, any(role.container for role in plan.settings.roles)
-    return (*site.modules, *site.container.modules) if in_containers else site.modules
+    return (*site.modules, *site.container.modules) if in_containers or examination else site.modules
 
 
 def _point(plan: Plan) -> Shell:

@@ -11,9 +11,9 @@ from click.testing import CliRunner, Result
 
 from slurm_tf.cli.doctor_command import doctor, lines
 from slurm_tf.doctor import findings, node_job
+from slurm_tf.doctor.examination_job import Examination
 from slurm_tf.doctor.node_job import Examined
 from slurm_tf.errors import ConfigError, SlurmError, UnreachableError, UsageError
-from slurm_tf.jobspec.configuration import Job
 from slurm_tf.slurm import client
 from tests.live_clusters import play
 
@@ -167,8 +167,8 @@ def test_how_many_nodes_are_examined(
 ) -> None:
     asked = []
 
-    def examine(job: Job, _: object, seconds: float, __: object) -> Examined:
-        asked.append((job.spec.roles.with_tasks["worker"].count, seconds))
+    def examine(examination: Examination, _: object, seconds: float, __: object) -> Examined:
+        asked.append((examination.job.spec.roles.with_tasks["worker"].count, seconds))
         raise SlurmError("sbatch: error: no", "", "ask somebody")
 
     monkeypatch.setattr(node_job, "run", examine)

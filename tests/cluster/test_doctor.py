@@ -56,8 +56,15 @@ UNKNOWN = {"quota", "tensorflow", "clock"}
 Found = dict[str, tuple[str, str]]
 
 
-def site(member: Member, python: str = "/usr/bin/python3", prologue: str = "") -> None:
-    member.write("site.toml", SITE.format(python=python, prologue=prologue))
+CONTAINER = """\
+[container]
+runtime = "charliecloud"
+command = ["{folder}/ch-run"]
+"""
+
+
+def site(member: Member, python: str = "/usr/bin/python3", prologue: str = "", more: str = "") -> None:
+    member.write("site.toml", SITE.format(python=python, prologue=prologue) + more)
 
 
 def script(member: Member, name: str, text: str) -> str:
@@ -92,7 +99,8 @@ def on_node2(sandbox: Sandbox) -> Callable[..., Any]:
 
 
 def test_a_good_cluster_then_three_things_that_are_wrong(alice: Member, on_node2: Callable[..., Any]) -> None:
-    site(alice)
+    script(alice, "ch-run", "#!/bin/sh\necho 0.31 >&2\n")
+    site(alice, more=CONTAINER.format(folder=alice.folder))
     assert examine(alice) == (0, {})
     hosts = alice.folder / alice.write("hosts", "127.0.0.1 localhost\n127.0.1.1 node2\n")
     node1, ctl = address("node1"), address("ctl")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from slurm_tf.doctor import examination_job, node_job
+from slurm_tf.doctor.examination_job import Examination
 from slurm_tf.errors import SlurmError, StorageError
-from slurm_tf.jobspec.configuration import Job
 from slurm_tf.run import examination, json_file
 from slurm_tf.run.examination import Clock, ExaminationReport, Ping, Pong
 from slurm_tf.slurm import client
@@ -90,19 +90,21 @@ def submitted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 @pytest.fixture
-def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Examination:
     monkeypatch.setenv("SLURM_TF_RUNS", str(tmp_path / "runs"))
     return examination_job.load(None, os.environ, "generic", 2, {})
 
 
 def examine(
-    job: Job, *states: JobRecord | BaseException | None, timeout: float = 60.0
+    asked: Examination, *states: JobRecord | BaseException | None, timeout: float = 60.0
 ) -> tuple[node_job.Examined, Slurm, list[str]]:
     slurm, said = Slurm(*states), list[str]()
-    return node_job.run(job, slurm, timeout, said.append), slurm, said  # type: ignore[arg-type]
+    return node_job.run(asked, slurm, timeout, said.append), slurm, said  # type: ignore[arg-type]
 
 
-def test_a_job_that_waits_runs_and_reports(job: Job, submitted: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_waits_runs_and_reports(
+    asked: Examination, submitted: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write = json_file.write
 
     def answer(path: str, value: object) -> None:
@@ -114,7 +116,7 @@ def test_a_job_that_waits_runs_and_reports(job: Job, submitted: list[Path], monk
             write(str(submitted[0] / examination.REPORT), REPORT)
 
     monkeypatch.setattr(json_file, "write", answer)
-    found, slurm, said = examine(job, PENDING, PENDING, *[RUNNING] * 6, COMPLETED)
+    found, slurm, said = examine(asked, PENDING, PENDING, *[RUNNING] * 6, COMPLETED)
     assert (found.report, found.record, found.unseen, found.output) == (REPORT, COMPLETED, (), ())
     assert found.clock is not None
     assert abs(found.clock.ahead - 100) <= found.clock.uncertainty + 1
@@ -123,10 +125,10 @@ def test_a_job_that_waits_runs_and_reports(job: Job, submitted: list[Path], monk
         "Submitted batch job 7",
         "job 7 is pending: jobs of higher priority come first; Slurm expects to start it at 12:30",
     ]
-    assert os.listdir(job.runs) == []
+    assert os.listdir(asked.job.runs) == []
 
 
-def test_what_the_job_finds(job: Job, submitted: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_job_finds(asked: Examination, submitted: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {}
 
     def look(*_: object) -> tuple[JobRecord, ...]:
@@ -135,7 +137,7 @@ def test_what_the_job_finds(job: Job, submitted: list[Path], monkeypatch: pytest
         return (COMPLETED,)
 
     monkeypatch.setattr(Slurm, "jobs", look)
-    found, _, _ = examine(job, COMPLETED)
+    found, _, _ = examine(asked, COMPLETED)
     assert found.report is None
     assert seen["settings.json"] == seen["node-login"] == seen["submission-1/launch.pyz"] == 0o600
     assert {"logs", "submission-1/script.sbatch"} <= set(seen)
@@ -144,44 +146,46 @@ def test_what_the_job_finds(job: Job, submitted: list[Path], monkeypatch: pytest
 
 @pytest.mark.parametrize(("last", "timeout"), [(KeyboardInterrupt(), 60.0), (SlurmError("no"), 60.0), (PENDING, 0.0)])
 def test_a_job_that_nobody_waits_for_is_cancelled(
-    last: JobRecord | BaseException, timeout: float, job: Job, submitted: list[Path]
+    last: JobRecord | BaseException, timeout: float, asked: Examination, submitted: list[Path]
 ) -> None:
     slurm = Slurm(PENDING, last)
     if isinstance(last, BaseException):
         with pytest.raises(type(last)):
-            node_job.run(job, slurm, timeout, lambda _: None)  # type: ignore[arg-type]
+            node_job.run(asked, slurm, timeout, lambda _: None)  # type: ignore[arg-type]
     else:
-        assert node_job.run(job, slurm, timeout, lambda _: None).waited  # type: ignore[arg-type]
+        assert node_job.run(asked, slurm, timeout, lambda _: None).waited  # type: ignore[arg-type]
     assert slurm.cancelled == ["7"]
     assert not submitted[0].exists()
 
 
-def test_the_last_lines_of_a_job_that_failed(job: Job, submitted: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_lines_of_a_job_that_failed(
+    asked: Examination, submitted: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> tuple[JobRecord, ...]:
         (submitted[0] / "logs" / "slurm-7.out").write_text("".join(f"line {number}\n" for number in range(9)))
         return (JobRecord("7", JobState.FAILED, exit_code=1),)
 
     monkeypatch.setattr(Slurm, "jobs", fail)
-    found, _, _ = examine(job, COMPLETED)
+    found, _, _ = examine(asked, COMPLETED)
     assert found.output == ("line 4", "line 5", "line 6", "line 7", "line 8")
 
 
-def test_a_folder_of_runs_that_cannot_be_written(job: Job, tmp_path: Path) -> None:
+def test_a_folder_of_runs_that_cannot_be_written(asked: Examination, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(StorageError, match="cannot examine the nodes"):
-        examine(job, COMPLETED)
+        examine(asked, COMPLETED)
 
 
 def test_the_job_of_a_job_file(
     job_file: Callable[[str], Path], tmp_path: Path, golden: Callable[[str, str], None]
 ) -> None:
     environ = {"SLURM_TF_RUNS": str(tmp_path / "two words; reboot")}
-    job = examination_job.load(job_file(JOB), environ, "generic", 3, {"qos": "fast"})
+    job = examination_job.load(job_file(JOB), environ, "generic", 3, {"qos": "fast"}).job
     fitted = examination_job.plan_of(job, ".doctor-x")
     script = render.script(fitted, examination=True)
     golden("doctor/script.sbatch", script.replace(str(tmp_path), "/shared"))
     os.makedirs(fitted.run.path)
-    settings = node_job._settings(fitted)
+    settings = node_job._settings(fitted, ())
     assert (settings.python, settings.is_launcher_python, settings.gpus) == ("python3.11", False, 2)
     assert fitted.settings.env == {"KEEP": "x"}
     path = tmp_path / "script.sbatch"
@@ -193,7 +197,7 @@ def test_the_job_of_a_job_file(
 
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.toml")), ids=lambda path: path.stem)
 def test_each_ready_job_can_be_examined(path: Path, tmp_path: Path) -> None:
-    job = examination_job.load(path, {"SLURM_TF_RUNS": str(tmp_path)}, "generic", 2, {"partition": "gpu"})
+    job = examination_job.load(path, {"SLURM_TF_RUNS": str(tmp_path)}, "generic", 2, {"partition": "gpu"}).job
     fitted = examination_job.plan_of(job)
     assert len(fitted.components) == 1
     assert "#SBATCH --ntasks=2\n" in render.script(fitted, examination=True)
@@ -201,7 +205,7 @@ def test_each_ready_job_can_be_examined(path: Path, tmp_path: Path) -> None:
 
 def test_options_that_were_typed_stay(job_file: Callable[[str], Path], tmp_path: Path) -> None:
     options = {"time": "5", "begin": "now+1hour"}
-    job = examination_job.load(job_file(JOB), {"SLURM_TF_RUNS": str(tmp_path)}, "generic", 1, options)
+    job = examination_job.load(job_file(JOB), {"SLURM_TF_RUNS": str(tmp_path)}, "generic", 1, options).job
     script = render.script(examination_job.plan_of(job), examination=True)
     assert "#SBATCH --time=00:05:00\n" in script
     assert "#SBATCH --begin=now+1hour\n" in script

@@ -15,7 +15,7 @@ from typing import List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from slurm_tf import files
 from slurm_tf.errors import SlurmTfError, UsageError
-from slurm_tf.launch.examination import lines, machine, shared_folder, software
+from slurm_tf.launch.examination import lines, machine, node_containers, shared_folder, software
 from slurm_tf.launch.nodes import probe
 from slurm_tf.launch.transport import ports
 from slurm_tf.launch.transport.messages import ProbeFailed
@@ -88,6 +88,7 @@ class _Task:
             port = self._prober.port
         except SlurmTfError as error:
             problem = error.found
+        of_containers = node_containers.describe(settings, os.environ)  # it starts programs: no thread runs yet
         with ThreadPoolExecutor() as pool:  # each of these may wait for something that does not answer
             facts = pool.submit(machine.describe, folders, os.environ)
             shared = pool.submit(shared_folder.describe, self._begin.folder, self.node, settings.token)
@@ -104,6 +105,7 @@ class _Task:
                 unreachable=problem,
                 named=named.result(),
                 reverse=reverse.result(),
+                containers=of_containers,
             )
 
     def _meet(self, message: Meet) -> Met:
