@@ -24,6 +24,7 @@
     │   └── FencedError        74   another attempt has taken over the run
     ├── RegistrationError      75   some task never reported to the coordinator
     ├── PreflightError         76   a node of the allocation is not fit for the job
+    ├── ContainerError        126   a program cannot be started in its container
     ├── AuthenticationError    77   the other side does not know the job's secret
     ├── MessageError           76   the other side sent what this release does not know
     ├── ProgressError          78   attempts in a row committed no new checkpoint
@@ -200,6 +201,12 @@ class PreflightError(SlurmTfError):
     """A node of the allocation is slow, cut off, or lacks GPUs or storage."""
 
     exit_code = 76
+
+
+class ContainerError(SlurmTfError):
+    """A program cannot be started in its container, and could not at the next try."""
+
+    exit_code = 126
 
 
 class AuthenticationError(SlurmTfError):

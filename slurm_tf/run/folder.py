@@ -71,6 +71,11 @@ class SubmissionFolder:
         """The copy of the program's code."""
         return os.path.join(self.path, "code")
 
+    @property
+    def mount_points(self) -> str:
+        """The folder of mount points that images lack: see launch/agent/program_container.py."""
+        return os.path.join(self.path, "mount_points")
+
 
 @dataclass(frozen=True)
 class RunFolder:

@@ -114,6 +114,6 @@ def test_what_is_advised_averages_and_what_is_said_to_fail_fails(
 
 def test_the_hint_is_what_the_page_has(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text("import keras, horovod.keras as hvd\nhvd.DistributedOptimizer(o)\n")
-    (hint,) = program_warnings.of_program("horovod", [str(tmp_path / "program.py")], {})
+    (hint,) = program_warnings.of_program("horovod", [str(tmp_path / "program.py")], {}, lambda _: "")
     (expression,) = re.findall(r"tape.gradient\(.*?\]\)", hint)
     assert any(expression in source for source in PROGRAMS)

@@ -4,7 +4,6 @@ The program may exchange messages with its agent and, through it, with the coord
 """
 
 import contextlib
-import json
 import os
 import selectors
 import signal
@@ -13,9 +12,10 @@ import time
 from dataclasses import replace
 from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Sequence, Type
 
-from slurm_tf.errors import SlurmTfError
-from slurm_tf.launch.agent import command_failure, gpu_check, program_warnings
+from slurm_tf.errors import ContainerError, SlurmTfError
+from slurm_tf.launch.agent import command_failure, program_container, start_checks
 from slurm_tf.launch.agent.child import Child, Output
+from slurm_tf.launch.agent.gpu_check import OutputCheck
 from slurm_tf.launch.agent.gpu_sampler import GpuSampler
 from slurm_tf.launch.agent.join_watch import JoinWatch
 from slurm_tf.launch.agent.orphan_recovery import OrphanRecovery
@@ -26,7 +26,7 @@ from slurm_tf.launch.decide.heartbeat import Heartbeat, HeartbeatAction
 from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.log import say
 from slurm_tf.launch.mapping import horovod_variables
-from slurm_tf.launch.mapping.assignment import in_utf_8, program_environ
+from slurm_tf.launch.mapping.assignment import job_env, program_environ
 from slurm_tf.launch.transport.messages import (
     CannotStart,
     ConnectionLost,
@@ -82,10 +82,11 @@ class Agent:
         signals: SignalPipe,
     ) -> None:
         self._environ = environ
-        job_env: Dict[str, str] = json.loads(environ.get(env.PROGRAM_ENV, "{}"))
-        self._job_env = {name: in_utf_8(value) for name, value in job_env.items()}
+        self._job_env = job_env(environ)
         self._client, self._greeting = registered.client, registered.greeting
         self._assignment, self._rank = registered.assignment, registered.allocation.rank
+        self._submission = SubmissionFolder(self._greeting.submission)
+        self._place = program_container.place(self._assignment.container, self._submission, environ, self._job_env)
         folder = RunFolder(self._assignment.variables[env.RUN_FOLDER])
         self._log_path = folder.log(self._assignment.role, self._assignment.index)
         self._selector, self._signals = selector, signals
@@ -100,7 +101,7 @@ class Agent:
         self._join = JoinWatch(self._assignment, self._client.send)
         self._gpu_sampler = GpuSampler(self._assignment, registered.allocation.gpus_on_node)
         self._output_told_at = 0.0
-        self._gpu_check: Optional[gpu_check.OutputCheck] = None
+        self._gpu_check: Optional[OutputCheck] = None
         self._last_request: Optional[int] = None
         self._exit_code: Optional[int] = None
         self._has_got_signal = False
@@ -111,7 +112,7 @@ class Agent:
             End: lambda message: self._end_program(message.kill_wait, message.code),
             Save: lambda message: self._save(message.reason, message.signal),
             Dump: self._on_dump,
-            Kill: self._on_kill,
+            Kill: lambda _: self._child.kill() if self._child else None,
             Vanish: self._on_vanish,
             TellProgram: self._on_tell_program,
             Leave: self._on_leave,
@@ -186,29 +187,33 @@ class Agent:
             self._on_connection_lost(ConnectionLost(reason))
 
     def _on_start(self, message: Start) -> None:
-        """Start the program."""
-        assignment, log, drops_notes = self._assignment, self._log_path, not self._assignment.leads
-        library = SubmissionFolder(self._greeting.submission).train_library
-        environ = program_environ(self._environ, self._job_env, assignment, message.restarts, library)
+        try:
+            self._start(message)
+        except ContainerError as error:
+            self._client.send(CannotStart(error.exit_code, str(error)))
+
+    def _start(self, message: Start) -> None:
+        """Start the program. Raises ContainerError."""
+        assignment, log, argv = self._assignment, self._log_path, self._assignment.argv
+        inherited, library = self._place.inherited(self._environ), self._submission.train_library
+        environ = program_environ(inherited, self._job_env, assignment, message.restarts, library)
         if message.rendezvous_port is not None:
             host = self._client.sock.getpeername()[0]
             environ.update(horovod_variables.rendezvous(host, message.rendezvous_port))
-        argv = assignment.argv
-        if assignment.warns and not message.restarts:  # once a job
-            for warning in program_warnings.of_program(environ[env.STRATEGY], argv, environ):
-                say(warning)
-        self._gpu_check = gpu_check.begin(assignment, argv, environ, log, say)
+        self._gpu_check = start_checks.begin(assignment, argv, environ, self._place, log, say)
         self._listens = self._is_writer = False
         self._save_reason, self._program_exit_code, self._last_request = "", None, None
         self._end.begin()
         program = ProgramConnection(self._selector)
         environ[env.CONTROL_FD] = str(program.program_end.fileno())
+        outer, drops_notes, watched = environ, not assignment.leads, assignment.container is not None
         try:
-            with program.program_end as inherited:
-                self._child = Child(argv, environ, log, assignment.name, self._selector, inherited, drops_notes)
+            argv, outer = self._place.enter(argv, environ)
+            with program.program_end as control:
+                self._child = Child(argv, outer, log, assignment.name, self._selector, control, drops_notes, watched)
         except OSError as error:
             program.close()
-            self._on_start_failure(argv[0], environ, error)
+            self._on_start_failure(argv[0], outer, error)
             return
         self._program = program
         self._join.begin(self._child.pid, time.monotonic())
@@ -221,17 +226,11 @@ class Agent:
         reason = command_failure.explain(command, environ, error) if is_of_exec else None
         if reason is None:
             say(f"{self._assignment.name}: cannot start {command!r}: {error}")
-            self._client.send(Ended(code))
-        else:
-            self._client.send(CannotStart(code, reason))
+        self._client.send(Ended(code) if reason is None else CannotStart(code, reason))
 
     def _on_dump(self, _message: Dump) -> None:
         if self._child and self._listens:
             self._child.signal(signal.SIGQUIT)
-
-    def _on_kill(self, _message: Kill) -> None:
-        if self._child:
-            self._child.kill()
 
     def _on_vanish(self, _message: Vanish) -> None:
         os._exit(1)  # the kernel kills the program then (child.die_with)
@@ -269,7 +268,7 @@ class Agent:
         greeting, variables = self._greeting, self._assignment.variables
         goes_on = greeting.goes_on and not self._has_got_signal and bool(in_job.own_id(self._environ))
         return OrphanRecovery(
-            JobContext(SubmissionFolder(greeting.submission), greeting.point, self._environ),
+            JobContext(self._submission, greeting.point, self._environ),
             variables[env.ATTEMPT],
             self._assignment.name,
             self._rank,
@@ -332,7 +331,7 @@ class Agent:
             self._program.close()
         if self._gpu_check:
             self._gpu_check.look()  # at what it printed just before its end
-        code_folder = SubmissionFolder(self._greeting.submission).code if self._rank == 0 else ""
+        code_folder = self._submission.code if self._rank == 0 else ""
         for remark in self._end.remarks(child, code, self._log_path, code_folder):
             say(f"{self._assignment.name}: {remark}")
         self._client.send(replace(self._end.message(child, code), joined=self._join.ended()))

@@ -12,6 +12,7 @@ import time
 from typing import IO, Callable, List, Mapping, Optional, Sequence, Tuple
 
 from slurm_tf.launch.agent import failure_line, start_notes
+from slurm_tf.launch.agent.agent_watch import AgentWatch
 
 _CHUNK = 1 << 16
 # A line longer than this is passed on in pieces.
@@ -147,10 +148,11 @@ class Child:
         selector: selectors.BaseSelector,
         inherited: socket.socket,
         drops_notes: bool,
+        watched: bool = False,
     ) -> None:
         """Start `command`, with `name` before each of its lines; it inherits the socket. Raises OSError.
 
-        `drops_notes`: see `Output`.
+        `drops_notes`: see `Output`. `watched`: it may go on when this process is killed, but for an AgentWatch.
         """
         self.kill_at: Optional[float] = None
         self._selector = selector
@@ -170,6 +172,7 @@ class Child:
             self._log.close()
             raise
         self.pid = self._process.pid
+        self._watch = AgentWatch(self.pid) if watched else None
         prefix = f"[{name}] ".encode()
         pipes = ((self._process.stdout, 1), (self._process.stderr, 2))
         self._outputs = [Output(pipe, sink, self._log, prefix, drops_notes) for pipe, sink in pipes if pipe]
@@ -235,6 +238,8 @@ class Child:
             return None
         self._signal(signal.SIGKILL)
         code = self._process.wait()
+        if self._watch:
+            self._watch.ended()
         for output in list(self._outputs):
             self._finish(output)
         self._log.close()

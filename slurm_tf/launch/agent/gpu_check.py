@@ -9,7 +9,7 @@ import os
 from typing import Callable, Mapping, Optional, Sequence
 
 from slurm_tf.errors import SlurmTfError
-from slurm_tf.launch.agent import program_python
+from slurm_tf.launch.agent.program_python import Ask
 from slurm_tf.launch.mapping.allocation import DEVICE_VARIABLES
 from slurm_tf.launch.mapping.assignment import Assignment
 from slurm_tf.run import env
@@ -56,16 +56,22 @@ class OutputCheck:
 
 
 def begin(
-    assignment: Assignment, argv: Sequence[str], environ: Mapping[str, str], log: str, say: Callable[[str], None]
+    assignment: Assignment,
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    log: str,
+    say: Callable[[str], None],
+    ask: Ask,
 ) -> Optional[OutputCheck]:
     """Say of a program that is about to start, once a role, that its TensorFlow is not built for GPUs.
 
-    Otherwise return what looks in its output, None for a program that need not have GPUs. Takes at most 10 s.
+    `ask`: has the program's Python run some code (program_python.ask). Otherwise return what looks in its output, None
+    for a program that need not have GPUs. Takes at most 10 s.
     """
     if not _wants_gpus(assignment, environ):
         return None
     is_first = environ[env.RESTARTS] == "0" and assignment.index == 0
-    if is_first and program_python.ask(argv, environ, _CODE) == "for CPUs":
+    if is_first and ask(_CODE) == "for CPUs":
         python = os.path.basename(argv[0])
         say(_warning(f"{assignment.name} has GPUs, and the TensorFlow of its {python} is built without GPU support"))
         return None

@@ -8,7 +8,8 @@ import re
 from typing import List, Mapping, Optional, Sequence
 
 from slurm_tf.errors import SlurmTfError
-from slurm_tf.launch.agent import program_python, program_sources
+from slurm_tf.launch.agent import program_sources
+from slurm_tf.launch.agent.program_python import Ask
 from slurm_tf.launch.agent.program_sources import Sources
 
 _LEGACY = "TF_USE_LEGACY_KERAS"
@@ -24,25 +25,25 @@ _KERAS = ("keras", "tensorflow.keras", "tf_keras")
 _VERSION = "import importlib.metadata; print(importlib.metadata.version('keras'))"
 
 
-def of_program(strategy: str, argv: Sequence[str], environ: Mapping[str, str]) -> List[str]:
+def of_program(strategy: str, argv: Sequence[str], environ: Mapping[str, str], ask: Ask) -> List[str]:
     """Return the warnings for a program that is about to start with `environ` in this folder.
 
-    `strategy`: the job's. Takes at most 10 s, and raises nothing. A program with slurm_tf.train has none: it checks
-    itself.
+    `strategy`: the job's; `ask`: has the program's Python run some code (program_python.ask). Takes at most
+    10 s, and raises nothing. A program with slurm_tf.train has none: it checks itself.
     """
     sources = program_sources.read(argv, (*_OPTIMIZERS, *_STRATEGIES, _RESOLVER), (*_KERAS, "slurm_tf.train"))
     if "slurm_tf.train" in sources.packages:
         return []
     if strategy == "horovod":
-        found = [_optimizer(sources, argv, environ)]
+        found = [_optimizer(sources, environ, ask)]
     else:
         cluster = json.loads(environ.get("TF_CONFIG", "{}")).get("cluster", {})
         is_alone = sum(map(len, cluster.values())) < 2  # then Keras 3 fits, and there is one task for all GPUs
-        found = [] if is_alone else [_fit(sources, argv, environ), _resolver(sources)]
+        found = [] if is_alone else [_fit(sources, environ, ask), _resolver(sources)]
     return [f"warning: {error}" for error in found if error]
 
 
-def _optimizer(sources: Sources, argv: Sequence[str], environ: Mapping[str, str]) -> Optional[SlurmTfError]:
+def _optimizer(sources: Sources, environ: Mapping[str, str], ask: Ask) -> Optional[SlurmTfError]:
     """Return what is to be said of Horovod's DistributedOptimizer with Keras 3.
 
     Horovod 0.28.1 averages gradients in `compute_gradients` (horovod/_keras/__init__.py), which Keras 3 never calls:
@@ -51,7 +52,7 @@ def _optimizer(sources: Sources, argv: Sequence[str], environ: Mapping[str, str]
     where = sources.first_use(_OPTIMIZERS)
     # horovod.tensorflow has one for optimizers of tf.compat.v1 too
     is_of_keras = any("keras" in name for name in sources.used if name in _OPTIMIZERS)
-    has = _keras_3(sources, is_of_keras, argv, environ) if where else ""
+    has = _keras_3(sources, is_of_keras, environ, ask) if where else ""
     if not has:
         return None
     return SlurmTfError(
@@ -63,11 +64,11 @@ def _optimizer(sources: Sources, argv: Sequence[str], environ: Mapping[str, str]
     )
 
 
-def _fit(sources: Sources, argv: Sequence[str], environ: Mapping[str, str]) -> Optional[SlurmTfError]:
+def _fit(sources: Sources, environ: Mapping[str, str], ask: Ask) -> Optional[SlurmTfError]:
     """Return what is to be said of `model.fit` with Keras 3 under a strategy of several processes."""
     where = sources.first_use(_STRATEGIES)
     method = next((name for name in ("fit", "evaluate") if name in sources.called), "")
-    has = _keras_3(sources, False, argv, environ) if where and method and "compile" in sources.called else ""
+    has = _keras_3(sources, False, environ, ask) if where and method and "compile" in sources.called else ""
     if not has:
         return None
     name = next(name for name in sources.used if name in _STRATEGIES).rpartition(".")[2]
@@ -97,7 +98,7 @@ def _resolver(sources: Sources) -> Optional[SlurmTfError]:
     )
 
 
-def _keras_3(sources: Sources, without_import: bool, argv: Sequence[str], environ: Mapping[str, str]) -> str:
+def _keras_3(sources: Sources, without_import: bool, environ: Mapping[str, str], ask: Ask) -> str:
     """Return in words that the program's Keras is version 3, or may be; "" if it is not, or there is none.
 
     `without_import`: whether the program uses TensorFlow's Keras even if it imports none.
@@ -107,13 +108,13 @@ def _keras_3(sources: Sources, without_import: bool, argv: Sequence[str], enviro
     is_legacy = _LEGACY in sources.constants or environ.get(_LEGACY) in ("true", "True", "1")
     if "keras" not in sources.packages and (is_legacy or not is_tensorflows):
         return ""
-    version = _keras_version(argv, environ)
+    version = _keras_version(ask)
     if version and int(version.partition(".")[0]) < 3:
         return ""
     return f"its Python has Keras {version}" if version else "which Keras its Python has is not known"
 
 
-def _keras_version(argv: Sequence[str], environ: Mapping[str, str]) -> str:
+def _keras_version(ask: Ask) -> str:
     """Return the version of the Keras that the program's Python has, "" if that is not known."""
-    found = re.match(r"\d+\.\S+", program_python.ask(argv, environ, _VERSION))
+    found = re.match(r"\d+\.\S+", ask(_VERSION))
     return found[0] if found else ""

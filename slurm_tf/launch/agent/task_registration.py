@@ -7,14 +7,25 @@ from typing import List, Mapping, Optional, Tuple
 
 from slurm_tf import units
 from slurm_tf.errors import AllocationError, SlurmTfError
+from slurm_tf.launch.agent.program_container import ProgramContainer
 from slurm_tf.launch.mapping import horovod_variables
 from slurm_tf.launch.mapping.allocation import Allocation
-from slurm_tf.launch.mapping.assignment import Assignment
+from slurm_tf.launch.mapping.assignment import Assignment, in_utf_8, job_env
 from slurm_tf.launch.nodes import probe
 from slurm_tf.launch.transport import connections, messages, ports
 from slurm_tf.launch.transport.connections import Client
-from slurm_tf.launch.transport.messages import Greeting, Hello, Leave, Report, SharedAssignment, TaskAssignment, Unable
+from slurm_tf.launch.transport.messages import (
+    Greeting,
+    Hello,
+    Leave,
+    Report,
+    SharedAssignment,
+    TaskAssignment,
+    TryContainer,
+    Unable,
+)
 from slurm_tf.run import env
+from slurm_tf.run.folder import SubmissionFolder
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,10 @@ def register(environ: Mapping[str, str], roles: str, first_rank: int) -> Optiona
         client.send(Unable(allocation.rank, allocation.node, str(error)))
     deadline += greeting.assignment_timeout
     reply = probe.answer_requests(client, secret, allowed, deadline)
+    while isinstance(reply, TryContainer):
+        place = ProgramContainer(reply.container, SubmissionFolder(greeting.submission), environ, job_env(environ))
+        client.send(place.try_command(tuple(map(in_utf_8, reply.command)), reply.seconds))
+        reply = probe.answer_requests(client, secret, allowed, deadline)
     if isinstance(reply, Leave):
         return None
     task = messages.expect(reply, TaskAssignment)

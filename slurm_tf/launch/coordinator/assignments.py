@@ -3,7 +3,7 @@
 import json
 import os
 from dataclasses import replace
-from typing import Dict, List
+from typing import Dict, List, Optional
 
 from slurm_tf.launch.decide import joining
 from slurm_tf.launch.job_context import JobContext, attempt_id
@@ -12,8 +12,9 @@ from slurm_tf.launch.mapping.cluster import Cluster
 from slurm_tf.launch.nodes import preflight
 from slurm_tf.launch.transport.messages import Greeting, SharedAssignment, TaskAssignment
 from slurm_tf.run import env, lease, train_settings
+from slurm_tf.run.container_settings import ContainerSettings
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.settings import LaunchSettings
+from slurm_tf.run.settings import LaunchSettings, RoleSettings
 
 # TensorFlow knows one process under these strategies: a TF_CONFIG would make it wait for others.
 _WITHOUT_CLUSTER = ("single", "mirrored", "horovod")
@@ -51,8 +52,8 @@ def of_tasks(settings: LaunchSettings, cluster: Cluster) -> List[TaskAssignment]
     if settings.horovod:
         of_ranks = horovod_variables.of_ranks(settings.horovod, nodes, settings.interface)
         variables = [{**each, **of_rank} for each, of_rank in zip(variables, of_ranks)]
-    of_role = {role.name: role.command for role in settings.roles}
-    commands = [of_role[task.role] for task in cluster.tasks]
+    of_role = {role.name: role for role in settings.roles}
+    commands = [of_role[task.role].command for task in cluster.tasks]
     joins, lead = joining.judged(settings), settings.lead
     first = {command: rank for rank, command in reversed(list(enumerate(commands)))}
     return [
@@ -65,9 +66,15 @@ def of_tasks(settings: LaunchSettings, cluster: Cluster) -> List[TaskAssignment]
             warns=first[commands[rank]] == rank,
             joins=task.name in joins,
             leads=task.name == lead,
+            container=_wrapper(of_role[task.role]),
         )
         for rank, task in enumerate(cluster.tasks)
     ]
+
+
+def _wrapper(role: RoleSettings) -> Optional[ContainerSettings]:
+    """Return the container that an agent of the role starts its program in; None where it is inside itself."""
+    return role.container if role.container and role.container.runtime.wraps else None
 
 
 def _variables(settings: LaunchSettings, folder: RunFolder, nodes: int) -> Dict[str, str]:

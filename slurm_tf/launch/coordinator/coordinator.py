@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from typing import List, Optional, Sequence
 
-from slurm_tf.errors import SlurmTfError, StepError, StoppedError
+from slurm_tf.errors import ContainerError, SlurmTfError, StepError, StoppedError
 from slurm_tf.launch.coordinator.registration_phase import RegistrationPhase
 from slurm_tf.launch.coordinator.signal_monitor import SignalMonitor
 from slurm_tf.launch.coordinator.status_writer import StatusWriter
@@ -84,7 +84,7 @@ class Coordinator:
             outcome = self._training.judge(self._loop())
         except StoppedError as error:
             outcome = Outcome(error.exit_code, str(error), OutcomeCause.TERMINATION)
-        except StepError as error:
+        except (ContainerError, StepError) as error:
             outcome = Outcome(error.exit_code, str(error), OutcomeCause.CANNOT_START)
         except (SlurmTfError, OSError) as error:
             outcome = Outcome(error.exit_code if isinstance(error, SlurmTfError) else os.EX_IOERR, str(error))

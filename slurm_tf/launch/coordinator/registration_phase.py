@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Type
 
 from slurm_tf.errors import RegistrationError, StepError
 from slurm_tf.launch.coordinator import assignments
+from slurm_tf.launch.coordinator.container_trials import ContainerTrials
 from slurm_tf.launch.coordinator.registration import Registration
 from slurm_tf.launch.coordinator.status_writer import StatusWriter
 from slurm_tf.launch.coordinator.task_connections import TaskConnections
@@ -16,7 +17,7 @@ from slurm_tf.launch.nodes import preflight
 from slurm_tf.launch.nodes.preflight import Preflight
 from slurm_tf.launch.transport import connections, messages
 from slurm_tf.launch.transport.connections import Connection
-from slurm_tf.launch.transport.messages import PROBE_ANSWERS, Hello, Report, Unable
+from slurm_tf.launch.transport.messages import PROBE_ANSWERS, ContainerTried, Hello, Report, Unable
 from slurm_tf.run import cluster_record
 from slurm_tf.run.cluster_record import ClusterRecord, ClusterTask
 from slurm_tf.run.settings import LaunchSettings
@@ -55,10 +56,12 @@ class RegistrationPhase:
         self._planned = [f"{role}:{index}" for role, index in settings.tasks]
         self._registration = Registration(settings, os.environ, time.monotonic(), cause)
         self._preflight: Optional[Preflight] = None
+        self._trials: Optional[ContainerTrials] = None
         self.handlers: Dict[Type[Any], Handler] = {
             Hello: self._on_hello,
             Report: self._on_report,
             Unable: self._on_unable,
+            ContainerTried: self._on_container_tried,
             **dict.fromkeys(PROBE_ANSWERS, self._on_probe_answer),
         }
 
@@ -76,9 +79,12 @@ class RegistrationPhase:
         """Return whether all tasks have registered and are fit, so that the programs can start.
 
         `launcher_end`: how the step's launcher ended, "" while it runs. `is_terminating`: a signal has come, and
-        nothing begins before its cause is known. Raises RegistrationError, StepError, PreflightError or OSError.
+        nothing begins before its cause is known. Raises RegistrationError, ContainerError, StepError, PreflightError or
+        OSError.
         """
         if self._preflight is None and self.is_complete and not is_terminating:
+            if not self._containers_start(now):
+                return False
             if not self._with_preflight:
                 return True
             say("all tasks registered; preflight")
@@ -94,6 +100,8 @@ class RegistrationPhase:
     @property
     def wakes_at(self) -> float:
         """When `tick` has something to do."""
+        if self._trials and not self._preflight:
+            return self._trials.wakes_at
         return (self._preflight or self._registration).wakes_at
 
     def lost(self, connection: Connection, reason: str, now: float) -> None:
@@ -144,6 +152,14 @@ class RegistrationPhase:
             found, needed = f"srun refused the step: {refusal.text}", "a step that the job's own resources can hold"
             raise StepError(found, needed, _hint(refusal.variables)) from error
 
+    def _containers_start(self, now: float) -> bool:
+        """Return whether the containers have been tried, which begins here; once a job. Raises ContainerError."""
+        if self._trials is None and self._is_first_step:
+            self._trials = ContainerTrials(self._settings, self._registration.reports, now)
+            for rank, request in self._trials.requests:
+                self._tasks.send(self._planned[rank], request)
+        return self._trials is None or self._trials.over(now)
+
     def _is_fit(self, running: Preflight, now: float, is_terminating: bool) -> bool:
         self._send_requests(running.tick(now))
         if running.all_are_lost:
@@ -168,6 +184,10 @@ class RegistrationPhase:
 
     def _on_unable(self, _connection: Connection, message: Unable) -> None:
         raise RegistrationError(f"rank {message.rank} on {message.node}: {message.reason}", "", "", ())
+
+    def _on_container_tried(self, connection: Connection, message: ContainerTried) -> None:
+        if self._trials and self._tasks.is_task(connection):
+            self._trials.answered(self._planned.index(connection.name), message)
 
     def _on_probe_answer(self, connection: Connection, answer: messages.ProbeAnswer) -> None:
         if self._preflight and self._tasks.is_task(connection):

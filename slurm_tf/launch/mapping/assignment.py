@@ -1,5 +1,6 @@
 """Makes the environment of the user's program: its task in the cluster, its GPUs, nothing that is the launcher's."""
 
+import json
 import os
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Tuple
@@ -8,6 +9,7 @@ from slurm_tf.launch.mapping import cluster
 from slurm_tf.launch.mapping.allocation import DEVICE_VARIABLES
 from slurm_tf.launch.transport.messages import SharedAssignment, TaskAssignment
 from slurm_tf.run import env
+from slurm_tf.run.container_settings import ContainerSettings
 from slurm_tf.run.version import VERSION
 
 _NOT_FOR_PROGRAMS = (env.SECRET, env.COORDINATOR, env.PROGRAM_ENV)
@@ -21,7 +23,8 @@ class Assignment:
     Slurm gave. `variables`: environment variables of run/env.py.
     `cluster_flags`: whether the program also gets its role and the ClusterSpec as arguments. `warns`: whether its agent
     prints what is known to go wrong with the program; `joins`: whether it sees to it that the program joins others;
-    `leads`: whether all that the program prints goes to the job's output.
+    `leads`: whether all that the program prints goes to the job's output. `container`: where its agent starts it, None
+    for on the node itself.
     """
 
     role: str
@@ -34,6 +37,7 @@ class Assignment:
     warns: bool = False
     joins: bool = False
     leads: bool = False
+    container: Optional[ContainerSettings] = None
 
     @classmethod
     def of_parts(cls, task: TaskAssignment, shared: SharedAssignment) -> "Assignment":
@@ -51,6 +55,7 @@ class Assignment:
             warns=task.warns,
             joins=task.joins,
             leads=task.leads,
+            container=task.container,
         )
 
     @property
@@ -63,6 +68,12 @@ class Assignment:
         """The command, with the cluster's flags if it gets them."""
         flags = cluster.flags(self.hosts, self.role, self.index) if self.cluster_flags and self.hosts else []
         return [*self.command, *flags]
+
+
+def job_env(environ: Mapping[str, str]) -> Dict[str, str]:
+    """Return the job file's [env] from the environment of an agent."""
+    found: Dict[str, str] = json.loads(environ.get(env.PROGRAM_ENV, "{}"))
+    return {name: in_utf_8(value) for name, value in found.items()}
 
 
 def in_utf_8(text: str) -> str:

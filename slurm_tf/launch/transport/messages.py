@@ -9,6 +9,7 @@ from typing import Mapping, Optional, Tuple, Type, TypeVar, Union
 
 from slurm_tf.errors import MessageError
 from slurm_tf.run import message_codec
+from slurm_tf.run.container_settings import ContainerSettings
 
 
 class Message:
@@ -77,6 +78,19 @@ class LinkMeasured(Message):
 
     latency: float
     bandwidth: float
+
+
+@dataclass(frozen=True)
+class ContainerTried(Message):
+    """Answer to TryContainer: why nothing can be started in the container, and what to do; "" if something can.
+
+    `python` and `tensorflow`: the versions in the image, "" where it does not say.
+    """
+
+    problem: str
+    do: str = ""
+    python: str = ""
+    tensorflow: str = ""
 
 
 @dataclass(frozen=True)
@@ -202,11 +216,21 @@ class MeasureLink(Message):
 
 
 @dataclass(frozen=True)
+class TryContainer(Message):
+    """Start something trivial in the container of a role, for at most `seconds`; `command`: the role's."""
+
+    container: ContainerSettings
+    command: Tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class TaskAssignment(Message):
     """The part of an assignment that differs between tasks; see launch/mapping/assignment.py.
 
     `warns`: the task prints what is known to go wrong with its program, as the first one that runs it. `joins`: the
     program is to join others, see launch/decide/joining.py. `leads`: it is the chief, or worker 0 where there is none.
+    `container`: where its agent starts the program, None for on the node itself.
     """
 
     role: str
@@ -217,6 +241,7 @@ class TaskAssignment(Message):
     warns: bool
     joins: bool
     leads: bool
+    container: Optional[ContainerSettings]
 
 
 @dataclass(frozen=True)
@@ -312,6 +337,7 @@ FROM_AGENT: Kinds = message_codec.by_name(
         Report,
         Unable,
         *PROBE_ANSWERS,
+        ContainerTried,
         Started,
         Ended,
         CannotStart,
@@ -326,6 +352,7 @@ FROM_COORDINATOR: Kinds = message_codec.by_name(
     (
         Greeting,
         *PROBE_REQUESTS,
+        TryContainer,
         TaskAssignment,
         SharedAssignment,
         Start,

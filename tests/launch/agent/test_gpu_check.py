@@ -3,11 +3,12 @@
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from slurm_tf.launch.agent import gpu_check
+from slurm_tf.launch.agent import gpu_check, program_python
 from slurm_tf.launch.mapping.assignment import Assignment
 from slurm_tf.run import env
 from slurm_tf.run.settings import RoleSettings
@@ -51,7 +52,9 @@ def python(tmp_path: Path) -> Callable[[str], str]:
 def said(argv: list[str], of: Assignment, log: Path, **environ: str) -> tuple[list[str], bool]:
     """Return what is said before the start, and whether the output is looked at."""
     lines: list[str] = []
-    found = gpu_check.begin(of, argv, {**os.environ, env.RESTARTS: "0", **environ}, str(log), lines.append)
+    known = {**os.environ, env.RESTARTS: "0", **environ}
+    ask = partial(program_python.ask, argv, known)
+    found = gpu_check.begin(of, argv, known, str(log), lines.append, ask)
     return lines, found is not None
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,13 +26,18 @@ def python(tmp_path: Path) -> str:
     return str(path)
 
 
+def warnings(strategy: str, argv: list[str], more: dict[str, str]) -> list[str]:
+    """Return the warnings of a program on this node; `more`: what it gets beside this process's variables."""
+    environ = {**os.environ, **more}
+    return program_warnings.of_program(strategy, argv, environ, partial(program_python.ask, argv, environ))
+
+
 def told(
     folder: Path, argv: list[str], source: str, keras: str = "3.15.1", strategy: str = "horovod", **environ: str
 ) -> str:
     """Return the warnings of a program; `environ` is what it gets beside KERAS."""
     (folder / "program.py").write_text(source)
-    known = {**os.environ, "KERAS": keras, **environ}
-    return "\n".join(program_warnings.of_program(strategy, [*argv, str(folder / "program.py")], known))
+    return "\n".join(warnings(strategy, [*argv, str(folder / "program.py")], {"KERAS": keras, **environ}))
 
 
 @pytest.mark.parametrize(
@@ -118,12 +124,12 @@ def test_so_is_a_module_that_python_runs(python: str, tmp_path: Path, monkeypatc
     (package / "__main__.py").write_text("from package.inner import run\n")
     (package / "inner.py").write_text(TF_KERAS)
     monkeypatch.chdir(tmp_path)
-    environ = {**os.environ, "KERAS": "3.1.0"}
+    environ = {"KERAS": "3.1.0"}
     for words in (["package", "--epochs", "2"], ["package.inner"]):
-        (warning,) = program_warnings.of_program("horovod", [python, "-m", *words], environ)
+        (warning,) = warnings("horovod", [python, "-m", *words], environ)
         assert "inner.py:3 uses" in warning
-    assert program_warnings.of_program("horovod", [python, "-m", "elsewhere"], environ) == []
-    assert program_warnings.of_program("horovod", ["true"], environ) == []
+    assert warnings("horovod", [python, "-m", "elsewhere"], environ) == []
+    assert warnings("horovod", ["true"], environ) == []
 
 
 TWO = json.dumps({"cluster": {"worker": ["n1:1", "n2:1"]}})
