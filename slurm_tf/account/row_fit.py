@@ -18,10 +18,11 @@ _SURE = {
     "JobID": r"\d+(_(\d+|\[[^\]]*\]?)|\+\d+)?(\..*)?",
     "JobIDRaw": r"\d+(\..*)?",
     "State": r"[A-Z][A-Z_]*( by \d+)?\+?",
-    **dict.fromkeys(("Submit", "Eligible", "Start", "End"), _TIME),
+    **dict.fromkeys(("Start", "End"), _TIME),
 }
 _USUAL = {
     **_SURE,
+    **dict.fromkeys(("Submit", "Eligible"), _TIME),
     **dict.fromkeys(("Elapsed", "CPUTime", "TotalCPU", "UserCPU", "SystemCPU", "AveCPU", "Suspended"), _CLOCK),
     **dict.fromkeys(
         (
