@@ -27,8 +27,8 @@ ENVIRONMENT = (
 )
 HOSTILE = "a $HOME `id` \"b\" 'c'\nd\\ é"
 SHOW = "import json, os; print(json.dumps(dict(os.environ)), flush=True); raise SystemExit(3)"
-# its pid, then children that ignore SIGTERM; it ends at nothing but a kill
-STAYS = "import os, signal, time; signal.signal(15, lambda *_: None); os.fork(); print(os.getpid(), flush=True)\n"
+# has a child, prints its pid, ignores SIGTERM: it ends at nothing but a kill
+STAYS = "import os, signal, time; signal.signal(15, lambda *_: None)\nif os.fork(): print(os.getpid(), flush=True)\n"
 STAYS += "while True: time.sleep(60)"
 
 
@@ -88,7 +88,7 @@ def test_nothing_outlives_its_agent(start_job: StartJob, tmp_path: Path) -> None
 
 
 def test_a_program_that_is_killed_leaves_nothing_and_is_started_again(start_job: StartJob, tmp_path: Path) -> None:
-    code = f"import os\nif os.environ['SLURM_TF_RESTARTS'] == '0':\n  {STAYS.replace(chr(10), chr(10) + '  ')}"
+    code = f"import os\nif os.environ['SLURM_TF_RESTARTS'] == '1': raise SystemExit\n{STAYS}"
     settings = worker(image(tmp_path / "image"), "python3", "-c", code)
     job = start_job("", strategy="single", max_restarts=1, **settings)
     program = int(job.wait_for(r"^\[worker:0\] (\d+)$")[1])
