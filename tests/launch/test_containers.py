@@ -26,7 +26,7 @@ ENVIRONMENT = (
     "NAMED=image\nFROM_IMAGE=yes\n"
 )
 HOSTILE = "a $HOME `id` \"b\" 'c'\nd\\ é"
-SHOW = "import json, os; print(json.dumps(dict(os.environ)), flush=True); raise SystemExit(3)"
+SHOW = "import json, os; print(json.dumps(dict(os.environ)), flush=True)"
 # has a child, prints its pid, ignores SIGTERM: it ends at nothing but a kill
 STAYS = "import os, signal, time; signal.signal(15, lambda *_: None)\nif os.fork(): print(os.getpid(), flush=True)\n"
 STAYS += "while True: time.sleep(60)"
@@ -58,7 +58,7 @@ def test_what_slurm_tf_sets_wins_over_the_image(
     where = image(tmp_path / "image")
     settings = worker(ContainerSettings(**{**vars(where), "env_from_host": ("NAMED",)}), "python3", "-c", SHOW, count=2)
     job = start_job("", env={"HOSTILE": HOSTILE}, **settings)
-    assert job.wait() == 3, job.text
+    assert job.wait() == 0, job.text
     for index in range(2):
         environ = json.loads(job.lines(f"worker:{index}")[0])
         assert json.loads(environ["TF_CONFIG"])["task"] == {"type": "worker", "index": index}
@@ -88,13 +88,13 @@ def test_nothing_outlives_its_agent(start_job: StartJob, tmp_path: Path) -> None
 
 
 def test_a_program_that_is_killed_leaves_nothing_and_is_started_again(start_job: StartJob, tmp_path: Path) -> None:
-    code = f"import os\nif os.environ['SLURM_TF_RESTARTS'] == '1': raise SystemExit\n{STAYS}"
+    code = f"import os\nif os.environ['SLURM_TF_RESTARTS'] == '1': raise SystemExit(3)\n{STAYS}"
     settings = worker(image(tmp_path / "image"), "python3", "-c", code)
     job = start_job("", strategy="single", max_restarts=1, **settings)
     program = int(job.wait_for(r"^\[worker:0\] (\d+)$")[1])
     session = processes_of(job.pid("worker:0"))
     os.kill(program, signal.SIGKILL)
-    assert job.wait() == 0, job.text
+    assert job.wait() == 3, job.text
     assert not any(map(is_alive, session))
 
 
