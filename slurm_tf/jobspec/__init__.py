@@ -22,6 +22,7 @@ __all__ = [
     "site_detection",
     "site_variables",
     "sites",
+    "step_container",
     "sweep",
     "toml_entries",
     "train_lines",

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import component_amounts, directives, limits, node_sharing
+from slurm_tf.jobspec import component_amounts, containers, directives, limits, node_sharing
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.directives import Option
 from slurm_tf.jobspec.job_file import Role
 from slurm_tf.jobspec.node_sharing import Sharing
 from slurm_tf.jobspec.resources import MemoryOption, MemoryRequest, Resources, TimeLimit
 from slurm_tf.jobspec.sbatch_table import NOT_OF_COMPONENTS
+from slurm_tf.run.container_settings import ContainerSettings
 from slurm_tf.slurm.billing import Amounts
 from slurm_tf.slurm.node_sizes import PartitionNodes
 
@@ -41,11 +42,15 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The tasks of some roles, which one srun starts, or one component of it; in rank order from `first_rank` on."""
+    """The tasks of some roles, which one srun starts, or one component of it; in rank order from `first_rank` on.
+
+    `inside`: the runtime in whose container the agents run; "" for the agents of a step on the nodes themselves.
+    """
 
     roles: tuple[str, ...]
     first_rank: int
     srun: tuple[Option, ...]
+    inside: str = ""
 
     @property
     def name(self) -> str:
@@ -115,8 +120,13 @@ class Wanted:
 
     @property
     def are_equal(self) -> bool:
-        """Whether all roles ask for the same."""
-        return len({each.comparable for each in self.resources.values()}) == 1
+        """Whether all roles ask for the same, and one srun can enter the container of all."""
+        return len({self.comparable(name) for name in self.roles}) == 1
+
+    def comparable(self, name: str) -> tuple[Resources, ContainerSettings | None]:
+        """Return what roles of one step have in common: what they ask for, and the container that srun enters."""
+        container = containers.resolve(self.job, name, self.roles[name])
+        return self.resources[name].comparable, None if container is None or container.runtime.wraps else container
 
 
 def why_apart(wanted: Wanted) -> str:
@@ -166,10 +176,10 @@ def _heterogeneous(wanted: Wanted, once: tuple[Option, ...], apart: str) -> Layo
             raise ConfigError(found, needed, hint, job.where(f"sbatch.{name}"))
     # sbatch makes --mem of a component the next one's too, and refuses another kind of memory there (22.05.8)
     names = sorted(wanted.roles, key=lambda name: _is_per_node(wanted.resources[name]))
-    groups: dict[Resources, tuple[str, ...]] = {}
+    groups: dict[tuple[Resources, ContainerSettings | None], tuple[str, ...]] = {}
     for name in names:
-        need = wanted.resources[name].comparable
-        groups[need] = (*groups.get(need, ()), name)
+        key = wanted.comparable(name)
+        groups[key] = (*groups.get(key, ()), name)
     components: list[Component] = []
     steps, rank = [], 0
     gpus = any(each.gpus for each in wanted.resources.values())

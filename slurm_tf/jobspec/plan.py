@@ -8,7 +8,17 @@ from dataclasses import dataclass, replace
 
 from slurm_tf import files, units
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import checks, components, configuration, containers, directives, params, resources, sweep
+from slurm_tf.jobspec import (
+    checks,
+    components,
+    configuration,
+    containers,
+    directives,
+    params,
+    resources,
+    step_container,
+    sweep,
+)
 from slurm_tf.jobspec.components import Component, Layout, NodesOf
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.job_file import AUTO, Amount, ParamValue
@@ -101,6 +111,7 @@ def fit(
         raise ConfigError("found 'mpi'", needed, "preflight = true", job.where("preflight"))
     settings = _settings(wanted, submission, layout.roles, warning)
     _check_mounts(job, settings, run.path, chdir)
+    layout = step_container.enter(job, layout, settings, submission, chdir)
     if array and job.site.scheduler == "slurm":
         points = {str(index): {**values.fixed, **point} for index, point in array.points.items()}
         settings = replace(settings, points=points)

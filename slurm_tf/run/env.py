@@ -11,6 +11,10 @@ SECRET = "SLURM_TF_SECRET"
 # the job file's [env], as JSON: it is set for the program alone, as it could break the launcher's own Python
 PROGRAM_ENV = "SLURM_TF_PROGRAM_ENV"
 
+# --- image -> agent, set by the bundle that Slurm runs: the agent is inside (launch/mapping/oci_bundle.py) ---
+INSIDE = "SLURM_TF_INSIDE"
+OCI = "oci"
+
 # --- batch script -> tasks, from the site's profile ---
 SCRATCH = "SLURM_TF_SCRATCH"  # the node's own fast folder
 THREAD_VARIABLES = "SLURM_TF_THREAD_VARIABLES"  # "NAME,NAME": those that get a task's number of CPUs
@@ -42,6 +46,9 @@ PARAMS = "SLURM_TF_PARAMS"  # the values of the job's params, as JSON: {"rate": 
 CONTROL_FD = "SLURM_TF_CONTROL_FD"
 # exit code of a program that was told to save and to end: EX_TEMPFAIL of sysexits.h
 INTERRUPTED = 75
+
+# Slurm sets all of these to the same list of devices (22.05.8); a program reads the one of its vendor.
+DEVICE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK")
 
 # What TF_CONFIG says, for DTensor (tensorflow/dtensor/python/config.py); the second is of older programs.
 DTENSOR_VARIABLES = ("DTENSOR_JOBS", "DTENSOR_NUM_CLIENTS", "DTENSOR_CLIENT_ID", "DTENSOR_JOB_NAME")

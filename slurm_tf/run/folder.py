@@ -76,6 +76,10 @@ class SubmissionFolder:
         """The folder of mount points that images lack: see launch/agent/program_container.py."""
         return os.path.join(self.path, "mount_points")
 
+    def bundle(self, role: str) -> str:
+        """Return the bundle of a role's OCI container: each job of the submission writes the same."""
+        return os.path.join(self.path, f"container-{role}")
+
 
 @dataclass(frozen=True)
 class RunFolder:

@@ -148,6 +148,12 @@ class LaunchSettings:
         return GpuNeed.REQUIRED if asked and self.gpu_sharing != AS_GIVEN else GpuNeed.NONE
 
     @property
+    def step_containers(self) -> List[ContainerSettings]:
+        """The containers that srun enters: those of all roles, or none."""
+        found = [role.container for role in self.roles if role.container]
+        return [each for each in found if not each.runtime.wraps]
+
+    @property
     def lead(self) -> str:
         """The task whose end is that of the job: the chief, or worker 0 where there is none."""
         return "chief:0" if any(role.name == "chief" and role.count for role in self.roles) else "worker:0"

@@ -6,6 +6,7 @@ __all__ = [
     "attached_step",
     "billing",
     "client",
+    "container_refusal",
     "hostlist",
     "in_job",
     "job_states",

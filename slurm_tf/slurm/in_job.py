@@ -12,11 +12,14 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from slurm_tf import units
 from slurm_tf.errors import HostlistError, UnitError
 from slurm_tf.slurm import hostlist, sbatch_variables
+
+# Year and month of a release.
+Version = Tuple[int, int]
 
 _SECONDS = 15.0
 # Stay: they say which Slurm. All else of an enclosing job would be taken for the new one's.
@@ -137,6 +140,18 @@ def ask(command: Sequence[str], environ: Mapping[str, str]) -> Answer:
     if answer.code is not None and answer.code < 0:
         answer = Question(command, environ).wait()
     return answer
+
+
+def has_commands(environ: Mapping[str, str]) -> bool:
+    """Return whether Slurm's commands are in PATH; they are not in most containers."""
+    path = environ.get("PATH", os.defpath)
+    return all(shutil.which(command, path=path) for command in ("squeue", "scontrol"))
+
+
+def srun_version(environ: Mapping[str, str]) -> Optional[Version]:
+    """Return the version of Slurm's srun, such as (22, 5); None if it does not say."""
+    match = re.search(r"(\d+)\.(\d+)", ask(["srun", "--version"], environ).output)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def environ_for_srun(environ: Mapping[str, str]) -> Dict[str, str]:

@@ -24,6 +24,7 @@ LAUNCHER_FILES = (
     "files.py",
     "units.py",
     "slurm/__init__.py",
+    "slurm/container_refusal.py",
     "slurm/hostlist.py",
     "slurm/in_job.py",
     "slurm/out_of_memory.py",

@@ -18,7 +18,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from slurm_tf import files, search_path
 from slurm_tf.errors import TemplateError
-from slurm_tf.jobspec import site_variables
+from slurm_tf.jobspec import site_variables, step_container
 from slurm_tf.jobspec.directives import Option
 from slurm_tf.jobspec.plan import Plan
 
@@ -64,6 +64,7 @@ def script(plan: Plan, preflight: bool = False, examination: bool = False) -> st
         "launcher": plan.submission.launcher,
         "modules": _modules(plan, examination),
         "node_python": job.site.node_python,
+        "container_python": step_container.PYTHON,
         "point": _point(plan),
         "exports": [_export(name, value) for name, value in site_variables.of_script(job.site).items()],
         "preflight": preflight,

@@ -113,19 +113,19 @@ def test_site_job_and_role(planned: Callable[..., Plan], tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("site", "options"),
     [
-        ("runtime = 'apptainer'", ("--nv", "-e")),
-        ("runtime = 'apptainer'\ngpu-options = ['--rocm']", ("--rocm", "-e")),
-        ("runtime = 'pyxis'", ("-e",)),
-        ("runtime = 'charliecloud'\ngpu-options = []", ("-e",)),
+        ("runtime = 'apptainer'", ("--nv", "--container-own")),
+        ("runtime = 'apptainer'\ngpu-options = ['--rocm']", ("--rocm", "--container-own")),
+        ("runtime = 'pyxis'", ("--container-own",)),
+        ("runtime = 'charliecloud'\ngpu-options = []", ("--container-own",)),
     ],
 )
 def test_gpu_options_are_of_roles_with_gpus(site: str, options: tuple[str, ...], planned: Callable[..., Plan]) -> None:
-    job = IMAGE.replace("[roles.worker]", "[roles.worker]\ngpus = 1") + "options = ['-e']"
+    job = IMAGE.replace("[roles.worker]", "[roles.worker]\ngpus = 1") + "options = ['--container-own']"
     roles = planned(f"{site}\nimages = '/i'", job).settings.roles
     assert {role.name: role.container and role.container.options for role in roles} == {
-        "chief": ("-e",),
+        "chief": ("--container-own",),
         "worker": options,
-        "ps": ("-e",),
+        "ps": ("--container-own",),
     }
 
 

@@ -25,7 +25,7 @@ from slurm_tf.launch.agent.task_registration import Registered, register
 from slurm_tf.launch.decide.heartbeat import Heartbeat, HeartbeatAction
 from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.log import say
-from slurm_tf.launch.mapping import horovod_variables
+from slurm_tf.launch.mapping import allocation, horovod_variables
 from slurm_tf.launch.mapping.assignment import job_env, program_environ
 from slurm_tf.launch.transport.messages import (
     CannotStart,
@@ -382,14 +382,16 @@ class Agent:
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """agent [--roles ROLES [--first-rank RANK]]"""
+    """agent [--roles ROLES [--first-rank RANK]] [--inside RUNTIME]"""
     values = dict(zip(arguments[::2], arguments[1::2]))
     selector = selectors.DefaultSelector()
     # the agent reports what srun and Slurm send to every task, and the coordinator decides what it means
     signals = SignalPipe(selector, (*REPORTED, signal.SIGCHLD))
     try:
-        registered = register(os.environ, values.get("--roles", ""), int(values.get("--first-rank", "0")))
-        code = Agent(os.environ, registered, selector, signals).run() if registered else 0
+        first_rank, inside = int(values.get("--first-rank", "0")), values.get("--inside", "")
+        environ = allocation.of_task(os.environ)
+        registered = register(environ, values.get("--roles", ""), first_rank, inside)
+        code = Agent(environ, registered, selector, signals).run() if registered else 0
     except SlurmTfError as error:
         say(str(error))
         code = error.exit_code

@@ -10,7 +10,6 @@ from typing import Callable, Mapping, Optional, Sequence
 
 from slurm_tf.errors import SlurmTfError
 from slurm_tf.launch.agent.program_python import Ask
-from slurm_tf.launch.mapping.allocation import DEVICE_VARIABLES
 from slurm_tf.launch.mapping.assignment import Assignment
 from slurm_tf.run import env
 from slurm_tf.run.settings import GpuNeed
@@ -81,7 +80,7 @@ def begin(
 def _wants_gpus(assignment: Assignment, environ: Mapping[str, str]) -> bool:
     """Whether the program is to use GPUs: its role asked for some, or Slurm gave some that no role stated."""
     need = assignment.variables.get(env.GPUS)
-    has_some = assignment.gpus is None and any(environ.get(name) for name in DEVICE_VARIABLES)
+    has_some = assignment.gpus is None and any(environ.get(name) for name in env.DEVICE_VARIABLES)
     return need == GpuNeed.REQUIRED or (need == GpuNeed.NONE and has_some)
 
 

@@ -92,6 +92,10 @@ class OrphanRecovery:
         if recorded := self._recorded_end():
             say(f"the run does not go on: {recorded}")
             return
+        if not in_job.has_commands(self._context.environ):
+            why = "the coordinator is gone, and this task's container has no scontrol, which would requeue the job"
+            say(f"the run does not go on: {why}; to go on: slurm-tf resubmit {self._context.run.name}")
+            return
         job_status = self._ask_job_status()
         arranged = self._arrange(job_status) if job_status.is_known else None
         if arranged and not arranged.is_arranged and not job_status.killed:

@@ -43,10 +43,11 @@ class Registered:
     assignment: Assignment
 
 
-def register(environ: Mapping[str, str], roles: str, first_rank: int) -> Optional[Registered]:
+def register(environ: Mapping[str, str], roles: str, first_rank: int, inside: str = "") -> Optional[Registered]:
     """Register the task whose environment this is; None if the coordinator has the agent leave instead.
 
     `roles`: those of its step, "" for all; `first_rank`: the rank of the step's first task among those of all steps.
+    `inside`: the runtime in whose container this process should be, "" for none.
     What keeps this task from taking part is sent to the coordinator, which ends the job and says so. Raises
     SlurmTfError where that cannot be sent.
     """
@@ -59,6 +60,7 @@ def register(environ: Mapping[str, str], roles: str, first_rank: int) -> Optiona
     greeting = messages.expect(client.next(deadline), Greeting)
     allowed, reserved = greeting.ports, None
     try:
+        _check_inside(environ, inside)
         if environ.get(env.PORTS):
             allowed = units.parse_ports(environ[env.PORTS])
         reserved = ports.reserve(allowed, (time.monotonic() + deadline) / 2)
@@ -93,6 +95,17 @@ def _report(allocation: Allocation, greeting: Greeting, client: Client, port: in
         roles=roles,
         named=horovod_variables.named_address() if greeting.named else "",
     )
+
+
+def _check_inside(environ: Mapping[str, str], inside: str) -> None:
+    """Raise AllocationError outside the container where Slurm should have started this process.
+
+    Without oci.conf it ignores --container, and the program would run with the node's own libraries. pyxis is not
+    ignored: without it srun does not know its options.
+    """
+    if inside == env.OCI and environ.get(env.INSIDE) != env.OCI:
+        needed = "oci.conf beside its slurm.conf"
+        raise AllocationError("Slurm ignored --container on this node", needed, "ask your administrators for it")
 
 
 def _coordinator(environ: Mapping[str, str]) -> Tuple[List[Tuple[str, int]], bytes]:

@@ -6,9 +6,10 @@ import selectors
 import signal
 import time
 from dataclasses import replace
-from typing import List, Optional, Sequence
+from typing import FrozenSet, List, Optional, Sequence
 
 from slurm_tf.errors import ContainerError, SlurmTfError, StepError, StoppedError
+from slurm_tf.launch.coordinator import oci_containers
 from slurm_tf.launch.coordinator.registration_phase import RegistrationPhase
 from slurm_tf.launch.coordinator.signal_monitor import SignalMonitor
 from slurm_tf.launch.coordinator.status_writer import StatusWriter
@@ -55,6 +56,7 @@ class Coordinator:
         self._context, self._settings, self._launchers, self._record = context, settings, list(launchers), record
         self._selector = selectors.DefaultSelector()
         self._signals = SignalPipe(self._selector, (*REPORTED, signal.SIGCHLD))
+        self._of_images: FrozenSet[str] = frozenset()
         self._secret = secrets.token_bytes(32)
         self._server = connections.Server(self._selector, self._secret, say, settings.coordinator_ports, settings.local)
         self._tasks = TaskConnections(self._server)
@@ -79,6 +81,10 @@ class Coordinator:
     def run(self) -> int:
         """Run the job; return the exit code that is the job's."""
         connections.raise_file_limit()
+        try:
+            self._of_images = oci_containers.prepare(self._context, self._settings)
+        except ContainerError as error:
+            return self._conclude(Outcome(error.exit_code, str(error), OutcomeCause.CANNOT_START))
         self._start_step()
         try:
             outcome = self._training.judge(self._loop())
@@ -89,7 +95,10 @@ class Coordinator:
         except (SlurmTfError, OSError) as error:
             outcome = Outcome(error.exit_code if isinstance(error, SlurmTfError) else os.EX_IOERR, str(error))
         self._leave()
-        outcome = self._with_memory(self._with_cause_of_loss(outcome))
+        return self._conclude(self._with_memory(self._with_cause_of_loss(outcome)))
+
+    def _conclude(self, outcome: Outcome) -> int:
+        """Record how the attempt ended, have the run go on if it is to, and say why not; return the job's exit code."""
         if self._record:
             finalizer = Finalizer(self._context, self._settings, self._record, self._signals, self._exclusion, say)
             outcome = finalizer.conclude(outcome, self._termination, self._show)
@@ -124,7 +133,7 @@ class Coordinator:
 
     def _start_step(self) -> None:
         settings, preflight_only = self._settings, self._record is None
-        self._step = Step(self._launchers, settings, self._server.port, self._secret)
+        self._step = Step(self._launchers, settings, self._server.port, self._secret, self._of_images)
         self._registration = RegistrationPhase(
             self._context,
             settings,

@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Type
 
-from slurm_tf.errors import RegistrationError, StepError
+from slurm_tf.errors import ContainerError, RegistrationError, StepError
 from slurm_tf.launch.coordinator import assignments
 from slurm_tf.launch.coordinator.container_trials import ContainerTrials
 from slurm_tf.launch.coordinator.registration import Registration
@@ -22,7 +22,7 @@ from slurm_tf.run import cluster_record
 from slurm_tf.run.cluster_record import ClusterRecord, ClusterTask
 from slurm_tf.run.settings import LaunchSettings
 from slurm_tf.run.status import TaskState
-from slurm_tf.slurm import step_refusal
+from slurm_tf.slurm import container_refusal, step_refusal
 
 Handler = Callable[[Connection, Any], None]
 
@@ -144,6 +144,7 @@ class RegistrationPhase:
         try:
             self._registration.check(now, launcher_end)
         except RegistrationError as error:
+            self._check_containers(launcher_end, error)
             refusal = None
             if self._registration.lacks_all(self._has_several):
                 refusal = step_refusal.find(self._printed(), os.environ, self._is_first_step)
@@ -159,6 +160,14 @@ class RegistrationPhase:
             for rank, request in self._trials.requests:
                 self._tasks.send(self._planned[rank], request)
         return self._trials is None or self._trials.over(now)
+
+    def _check_containers(self, launcher_end: str, error: RegistrationError) -> None:
+        """Raise ContainerError if srun ended as a container did not start: it would not in another attempt."""
+        if not launcher_end or not self._settings.step_containers:
+            return
+        if failure := container_refusal.find(self._printed()):
+            needed = "an image that has Python 3.9 and all mount points"
+            raise ContainerError(f"a container did not start on {failure}", needed) from error
 
     def _is_fit(self, running: Preflight, now: float, is_terminating: bool) -> bool:
         self._send_requests(running.tick(now))

@@ -4,14 +4,16 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import signal
 import stat
 import subprocess
 import time
-from typing import Dict, List, Optional, Sequence, Tuple, cast
+from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple, cast
 
 from slurm_tf.launch.agent import process_tree
 from slurm_tf.launch.decide.restarts import describe
+from slurm_tf.launch.mapping import step_environ
 from slurm_tf.launch.transport import ports
 from slurm_tf.run import env
 from slurm_tf.run.settings import LaunchSettings
@@ -38,15 +40,32 @@ class Step:
     Of several launchers, each starts a step of Slurm's for one role: here they are one, and begin and end together.
     """
 
-    def __init__(self, commands: Sequence[Sequence[str]], settings: LaunchSettings, port: int, secret: bytes) -> None:
-        """Start the launchers, whose agents reach the coordinator at `port`. Raises OSError."""
+    def __init__(
+        self,
+        commands: Sequence[Sequence[str]],
+        settings: LaunchSettings,
+        port: int,
+        secret: bytes,
+        of_images: FrozenSet[str] = frozenset(),
+    ) -> None:
+        """Start the launchers, whose agents reach the coordinator at `port`. Raises OSError.
+
+        `of_images`: the variables that images set, of containers that srun enters.
+        """
         self._signals = [signal.SIGTERM, signal.SIGKILL]
         self._next_at: Optional[float] = None
         self._file_limits: Dict[int, Dict[int, Tuple[int, int]]] = {}
         self._printed_from = _size_of_stderr()
-        environ = _environ(settings, port, secret, len(commands) > 1)
+        environ = _environ(settings, port, secret, len(commands) > 1, of_images)
         self._launchers = [
-            subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, start_new_session=True)
+            # found here: the launchers' environment may have no PATH
+            subprocess.Popen(
+                command,
+                executable=shutil.which(command[0]),
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
             for command in map(list, commands)
         ]
 
@@ -172,12 +191,17 @@ def _command_line(pid: int) -> bytes:
     return b""
 
 
-def _environ(settings: LaunchSettings, port: int, secret: bytes, has_several: bool) -> Dict[str, str]:
+def _environ(
+    settings: LaunchSettings, port: int, secret: bytes, has_several: bool, of_images: FrozenSet[str]
+) -> Dict[str, str]:
     """Return the environment of the launchers; `has_several`: they share what the job has."""
     dropped = _NOT_FOR_SRUN + (_NOT_FOR_SEVERAL if has_several else ())
+    inherited: Mapping[str, str] = os.environ
+    if containers := settings.step_containers:
+        inherited = step_environ.environ_of_srun(os.environ, containers, of_images)
     hosts = ["127.0.0.1"] if settings.local else ports.own_addresses(settings.interface, settings.host_suffix)
     return {
-        **{name: value for name, value in os.environ.items() if not name.startswith(dropped)},
+        **{name: value for name, value in inherited.items() if not name.startswith(dropped)},
         env.COORDINATOR: f"{','.join(hosts)}:{port}",
         env.SECRET: secret.hex(),
         env.REGISTER_TIMEOUT: str(settings.register_timeout),

@@ -9,7 +9,7 @@ import sys
 from typing import Dict, List, Mapping, NoReturn, Optional, Sequence
 
 from slurm_tf.launch.agent.child import die_with
-from slurm_tf.launch.mapping.allocation import DEVICE_VARIABLES
+from slurm_tf.run import env
 
 _GPU_DEVICE = re.compile(r"nvidia(\d+)")
 
@@ -77,7 +77,7 @@ def _task_environ(rank: int, tasks: int) -> Dict[str, str]:
 
 def _gpus(environ: Mapping[str, str]) -> Dict[str, str]:
     """Give every task all GPUs of the machine, or those that the user narrowed it to; their agents divide them."""
-    if any(name in environ for name in DEVICE_VARIABLES):
+    if any(name in environ for name in env.DEVICE_VARIABLES):
         return {}
     found = sorted(int(match[1]) for match in map(_GPU_DEVICE.fullmatch, os.listdir("/dev")) if match)
     return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, found))} if found else {}

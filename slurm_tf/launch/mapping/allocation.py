@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import Dict, Mapping, Optional, Tuple
 
 from slurm_tf.errors import AllocationError
+from slurm_tf.run import env
 from slurm_tf.slurm import hostlist
-
-# Slurm sets all of these to the same list of devices (22.05.8); a program reads the one of its vendor.
-DEVICE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK")
 
 # How Slurm bound tasks to devices: SLURMD_TRES_BIND=gpu:per_task:1 or gpu:mask_gpu:0x3,0xc (22.05.8); not set on a node
 # with one task.
@@ -18,6 +16,13 @@ _BOUND = re.compile(r"gpu:(?:verbose,)?(?P<kind>per_task|single|map|mask)(?:_gpu
 # An element of a map or mask: a number, and how many tasks in a row it is for.
 _ELEMENT = re.compile(r"(?P<number>0[xX][0-9a-fA-F]+|\d+)(?:\*(?P<times>\d+))?", re.ASCII)
 
+
+# What each task has of its own. Slurm 22.05 sets none of them in an OCI container (srun --container), where the batch
+# script's own, if srun inherits them, would be taken for the task's.
+OF_TASK = (
+    "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_GTIDS", "SLURM_TASK_PID", "SLURMD_NODENAME",
+    "SLURM_GPUS_ON_NODE", *_BINDINGS, *env.DEVICE_VARIABLES,
+)  # fmt: skip
 
 # slurm/slurm.h, SLURM_INTERACTIVE_STEP and its like: "steps" of one shell, with the job's SLURM_NTASKS (22.05.8).
 _FIRST_SPECIAL_STEP = 0xFFFFFFFA
@@ -98,8 +103,27 @@ def expected_nodes(environ: Mapping[str, str]) -> Dict[str, int]:
     return expected
 
 
+def of_task(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return a task's environment with its rank and node, which Slurm 22.05 does not tell it in an OCI container.
+
+    It starts one task of a step on each node there, so the rank is the node's place in the step. Raises
+    AllocationError.
+    """
+    if environ.get(env.INSIDE) != env.OCI or "SLURM_PROCID" in environ:
+        return environ
+    nodes, here = hostlist.expand(environ.get("SLURM_STEP_NODELIST", "")), os.uname().nodename
+    names = [here, *(node for node in nodes if node.partition(".")[0] == here.partition(".")[0])]
+    node = next((name for name in names if name in nodes), None)
+    if node is None:
+        found = f"this node's host name is {here}, and the nodes of the step are {', '.join(nodes) or 'unknown'}"
+        needed = "a host name that Slurm has as well: Slurm 22.05 tells a container nothing of its task"
+        raise AllocationError(found, needed, "a later Slurm, or a container that the agent starts (charliecloud)")
+    rank = str(nodes.index(node))
+    return {**environ, "SLURM_PROCID": rank, "SLURM_NODEID": rank, "SLURM_LOCALID": "0", "SLURMD_NODENAME": node}
+
+
 def _device_names(environ: Mapping[str, str]) -> Optional[Tuple[str, ...]]:
-    for variable in DEVICE_VARIABLES:
+    for variable in env.DEVICE_VARIABLES:
         names = environ.get(variable)
         if names is not None:
             return tuple(name.strip() for name in names.split(",") if name.strip())

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Tuple
 
 from slurm_tf.launch.mapping import cluster
-from slurm_tf.launch.mapping.allocation import DEVICE_VARIABLES
 from slurm_tf.launch.transport.messages import SharedAssignment, TaskAssignment
 from slurm_tf.run import env
 from slurm_tf.run.container_settings import ContainerSettings
 from slurm_tf.run.version import VERSION
 
-_NOT_FOR_PROGRAMS = (env.SECRET, env.COORDINATOR, env.PROGRAM_ENV)
+_NOT_FOR_PROGRAMS = (env.SECRET, env.COORDINATOR, env.PROGRAM_ENV, env.INSIDE)
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def program_environ(
         environ.update(cluster.dtensor(assignment.hosts, assignment.role, assignment.index))
         _bypass_proxies(environ, assignment.hosts)
     if assignment.gpus is not None:
-        for name in DEVICE_VARIABLES:
+        for name in env.DEVICE_VARIABLES:
             if name in environ or name == "CUDA_VISIBLE_DEVICES":
                 environ[name] = ",".join(assignment.gpus)
     return environ

@@ -7,7 +7,6 @@ apptainer 1.4.5 and Charliecloud 0.31.
 from dataclasses import dataclass
 from typing import Collection, Dict, Iterable, List, Mapping, Sequence, Tuple
 
-from slurm_tf.launch.mapping.allocation import DEVICE_VARIABLES
 from slurm_tf.run import env
 from slurm_tf.run.container_settings import ContainerSettings, Mount, Runtime
 
@@ -19,7 +18,7 @@ _OF_HOST_ALONE = (
 # How a shell exports its functions, which those of an image may not be able to read.
 _FUNCTION = "BASH_FUNC_"
 # What Charliecloud, Debian and Docker take where an image sets no PATH.
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What these runtimes prefix a variable with that is to be set in the container, whatever the image sets.
 _PREFIXES: Mapping[Runtime, str] = {Runtime.APPTAINER: "APPTAINERENV_", Runtime.SINGULARITY: "SINGULARITYENV_"}
 # What the loader of shared libraries reads, of the runtime's own program as well.
@@ -64,10 +63,10 @@ def inherited(host: Mapping[str, str], image: Mapping[str, str], named: Iterable
     `named`: those of the host that win over the image's, as what Slurm sets does. What names files of the host is left
     out unless it is named.
     """
-    found = {name: value for name, value in host.items() if not _is_of_host_alone(name)}
-    found.update({name: value for name, value in image.items() if not _is_slurms(name)})
+    found = {name: value for name, value in host.items() if not is_of_host_alone(name)}
+    found.update({name: value for name, value in image.items() if not is_slurms(name)})
     found.update({name: host[name] for name in named if name in host})
-    found.setdefault("PATH", _PATH)
+    found.setdefault("PATH", DEFAULT_PATH)
     return found
 
 
@@ -92,7 +91,7 @@ def in_image(
     `sets_variables`: whether an image of Charliecloud has the file of variables without which ch-run would end.
     """
     if settings.runtime is Runtime.CHARLIECLOUD:
-        own = ["--unset-env=*", "--set-env" if sets_variables else f"--set-env=PATH={_PATH}"]
+        own = ["--unset-env=*", "--set-env" if sets_variables else f"--set-env=PATH={DEFAULT_PATH}"]
         return [*settings.command, *own, *settings.options, settings.image, "--", *argv], _of_ch_run({}, host)
     return _apptainer(Entry(settings, (), "/"), argv, {}, host, ())
 
@@ -117,13 +116,14 @@ def _is_below(path: str, mount: Mount) -> bool:
     return mount.source == mount.target and f"{path}/".startswith(f"{mount.target.rstrip('/')}/")
 
 
-def _is_of_host_alone(name: str) -> bool:
+def is_of_host_alone(name: str) -> bool:
+    """Return whether a variable says where files of the host are, or has a program read some."""
     return name in _OF_HOST_ALONE or name.startswith(_FUNCTION)
 
 
-def _is_slurms(name: str) -> bool:
-    """Whether a variable says what Slurm or slurm-tf gave to a task, which an image cannot know."""
-    return name in (*env.RESERVED, *DEVICE_VARIABLES) or name.startswith(env.RESERVED_PREFIXES)
+def is_slurms(name: str) -> bool:
+    """Return whether a variable says what Slurm or slurm-tf gave to a task, which an image cannot know."""
+    return name in (*env.RESERVED, *env.DEVICE_VARIABLES) or name.startswith(env.RESERVED_PREFIXES)
 
 
 def _charliecloud(

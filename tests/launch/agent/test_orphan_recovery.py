@@ -24,6 +24,18 @@ def test_the_agent_of_the_writer_requeues_the_job(ended: EndedJob) -> None:
     assert ended.said == ["the coordinator is gone; job 7 waits to be started again"]
 
 
+def test_an_agent_in_a_container_without_slurms_commands_says_what_it_cannot_do(
+    ended: EndedJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(ended.context.environ, "PATH", str(tmp_path / "none"))
+    agent(ended).continue_run(ended.said.append)
+    assert ended.calls == []
+    assert ended.said == [
+        "the run does not go on: the coordinator is gone, and this task's container has no scontrol, which would "
+        f"requeue the job; to go on: slurm-tf resubmit {ended.context.run.name}"
+    ]
+
+
 def test_a_batch_script_that_is_found_killed_at_the_second_question(ended: EndedJob) -> None:
     ended.answer("squeue", 0, "COMPLETING N/A 9999999999 1 10:00 0 0")
     ended.answer("squeue-next", 0, "COMPLETING N/A 9999999999 1 10:00 0 9")

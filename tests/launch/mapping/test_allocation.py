@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from slurm_tf.errors import AllocationError
-from slurm_tf.launch.mapping.allocation import Allocation, expected_nodes
+from slurm_tf.launch.mapping.allocation import Allocation, expected_nodes, of_task
 from tests.conftest import RECORDED
 
 CASES = {path.stem: json.loads(path.read_text()) for path in sorted((RECORDED / "slurm-22.05.8").glob("*.json"))}
@@ -88,6 +89,22 @@ def test_device_names(variables: dict[str, str], gpus: tuple[str, ...]) -> None:
 def test_bound_devices(variables: dict[str, str], bound: bool) -> None:
     environ: dict[str, Any] = {**STEP, "CUDA_VISIBLE_DEVICES": "0,1", **variables}
     assert Allocation.from_environ(environ).gpus_bound is bound
+
+
+def test_a_task_in_an_oci_container_that_slurm_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slurm 22.05 sets no variable of a task there; each node of the step has one."""
+    step = {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "3", "SLURM_STEP_NODELIST": "gpu[07-08],login.site", "HOME": "/"}
+    inside = {**step, "SLURM_TF_INSIDE": "oci"}
+    for host, node, rank in (("gpu08", "gpu08", 1), ("gpu07.cluster", "gpu07", 0), ("login", "login.site", 2)):
+        monkeypatch.setattr("os.uname", lambda host=host: SimpleNamespace(nodename=host))
+        found = Allocation.from_environ(of_task(inside))
+        assert (found.node, found.rank, found.local_rank, found.gpus) == (node, rank, 0, None)
+    assert Allocation.from_environ(of_task({**inside, **STEP})).rank == 1  # as a later Slurm sets them
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(nodename="other"))
+    with pytest.raises(AllocationError, match=r"host name is other, and the nodes of the step are gpu07, gpu08, login"):
+        of_task(inside)
+    with pytest.raises(AllocationError, match="no task of a Slurm step"):
+        Allocation.from_environ(of_task(step))
 
 
 def test_the_batch_shell_gets_one_clear_hint() -> None:
