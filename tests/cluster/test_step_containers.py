@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from slurm_tf.errors import ContainerError
 from tests import container_image
 from tests.cluster.group import Member
 
@@ -75,6 +76,6 @@ def test_agents_run_in_slurms_own_containers(alice: Member) -> None:
             "FROM_IMAGE": "yes", "RATE": HOSTILE, "HF_TOKEN": "secret", "SLURM_PROCID": str(rank),
             "SLURM_TF_TASK": task, "python": "/usr/bin/python3", "user": 20001,
         }  # fmt: skip
-    assert alice.type("wait", "bad").returncode == 1
+    assert alice.type("wait", "bad").returncode == ContainerError.exit_code
     why = alice.ok("status", "bad")
     assert re.search(r"a container did not start on node\d: .*`python3` not found", why), why
