@@ -11,6 +11,8 @@ from slurm_tf.run.container_settings import ContainerSettings
 
 # How much of its own words is shown.
 _LINES, _LONGEST = 4, 600
+# The number of its process, as in "ch-run[4711]: error: ...".
+_PROCESS = re.compile(r"(?<=^ch-run)\[\d+\](?=: )")
 _FUSE = "users of this node must be able to open /dev/fuse (mode 0666); an image that is a folder needs none"
 _USER_NAMESPACES = (
     "users of this node need user namespaces: sysctl user.max_user_namespaces, and on Debian "
@@ -20,7 +22,7 @@ _MOUNT_POINT = "the image needs the mount point {1}: mkdir -p {path}"
 # What runtimes print, and what to do; the first that fits. {1}: what the pattern found, {path}: that in the image.
 # Printed by ch-run 0.31, apptainer 1.4.5 and the kernel.
 _CAUSES: Tuple[Tuple[str, str], ...] = (
-    (r"/dev/fuse", _FUSE),
+    (r"/dev/fuse|fuse: device not found|FUSE error", _FUSE),
     (r"not found: {image}/(?:dev|proc|sys) ", "image is to be a folder that holds a whole image"),
     (r"can't mkdir: {image}(/[^\n]*?): Read-only", _MOUNT_POINT),
     (r"(?:not found|can't bind)[^\n]*{image}(/etc/(?:passwd|group))", "the image needs {1}: touch {path}"),
@@ -50,9 +52,10 @@ def _ended(code: Optional[int]) -> str:
 
 
 def _words(printed: str) -> str:
-    """Return the end of what was printed, in one line."""
-    lines = [line.strip() for line in printed.splitlines() if line.strip()]
-    text = "; ".join(dict.fromkeys(lines[-_LINES:]))[-_LONGEST:]
+    """Return the end of what was printed, in one line, which is the same on all nodes that have the same problem."""
+    lines = [_PROCESS.sub("", line.strip()) for line in printed.splitlines() if line.strip()]
+    errors = [line for line in lines if ": warning: " not in line] or lines
+    text = "; ".join(dict.fromkeys(errors[-_LINES:]))[-_LONGEST:]
     return "".join(each if unicodedata.category(each)[0] != "C" else "?" for each in text)
 
 
