@@ -251,6 +251,7 @@ class Agent:
             # srun ends the step with the first agent that ends badly: the one that writes may still save
             self._exit_code = 0
             self._orphan = self._begin_orphan_recovery(lost.may_live)
+            self._orphan.begin(self._log)
         number = self._greeting.checkpoint_signal
         if self._is_writer or (number and not self._listens):
             self._answer_last_request()

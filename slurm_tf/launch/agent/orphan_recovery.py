@@ -52,6 +52,18 @@ class OrphanRecovery:
             with contextlib.suppress(OSError):  # another agent will claim it
                 self._try_claim()
 
+    def begin(self, say: Callable[[str], None]) -> None:
+        """Say at once what cannot be done later, in a container without Slurm's commands: Slurm may end this process.
+
+        One agent says it, unless the coordinator may live: then it has the run go on.
+        """
+        if not self._goes_on or in_job.has_commands(self._context.environ):
+            return
+        self._goes_on = False
+        if not self._may_live and (self._writes or self._rank == 0):
+            why = "this task's container has no scontrol, which would requeue the job"
+            say(f"the run does not go on by itself: {why}; to go on: slurm-tf resubmit {self._context.run.name}")
+
     @property
     def is_saved(self) -> bool:
         """Whether the program that commits checkpoints has ended, so that the others are not needed any more."""
@@ -91,10 +103,6 @@ class OrphanRecovery:
         lease.check(self._context.folder, self._attempt)
         if recorded := self._recorded_end():
             say(f"the run does not go on: {recorded}")
-            return
-        if not in_job.has_commands(self._context.environ):
-            why = "the coordinator is gone, and this task's container has no scontrol, which would requeue the job"
-            say(f"the run does not go on: {why}; to go on: slurm-tf resubmit {self._context.run.name}")
             return
         job_status = self._ask_job_status()
         arranged = self._arrange(job_status) if job_status.is_known else None

@@ -28,11 +28,13 @@ def test_an_agent_in_a_container_without_slurms_commands_says_what_it_cannot_do(
     ended: EndedJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(ended.context.environ, "PATH", str(tmp_path / "none"))
-    agent(ended).continue_run(ended.said.append)
+    orphan = agent(ended)
+    orphan.begin(ended.said.append)
+    orphan.continue_run(ended.said.append)
     assert ended.calls == []
     assert ended.said == [
-        "the run does not go on: the coordinator is gone, and this task's container has no scontrol, which would "
-        f"requeue the job; to go on: slurm-tf resubmit {ended.context.run.name}"
+        "the run does not go on by itself: this task's container has no scontrol, which would requeue the job; "
+        f"to go on: slurm-tf resubmit {ended.context.run.name}"
     ]
 
 
