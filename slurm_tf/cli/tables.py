@@ -154,6 +154,7 @@ def _summary_rows(state: RunOverview) -> list[tuple[str, str]]:
     if attempt:
         said = f"{attempt.state.value}, {attempt.restarts} restarts, as of {status_rows.age_text(attempt.written)}"
         rows.append(("Attempt", said))
+    rows += [("TensorFlow", line) for line in status_rows.tensorflow_lines(state)]
     if newest := state.checkpoint:
         rows.append(("Checkpoint", f"step {newest.step}, {status_rows.age_text(newest.written)}"))
     elif any(each.speaks for each in state.attempts or ()):

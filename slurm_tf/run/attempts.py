@@ -5,9 +5,9 @@ that was decided before.
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Callable, List, Optional, Sequence, Set, Tuple
+from typing import Callable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from slurm_tf.errors import ProgressError
 from slurm_tf.run import json_file, lease
@@ -52,7 +52,7 @@ class Attempt:
 
     `cause`: why it was ended, or why the run goes on after it; NONE if it ended by itself. `is_last`: the run does not
     go on after it, whatever the cause. `speaks`: its program told of its checkpoints. `began`: when its first step was
-    done, `saved`: when its last checkpoint was committed.
+    done, `saved`: when its last checkpoint was committed. `tensorflow`: the version of each role, where it is known.
     """
 
     id: str
@@ -68,6 +68,7 @@ class Attempt:
     began: Optional[float] = None
     saved: Optional[float] = None
     is_last: bool = False
+    tensorflow: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def may_go_on(self) -> bool:
@@ -127,6 +128,11 @@ def write(folder: RunFolder, attempts: Sequence[Attempt]) -> None:
     json_file.write(folder.attempts, _Attempts(tuple(attempts[-_KEPT:])))
 
 
+def tensorflow_before(former: Sequence[Attempt], role: str) -> str:
+    """Return the TensorFlow that a role had last in these attempts, "" if none is known."""
+    return next((each.tensorflow[role] for each in reversed(former) if role in each.tensorflow), "")
+
+
 class AttemptRecorder:
     """Records the attempt that runs in attempts.json, after those before it."""
 
@@ -158,6 +164,16 @@ class AttemptRecorder:
         if not self.attempt.speaks:
             self.attempt = replace(self.attempt, speaks=True)
             self._write()
+
+    def uses_tensorflow(self, role: str, version: str) -> None:
+        """Record the TensorFlow of a role, and say so if an attempt before this one had another."""
+        if self.attempt.tensorflow.get(role) == version:
+            return
+        self.attempt = replace(self.attempt, tensorflow={**self.attempt.tensorflow, role: version})
+        self._write()
+        before = tensorflow_before(self.former, role)
+        if before not in ("", version):
+            self._say(f"{role} goes on under TensorFlow {version}; it was {before} before")
 
     def trains(self) -> None:
         """Record that a step is done."""

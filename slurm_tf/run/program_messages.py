@@ -42,6 +42,13 @@ class Listening(ProgramMessage):
 
 
 @dataclass(frozen=True)
+class TensorFlowVersion(ProgramMessage):
+    """The program has imported this version of TensorFlow."""
+
+    version: str
+
+
+@dataclass(frozen=True)
 class Request(ProgramMessage):
     """Pass `content` on to every running task of `role`, or to all others that listen for "*"; a RequestResult answers.
 
@@ -146,6 +153,7 @@ class ExitRequest(ProgramMessage):
 FROM_PROGRAM: Mapping[str, Type[ProgramMessage]] = message_codec.by_name(
     (
         Listening,
+        TensorFlowVersion,
         Request,
         RequestAnswer,
         ProgressReport,

@@ -14,7 +14,7 @@ import tensorflow as tf
 from slurm_tf.errors import UsageError
 from slurm_tf.run import checkpoint_folder
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.program_messages import CheckpointCommitted, Phase, ProgressReport
+from slurm_tf.run.program_messages import CheckpointCommitted, Phase, ProgressReport, TensorFlowVersion
 from slurm_tf.run.progress import ProgressWriter
 from slurm_tf.train import devices, hparams, training_loop
 from slurm_tf.train.agent_connection import AgentConnection, ignore_slurm_signals
@@ -73,6 +73,7 @@ class Run:
         self._boundary = StepBoundary(agent, self.is_chief, in_lockstep, saves_in_pauses=task.strategy != "ps")
         if agent:
             agent.start(self.is_chief, self._boundary.handle_sync_request, self._boundary.interrupt)
+            agent.send(TensorFlowVersion(tf.__version__))
         self.strategy = tf.distribute.get_strategy() if is_evaluator else strategies.create_strategy(task)
         self._collective: allreduce.Collective = allreduce.SingleTaskCollective()
         if not is_evaluator:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from slurm_tf.run import attempts
 from slurm_tf.run.attempts import KILLED, Attempt, EndCause
 from slurm_tf.run.status import Progress, RunStatus, TaskState, TaskStatus
 from slurm_tf.slurm.job_states import JobState
@@ -211,6 +212,18 @@ def bad_node_lines(state: RunOverview) -> list[str]:
     if state.bad_nodes is None:
         return [UNKNOWN]
     return [f"{node}  {found.reason}, {age_text(found.at)}" for node, found in sorted(state.bad_nodes.items())]
+
+
+def tensorflow_lines(state: RunOverview) -> list[str]:
+    """Return the TensorFlow of the newest attempt, with what it was before that; by role where roles differ."""
+    *former, last = state.attempts or (Attempt("", "", 0.0),)
+    texts = dict(sorted(last.tensorflow.items()))
+    for role, version in last.tensorflow.items():
+        before = attempts.tensorflow_before(former, role)
+        texts[role] = f"{version}, before that {before}" if before not in ("", version) else version
+    if len(set(texts.values())) < 2:
+        return [*texts.values()][:1]
+    return [f"{role}: {text}" for role, text in texts.items()]
 
 
 def straggler_lines(state: RunOverview) -> list[str]:

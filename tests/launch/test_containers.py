@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from slurm_tf.launch.agent.agent_watch import processes_of
+from slurm_tf.run import attempts
 from slurm_tf.run.container_settings import ContainerSettings, Runtime
 from slurm_tf.run.settings import RoleSettings
 from tests.launch.conftest import StartJob, gone_within, is_alive
@@ -59,6 +60,7 @@ def test_what_slurm_tf_sets_wins_over_the_image(
     settings = worker(ContainerSettings(**{**vars(where), "env_from_host": ("NAMED",)}), "python3", "-c", SHOW, count=2)
     job = start_job("", env={"HOSTILE": HOSTILE}, **settings)
     assert job.wait() == 0, job.text
+    assert attempts.read(job.run)[-1].tensorflow["worker"].startswith("2.")
     for index in range(2):
         environ = json.loads(job.lines(f"worker:{index}")[0])
         assert json.loads(environ["TF_CONFIG"])["task"] == {"type": "worker", "index": index}

@@ -198,5 +198,16 @@ def test_the_record_is_plain_json(folder: RunFolder) -> None:
     AttemptRecorder(folder, "7.0", "7", pytest.fail)
     assert set(json.loads(Path(folder.attempts).read_text())["attempts"][0]) == {
         "id", "job", "started", "ended", "cause", "code", "reason", "first", "last", "speaks",
-        "began", "saved", "is_last",
+        "began", "saved", "is_last", "tensorflow",
     }  # fmt: skip
+
+
+def test_another_tensorflow_is_recorded_and_said_once(folder: RunFolder) -> None:
+    said: list[str] = []
+    before = {"worker": "2.18.0", "ps": "2.18.0"}
+    attempts.write(folder, [Attempt("6.0", "6", 0.0, tensorflow=before), Attempt("6.1", "6", 0.0)])
+    recorder = AttemptRecorder(folder, "7.1", "7", said.append)
+    for role, version in (("worker", "2.21.0"), ("worker", "2.21.0"), ("ps", "2.18.0"), ("evaluator", "2.20.0")):
+        recorder.uses_tensorflow(role, version)
+    assert said == ["worker goes on under TensorFlow 2.21.0; it was 2.18.0 before"]
+    assert recorder.attempt.tensorflow == {"worker": "2.21.0", "ps": "2.18.0", "evaluator": "2.20.0"}

@@ -23,10 +23,12 @@ from slurm_tf.run.program_messages import (
     SaveRequest,
     StepReached,
     StepTime,
+    TensorFlowVersion,
 )
 
 FROM_PROGRAM = [
     Listening(True),
+    TensorFlowVersion("2.21.0"),
     Request(7, "*", {"step": 3, "more": [{"a": None}]}),
     RequestAnswer(2, None),
     RequestAnswer(2, "disk full\nin /x"),

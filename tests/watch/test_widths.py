@@ -97,8 +97,9 @@ def running(selected: SelectedRun) -> RunOverview:
                     "preemption: worker:0 got SIGTERM; job 123456 waits to be started again", 1_000, 40_000),
             Attempt("123456.1", "123456", ago(hours=19), ago(hours=18), EndCause.FAILURE, 1,
                     "worker:1 on gpu007 ended with exit code 1: ValueError: loss 1.0794321 is not finite",
-                    40_500, 41_000),
-            Attempt("123456.2", "123456", ago(hours=17), None, first=41_500, last=61_000, speaks=True),
+                    40_500, 41_000, tensorflow={"chief": "2.18.0", "worker": "2.18.0"}),
+            Attempt("123456.2", "123456", ago(hours=17), None, first=41_500, last=61_000, speaks=True,
+                    tensorflow={"chief": "2.21.0", "worker": "2.21.0"}),
         ),
     )  # fmt: skip
 

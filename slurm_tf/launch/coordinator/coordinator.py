@@ -249,6 +249,8 @@ class Coordinator:
         if self._record is None:
             return Outcome(0, "")
         cluster = self._registration.assign()
+        for role, version in self._registration.tensorflow.items():
+            self._record.uses_tensorflow(role, version)
         self._step.keep_if_srun_is_killed()
         self._training.begin({task.name: task.node for task in cluster.tasks}, self._registration.hosts)
         return None

@@ -17,6 +17,7 @@ from slurm_tf.run.program_messages import (
     Saved,
     StepReached,
     StepTime,
+    TensorFlowVersion,
 )
 
 
@@ -34,6 +35,7 @@ class ProgramMonitor:
         self._termination, self._progress, self._status, self._recorder = termination, progress, status, recorder
         self._handlers: Dict[Type[Any], Callable[[str, Any], None]] = {
             Listening: self._on_listening,
+            TensorFlowVersion: self._on_tensorflow_version,
             Saved: self._on_saved,
             CheckpointCommitted: self._on_checkpoint_committed,
             ProgressReport: self._status.progress,
@@ -50,6 +52,10 @@ class ProgramMonitor:
         self._termination.listening(name, message.is_writer, time.monotonic())
         if message.is_writer and self._recorder:
             self._recorder.tells_of_checkpoints()
+
+    def _on_tensorflow_version(self, name: str, message: TensorFlowVersion) -> None:
+        if self._recorder:
+            self._recorder.uses_tensorflow(name.partition(":")[0], message.version)
 
     def _on_saved(self, name: str, message: Saved) -> None:
         self._termination.saved(name, message.error)

@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence, Type
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Type
 
 from slurm_tf.errors import ContainerError, RegistrationError, StepError
 from slurm_tf.launch.coordinator import assignments
@@ -69,6 +69,11 @@ class RegistrationPhase:
     def is_complete(self) -> bool:
         """Whether all tasks have registered."""
         return self._registration.complete
+
+    @property
+    def tensorflow(self) -> Mapping[str, str]:
+        """The TensorFlow of each role, where the trial of its container has shown it."""
+        return self._trials.versions if self._trials else {}
 
     @property
     def hosts(self) -> List[str]:

@@ -8,6 +8,7 @@ from typing import Any, Callable, Mapping, NoReturn, Optional, Tuple
 import tensorflow as tf
 
 from slurm_tf.errors import UsageError
+from slurm_tf.run.program_messages import TensorFlowVersion
 from slurm_tf.train.agent_connection import AgentConnection
 from slurm_tf.train.collectives import allreduce
 from slurm_tf.train.task_context import TaskContext
@@ -92,6 +93,7 @@ def run_server(
         server.join()
     else:
         agent.start(False, on_request)
+        agent.send(TensorFlowVersion(tf.__version__))
         with contextlib.suppress(SystemExit):
             agent.wait_and_exit()
     # TensorFlow's threads would keep this process from ending
