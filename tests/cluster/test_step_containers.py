@@ -1,7 +1,8 @@
-"""Programs in containers that srun enters: Slurm's own OCI support with crun; pyxis where this machine has it."""
+"""Programs in containers that srun enters: Slurm's own OCI support with crun. Others where this machine has them."""
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 from slurm_tf.errors import ContainerError
 from tests import container_image
 from tests.cluster.group import Member
+from tests.cluster.test_interrupted_training import EXACT, Training, wait_for_step, whole
+from tests.cluster.test_interruptions import preempt
+from tests.sandbox.cluster import Sandbox
 
 pytestmark = pytest.mark.slurm
 
@@ -36,10 +40,11 @@ env-from-host = ["HF_TOKEN"]
 """
 
 
-def site(runtime: str, images: Path) -> str:
-    """Return the text of a site's profile."""
-    mount = json.dumps(container_image.site_mount())
-    return f"inherit = 'generic'\n[container]\nruntime = '{runtime}'\nimages = '{images}'\nmounts = [{mount}]\n"
+def site(runtime: str, *mounts: str) -> str:
+    """Return the text of a site's profile, whose images are the tests'."""
+    images = container_image.bundle().parent
+    both = json.dumps([container_image.site_mount(), *mounts])
+    return f"inherit = 'generic'\n[container]\nruntime = '{runtime}'\nimages = '{images}'\nmounts = {both}\n"
 
 
 def programs(text: str) -> dict[str, Any]:
@@ -51,7 +56,7 @@ def test_agents_run_in_slurms_own_containers(alice: Member) -> None:
     container_image.require()
     alice.write("show.py", SHOW)
     alice.write("a.toml", JOB)
-    alice.write("oci.toml", site("oci", container_image.bundle().parent))
+    alice.write("oci.toml", site("oci"))
     no_python = alice.folder / "no-python"
     for name in ("proc", "sys", "dev", "tmp", "opt/site"):
         alice.run("mkdir", "-p", str(no_python / name))
@@ -79,3 +84,57 @@ def test_agents_run_in_slurms_own_containers(alice: Member) -> None:
     assert alice.type("wait", "bad").returncode == ContainerError.exit_code
     why = alice.ok("status", "bad")
     assert re.search(r"a container did not start on node\d: .*`python3` not found", why), why
+
+
+@pytest.mark.long
+@pytest.mark.tensorflow
+@pytest.mark.timeout(900)
+def test_a_preempted_training_in_slurms_containers_ends_with_the_bits_of_one_outside(
+    alice: Member, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    container_image.require()
+    alice.write("oci.toml", site("oci", f"{EXACT.parent}:/mnt/data:ro"))
+    command = ["python3", f"/mnt/data/{EXACT.name}", "fit", "0.3", "2"]
+    words = ("--site=./oci.toml", "--qos=scavenge", "--set", f"command={json.dumps(command)}")
+    run = Training(alice, "inside", *words, epochs=2, tables='[container]\nimage = "bundle"')
+    wait_for_step(run, 4)
+    preempt(sandbox)
+    run.start_again()
+    assert run.bits() == whole(tmp_path, 2)
+    run.check_work_redone()
+
+
+def has_apptainer(member: Member) -> bool:
+    return member.run("sh", "-c", "command -v apptainer || true") != ""
+
+
+def has_pyxis(member: Member) -> bool:
+    return "--container-image" in member.run("srun", "--help")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("runtime", "is_found", "lacking"),
+    [
+        ("apptainer", has_apptainer, "no apptainer in PATH"),
+        ("pyxis", has_pyxis, "srun --help has no --container-image: no spank_pyxis.so"),
+    ],
+)
+def test_a_runtime_that_this_machine_has(
+    alice: Member, runtime: str, is_found: Callable[[Member], bool], lacking: str
+) -> None:
+    container_image.require()
+    if not is_found(alice):
+        pytest.skip(lacking)
+    alice.write("show.py", SHOW)
+    alice.write("a.toml", JOB.replace('"bundle"', '"root.squashfs"'))
+    alice.write("site.toml", site(runtime))
+    alice.submit("a.toml", "--site=./site.toml", environ={"HF_TOKEN": "secret", "LD_LIBRARY_PATH": "/host/lib"})
+    waited, text = alice.type("wait", "a-1", timeout=200), alice.ok("logs", "a-1")
+    assert waited.returncode == 0, text
+    seen = programs(text)
+    assert seen.keys() == {"worker:0", "worker:1"}
+    for task, found in seen.items():
+        assert json.loads(found["TF_CONFIG"])["task"]["index"] == int(task[-1])
+        assert (found["RATE"], found["HF_TOKEN"], found["LD_LIBRARY_PATH"]) == (HOSTILE, "secret", None)
+        assert (found["python"], found["user"]) == ("/usr/bin/python3", 20001)

@@ -1,5 +1,6 @@
 """Writes the sandbox's configuration: Slurm's files, passwd, group and hosts."""
 
+import glob
 import os
 import shutil
 from pathlib import Path
@@ -60,6 +61,9 @@ Licenses=matlab:2
 AccountingStorageTRES={tres}
 NodeName=node[1-{nodes}] CPUs={cpus} RealMemory={memory} {gres}{features} State=UNKNOWN
 """
+
+# the plugin that gives srun --container-image (pyxis), where this machine has it
+PYXIS = ("/usr/lib/*/slurm*/spank_pyxis.so", "/usr/lib/slurm/spank_pyxis.so", "/usr/local/lib/slurm/spank_pyxis.so")
 
 NVME = 200  # of a gres beside GPUs, on each node
 
@@ -175,6 +179,9 @@ def write(folder: Path, shape: Shape) -> None:
     }
     if shape.oci:
         texts["oci.conf"] = OCI_CONF
+    pyxis = [path for pattern in PYXIS for path in glob.glob(pattern)]
+    if pyxis:
+        texts["plugstack.conf"] = f"required {pyxis[0]}\n"
     for name, text in texts.items():
         (slurm / name).write_text(text)
     (slurm / "taskprolog.sh").chmod(0o755)
