@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -27,7 +28,7 @@ def check(job: Job) -> None:
     for name, role in job.spec.roles.with_tasks.items():
         with errors.collecting():
             resolve(job, name, role)
-    if not any(_merged(job, role).image for role in job.spec.roles.with_tasks.values()):
+    if not any(merged(job, role).image for role in job.spec.roles.with_tasks.values()):
         stated = [key for key in job.origins if key.startswith("container.") and key != "container.image"]
         if stated and "container.image" not in job.origins:
             errors.add(ConfigError("there is no image", "image = ...", where=job.where("container")))
@@ -36,32 +37,32 @@ def check(job: Job) -> None:
 
 def resolve(job: Job, name: str, role: Role) -> ContainerSettings | None:
     """Return the container of a role, None where its programs run on the node itself. Raises ConfigError."""
-    stated, site = _merged(job, role), job.site.container
+    stated, site = merged(job, role), job.site.container
     if not stated.image:
         return None
-    at = _Keys(job, name)
+    at = partial(where, job, name)
     if not site.runtime:
         found, needed = f"site {job.site_name} names no container runtime", "one in its profile, below [container]"
         do = 'such as runtime = "apptainer"; slurm-tf docs containers says what each can do'
-        raise ConfigError(found, needed, do, at.where("image"))
+        raise ConfigError(found, needed, do, at("image"))
     runtime = Runtime(site.runtime)
     errors = ErrorList()
     with errors.collecting():
-        _check_scheduler(job, runtime, at.where("image"))
+        _check_scheduler(job, runtime, at("image"))
     image = ""
     with errors.collecting():
-        image = _image(job, stated.image, at.where("image"))
+        image = _image(job, stated.image, at("image"))
     mounts: list[Mount] = []
     with errors.collecting():
-        mounts = _mounts(job, runtime, stated.mounts or (), at.where("mounts"))
+        mounts = _mounts(job, runtime, stated.mounts or (), at("mounts"))
     for variable in stated.env_from_host or ():
         with errors.collecting():
-            layers.check_variable(variable, at.where("env-from-host"))
+            layers.check_variable(variable, at("env-from-host"))
     with errors.collecting():
-        container_runtimes.check_options(runtime, stated.options or (), at.where("options"))
+        container_runtimes.check_options(runtime, stated.options or (), at("options"))
     gpu_options: tuple[str, ...] = ()
     with errors.collecting():
-        gpu_options = _gpu_options(job, runtime, at.where("image")) if resources.asked_gpus(job, name, role) else ()
+        gpu_options = _gpu_options(job, runtime, at("image")) if resources.asked_gpus(job, name, role) else ()
     errors.raise_all()
     return ContainerSettings(
         runtime=runtime,
@@ -88,19 +89,19 @@ def _site_variables(job: Job) -> list[str]:
     return [name for name in site_variables.of_script(job.site) if not name.startswith(env.RESERVED_PREFIXES)]
 
 
-class _Keys:
-    """The keys of a role's container, for errors: the role's own where it has one, else the job's."""
-
-    def __init__(self, job: Job, role: str) -> None:
-        self._job, self._role = job, role
-
-    def where(self, key: str) -> str:
-        """Return "origin: key"."""
-        own = f"roles.{self._role}.container.{key}"
-        return self._job.where(own if own in self._job.origins else f"container.{key}")
+def where(job: Job, role: str, key: str) -> str:
+    """Return "origin: key" of a role's container, for an error: its own key where it has one, else the job's."""
+    own = f"roles.{role}.container.{key}"
+    return job.where(own if own in job.origins else f"container.{key}")
 
 
-def _merged(job: Job, role: Role) -> Container:
+def folder_of_images(job: Job) -> str:
+    """Return the folder of the site's images, "" where it has none. Raises ConfigError."""
+    images = job.site.container.images
+    return images and files.absolute(configuration.expand(images, f"site {job.site_name}: container.images"))
+
+
+def merged(job: Job, role: Role) -> Container:
     """Return the job's [container] with each key that the role states in place of its own."""
     stated = {
         name: value for name in Container.__struct_fields__ if (value := getattr(role.container, name)) is not None
@@ -122,12 +123,12 @@ def _image(job: Job, image: str, where: str) -> str:
         scheme = image.partition(":")[0]
         do = "nothing is pulled in a job: `slurm-tf images build` makes a file of it on the login node"
         raise ConfigError(f"found {image!r}, an address of {scheme}", "the path of an image, or its name", do, where)
-    images = job.site.container.images
+    images = folder_of_images(job)
     if not images:
         needed = "a path that begins with /, ./, ../ or ~"
         do = f"image = {f'./{image}'!r}, if it is beside the job file"
         raise ConfigError(f"found {image!r}, and site {job.site_name} has no folder of images", needed, do, where)
-    return files.absolute(os.path.join(configuration.expand(images, f"site {job.site_name}: container.images"), image))
+    return os.path.normpath(os.path.join(images, image))
 
 
 def _mounts(job: Job, runtime: Runtime, own: Sequence[str], where: str) -> list[Mount]:

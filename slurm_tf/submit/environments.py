@@ -13,7 +13,7 @@ from pathlib import Path
 
 from slurm_tf import files
 from slurm_tf.errors import ConfigError, UsageError
-from slurm_tf.jobspec import plan
+from slurm_tf.jobspec import containers, plan
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.submit import program_files
 
@@ -36,9 +36,10 @@ def check(job: Job, environ: Mapping[str, str]) -> None:
 
 
 def warnings(job: Job, environ: Mapping[str, str]) -> list[str]:
-    """Return what the programs of `job` may lack: the program itself, a module, TensorFlow."""
+    """Return what the programs of `job` may lack on nodes: the program itself, a module, TensorFlow."""
     lines = []
-    for words in dict.fromkeys(filter(None, map(job.spec.command_of, job.spec.roles.with_tasks.values()))):
+    on_nodes = [role for role in job.spec.roles.with_tasks.values() if not containers.merged(job, role).image]
+    for words in dict.fromkeys(filter(None, map(job.spec.command_of, on_nodes))):
         python = _python(job, words[0], environ)
         if python is None and not _prepares(job) and "/" not in words[0] and not shutil.which(words[0]):
             lines.append(f"there is no program {words[0]} in PATH here, and the job has no setup")

@@ -28,6 +28,7 @@ from slurm_tf.run.settings import write_settings
 from slurm_tf.slurm import client, hostlist, node_sizes
 from slurm_tf.slurm.node_sizes import PartitionNodes
 from slurm_tf.submit import (
+    container_files,
     dependency,
     environments,
     nodes_needed,
@@ -92,7 +93,7 @@ def prepare(job: Job, name: str) -> Plan:
 
 def warnings(job: Job) -> list[str]:
     """Return what the job's programs may lack on the nodes, as far as it can be told here."""
-    return environments.warnings(job, os.environ)
+    return [*environments.warnings(job, os.environ), *container_files.warnings(job)]
 
 
 def _on_this_machine(job: Job) -> list[checks.Check]:
@@ -103,6 +104,7 @@ def _on_this_machine(job: Job) -> list[checks.Check]:
         words = job.spec.command_of(role)
         if words:
             found.append(((key, "chdir", "setup"), partial(program_files.check, job, words, job.where(key))))
+        found.append((("container", f"roles.{name}"), partial(container_files.check, job, name)))
     return [*found, (("chdir", "setup"), partial(environments.check, job, os.environ))]
 
 

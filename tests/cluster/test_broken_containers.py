@@ -85,7 +85,7 @@ def for_another_processor(root: Path) -> None:
 
 
 BROKEN = {
-    "no-image": Broken(image="{folder}/nowhere"),
+    "no-image": Broken(image="/srv/nowhere"),  # not where submit looks
     "no-python": Broken(lambda root: (root / "usr/bin/python3").unlink()),
     "wrong-python": Broken(lambda root: write(root / "usr/bin/python3", OLD_PYTHON.encode())),
     "no-mount-point": Broken(lambda _: None, mounts=("{folder}:/opt/data/flowers",)),

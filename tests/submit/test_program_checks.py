@@ -131,3 +131,26 @@ def test_what_may_be_missing_is_a_warning(
     assert len(found) == len(lines)
     for line, said in zip(lines, found, strict=True):
         assert said.startswith(line.replace("{}", str(folder)))
+
+
+def test_images_and_mounts_are_looked_for_and_the_python_of_nodes_is_not(
+    folder: Path, load: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{folder}/empty/bin")
+    site = folder / "site.toml"
+    site.write_text(f"inherit = 'generic'\n[container]\nruntime = 'charliecloud'\nimages = '{folder}/images'\n")
+    (folder / "images" / "tf-2.21").mkdir(parents=True)
+    text = JOB.format('["python", "train.py"]', '""') + "[container]\nmounts = {}\nimage = '{}'\n"
+    job = load(text.format(["data:/d", "/elsewhere/data:/e"], "tf-2.12"), str(site))
+    with pytest.raises(ConfigError) as error:
+        new_run.preview(job, "", to_submit=True)
+    assert str(error.value).replace(f"{folder}/", "") == (
+        "found 2 errors\n"
+        "job.toml: container.image: there is no images/tf-2.12; needed an image\nHINT: did you mean 'tf-2.21'?\n"
+        "job.toml: container.mounts: there is no data; needed a file or folder to mount"
+    )
+    there = load(text.format(["train.py:/d:ro", "/elsewhere/data:/e"], "tf-2.21"), str(site))
+    assert new_run.preview(there, "", to_submit=True)
+    assert new_run.warnings(there) == ["charliecloud mounts 'train.py:/d:ro' for writing as well: it knows no :ro"]
+    on_node = load(text.format([], ""), str(site))
+    assert ["has no TensorFlow" in line for line in new_run.warnings(on_node)] == [True]
