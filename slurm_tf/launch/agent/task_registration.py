@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import List, Mapping, Optional, Tuple
 
 from slurm_tf import units
-from slurm_tf.errors import AllocationError, SlurmTfError
+from slurm_tf.errors import AllocationError, ContainerError, SlurmTfError
 from slurm_tf.launch.agent.program_container import ProgramContainer
 from slurm_tf.launch.mapping import horovod_variables
 from slurm_tf.launch.mapping.allocation import Allocation
@@ -66,7 +66,7 @@ def register(environ: Mapping[str, str], roles: str, first_rank: int, inside: st
         reserved = ports.reserve(allowed, (time.monotonic() + deadline) / 2)
         client.send(_report(allocation, greeting, client, ports.port_of(reserved), roles))
     except SlurmTfError as error:
-        client.send(Unable(allocation.rank, allocation.node, str(error)))
+        client.send(Unable(allocation.rank, allocation.node, str(error), isinstance(error, ContainerError)))
     deadline += greeting.assignment_timeout
     reply = probe.answer_requests(client, secret, allowed, deadline)
     while isinstance(reply, TryContainer):
@@ -98,14 +98,14 @@ def _report(allocation: Allocation, greeting: Greeting, client: Client, port: in
 
 
 def _check_inside(environ: Mapping[str, str], inside: str) -> None:
-    """Raise AllocationError outside the container where Slurm should have started this process.
+    """Raise ContainerError outside the container where Slurm should have started this process.
 
     Without oci.conf it ignores --container, and the program would run with the node's own libraries. pyxis is not
     ignored: without it srun does not know its options.
     """
     if inside == env.OCI and environ.get(env.INSIDE) != env.OCI:
         needed = "oci.conf beside its slurm.conf"
-        raise AllocationError("Slurm ignored --container on this node", needed, "ask your administrators for it")
+        raise ContainerError("Slurm ignored --container on this node", needed, "ask your administrators for it")
 
 
 def _coordinator(environ: Mapping[str, str]) -> Tuple[List[Tuple[str, int]], bytes]:

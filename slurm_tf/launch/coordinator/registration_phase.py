@@ -197,7 +197,8 @@ class RegistrationPhase:
         self._status.task(connection.name, TaskState.REGISTERED, report.node)
 
     def _on_unable(self, _connection: Connection, message: Unable) -> None:
-        raise RegistrationError(f"rank {message.rank} on {message.node}: {message.reason}", "", "", ())
+        found = f"rank {message.rank} on {message.node}: {message.reason}"
+        raise ContainerError(found) if message.for_good else RegistrationError(found, "", "", ())
 
     def _on_container_tried(self, connection: Connection, message: ContainerTried) -> None:
         if self._trials and self._tasks.is_task(connection):

@@ -47,11 +47,12 @@ class Report(Message):
 
 @dataclass(frozen=True)
 class Unable(Message):
-    """A task cannot take part, and why."""
+    """A task cannot take part, and why; `for_good`: it could not in another attempt either."""
 
     rank: int
     node: str
     reason: str
+    for_good: bool = False
 
 
 @dataclass(frozen=True)
