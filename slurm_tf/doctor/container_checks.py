@@ -87,14 +87,11 @@ def _fuse(facts: ContainerFacts, runtime: Runtime) -> Finding:
 def _image(image: ImageFacts, runtime: Runtime) -> Finding:
     kinds = [kind.value for kind in _RUNS[runtime]]
     if image.problem:
-        needed = "an image that starts on each node"
-        return findings.error("image", f"{image.image}: {image.problem}", needed, image.do or _CORRECT)
+        return findings.error("image", f"{image.image}: {image.problem}", "an image that each node can read", _CORRECT)
     if image.kind not in kinds:
         needed = f"{' or '.join(kinds)}, which {runtime.value} runs"
         return findings.error("image", f"{image.image} is {_article(image.kind)}", needed, _BUILD)
-    inside = f", Python {image.python}" if image.python else ""
-    inside += f", TensorFlow {image.tensorflow}" if image.tensorflow else ""
-    return findings.ok("image", f"{image.image}: {image.kind}{inside}")
+    return findings.ok("image", f"{image.image}: {image.kind}; slurm-tf preflight JOB starts something in it")
 
 
 _CORRECT = "correct image of [container]: slurm-tf images list shows those of the site"

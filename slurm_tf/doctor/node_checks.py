@@ -142,7 +142,7 @@ def _gpus(gpus: GpuFacts, settings: ExaminationSettings) -> Iterator[Finding]:
 
 def _tensorflow(report: ExaminationReport, examined: Examined) -> Iterator[tuple[str, Finding]]:
     if examined.settings.containers and examined.settings.is_launcher_python:
-        return  # what the images have is said of them
+        return  # programs do not run with that Python
     gpus = {each.node: each.gpus for each in report.nodes}
     for finished in report.finished:
         for each in check_tensorflow(finished.tensorflow, gpus[finished.node], examined.settings):

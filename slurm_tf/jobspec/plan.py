@@ -111,6 +111,9 @@ def fit(
         raise ConfigError("found 'mpi'", needed, "preflight = true", job.where("preflight"))
     settings = _settings(wanted, submission, layout.roles, warning)
     _check_mounts(job, settings, run.path, chdir)
+    if settings.preflight_mpi and any(role.container for role in settings.roles):
+        found = "found 'mpi', which runs on the nodes' own Python, and programs in containers"
+        raise ConfigError(found, "preflight = true", where=job.where("preflight"))
     layout = step_container.enter(job, layout, settings, submission, chdir)
     if array and job.site.scheduler == "slurm":
         points = {str(index): {**values.fixed, **point} for index, point in array.points.items()}

@@ -105,19 +105,15 @@ class TensorFlowFacts:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """An image on one node. `kind`: of image_kind, "" for none; `problem`: why nothing starts in it, `do`: about it.
+    """An image on one node. `kind`: of image_kind, "" for none; `problem`: why it cannot be used.
 
-    `unseen`: why mounts of its container cannot be had, by their paths. `python`, `tensorflow`: the versions in it, ""
-    where it was not asked.
+    `unseen`: why mounts of its container cannot be had, by their paths.
     """
 
     image: str
     kind: str = ""
     problem: str = ""
-    do: str = ""
     unseen: Mapping[str, str] = field(default_factory=dict)
-    python: str = ""
-    tensorflow: str = ""
 
 
 @dataclass(frozen=True)

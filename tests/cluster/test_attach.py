@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests import container_image
 from tests.cluster.group import SLURM_TF, Member
 
 pytestmark = pytest.mark.slurm
@@ -80,3 +81,45 @@ def test_beside_a_task_of_an_array(alice: Member) -> None:
     assert set((alice.folder / "asked").read_text().splitlines()) == {
         "--id=0 --query-gpu=name,utilization.gpu,memory.used,memory.total --format=csv,noheader,nounits"
     }
+
+
+CONTAINER = """\
+name = "c"
+strategy = "single"
+command = ["python3", "-c", "import time; open('up', 'w'); time.sleep(60)"]
+time = "10"
+[roles.worker]
+[container]
+image = "{image}"
+"""
+CHARLIECLOUD = """\
+inherit = "generic"
+node-python = "/usr/bin/python3"
+[container]
+runtime = "charliecloud"
+"""
+
+
+def runs(alice: Member, run: str) -> bool:
+    """Whether worker 0 of a run is known to run."""
+    tasks = alice.status(run)[0]["tasks"] or {}
+    return "worker:0" in tasks and tasks["worker:0"]["state"] == "running"
+
+
+@pytest.mark.long
+def test_it_is_in_the_container_of_the_program(alice: Member) -> None:
+    container_image.require()
+    alice.write("site.toml", CHARLIECLOUD)
+    for name, image in (("c1", container_image.folder()), ("c2", container_image.squashfs())):
+        alice.write(f"{name}.toml", CONTAINER.format(image=image).replace('"c"', f'"{name}"'))
+        alice.submit(f"{name}.toml", "--site=./site.toml")
+    for name in ("c1", "c2"):
+        deadline = time.monotonic() + 120
+        while not (up := list(alice.folder.glob(f"runs/{name}-1/**/up"))) or not runs(alice, f"{name}-1"):
+            assert time.monotonic() < deadline, alice.ok("status", f"{name}-1")
+            time.sleep(0.3)
+        # the image has no ps, and says which Debian it is
+        show = "id -un; pwd; ls -d /opt/site /ch; command -v ps; echo $SLURM_TF_TASK; exit 7"
+        done = alice.type("attach", f"{name}-1", "--", "sh", "-c", show, environ={"SLURM_TF_SITE": "./site.toml"})
+        assert (done.returncode, "slurm-tf:" in done.stderr) == (7, False), done.stderr
+        assert done.stdout == f"alice\n{up[0].parent}\n/ch\n/opt/site\nworker:0\n"

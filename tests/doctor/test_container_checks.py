@@ -19,7 +19,7 @@ from slurm_tf.run.examination import (
 from tests.doctor.shown import shown
 from tests.doctor.test_node_checks import EXAMINED, NODES, SETTINGS, changed
 
-FOLDER = ImageFacts("/images/tf-2.18", "folder", python="3.11.2", tensorflow="2.18.0")
+FOLDER = ImageFacts("/images/tf-2.18", "folder")
 SIF = ImageFacts("/images/tf.sif", "SIF")
 SQUASHFS = ImageFacts("/images/tf.sqfs", "squashfs")
 BUNDLE = ImageFacts("/images/bundle", "OCI bundle")
@@ -48,8 +48,6 @@ CASES = {
     "another runtime's image": (Runtime.CHARLIECLOUD, replace(CHARLIECLOUD, images=(SIF, BUNDLE), opens_fuse=True)),
     "an image is not seen": (Runtime.CHARLIECLOUD, replace(
         CHARLIECLOUD, images=(ImageFacts("/images/x", problem="No such file or directory"),))),
-    "nothing starts in it": (Runtime.CHARLIECLOUD, replace(CHARLIECLOUD, images=(
-        replace(FOLDER, problem="ch-run cannot start python3", do="the image needs python3, in its own PATH"),))),
     "a mount is not seen": (Runtime.CHARLIECLOUD, replace(CHARLIECLOUD, images=(
         replace(FOLDER, unseen={"/data": "No such file or directory", "/home/bob": "it cannot be read"}),))),
 }  # fmt: skip

@@ -41,6 +41,7 @@ WRONG = {
     "an option of ch-run": ("runtime = 'charliecloud'\nimages = '/i'", IMAGE + "options = ['--unset-env=*']"),
     "an option of pyxis": ("runtime = 'pyxis'\nimages = '/i'", IMAGE + "options = ['--container-env=A']"),
     "the end of options": ("runtime = 'singularity'\nimages = '/i'", IMAGE + "options = ['--']"),
+    "a preflight with MPI": ("runtime = 'apptainer'\nimages = '/i'", "preflight = 'mpi'\n" + IMAGE),
     "GPUs": ("runtime = 'charliecloud'\nimages = '/i'", IMAGE.replace("[roles.worker]", "[roles.worker]\ngpus = 1")),
     "podman": ("runtime = 'podman'", JOB),
     "bwrap": ("runtime = 'bwrap'", JOB),

@@ -100,8 +100,11 @@ def test_a_program_that_is_killed_leaves_nothing_and_is_started_again(start_job:
     assert not any(map(is_alive, session))
 
 
-def test_what_cannot_start_is_tried_before_and_ends_the_job_for_good(start_job: StartJob, tmp_path: Path) -> None:
-    job = start_job("", **worker(container(tmp_path / "none"), "python3", count=2), max_restarts=3)
+@pytest.mark.parametrize("preflight", [False, True])
+def test_what_cannot_start_is_tried_before_and_ends_the_job_for_good(
+    preflight: bool, start_job: StartJob, tmp_path: Path
+) -> None:
+    job = start_job("", **worker(container(tmp_path / "none"), "python3", count=2), max_restarts=3, preflight=preflight)
     assert job.wait() == 126
     reason = f"the image {tmp_path}/none cannot be read: No such file or directory"
     assert f"slurm-tf: the job failed: on {os.uname().nodename}: {reason}\n" in job.text

@@ -3,12 +3,13 @@
 import json
 import os
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from slurm_tf.launch.agent import attached_command
+from slurm_tf.launch.agent import attached_command, program_namespaces
 from tests.launch.conftest import LAUNCH, LocalJob, StartJob
 
 PROGRAM = 'cd / && touch "$SLURM_TF_RUN_FOLDER/up-$SLURM_TF_TASK"; while :; do sleep 1; done'
@@ -53,6 +54,41 @@ def test_it_is_where_the_program_is_with_what_the_program_has(start_job: StartJo
     nobody = attach(job, "worker:2", "true")
     assert nobody.returncode == 69
     assert nobody.stderr.startswith(f"slurm-tf: found no program of worker:2 on {os.uname().nodename}; needed a task")
+
+
+# a shell stays before it, as a runtime does that serves the image's files
+CONTAINER = """\
+unshare --user --map-current-user --mount --keep-caps sh -c '
+mount -t tmpfs tmpfs /mnt && cd /mnt && touch inside "$SLURM_TF_RUN_FOLDER/up" && exec sleep 60'
+exit 3
+"""
+
+
+@pytest.mark.slow
+def test_it_sees_what_a_program_in_a_container_sees(start_job: StartJob) -> None:
+    job = start_job(CONTAINER, env={"SHELL": "/no/such/shell"}, strategy="single")
+    while not Path(job.run.path, "up").exists():
+        assert job.process.poll() is None, job.text
+        time.sleep(0.05)
+    done = attach(job, "worker:0", "sh", "-c", "pwd; ls /mnt; exit 7")
+    assert (done.returncode, done.stdout, done.stderr) == (7, "/mnt\ninside\n", "")
+    typed = attach(job, "worker:0", typed="ls /mnt\n")
+    assert (typed.returncode, typed.stdout) == (0, "inside\n")
+    assert not Path("/mnt/inside").exists()
+
+
+def test_outside_of_a_container_that_cannot_be_entered_programs_are_those_of_the_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: int) -> None:
+        raise PermissionError(1, os.strerror(1))
+
+    monkeypatch.setattr(program_namespaces, "have_other_mounts", lambda _: True)
+    monkeypatch.setattr(program_namespaces, "enter", refuse)
+    assert attached_command._enter(os.getpid()) == "Operation not permitted"
+    inside = {"PATH": "/image", "PYTHONPATH": "/image", "TF_CONFIG": "{}", "SHELL": "/image/sh"}
+    found = attached_command.outside_of(inside, {"PATH": "/usr/bin", "LD_LIBRARY_PATH": "/cuda", "HOME": "/root"})
+    assert found == {"PATH": "/usr/bin", "LD_LIBRARY_PATH": "/cuda", "TF_CONFIG": "{}"}
 
 
 PROGRAM_ENVIRON = {

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from slurm_tf.errors import TopologyError
 from slurm_tf.launch.direct import direct_launch
 from slurm_tf.submit import task_prolog
+from tests import container_image
 from tests.conftest import ROOT
 from tests.free_ports import free_range
 from tests.launch.conftest import LAUNCH
@@ -342,6 +343,19 @@ def test_a_prolog_gives_what_launch_gives(prolog: str, tmp_path: Path, shell: st
         differ = {name for name in set(mine) | set(theirs) if mine.get(name) != theirs.get(name)}
         # the ports, and what the programs' own Python sets
         assert differ <= {"TF_CONFIG", "LC_CTYPE", "_", "PWD", "OLDPWD", "SHLVL"}
+
+
+def test_both_reach_a_program_that_a_container_runtime_starts(prolog: str, tmp_path: Path) -> None:
+    container_image.require()
+    # an image whose variables count would say its own TF_CONFIG
+    program = ["ch-run", str(container_image.folder()), "--", "python3", "-c", SHOW]
+    variables = {"SLURM_TF_ROLES": "ps=1,worker=1", "USER": "root"}
+    launched = [environ for environ, _ in seen(start([*LAUNCHER, "--", *program], 2, tmp_path, environ=variables))]
+    assert places(launched) == ["ps:0", "worker:0"]
+    done = start(["sh", prolog], 2, tmp_path, environ=variables)
+    lines = [after(each.stdout, variables) for each in done]
+    prologued = [seen(start(program, 1, tmp_path, environ=each))[0][0] for each in lines]
+    assert places(prologued) == ["ps:0", "worker:0"]
 
 
 @pytest.mark.parametrize(
