@@ -206,11 +206,11 @@ class Agent:
         self._end.begin()
         program = ProgramConnection(self._selector)
         environ[env.CONTROL_FD] = str(program.program_end.fileno())
-        outer, drops_notes, watched = environ, not assignment.leads, assignment.container is not None
+        outer, drops_notes, leader = environ, not assignment.leads, self._place.leader
         try:
             argv, outer = self._place.enter(argv, environ)
             with program.program_end as control:
-                self._child = Child(argv, outer, log, assignment.name, self._selector, control, drops_notes, watched)
+                self._child = Child(argv, outer, log, assignment.name, self._selector, control, drops_notes, leader)
         except OSError as error:
             program.close()
             self._on_start_failure(argv[0], outer, error)

@@ -11,8 +11,9 @@ import subprocess
 import time
 from typing import IO, Callable, List, Mapping, Optional, Sequence, Tuple
 
-from slurm_tf.launch.agent import failure_line, start_notes
-from slurm_tf.launch.agent.agent_watch import AgentWatch
+from slurm_tf.launch.agent import failure_line, process_tree, start_notes
+from slurm_tf.launch.agent.agent_watch import AgentWatch, processes_of
+from slurm_tf.launch.agent.program_place import Leader
 
 _CHUNK = 1 << 16
 # A line longer than this is passed on in pieces.
@@ -148,11 +149,11 @@ class Child:
         selector: selectors.BaseSelector,
         inherited: socket.socket,
         drops_notes: bool,
-        watched: bool = False,
+        leader: Leader,
     ) -> None:
         """Start `command`, with `name` before each of its lines; it inherits the socket. Raises OSError.
 
-        `drops_notes`: see `Output`. `watched`: it may go on when this process is killed, but for an AgentWatch.
+        `drops_notes`: see `Output`. `leader`: what `command` starts.
         """
         self.kill_at: Optional[float] = None
         self._selector = selector
@@ -172,7 +173,9 @@ class Child:
             self._log.close()
             raise
         self.pid = self._process.pid
-        self._watch = AgentWatch(self.pid) if watched else None
+        self._leader = leader
+        # else the kernel ends it with this process
+        self._watch = None if leader is Leader.PROGRAM else AgentWatch(self.pid)
         prefix = f"[{name}] ".encode()
         pipes = ((self._process.stdout, 1), (self._process.stderr, 2))
         self._outputs = [Output(pipe, sink, self._log, prefix, drops_notes) for pipe, sink in pipes if pipe]
@@ -205,14 +208,15 @@ class Child:
 
         A second call can only shorten that time.
         """
-        if self.kill_at is None:
+        if self.kill_at is None and self._leader is Leader.FILE_SERVER:
+            _send(signal.SIGTERM, [pid for pid in processes_of(self.pid) if pid != self.pid])
+        elif self.kill_at is None:
             self._signal(signal.SIGTERM)
         self.kill_in(kill_wait)
 
     def signal(self, number: int) -> None:
         """Send a signal to the program alone, as Slurm does with proctrack/cgroup."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+        _send(number, process_tree.children(self.pid) if self._leader is Leader.FILE_SERVER else [self.pid])
 
     def kill(self) -> None:
         """Kill the program and all it started."""
@@ -253,6 +257,12 @@ class Child:
         self._outputs.remove(output)
         self._selector.unregister(output.pipe)
         output.finish()
+
+
+def _send(number: int, pids: Sequence[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _private(path: str, flags: int) -> int:

@@ -14,7 +14,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from slurm_tf.errors import ContainerError
 from slurm_tf.launch.agent import container_failure, program_python, program_sources, short_program
-from slurm_tf.launch.agent.program_place import NODE, Place
+from slurm_tf.launch.agent.program_place import NODE, Leader, Place
 from slurm_tf.launch.agent.short_program import Done
 from slurm_tf.launch.mapping import container
 from slurm_tf.launch.mapping.container import Entry
@@ -69,6 +69,12 @@ class ProgramContainer:
         self._mounts = container.all_mounts(settings, (submission.run.path, os.getcwd()), user.pw_dir)
         self._mount_points = submission.mount_points
         self._of_image: Optional[Dict[str, str]] = None
+
+    @property
+    def leader(self) -> Leader:
+        """ch-run (0.31) serves the files of a squashfs, which it does not mount by the kernel."""
+        is_of_charliecloud = self._settings.runtime is Runtime.CHARLIECLOUD
+        return Leader.FILE_SERVER if is_of_charliecloud and os.path.isfile(self._settings.image) else Leader.RUNTIME
 
     def inherited(self, host: Mapping[str, str]) -> Dict[str, str]:
         """Return the variables that programs in it start from; the image is asked once. Raises ContainerError."""
