@@ -177,6 +177,7 @@ def test_every_snippet_is_run_by_a_test_or_says_why_not() -> None:
         assert f'snippets.of("{kind}"' in (ROOT / file).read_text(), kind
     assert {f"{each.page.name}: {each.why}" for each in snippets.ALL if each.why} == {
         "admins.md: a line of slurm.conf",
+        "containers.md: it takes two versions of TensorFlow",
         "containers.md: needs a registry; tests/images/test_image_build.py builds one without",
         "containers.md: tests/jobspec/test_containers.py fits it to the site below",
         "containers.md: tests/sandbox/files.py writes the same",
