@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests import container_image
 from tests.cluster.group import SLURM_TF, Member
 from tests.conftest import RECORDED
 from tests.sandbox.cluster import Sandbox
@@ -236,3 +237,15 @@ def test_a_job_that_does_not_start_is_cancelled(alice: Member, sandbox: Sandbox)
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert not list((alice.folder / "runs").iterdir())
+
+
+@pytest.mark.long
+def test_containers_of_a_job_file(alice: Member) -> None:
+    container_image.require()
+    site(alice, more='[container]\nruntime = "charliecloud"\n')
+    job = JOB.format(folder=alice.folder).replace("gpus-per-task = 2\n", "") + "[container]\nimage = '{image}'\n"
+    alice.write("a.toml", job.format(image=container_image.squashfs()))
+    assert examine(alice, "a.toml") == (0, {})
+    alice.write("a.toml", job.format(image=container_image.bundle()) + "mounts = ['/no/such:/mnt']\n")
+    bad = ("error", "node[1-2]")
+    assert examine(alice, "a.toml") == (1, {"image": bad, "container-mounts": bad})
