@@ -84,7 +84,7 @@ def test_beside_a_task_of_an_array(alice: Member) -> None:
 
 
 CONTAINER = """\
-name = "c"
+name = "{name}"
 strategy = "single"
 command = ["python3", "-c", "import time; open('up', 'w'); time.sleep(60)"]
 time = "10"
@@ -92,11 +92,11 @@ time = "10"
 [container]
 image = "{image}"
 """
-CHARLIECLOUD = """\
+CONTAINERS = """\
 inherit = "generic"
 node-python = "/usr/bin/python3"
 [container]
-runtime = "charliecloud"
+runtime = "{runtime}"
 """
 
 
@@ -109,17 +109,24 @@ def runs(alice: Member, run: str) -> bool:
 @pytest.mark.long
 def test_it_is_in_the_container_of_the_program(alice: Member) -> None:
     container_image.require()
-    alice.write("site.toml", CHARLIECLOUD)
-    for name, image in (("c1", container_image.folder()), ("c2", container_image.squashfs())):
-        alice.write(f"{name}.toml", CONTAINER.format(image=image).replace('"c"', f'"{name}"'))
-        alice.submit(f"{name}.toml", "--site=./site.toml")
-    for name in ("c1", "c2"):
+    images = {
+        "folder": ("charliecloud", container_image.folder()),
+        "squashfs": ("charliecloud", container_image.squashfs()),
+        "bundle": ("oci", container_image.bundle()),
+    }
+    for name, (runtime, image) in images.items():
+        alice.write(f"{name}-site.toml", CONTAINERS.format(runtime=runtime))
+        alice.write(f"{name}.toml", CONTAINER.format(image=image, name=name))
+        alice.submit(f"{name}.toml", f"--site=./{name}-site.toml")
+    for name in images:
         deadline = time.monotonic() + 120
         while not (up := list(alice.folder.glob(f"runs/{name}-1/**/up"))) or not runs(alice, f"{name}-1"):
             assert time.monotonic() < deadline, alice.ok("status", f"{name}-1")
             time.sleep(0.3)
-        # the image has no ps, and says which Debian it is
+        # the image has no ps
         show = "id -un; pwd; ls -d /opt/site /ch; command -v ps; echo $SLURM_TF_TASK; exit 7"
-        done = alice.type("attach", f"{name}-1", "--", "sh", "-c", show, environ={"SLURM_TF_SITE": "./site.toml"})
+        done = alice.type(
+            "attach", f"{name}-1", "--", "sh", "-c", show, environ={"SLURM_TF_SITE": f"./{name}-site.toml"}
+        )
         assert (done.returncode, "slurm-tf:" in done.stderr) == (7, False), done.stderr
         assert done.stdout == f"alice\n{up[0].parent}\n/ch\n/opt/site\nworker:0\n"
