@@ -17,11 +17,11 @@ _BOUND = re.compile(r"gpu:(?:verbose,)?(?P<kind>per_task|single|map|mask)(?:_gpu
 _ELEMENT = re.compile(r"(?P<number>0[xX][0-9a-fA-F]+|\d+)(?:\*(?P<times>\d+))?", re.ASCII)
 
 
-# What each task has of its own. Slurm 22.05 sets none of them in an OCI container (srun --container), where the batch
-# script's own, if srun inherits them, would be taken for the task's.
+# What each task has of its own, beside SLURM_TRES_BIND, which srun takes for an option. Slurm 22.05 sets none of these
+# in an OCI container (srun --container), where the batch script's own, if srun passed them on, would be the task's.
 OF_TASK = (
     "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_GTIDS", "SLURM_TASK_PID", "SLURMD_NODENAME",
-    "SLURM_GPUS_ON_NODE", *_BINDINGS, *env.DEVICE_VARIABLES,
+    "SLURM_GPUS_ON_NODE", "SLURMD_TRES_BIND", *env.DEVICE_VARIABLES,
 )  # fmt: skip
 
 # slurm/slurm.h, SLURM_INTERACTIVE_STEP and its like: "steps" of one shell, with the job's SLURM_NTASKS (22.05.8).
