@@ -54,6 +54,7 @@ def test_what_runtimes_say_is_explained(golden: Callable[[str, str], None]) -> N
     golden("container_failures.txt", "".join(said))
 
 
+@pytest.mark.slow
 def test_an_image_says_its_versions(settings: ContainerSettings, tmp_path: Path) -> None:
     tried = place(tmp_path, settings).try_command(["python3", "a.py"], 60)
     assert (tried.problem, tried.python) == ("", platform.python_version())
@@ -61,6 +62,7 @@ def test_an_image_says_its_versions(settings: ContainerSettings, tmp_path: Path)
     assert place(tmp_path, settings).try_command(["ls"], 60) == ContainerTried("")
 
 
+@pytest.mark.slow
 def test_what_a_node_lacks(settings: ContainerSettings, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -84,6 +86,7 @@ def test_what_a_node_lacks(settings: ContainerSettings, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_python_that_is_too_old_for_slurm_tf_train(
     settings: ContainerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
