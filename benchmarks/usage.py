@@ -26,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from slurm_tf.account.rows import ASKED
+from slurm_tf.account.fields import ASKED
 
 KEYS = ("user", "account", "partition")
 SUMS = ("gpu_seconds", "cpu_seconds", "jobs", "incarnations")

@@ -3,6 +3,7 @@
 # the modules that other rooms may import
 __all__ = [
     "amounts",
+    "database",
     "efficiency",
     "html_report",
     "ledger",

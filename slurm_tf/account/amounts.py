@@ -1,23 +1,38 @@
-"""Sums over a group of incarnations: what they were allocated, used and lost. Their size does not depend on the number
-of records.
-"""
+"""Sums over a group of incarnations: what they were allocated, used and lost."""
 
-from array import array
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from slurm_tf.account.exit_classes import ExitClass
-from slurm_tf.account.histogram import Histogram
-from slurm_tf.account.run_records import Lost
-from slurm_tf.account.usage_record import UsageRecord
 
-# The numbers that are stored for each exit class that occurs: the class, then the other fields of ExitClassSums.
-_WIDTH = 6
-MIB = 1024**2
-_SUMS = (
-    "billing_seconds", "cpu_seconds", "gpu_seconds", "gpu_used", "held_seconds", "incarnations", "jobs", "known_cpu",
-    "known_gpu", "known_memory", "memory_used", "node_seconds", "requeue_seconds", "rollback_seconds", "start_seconds",
-    "told_seconds", "used_cpu", "wait_seconds", "wall_seconds",
-)  # fmt: skip
+# The sums of a group, and what of the view `parts` adds up to them; mostly CPU-, GPU-, node- or billing-seconds, or
+# seconds of an incarnation (`wall`). `known_*`: of the incarnations whose use Slurm recorded. `told_seconds`: of those
+# whose loss the run recorded.
+SUMS = {
+    "incarnations": "count(*)",
+    "jobs": "count(distinct hash(cluster, id))",
+    "wall_seconds": "sum(seconds)",
+    "gpu_seconds": "sum(gpus * seconds)",
+    "cpu_seconds": "sum(cpus * running)",
+    "node_seconds": "sum(node_count * seconds)",
+    "billing_seconds": "sum(billing * seconds)",
+    "used_cpu": "sum(used_cpu * running / whole) filter (whole > 0)",
+    "known_cpu": "sum(cpus * running) filter (used_cpu is not null and ended is not null)",
+    "used_memory": "sum(used_memory / 1048576.0 * seconds) filter (memory > 0)",
+    "known_memory": "sum(memory * seconds) filter (used_memory is not null)",
+    "used_gpu": "sum(gpu_busy / 100 * gpus * seconds)",
+    "known_gpu": "sum(gpus * seconds) filter (gpu_busy is not null)",
+    "wait_seconds": "sum(waited)",
+    "waits": "quantile_disc(waited, [0.5, 0.9])",
+    "requeue_seconds": "sum(started - submitted) filter (is_requeued)",
+    "held_seconds": "sum(greatest(0, least(coalesce(eligible, submitted), started) - submitted)) filter (is_requeued)",
+    "told_seconds": "sum(seconds) filter (start_lost is not null)",
+    "start_seconds": "sum(start_lost)",
+    "rollback_seconds": "sum(rolled_back)",
+    "lost_gpu_seconds": "sum(gpus * gone)",
+    "lost_cpu_seconds": "sum(cpus * gone)",
+    "cost": "case when count(cost) = count(*) then coalesce(sum(cost), 0.0) end",
+}
 
 
 class ExitClassSums(NamedTuple):
@@ -32,138 +47,46 @@ class ExitClassSums(NamedTuple):
 
 
 class Amounts:
-    """The sums of one group. Seconds are CPU-, GPU-, node- or billing-seconds, or seconds of an incarnation (`wall`).
+    """The sums of one group, those of SUMS; what is not known of any row is 0, but for the cost.
 
-    `known_*`: sums over the incarnations whose use Slurm recorded. `told_seconds`: seconds of the incarnations whose
-    loss the run recorded.
+    `ends`: the sums of each exit class that occurs, if they were asked for.
     """
 
-    __slots__ = ("_ends", "_waits", "cost", *_SUMS)
+    __slots__ = ("cost", "ends", "waits", *(name for name in SUMS if name not in ("cost", "waits")))
 
-    billing_seconds: int
-    cpu_seconds: int
-    gpu_seconds: int
-    gpu_used: float
-    held_seconds: int
     incarnations: int
     jobs: int
-    known_cpu: int
-    known_gpu: int
-    known_memory: int
-    memory_used: int
-    node_seconds: int
-    requeue_seconds: int
-    rollback_seconds: int
-    start_seconds: int
-    told_seconds: int
-    used_cpu: float
-    wait_seconds: int
     wall_seconds: int
+    gpu_seconds: int
+    cpu_seconds: int
+    node_seconds: int
+    billing_seconds: int
+    used_cpu: float
+    known_cpu: int
+    used_memory: float
+    known_memory: int
+    used_gpu: float
+    known_gpu: int
+    wait_seconds: int
+    requeue_seconds: int
+    held_seconds: int
+    told_seconds: int
+    start_seconds: int
+    rollback_seconds: int
+    lost_gpu_seconds: int
+    lost_cpu_seconds: int
+    cost: float | None
+    waits: Sequence[int] | None
 
-    def __init__(self) -> None:
-        for name in _SUMS:
-            setattr(self, name, 0)
-        self.cost: float | None = 0.0
-        self._ends: array[int] = array("q")
-        self._waits = Histogram()
+    def __init__(self, *sums: Any) -> None:  # noqa: ANN401 - numbers of DuckDB
+        """`sums`: in the order of SUMS; none: all are 0."""
+        for name, value in zip(SUMS, sums or [None] * len(SUMS), strict=True):
+            setattr(self, name, value if value is not None or name in ("cost", "waits") else 0)
+        self.ends: list[ExitClassSums] = []
 
-    def add(
-        self,
-        record: UsageRecord,
-        seconds: int,
-        running: int,
-        end: ExitClass,
-        lost: Lost | None,
-        cost: float | None,
-        again: bool = False,
-    ) -> None:
-        """Add `seconds` of an incarnation, during `running` of which it was not suspended.
-
-        `lost`: the loss that its run recorded, None without a record. `cost`: the price of this part, None if unknown.
-        `again`: whether another part of the same incarnation was added before.
-        """
-        gpus, cpus = record.gpus * seconds, record.cpus * running
-        if not again:
-            self.incarnations += 1
-        self.wall_seconds += seconds
-        self.gpu_seconds += gpus
-        self.cpu_seconds += cpus
-        self.node_seconds += record.node_count * seconds
-        self.billing_seconds += record.billing * seconds
-        if cost is None:
-            self.cost = None
-        elif self.cost is not None:
-            self.cost += cost
-        if record.used_cpu is not None and record.ended is not None:
-            whole = record.ended - (record.started or 0) - record.suspended
-            self.used_cpu += record.used_cpu * running / whole if whole > 0 else 0.0
-            self.known_cpu += cpus
-        if record.used_memory is not None and record.memory:
-            self.memory_used += record.used_memory * seconds // MIB
-            self.known_memory += record.memory * seconds
-        if record.gpu_use is not None:
-            self.gpu_used += record.gpu_use / 100 * gpus
-            self.known_gpu += gpus
-        gone = seconds if end.loses else 0
-        if lost is not None:
-            self.told_seconds += seconds
-            self.start_seconds += lost.start
-            self.rollback_seconds += lost.rollback
-            gone = lost.start + lost.rollback
-        at, sums = self._at(end), self._ends
-        sums[at + 1] += not again
-        sums[at + 2] += gpus
-        sums[at + 3] += cpus
-        sums[at + 4] += record.gpus * gone
-        sums[at + 5] += record.cpus * gone
-
-    def _at(self, end: int) -> int:
-        """Return the index at which the sums of an exit class begin; a linear search, as a group has few classes."""
-        sums = self._ends
-        for at in range(0, len(sums), _WIDTH):
-            if sums[at] == end:
-                return at
-        sums.extend((end, 0, 0, 0, 0, 0))
-        return len(sums) - _WIDTH
-
-    def wait(self, record: UsageRecord) -> None:
-        """Add the time from an incarnation's eligible time to its start, if both are known."""
-        if record.eligible is not None and record.started is not None:
-            seconds = max(0, record.started - record.eligible)
-            self._waits.add(seconds)
-            self.wait_seconds += seconds
-
-    def merge(self, other: "Amounts") -> None:
-        """Add the sums of another group; jobs that are in both count twice."""
-        for name in _SUMS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.cost = None if self.cost is None or other.cost is None else self.cost + other.cost
-        for start in range(0, len(other._ends), _WIDTH):
-            at = self._at(other._ends[start])
-            for column in range(1, _WIDTH):
-                self._ends[at + column] += other._ends[start + column]
-        self._waits.merge(other._waits)
-
-    @property
-    def ends(self) -> list[ExitClassSums]:
-        """The sums of each exit class that occurs."""
-        sums = self._ends
-        rows = [ExitClassSums(ExitClass(sums[at]), *sums[at + 1 : at + _WIDTH]) for at in range(0, len(sums), _WIDTH)]
-        return sorted(rows)
-
-    @property
-    def lost_gpu_seconds(self) -> int:
-        """GPU-seconds whose work is lost; an upper bound."""
-        return sum(self._ends[4::_WIDTH])
-
-    @property
-    def lost_cpu_seconds(self) -> int:
-        """CPU-seconds whose work is lost; an upper bound."""
-        return sum(self._ends[5::_WIDTH])
-
-    def waited(self, percent: float) -> int | None:
-        """Return the percentile of the waiting times from eligible to start, in seconds; None if none is known."""
-        return self._waits.percentile(percent)
+    def waited(self, percent: int) -> int | None:
+        """Return the 50th or 90th percentile of the waiting times from eligible to start, in seconds; None: unknown."""
+        return self.waits[(50, 90).index(percent)] if self.waits else None
 
     @property
     def cpu_use(self) -> float | None:
@@ -173,12 +96,12 @@ class Amounts:
     @property
     def memory_use(self) -> float | None:
         """The peak memory use divided by the allocated memory, weighted by allocated memory and time."""
-        return self.memory_used / self.known_memory if self.known_memory else None
+        return self.used_memory / self.known_memory if self.known_memory else None
 
     @property
     def gpu_use(self) -> float | None:
         """The mean use of the GPUs, weighted by GPU-seconds."""
-        return self.gpu_used / self.known_gpu if self.known_gpu else None
+        return self.used_gpu / self.known_gpu if self.known_gpu else None
 
     @property
     def effective(self) -> float | None:

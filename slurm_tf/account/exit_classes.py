@@ -29,6 +29,11 @@ class ExitClass(IntEnum):
         """The name that reports use."""
         return self.name.lower().replace("_", " ")
 
+    @classmethod
+    def named(cls, word: str) -> "ExitClass":
+        """Return the class of a word that reports use."""
+        return cls[word.upper().replace(" ", "_")]
+
     @property
     def colour(self) -> str:
         """The colour of such ends in plots."""
@@ -57,13 +62,13 @@ _COLOURS = {
     ExitClass.UNKNOWN: "#9a9a9a",
 }
 _KEEP = (ExitClass.COMPLETED, ExitClass.RUNNING, ExitClass.UNKNOWN)
-_SAME = {
+SAME = {
     JobState[end.name]: end
     for end in ExitClass
     if end not in (ExitClass.CANCELLED, ExitClass.CANCELLED_BY_SITE, ExitClass.RUNNING, ExitClass.UNKNOWN)
 }
 # States of the old record of a job that was requeued, with or without a hold.
-_PUT_BACK = (JobState.REQUEUE_FED, JobState.REQUEUE_HOLD, JobState.SPECIAL_EXIT)
+PUT_BACK = (JobState.REQUEUE_FED, JobState.REQUEUE_HOLD, JobState.SPECIAL_EXIT)
 
 
 def classify(record: UsageRecord) -> ExitClass:
@@ -76,11 +81,11 @@ def _of(text: str, is_over: bool, oom: bool) -> ExitClass:
     state = JobState.parse(text)
     if state is JobState.FAILED and oom:
         return ExitClass.OUT_OF_MEMORY
-    if state in _SAME:
-        return _SAME[state]
+    if state in SAME:
+        return SAME[state]
     if state is JobState.CANCELLED:
         return ExitClass.CANCELLED_BY_SITE if text == "CANCELLED by 0" else ExitClass.CANCELLED
-    if state in _PUT_BACK:
+    if state in PUT_BACK:
         return ExitClass.REQUEUED
     if state is JobState.RESIZING and is_over:  # the job goes on in another record
         return ExitClass.COMPLETED

@@ -4,20 +4,24 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from slurm_tf.account import exit_classes, usage_table
+from slurm_tf.account import usage_table
+from slurm_tf.account.exit_classes import ExitClass
 from slurm_tf.account.report import Report
-from slurm_tf.account.run_records import RunRecord
 from slurm_tf.account.usage import Aggregate, midnights
-from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.account.usage_record import Window
 from slurm_tf.plots import charts, html_page
 from slurm_tf.plots.charts import NARROW, WIDE, Layer, Plot, Span
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 _BARS = {WIDE: 90, NARROW: 30}
 _LAYERS = 7
 _ROWS = 500
-# How many attempts are kept for the timeline, and how many of them it shows.
-_SPANS, _SHOWN = 20_000, 120
+# How many attempts the timeline shows.
+_SHOWN = 120
 _TENTHS = 11
 # The edges between the bins of waiting times, in seconds.
 _WAITS = ((60, "1 min"), (600, "10 min"), (3600, "1 h"), (14400, "4 h"), (43200, "12 h"), (86400, "1 day"))
@@ -25,59 +29,24 @@ _OTHERS = "\0others"
 
 
 class Page:
-    """Collects the data of the plots, from the same records as the report, and writes the page."""
+    """The page of a report, with plots of the table `jobs`."""
 
     def __init__(
         self,
+        database: "DuckDBPyConnection",
         window: Window,
-        own: Callable[[UsageRecord], RunRecord],
         run: str = "",
         now: int | None = None,
         by: Sequence[str] = ("account",),
     ) -> None:
-        """`own`: returns the run's record of a record. `run`: the timeline's run; "": the one with most attempts.
+        """`run`: the timeline's run; "": the one with most attempts. `now`: running jobs are counted until then.
 
         `by`: the words of the report; hours over time are stacked by the first of them that is no day.
         """
         self._stacked_by = next((word for word in by if word != "day"), "user")
-        self._by_day = Aggregate(window, ("day", self._stacked_by), own=own, now=now, counts_jobs=False)
-        self._window, self._own, self._run, self._now = window, own, run, self._by_day.now
-        self._cpu, self._memory, self._gpu = ([0.0] * _TENTHS for _ in range(3))
-        self._waits = [0] * (len(_WAITS) + 1)
-        self._spans: dict[str, list[Span]] = {}
-        self._kept = 0
-
-    def add(self, record: UsageRecord) -> None:
-        """Add one incarnation."""
-        self._by_day.add(record)
-        record = self._own(record).completed(record)
-        if record.started is None:
-            return
-        if record.eligible is not None and self._window.start <= record.started < self._window.end:
-            waited = max(0, record.started - record.eligible)
-            self._waits[next((at for at, (most, _) in enumerate(_WAITS) if waited < most), len(_WAITS))] += 1
-        seconds = record.elapsed(*self._window, self._now)
-        whole = (record.ended or 0) - record.started - record.suspended
-        if record.used_cpu is not None and record.cpus and whole > 0:
-            _fill(self._cpu, record.used_cpu / (record.cpus * whole), record.cpus * seconds)
-        if record.used_memory is not None and record.memory:
-            _fill(self._memory, record.used_memory / 1024**2 / record.memory, record.cpus * seconds)
-        if record.gpu_use is not None:
-            _fill(self._gpu, record.gpu_use / 100, record.gpus * seconds)
-        self._keep(record, record.started)
-
-    def _keep(self, record: UsageRecord, started: int) -> None:
-        """Keep an attempt for the timeline, with its full length."""
-        own = self._own(record)
-        if not own.run or (self._run and own.run != self._run) or self._kept >= _SPANS:
-            return
-        self._kept += 1
-        stop = started + record.elapsed(started, self._window.end, self._now)
-        lost = own.lost(record, started, stop, self._now) if own.attempt else None
-        waited_from = min(started, record.eligible or started)
-        end = exit_classes.classify(record)
-        span = Span(f"job {record.id}", waited_from, started, stop, end.word, end.colour, *(lost or ()))
-        self._spans.setdefault(own.run, []).append(span)
+        # its view `parts` is what the other plots are made of
+        self._by_day = Aggregate(database, window, ("day", self._stacked_by), now=now)
+        self._database, self._window, self._run = database, window, run
 
     def write(self, path: Path, report: Report) -> None:
         """Write the page. Raises UsageError."""
@@ -88,7 +57,8 @@ class Page:
             _both(lambda width: _lost(report, width), "What was lost, and why?"),
             _both(self._waited, "How long did jobs wait?"),
         ]
-        attempts = _both(lambda width: charts.timeline(spans, self._title(run), width), f"What did run {run} do?")
+        title = f"Attempts of run {run}" + (f", the last {_SHOWN} of {len(spans)}" if len(spans) > _SHOWN else "")
+        attempts = _both(lambda width: charts.timeline(spans[-_SHOWN:], title, width), f"What did run {run} do?")
         values = {
             "report": report, "title": days.title, "run": run, "tiles": usage_table.tiles(report),
             "plots": [each for each in plots if each[0].bars], "uses": self._uses(),
@@ -100,30 +70,54 @@ class Page:
 
     def _uses(self) -> list[Plot]:
         kinds = (
-            (self._gpu, "GPU-hours", "use of the GPUs", 0, "How busy were the GPUs?"),
-            (self._cpu, "CPU-hours", "use of the CPUs", 2, "How busy were the CPUs?"),
-            (self._memory, "CPU-hours", "use of the memory", 3, "How full was the memory?"),
+            ("gpu_busy / 100", "gpus", "GPU-hours", "use of the GPUs", 0, "How busy were the GPUs?"),
+            ("used_cpu / (cpus * whole)", "cpus", "CPU-hours", "use of the CPUs", 2, "How busy were the CPUs?"),
+            ("used_memory / 1048576 / memory", "cpus", "CPU-hours", "use of the memory", 3, "How full was the memory?"),
         )
         found = []
-        for hours, unit, words, colour, question in kinds:
+        for use, held, unit, words, colour, question in kinds:
+            # the last tenth has 100%, and what is above it a bin of its own
+            tenth = f"case when {use} > 1 then {_TENTHS - 1} else least(9, floor({use} * 10)) end::integer"
+            hours = self._bins(_TENTHS, tenth, f"sum({held} * seconds) / 3600", f"isfinite({use})")
             if any(hours):
-                shade = charts.PALETTE[colour]
-                plot = charts.shares([each / 3600 for each in hours], unit, f"{unit} by {words}", shade)
+                plot = charts.shares(hours, unit, f"{unit} by {words}", charts.PALETTE[colour])
                 plot.question = question
                 found.append(plot)
         return found
 
     def _waited(self, width: int) -> Plot:
+        cases = " ".join(f"when waited < {most} then {at}" for at, (most, _) in enumerate(_WAITS))
+        waits = self._bins(len(_WAITS) + 1, f"case {cases} else {len(_WAITS)} end", "count(*)", "waited is not null")
         words = "Starts of jobs by the time since they were eligible"
-        return charts.counts(self._waits, [edge for _, edge in _WAITS], "starts", words, charts.PALETTE[4], width)
+        edges = [edge for _, edge in _WAITS]
+        return charts.counts([int(each) for each in waits], edges, "starts", words, charts.PALETTE[4], width)
+
+    def _bins(self, number: int, place: str, amount: str, condition: str) -> list[float]:
+        """Return the amounts in each of some bins."""
+        found = self._database.execute(f"select {place} as place, {amount} from parts where {condition} group by place")
+        bins = [0.0] * number
+        for at, value in found.fetchall():
+            bins[at] = float(value or 0)
+        return bins
 
     def _timeline(self) -> tuple[str, list[Span]]:
-        run = self._run or max(self._spans, key=lambda name: (len(self._spans[name]), name), default="")
-        return run, sorted(self._spans.get(run, []), key=lambda span: span.start)[-_SHOWN:]
-
-    def _title(self, run: str) -> str:
-        number = len(self._spans.get(run, []))
-        return f"Attempts of run {run}" + (f", the last {_SHOWN} of {number}" if number > _SHOWN else "")
+        """Return the run of the timeline, and its attempts with what the window has of each."""
+        found = self._database.execute(
+            "select run from parts where run is not null group by run order by count(*) desc, run desc limit 1"
+        ).fetchone()
+        run = self._run or (str(found[0]) if found else "")
+        rows = self._database.execute(
+            """select id, least(started, coalesce(eligible, started)), started,
+              greatest(started, least(max(stop), max(high))), exit_class, sum(start_lost), sum(rolled_back)
+            from parts where run = $1 group by id, eligible, started, submitted, exit_class order by started""",
+            [run],
+        ).fetchall()
+        spans = []
+        for job, waited_from, started, stop, word, *lost in rows:
+            end = ExitClass.named(word)
+            known = [int(each) for each in lost if each is not None]
+            spans.append(Span(f"job {job}", waited_from, started, stop, end.word, end.colour, *known))
+        return run, spans
 
 
 class _Days:
@@ -192,10 +186,6 @@ def _both(draw: Callable[[int], Plot], question: str) -> tuple[Plot, Plot]:
     for each in plots:
         each.question = question
     return plots
-
-
-def _fill(bins: list[float], use: float, seconds: int) -> None:
-    bins[min(_TENTHS - 1, int(use * 10)) if use < 1 or use > 1 else 9] += seconds
 
 
 def _lost(report: Report, width: int) -> Plot:

@@ -1,111 +1,240 @@
-"""The ledger: a file of the user with the rows of past days, so that slurmdbd is asked for each day only once.
+"""The ledger: a folder of the user with the rows of past days, so that slurmdbd is asked for each day only once.
 
-A day (UTC) is closed once two days have passed since and no row that overlaps it is unfinished: slurmctld queues rows
-while slurmdbd is down. Each row is stored once, even if it overlaps several days. A report takes the rows of closed
-days from the ledger, and asks slurmdbd once for all other days.
+A day (UTC) is closed once two days have passed since: slurmctld queues rows while slurmdbd is down. A row stands in the
+file of the day on which it ended, and is found from every day on which it ran. A row that had not ended, or could not
+be read, when its days were closed stands in the last of them as open: Slurm is asked for it alone until it is over.
 """
 
+import hashlib
 import json
 import os
 import pwd
 import re
-from collections.abc import Iterator, Sequence
+import shutil
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from slurm_tf import files, search_path
-from slurm_tf.account.diagnostics import Diagnostics
-from slurm_tf.account.source import Source, present, selected, with_diagnostics
-from slurm_tf.account.store import Span, Store
-from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.account import day_files
+from slurm_tf.account.database import Tables
+from slurm_tf.account.day_files import DAY, DayFile
+from slurm_tf.account.jobs_sql import STORED
+from slurm_tf.account.literals import literal
+from slurm_tf.account.source import Source, chosen, present
+from slurm_tf.account.usage_record import Window
 
-DAY = 86400
 SETTLED = 2 * DAY
+# Increase it with every change of the columns: files of another schema are not read.
+SCHEMA = 1
+# sacct's command line has no place for more.
+_IDS = 5000
+_ALL = "all"
 
 
 def path(cluster: str) -> Path:
     """Return the path of a cluster's ledger."""
-    return search_path.user_state() / f"usage-{re.sub(r'[^A-Za-z0-9._-]', '_', cluster)}.sqlite"
+    return search_path.user_state() / f"usage-{re.sub(r'[^A-Za-z0-9._-]', '_', cluster)}"
 
 
-class LedgerSource:
+class LedgerSource(Source):
     """Reads closed days from the ledger at `path`, and other days from `inner`, whose rows it adds to the ledger.
 
-    `all_users`: whether `inner` yields the rows of all users if none is named; otherwise those of this user, for root
+    `all_users`: whether `inner` has the rows of all users if none is named; otherwise those of this user, for root
     those of all users. `rebuild`: empty the ledger first.
     """
 
     def __init__(self, path: Path, inner: Source, all_users: bool = False, rebuild: bool = False) -> None:
+        super().__init__()
         self.path, self.inner, self.all_users, self.rebuild = path, inner, all_users, rebuild
-        self.diagnostics = Diagnostics()
 
-    def records(
-        self, window: Window, users: Sequence[str] = (), accounts: Sequence[str] = (), jobs: Sequence[str] = ()
-    ) -> Iterator[UsageRecord]:
-        """Yield the records. Raises LedgerError, and what `inner` raises.
+    def fill(
+        self,
+        found: Tables,
+        window: Window,
+        users: Sequence[str] = (),
+        accounts: Sequence[str] = (),
+        jobs: Sequence[str] = (),
+    ) -> None:
+        """Ask `inner` alone."""
+        self.inner.fill(found, window, users, accounts, jobs)
 
-        If `jobs` are given, only `inner` is asked. After an error the ledger is unchanged, or has more rows of days
-        that are not closed.
+    def read(
+        self,
+        found: Tables,
+        window: Window,
+        users: Sequence[str] = (),
+        accounts: Sequence[str] = (),
+        jobs: Sequence[str] = (),
+    ) -> None:
+        """Fill the tables. Raises LedgerError, and what `inner` raises; the ledger is then as it was before.
+
+        If `jobs` are given, only `inner` is asked.
         """
-        now = present(window)
-        diagnostics = self.diagnostics = Diagnostics()
         if jobs:
-            found = self.inner.records(window, users, accounts, jobs)
-        else:
-            found = self._records(window, users, accounts, now)
-        yield from with_diagnostics(selected(found, window, now, users, accounts, jobs), diagnostics, window, now)
-        if jobs:
-            diagnostics.add_reading(self.inner.diagnostics)
-
-    def _records(
-        self, window: Window, users: Sequence[str], accounts: Sequence[str], now: int
-    ) -> Iterator[UsageRecord]:
+            self.inner.read(found, window, users, accounts, jobs)
+            return
         if not users and not self.all_users and os.getuid():
             users = (pwd.getpwuid(os.getuid()).pw_name,)
-        scope = _scope(users, accounts)
-        files.own_folder(str(self.path.parent))
-        with Store.open(self.path, self.rebuild) as store:
+        ledger = _Ledger(self._opened(), _view(users, accounts), window, found)
+        now = present(window)
+        asked = ledger.asked(now)
+        if asked:
+            self.inner.fill(found, asked, users, accounts)
+        found.complete()
+        alone = ledger.open_ids()
+        for at in range(0, len(alone), _IDS):
+            found.origin = 1
+            self.inner.fill(found, window, users, accounts, alone[at : at + _IDS])
+        found.complete()
+        if asked:
+            ledger.close(asked, now)
+        found.now = now
+        found.select(window, chosen(users, accounts), *ledger.rows(asked))
+
+    def _opened(self) -> Path:
+        """Return the folder of this schema's files."""
+        if self.rebuild:
+            shutil.rmtree(self.path, ignore_errors=True)
             self.rebuild = False
-            open_days = store.open_days(range(window.start // DAY, -(-window.end // DAY)), (scope, _scope((), ())))
-            if not open_days:
-                yield from store.records(window, None, users)
-                return
-            asked = _asked(open_days, window, now)
-            yield from store.records(window, asked, users)
-            yield from self._fresh(store, asked, scope, users, accounts, now)
-
-    def _fresh(
-        self, store: Store, asked: Window, scope: str, users: Sequence[str], accounts: Sequence[str], now: int
-    ) -> Iterator[UsageRecord]:
-        """Yield the records of `inner` and store them; then close the days whose rows are now complete."""
-        settled = now - SETTLED
-        unfinished = settled
-        rows: list[Span] = []
-        for record in self.inner.records(asked, users, accounts):
-            yield record
-            begin = record.ended if record.started is None else record.started
-            if begin is None:
-                continue  # a pending job, which overlaps no past day
-            if record.ended is None:
-                unfinished = min(unfinished, begin)
-            elif begin < settled:
-                rows.append(Span(record.ended, begin, record))
-            if len(rows) >= store.PORTION:
-                store.add(rows)
-                rows = []
-        store.add(rows)
-        diagnostics = self.inner.diagnostics
-        self.diagnostics.add_reading(diagnostics)
-        if not diagnostics.unreadable.total and not diagnostics.orphans.total:
-            last = min(unfinished, asked.end) // DAY
-            store.close(scope, range(-(-asked.start // DAY), last))
+        files.own_folder(str(self.path.parent))
+        files.own_folder(str(self.path))
+        return self.path / str(SCHEMA)
 
 
-def _scope(users: Sequence[str], accounts: Sequence[str]) -> str:
-    """Return the users and accounts that a day is closed for, as text; no names: all users and accounts."""
-    return json.dumps([sorted(users), sorted(accounts)])
+class _Ledger:
+    """What the ledger has for one report: the best file of each day, of the view of all users or of this one."""
+
+    def __init__(self, folder: Path, view: str, window: Window, found: Tables) -> None:
+        self._folder, self._window, self._found = folder / view, window, found
+        self._closed: dict[int, DayFile] = {}
+        self._steps: dict[tuple[Path, int], DayFile] = {}
+        self._some: list[DayFile] = []
+        for each in dict.fromkeys((folder / _ALL, folder / view)):
+            self._read(each)
+
+    def _read(self, folder: Path) -> None:
+        files = [file for file in day_files.listed(folder) if self._is_needed(file)]
+        for file in files:
+            if file.table == "steps" and file.is_closed:
+                self._steps.setdefault((folder, file.day), file)
+        damaged = [file for file in files if not file.is_sound]
+        for file in damaged:
+            self._found.diagnostics.ledger.append(f"{file.path}: it is damaged; its day is asked for again")
+        bad_days = {file.day for file in damaged}
+        day_files.remove(folder, [file for file in files if file.day in bad_days], time.time())
+        for file in files:
+            if file.table == "jobs" and file.day not in bad_days:
+                if file.is_closed:
+                    self._closed.setdefault(file.day, file)
+                else:
+                    self._some.append(file)
+
+    def _is_needed(self, file: DayFile) -> bool:
+        return file.day >= self._window.start // DAY and file.first * DAY < self._window.end
+
+    def asked(self, now: int) -> Window | None:
+        """Return one window with all days that are not closed: whole days, so that they can be; None for none."""
+        start, end = self._window
+        days = [day for day in range(start // DAY, -(-end // DAY)) if day not in self._closed]
+        if not days:
+            return None
+        last = (days[-1] + 1) * DAY
+        return Window(days[0] * DAY, last if last <= now - SETTLED else min(last, max(end, start + 1)))
+
+    def open_ids(self) -> list[str]:
+        """Return the ids of rows that were open when their days were closed, and are in none of the rows found."""
+        run = self._found.database.execute
+        run("create or replace temp table open_rows (incarnation varchar, id varchar)")
+        files = list(self._closed.values())
+        if not files:
+            return []
+        end = self._window.end
+        rows = _query(files)
+        run(f"""insert into open_rows select incarnation(cluster, sluid, id, started, submitted), id from ({rows})
+            where ended is null and (started is null or started < {end})""")
+        for known in (f"({rows}) where ended is not null and", "completed_rows where"):
+            run(f"""delete from open_rows where incarnation in (
+                select incarnation(cluster, sluid, id, started, submitted) from {known}
+                id in (select id from open_rows))""")
+        return [str(job) for (job,) in run("select distinct id from open_rows order by 1").fetchall()]
+
+    def rows(self, asked: Window | None) -> tuple[str, list[str], list[str]]:
+        """Return the condition for rows that were asked for, and the queries of the ledger's rows and steps."""
+        closed = ", ".join(map(str, self._closed)) or "-1"
+        fresh = f"""(origin = 0 and (ended is null or ended // {DAY} not in ({closed}))
+            or origin = 1 and incarnation(cluster, sluid, id, started, submitted) in
+              (select incarnation from open_rows))"""
+        queries, steps = [], []
+        if self._closed:
+            queries.append(f"select * from ({_query(list(self._closed.values()))}) where ended is not null")
+        some = [file for file in self._some if file.day not in self._closed]
+        if some:
+            without = f"not (coalesce(started, ended) < {asked.end} and ended > {asked.start})" if asked else "true"
+            queries.append(f"""select * from ({_query(some)}) where {without} qualify row_number() over (
+                partition by incarnation(cluster, sluid, id, started, submitted)) = 1""")
+        of_steps = [file for (_, day), file in self._steps.items() if day in self._closed]
+        if of_steps:
+            steps.append(_query(of_steps))
+        return fresh, queries, steps
+
+    def close(self, asked: Window, now: int) -> None:
+        """Write the files of the days that were asked for and are over, the last one first.
+
+        At each moment a day that is closed has all its rows: those that ended later stand in files written before.
+        """
+        settled = (now - SETTLED) // DAY
+        days = [day for day in range(-(-asked.start // DAY), min(asked.end // DAY, settled)) if day not in self._closed]
+        if not days:
+            return
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        run = self._found.database.execute
+        run(_CLOSING.format(settled=settled, last=days[-1], columns=_COLUMNS))
+        begins = dict(run("select home, min(coalesce(started, ended)) from closing group by home").fetchall())
+        for day in sorted({*days, *begins}, reverse=True):
+            if day not in self._closed:
+                begin = begins.get(day)
+                first = day if begin is None else min(day, begin // DAY)
+                self._write(day, first, is_closed=day in days)
+
+    def _write(self, day: int, first: int, is_closed: bool) -> None:
+        for table, query in (
+            ("steps", self._found.steps_of(f"closing where home = {day}")),
+            ("jobs", _ROWS.format(day=day)),
+        ):
+            if query:
+                with day_files.written(self._folder, table, day, first, is_closed) as path:
+                    self._found.database.execute(
+                        f"copy ({query}) to {literal(str(path))} (format parquet, compression zstd)"
+                    )
 
 
-def _asked(open_days: Sequence[int], window: Window, now: int) -> Window:
-    """Return one window that contains all open days: whole days, so that they can be closed, but not the future."""
-    end = (open_days[-1] + 1) * DAY
-    return Window(open_days[0] * DAY, end if end <= now - SETTLED else min(end, max(window.end, window.start + 1)))
+_COLUMNS = ", ".join(f'"{name}"' for name in STORED)
+_ROWS = f"select {_COLUMNS} from closing where home = {{day}}"
+# The rows to keep, and the day in whose file they stand: that of their end, or the last that is closed now for rows
+# that are not over, or could not be read.
+_CLOSING = """
+create or replace temp view closing as
+select case when is_over then ended // 86400 else {last} end as home, * exclude (ended, is_over),
+  case when is_over then ended end as ended
+from (
+  select {columns}, ended is not null and ended // 86400 < {settled} as is_over from completed_rows where origin = 0
+  union all by name
+  select id, raw_id, cluster, sluid, submitted, false as is_over from found_rows
+  where origin = 0 and why_left_out is not null
+) where is_over or started // 86400 <= {last} or (started is null and ended is null and state_text is null)
+"""
+
+
+def _query(files: Iterable[DayFile]) -> str:
+    return f"select * from read_parquet([{', '.join(literal(str(file.path)) for file in files)}])"
+
+
+def _view(users: Sequence[str], accounts: Sequence[str]) -> str:
+    """Return the name of the folder of what is asked for: the rows of these users and accounts; none: of all."""
+    if not users and not accounts:
+        return _ALL
+    if len(users) == 1 and not accounts and re.fullmatch(r"[A-Za-z0-9._-]{1,64}", users[0], re.ASCII):
+        return f"user-{users[0]}"
+    words = json.dumps([sorted(users), sorted(accounts)])
+    return f"view-{hashlib.sha256(words.encode()).hexdigest()[:16]}"

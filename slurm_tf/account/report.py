@@ -67,7 +67,8 @@ class Report:
         found = [_named(*each) for each in (
             (diagnostics.orphans, "steps have no row of their job and are in no sum"),
             (diagnostics.unreadable, "rows could not be read and are in no sum"),
-            (diagnostics.runaways, "jobs run long after their limit, as slurmdbd has them (sacctmgr show runawayjobs)"),
+            (diagnostics.values, "jobs have values that could not be read and are unknown"),
+            (diagnostics.runaways, "jobs run long after their limit, which cuts them here (sacctmgr show runawayjobs)"),
             (diagnostics.suspended, "jobs were suspended and are cut by the window: that time is taken off their end"),
             (diagnostics.resized, "jobs were made smaller: Slurm has the time before that twice"),
         )]  # fmt: skip
@@ -81,7 +82,7 @@ class Report:
             found.append(f"the table lacks {', '.join(lacking)}: what they say is unknown, or 0 where it is added up")
         if diagnostics.repeated:
             found.append(f"{diagnostics.repeated} rows came again and count once")
-        return [each for each in found if each] + list(self.run_problems)
+        return [each for each in found if each] + diagnostics.ledger + list(self.run_problems)
 
 
 def _named(named: Examples, words: str) -> str:

@@ -4,32 +4,24 @@ A record's template is taken from the first of these that has one: the job's com
 to, the job's name.
 """
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from slurm_tf.account.database import Tables
 from slurm_tf.account.usage_record import UsageRecord
 from slurm_tf.errors import RunError
 from slurm_tf.run import attempts, gpu_record, job_chain, job_comment, manifest
 from slurm_tf.run.attempts import Attempt
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.gpu_record import GpuRecord
-from slurm_tf.slurm.job_states import JobState
 from slurm_tf.watch import find_run
 
 # The coordinator starts at most this long after its job, because of prologues, modules and setup; clocks of hosts may
 # differ by at most the second number.
 _START_SECONDS, _SKEW_SECONDS = 3600, 60
-
-
-class Lost(NamedTuple):
-    """Seconds of one incarnation before its first training step, and after the last checkpoint that it committed."""
-
-    start: int
-    rollback: int
 
 
 class RunRecord(NamedTuple):
@@ -44,26 +36,18 @@ class RunRecord(NamedTuple):
         """Return the record with the use of the GPUs that the run sampled."""
         return record if self.gpu_busy is None else msgspec.structs.replace(record, gpu_use=self.gpu_busy)
 
-    def lost(self, record: UsageRecord, low: int, high: int, now: int) -> Lost | None:
-        """Return how many of the seconds in [low, high) are lost; None if the run did not record it.
-
-        An attempt that failed keeps its work up to its last checkpoint. `now`: a running job is counted until then.
-        """
-        made = self.attempt
-        if made is None or not made.speaks or record.started is None:
-            return None
-        if made.began is None:  # it made no step
-            return Lost(record.elapsed(low, high, now), 0)
-        began = max(record.started, math.ceil(made.began))
-        start = record.elapsed(low, min(high, began), now)
-        is_good = record.state is JobState.COMPLETED or (made.ended is not None and made.code == 0)
-        if record.ended is None or is_good:
-            return Lost(start, 0)
-        kept = began if made.saved is None else max(began, math.ceil(made.saved))
-        return Lost(start, record.elapsed(max(low, kept), high, now))
-
 
 _NO_RUN = RunRecord()
+
+
+def row_of(record: UsageRecord, own: RunRecord) -> tuple[object, ...]:
+    """Return what its run recorded of one incarnation, as the table of jobs_sql.RUNS has it."""
+    made = own.attempt if own.attempt and own.attempt.speaks else None
+    is_good = made is not None and made.ended is not None and made.code == 0
+    return (
+        record.id, record.cluster or None, record.started, record.submitted, own.template or None, own.run or None,
+        made is not None, made and made.began, made and made.saved, is_good, own.gpu_busy,
+    )  # fmt: skip
 
 
 class RunRecords:
@@ -113,6 +97,11 @@ class RunRecords:
     def with_gpu_use(self, record: UsageRecord) -> UsageRecord:
         """Return a record with what its run sampled of its GPUs, where Slurm recorded no use of them."""
         return self.find(record).completed(record)
+
+    def add_to(self, found: "Tables") -> None:
+        """Add what the runs recorded to the rows of `jobs`: template, run, and when training began and was saved."""
+        if self.jobs:
+            found.add_runs([row_of(record, self.find(record)) for record in found.records(self.jobs)])
 
     def label(self, run: RunFolder) -> str:
         """Return the name that tells a run from the others: its own, or its path."""

@@ -1,11 +1,14 @@
-"""Sources of records: the protocol, and the source that calls sacct. Others are in saved.py and ledger.py."""
+"""Sources of accounting: what they share, and the source that calls sacct. Others are in saved.py and ledger.py."""
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
 
+from slurm_tf.account import database, sacct_stream
+from slurm_tf.account.database import Tables
 from slurm_tf.account.diagnostics import Diagnostics
-from slurm_tf.account.rows import ASKED, Rows, lacked, missing
+from slurm_tf.account.fields import ASKED, lacked, missing
+from slurm_tf.account.literals import one_of
 from slurm_tf.account.usage_record import UsageRecord, Window
 from slurm_tf.errors import SlurmError
 from slurm_tf.slurm import sacct, sacct_fields
@@ -14,52 +17,94 @@ from slurm_tf.slurm.records import whole_job
 _MOMENTS = 300
 
 
-class Source(Protocol):
-    """A source of records: yields each incarnation that overlaps a window once, and stores none.
+class Source(ABC):
+    """A source of accounting, which fills the tables of a report."""
 
-    `diagnostics` are those of the latest call of `records`, complete once it has yielded all records.
-    """
+    def __init__(self) -> None:
+        self.diagnostics = Diagnostics()
 
-    diagnostics: Diagnostics
+    @abstractmethod
+    def fill(
+        self,
+        found: Tables,
+        window: Window,
+        users: Sequence[str] = (),
+        accounts: Sequence[str] = (),
+        jobs: Sequence[str] = (),
+    ) -> None:
+        """Read the rows of these users, accounts and jobs that overlap the window, and perhaps others; an empty
+        sequence selects all. Raises SlurmError and the errors in the source's docstring.
+        """
+
+    def read(
+        self,
+        found: Tables,
+        window: Window,
+        users: Sequence[str] = (),
+        accounts: Sequence[str] = (),
+        jobs: Sequence[str] = (),
+    ) -> None:
+        """Fill the tables with each incarnation of these users, accounts and jobs that overlaps the window. Raises what
+        `fill` raises.
+        """
+        self.fill(found, window, users, accounts, jobs)
+        found.complete()
+        found.select(window, chosen(users, accounts, jobs))
 
     def records(
         self, window: Window, users: Sequence[str] = (), accounts: Sequence[str] = (), jobs: Sequence[str] = ()
     ) -> Iterator[UsageRecord]:
-        """Yield the records of these users, accounts and jobs; an empty sequence selects all.
+        """Yield the same incarnations as records; `diagnostics` are those of the tables. Raises what `read` raises."""
+        with database.opened() as found:
+            self.diagnostics = found.diagnostics
+            self.read(found, window, users, accounts, jobs)
+            yield from found.records()
 
-        Raises SlurmError and the errors in the source's docstring. An error may come after some of the records.
-        """
 
-
-class SacctSource:
-    """Calls sacct once for each call of `records`.
+class SacctSource(Source):
+    """Calls sacct once for each call of `read`.
 
     If no users are named, sacct is asked for the jobs of this user; for root or with `all_users`, for all jobs.
     """
 
     def __init__(self, all_users: bool = False, seconds: float = sacct.SECONDS) -> None:
+        super().__init__()
         self.all_users, self.seconds = all_users, seconds
-        self.diagnostics = Diagnostics()
 
-    def records(
-        self, window: Window, users: Sequence[str] = (), accounts: Sequence[str] = (), jobs: Sequence[str] = ()
-    ) -> Iterator[UsageRecord]:
-        """Yield the records while sacct prints them. Raises SlurmError."""
-        diagnostics = self.diagnostics = Diagnostics()
+    def fill(
+        self,
+        found: Tables,
+        window: Window,
+        users: Sequence[str] = (),
+        accounts: Sequence[str] = (),
+        jobs: Sequence[str] = (),
+    ) -> None:
+        """Read what sacct prints. Raises SlurmError."""
+        found.now = present(window)
         known = sacct.fields()
         names = [name for name in ASKED if name in known]
         lacking = missing(names)
         if lacking:
             raise SlurmError(f"sacct --helpformat does not name {', '.join(lacking)}", "Slurm 17.11 or newer")
-        diagnostics.missing_fields = lacked(names)
-        diagnostics.unknown_fields = sorted(known - sacct_fields.KNOWN)
-        now = present(window)
+        found.diagnostics.missing_fields = lacked(names)
+        found.diagnostics.unknown_fields = sorted(known - sacct_fields.KNOWN)
         # sacct --jobs=42_3 (22.05.8) finds nothing while the task is pending, so sacct is asked for job 42
         ids = list(dict.fromkeys(map(whole_job, jobs)))
-        table = sacct.rows(names, *window, users, accounts, ids, self.all_users, self.seconds)
-        yield from with_diagnostics(
-            selected(Rows(names, diagnostics, now).records(table), window, now, jobs=jobs), diagnostics, window, now
-        )
+        printed = sacct.printed(names, *window, users, accounts, ids, self.all_users, self.seconds)
+        sacct_stream.read(found, printed, names)
+
+    def read(
+        self,
+        found: Tables,
+        window: Window,
+        users: Sequence[str] = (),
+        accounts: Sequence[str] = (),
+        jobs: Sequence[str] = (),
+    ) -> None:
+        """Fill the tables; sacct selects users and accounts, which may be numbers. Raises SlurmError."""
+        self.fill(found, window, users, accounts, jobs)
+        found.complete()
+        found.select(window, chosen(jobs=jobs))
 
 
 def present(window: Window) -> int:
@@ -68,30 +113,10 @@ def present(window: Window) -> int:
     return window.end if 0 <= now - window.end <= _MOMENTS else now
 
 
-def selected(
-    records: Iterable[UsageRecord],
-    window: Window,
-    now: int,
-    users: Collection[str] = (),
-    accounts: Collection[str] = (),
-    jobs: Collection[str] = (),
-) -> Iterator[UsageRecord]:
-    """Yield the records that overlap the window, of these users, accounts and jobs; an empty collection selects all."""
-    start, end = window
-    for record in records:
-        if (
-            record.overlaps(start, end, now)
-            and (not users or record.user in users)
-            and (not accounts or record.account in accounts)
-            and (not jobs or record.id in jobs or record.job in jobs or record.raw_id in jobs)
-        ):
-            yield record
-
-
-def with_diagnostics(
-    records: Iterable[UsageRecord], diagnostics: Diagnostics, window: Window, now: int
-) -> Iterator[UsageRecord]:
-    """Yield all records, after adding each to `diagnostics`."""
-    for record in records:
-        diagnostics.add_record(record, *window, now)
-        yield record
+def chosen(users: Collection[str] = (), accounts: Collection[str] = (), jobs: Collection[str] = ()) -> list[str]:
+    """Return the conditions for rows of these users, accounts and jobs; an empty collection selects all."""
+    return [
+        *one_of(["user"], users),
+        *one_of(["account"], accounts),
+        *one_of(["id", "raw_id", "split_part(split_part(id, '_', 1), '+', 1)"], jobs),
+    ]

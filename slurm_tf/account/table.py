@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from slurm_tf.account.diagnostics import Examples
+from slurm_tf.account.fields import missing
 from slurm_tf.account.row_fit import FREE, RowFit
-from slurm_tf.account.rows import missing
 from slurm_tf.errors import AccountingError
 from slurm_tf.slurm.sacct_fields import KNOWN, named
 

@@ -1,27 +1,32 @@
-"""Computes the groups of a report from records: hours, waiting times, efficiency and losses, in one pass."""
+"""Adds up the table `jobs` for a report, in queries: hours, waiting times, efficiency and losses."""
 
 import time
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from slurm_tf.account import exit_classes
-from slurm_tf.account.amounts import Amounts
-from slurm_tf.account.job_incarnations import Jobs, Requeued
-from slurm_tf.account.run_records import RunRecord
-from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.account.amounts import SUMS, Amounts, ExitClassSums
+from slurm_tf.account.exit_classes import ExitClass
+from slurm_tf.account.literals import literal
+from slurm_tf.account.sacct_sql import FORGOTTEN
+from slurm_tf.account.usage_record import Window
 from slurm_tf.errors import UsageError
 from slurm_tf.jobspec.sites import Prices
 
-# The field of a record that each word of --by stands for; the other words are computed.
-_PLAIN = {
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+# The column that each word of --by stands for.
+WORDS = {
     "user": "user", "account": "account", "partition": "partition", "gpu-type": "gpu_type", "qos": "qos",
-    "wckey": "wckey", "cluster": "cluster",
+    "wckey": "wckey", "cluster": "cluster", "template": "template", "state": "state", "run": "run", "day": "day",
 }  # fmt: skip
-WORDS = (*_PLAIN, "template", "state", "run", "day")
-_NO_RUN = RunRecord("", "")
+_LOSES = ", ".join(literal(end.word) for end in ExitClass if end.loses)
+# What the rows of `parts` add up to, in the order of SUMS.
+_SUMS = ", ".join(f"{expression} as {name}" for name, expression in SUMS.items())
+_OF_ENDS = (
+    "exit_class, {count}, sum(gpus * seconds), sum(cpus * running), sum(gpus * gone), sum(cpus * gone)"
+)  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -31,8 +36,15 @@ class Row(NamedTuple):
     amounts: Amounts
 
 
+def check_words(by: Sequence[str]) -> None:
+    """Raise UsageError if a word of --by is unknown."""
+    unknown = [word for word in by if word not in WORDS]
+    if unknown:
+        raise UsageError(f"found {unknown[0]!r}", f"one of {', '.join(WORDS)}")
+
+
 class Aggregate:
-    """The sums of one report, grouped by any number of words.
+    """The sums of one report over the table `jobs` of a database, grouped by any number of words.
 
     An incarnation counts with the seconds that are inside the window; with "day", it is divided at local midnights. Its
     waiting time counts in the window and on the day in which it started.
@@ -40,139 +52,132 @@ class Aggregate:
 
     def __init__(
         self,
+        database: "DuckDBPyConnection",
         window: Window,
         by: Sequence[str] = (),
         prices: Prices | None = None,
-        own: Callable[[UsageRecord], RunRecord] | None = None,
         now: int | None = None,
-        counts_jobs: bool = True,
     ) -> None:
-        """`own`: returns what a record's run recorded about it; `now`: running jobs are counted until then.
+        """`now`: running jobs are counted until then. Raises UsageError."""
+        check_words(by)
+        self.window, self.by, self._database = window, tuple(by), database
+        now = int(time.time()) if now is None else now
+        days = midnights(window.start, min(window.end, now + 1)) if "day" in by else [window.start]
+        database.execute(_parts(days, window.end, now, prices, "day" in by))
+        self._keys = [f"coalesce(\"{WORDS[word]}\", '')" for word in by]
+        names = [f'"by {number}"' for number in range(len(by))]
+        keys = "".join(f"{key} as {name}, " for key, name in zip(self._keys, names, strict=True))
+        sets = f"grouping sets (({', '.join(names)}), ())" if by else "()"
+        # one scan for the groups and the total, in which a job or an incarnation of several groups counts once
+        found = database.execute(
+            f"select {keys} {_SUMS}, count(*) filter (is_first_part), "
+            f"{f'grouping({names[0]})' if by else '1'} from parts group by {sets}"
+        ).fetchall()
+        self._rows, self._total = [], Amounts()
+        for row in found:
+            amounts = Amounts(*row[len(by) : -2])
+            if not row[-1]:
+                self._rows.append(Row(row[: len(by)], amounts))
+            else:
+                self._total = amounts
+                self._rows += [Row((), Amounts(*row[:-2]))] if not by and amounts.incarnations else []
+                self._total.incarnations = row[-2]
 
-        `counts_jobs`: whether to count distinct jobs, which takes memory. Raises UsageError.
+    def rows(self, with_ends: bool = False) -> list[Row]:
+        """Return all groups, ordered by GPU-hours, then CPU-hours, descending; with "day", by day first.
+
+        `with_ends`: with the sums of each exit class in each group.
         """
-        unknown = [word for word in by if word not in WORDS]
-        if unknown:
-            raise UsageError(f"found {unknown[0]!r}", f"one of {', '.join(WORDS)}")
-        self.window, self.by = window, tuple(by)
-        self.now = int(time.time()) if now is None else now
-        self._prices, self._own = prices, own
-        self._jobs = Jobs() if counts_jobs else None
-        self._groups: dict[tuple[str, ...], int] = {}
-        self._amounts: list[Amounts] = []
-        self._total = Amounts()
-        self._by_day = "day" in by
-        self._days = midnights(window.start, min(window.end, self.now + 1)) if self._by_day else [window.start]
-        self._key_of = _reader(by)
-
-    def add(self, record: UsageRecord) -> None:
-        """Add one incarnation."""
-        started = record.started
-        start, end = self.window
-        seconds = record.elapsed(start, end, self.now)
-        if started is None or not (seconds or record.overlaps(start, end, self.now)):
-            return
-        own = self._own(record) if self._own else _NO_RUN
-        record = own.completed(record)
-        if not self._by_day:
-            self._add(record, own, start, end, seconds)
-            return
-        at = max(0, bisect_right(self._days, started) - 1)
-        while at < len(self._days):
-            low = self._days[at]
-            high = self._days[at + 1] if at + 1 < len(self._days) else end
-            if low > started and not record.elapsed(low, end, self.now):
-                break
-            self._add(record, own, low, high, record.elapsed(low, high, self.now))
-            at += 1
-
-    def _add(self, record: UsageRecord, own: RunRecord, low: int, high: int, seconds: int) -> None:
-        """Add the seconds of an incarnation that are in [low, high)."""
-        key = self._key_of(record, own, low)
-        number = self._groups.get(key)
-        if number is None:
-            number = self._groups[key] = len(self._amounts)
-            self._amounts.append(Amounts())
-        group = self._amounts[number]
-        end = exit_classes.classify(record)
-        running = record.running(low, high, self.now) if record.suspended else seconds
-        money = cost(record, seconds, running, self._prices) if self._prices else None
-        lost = own.lost(record, low, high, self.now) if own.attempt else None
-        group.add(record, seconds, running, end, lost, money)
-        started: int = record.started  # type: ignore[assignment]
-        starts_here = low <= started < high
-        if self._by_day:
-            again = not starts_here and low > self.window.start
-            self._total.add(record, seconds, running, end, lost, money, again)
-        requeued = Requeued(number, 0, 0)
-        if starts_here:
-            group.wait(record)
-            if self._by_day:
-                self._total.wait(record)
-            requeued = _requeued(number, record, started)
-        self._count(record, started, requeued)
-
-    def _count(self, record: UsageRecord, started: int, own: Requeued) -> None:
-        """Count the job in its group. `own`: this incarnation's waiting times, in case it is not the job's first."""
-        if record.restarts is not None:  # Slurm's count of requeues
-            if record.restarts:
-                self._add_requeued(own)
-            own = Requeued(own.group, 0, 0)
-        if self._jobs is None:
-            return
-        is_new, requeued = self._jobs.add(record.cluster, record.raw_id, started, own)
-        self._amounts[own.group].jobs += is_new
-        if requeued:
-            self._add_requeued(requeued)
-
-    def _add_requeued(self, requeued: Requeued) -> None:
-        for each in (self._amounts[requeued.group], *([self._total] if self._by_day else [])):
-            each.requeue_seconds += requeued.waited
-            each.held_seconds += requeued.held
-
-    def rows(self) -> list[Row]:
-        """Return all groups, ordered by GPU-hours, then CPU-hours, descending; with "day", by day first."""
-        rows = [Row(key, self._amounts[number]) for key, number in self._groups.items()]
-        if self._by_day:
+        if with_ends:
+            self._add_ends({row.key: row.amounts for row in self._rows})
+        if "day" in self.by:
             at = self.by.index("day")
-            return sorted(rows, key=lambda row: (row.key[at], -row.amounts.gpu_seconds, row.key))
-        return sorted(rows, key=lambda row: (-row.amounts.gpu_seconds, -row.amounts.cpu_seconds, row.key))
+            return sorted(self._rows, key=lambda row: (row.key[at], -row.amounts.gpu_seconds, row.key))
+        return sorted(self._rows, key=lambda row: (-row.amounts.gpu_seconds, -row.amounts.cpu_seconds, row.key))
 
     def total(self) -> Amounts:
-        """Return the sums over all groups; a job that is in several groups counts once."""
-        total = self._total
-        if not self._by_day:
-            total = Amounts()
-            for each in self._amounts:
-                total.merge(each)
-        total.jobs = self._jobs.count if self._jobs else 0
-        return total
+        """Return the sums over all groups; a job or an incarnation that is in several of them counts once."""
+        ends = _OF_ENDS.format(count="count(*) filter (is_first_part)")
+        found = self._database.execute(f"select {ends} from parts group by exit_class").fetchall()
+        self._total.ends = sorted(_ended(*each) for each in found)
+        return self._total
+
+    def _add_ends(self, groups: dict[tuple[str, ...], Amounts]) -> None:
+        width, sums = len(self.by), _OF_ENDS.format(count="count(*)")
+        keys = "".join(f"{key}, " for key in self._keys)
+        found = self._database.execute(f"select {keys} {sums} from parts group by all")
+        for row in found.fetchall():
+            groups[row[:width]].ends.append(_ended(*row[width:]))
+        for amounts in groups.values():
+            amounts.ends.sort()
 
 
-def _requeued(group: int, record: UsageRecord, started: int) -> Requeued:
-    """Return how long an incarnation waited since it was requeued, and how much of that Slurm held it."""
-    if record.submitted is None or record.submitted >= started:
-        return Requeued(group, 0, 0)
-    eligible = record.submitted if record.eligible is None else min(record.eligible, started)
-    return Requeued(group, started - record.submitted, max(0, eligible - record.submitted))
+def _ended(word: str, *sums: int) -> ExitClassSums:
+    return ExitClassSums(ExitClass.named(word), *(int(each or 0) for each in sums))
 
 
-def cost(record: UsageRecord, seconds: int, running: int, prices: Prices) -> float | None:
-    """Return the price of `seconds` of a record's allocation, None if a price that it needs is unknown.
+def _parts(days: Sequence[int], end: int, now: int, prices: Prices | None, by_day: bool) -> str:
+    """Return the statement that makes the view `parts`: what the window or each of the days has of each row of jobs."""
+    ends = [*days[1:], end]
+    if by_day:
+        names = [time.strftime("%Y-%m-%d", time.localtime(day)) for day in days]
+        rows = ", ".join(f"({day}, {stop}, '{name}')" for day, stop, name in zip(days, ends, names, strict=True))
+        cut = f"""join (values {rows}) days(low, high, day) on (low <= started and started < high)
+      or (low = {days[0]} and started < low) or (low > started and stop > low)"""
+    else:
+        cut = f"cross join (select {days[0]} as low, {end} as high) days"
+    return f"""
+create or replace temp view parts as
+with ran as (
+  select *, case when is_runaway then started + coalesce(time_limit * 60, {FORGOTTEN})
+    else coalesce(ended, counted_until, {now}) end as stop from jobs where started is not null
+), firsts as (
+  select cluster, id, min(started) as first from jobs where started is not null and restarts is null
+  group by all having count(*) > 1
+), cut as (
+  select ran.*, days.*, f.first, greatest(0, least(stop, high) - greatest(started, low)) as seconds,
+    greatest(0, least(stop - coalesce(suspended, 0), high) - greatest(started, low)) as running,
+    started >= low and started < high as starts_here, starts_here or low = {days[0]} as is_first_part,
+    greatest(started, ceil(began)::bigint) as trained_from, coalesce(busy, gpu_use) as gpu_busy
+  from ran {cut}
+  left join firsts f on ran.id = f.id and ran.cluster is not distinct from f.cluster
+)
+select *, {_cost(prices)} as cost, ended - started - suspended as whole,
+  case when starts_here and eligible is not null then greatest(0, started - eligible) end as waited,
+  starts_here and submitted < started and coalesce(restarts > 0, started > first, false) as is_requeued,
+  case when not coalesce(is_told, false) then null when began is null then seconds
+    else greatest(0, least(stop, high, trained_from) - greatest(started, low)) end as start_lost,
+  case when not coalesce(is_told, false) then null
+    when began is null or ended is null or state in ('COMPLETED', 'CD') or is_kept then 0
+    else greatest(0, least(stop, high) - greatest(started, low, trained_from, coalesce(ceil(saved)::bigint, 0)))
+    end as rolled_back,
+  case when start_lost is not null then start_lost + rolled_back when exit_class in ({_LOSES}) then seconds else 0 end
+    as gone
+from cut
+"""
 
-    `running`: the seconds in which it was not suspended.
-    """
-    if not prices.currency:
-        return None
-    factor = prices.qos.get(record.qos, 1.0)
-    if not factor:
-        return 0.0
+
+def _cost(prices: Prices | None) -> str:
+    """Return the expression of the price of a part, NULL if a price that it needs is unknown."""
+    if prices is None or not prices.currency:
+        return "null::double"
+    factor = _case("qos", prices.qos, 1.0)
     if prices.billing_hour is not None:
-        return factor * record.billing * seconds / 3600 * prices.billing_hour
-    gpu = prices.gpu_types.get(record.gpu_type, prices.gpu_hour)
-    if (record.cpus and prices.cpu_hour is None) or (record.gpus and gpu is None):
-        return None
-    return factor * (record.cpus * running * (prices.cpu_hour or 0.0) + record.gpus * seconds * (gpu or 0.0)) / 3600
+        money = f"billing * seconds / 3600 * {prices.billing_hour!r}"
+    else:
+        gpu, cpu = _case("gpu_type", prices.gpu_types, prices.gpu_hour), _number(prices.cpu_hour)
+        money = f"""(case when cpus = 0 then 0.0 else cpus * running * {cpu} end
+      + case when gpus = 0 then 0.0 else gpus * seconds * {gpu} end) / 3600"""
+    return f"case when {factor} = 0 then 0.0 else {factor} * {money} end"
+
+
+def _case(column: str, numbers: "dict[str, float]", default: float | None) -> str:
+    cases = " ".join(f"when {literal(name)} then {_number(number)}" for name, number in numbers.items())
+    return f"case {column} {cases} else {_number(default)} end" if cases else _number(default)
+
+
+def _number(number: float | None) -> str:
+    return "null::double" if number is None else f"{number!r}::double"
 
 
 def midnights(start: int, end: int) -> list[int]:
@@ -185,28 +190,3 @@ def midnights(start: int, end: int) -> list[int]:
         if midnight >= end:
             return found
         found.append(midnight)
-
-
-def _reader(by: Sequence[str]) -> Callable[[UsageRecord, RunRecord, int], tuple[str, ...]]:
-    """Return the function that returns a record's key, from the record, its run's record and the start of the part."""
-    if all(word in _PLAIN for word in by):
-        names = [_PLAIN[word] for word in by]
-        if not names:
-            return lambda _record, _own, _low: ()
-        get: Callable[[UsageRecord], Any] = attrgetter(*names)
-        if len(names) == 1:
-            return lambda record, _own, _low: (get(record),)
-        return lambda record, _own, _low: get(record)
-    parts = [_part(word) for word in by]
-    return lambda record, own, low: tuple(part(record, own, low) for part in parts)
-
-
-def _part(word: str) -> Callable[[UsageRecord, RunRecord, int], str]:
-    if word in _PLAIN:
-        get = attrgetter(_PLAIN[word])
-        return lambda record, _own, _low: str(get(record))
-    if word == "state":
-        return lambda record, _own, _low: record.state_text.partition(" ")[0]
-    if word == "day":
-        return lambda _record, _own, low: time.strftime("%Y-%m-%d", time.localtime(low))
-    return (lambda _record, own, _low: own.run) if word == "run" else lambda _record, own, _low: own.template

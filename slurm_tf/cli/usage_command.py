@@ -86,9 +86,10 @@ def usage(
     KEYS: user, account, template, partition, gpu-type, state, run, day, qos, wckey, cluster; several are separated by
     commas. A template is a job template, else the name in a job file.
     """
+    from slurm_tf.account import database
     from slurm_tf.account import report as reports
+    from slurm_tf.account import usage as usages
     from slurm_tf.account.run_records import RunRecords
-    from slurm_tf.account.usage import Aggregate
     from slurm_tf.jobspec import sites
 
     window = _window(since, until, path)
@@ -102,27 +103,22 @@ def usage(
     if selected and not jobs:
         raise UsageError(f"run {run} was not submitted", "a run that was submitted", "slurm-tf list --all")
     words = [word.strip() for word in by.split(",") if word.strip()]
-    # look runs up only where there are any, or where the output needs their names
-    own = runs.find if html or runs.jobs or {"run", "template"} & set(words) else None
-    aggregate = Aggregate(window, words, table, own)
+    usages.check_words(words)
     asked = source(path, form, all_users)
     if not (path or no_ledger):
         asked = _with_ledger(asked, all_users, rebuild)
-    page = None
-    if html:
-        from slurm_tf.account.html_report import Page
+    with database.opened() as accounted:
+        asked.read(accounted, window, _split(users), _split(accounts), jobs)
+        runs.add_to(accounted)
+        sums = usages.Aggregate(accounted.database, window, words, table)
+        found = reports.Report(
+            window, sums.by, sums.rows(as_json), sums.total(), accounted.diagnostics, table.currency, runs.problems
+        )
+        if html:
+            from slurm_tf.account.html_report import Page
 
-        page = Page(window, runs.find, runs.label(selected) if selected else "", by=words)
-    for record in asked.records(window, _split(users), _split(accounts), jobs):
-        aggregate.add(record)
-        if page:
-            page.add(record)
-    found = reports.Report(
-        window, aggregate.by, aggregate.rows(), aggregate.total(), asked.diagnostics, table.currency, runs.problems
-    )
-    if html and page:
-        page.write(html, found)
-        click.echo(f"slurm-tf: wrote {html}", err=True)
+            Page(accounted.database, window, runs.label(selected) if selected else "", by=words).write(html, found)
+            click.echo(f"slurm-tf: wrote {html}", err=True)
     if not html or as_json or as_csv:
         _print_report(found, as_json, as_csv)
 

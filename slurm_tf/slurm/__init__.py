@@ -18,7 +18,6 @@ __all__ = [
     "records",
     "reservations",
     "sacct",
-    "sacct_amounts",
     "sacct_fields",
     "sbatch_choices",
     "sbatch_variables",

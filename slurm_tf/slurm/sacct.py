@@ -1,5 +1,6 @@
 """Streams rows of accounting: one sacct is started and read while it prints."""
 
+import base64
 import contextlib
 import os
 import re
@@ -9,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import IO
+from typing import IO, NamedTuple
 
 from slurm_tf.errors import SlurmError, UnitError, UnreachableError
 from slurm_tf.slurm import client, sacct_amounts
@@ -50,8 +51,34 @@ def rows(
     Raises UnreachableError if sacct is not installed or takes longer than `seconds`, SlurmError if it fails. Either
     may come after some rows, which are then not all.
     """
-    # Names and comments may hold any character, also the separator of command_output.py, but not one drawn now.
-    separator = f"\x1f{os.urandom(4).hex()}\x1f"  # the module secrets loads OpenSSL: 4 MB
+    found = printed(names, start, end, users, accounts, jobs, all_users, seconds)
+    yield from parse(found.chunks, found.separator.decode(), len(names))
+
+
+class Printed(NamedTuple):
+    """What sacct prints: rows whose fields are each followed by the separator, and each row by a newline.
+
+    The separator's first byte is 1f and occurs in it once.
+    """
+
+    separator: bytes
+    chunks: Iterator[bytes]
+
+
+def printed(
+    names: Sequence[str],
+    start: int,
+    end: int,
+    users: Sequence[str] = (),
+    accounts: Sequence[str] = (),
+    jobs: Sequence[str] = (),
+    all_users: bool = False,
+    seconds: float = SECONDS,
+) -> Printed:
+    """Return what `rows` reads, as bytes. The errors are raised while the chunks are read."""
+    # Names and comments may hold any character, also the separator of command_output.py, but not one drawn now. It is
+    # short, as it comes after every field; the module secrets loads OpenSSL: 4 MB.
+    separator = "\x1f" + base64.urlsafe_b64encode(os.urandom(6)).decode()[:6]
     argv = ["sacct", "--noheader", "--duplicates", "--noconvert", "--parsable", f"--delimiter={separator}"]
     # a start of 0 is none: sacct would begin today (slurmdb_job_cond_def_start_end(), 20.11 to 26.05)
     argv += [f"--format={','.join(names)}", f"--starttime={_utc(max(start, 1))}", f"--endtime={_utc(end)}"]
@@ -59,7 +86,7 @@ def rows(
     argv += [f"--user={','.join(users)}"] if users else []
     argv += [f"--accounts={','.join(accounts)}"] if accounts else []
     argv += [f"--jobs={','.join(jobs)}"] if jobs else []
-    yield from parse(output(argv, seconds, _environment()), separator, len(names))
+    return Printed(separator.encode(), output(argv, seconds, _environment()))
 
 
 def most_memory(jobs: Sequence[str]) -> dict[str, int]:

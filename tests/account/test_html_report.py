@@ -18,6 +18,7 @@ from slurm_tf.account.usage_record import UsageRecord, Window
 from slurm_tf.errors import UsageError
 from slurm_tf.jobspec.sites import Prices
 from slurm_tf.run.attempts import Attempt
+from tests.account import stored
 
 DAY = 86400
 START = 20_000 * DAY
@@ -63,14 +64,12 @@ def page(
     window: Window = WINDOW,
 ) -> Parsed:
     prices = Prices("EUR", 0.5, 2.0)
-    aggregate = Aggregate(window, by, prices, own, now=window.end)
-    made = Page(window, own, run, now=window.end, by=by)
+    database = stored.jobs(records, [(each, own(each)) for each in records])
     diagnostics = Diagnostics()
-    for each in records:
-        aggregate.add(each)
-        made.add(each)
-        diagnostics.add_record(each, *window, window.end)
+    diagnostics.add_jobs(database, window, window.end)
+    aggregate = Aggregate(database, window, by, prices, now=window.end)
     report = Report(window, aggregate.by, aggregate.rows(), aggregate.total(), diagnostics, "EUR")
+    made = Page(database, window, run, now=window.end, by=by)
     made.write(tmp_path / "usage.html", report)
     return Parsed((tmp_path / "usage.html").read_text())
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from slurm_tf.account.diagnostics import Diagnostics
-from slurm_tf.account.rows import ASKED, Rows
 from slurm_tf.account.saved import FileSource
 from slurm_tf.account.usage_record import UsageRecord, Window
 from slurm_tf.slurm import sacct
 from slurm_tf.slurm.job_states import JobState
+from tests.account import stored
 from tests.cluster.mix import HOSTILE
 from tests.conftest import RECORDED
-from tests.recorded.record_usage import SEPARATOR
+from tests.recorded.record_usage import LIVE, SEPARATOR
 
 FOLDER = RECORDED / "slurm-22.05.8" / "usage"
 ALL = Window(0, 2**32)
@@ -31,10 +31,9 @@ def read(path: Path, form: str = "", delimiter: str = "") -> tuple[list[UsageRec
 
 
 def live(name: str = "live") -> list[UsageRecord]:
-    names = [name for name in ASKED if name in (FOLDER / "fields").read_text().split()]
-    diagnostics = Diagnostics()
+    names = [name for name in LIVE if name in (FOLDER / "fields").read_text().split()]
     rows = sacct.parse(iter([(FOLDER / name).read_bytes()]), SEPARATOR, len(names))
-    records = list(Rows(names, diagnostics, 0).records(rows))
+    records, diagnostics = stored.read(rows, names)
     assert (diagnostics.orphans.total, diagnostics.unreadable.total) == (0, 0)
     return records
 
@@ -198,7 +197,7 @@ NEWER = RECORDED / "sacct" / "since-24.11"
 
 def test_newer_releases_and_what_is_not_known() -> None:
     records, diagnostics = read(NEWER)
-    first, second, third = records
+    first, second, third = sorted(records, key=lambda record: record.id)
     assert (first.gpus, first.gpu_type, first.memory, first.name) == (3, "a100+v100", 64000, "a|b")
     assert (first.sluid, first.restarts, second.restarts) == ("s8VQ01", 0, 1)
     assert first.key != second.key

@@ -5,19 +5,21 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from slurm_tf.account import database, sacct_stream
 from slurm_tf.account.diagnostics import Diagnostics
-from slurm_tf.account.rows import ASKED, Rows
+from slurm_tf.account.fields import ASKED
 from slurm_tf.account.saved import FileSource
 from slurm_tf.account.usage_record import UsageRecord, Window
-from slurm_tf.slurm import sacct
-from tests.account import printed
+from slurm_tf.slurm.sacct import Printed
+from tests.account import printed, stored
 
-SEPARATOR = "\x1f0123abcd\x1f"
+SEPARATOR = "\x1f0123ab"
 ALL = Window(0, 2**32)
 ANY = some.text(some.characters(codec="utf-8"), max_size=12)
 HOSTILE = some.text("ab |\n\x1f,'\"12", max_size=12)
@@ -35,14 +37,18 @@ def streamed(records: list[UsageRecord], cuts: list[int]) -> Iterator[bytes]:
         yield data[start:end]
 
 
-@given(RECORDS, some.lists(some.integers(0, 10**6), max_size=20))
-@settings(max_examples=60)
+@given(RECORDS, some.lists(some.integers(0, 10**6), max_size=20), some.sampled_from([1, 100, 24 << 20]))
+@settings(max_examples=30)
 @pytest.mark.slow
-def test_what_sacct_streams_is_read_back_however_it_is_cut(records: list[UsageRecord], cuts: list[int]) -> None:
-    diagnostics = Diagnostics()
-    rows = sacct.parse(streamed(records, cuts), SEPARATOR, len(ASKED))
-    assert list(Rows(ASKED, diagnostics, 0).records(rows)) == records
-    assert (diagnostics.orphans.total, diagnostics.unreadable.total) == (0, 0)
+def test_what_sacct_streams_is_read_back_however_it_is_cut(
+    records: list[UsageRecord], cuts: list[int], part: int
+) -> None:
+    with mock.patch.object(sacct_stream, "_PART", part), database.opened() as found:
+        sacct_stream.read(found, Printed(SEPARATOR.encode(), streamed(records, cuts)), ASKED)
+        found.complete()
+        found.select(ALL)
+        assert by_key(list(found.records())) == by_key(records)
+        assert (found.diagnostics.orphans.total, found.diagnostics.unreadable.total) == (0, 0)
 
 
 def read(text: str, window: Window = ALL) -> tuple[list[UsageRecord], Diagnostics]:
@@ -70,7 +76,7 @@ FIRST = (*printed.COLUMNS[:1], "JobName", *printed.COLUMNS[1:-1])
 @pytest.mark.parametrize("closed", [False, True])
 @pytest.mark.parametrize("columns", [printed.COLUMNS, FIRST], ids=["name last", "name second"])
 @given(records=SAVED)
-@settings(max_examples=60)
+@settings(max_examples=20)
 def test_what_was_saved_is_read_back(records: list[UsageRecord], columns: tuple[str, ...], closed: bool) -> None:
     records = without_repeats(records)
     found, diagnostics = read(printed.table(records, columns=columns, closed=closed))
@@ -87,7 +93,7 @@ def total(records: list[UsageRecord], window: Window) -> tuple[int, int]:
 
 @pytest.mark.slow
 @given(SAVED, some.integers(0, 2**32), some.randoms())
-@settings(max_examples=60)
+@settings(max_examples=20)
 def test_totals_depend_neither_on_the_order_nor_on_the_cuts(
     records: list[UsageRecord], cut: int, order: random.Random
 ) -> None:
@@ -114,5 +120,5 @@ def test_memory_of_steps_that_run_at_the_same_time_adds_up() -> None:
     table += [
         [name, "COMPLETED", str(1000 + start), str(1000 + end), "", f"mem={used}"] for name, start, end, used in steps
     ]
-    (record,) = Rows(names, Diagnostics(), 0).records(table)
+    ((record,), _) = stored.read(table, names)
     assert record.used_memory == 300 * 1024**2

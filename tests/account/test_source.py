@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.account.rows import ASKED
+from slurm_tf.account.fields import ASKED
 from slurm_tf.account.saved import FileSource
 from slurm_tf.account.source import SacctSource
 from slurm_tf.account.usage_record import Window
 from slurm_tf.errors import AccountingError, SlurmError, UnreachableError
+from slurm_tf.slurm.sacct import rows as sacct_rows
 from tests.conftest import RECORDED
-from tests.recorded.record_usage import SEPARATOR
+from tests.recorded.record_usage import LIVE, SEPARATOR
 
 USAGE = RECORDED / "slurm-22.05.8" / "usage"
 ALL = Window(0, 2**32)
@@ -25,7 +26,15 @@ if "--helpformat" in words:
 environ = [os.environ.get(name) for name in ("TZ", "SLURM_TIME_FORMAT", "SACCT_FORMAT")]
 with open(os.environ["ASKED"], "a") as file:
     json.dump([sys.argv[1:], environ], file)
-data = open({str(USAGE / "live")!r}, "rb").read().replace({SEPARATOR!r}.encode(), words["--delimiter"].encode())
+fields = open({str(USAGE / "live")!r}, "rb").read().split({SEPARATOR!r}.encode())
+recorded = [name for name in {LIVE!r} if name in open({str(USAGE / "fields")!r}).read().split()]
+mark, width = words["--delimiter"].encode(), len(recorded)
+rows = [fields[at : at + width] for at in range(0, len(fields) - 1, width)]
+names = words["--format"].split(",")
+data = b"\\n".join(
+    b"".join(dict(zip(recorded, [row[0].lstrip(), *row[1:]])).get(name, b"") + mark for name in names)
+    for row in rows
+) + b"\\n"
 END
 """
 WHOLE = "sys.stdout.buffer.write(data)"
@@ -108,9 +117,9 @@ def test_no_sacct(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_sacct_that_nobody_reads_to_the_end_is_ended(sacct: Callable[[str], Path], tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     sacct(f"open({str(pid)!r}, 'w').write(str(os.getpid())); {WHOLE}; sys.stdout.flush(); time.sleep(60)")
-    records = SacctSource().records(ALL)
-    next(records)
-    del records
+    rows = sacct_rows(["JobID", "JobName"], *ALL)
+    next(rows)
+    del rows
     assert not Path(f"/proc/{pid.read_text()}").exists()
 
 
@@ -184,10 +193,11 @@ def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         + ROW.replace("12|", "15|").replace("cpu=2", "cpu=x")
     )
     source = FileSource(str(path))
-    assert [record.id for record in source.records(ALL)] == ["12", "14"]
-    assert source.diagnostics.unreadable.total == 2
+    assert [record.id for record in source.records(ALL)] == ["12", "14", "15"]
+    assert source.diagnostics.unreadable.total == 1
     assert "13|COMPLETED" in source.diagnostics.unreadable.first[0]
-    assert source.diagnostics.unreadable.first[1].startswith("job 15: found 'x'")
+    # what a field says that cannot be read is lost, and not the hours of its job
+    assert source.diagnostics.values.first == ["job 15: AllocTRES cpu 'x'"]
 
 
 def test_files_that_overlap_are_counted_once(tmp_path: Path) -> None:

@@ -297,7 +297,7 @@ def test_days_that_are_over_are_asked_for_once(stand_in: Path, tmp_path: Path, t
     assert ok(typed(*WEEK, "--no-ledger")) == ok(typed(*WEEK, "--rebuild")) == first
     assert len(calls(stand_in)) == 2
     (ledger,) = (tmp_path / "state" / "slurm-tf").iterdir()
-    assert (ledger.name, ledger.stat().st_mode & 0o777) == ("usage-hpc.sqlite", 0o600)
+    assert (ledger.name, ledger.stat().st_mode & 0o777) == ("usage-hpc", 0o700)
     # single jobs are always asked for
     assert ok(typed("efficiency", "12")).startswith("12: 3 incarnations")
     assert "--jobs=12" in calls(stand_in)[0]
@@ -316,17 +316,17 @@ def test_a_sacct_that_fails_half_way_leaves_the_ledger_as_it_was(
     assert len(calls(stand_in)) == 1
 
 
-def test_a_ledger_that_is_none(stand_in: Path, tmp_path: Path, typed: Type) -> None:
-    ok(typed(*WEEK))
-    (ledger,) = (tmp_path / "state" / "slurm-tf").iterdir()
-    ledger.write_bytes(b"no database " * 1000)
-    done = typed(*WEEK)
-    assert done.stdout == ""
-    assert "usage-hpc.sqlite" in done.stderr
-    assert "--rebuild" in done.stderr
-    assert done.returncode not in (0, 70)
-    assert json.loads(ok(typed(*WEEK, "--rebuild")))["total"]["incarnations"] == 4
-    assert len(calls(stand_in)) == 2
+def test_a_damaged_ledger_is_one_line_and_asked_for_again(stand_in: Path, tmp_path: Path, typed: Type) -> None:
+    first = json.loads(ok(typed(*WEEK)))
+    calls(stand_in)
+    for file in (tmp_path / "state" / "slurm-tf" / "usage-hpc").rglob("2026-09-21.jobs.*"):
+        file.write_bytes(b"no table " * 1000)
+    again = json.loads(ok(typed(*WEEK)))
+    (note,) = again.pop("notes")
+    assert note.endswith(": it is damaged; its day is asked for again")
+    assert again == {name: value for name, value in first.items() if name != "notes"}
+    (asked,) = calls(stand_in)
+    assert "--starttime=2026-09-21T00:00:00" in asked
 
 
 def test_accounting_is_sacct_whatever_the_client(stand_in: Path, tmp_path: Path, typed: Type) -> None:

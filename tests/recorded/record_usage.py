@@ -3,7 +3,8 @@
     python3 -m tests.recorded.record_usage tests/recorded/slurm-22.05.8/usage
 
 It starts a sandbox of its own, lets jobs end in every way, leaves some running and waiting, and writes into the folder
-the bytes that sacct printed: `live`, as slurm_tf.slurm.sacct asks, with SEPARATOR, and `waiting`, so of an array;
+the bytes that sacct printed: `live`, as slurm_tf.slurm.sacct asks, with SEPARATOR and the fields LIVE, and `waiting`,
+so of an array;
 `saved` and `saved-closed`, as somebody saves a table with -P and with -p; `saved.json.gz`, the same jobs with --json;
 `fields`, what --helpformat says.
 """
@@ -15,12 +16,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from slurm_tf.account.rows import ASKED
 from tests.cluster.mix import ELSEWHERE, SHAPE, SLEEP, Mix
 from tests.sandbox.cluster import Sandbox
 
 SEPARATOR = "\x1f0123abcd\x1f"
 LATIN = b"caf\xe9".decode(errors="surrogateescape")  # bytes that are no UTF-8: here, "?" is what is left of them
+# of `live` and `waiting`, where this release has them
+LIVE = (
+    "JobID", "JobIDRaw", "State", "Cluster", "SLUID", "Submit", "Eligible", "Start", "End", "ElapsedRaw", "Suspended",
+    "User", "Account", "Partition", "QOS", "WCKey", "ExitCode", "TimelimitRaw", "Restarts", "AllocTRES", "TotalCPU",
+    "MaxRSS", "NTasks", "TRESUsageInTot", "ConsumedEnergyRaw", "NodeList", "Reason", "JobName", "Comment",
+    "AdminComment", "Extra", "SubmitLine", "WorkDir",
+)  # fmt: skip
 SAVED = (
     "JobID", "JobIDRaw", "JobName", "User", "Account", "Partition", "QOS", "State", "ExitCode", "Submit", "Eligible",
     "Start", "End", "Elapsed", "Suspended", "Timelimit", "AllocTRES", "TotalCPU", "MaxRSS", "NTasks", "ReqMem",
@@ -53,7 +60,7 @@ def main() -> None:
     mix.wait(lambda: b"PENDING" in sacct(sandbox, "--parsable2", "--format=State", ids), "tasks wait for another")
     mix.wait(lambda: mix.states()["latin"] == ["COMPLETED"], "one is over")
     fields = sandbox.run("sacct", "--helpformat", user="root").stdout
-    names = ",".join(name for name in ASKED if name in fields.split())
+    names = ",".join(name for name in LIVE if name in fields.split())
     live = ("--noheader", "--noconvert", "--parsable", f"--delimiter={SEPARATOR}", f"--format={names}")
     saved = f"--format={','.join(SAVED)}"
     (folder / "fields").write_text(fields)

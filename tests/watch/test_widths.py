@@ -41,6 +41,7 @@ from slurm_tf.watch.find_run import SelectedRun
 from slurm_tf.watch.removal import Part
 from slurm_tf.watch.results import Metric, Result
 from slurm_tf.watch.run_overview import Checkpoint, RunOverview
+from tests.account import stored
 from tests.watch.conftest import MakeRun
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=timezone.utc)
@@ -141,13 +142,15 @@ def usage_report() -> Report:
     start = int(ago(days=1))
     users = ("ann", "maximiliane", "bob")
     window = Window(int(ago(days=2)), int(NOW.timestamp()))
-    report = Aggregate(window, ("user", "account", "partition"), now=int(NOW.timestamp()))
-    for number, user in enumerate(users):
-        report.add(UsageRecord(
+    records = [
+        UsageRecord(
             id=str(number), raw_id=str(number), state_text=("COMPLETED", "FAILED", "TIMEOUT")[number], cpus=16,
             node_count=1, user=user, account="computer-vision", partition="gpu-a100", gpus=4 * number,
             gpu_type="a100", eligible=start - 100, started=start, ended=start + 36_000, used_cpu=5e5,
-        ))  # fmt: skip
+        )
+        for number, user in enumerate(users)
+    ]  # fmt: skip
+    report = Aggregate(stored.jobs(records), window, ("user", "account", "partition"), now=int(NOW.timestamp()))
     return Report(window, report.by, report.rows(), report.total(), Diagnostics(window.end))
 
 

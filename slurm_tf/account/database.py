@@ -1,0 +1,267 @@
+"""The tables of a report: what readers of accounting read, as files of a private folder that DuckDB queries.
+
+Text is read in parts of some megabytes, so that memory does not grow with its length.
+"""
+
+import csv
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slurm_tf.account import columns, jobs_sql, jobstats, sacct_sql, steps_sql
+from slurm_tf.account.diagnostics import Diagnostics
+from slurm_tf.account.fields import FIELDS
+from slurm_tf.account.literals import literal, one_of
+from slurm_tf.account.usage_record import UsageRecord, Window
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+# DuckDB's limit for what it holds; it writes the rest into the folder.
+_MEMORY = "200MB"
+# No row of sacct is longer.
+_LONGEST = 16 << 20
+_PLAIN = {"delim": "\x1f", "quote": "", "escape": ""}
+_FETCHED = 2048  # rows that are records at a time
+_COUNTS = ("suspended", "cpus", "node_count", "gpus", "memory", "billing")
+_QUOTED = {"delim": ",", "quote": '"', "escape": '"'}
+
+
+@contextmanager
+def opened(now: int = 0) -> Iterator["Tables"]:
+    """Open empty tables; what they need on disk is removed at the end."""
+    import duckdb
+
+    with tempfile.TemporaryDirectory(prefix="slurm-tf-") as folder:
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": _MEMORY, "temp_directory": folder, "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }  # fmt: skip
+        with duckdb.connect(config=settings) as database:
+            yield Tables(database, Path(folder), now)
+
+
+class Tables:
+    """The tables of one report: `database` has the views `jobs` and `steps` once `select` was called.
+
+    A running job without an elapsed time is counted until `now`.
+    """
+
+    def __init__(self, database: "DuckDBPyConnection", folder: Path, now: int) -> None:
+        self.database, self.folder, self.now = database, folder, now
+        self.diagnostics = Diagnostics()
+        self.origin = 0  # a number that all rows get which are read from now on
+        self._parts = 0
+        self._has_repeated = False
+        self._has_steps = False  # whether the part before had steps: reading them takes longer
+        database.execute(sacct_sql.macros())
+
+    def read_text(self, text: bytes, names: Sequence[str], rows: int, is_local: bool = True) -> bool:
+        """Read `rows` rows whose fields have the byte 1f between them, and each a newline at its end, in UTF-8.
+
+        `is_local`: whether times may be local times. Return whether that is what it is; if not, nothing is read.
+        """
+        path = self.folder / "part.txt"
+        path.write_bytes(text)
+        return self._read(path, names, rows, _PLAIN, is_local)
+
+    def read_rows(self, rows: Iterable[Sequence[str]], names: Sequence[str]) -> None:
+        """Read rows of fields, which may hold any character."""
+        path, width = self.folder / "part.csv", len(names)
+        id_at = names.index("JobID" if "JobID" in names else "JobIDRaw")
+        count = 0
+        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
+            for row in rows:
+                writer.writerow(row[:width])
+                count += 1
+                self._has_steps = self._has_steps or "." in row[id_at]
+        if count:
+            self._read(path, names, count, _QUOTED, is_local=True)
+
+    def _read(self, path: Path, names: Sequence[str], rows: int, form: "dict[str, str]", is_local: bool) -> bool:
+        import duckdb
+
+        source = _csv(path, names, form)
+        self._parts += 1
+        try:
+            if self._has_steps or self._read_jobs(source, is_local) < rows:
+                self._has_steps = self._read_with_steps(source, is_local)
+        except duckdb.InvalidInputException:
+            if form is _QUOTED:
+                raise
+            return False
+        finally:
+            path.unlink()
+        return True
+
+    def _read_jobs(self, source: str, is_local: bool) -> int:
+        """Read the rows of jobs alone; return how many they are."""
+        self.database.execute(f"create or replace temp view raw as select null::bigint as position, * from {source}")
+        return self._copy_jobs(f"({sacct_sql.jobs(self.now, is_local=is_local)})")
+
+    def _read_with_steps(self, source: str, is_local: bool) -> bool:
+        """Read the rows of jobs and steps; return whether there are steps."""
+        run = self.database.execute
+        run(f"create or replace temp table part as select * from {source}")
+        run("create or replace temp view raw as select rowid as position, * from part")
+        run(steps_sql.STEP_ROWS)
+        for (step,) in run("select printed_id from step_rows where job is null order by position").fetchall():
+            self.diagnostics.orphans.add(step)
+        run(steps_sql.USED)
+        run(f"create or replace temp table job_rows as {sacct_sql.jobs(self.now, 'used', is_local)}")
+        self._copy_jobs("job_rows")
+        return self._copy(steps_sql.STEPS, "steps") > 0
+
+    def _copy_jobs(self, relation: str) -> int:
+        return self._copy(f"select * exclude (position), {self.origin} as origin from {relation}", "jobs")
+
+    def drop_repeated(self) -> None:
+        """Keep one row of each incarnation, as files overlap: that of its end, else that which has it run longest."""
+        run = self.database.execute
+        key = "hash(cluster, coalesce(sluid, id), case when sluid is null then (started, submitted) end)"
+        rows = f"read_parquet({literal(str(self.folder / 'jobs-*.parquet'))}, filename = true, file_row_number = true)"
+        if not any(self.folder.glob("jobs-*.parquet")):
+            return
+        run(f"""create or replace temp table repeated as
+            select filename, file_row_number from (
+              select filename, file_row_number, row_number() over (
+                partition by key order by ended is null, counted_until desc, filename, file_row_number) as place
+              from (select *, {key} as key from {rows})
+              where key in (select {key} from {rows} group by 1 having count(*) > 1))
+            where place > 1""")
+        (count,) = run("select count(*) from repeated").fetchall()[0]
+        self.diagnostics.repeated += count
+        self._has_repeated = count > 0
+
+    def complete(self) -> None:
+        """Make the view `completed_rows` of the rows of jobs that were read."""
+        run = self.database.execute
+        run(f"create or replace temp view found_rows as {self._files('jobs')}")
+        run(jobs_sql.TRES)
+        self._read_summaries()
+        run(jobs_sql.COMPLETED)
+
+    def select(
+        self,
+        window: Window,
+        where: Sequence[str] = (),
+        fresh: str = "true",
+        others: Sequence[str] = (),
+        other_steps: Sequence[str] = (),
+    ) -> None:
+        """Make the views `jobs` and `steps` of the rows that overlap the window and for which the conditions hold.
+
+        `fresh`: a condition for rows that were read; `others`: queries of rows that are complete.
+        """
+        run = self.database.execute
+        self._note_unreadable()
+        rows = [f"select * from completed_rows where {fresh}", *others]
+        run(jobs_sql.accounted(f"({' union all by name '.join(rows)})", window, self.now, where))
+        run(jobs_sql.RUNS)
+        run(jobs_sql.jobs(has_runs=False))
+        steps = " union all by name ".join([self._files("steps"), *other_steps])
+        run(f"create or replace temp view steps as {steps}")
+        self.diagnostics.add_jobs(self.database, window, self.now)
+
+    def steps_of(self, jobs: str) -> str:
+        """Return the query of the steps of jobs that were read, "" if none had steps."""
+        if not any(self.folder.glob("steps-*.parquet")):
+            return ""
+        key = "incarnation(cluster, sluid, id, started, submitted) as incarnation"
+        return f"select * from ({self._files('steps')}) semi join (select {key} from {jobs}) using (incarnation)"
+
+    def records(self, jobs: Iterable[str] = ()) -> Iterator[UsageRecord]:
+        """Yield the rows of `jobs` in the order of their starts; if job ids are given, those of these jobs alone."""
+        names = ", ".join(_record(name) for name in UsageRecord.__struct_fields__)
+        where = " and ".join(one_of(["job"], jobs)) or "true"
+        found = self.database.execute(
+            f"select {names} from jobs where {where} order by started nulls last, id, submitted"
+        )
+        while rows := found.fetchmany(_FETCHED):
+            yield from (UsageRecord(*row) for row in rows)
+
+    def _files(self, table: str) -> str:
+        """Return the query of what was read so far."""
+        if not any(self.folder.glob(f"{table}-*.parquet")):
+            return self._none(table)
+        files = f"read_parquet({literal(str(self.folder / f'{table}-*.parquet'))}"
+        if table == "jobs" and self._has_repeated:
+            return (
+                f"select * exclude (filename, file_row_number) from {files}, filename = true, file_row_number = true) "
+                "anti join repeated using (filename, file_row_number)"
+            )
+        return f"select * from {files})"
+
+    def _none(self, table: str) -> str:
+        """Return the query of a table without rows."""
+        if table == "steps":
+            return f"select * from (select {_nulls((each.name, each.type) for each in columns.STEPS)}) where false"
+        nulls = _nulls((name, "VARCHAR") for name in FIELDS)
+        self.database.execute(
+            f"create or replace temp view raw as select * from (select null::bigint as position, {nulls}) where false"
+        )
+        return f"select * exclude (position), 0 as origin from ({sacct_sql.jobs(self.now)})"
+
+    def add_runs(self, rows: Iterable[Sequence[object]]) -> None:
+        """Add the template, the run and what it recorded to the rows of `jobs`; the columns of jobs_sql.RUNS."""
+        columns_of = [[*column] for column in zip(*rows, strict=True)]
+        if columns_of:
+            values = ", ".join(f"unnest(${number})" for number in range(1, len(columns_of) + 1))
+            self.database.execute(f"insert into runs_of_jobs select {values}", columns_of)
+            self.database.execute(jobs_sql.jobs(has_runs=True))
+
+    def _read_summaries(self) -> None:
+        """Make the table of what jobstats wrote into AdminComment."""
+        self.database.execute("create or replace temp table job_summaries (admin_comment varchar, gpu_use double)")
+        packed = self.database.execute(
+            "select distinct admin_comment from found_rows where starts_with(admin_comment, 'JS1:')"
+        ).fetchall()
+        uses = [(text, jobstats.gpu_use(text)) for (text,) in packed]
+        if uses:
+            self.database.execute(
+                "insert into job_summaries select unnest($1), unnest($2)", [[*each] for each in zip(*uses, strict=True)]
+            )
+
+    def _note_unreadable(self) -> None:
+        rows = self.database.execute("select id, why_left_out from found_rows where why_left_out is not null")
+        for job, why in rows.fetchall():
+            self.diagnostics.unreadable.add(f"job {job}: {why}")
+        rows = self.database.execute("select id, unreadable from completed_rows where unreadable is not null")
+        for job, values in rows.fetchall():
+            self.diagnostics.values.add(f"job {job}: {values}")
+
+    def _copy(self, query: str, table: str) -> int:
+        """Write what a query returns as a part of a table; return how many rows that is."""
+        path = self.folder / f"{table}-{self._parts}.parquet"
+        found = self.database.execute(f"copy ({query}) to {literal(str(path))} (format parquet)").fetchone()
+        return int(found[0]) if found else 0
+
+
+def _record(column: str) -> str:
+    """Return the expression of a column as UsageRecord has it: unknown amounts are 0, unknown text is empty."""
+    name = {"limit": "time_limit"}.get(column, column)
+    kind = next(each.type for each in columns.JOBS if each.name == name)
+    if kind == "VARCHAR":
+        return f"coalesce(\"{name}\", '')"
+    return f'coalesce("{name}", 0)' if column in _COUNTS else f'"{name}"'
+
+
+def _nulls(names: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f'null::{kind} as "{name}"' for name, kind in names)
+
+
+def _csv(path: Path, names: Sequence[str], form: "dict[str, str]") -> str:
+    """Return the query of all fields in a file, whatever its columns are; those that it lacks are NULL."""
+    columns = ", ".join(f"{literal(f'{number} {name}')}: 'VARCHAR'" for number, name in enumerate(names))
+    options = ", ".join(f"{key} = {literal(value)}" for key, value in form.items())
+    fields = ", ".join(
+        f'"{names.index(name)} {name}" as "{name}"' if name in names else f'null::varchar as "{name}"'
+        for name in FIELDS
+    )
+    return (
+        f"(select {fields} from read_csv({literal(str(path))}, columns = {{{columns}}}, {options}, header = false, "
+        f"auto_detect = false, strict_mode = true, new_line = '\\n', max_line_size = {_LONGEST}))"
+    )

@@ -1,0 +1,112 @@
+"""The files of a ledger: Parquet files of one day each, which are written aside, renamed and never changed.
+
+    2026-11-03.jobs.2026-10-20.5f3a9c12.parquet
+
+has the rows of `jobs` that ended on 3 November (UTC), the first of which began on 20 October; the last word is a
+checksum. The rows of their steps are in a file beside it. A file `.some.` has some rows of a day that is not closed.
+"""
+
+import os
+import re
+import uuid
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from slurm_tf.errors import LedgerError
+
+DAY = 86400
+_NAME = re.compile(
+    r"(?P<day>\d{4}-\d\d-\d\d)\.(?P<table>jobs|steps)\.(?P<some>some\.)?(?P<first>\d{4}-\d\d-\d\d)\."
+    r"(?P<checksum>[0-9a-f]{8})\.parquet",
+    re.ASCII,
+)
+_BLOCK = 1 << 20
+_ASIDE = ".aside-"
+_OLD = DAY  # seconds after which a file that was not renamed is of a process that was killed
+
+
+class DayFile(NamedTuple):
+    """One file: its path, its day and that on which the first of its rows began, as days since the epoch."""
+
+    path: Path
+    table: str
+    day: int
+    first: int
+    is_closed: bool
+    checksum: str
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the file has the bytes that were written."""
+        try:
+            return _checksum(self.path) == self.checksum
+        except OSError:
+            return False
+
+
+def listed(folder: Path) -> list[DayFile]:
+    """Return the files in a folder, in the order of their names; none if it is not there."""
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise LedgerError(f"it cannot be read: {error.strerror}", where=str(folder)) from error
+    found = [(name, match) for name in names if (match := _NAME.fullmatch(name))]
+    return [
+        DayFile(
+            folder / name, match["table"], number(match["day"]), number(match["first"]), not match["some"],
+            match["checksum"],
+        )
+        for name, match in found
+    ]  # fmt: skip
+
+
+@contextmanager
+def written(folder: Path, table: str, day: int, first: int, is_closed: bool = True) -> Iterator[Path]:
+    """Yield a path to write one file at; it then gets its name. Raises LedgerError."""
+    aside = folder / f"{_ASIDE}{uuid.uuid4().hex}"
+    try:
+        yield aside
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        some = "" if is_closed else "some."
+        aside.rename(folder / f"{text(day)}.{table}.{some}{text(first)}.{_checksum(aside)}.parquet")
+    except OSError as error:
+        raise LedgerError(f"it cannot be written: {error.strerror}", where=str(folder)) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def remove(folder: Path, files: Iterable[DayFile], now: float) -> None:
+    """Remove files, and what processes left behind that were killed while they wrote."""
+    for file in files:
+        file.path.unlink(missing_ok=True)
+    for path in folder.glob(f"{_ASIDE}*"):
+        try:
+            if now - path.stat().st_mtime > _OLD:
+                path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            continue
+
+
+def text(day: int) -> str:
+    """Return a day as in a file's name."""
+    return datetime.fromtimestamp(day * DAY, UTC).strftime("%Y-%m-%d")
+
+
+def number(day: str) -> int:
+    """Return the days since the epoch."""
+    return int(datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp()) // DAY
+
+
+def _checksum(path: Path) -> str:
+    found = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            found = zlib.crc32(block, found)
+    return f"{found:08x}"
