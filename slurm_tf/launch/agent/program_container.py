@@ -34,7 +34,7 @@ except ImportError:
 for name in ("tensorflow", "tensorflow-cpu", "tf-nightly") if metadata else ():
     try:
         found = found or metadata.version(name)
-    except Exception:
+    except metadata.PackageNotFoundError:
         pass
 print("{_MARK}" + json.dumps([".".join(map(str, sys.version_info[:3])), found]))
 """
