@@ -191,6 +191,7 @@ def test_every_snippet_is_run_by_a_test_or_says_why_not() -> None:
         "sandbox.md: installs packages",
         "submit.md: beside a training that lives",
         "submit.md: needs jq",
+        "usage.md: tests/cli/test_usage_question.py has such jobs",
     }
     fences = sum(page.read_text().count("```") for page in PAGES)
     assert len(snippets.ALL) == fences / 2

@@ -53,6 +53,7 @@ class Tables:
         self.database, self.folder, self.now = database, folder, now
         self.diagnostics = Diagnostics()
         self.origin = 0  # a number that all rows get which are read from now on
+        self.where: list[str] = []  # further conditions for the rows of `jobs`
         self._parts = 0
         self._has_repeated = False
         self._has_steps = False  # whether the part before had steps: reading them takes longer
@@ -159,7 +160,7 @@ class Tables:
         run = self.database.execute
         self._note_unreadable()
         rows = [f"select * from completed_rows where {fresh}", *others]
-        run(jobs_sql.accounted(f"({' union all by name '.join(rows)})", window, self.now, where))
+        run(jobs_sql.accounted(f"({' union all by name '.join(rows)})", window, self.now, [*where, *self.where]))
         run(jobs_sql.RUNS)
         run(jobs_sql.jobs(has_runs=False))
         steps = " union all by name ".join([self._files("steps"), *other_steps])

@@ -18,7 +18,10 @@ _WANTED = ("User", "Account", "Partition", "AllocTRES", "Eligible", "TotalCPU")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report. `currency`: "" without prices. `run_problems`: problems with the records of slurm-tf's runs."""
+    """A report. `currency`: "" without prices. `run_problems`: problems with the records of slurm-tf's runs.
+
+    `left_out`: how many groups are not in `rows`, but in `total`.
+    """
 
     window: Window
     by: tuple[str, ...]
@@ -27,6 +30,7 @@ class Report:
     diagnostics: Diagnostics
     currency: str = ""
     run_problems: Sequence[str] = ()
+    left_out: int = 0
 
     def json(self) -> Iterator[str]:
         """Yield the text of one JSON object in pieces; null: unknown."""
@@ -36,6 +40,7 @@ class Report:
             "window": list(self.window),
             "running_counted_until": self.diagnostics.until,
             "by": self.by,
+            "groups_left_out": self.left_out,
             "currency": self.currency or None,
             "users_seen": sorted(self.diagnostics.users),
             "notes": self.remarks(),

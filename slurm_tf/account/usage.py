@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from slurm_tf.account import nodes
 from slurm_tf.account.amounts import SUMS, Amounts, ExitClassSums
 from slurm_tf.account.exit_classes import ExitClass
 from slurm_tf.account.literals import literal
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 # The column that each word of --by stands for.
 WORDS = {
     "user": "user", "account": "account", "partition": "partition", "gpu-type": "gpu_type", "qos": "qos",
-    "wckey": "wckey", "cluster": "cluster", "template": "template", "state": "state", "run": "run", "day": "day",
+    "wckey": "wckey", "cluster": "cluster", "template": "template", "name": "name", "state": "state", "run": "run",
+    "node": "node", "day": "day",
 }  # fmt: skip
 _LOSES = ", ".join(literal(end.word) for end in ExitClass if end.loses)
 # What the rows of `parts` add up to, in the order of SUMS.
@@ -62,8 +64,17 @@ class Aggregate:
         check_words(by)
         self.window, self.by, self._database = window, tuple(by), database
         now = int(time.time()) if now is None else now
-        days = midnights(window.start, min(window.end, now + 1)) if "day" in by else [window.start]
-        database.execute(_parts(days, window.end, now, prices, "day" in by))
+        self._whole: Amounts | None = None
+        if "node" in by:
+            # a job is a part of each of its nodes, and counts once in all
+            others = [word for word in by if word != "node"]
+            self._whole = Aggregate(database, window, others, prices, now).total()
+            nodes.expand(database)
+        days = [window.start]
+        if "day" in by:
+            first, last = _span(database, now)
+            days = midnights(max(window.start, first), min(window.end, now + 1, last))
+        database.execute(_parts(days, window.end, now, prices, by))
         self._keys = [f"coalesce(\"{WORDS[word]}\", '')" for word in by]
         names = [f'"by {number}"' for number in range(len(by))]
         keys = "".join(f"{key} as {name}, " for key, name in zip(self._keys, names, strict=True))
@@ -97,6 +108,8 @@ class Aggregate:
 
     def total(self) -> Amounts:
         """Return the sums over all groups; a job or an incarnation that is in several of them counts once."""
+        if self._whole is not None:
+            return self._whole
         ends = _OF_ENDS.format(count="count(*) filter (is_first_part)")
         found = self._database.execute(f"select {ends} from parts group by exit_class").fetchall()
         self._total.ends = sorted(_ended(*each) for each in found)
@@ -112,14 +125,21 @@ class Aggregate:
             amounts.ends.sort()
 
 
+def _span(database: "DuckDBPyConnection", now: int) -> tuple[int, int]:
+    """Return when the first job started and the last one stopped: a file may have days of ten years ago alone."""
+    stop = f"case when started is not null then coalesce(ended, counted_until, {now}) end"
+    first, last = database.execute(f"select min(started), max({stop}) from jobs").fetchall()[0]
+    return int(first or 0), int(last or first or 0) + 1
+
+
 def _ended(word: str, *sums: int) -> ExitClassSums:
     return ExitClassSums(ExitClass.named(word), *(int(each or 0) for each in sums))
 
 
-def _parts(days: Sequence[int], end: int, now: int, prices: Prices | None, by_day: bool) -> str:
+def _parts(days: Sequence[int], end: int, now: int, prices: Prices | None, by: Sequence[str]) -> str:
     """Return the statement that makes the view `parts`: what the window or each of the days has of each row of jobs."""
     ends = [*days[1:], end]
-    if by_day:
+    if "day" in by:
         names = [time.strftime("%Y-%m-%d", time.localtime(day)) for day in days]
         rows = ", ".join(f"({day}, {stop}, '{name}')" for day, stop, name in zip(days, ends, names, strict=True))
         cut = f"""join (values {rows}) days(low, high, day) on (low <= started and started < high)
@@ -130,7 +150,8 @@ def _parts(days: Sequence[int], end: int, now: int, prices: Prices | None, by_da
 create or replace temp view parts as
 with ran as (
   select *, case when is_runaway then started + coalesce(time_limit * 60, {FORGOTTEN})
-    else coalesce(ended, counted_until, {now}) end as stop from jobs where started is not null
+    else coalesce(ended, counted_until, {now}) end as stop from {nodes.PARTS if "node" in by else "jobs"}
+  where started is not null
 ), firsts as (
   select cluster, id, min(started) as first from jobs where started is not null and restarts is null
   group by all having count(*) > 1

@@ -1,8 +1,6 @@
 """The verb usage, which adds up what jobs used, from Slurm's accounting."""
 
 import os
-import shutil
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +11,7 @@ from slurm_tf.cli import completion, options, watch_commands
 from slurm_tf.errors import SlurmError, UsageError
 
 if TYPE_CHECKING:
-    from slurm_tf.account.report import Report
+    from slurm_tf.account.run_records import RunRecords
     from slurm_tf.account.source import Source
     from slurm_tf.account.usage_record import Window
     from slurm_tf.jobspec.sites import Prices
@@ -42,15 +40,24 @@ FORMAT = click.option(
     help="Start, as sacct --starttime; default: 30 days ago; for a file, its beginning.",
 )
 @click.option("--until", "-E", metavar="TIME", help="End, as sacct --endtime; default: now.")
-@click.option("--by", default="user", metavar="KEYS", help="Group by these keys: user,account,template,partition,...")
+@click.option("--by", metavar="KEYS", help="Group by these keys: user,account,template,name,partition,node,...")
+@click.option("--group", is_flag=True, help="Report to the leader of accounts: each member, idle GPUs, ...")
+@click.option("--sort", default="", metavar="WORD", help="Sort by a key of --by, or by a column: gpu-hours, wait, ...")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Print only the first N groups.")
 @click.option("--user", "-u", "users", multiple=True, metavar="NAMES", help="Only these users.")
 @click.option("--account", "-A", "accounts", multiple=True, metavar="NAMES", help="Only these accounts.")
+@click.option("--name", "names", multiple=True, metavar="GLOBS", help="Only jobs of these names: 'train*'.")
+@click.option("--state", "-s", "states", multiple=True, metavar="STATES", help="Only jobs in these states: F,TO,OOM.")
 @click.option("--run", metavar="RUN", default="", help="Only the jobs of this run.", shell_complete=completion.runs)
 @ALL_USERS
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; null means unknown.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, one line for each group.")
 @click.option(
     "--html", metavar="FILE", type=options.ExpandedPath(dir_okay=False), help="Write an HTML page with plots."
+)
+@click.option("--sql", metavar="QUERY", help='Print what "select ..." returns of the tables jobs and steps.')
+@click.option(
+    "--parquet", metavar="FILE", type=options.ExpandedPath(dir_okay=False), help="Write the rows of jobs as Parquet."
 )
 @FROM
 @FORMAT
@@ -66,14 +73,21 @@ FORMAT = click.option(
 def usage(
     since: str | None,
     until: str | None,
-    by: str,
+    by: str | None,
+    group: bool,
+    sort: str,
+    top: int | None,
     users: tuple[str, ...],
     accounts: tuple[str, ...],
+    names: tuple[str, ...],
+    states: tuple[str, ...],
     run: str,
     all_users: bool,
     as_json: bool,
     as_csv: bool,
     html: Path | None,
+    sql: str | None,
+    parquet: Path | None,
     path: str | None,
     form: str,
     prices: Path | None,
@@ -81,15 +95,19 @@ def usage(
     rebuild: bool,
     site: str,
 ) -> None:
-    """Show what jobs used: hours, waiting times, efficiency, losses. Every incarnation of a requeued job counts.
+    """Show what your jobs used, what was wasted and why, and what you may still use.
 
-    KEYS: user, account, template, partition, gpu-type, state, run, day, qos, wckey, cluster; several are separated by
-    commas. A template is a job template, else the name in a job file.
+    With --by, --from or --all-users: show groups of jobs: hours, waiting times, efficiency, losses. Every incarnation
+    of a requeued job counts.
+
+    KEYS: user, account, template, name, partition, gpu-type, state, run, node, day, qos, wckey, cluster; several are
+    separated by commas. A template is a job template, else the name in a job file; a name is the job's own.
     """
-    from slurm_tf.account import database
+    from slurm_tf.account import database, exports
     from slurm_tf.account import report as reports
     from slurm_tf.account import usage as usages
     from slurm_tf.account.run_records import RunRecords
+    from slurm_tf.cli import group_options, usage_output
     from slurm_tf.jobspec import sites
 
     window = _window(since, until, path)
@@ -98,29 +116,59 @@ def usage(
     table = sites.read_prices(prices) if prices else around.site.prices
     if table.currency and not path:
         table = _with_usage_factors(table, runs.problems)
-    selected = watch_commands.select_run(run).run if run else None
-    jobs = runs.jobs_of(selected) if selected else []
-    if selected and not jobs:
-        raise UsageError(f"run {run} was not submitted", "a run that was submitted", "slurm-tf list --all")
-    words = [word.strip() for word in by.split(",") if word.strip()]
-    usages.check_words(words)
+    label, jobs = _of_run(run, runs)
+    groups = group_options.Groups.read(by, sort, top, group)
+    if group and (as_csv or html):
+        raise UsageError("found --group with --csv or --html", "--group --json, or --by user,template with the others")
+    where = group_options.conditions(_split(names), _split(states))
+    is_for_person = not (by or group or sort or top or run or path or all_users or as_csv or html or sql or parquet)
+    owners = _split(accounts)
+    if group and not path:
+        owners, all_users = owners or group_options.own_accounts(), True
     asked = source(path, form, all_users)
     if not (path or no_ledger):
         asked = _with_ledger(asked, all_users, rebuild)
-    with database.opened() as accounted:
-        asked.read(accounted, window, _split(users), _split(accounts), jobs)
-        runs.add_to(accounted)
-        sums = usages.Aggregate(accounted.database, window, words, table)
-        found = reports.Report(
-            window, sums.by, sums.rows(as_json), sums.total(), accounted.diagnostics, table.currency, runs.problems
-        )
+    with (
+        database.opened() as found,
+        usage_output.limits_meanwhile((is_for_person or group) and not path and not users) as limits,
+    ):
+        found.where = where
+        asked.read(found, window, _split(users), owners, jobs)
+        runs.add_to(found)
+        if parquet:
+            exports.write_parquet(found.database, parquet)
+            click.echo(f"slurm-tf: wrote {parquet}", err=True)
+        if sql is not None:
+            usage_output.print_answer(exports.answer(found.database, sql), as_json, as_csv)
+            return
+        sums = usages.Aggregate(found.database, window, groups.by, table)
+        rows = sums.rows(as_json)
+        shown = groups.shown(rows)
+        report = reports.Report(
+            window, sums.by, shown, sums.total(), found.diagnostics, table.currency, runs.problems,
+            len(rows) - len(shown),
+        )  # fmt: skip
+        if is_for_person or group:
+            usage_output.print_question(found.database, report, limits(), group, as_json)
+            return
         if html:
             from slurm_tf.account.html_report import Page
 
-            Page(accounted.database, window, runs.label(selected) if selected else "", by=words).write(html, found)
+            Page(found.database, window, label, by=groups.by).write(html, report)
             click.echo(f"slurm-tf: wrote {html}", err=True)
-    if not html or as_json or as_csv:
-        _print_report(found, as_json, as_csv)
+    if as_json or as_csv or not (html or parquet):
+        usage_output.print_report(report, as_json, as_csv)
+
+
+def _of_run(run: str, runs: "RunRecords") -> tuple[str, list[str]]:
+    """Return the label and the jobs of the run that was typed; none without one. Raises UsageError."""
+    if not run:
+        return "", []
+    selected = watch_commands.select_run(run).run
+    jobs = runs.jobs_of(selected)
+    if not jobs:
+        raise UsageError(f"run {run} was not submitted", "a run that was submitted", "slurm-tf list --all")
+    return runs.label(selected), jobs
 
 
 def _window(since: str | None, until: str | None, path: str | None) -> "Window":
@@ -168,19 +216,3 @@ def _with_usage_factors(prices: "Prices", problems: list[str]) -> "Prices":
 
 def _split(lists: tuple[str, ...]) -> list[str]:
     return [word for each in lists for word in each.split(",") if word]
-
-
-def _print_report(report: "Report", as_json: bool, as_csv: bool) -> None:
-    from slurm_tf.cli import terminal, usage_tables
-
-    if as_json:
-        sys.stdout.writelines(report.json())
-    elif as_csv:
-        sys.stdout.writelines(usage_tables.comma_separated(report))
-        for remark in report.remarks():
-            click.echo(f"slurm-tf: {remark}", err=True)
-    else:
-        narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
-        width = shutil.get_terminal_size().columns if narrow else None
-        screen = terminal.Screen(width, terminal.has_colour(sys.stdout))
-        click.echo(usage_tables.text(report, screen), nl=False)

@@ -82,7 +82,9 @@ def text(report: Report, screen: Screen) -> str:
     """Return the report for `screen`; without a width as wide as necessary."""
     lines = [*_wrapped(report.about(), screen.width), ""]
     if report.rows:
-        lines += [_groups(report, screen), _ends(report.total, screen), *_wrapped(_losses(report.total), screen.width)]
+        more = f"{report.left_out} more groups are in TOTAL.\n" if report.left_out else ""
+        tables = [_groups(report, screen) + more, _ends(report.total, screen)]
+        lines += [*tables, *_wrapped(_losses(report.total), screen.width)]
     lines += _wrapped([f"Note: {remark}" for remark in report.remarks()], screen.width)
     return "\n".join(line.rstrip(" ") for line in lines).rstrip() + "\n"
 
@@ -97,7 +99,7 @@ def _groups(report: Report, screen: Screen) -> str:
     heads = [word.upper() for word in report.by]
     keys = [[word or "-" for word in row.key] for row in report.rows]
     amounts = [row.amounts for row in report.rows]
-    if heads and len(keys) > 1:
+    if heads and len(keys) + report.left_out > 1:
         keys.append(["TOTAL", *[""] * (len(heads) - 1)])
         amounts.append(report.total)
     columns = _columns(report)

@@ -93,6 +93,14 @@ def ask(user: str = "") -> Limits:
     return parse(user, settings, manager, qos, own)
 
 
+def accounts(user: str = "") -> tuple[str, ...]:
+    """Ask Slurm for the accounts of a user on this cluster, by default of who asks. Raises SlurmError."""
+    user = user or pwd.getpwuid(os.getuid()).pw_name
+    conf = live_cluster.parse_settings(client.run(["scontrol", "show", "config"], seconds=_SECONDS).stdout)
+    rows = _rows(_show("assoc", "where", f"user={user}", "format=Cluster,Account,QOS"))
+    return tuple(dict.fromkeys(row[1] for row in rows if row[0] in ("", conf.get("ClusterName"))))
+
+
 def usage_factors() -> Mapping[str, float]:
     """Ask Slurm for the UsageFactor of each QOS. Raises SlurmError."""
     return parse_factors(_show("qos", f"format={','.join(QOS)}"))

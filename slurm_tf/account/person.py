@@ -1,0 +1,92 @@
+"""The report for one person: hours by template, what was wasted and why, and what may still be used."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from slurm_tf.account import waste
+from slurm_tf.account.amounts import SUMS
+from slurm_tf.account.usage_record import Window
+from slurm_tf.account.waste import Cause
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What the jobs of one template, or of one name, had and used; shares from 0 to 1, None: unknown.
+
+    `wait`: the median of the seconds from eligible to start. `idle_seconds`: GPU-seconds of GPUs that were less than
+    10% busy; None where the use of none of its GPUs is known.
+    """
+
+    label: str
+    jobs: int
+    gpu_seconds: float
+    cpu_seconds: float
+    wait: float | None
+    gpu_use: float | None
+    cpu_use: float | None
+    idle_seconds: float | None
+    wasted_gpu_seconds: float = 0.0
+    wasted_cpu_seconds: float = 0.0
+
+    def as_dict(self, name: str) -> dict[str, Any]:
+        """Return all values, for JSON; None: unknown."""
+        return {
+            name: self.label or None,
+            "jobs": self.jobs,
+            "gpu_hours": self.gpu_seconds / 3600,
+            "cpu_hours": self.cpu_seconds / 3600,
+            "wait_p50": self.wait,
+            "gpu_use": self.gpu_use,
+            "cpu_use": self.cpu_use,
+            "idle_gpu_hours": None if self.idle_seconds is None else self.idle_seconds / 3600,
+            "wasted_gpu_hours_at_most": self.wasted_gpu_seconds / 3600,
+            "wasted_cpu_hours_at_most": self.wasted_cpu_seconds / 3600,
+        }
+
+
+NOTHING = Sums("", 0, 0, 0, None, None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class PersonReport:
+    """The hours of one person, or of all whose jobs were read, inside a window."""
+
+    window: Window
+    total: Sums
+    templates: Sequence[Sums]
+    causes: Sequence[Cause]
+
+    @property
+    def wasted(self) -> tuple[float, float]:
+        """The GPU-seconds and CPU-seconds that were wasted at most."""
+        return sum(each.gpu_seconds for each in self.causes), sum(each.cpu_seconds for each in self.causes)
+
+
+_USED = f"""
+    {SUMS["jobs"]}, {SUMS["gpu_seconds"]} as g, {SUMS["cpu_seconds"]} as c, median(waited),
+    {SUMS["used_gpu"]} / nullif({SUMS["known_gpu"]}, 0), {SUMS["used_cpu"]} / nullif({SUMS["known_cpu"]}, 0),
+    sum(case when gpu_busy < {waste.IDLE_GPU} then gpus * seconds else 0 end)
+        filter (gpu_busy is not null and gpus > 0)
+"""
+# What a job is called in a report: its template, else its own name.
+LABEL = "coalesce(template, name, '')"
+
+
+def sums(database: "DuckDBPyConnection", key: str) -> list[Sums]:
+    """Return the sums of the view `parts` for each value of the expression `key`, the largest first."""
+    used = f"select {key} as label, {_USED} from parts where seconds > 0 group by label"
+    lost = f"select {key} as label, sum(wasted_gpu), sum(wasted_cpu) from ({waste.WASTED}) group by label"
+    rows = database.execute(used).fetchall()
+    wasted = {label: sums for label, *sums in database.execute(lost).fetchall()}
+    found = [Sums(*row, *wasted.get(row[0], (0, 0))) for row in rows]
+    return sorted(found, key=lambda each: (-each.gpu_seconds, -each.cpu_seconds, each.label))
+
+
+def report(database: "DuckDBPyConnection", window: Window) -> PersonReport:
+    """Return the report of the view `parts`, which a usage.Aggregate of the window has made."""
+    total = sums(database, "''")
+    return PersonReport(window, total[0] if total else NOTHING, sums(database, LABEL), waste.causes(database))
