@@ -32,7 +32,7 @@ SAVED = some.lists(printed.any_record(PLAIN, some.text("ab |\n\x1fé\x00\t,'\"",
 def streamed(records: list[UsageRecord], cuts: list[int]) -> Iterator[bytes]:
     """Yield what sacct prints live, in pieces."""
     lines = [row for record in records for row in printed.rows(record)]
-    data = "".join("".join(line[name] + SEPARATOR for name in ASKED) + "\n" for line in lines).encode()
+    data = "".join("".join(line.get(name, "") + SEPARATOR for name in ASKED) + "\n" for line in lines).encode()
     for start, end in pairwise([0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]):
         yield data[start:end]
 
