@@ -304,11 +304,11 @@ def test_the_lines_that_distribute_a_keras_script_are_those_of_the_job(request: 
 
 # Two preempted incarnations of a job, and one that ended well.
 SACCT = """\
-JobID|JobIDRaw|Cluster|User|Account|State|Submit|Eligible|Start|End|ElapsedRaw|TimelimitRaw|AllocTRES|TotalCPU|MaxRSS
-4711|4711|c|ann|v|PREEMPTED|{0}T08:00:00|{0}T08:00:00|{0}T08:01:00|{0}T09:01:00|3600|1440|{tres}|02:00:00|
-4711|4711|c|ann|v|PREEMPTED|{0}T09:01:00|{0}T09:01:00|{0}T09:02:00|{0}T10:02:00|3600|1440|{tres}|02:00:00|
-4711|4711|c|ann|v|COMPLETED|{0}T10:02:00|{0}T10:02:00|{0}T10:04:00|{0}T12:04:00|7200|1440|{tres}|04:00:00|
-4711.0|4711.0|c|||COMPLETED|{0}T10:04:00|{0}T10:04:00|{0}T10:04:00|{0}T12:04:00|7200||cpu=8,mem=16G,node=1|04:00:00|4G
+JobID|JobIDRaw|Cluster|User|Account|State|Submit|Eligible|Start|End|ElapsedRaw|TimelimitRaw|AllocTRES|TotalCPU|MaxRSS|NTasks
+4711|4711|c|ann|v|PREEMPTED|{0}T08:00:00|{0}T08:00:00|{0}T08:01:00|{0}T09:01:00|3600|1440|{tres}|02:00:00||
+4711|4711|c|ann|v|PREEMPTED|{0}T09:01:00|{0}T09:01:00|{0}T09:02:00|{0}T10:02:00|3600|1440|{tres}|02:00:00||
+4711|4711|c|ann|v|COMPLETED|{0}T10:02:00|{0}T10:02:00|{0}T10:04:00|{0}T12:04:00|7200|1440|{tres}|04:00:00||
+4711.0|4711.0|c|||COMPLETED|{0}T10:04:00|{0}T10:04:00|{0}T10:04:00|{0}T12:04:00|7200||cpu=8,mem=16G,node=1|04:00:00|4G|1
 """
 
 

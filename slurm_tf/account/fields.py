@@ -19,9 +19,12 @@ _IDS = ("JobID", "JobIDRaw")
 _SAME = {"ElapsedRaw": "Elapsed", "TimelimitRaw": "Timelimit"}
 
 
-def missing(names: Sequence[str]) -> list[str]:
-    """Return the required columns that `names` lacks."""
-    lacking = [name for name in NEEDED if name not in names]
+def missing(names: Sequence[str], lengths_suffice: bool = False) -> list[str]:
+    """Return the required columns that `names` lacks. `lengths_suffice`: Elapsed will do instead of Start and End."""
+    needed = NEEDED
+    if lengths_suffice and not {"Start", "End"} <= set(names):
+        needed = ("State", *(() if "ElapsedRaw" in names else ("Elapsed",)))
+    lacking = [name for name in needed if name not in names]
     return lacking if any(name in names for name in _IDS) else ["JobID", *lacking]
 
 

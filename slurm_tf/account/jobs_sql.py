@@ -40,25 +40,26 @@ COMPLETED = """
 create or replace temp view completed_rows as
 with held as (
   select f.* exclude (alloc_tres, alloc_cpus, alloc_nodes, req_mem, memory), f.memory as peak, t.unread, t.memory,
-    case when f.started is null then 0 else coalesce(nullif(t.cpus, 0), f.alloc_cpus, t.cpus) end as cpus,
-    case when f.started is null then 0 else coalesce(nullif(t.node_count, 0), f.alloc_nodes, t.node_count) end
+    case when not f.has_run then 0 else coalesce(nullif(t.cpus, 0), f.alloc_cpus, t.cpus) end as cpus,
+    case when not f.has_run then 0 else coalesce(nullif(t.node_count, 0), f.alloc_nodes, t.node_count) end
       as node_count,
-    case when f.started is null then 0 else t.gpus end as gpus,
-    case when f.started is not null then t.gpu_type end as gpu_type,
-    case when f.started is null then 0 else t.billing end as billing,
+    case when not f.has_run then 0 else t.gpus end as gpus,
+    case when f.has_run then t.gpu_type end as gpu_type,
+    case when not f.has_run then 0 else t.billing end as billing,
     right(f.req_mem, 1) as suffix,
     size(case when suffix in ('c', 'n') then left(f.req_mem, -1) else f.req_mem end, 'M') // 1048576 as requested
-  from found_rows f left join alloc_tres t on f.alloc_tres = t.alloc_tres
+  from (select *, started is not null or coalesce(elapsed, 0) > 0 as has_run from found_rows) f
+  left join alloc_tres t on f.alloc_tres = t.alloc_tres
   where f.why_left_out is null
 )
-select h.* exclude (cpu, peak, unread, memory, suffix, requested, unreadable, gpu_seconds, why_left_out),
-  case when started is null then 0 else coalesce(nullif(memory, 0), case
+select h.* exclude (cpu, peak, unread, memory, suffix, requested, unreadable, gpu_seconds, why_left_out, has_run),
+  case when not has_run then 0 else coalesce(nullif(memory, 0), case
     when requested >= 2147483648 then (requested - 2147483648) * cpus when suffix = 'c' then requested * cpus
     when suffix = 'n' then requested * node_count else requested end, memory) end as memory,
   case when cpu > 0 or peak > 0 then cpu end as used_cpu, nullif(peak, 0) as used_memory,
   case when gpus > 0 then coalesce(
-    case when ended > started then gpu_seconds / (gpus * (ended - started)) end, s.gpu_use) end as gpu_use,
-  nullif(concat_ws(', ', unreadable, case when started is not null then unread end), '') as unreadable
+    gpu_seconds / (gpus * nullif(coalesce(ended - started, elapsed), 0)), s.gpu_use) end as gpu_use,
+  nullif(concat_ws(', ', unreadable, case when has_run then unread end), '') as unreadable
 from held h left join job_summaries s on h.admin_comment = s.admin_comment;
 """
 

@@ -69,7 +69,7 @@ class Report:
     def remarks(self) -> list[str]:
         """Return a line for each kind of problem with the rows."""
         diagnostics = self.diagnostics
-        found = [_named(*each) for each in (
+        found = [named(*each) for each in (
             (diagnostics.orphans, "steps have no row of their job and are in no sum"),
             (diagnostics.unreadable, "rows could not be read and are in no sum"),
             (diagnostics.values, "jobs have values that could not be read and are unknown"),
@@ -90,11 +90,12 @@ class Report:
         return [each for each in found if each] + diagnostics.ledger + list(self.run_problems)
 
 
-def _named(named: Examples, words: str) -> str:
-    if not named.total:
+def named(examples: Examples, words: str) -> str:
+    """Return a line that says how many there are, and the first of them; "" for none."""
+    if not examples.total:
         return ""
-    more = ", ..." if named.total > len(named.first) else ""
-    return f"{named.total} {words}: {', '.join(named.first)}{more}"
+    more = ", ..." if examples.total > len(examples.first) else ""
+    return f"{examples.total} {words}: {', '.join(examples.first)}{more}"
 
 
 def local(seconds: int) -> str:

@@ -128,7 +128,7 @@ select position, id, raw_id, Cluster as cluster, SLUID as sluid, JobName as name
   coalesce(until - started > coalesce(time_limit * 60 + {DAY}, {FORGOTTEN}), false) as is_runaway,
   restart_count as restarts, AllocTRES as alloc_tres, size(any_cpus, '') as alloc_cpus,
   size(any_nodes, '') as alloc_nodes, ReqMem as req_mem, word(NodeList) as nodes,
-  coalesce(step_cpu, own_cpu, 0) as cpu, greatest(coalesce(step_memory, 0), coalesce(own_memory, 0)) as memory,
+  coalesce(step_cpu, own_cpu) as cpu, greatest(coalesce(step_memory, 0), coalesce(own_memory, 0)) as memory,
   gpu_seconds, energy, Comment as comment, AdminComment as admin_comment, Extra as extra, SubmitLine as submit_line,
   WorkDir as work_dir, nullif(concat_ws(', ', {notes}), '') as unreadable,
   coalesce(noted('Start', Start, begun is null and is_no_moment(Start)),

@@ -16,16 +16,17 @@ _PART = 50_000
 
 
 class FileSource(Source):
-    """Reads a file, or standard input for "-". `form`: the columns as for --format, if the file has no header.
+    """Reads a file, or standard input for "-". `form`: the columns as for --fields, if the file has no header.
 
     Times are local times of the environment's TZ, as sacct prints them, or seconds since the epoch
     (SLURM_TIME_FORMAT=%s). A running job is counted until the file was saved. The file may be a concatenation of
     several tables: each incarnation counts once, and a row of its end replaces one of the running job.
+    `lengths_suffice`: a table may say how long jobs ran, but not when.
     """
 
-    def __init__(self, path: str, form: str = "", delimiter: str = "") -> None:
+    def __init__(self, path: str, form: str = "", delimiter: str = "", lengths_suffice: bool = False) -> None:
         super().__init__()
-        self.path, self.form, self.delimiter = path, form, delimiter
+        self.path, self.form, self.delimiter, self.lengths_suffice = path, form, delimiter, lengths_suffice
 
     def fill(
         self,
@@ -40,7 +41,7 @@ class FileSource(Source):
         with saved_text.opened(self.path) as saved:
             found.now = saved.saved
             for table in saved_tables.read(saved, diagnostics.unreadable, self.form, self.delimiter):
-                lacking = missing(table.names)
+                lacking = missing(table.names, self.lengths_suffice)
                 if lacking:
                     raise AccountingError(
                         f"there is no column {', '.join(lacking)}", "it",

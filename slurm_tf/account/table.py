@@ -74,7 +74,7 @@ class Table:
         if header is None:
             raise AccountingError(
                 f"the first line is no header: {first[:100]!r}", "the names of columns, with a delimiter between",
-                "save it with sacct -P and without --noheader, or name the columns with --format", where=self._where,
+                "save it with sacct -P and without --noheader, or name the columns with --fields", where=self._where,
             )  # fmt: skip
         return header
 
@@ -83,7 +83,7 @@ class Table:
         found = {word: named(word) for word in words}
         unknown = [word for word, name in found.items() if name is None]
         if unknown or not words:
-            raise AccountingError(f"--format names {', '.join(unknown) or 'nothing'}", "fields of sacct --helpformat")
+            raise AccountingError(f"--fields names {', '.join(unknown) or 'nothing'}", "fields of sacct --helpformat")
         names = tuple(name for word in words if (name := found[word]))
         closed = first.endswith(delimiter) and first.count(delimiter) == len(names)
         return Header(names, delimiter, closed, (), first.startswith('"'))
@@ -105,7 +105,9 @@ class Table:
                     yield fields
                 elif (row := fit.fit(header.delimiter.join(fields))) is not None:
                     yield row
-                elif (other := _of_names(fields, header.delimiter, True)) and not missing(other.names):
+                elif (other := _of_names(fields, header.delimiter, True)) and not missing(
+                    other.names, lengths_suffice=True
+                ):
                     if other != header:
                         self.next_header = other
                         return
@@ -131,7 +133,7 @@ class Table:
                     yield held
                 held = fields
                 continue
-            if fields[0] in KNOWN and (other := read_header(line, delimiter)) and not missing(other.names):
+            if fields[0] in KNOWN and (other := read_header(line, delimiter)) and _is_table(other):
                 self._give_up(header, part)
                 part = None
                 if other == header:
@@ -195,6 +197,10 @@ def _begins(header: Header, fit: RowFit, text: str) -> bool:
     fields = text.split(header.delimiter)
     first = next((at for at, name in enumerate(header.names) if name in FREE), len(header.names))
     return len(fields) > max(first, header.id_at) and fit.matches(fields[:first])
+
+
+def _is_table(header: Header) -> bool:
+    return not missing(header.names, lengths_suffice=True)
 
 
 def read_header(line: str, delimiter: str = "") -> Header | None:

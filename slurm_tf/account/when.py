@@ -1,4 +1,4 @@
-"""Parses times as sacct's --starttime and --endtime do, in local time.
+"""Parses times as sacct's --starttime and --endtime do, in local time; and "-7d" for seven days ago.
 
 Source: sacct(1) of Slurm 22.05, option --starttime.
 """
@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 
 from slurm_tf.errors import UnitError
 
-_FORMS = '"2026-01-31", "2026-01-31T12:30", "01/31", "12:30", "today", "now-7days"'
+_FORMS = '"2026-01-31", "2026-01-31T12:30", "01/31", "12:30", "today", "now-7days", "-7d"'
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
+_AGO = re.compile(r"-(?P<count>\d{1,9})(?P<unit>[wdhm])", re.ASCII)
+_LETTERS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes"}
 _NOW = re.compile(r"now(?P<sign>[+-])(?P<count>\d{1,9})(?P<unit>[a-z]*)", re.ASCII)
 _DATES = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%m/%d/%y", "%m%d%y")
 _DATES_OF_THIS_YEAR = ("%m/%d", "%m%d")
@@ -23,6 +25,8 @@ def parse(text: str, now: int) -> int:
     word = text.strip()
     if word.lower() in ("now", *_HOURS, "yesterday", "tomorrow"):
         return now if word.lower() == "now" else int(_day(word.lower(), here).timestamp())
+    if match := _AGO.fullmatch(word):
+        return now - int(match["count"]) * _unit(_LETTERS[match["unit"]], text)
     if match := _NOW.fullmatch(word.lower()):
         seconds = int(match["count"]) * _unit(match["unit"], text)
         return now + (seconds if match["sign"] == "+" else -seconds)

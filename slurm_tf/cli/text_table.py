@@ -23,7 +23,7 @@ _LONGEST_HEAD = 16
 _PART_OF_NAME = re.compile(r"\s+|[^\s,/_.=:-]+[,/_.=:-]*|[,/_.=:-]+")
 _WORD = re.compile(r"\s+|\S+")
 # Columns whose cells say a state.
-_STATES = ("STATE",)
+_STATES = ("STATE", "State")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,11 @@ FROM = click.option(
     metavar="FILE",
     help='Read what sacct printed (-P, CSV or --json; also gzip) from this file; "-": standard input.',
 )
-FORMAT = click.option(
-    "--format", "form", default="", metavar="FIELDS", help="The columns of a FILE that has no header line."
+FIELDS = click.option(
+    "--fields",
+    default="",
+    metavar="NAMES",
+    help="The columns of a FILE that has no header line.",
 )
 
 
@@ -60,7 +63,7 @@ FORMAT = click.option(
     "--parquet", metavar="FILE", type=options.ExpandedPath(dir_okay=False), help="Write the rows of jobs as Parquet."
 )
 @FROM
-@FORMAT
+@FIELDS
 @click.option(
     "--prices",
     metavar="FILE",
@@ -89,7 +92,7 @@ def usage(
     sql: str | None,
     parquet: Path | None,
     path: str | None,
-    form: str,
+    fields: str,
     prices: Path | None,
     no_ledger: bool,
     rebuild: bool,
@@ -110,7 +113,7 @@ def usage(
     from slurm_tf.cli import group_options, usage_output
     from slurm_tf.jobspec import sites
 
-    window = _window(since, until, path)
+    window = time_window(since, until, None if path else _DAYS)
     around = watch_commands.site_settings(site)
     runs = RunRecords(around.runs)
     table = sites.read_prices(prices) if prices else around.site.prices
@@ -120,12 +123,12 @@ def usage(
     groups = group_options.Groups.read(by, sort, top, group)
     if group and (as_csv or html):
         raise UsageError("found --group with --csv or --html", "--group --json, or --by user,template with the others")
-    where = group_options.conditions(_split(names), _split(states))
+    where = group_options.conditions(split(names), split(states))
     is_for_person = not (by or group or sort or top or run or path or all_users or as_csv or html or sql or parquet)
-    owners = _split(accounts)
+    owners = split(accounts)
     if group and not path:
         owners, all_users = owners or group_options.own_accounts(), True
-    asked = source(path, form, all_users)
+    asked = source(path, fields, all_users)
     if not (path or no_ledger):
         asked = _with_ledger(asked, all_users, rebuild)
     with (
@@ -133,7 +136,7 @@ def usage(
         usage_output.limits_meanwhile((is_for_person or group) and not path and not users) as limits,
     ):
         found.where = where
-        asked.read(found, window, _split(users), owners, jobs)
+        asked.read(found, window, split(users), owners, jobs)
         runs.add_to(found)
         if parquet:
             exports.write_parquet(found.database, parquet)
@@ -171,27 +174,31 @@ def _of_run(run: str, runs: "RunRecords") -> tuple[str, list[str]]:
     return runs.label(selected), jobs
 
 
-def _window(since: str | None, until: str | None, path: str | None) -> "Window":
+def time_window(since: str | None, until: str | None, days: int | None) -> "Window":
+    """Return the time that options mean; without --since so many days, None: all time. Raises UsageError."""
     from slurm_tf.account import when
     from slurm_tf.account.usage_record import Window
 
     now = int(time.time())
     end = when.parse(until, now) if until else now
-    first = 0 if path else when.parse(f"now-{_DAYS}days", when.parse("midnight", now))
+    first = 0 if days is None else when.parse(f"now-{days}days", when.parse("midnight", now))
     start = when.parse(since, now) if since else first
     if start >= end:
         raise UsageError(f"found --since {since} --until {until or 'now'}", "a --since that is before --until")
     return Window(start, end)
 
 
-def source(path: str | None, form: str, all_users: bool) -> "Source":
-    """Return where records come from: a saved table, else sacct. Raises UsageError."""
+def source(path: str | None, fields: str, all_users: bool, lengths_suffice: bool = False) -> "Source":
+    """Return where records come from: a saved table, else sacct. Raises UsageError.
+
+    `lengths_suffice`: whether a table without the times of start and end will do.
+    """
     from slurm_tf.account.saved import FileSource
     from slurm_tf.account.source import SacctSource
 
-    if form and not path:
-        raise UsageError("found --format without --from", "both: --format is for a file without a header line")
-    return FileSource(path, form) if path else SacctSource(all_users)
+    if fields and not path:
+        raise UsageError("found --fields without --from", "both: --fields is for a file without a header line")
+    return FileSource(path, fields, lengths_suffice=lengths_suffice) if path else SacctSource(all_users)
 
 
 def _with_ledger(inner: "Source", all_users: bool, rebuild: bool) -> "Source":
@@ -214,5 +221,6 @@ def _with_usage_factors(prices: "Prices", problems: list[str]) -> "Prices":
         return prices
 
 
-def _split(lists: tuple[str, ...]) -> list[str]:
+def split(lists: tuple[str, ...]) -> list[str]:
+    """Return the words of options that take lists with commas."""
     return [word for each in lists for word in each.split(",") if word]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from slurm_tf.account.jobstats import gpu_use
+from slurm_tf.account.jobstats import gpu_use, read
 
 
 def packed(summary: object) -> str:
@@ -33,3 +33,14 @@ def test_the_mean_over_all_gpus() -> None:
 )  # fmt: skip
 def test_none_where_there_is_none(text: str) -> None:
     assert gpu_use(text) is None
+
+
+def test_cpus_memory_and_gpus_by_node() -> None:
+    one = {"cpus": 4, "used_memory": 6, "total_memory": 8, "total_time": 30.0, "gpu_total_memory": {"0": 10, "1": 10},
+           "gpu_used_memory": {"0": 5, "1": 1}, "gpu_utilization": {"0": 50}}  # fmt: skip
+    summary = read(
+        packed({"nodes": {"a": one, "b": {"cpus": 4, "used_memory": 2, "total_memory": 8}}, "total_time": 15})
+    )
+    assert summary is not None
+    assert (summary.busy_cpus, summary.cpu_share, summary.memory, summary.memory_of) == (2.0, 0.25, 8, 16)
+    assert (summary.node_memory, summary.gpus, summary.gpu_use, summary.gpu_memory_share) == (6, 2, 50.0, 0.3)

@@ -152,7 +152,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(AccountingError, match="No such file"):
         list(FileSource(str(tmp_path / "none")).records(ALL))
     (tmp_path / "saved").write_text(ROW)
-    with pytest.raises(AccountingError, match="--format names Jobs"):
+    with pytest.raises(AccountingError, match="--fields names Jobs"):
         list(FileSource(str(tmp_path / "saved"), "JobID,Jobs").records(ALL))
 
 

@@ -206,7 +206,7 @@ def test_prices(table: Path, tmp_path: Path, typed: Type) -> None:
         (["--by", "user,colour"], "found 'colour'; needed one of user, account"),
         (["--since", "noonish"], "found 'noonish'; needed a time as sacct reads it"),
         (["--since", "2026-02-01", "--until", "2026-01-01"], "found --since 2026-02-01 --until 2026-01-01"),
-        (["--format", "JobID"], "found --format without --from"),
+        (["--fields", "JobID"], "found --fields without --from"),
         (["--html", "/no/such/page.html", "--from", "saved.txt"], "/no/such/page.html: No such file or directory"),
     ],
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from slurm_tf.account import efficiency_table
 from tests.cluster.group import Member
 from tests.cluster.test_interruptions import Run, preempt
 from tests.sandbox import linux
@@ -106,3 +107,10 @@ def test_components_and_points_are_of_their_runs_and_templates(alice: Member) ->
     assert [row["component"] for row in components] == ["+0", "+1"]
     (point,) = json.loads(alice.ok("efficiency", "points-1/1", "--json"))["components"]
     assert point["incarnations"] == 1
+    jobs = json.loads(alice.ok("efficiency", "--since=-1h", "--name=stf-points", "--state=CD", "--json"))["jobs"]
+    assert [(job["State"], job["Elapsed"] >= 1, job["AllocCPUS"] >= 1) for job in jobs] == [
+        ("COMPLETED", True, True)
+    ] * 3
+    assert [*jobs[0]] == [column.name for column in efficiency_table.COLUMNS]
+    table = alice.ok("efficiency", "two_parts-1", "points-1", "--format=JobID,JobName", "--sort=-JobName")
+    assert [line.split()[1] for line in table.splitlines()] == ["JobName", *["stf-two"] * 2, *["stf-points"] * 3]

@@ -13,6 +13,8 @@ from rich.cells import cell_len
 
 from slurm_tf.account import efficiency
 from slurm_tf.account.diagnostics import Diagnostics
+from slurm_tf.account.exit_classes import ExitClass
+from slurm_tf.account.job_use import JobUse
 from slurm_tf.account.report import Report
 from slurm_tf.account.usage import Aggregate
 from slurm_tf.account.usage_record import UsageRecord, Window
@@ -155,11 +157,12 @@ def usage_report() -> Report:
 
 
 def asked() -> efficiency.JobEfficiency:
-    record = UsageRecord(
-        id="12", raw_id="12", state_text="COMPLETED", started=1000, ended=4600, eligible=900, cpus=16, node_count=1,
-        memory=65536, limit=1440, used_cpu=4.2 * 3600, used_memory=20 << 30, gpus=4, gpu_type="a100", gpu_use=30.0,
+    job = JobUse(
+        id="12", state="COMPLETED", end=ExitClass.COMPLETED, elapsed=3600, waited=100, cpus=16, node_count=1,
+        memory=65536, time_limit=1440, used_cpu=4.2 * 3600, used_memory=20 << 30, node_most=20 << 30, gpus=4,
+        gpu_type="a100", gpu_use=30.0,
     )  # fmt: skip
-    (found,) = efficiency.gather([record], 100_000).values()
+    (found,) = efficiency.gather([job]).values()
     return found
 
 
