@@ -29,7 +29,9 @@ PROGRAMS = {
     "ch-run": "charliecloud",
     "crun": "crun",
 }
-PACKAGES = ("base-files", "bash", "coreutils", "dash", "libc-bin", "libgomp1", "libstdc++6", "python3")
+# TensorFlow 2.18 imports distutils; Debian splits it off where Python has it
+_DISTUTILS = ("python3-distutils",) if sys.version_info < (3, 12) else ()
+PACKAGES = ("base-files", "bash", "coreutils", "dash", "libc-bin", "libgomp1", "libstdc++6", "python3", *_DISTUTILS)
 # where the packages of the tests' Python are mounted; Python in the image imports from there
 SITE = "/opt/site"
 # what the image sets, as Charliecloud (--set-env) and OCI runtimes read it: all of it is what slurm-tf sets itself
