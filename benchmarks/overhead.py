@@ -9,6 +9,7 @@ slurm-tf's own included; the time until the first step is done is counted apart.
 """
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -116,10 +117,10 @@ def cpu_of(roots):
     return sum(seconds.get(pid, 0.0) for pid in found)
 
 
-def measured(start, steps):
+def measured(start, steps, python=sys.executable):
     """Run the program once; return the wall and CPU seconds of start-up, and those of training."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(Path(__file__).resolve()), "--as-program", folder, str(steps)]
+        command = [python, str(Path(__file__).resolve()), "--as-program", folder, str(steps)]
         begun, at_first = time.time(), None
         processes = start(command, folder)
         marks = [Path(folder, f"first-{rank}") for rank in range(WORKERS)]
@@ -155,22 +156,34 @@ def main():
     if options.as_program:
         train(options.as_program[0], int(options.as_program[1]))
         return
+    print_machine()
+    rate = CALIBRATION_STEPS / measured(by_hand, CALIBRATION_STEPS)[2]
+    ways = {
+        "slurm-tf run": functools.partial(measured, under_slurm_tf),
+        "by hand": functools.partial(measured, by_hand),
+    }
+    compare(ways, int(rate * options.seconds * MARGIN), options.pairs)
+
+
+def print_machine():
     load = os.getloadavg()[0]
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, load {load:.1f} at the start.")
-    rate = CALIBRATION_STEPS / measured(by_hand, CALIBRATION_STEPS)[2]
-    steps = int(rate * options.seconds * MARGIN)
-    ours, theirs = [], []
-    for number in range(options.pairs):
-        pair = [(under_slurm_tf, ours), (by_hand, theirs)]
-        for start, rows in pair if number % 2 == 0 else reversed(pair):
-            rows.append(measured(start, steps))
-            print([round(value, 2) for value in rows[-1]], start.__name__, file=sys.stderr, flush=True)
-    shortest = min(row[2] for row in ours + theirs)
-    print(f"{steps} steps each, {shortest:.0f} s of training at least, {options.pairs} alternating pairs.\n")
-    print("| seconds | slurm-tf run | by hand | ratio |\n|---|---|---|---|")
+
+
+def compare(ways, steps, pairs):
+    """Measure two ways alternately, and print a table; `ways`: by its name, what measures a number of steps."""
+    found = {name: [] for name in ways}
+    for number in range(pairs):
+        for name in list(ways) if number % 2 == 0 else reversed(ways):
+            found[name].append(ways[name](steps))
+            print([round(value, 2) for value in found[name][-1]], name, file=sys.stderr, flush=True)
+    first, second = found.values()
+    shortest = min(row[2] for row in first + second)
+    print(f"{steps} steps each, {shortest:.0f} s of training at least, {pairs} alternating pairs.\n")
+    print(f"| seconds | {' | '.join(ways)} | ratio |\n|---|---|---|---|")
     names = ("start-up, wall", "start-up, CPU", "training, wall", "training, CPU")
     for column, name in enumerate(names):
-        a, b = ([row[column] for row in rows] for rows in (ours, theirs))
+        a, b = ([row[column] for row in rows] for rows in (first, second))
         ratios = [x / y for x, y in zip(a, b, strict=True)]
         print(f"| {name} | {statistics.median(a):.2f} | {statistics.median(b):.2f} | {spread(ratios)} |")
 
