@@ -74,10 +74,20 @@ class Held:
     """A run of tests/programs/held.py."""
 
     def __init__(
-        self, member: Member, name: str, strategy: str, steps: int, tables: str, program: tuple[str, ...]
+        self,
+        member: Member,
+        name: str,
+        strategy: str,
+        steps: int,
+        tables: str,
+        program: tuple[str, ...],
+        words: tuple[str, ...] = (),
     ) -> None:
-        """`steps` in all; `tables`: more for the job file; `program`: what Python is to run the program with."""
-        self.steps = steps
+        """`steps` in all; `tables`: more for the job file; `program`: what Python is to run the program with.
+
+        `words`: more for each submission.
+        """
+        self.steps, self._words = steps, words
         self.member, self.name, self.strategy = member, name, strategy
         self.trainers, self.programs = TRAINERS[strategy], PROGRAMS[strategy]
         self.folder = member.folder / "runs" / name
@@ -126,7 +136,7 @@ class Held:
 
     def submit(self, *words: str) -> None:
         """Have a job begin the run, or go on with it."""
-        self.jobs.append(self.member.submit(self._file, "--name", self.name, *words))
+        self.jobs.append(self.member.submit(self._file, "--name", self.name, *self._words, *words))
         self.lives += 1
 
     @property
@@ -145,11 +155,14 @@ class Held:
     def start_again(self) -> None:
         """Cut the two minutes that Slurm lets a job wait, once it has left its nodes."""
         self.wait_for_state("PENDING")
-        self.wait("no process is left", lambda: not list(self.processes()))
+        self.wait_until_gone()
         # started again at once, slurmctld (22.05.8) takes the end of the first life for the second's
         time.sleep(2)
         self.member.run("scontrol", "update", f"JobId={self.job}", "StartTime=now")
         self.lives += 1
+
+    def wait_until_gone(self) -> None:
+        self.wait("no process is left", lambda: not list(self.processes()))
 
     def attempts(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = json.loads((self.folder / "attempts.json").read_text())["attempts"]

@@ -48,9 +48,9 @@ class Watcher:
 class Trainings:
     """One training of each strategy."""
 
-    def __init__(self, member: Member, steps: int) -> None:
-        """`steps`: of each training."""
-        self._member, self._steps = member, steps
+    def __init__(self, member: Member, steps: int, tables: str = "", words: tuple[str, ...] = ()) -> None:
+        """`steps`: of each training; `tables`: more for their job files; `words`: more for their submissions."""
+        self._member, self._steps, self._tables, self._words = member, steps, tables, words
         self._runs: dict[str, Held] = {}
         self._watchers: dict[str, Watcher] = {}
         self._whole: dict[str, set[str]] = {}
@@ -102,6 +102,12 @@ class Trainings:
             # of one that was cancelled while it waited, slurmdbd (22.05.8) keeps how it had ended before
             assert states[0].partition(" ")[0] in ("CANCELLED", "FAILED", "REQUEUED"), (job, states)
 
+    def check_gone(self) -> None:
+        """Show that no process of any run is left, also none that Slurm has lost; those that go on are ended first."""
+        self.end()
+        for run in self._all:
+            run.wait_until_gone()
+
     def whole(self, strategy: str) -> set[str]:
         """Return the bits of a training that is left alone."""
         if strategy not in self._whole:
@@ -111,7 +117,8 @@ class Trainings:
 
     def make(self, strategy: str, tables: str = "", program: tuple[str, ...] = ()) -> Held:
         """Return a new run, which nobody watches, and which is not submitted yet."""
-        self._all.append(Held(self._member, f"held-{len(self._all) + 1}", strategy, self._steps, tables, program))
+        name, tables = f"held-{len(self._all) + 1}", f"{self._tables}{tables}"
+        self._all.append(Held(self._member, name, strategy, self._steps, tables, program, self._words))
         return self._all[-1]
 
     def end(self) -> None:
