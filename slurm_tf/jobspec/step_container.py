@@ -43,9 +43,6 @@ def enter(job: Job, layout: Layout, settings: LaunchSettings, submission: Submis
         found = f"found a container for {', '.join(inside)}, and none for {', '.join(outside)}"
         needed = "one for each role, or for none: all are entered by srun"
         raise ConfigError(found, needed, where=job.where("container.image"))
-    if settings.preflight_mpi:
-        needed = "preflight = true: the MPI step does not run in the container"
-        raise ConfigError("found 'mpi'", needed, where=job.where("preflight"))
     if settings.horovod == "mpi" and Runtime.OCI in {each.runtime for each in settings.step_containers}:
         needed = "'gloo': what MPI tells a task by variables does not reach it in an OCI container"
         raise ConfigError("found 'mpi'", needed, where=job.where("horovod.controller"))

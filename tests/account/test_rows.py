@@ -38,7 +38,7 @@ def streamed(records: list[UsageRecord], cuts: list[int]) -> Iterator[bytes]:
 
 
 @given(RECORDS, some.lists(some.integers(0, 10**6), max_size=20), some.sampled_from([1, 100, 24 << 20]))
-@settings(max_examples=30)
+@settings(max_examples=8)
 @pytest.mark.slow
 def test_what_sacct_streams_is_read_back_however_it_is_cut(
     records: list[UsageRecord], cuts: list[int], part: int
@@ -76,7 +76,7 @@ FIRST = (*printed.COLUMNS[:1], "JobName", *printed.COLUMNS[1:-1])
 @pytest.mark.parametrize("closed", [False, True])
 @pytest.mark.parametrize("columns", [printed.COLUMNS, FIRST], ids=["name last", "name second"])
 @given(records=SAVED)
-@settings(max_examples=20)
+@settings(max_examples=4)
 def test_what_was_saved_is_read_back(records: list[UsageRecord], columns: tuple[str, ...], closed: bool) -> None:
     records = without_repeats(records)
     found, diagnostics = read(printed.table(records, columns=columns, closed=closed))
@@ -93,7 +93,7 @@ def total(records: list[UsageRecord], window: Window) -> tuple[int, int]:
 
 @pytest.mark.slow
 @given(SAVED, some.integers(0, 2**32), some.randoms())
-@settings(max_examples=20)
+@settings(max_examples=4)
 def test_totals_depend_neither_on_the_order_nor_on_the_cuts(
     records: list[UsageRecord], cut: int, order: random.Random
 ) -> None:

@@ -75,7 +75,7 @@ def test_hostile_values_stay_one_word_each(planned: Callable[[str, str], Plan], 
         ("oci", f"{JOB}{IMAGE}options = ['--x']", "container.options: found the options --x; needed none: srun"),
         ("pyxis", f"{JOB}{IMAGE}options = ['--nodes=9']", "found '--nodes=9'; needed options of pyxis, such as"),
         ("oci", f"{WITH_EVALUATOR}{IMAGE}{OWN_IMAGE.replace('other', '')}", "worker, and none for evaluator; needed"),
-        ("pyxis", f"preflight = 'mpi'\n{JOB}{IMAGE}", "preflight: found 'mpi'; needed preflight = true: the MPI step"),
+        ("pyxis", f"preflight = 'mpi'\n{JOB}{IMAGE}", "preflight: found 'mpi', which runs on the nodes' own Python"),
         ("oci", HOROVOD, "horovod.controller: found 'mpi'; needed 'gloo'"),
     ],
 )  # fmt: skip
