@@ -184,6 +184,7 @@ def test_every_snippet_is_run_by_a_test_or_says_why_not() -> None:
         "doctor.md: tests/cluster/test_doctor.py types it",
         "horovod.md: builds Horovod, for minutes",
         "install.md: a module file",
+        "jobs.md: Dask is not among the packages of the tests",
         "launch.md: a task that was killed",
         "install.md: downloads TensorFlow",
         "install.md: tests/cli/test_completion.py runs it in its shell",

@@ -9,7 +9,8 @@ from slurm_tf.errors import ConfigError
 from slurm_tf.jobspec import containers, layers, limits, params, resources, site_rules, sweep
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.error_list import ErrorList
-from slurm_tf.jobspec.job_file import AUTO, TOPOLOGIES, Amount, Horovod, Role, Roles
+from slurm_tf.jobspec.job_file import AUTO, ROLES, TOPOLOGIES, Amount, Horovod, Role
+from slurm_tf.run.settings import ENGINE
 
 # Keys of tables with times that must end.
 WATCHED = ("step", "compile", "evaluate", "output", "coordinator", "straggler-time")
@@ -81,6 +82,7 @@ def _of_roles(job: Job, checker: _Checker) -> list[Check]:
         for keys, what in ((resources.MEMORY_KEYS, resources.asked_memory), (resources.GPU_KEYS, resources.asked_gpus)):
             checks.append(([f"{at}.{key}" for key in keys], partial(what, job, name, role)))
         checks.append(((at, "partition"), partial(_check_resources, job, name, role, checker)))
+        checks.append((("strategy", at), partial(_check_engine_memory, job, name, role)))
     checks.append((("container", "roles"), lambda: containers.check(job)))
     checks.append((("params", "sweep", "command", "env", "roles"), lambda: _check_params(job, checker)))
     return checks
@@ -124,7 +126,7 @@ def _check_topology(job: Job) -> None:
     """Raise ConfigError for each role of which the strategy needs more or fewer tasks."""
     errors, strategy, allowed = ErrorList(), job.spec.strategy, TOPOLOGIES[job.spec.strategy]
     counts = {name: role.count for name, role in job.spec.roles.with_tasks.items()}
-    for role in Roles.__struct_fields__:
+    for role in ROLES:
         low, high = allowed.get(role, (0, 0))
         count = counts.get(role, 0)
         if low <= count <= high:
@@ -149,6 +151,16 @@ def _check_command(job: Job, name: str, role: Role) -> None:
     if not job.spec.command_of(role):
         needed = f"the program and its arguments: of all roles, or in [roles.{name}]"
         raise ConfigError(f"there is none for {name}", needed, where=job.where("command"))
+
+
+def _check_engine_memory(job: Job, name: str, role: Role) -> None:
+    """Raise ConfigError for a role of an engine that has no memory, where Slurm does not give it by the node."""
+    is_given = job.site.scheduler == "local" or job.site.mem_spelling == "none"
+    if job.spec.strategy == ENGINE and not is_given and resources.asked_memory(job, name, role) is None:
+        needed = "mem, mem-per-cpu or mem-per-gpu of each role of an engine, which fills what it has"
+        raise ConfigError(
+            f"{name} has no memory", needed, "mem = 0 is all memory of a node", job.where(f"roles.{name}")
+        )
 
 
 def _check_resources(job: Job, name: str, role: Role, checker: _Checker) -> None:

@@ -9,12 +9,13 @@ from slurm_tf.jobspec.node_sharing import Place
 from slurm_tf.jobspec.resources import GpuOption, GpuRequest, Resources, TimeLimit
 from slurm_tf.run import job_comment
 from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.settings import ENGINE
 
 # --name=value, or --name alone.
 Option = tuple[str, str | None]
 
 # Their workers do not need each other: one may end without the step being lost.
-_INDEPENDENT = ("ps", "between_graph")
+_INDEPENDENT = ("ps", "between_graph", ENGINE)
 # slurmctld refuses a comment of more than 1024 bytes (22.05, MAX_COMMENT_LEN).
 _COMMENT_LIMIT = 1000
 # A name that the user gave for this one job is used as it is.

@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-Strategy = Literal["single", "mirrored", "multi_worker", "ps", "between_graph", "horovod"]
+from slurm_tf.run.settings import ENGINE
+
+Strategy = Literal["single", "mirrored", "multi_worker", "ps", "between_graph", "horovod", "engine"]
 
 # A duration or an amount of memory may be a bare number: minutes or MiB, as for sbatch.
 Amount = str | Annotated[int, Meta(ge=0)]
@@ -90,17 +92,24 @@ class Role(Base, frozen=True):
 
 
 class Roles(Base, frozen=True):
-    """The roles of a TensorFlow cluster, in rank order."""
+    """The roles of a TensorFlow cluster or of an engine, in rank order."""
 
+    scheduler: Role | None = None
     chief: Role | None = None
     worker: Role | None = None
     ps: Role | None = None
     evaluator: Role | None = None
+    driver: Role | None = None
 
     @property
     def with_tasks(self) -> dict[str, Role]:
         """The roles that have tasks, by name, in rank order."""
-        return {name: role for name in self.__struct_fields__ if (role := getattr(self, name)) and role.count}
+        found = {name: getattr(self, field) for name, field in zip(ROLES, self.__struct_fields__, strict=True)}
+        return {name: role for name, role in found.items() if role and role.count}
+
+
+# the names of all roles, in rank order
+ROLES = Roles.__struct_encode_fields__
 
 
 class Param(Base, frozen=True):
@@ -348,4 +357,5 @@ TOPOLOGIES: dict[str, dict[str, tuple[int, int]]] = {
     "horovod": {"worker": (1, 100_000)},
     "ps": {"chief": (1, 1), "worker": (1, 100_000), "ps": (1, 100_000), "evaluator": (0, 1)},
     "between_graph": {"chief": (0, 1), "worker": (1, 100_000), "ps": (1, 100_000), "evaluator": (0, 1)},
+    ENGINE: {"scheduler": (0, 1), "worker": (1, 100_000), "driver": (1, 1)},
 }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slurm_tf.jobspec import sbatch_table
-from slurm_tf.jobspec.job_file import JobSpec, Role, Roles
+from slurm_tf.jobspec.job_file import ROLES, JobSpec, Role
 from slurm_tf.jobspec.sbatch_table import Use
 
 # Words of other tools, and what sbatch or a job file calls them.
@@ -67,7 +67,7 @@ def of_key(path: str, value: object) -> Advice | None:
         return None
     if word in (_keys(Role) if role else _keys(JobSpec)):
         return None  # its own spelling: it is the nearest key
-    if not role and word in Roles.__struct_fields__:
+    if not role and word in ROLES:
         count = f", and below it: count = {toml(value)}" if isinstance(value, int) else ""
         return Advice(f"the table [roles.{word}]", f"[roles.{word}] in a line of its own{count}")
     return of_word(word, value, role)

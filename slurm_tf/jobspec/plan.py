@@ -16,16 +16,25 @@ from slurm_tf.jobspec import (
     directives,
     params,
     resources,
+    role_memory,
     step_container,
     sweep,
 )
 from slurm_tf.jobspec.components import Component, Layout, NodesOf
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.job_file import AUTO, Amount, ParamValue
-from slurm_tf.jobspec.resources import Resources, TimeLimit
+from slurm_tf.jobspec.resources import TimeLimit
 from slurm_tf.run import placeholders
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
-from slurm_tf.run.settings import AS_GIVEN, LaunchSettings, RetrySettings, RoleSettings, WatchSettings
+from slurm_tf.run.settings import (
+    AS_GIVEN,
+    ENGINE,
+    LaunchSettings,
+    RetrySettings,
+    RoleMemory,
+    RoleSettings,
+    WatchSettings,
+)
 from slurm_tf.run.train_settings import TrainSettings
 from slurm_tf.slurm.node_sizes import PartitionNodes
 
@@ -35,6 +44,8 @@ _WARNING_SECONDS = 120
 _SIGNAL = re.compile(r"([RB]{1,2}:)?(SIG)?(?P<signal>\w+)(@(?P<seconds>\d+))?", re.ASCII)
 # [env] travels in one variable; see EXECVE_LIMIT in launch/mapping/cluster.py.
 _ENV_LIMIT = 100_000
+# Their programs do not use slurm_tf.train.
+_WITHOUT_TRAIN = ("between_graph", ENGINE)
 # Where the site does not say: hardware fails once in a month or more, but preemptions count as well.
 _NODE_MTBF = "1-00:00:00"
 
@@ -109,7 +120,7 @@ def fit(
     if job.spec.preflight == "mpi" and apart:
         needed = f"roles that can share nodes for it: {apart}"
         raise ConfigError("found 'mpi'", needed, "preflight = true", job.where("preflight"))
-    settings = _settings(wanted, submission, layout.roles, warning)
+    settings = _settings(wanted, submission, layout, warning)
     _check_mounts(job, settings, run.path, chdir)
     if settings.preflight_mpi and any(role.container for role in settings.roles):
         found = "found 'mpi', which runs on the nodes' own Python, and programs in containers"
@@ -166,13 +177,13 @@ def _check_mounts(job: Job, settings: LaunchSettings, *paths: str) -> None:
 def _warning(job: Job, limit: TimeLimit | None) -> tuple[str, int]:
     """Return the signal of the job's --signal and its seconds before the time limit; ("", 0) for none.
 
-    There is none where no program would save a checkpoint: between_graph does not use slurm_tf.train's. Raises
-    ConfigError.
+    There is none where no program would save a checkpoint: between_graph and engine do not use slurm_tf.train's.
+    Raises ConfigError.
     """
     spec = job.spec
     if "signal" in spec.sbatch:
         return _own_warning(str(spec.sbatch["signal"]), job.where("sbatch.signal"))
-    if job.site.scheduler == "local" or (spec.strategy == "between_graph" and not spec.checkpoint.signal):
+    if job.site.scheduler == "local" or (spec.strategy in _WITHOUT_TRAIN and not spec.checkpoint.signal):
         return "", 0
     if spec.checkpoint.warning is not None:
         return "USR1", round(_seconds(spec.checkpoint.warning))
@@ -193,11 +204,12 @@ def _own_warning(text: str, where: str) -> tuple[str, int]:
 def _settings(
     wanted: components.Wanted,
     submission: SubmissionFolder,
-    ranked: tuple[str, ...],
+    layout: Layout,
     warning: tuple[str, int],
 ) -> LaunchSettings:
-    """Return the launcher's settings, without values of params; `ranked`: the roles in rank order."""
-    job, spec, site = wanted.job, wanted.job.spec, wanted.job.site
+    """Return the launcher's settings, without values of params."""
+    job, spec, site, ranked = wanted.job, wanted.job.spec, wanted.job.site, layout.roles
+    memory = role_memory.of_roles(wanted, layout) if spec.strategy == ENGINE else {}
     local = site.scheduler == "local"
     commands = {name: spec.command_of(role) for name, role in wanted.roles.items()}
     mpi_probe = (_python([word for name in ranked for word in commands[name]]), submission.launcher, "mpi-probe")
@@ -205,7 +217,7 @@ def _settings(
         run=submission.run.name,
         local=local,
         strategy=spec.strategy,
-        roles=tuple(_role_settings(job, name, wanted.resources[name], commands[name]) for name in ranked),
+        roles=tuple(_role_settings(wanted, name, commands[name], memory.get(name)) for name in ranked),
         env=dict(spec.env),
         cluster_flags=spec.strategy == "between_graph" if spec.cluster_flags is None else spec.cluster_flags,
         gpu_sharing=spec.gpu_sharing if local or any(map(resources.states_gpus, wanted.roles.values())) else AS_GIVEN,
@@ -241,12 +253,14 @@ def _settings(
     )
 
 
-def _role_settings(job: Job, name: str, needs: Resources, command: tuple[str, ...]) -> RoleSettings:
+def _role_settings(
+    wanted: components.Wanted, name: str, command: tuple[str, ...], memory: RoleMemory | None
+) -> RoleSettings:
     """Return the launcher's settings of a role. Raises ConfigError."""
-    role = job.spec.roles.with_tasks[name]
+    role, needs = wanted.roles[name], wanted.resources[name]
     node_gpus = needs.node_gpus.number if needs.node_gpus else 0
-    container = containers.resolve(job, name, role)
-    return RoleSettings(name, role.count, needs.gpus_per_task, command, node_gpus, container)
+    container = containers.resolve(wanted.job, name, role)
+    return RoleSettings(name, role.count, needs.gpus_per_task, command, node_gpus, container, memory)
 
 
 def _mtbf(job: Job) -> float:

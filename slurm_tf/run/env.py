@@ -42,6 +42,11 @@ TRAIN = "SLURM_TF_TRAIN"  # [checkpoint] and [train] of the job file, as JSON: s
 EXPORT_FOLDER = "SLURM_TF_EXPORT_FOLDER"
 TENSORBOARD_FOLDER = "SLURM_TF_TENSORBOARD_FOLDER"
 PARAMS = "SLURM_TF_PARAMS"  # the values of the job's params, as JSON: {"rate": 0.1}
+# and under strategy engine, where there is no TF_CONFIG:
+CLUSTER = "SLURM_TF_CLUSTER"  # the addresses of all tasks, as JSON: {"worker": ["10.0.0.1:4000", ...]}
+ADDRESS = "SLURM_TF_ADDRESS"  # this task's own of these
+MEM = "SLURM_TF_MEM"  # MiB of memory that this task has
+ENGINE_SECRET = "SLURM_TF_ENGINE_SECRET"  # hexadecimal, the same for all tasks of a step
 # number of an inherited socket: lines of JSON between the program and its agent, see run/program_messages.py
 CONTROL_FD = "SLURM_TF_CONTROL_FD"
 # exit code of a program that was told to save and to end: EX_TEMPFAIL of sysexits.h

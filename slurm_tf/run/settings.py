@@ -20,8 +20,18 @@ class GpuNeed(str, Enum):
     NONE = "none"
 
 
+# The strategy of an engine that does not train: Dask, Spark and the like. What its driver does is the job.
+ENGINE = "engine"
 # gpu_sharing of a job in which no role says how many GPUs it needs
 AS_GIVEN = "as-given"
+
+
+@dataclass(frozen=True)
+class RoleMemory:
+    """The memory of a role, in MiB: what all tasks of `roles` on a node have together, or, without these, each task."""
+
+    mib: int
+    roles: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,8 @@ class RoleSettings:
 
     `command`: its program and arguments; () under `slurm-tf launch`, where each task was started with its own.
     `node_gpus`: how many each of its nodes has, at a site whose Slurm knows of none; 0 where Slurm gives them.
-    `container`: where its programs run, None for on the node itself.
+    `container`: where its programs run, None for on the node itself. `memory`: what the role has, None where the job
+    file does not say; then its tasks divide what is on their nodes.
     """
 
     name: str
@@ -39,6 +50,7 @@ class RoleSettings:
     command: Tuple[str, ...] = ()
     node_gpus: int = 0
     container: Optional[ContainerSettings] = None
+    memory: Optional[RoleMemory] = None
 
 
 @dataclass(frozen=True)
@@ -155,8 +167,9 @@ class LaunchSettings:
 
     @property
     def lead(self) -> str:
-        """The task whose end is that of the job: the chief, or worker 0 where there is none."""
-        return "chief:0" if any(role.name == "chief" and role.count for role in self.roles) else "worker:0"
+        """The task whose end is that of the job: an engine's driver, the chief, or worker 0 where there is none."""
+        first = next((role.name for role in self.roles if role.name in ("chief", "driver") and role.count), "worker")
+        return f"{first}:0"
 
     @property
     def tasks(self) -> List[Tuple[str, int]]:

@@ -29,7 +29,7 @@ class TaskState(str, Enum):
 class AttemptState(str, Enum):
     """State of an attempt.
 
-    REGISTERING: at first and in each new step, until all tasks have registered. TRAINING: the programs run. RESTARTING:
+    REGISTERING: at first and in each new step, until all tasks have registered. RUNNING: the programs run. RESTARTING:
     all programs are ended, to be started again. RENEWING: no program is left, and the step is to end before a new one
     is started. SAVING: a termination is under way, and a task that ends now is not started again. FINISHING: the lead
     is done, and stragglers are not. ENDING: the outcome is known, and programs that still run are ended. ENDED: the run
@@ -38,7 +38,7 @@ class AttemptState(str, Enum):
     """
 
     REGISTERING = "registering"
-    TRAINING = "training"
+    RUNNING = "running"
     RESTARTING = "restarting"
     RENEWING = "renewing"
     SAVING = "saving"

@@ -30,21 +30,25 @@ def asked_in(environ: Mapping[str, str]) -> Dict[str, str]:
     return {option: f"{text}M" for option, text in found.items() if text.isdigit() and text != "0"}
 
 
-def words(asked: Mapping[str, str], limit: Optional[int], used: Optional[int]) -> str:
+def words(asked: Mapping[str, str], limit: Optional[int], used: Optional[int], role: str = "") -> str:
     """Return the line. `asked`: options of sbatch with their values; `limit` and `used` in bytes, None if not known.
 
+    `role`: the role of an engine that it is about, "" for a job that trains.
     `used` is at most what Slurm or the kernel saw: a process that asks for much at once is killed before it has it.
     """
     option, value = next(iter(asked.items()), ("mem", ""))
     text = START
     if limit:
-        text += f": the job may use {format_size(limit)} on the node"
+        text += f": {role or 'the job'} may use {format_size(limit)} on the node"
         text += f" (--{option}={_plain(value)})" if value else ""
         text += f" and used {format_size(used)} of it" if used else ""
     elif value:
         text += f": it asked for --{option}={_plain(value)}"
         text += f", and {format_size(used)} of it was seen in use" if used else ""
     base = _bytes(value) or (limit if option == "mem" else None)
+    if role:
+        more = f", mem = {format_size(round(limit * _FACTOR), up=True)} at first" if limit else ""
+        return f"{text}; ask for more in [roles.{role}]{more}"
     more = f", --{option}={format_size(round(base * _FACTOR), up=True)} at first" if base else f" (--{option})"
     return f"{text}; ask for more{more}, or use a smaller batch"
 

@@ -52,7 +52,7 @@ def _candidates(wanted: str) -> list[str]:
     """Return the names that may be meant, the best first."""
     if wanted:
         return [wanted, f"{wanted}:0"]
-    return [f"{role}:0" for role in ("chief", "worker", "ps", "evaluator")]
+    return [f"{role}:0" for role in ("driver", "chief", "worker", "ps", "evaluator")]
 
 
 def _job_of(state: RunOverview, node: str) -> str:

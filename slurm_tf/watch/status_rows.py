@@ -267,7 +267,7 @@ def _task_as_dict(task: TaskStatus) -> dict[str, Any]:
 
 def _task_order(name: str) -> tuple[int, int]:
     role, _, index = name.partition(":")
-    order = ("chief", "worker", "ps", "evaluator")
+    order = ("driver", "chief", "worker", "ps", "evaluator", "scheduler")
     return (order.index(role) if role in order else len(order), int(index) if index.isdigit() else 0)
 
 

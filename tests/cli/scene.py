@@ -213,7 +213,7 @@ def furnished() -> Path:
     running = make_run(folder, "flowers-2", "8")
     lease.write(running, Lease("8.0", "8", "gpu000", "1-1", 0.0))
     tasks = {name: TaskStatus(TaskState.RUNNING, f"gpu00{n}") for n, name in enumerate(("worker:0", "worker:1"))}
-    status.write(running, RunStatus("flowers-2", "8", 0, "gpu000", 0, AttemptState.TRAINING, tasks=tasks))
+    status.write(running, RunStatus("flowers-2", "8", 0, "gpu000", 0, AttemptState.RUNNING, tasks=tasks))
     points = {str(n): {"rate": 0.1 / 2**n, "units": 32} for n in range(4)}
     make_run(folder, "rates-1", "9", ArrayShape(None, True, points))
     (folder / ".config" / "slurm-tf" / "site_configs").mkdir(parents=True, mode=0o755)

@@ -29,6 +29,16 @@ count = 2
 [roles.ps]
 """
 
+ENGINE = """
+name = "a"
+strategy = "engine"
+command = ["x"]
+[roles.worker]
+mem = "2G"
+[roles.driver]
+mem-per-cpu = "1G"
+"""
+
 # what is wrong: the file's text, key path, what was found, what was needed, what to do
 WRONG = {
     "unknown key": ("strateg = 1\n" + SINGLE, "strateg", "'strateg'", "one of name", "did you mean 'strategy'?"),
@@ -51,6 +61,14 @@ WRONG = {
     "an empty command of a role": (SINGLE + "command = []", "roles.worker.command", "[]", "length >= 1", ""),
     "no name": (SINGLE.replace('name = "a"', ""), "name", "missing", "a value", ""),
     "empty name": (SINGLE.replace('"a"', '""'), "name", "''", "length >= 1", ""),
+    "a role of an engine without memory": (
+        ENGINE.replace('mem-per-cpu = "1G"', ""),
+        "roles.driver",
+        "driver has no memory",
+        "mem, mem-per-cpu",
+        "mem = 0 is all",
+    ),
+    "an engine without a driver": (ENGINE + "count = 0", "roles.driver", "found 0 driver", "1 under", "[roles.driver]"),
     "unknown strategy": (
         SINGLE.replace('"single"', '"mirored"'),
         "strategy",

@@ -13,7 +13,7 @@ from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.run import job_comment, json_file
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.settings import LaunchSettings, RetrySettings, RoleSettings
+from slurm_tf.run.settings import LaunchSettings, RetrySettings, RoleMemory, RoleSettings
 
 HEAD = 'name = "a"\ncommand = ["x"]\n'
 WORKERS = HEAD + 'strategy = "multi_worker"\n[roles.worker]\ncount = 4\n'
@@ -288,6 +288,24 @@ def test_a_roles_own_command_goes_before_the_jobs(fit: Callable[..., Plan], tmp_
     assert plan.settings.preflight_mpi[0] == "/opt/python3"
     each = [f'roles.{name}.command=["{name}"]' for name in commands]
     assert [role.command for role in fit(text, set=tuple(each)).settings.roles] == [("chief",), ("worker",), ("ps",)]
+
+
+@pytest.mark.parametrize(
+    ("roles", "memory"),
+    [
+        # in one step: what each node has is for all of them there
+        (("mem = '4G'", "mem = '4G'"), (RoleMemory(4096, ("worker", "driver")),) * 2),
+        (("mem = '4G'", "mem-per-cpu = '1G'\ncpus-per-task = 3"), (RoleMemory(4096, ("worker",)), RoleMemory(3072))),
+        # a component of its own
+        (("mem = '4G'\npartition = 'gpu'", "mem = 0"), (RoleMemory(4096, ("worker",)), None)),
+    ],
+)
+def test_the_memory_of_an_engines_tasks(
+    roles: tuple[str, str], memory: tuple[RoleMemory | None, ...], fit: Callable[..., Plan]
+) -> None:
+    text = HEAD + f"strategy = 'engine'\n[roles.worker]\ncount = 3\n{roles[0]}\n[roles.driver]\n{roles[1]}\n"
+    found = {role.name: role.memory for role in fit(text).settings.roles}
+    assert (found["worker"], found["driver"]) == memory
 
 
 def test_time_and_steps_may_both_decide(fit: Callable[..., Plan]) -> None:

@@ -79,6 +79,11 @@ ROLES = {
         "[roles.worker]\ncount = 2\nntasks-per-node = 1\nmem = '8G'\ngpus-per-task = 1\n"
         "[roles.ps]\nmem = '4G'\ncpus-per-task = 2\n"
     ),
+    "engine": (
+        "[roles.scheduler]\nmem = '4G'\n"
+        "[roles.worker]\ncount = 2\nntasks-per-node = 1\nmem = '64G'\ncpus-per-task = 16\n"
+        "[roles.driver]\nmem = '8G'\n"
+    ),
 }
 # Where a script finds the index of its point.
 SWEEP = 'command = ["python", "train.py", "--rate={rate}"]\nsweep.rate = [0.1, 0.2]\narray = "%1"\n'

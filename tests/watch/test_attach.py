@@ -24,7 +24,7 @@ TASKS = {
 def state(make_run: MakeRun, slurm: Slurm) -> RunOverview:
     """Return a run whose ps has a component of its own."""
     found = make_run("a-1", ("7", (), False))
-    status.write(found.run, RunStatus("a-1", "7", 0, "n1", 1.0, AttemptState.TRAINING, tasks=TASKS))
+    status.write(found.run, RunStatus("a-1", "7", 0, "n1", 1.0, AttemptState.RUNNING, tasks=TASKS))
     slurm.live = [record("7+0", nodes="n[1-2]"), record("7+1", nodes="n3")]
     (point,) = run_overview.read_overviews(slurm, [found])
     return point
@@ -69,7 +69,7 @@ def test_an_array_task_has_the_files_of_its_submission(make_run: MakeRun, slurm:
     found = make_run("c-1", ("7", (0, 1), True))
     point = found.points()[1]
     Path(point.folder.path).mkdir()
-    status.write(point.folder, RunStatus("c-1", "7_1", 0, "n1", 1.0, AttemptState.TRAINING, tasks=TASKS))
+    status.write(point.folder, RunStatus("c-1", "7_1", 0, "n1", 1.0, AttemptState.RUNNING, tasks=TASKS))
     slurm.live = [record("7_1", nodes="n[1-3]")]
     (state,) = run_overview.read_overviews(slurm, [point])
     assert attach.find(state, "") == LivingTask("worker:0", "n1", "7_1", found.run.submission(1))

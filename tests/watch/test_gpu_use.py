@@ -26,7 +26,7 @@ def selected(make_run: MakeRun) -> SelectedRun:
     AttemptRecorder(found.run, "7.0", "7", print).ended(EndCause.PREEMPTION, 75, "")
     AttemptRecorder(found.run, "7.1", "7", print)
     tasks = {name: TaskStatus(TaskState.RUNNING) for name in ("worker:0", "worker:1", "ps:0")}
-    status.write(found.run, RunStatus("a-1", "7", 1, "n1", 1.0, AttemptState.TRAINING, tasks=tasks))
+    status.write(found.run, RunStatus("a-1", "7", 1, "n1", 1.0, AttemptState.RUNNING, tasks=tasks))
     for attempt, at, busy in (("7.0", OLD, 10), ("7.1", OLD, 30), ("7.1", NOW, 80)):
         states = (GpuState("A100", busy, 1024, 40960), GpuState("A100", busy + 10, 31027, 40960))
         gpu_record.add(found.run, "worker:0", attempt, GpuSample(at, states))
@@ -78,7 +78,7 @@ def test_later_the_whole_attempt_counts_and_why_it_is_not_known_any_more(selecte
 def test_without_gpus_there_is_no_column(make_run: MakeRun, slurm: Slurm) -> None:
     found = make_run("b-1", ("7", (), False))
     tasks = {"worker:0": TaskStatus(TaskState.RUNNING)}
-    status.write(found.run, RunStatus("b-1", "7", 0, "n1", 1.0, AttemptState.TRAINING, tasks=tasks))
+    status.write(found.run, RunStatus("b-1", "7", 0, "n1", 1.0, AttemptState.RUNNING, tasks=tasks))
     point = look(slurm, found)
     assert rows(point)[0] == "ROLE REGISTERED RUNNING RESTARTS"
     assert results.of_overview(point).gpu_busy is None

@@ -80,7 +80,7 @@ def test_how_it_ended(
     slurm: Slurm,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    attempt(selected, AttemptState.ENDED if said else AttemptState.TRAINING, said)
+    attempt(selected, AttemptState.ENDED if said else AttemptState.RUNNING, said)
     point = end(slurm, selected, what, code)
     assert reasons.reason_words(point) == line
     assert (f"\nWhy         {line}\n" in tables.status([point])) == bool(line)
@@ -110,14 +110,14 @@ def test_a_reason_does_not_outlive_its_state(selected: SelectedRun, slurm: Slurm
 
 
 def test_a_run_whose_tasks_train_alone_says_so(selected: SelectedRun, slurm: Slurm) -> None:
-    attempt(selected, AttemptState.TRAINING, "")
+    attempt(selected, AttemptState.RUNNING, "")
     tasks = {
         "worker:0": TaskStatus(TaskState.RUNNING, joined=True),
         "worker:1": TaskStatus(TaskState.RUNNING, joined=False),
         "worker:2": TaskStatus(TaskState.RUNNING),
         "worker:3": TaskStatus(TaskState.ENDED, joined=False),
     }
-    status.write(selected.run, RunStatus("a-1", "7", 0, "node1", 0.0, AttemptState.TRAINING, tasks=tasks))
+    status.write(selected.run, RunStatus("a-1", "7", 0, "node1", 0.0, AttemptState.RUNNING, tasks=tasks))
     point = end(slurm, selected, JobState.RUNNING)
     line = "worker:1 has not joined the cluster: it trains alone"
     assert f"\nWhy         {line}\n" in tables.status([point])
@@ -141,7 +141,7 @@ def test_a_job_that_ran_out_of_memory(
     monkeypatch.setattr(sacct, "rows", rows)
     old = manifest.read(selected.run.manifest)
     manifest.write(selected.run.manifest, replace(old, job={"name": "a", "sbatch": {"mem": "2G"}}))
-    attempt(selected, AttemptState.TRAINING, "")
+    attempt(selected, AttemptState.RUNNING, "")
     point = end(slurm, selected, JobState.OUT_OF_MEMORY, 0)
     assert asked == [["7"]]
     assert reasons.reason_words(point) == (

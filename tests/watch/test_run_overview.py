@@ -161,7 +161,7 @@ def test_waiting_survives_an_outage_and_ends_with_the_last_point(make_run: MakeR
 
 def write_status(folder: RunFolder, **values: object) -> None:
     os.makedirs(folder.path, exist_ok=True)
-    attempt = RunStatus("a-1", "1", 0, "n1", 0.0, AttemptState.TRAINING)
+    attempt = RunStatus("a-1", "1", 0, "n1", 0.0, AttemptState.RUNNING)
     status.write(folder, replace(attempt, **values))  # type: ignore[arg-type]
 
 

@@ -81,7 +81,7 @@ def test_of_a_program_that_tells_nothing_only_what_is_known_is_shown(make_run: M
     silent = make_run("silent-1", ("9", (), False))
     AttemptRecorder(silent.run, "9.0", "9", print)
     tasks = {"worker:0": TaskStatus(TaskState.RUNNING, "n1", 0)}
-    status.write(silent.run, RunStatus("silent-1", "9", 0, "n1", 0.0, AttemptState.TRAINING, tasks=tasks))
+    status.write(silent.run, RunStatus("silent-1", "9", 0, "n1", 0.0, AttemptState.RUNNING, tasks=tasks))
     slurm.live = [record("9", nodes="n1")]
     points = run_overview.read_overviews(slurm, [silent])
     text = tables.status(points)

@@ -92,7 +92,7 @@ def running(selected: SelectedRun) -> RunOverview:
     tasks = {"chief:0": task(61_234, 1.0794321), "worker:0": task(61_234, 1.0794321), "worker:1": TaskStatus()}
     return overview(
         selected, "123456", JobState.RUNNING, nodes="gpu[001-004,010-012,100],himem[1,3,5,7,9]",
-        attempt=RunStatus(selected.name, "123456", 2, "gpu001", 0, AttemptState.TRAINING, tasks=tasks,
+        attempt=RunStatus(selected.name, "123456", 2, "gpu001", 0, AttemptState.RUNNING, tasks=tasks,
                           written=ago(seconds=9)),
         checkpoint=Checkpoint(61_000, ago(minutes=3)),
         attempts=(

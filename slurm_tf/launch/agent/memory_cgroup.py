@@ -67,6 +67,14 @@ class MemoryCgroup:
         return int(text) if text.isdigit() and int(text) < _NO_LIMIT else None
 
 
+def node_mib() -> int:
+    """Return the MiB of memory that this node has for the job, by the job's control group or the kernel; 0: unknown."""
+    total = re.search(r"^MemTotal:\s+(\d+) kB$", _read("/proc/meminfo"), re.MULTILINE)
+    limit = MemoryCgroup().memory.limit
+    known = [each for each in (limit, int(total[1]) << 10 if total else None) if each]
+    return min(known) >> 20 if known else 0
+
+
 def _folders(kind: str, groups: str, mounts: str) -> List[str]:
     """Return the folder of the group and those above it, as far as they are mounted; none if it is not."""
     controllers = "" if kind == "cgroup2" else "memory"

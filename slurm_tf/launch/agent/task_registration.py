@@ -7,6 +7,7 @@ from typing import List, Mapping, Optional, Tuple
 
 from slurm_tf import units
 from slurm_tf.errors import AllocationError, ContainerError, SlurmTfError
+from slurm_tf.launch.agent import memory_cgroup
 from slurm_tf.launch.agent.program_container import ProgramContainer
 from slurm_tf.launch.mapping import horovod_variables
 from slurm_tf.launch.mapping.allocation import Allocation
@@ -94,6 +95,7 @@ def _report(allocation: Allocation, greeting: Greeting, client: Client, port: in
         gpu_binding=allocation.gpu_binding,
         roles=roles,
         named=horovod_variables.named_address() if greeting.named else "",
+        memory=memory_cgroup.node_mib(),
     )
 
 

@@ -3,18 +3,18 @@
 import json
 import os
 from dataclasses import replace
-from typing import Dict, List, Optional
+from typing import Dict, List, Mapping, Optional
 
 from slurm_tf.launch.decide import joining
 from slurm_tf.launch.job_context import JobContext, attempt_id
-from slurm_tf.launch.mapping import horovod_variables
+from slurm_tf.launch.mapping import engine_variables, horovod_variables
 from slurm_tf.launch.mapping.cluster import Cluster
 from slurm_tf.launch.nodes import preflight
 from slurm_tf.launch.transport.messages import Greeting, SharedAssignment, TaskAssignment
 from slurm_tf.run import env, lease, train_settings
 from slurm_tf.run.container_settings import ContainerSettings
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.settings import LaunchSettings, RoleSettings
+from slurm_tf.run.settings import ENGINE, LaunchSettings, RoleSettings
 
 # TensorFlow knows one process under these strategies: a TF_CONFIG would make it wait for others.
 _WITHOUT_CLUSTER = ("single", "mirrored", "horovod")
@@ -45,13 +45,19 @@ def shared(settings: LaunchSettings, folder: RunFolder, cluster: Cluster) -> Sha
     )
 
 
-def of_tasks(settings: LaunchSettings, cluster: Cluster) -> List[TaskAssignment]:
-    """Return the part that differs between tasks, for each task in the order of the cluster."""
+def of_tasks(settings: LaunchSettings, cluster: Cluster, memory: Mapping[str, int]) -> List[TaskAssignment]:
+    """Return the part that differs between tasks, for each task in the order of the cluster.
+
+    `memory`: MiB that each node has for this job, as far as it is known.
+    """
     nodes = [task.node for task in cluster.tasks]
     variables: List[Dict[str, str]] = [{env.GPUS: settings.gpu_need(task.role).value} for task in cluster.tasks]
     if settings.horovod:
         of_ranks = horovod_variables.of_ranks(settings.horovod, nodes, settings.interface)
         variables = [{**each, **of_rank} for each, of_rank in zip(variables, of_ranks)]
+    if settings.strategy == ENGINE:
+        of_memory = engine_variables.memory(cluster, settings.roles, memory)
+        variables = [{**each, **of_task} for each, of_task in zip(variables, of_memory)]
     of_role = {role.name: role for role in settings.roles}
     commands = [of_role[task.role].command for task in cluster.tasks]
     joins, lead = joining.judged(settings), settings.lead

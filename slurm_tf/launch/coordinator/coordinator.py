@@ -28,7 +28,7 @@ from slurm_tf.launch.transport.messages import HeartbeatReply, HeartbeatRequest,
 from slurm_tf.launch.transport.signal_pipe import REPORTED, SignalPipe
 from slurm_tf.run import lease
 from slurm_tf.run.attempts import AttemptRecorder, EndCause
-from slurm_tf.run.settings import LaunchSettings
+from slurm_tf.run.settings import ENGINE, LaunchSettings
 from slurm_tf.run.status import AttemptState, TaskState
 from slurm_tf.slurm import out_of_memory
 
@@ -124,7 +124,9 @@ class Coordinator:
             return outcome
         if not out_of_memory.is_printed(self._step.last_printed):
             return outcome
-        words = out_of_memory.words(out_of_memory.asked_in(self._context.environ), None, None)
+        role = self._policy.failed_task.partition(":")[0] if self._settings.strategy == ENGINE else ""
+        asked = {} if role else out_of_memory.asked_in(self._context.environ)
+        words = out_of_memory.words(asked, None, None, role)
         return replace(outcome, reason=f"{outcome.reason}; {words}")
 
     def _show(self, outcome: Outcome, state: AttemptState) -> None:

@@ -133,7 +133,8 @@ class RegistrationPhase:
         if self._is_first_step and (line := self._registration.unused_gpus(cluster)):
             say(line)
         self._tasks.rename({self._planned[task.rank]: task.name for task in cluster.tasks})
-        for task, assignment in zip(cluster.tasks, assignments.of_tasks(self._settings, cluster)):
+        memory = {report.node: report.memory for report in self._registration.reports.values()}
+        for task, assignment in zip(cluster.tasks, assignments.of_tasks(self._settings, cluster, memory)):
             self._status.task(task.name, TaskState.REGISTERED, task.node)
             self._tasks.send(task.name, assignment)
             self._tasks.send_encoded(task.name, shared)

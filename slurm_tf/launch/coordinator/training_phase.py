@@ -40,7 +40,7 @@ from slurm_tf.launch.transport.messages import (
 from slurm_tf.run import env, program_messages
 from slurm_tf.run.attempts import AttemptRecorder
 from slurm_tf.run.program_messages import Request, RequestAnswer
-from slurm_tf.run.settings import LaunchSettings
+from slurm_tf.run.settings import ENGINE, LaunchSettings
 from slurm_tf.run.status import AttemptState, StragglerReport, TaskState
 from slurm_tf.slurm import out_of_memory
 
@@ -106,7 +106,7 @@ class TrainingPhase:
 
     def tick(self, now: float) -> None:
         """See to what is due."""
-        is_training = self._policy.state is AttemptState.TRAINING
+        is_training = self._policy.state is AttemptState.RUNNING
         for name, fault in self._faults.due(now, self.nodes):
             self._tasks.send(name, _MESSAGES[fault])
         for name, action in self._progress.due(now, self.nodes, is_training, self._termination.begun):
@@ -189,16 +189,18 @@ class TrainingPhase:
 
     def _on_ended(self, connection: Connection, message: Ended) -> None:
         self._joining.ended(connection.name, message.joined)
-        now, unasked = time.monotonic(), self._policy.state is AttemptState.TRAINING
+        now, unasked = time.monotonic(), self._policy.state is AttemptState.RUNNING
         if not (unasked and self._signals.is_suspect(connection.name, message.code, now)):
-            self.ended(connection.name, message.code, now, self._error(message, now))
+            self.ended(connection.name, message.code, now, self._error(connection.name, message, now))
 
-    def _error(self, message: Ended, now: float) -> TaskError:
-        """Return why a program ended, as its agent told it."""
+    def _error(self, name: str, message: Ended, now: float) -> TaskError:
+        """Return why the program of task `name` ended, as its agent told it."""
         words = message.error
         if message.memory:
             used, limit = message.memory
-            words = out_of_memory.words(out_of_memory.asked_in(self._environ), limit, used)
+            role = name.partition(":")[0] if self._settings.strategy == ENGINE else ""
+            asked = {} if role else out_of_memory.asked_in(self._environ)
+            words = out_of_memory.words(asked, limit, used, role)
         return TaskError(words, now - message.error_age)
 
     def _on_cannot_start(self, connection: Connection, message: CannotStart) -> None:

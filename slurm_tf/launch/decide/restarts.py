@@ -1,18 +1,20 @@
 """Decides what to do when a task ends; the coordinator does it. No I/O; the time comes from outside.
 
-| a task ended     | ps                            | between_graph          | all other strategies           |
-|------------------|-------------------------------|------------------------|--------------------------------|
-| lead, well       | all others are ended          | stragglers have `wait` | stragglers have `wait`         |
-| lead, badly      | all start again               | all start again        | all start again                |
-| worker, well     | as badly: it only serves      | it is done             | it is done                     |
-| worker, badly    | it alone starts again         | it alone starts again  | all start again                |
-| ps, in any way   | all start again               | all start again        | -                              |
-| evaluator, badly | it alone starts again         | it alone starts again  | it alone starts again          |
+| a task ended     | ps                    | engine                | between_graph         | all other strategies  |
+|------------------|-----------------------|-----------------------|-----------------------|-----------------------|
+| lead, well       | all others are ended  | all others are ended  | stragglers have `wait`| stragglers have `wait`|
+| lead, badly      | all start again       | all start again       | all start again       | all start again       |
+| worker, well     | as badly              | it is done            | it is done            | it is done            |
+| worker, badly    | it alone starts again | it alone starts again | it alone starts again | all start again       |
+| ps, in any way   | all start again       | -                     | all start again       | -                     |
+| scheduler, badly | -                     | all start again       | -                     | -                     |
+| evaluator, badly | it alone starts again | -                     | it alone starts again | it alone starts again |
 
-The lead is the chief, or worker 0 where there is none. Each restart counts against `max-restarts`. Once these are used
-up, training goes on without a worker of the first two columns as long as another one lives, and always without an
-evaluator; anything else ends the job. All start again in place, under the same agents. Where agents are gone, all start
-again in a new step of the allocation: when an agent is lost, and whenever MPI's processes start again, whose step
+The lead is the chief or an engine's driver, or worker 0 where there is none. An engine's driver may end its scheduler
+and workers before it ends itself. Each restart counts against `max-restarts`. Once these are used up, the job goes on
+without a worker of the first three columns as long as another one lives, and always without an evaluator; anything else
+ends the job. All start again in place, under the same agents. Where agents are gone, all start again in a new step of
+the allocation: when an agent is lost, and whenever MPI's processes start again, whose step
 Slurm's PMIx plugin ends with the first that dies (_errhandler in pmixp_client_v2.c, 22.05.8). A task that would start
 again alone is not started again if its agent is gone; but srun ends the steps of the last column with their first agent
 (jobspec/plan.py).
@@ -23,7 +25,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Dict, List, Optional, Sequence
 
-from slurm_tf.run.settings import LaunchSettings
+from slurm_tf.run.settings import ENGINE, LaunchSettings
 from slurm_tf.run.status import AttemptState, TaskState
 
 
@@ -47,7 +49,13 @@ class Verb(str, Enum):
 
 
 # Workers do not need each other: jobspec/plan.py has srun let their step go on without one.
-INDEPENDENT_WORKERS = ("ps", "between_graph")
+INDEPENDENT_WORKERS = ("ps", "between_graph", ENGINE)
+# Tasks of these roles only serve others: once the lead is done they are ended.
+_SERVING = {"ps": ("ps", "worker"), "between_graph": ("ps",), ENGINE: ("scheduler", "worker")}
+# All start again when a task of these roles fails.
+_NEEDED_BY_ALL = ("chief", "ps", "scheduler", "driver")
+# Tasks of these roles may be done before the lead.
+_MAY_BE_DONE = ("scheduler", "worker", "evaluator")
 # A task that was told to end is killed `kill_wait` later. If it has not ended after that time more, it counts as lost.
 _END_SECONDS = 15.0
 _NEW_STEP = "a new step is started"
@@ -120,7 +128,7 @@ class RestartPolicy:
         self._hosts: Dict[str, str] = {}
         self._save_at_signal: Sequence[str] = ()
         # the state before SAVING
-        self._before = AttemptState.TRAINING
+        self._before = AttemptState.RUNNING
         self._stragglers_until: Optional[float] = None
         self._lost_at: Dict[str, float] = {}
         self._errors: Dict[str, TaskError] = {}
@@ -143,8 +151,8 @@ class RestartPolicy:
             return []
         self._tasks[name] = TaskState.LOST if code is None else TaskState.ENDED
         self._lost_at.pop(name, None)
-        if self.state == AttemptState.TRAINING:
-            return self._ended_in_training(name, code, now)
+        if self.state == AttemptState.RUNNING:
+            return self._ended_while_all_run(name, code, now)
         if self.state == AttemptState.FINISHING:
             return self._ended_after_lead(name, code, now)
         if self.state == AttemptState.RESTARTING:
@@ -155,7 +163,7 @@ class RestartPolicy:
 
     def save(self, at_signal: Sequence[str]) -> None:
         """Record that the programs save, to be ended then; tasks that do `at_signal` may exit with 0."""
-        if self.state in (AttemptState.TRAINING, AttemptState.RESTARTING):
+        if self.state in (AttemptState.RUNNING, AttemptState.RESTARTING):
             self._before, self.state, self._save_at_signal = self.state, AttemptState.SAVING, at_signal
 
     def resume(self) -> None:
@@ -205,14 +213,14 @@ class RestartPolicy:
             self.failed_task = name
             self.outcome = replace(outcome, reason=f"{self._where(name)} failed: {error.words}")
 
-    def _ended_in_training(self, name: str, code: Optional[int], now: float) -> List[Action]:
+    def _ended_while_all_run(self, name: str, code: Optional[int], now: float) -> List[Action]:
         role, well = self._role[name], code == 0
         if name == self._lead and well:
             return self._lead_is_done(now)
-        if well and role in ("worker", "evaluator") and not (role == "worker" and self._workers_serve):
+        if well and role in _MAY_BE_DONE and not (role == "worker" and self._workers_serve):
             return []
         alone = self._independent or (role == "evaluator" and code is not None)
-        if name == self._lead or role in ("chief", "ps") or not alone:
+        if name == self._lead or role in _NEEDED_BY_ALL or not alone:
             return self._fail(name, code, now)
         if code is not None and self._use_restart(name, code, f"{name} is started again in place"):
             self._tasks[name] = TaskState.RUNNING
@@ -220,7 +228,7 @@ class RestartPolicy:
         others = [other for other in self._running() if self._role[other] == role]
         if role == "worker" and not others:
             return self._fail(name, code, now)
-        self.notes.append(f"{self._how(name, code)}; training goes on without it")
+        self.notes.append(f"{self._how(name, code)}; the job goes on without it")
         return []
 
     def _lead_is_done(self, now: float) -> List[Action]:
@@ -276,12 +284,12 @@ class RestartPolicy:
         return self._start_all()
 
     def _start_all(self) -> List[Action]:
-        self.state = AttemptState.TRAINING
+        self.state = AttemptState.RUNNING
         self._tasks = dict.fromkeys(self._tasks, TaskState.RUNNING)
         return [Action(Verb.START, name) for name in self._tasks]
 
     def _only_serves(self, name: str) -> bool:
-        return self._role[name] == "ps" or (self._workers_serve and self._role[name] == "worker")
+        return self._role[name] in _SERVING.get(self._settings.strategy, ())
 
     def _running(self) -> List[str]:
         return [name for name, state in self._tasks.items() if state == TaskState.RUNNING]

@@ -5,10 +5,11 @@ import os
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Tuple
 
-from slurm_tf.launch.mapping import cluster
+from slurm_tf.launch.mapping import cluster, engine_variables
 from slurm_tf.launch.transport.messages import SharedAssignment, TaskAssignment
 from slurm_tf.run import env
 from slurm_tf.run.container_settings import ContainerSettings
+from slurm_tf.run.settings import ENGINE
 from slurm_tf.run.version import VERSION
 
 _NOT_FOR_PROGRAMS = (env.SECRET, env.COORDINATOR, env.PROGRAM_ENV, env.INSIDE)
@@ -105,14 +106,21 @@ def program_environ(
     environ[env.TASK] = assignment.name
     environ[env.RESTARTS] = str(restarts)
     if assignment.hosts is not None:
-        environ["TF_CONFIG"] = cluster.tf_config(assignment.hosts, assignment.role, assignment.index)
-        environ.update(cluster.dtensor(assignment.hosts, assignment.role, assignment.index))
+        environ.update(_cluster_variables(assignment, assignment.hosts, inherited))
         _bypass_proxies(environ, assignment.hosts)
     if assignment.gpus is not None:
         for name in env.DEVICE_VARIABLES:
             if name in environ or name == "CUDA_VISIBLE_DEVICES":
                 environ[name] = ",".join(assignment.gpus)
     return environ
+
+
+def _cluster_variables(assignment: Assignment, hosts: cluster.Hosts, inherited: Mapping[str, str]) -> Dict[str, str]:
+    """Return the variables by which the tasks of a TensorFlow cluster, or of an engine, find each other."""
+    role, index = assignment.role, assignment.index
+    if assignment.variables.get(env.STRATEGY) == ENGINE:
+        return engine_variables.of_program(hosts, role, index, inherited[env.SECRET])
+    return {"TF_CONFIG": cluster.tf_config(hosts, role, index), **cluster.dtensor(hosts, role, index)}
 
 
 def _bypass_proxies(environ: Dict[str, str], hosts: cluster.Hosts) -> None:

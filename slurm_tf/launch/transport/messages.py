@@ -29,7 +29,7 @@ class Report(Message):
     """What one task found out about itself; its GPUs as in launch/mapping/allocation.py.
 
     `roles`: those of its step, or of its component of one, separated by commas; "" where that has all. `named`: the
-    address of its node's own name, where Horovod needs it.
+    address of its node's own name, where Horovod needs it. `memory`: MiB that its node has for this job, 0: not known.
     """
 
     rank: int
@@ -43,6 +43,7 @@ class Report(Message):
     gpus_on_node: Optional[int] = None
     gpu_binding: str = ""
     named: str = ""
+    memory: int = 0
 
 
 @dataclass(frozen=True)

@@ -76,9 +76,9 @@ def test_a_folder_that_is_gone_ends_no_training(tmp_path: Path) -> None:
 def test_an_attempt_whose_run_is_anothers_by_now_says_no_more(tmp_path: Path) -> None:
     run = RunFolder(str(tmp_path))
     status = StatusWriter(run, "r", ["worker:0"], {"SLURM_JOB_ID": "7"}, print)
-    for attempt, seen in (("7.0", "training"), ("7.1", "training"), ("8.0", "training")):
+    for attempt, seen in (("7.0", "running"), ("7.1", "running"), ("8.0", "running")):
         lease.write(run, Lease(attempt, "7", "n1", "1-1", 0.0))
-        status.show(AttemptState.TRAINING if attempt == "7.0" else AttemptState.ENDED, 0, None)
+        status.show(AttemptState.RUNNING if attempt == "7.0" else AttemptState.ENDED, 0, None)
         status.write()
         assert read(Path(run.status))["state"] == seen
         assert status.wakes_at is None

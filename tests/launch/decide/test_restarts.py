@@ -28,6 +28,7 @@ ROLES = {
     "chief and workers": {"chief": 1, "worker": 2, "evaluator": 1},
     "ps": {"chief": 1, "worker": 2, "ps": 1, "evaluator": 1},
     "between_graph": {"worker": 2, "ps": 1},
+    "engine": {"scheduler": 1, "worker": 2, "driver": 1},
 }
 
 
@@ -87,6 +88,16 @@ def test_between_graph_ps_serve_until_the_last_worker_is_done() -> None:
     assert ends(job.ended("worker:1", 0, 20.0)) == {"ps:0"}
 
 
+def test_an_engine_ends_with_its_driver_at_once() -> None:
+    job = policy("engine")
+    # as after client.shutdown() of Dask: they are told to end before the driver does
+    assert job.ended("scheduler:0", 0, 9.0) == job.ended("worker:1", 0, 9.0) == []
+    assert ends(job.ended("driver:0", 0, 10.0)) == {"worker:0"}
+    assert job.ended("worker:0", -15, 10.1) == []
+    assert job.over
+    assert job.outcome == Outcome(0, "")
+
+
 def test_stragglers_are_ended_after_a_grace() -> None:
     job = policy("multi_worker")
     assert job.ended("worker:0", 0, 10.0) == []
@@ -127,7 +138,15 @@ def test_a_fatal_end_without_a_budget(name: str, task: str, code: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "task"), [("multi_worker", "worker:1"), ("horovod", "worker:1"), ("ps", "chief:0"), ("ps", "ps:0")]
+    ("name", "task"),
+    [
+        ("multi_worker", "worker:1"),
+        ("horovod", "worker:1"),
+        ("ps", "chief:0"),
+        ("ps", "ps:0"),
+        ("engine", "scheduler:0"),
+        ("engine", "driver:0"),
+    ],
 )
 def test_a_fatal_end_within_the_budget_starts_all_again(name: str, task: str) -> None:
     job = policy(name, max_restarts=1)
@@ -143,14 +162,14 @@ def test_a_fatal_end_within_the_budget_starts_all_again(name: str, task: str) ->
     assert job.outcome.code == 1
 
 
-@pytest.mark.parametrize("name", ["ps", "between_graph"])
+@pytest.mark.parametrize("name", ["ps", "between_graph", "engine"])
 def test_an_independent_worker_starts_again_alone(name: str) -> None:
     job = policy(name, max_restarts=1)
     assert starts(job.ended("worker:1", -9, 1.0)) == {"worker:1"}
     # with the budget spent the others go on without it
     assert job.ended("worker:1", -9, 2.0) == []
     assert job.outcome is None
-    assert "training goes on without it" in job.notes[-1]
+    assert "the job goes on without it" in job.notes[-1]
 
 
 def test_ps_a_worker_may_not_end_even_well_and_the_last_one_counts() -> None:
@@ -229,8 +248,8 @@ def test_over_mpi_every_start_again_takes_a_new_step() -> None:
 def test_who_would_start_again_alone_is_not_worth_a_new_step() -> None:
     job = policy("ps", max_restarts=5)
     assert job.ended("worker:1", None, 1.0) == job.ended("evaluator:0", None, 1.0) == []
-    assert (job.state.value, job.restarts) == ("training", 0)
-    assert all("training goes on without it" in note for note in job.notes)
+    assert (job.state.value, job.restarts) == ("running", 0)
+    assert all("the job goes on without it" in note for note in job.notes)
     # but the last worker is, and brings all back
     assert ends(job.ended("worker:0", None, 2.0)) == {"chief:0", "ps:0"}
     job.ended("chief:0", -15, 3.0)

@@ -1,0 +1,40 @@
+"""Makes the variables by which the programs of an engine find each other, know their memory and prove who they are."""
+
+import hashlib
+import hmac
+import json
+from collections import Counter
+from typing import Dict, List, Mapping, Sequence
+
+from slurm_tf.launch.mapping.cluster import Cluster, Hosts
+from slurm_tf.run import env
+from slurm_tf.run.settings import RoleSettings
+
+
+def of_program(hosts: Hosts, role: str, index: int, secret: str) -> Dict[str, str]:
+    """Return the addresses of all tasks, the task's own, and what all tasks know and nobody else.
+
+    `secret`: that of the agents, hexadecimal. It stays theirs: the programs get another one that is made of it, so it
+    does not travel either.
+    """
+    own = hmac.new(bytes.fromhex(secret), b"slurm-tf engine", hashlib.sha256).hexdigest()
+    addresses = json.dumps(hosts, separators=(",", ":"), sort_keys=True)
+    return {env.CLUSTER: addresses, env.ADDRESS: hosts[role][index], env.ENGINE_SECRET: own}
+
+
+def memory(cluster: Cluster, roles: Sequence[RoleSettings], of_nodes: Mapping[str, int]) -> List[Dict[str, str]]:
+    """Return the variable with the memory of each task, in the order of the cluster.
+
+    `of_nodes`: MiB that a node has for this job, which its tasks divide where the job does not say what they have.
+    Nothing is set where that is not known either.
+    """
+    of_role = {role.name: role.memory for role in roles}
+    on_node = Counter((task.node, task.role) for task in cluster.tasks)
+    found: List[Dict[str, str]] = []
+    for task in cluster.tasks:
+        stated = of_role[task.role]
+        mib = stated.mib if stated else of_nodes.get(task.node, 0)
+        together = stated.roles if stated else tuple(of_role)
+        tasks = sum(on_node[task.node, name] for name in together) or 1
+        found.append({env.MEM: str(mib // tasks)} if mib else {})
+    return found
