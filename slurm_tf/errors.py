@@ -9,6 +9,7 @@
     ├── HostlistError           2   text that is no Slurm node list
     ├── AccountingError        65   a saved table of accounting cannot be read, or not all of it
     │   └── LedgerError        74   what was kept of accounting cannot be used
+    ├── DatasetError           65   a prepared data set cannot be read, or rows do not fit its schema
     ├── TopologyError          65   the tasks that came cannot form the cluster that was asked for, or have not
     ├── DeviceError            65   a program's TensorFlow has no GPU, and its role asked for some
     ├── DriverError            69   the driver of a GPU does not say what the GPU does
@@ -107,6 +108,12 @@ class LedgerError(AccountingError):
     """What was kept of accounting cannot be used: it is locked, corrupt, or of a newer slurm-tf."""
 
     exit_code = 74
+
+
+class DatasetError(SlurmTfError):
+    """A prepared data set cannot be read, or rows do not fit its schema; `where` is the file."""
+
+    exit_code = 65
 
 
 class TopologyError(SlurmTfError):
