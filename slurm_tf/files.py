@@ -8,12 +8,14 @@ import re
 import stat
 import tempfile
 import unicodedata
-from typing import Callable, Iterator, Optional, Tuple
+from typing import BinaryIO, Callable, Iterator, Optional, Tuple
 
 from slurm_tf.errors import RunError, StorageError, UsageError
 
 # The modes of what a group may read; files made in such a folder get its group (setgid).
 SHARED_FOLDER, SHARED_FILE = 0o2750, 0o640
+# The end of the names of files that are being written.
+TEMPORARY = "_temp"
 # What was needed, by the number of an error, and what to do.
 _NEEDED = {
     errno.EACCES: ("permission for it", "use a folder of your own"),
@@ -31,26 +33,32 @@ SHELL_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 
 
 def write_whole(path: str, data: bytes, mode: int = 0o600, check: Callable[[], None] = lambda: None) -> None:
-    """Put `data` at `path` so that a reader sees the old bytes or the new ones, also after a power cut.
-
-    A temporary file with `mode` is written, fsynced and renamed; then the folder is fsynced. `check` is called before
-    the rename; if it raises, the old bytes stay. Raises OSError, which names `path`: that of a full disk names none.
-    """
+    """Put `data` at `path` as `whole_file` does. Raises OSError, which names `path`: that of a full disk names none."""
     try:
-        _write_whole(path, data, mode, check)
+        with whole_file(path, mode, check) as file:
+            file.write(data)
     except OSError as error:
-        if error.errno is None or not str(error.filename or "_temp").endswith("_temp"):
+        if error.errno is None or not str(error.filename or TEMPORARY).endswith(TEMPORARY):
             raise
         raise OSError(error.errno, error.strerror, path) from error
 
 
-def _write_whole(path: str, data: bytes, mode: int, check: Callable[[], None]) -> None:
+@contextlib.contextmanager
+def whole_file(
+    path: str, mode: int = 0o600, check: Callable[[], None] = lambda: None, prefix: str = "."
+) -> Iterator[BinaryIO]:
+    """Give a file to write, so that a reader of `path` sees the old bytes or all new ones, also after a power cut.
+
+    A temporary file with `mode` is written, fsynced and renamed; then the folder is fsynced. Its name begins with
+    `prefix` and ends with TEMPORARY; a writer that is killed leaves it. `check` is called before the rename; if it or
+    the block raises, the old bytes stay. Raises OSError.
+    """
     folder = os.path.dirname(path) or "."
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix="_temp", dir=folder)
+    handle, temporary = tempfile.mkstemp(prefix=prefix, suffix=TEMPORARY, dir=folder)
     try:
         with os.fdopen(handle, "wb") as file:
             os.fchmod(handle, mode)
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(handle)
         check()

@@ -24,6 +24,8 @@ ROOMS = {
     "search_path": {"errors", "files"},
     "plots": {"errors", "files"},
     "run": {"errors", "files", "units"},
+    "dataset": {"errors", "files", "run"},
+    "prepare": {"errors", "files", "plots", "dataset"},
     "slurm": {"errors", "units"},
     "jobspec": {"errors", "units", "files", "search_path", "run", "slurm"},
     "images": {"errors", "files", "run", "jobspec"},
@@ -39,6 +41,8 @@ ROOMS = {
         "files",
         "search_path",
         "run",
+        "dataset",
+        "prepare",
         "slurm",
         "jobspec",
         "images",
@@ -89,6 +93,8 @@ ONLY_IN = {
     "mpi4py": {"launch.nodes"},
     "jinja2": {"submit.render", "plots.html_page"},
     "click": {"cli"},
+    "pyarrow": {"prepare"},
+    "google_crc32c": {"prepare"},
     "rich": {"cli"},
     "pyslurm": {"slurm.pyslurm_client"},
     # Slurm's commands, the processes of a job, and programs that are started for the user
@@ -107,7 +113,7 @@ ONLY_IN = {
 # modules that import a library if it is installed
 BESIDE_STDLIB = {"slurm.pyslurm_client": {"pyslurm"}, "launch.nodes.mpi_probe": {"mpi4py"}}
 # rooms that import only the standard library and each other
-STDLIB_ONLY = ("errors", "files", "units", "search_path", "run", "slurm", "launch")
+STDLIB_ONLY = ("errors", "files", "units", "search_path", "run", "dataset", "slurm", "launch")
 PAGE = ROOT / "docs" / "house.md"
 
 
