@@ -26,6 +26,7 @@ from slurm_tf.run.folder import RunFolder
 from slurm_tf.slurm import sbatch_variables
 from slurm_tf.submit import render
 from tests import snippets
+from tests.cli.scene import make_data_set
 from tests.conftest import ROOT, required_values
 from tests.snippets import PAGES, Snippet
 
@@ -278,6 +279,8 @@ def typed(tmp_path: Path) -> Callable[..., str]:
 @pytest.mark.parametrize("page", sorted({snippet.page for snippet in snippets.of("sh")}), ids=lambda page: page.name)
 def test_commands_can_be_typed(page: Path, typed: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "slurm").mkdir()
+    for name in ("clicks", "clicks-1") if page.name == "data.md" else ():
+        make_data_set(tmp_path / "data" / name, (b"red", b"white"))
     for snippet in snippets.of("sh", page.name):
         typed(snippets.filled(snippet.text, {"/etc/slurm": str(tmp_path / "slurm")}))
 

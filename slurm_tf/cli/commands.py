@@ -50,6 +50,9 @@ GROUPS = {
         "du": ("storage_commands", "du"),
         "rm": ("storage_commands", "rm"),
     },
+    "Prepare data": {
+        "data": ("data_command", "data"),
+    },
     "Describe a cluster": {
         "doctor": ("doctor_command", "doctor"),
         "sites": ("sites_command", "sites"),

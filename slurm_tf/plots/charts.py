@@ -251,8 +251,8 @@ class Series:
     values: Sequence[tuple[float, float]]
 
 
-def curves(series: Sequence[Series], words: str) -> Plot:
-    """Return a plot of each series over its steps; the first series lie on top."""
+def curves(series: Sequence[Series], words: str, axis: str = "step") -> Plot:
+    """Return a plot of each series over its steps, or what `axis` says; the first series lie on top."""
     plot = Plot(940, 300, words)
     values = [value for each in series for _, value in each.values]
     most_steps = max((step for each in series for step, _ in each.values), default=0.0)
@@ -265,7 +265,7 @@ def curves(series: Sequence[Series], words: str) -> Plot:
         plot.labels.append(Label(_LEFT - 8, y + 4, f"{mark:.6g}"))
     steps = ticks(most_steps)
     for step in steps:
-        text = f"step {step:.6g}" if step == 0 else f"{step:.6g}"
+        text = f"{axis} {step:.6g}" if step == 0 else f"{step:.6g}"
         anchor = "end" if step == steps[-1] else "middle"  # a middle one would not be all inside
         plot.labels.append(Label(_LEFT + wide * step / steps[-1], plot.height - _BOTTOM + 18, text, anchor))
     shades = itertools.cycle(PALETTE)

@@ -16,8 +16,6 @@ from enum import Enum
 from slurm_tf.dataset.schema import Feature, Kind, Schema
 from slurm_tf.dataset.statistics import QUANTILES, FeatureStatistics
 
-# Above these a feature differs, if chance alone does not explain it: PSI is usually read so, 0.25 being a large change.
-LIMITS = {"PSI": 0.1, "L-infinity": 0.05}
 # The share of rows without the feature may differ by this much.
 MISSING_LIMIT = 0.05
 # Standard deviations that count as chance.
@@ -29,11 +27,15 @@ _DECILES = 10
 _NAMED = 5
 
 
-class Measure(Enum):
+class Measure(str, Enum):
     """How two distributions are compared."""
 
     L_INFINITY = "L-infinity"
     PSI = "PSI"
+
+
+# Above these a feature differs, if chance alone does not explain it. PSI is usually read so; 0.25 is a large change.
+LIMITS = {Measure.PSI: 0.1, Measure.L_INFINITY: 0.05}
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Difference:
             return True
         if self.measure is None or self.value is None or self.chance is None:
             return None
-        return self.value > LIMITS[self.measure.value] + self.chance
+        return self.value > LIMITS[self.measure] + self.chance
 
 
 def differences(

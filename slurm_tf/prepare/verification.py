@@ -60,7 +60,7 @@ def _size_damage(folder: str, manifest: Manifest, shard: Shard) -> Damage | None
         except OSError as error:
             return Damage(file, error.strerror or "the file cannot be read", f"a file of {size} bytes")
         if not stat.S_ISREG(status.st_mode) or status.st_size != size:
-            return Damage(file, f"the file has {status.st_size} bytes", f"{size}")
+            return Damage(file, f"the file has {status.st_size} bytes", f"{size} bytes")
     return None
 
 

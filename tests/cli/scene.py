@@ -19,6 +19,7 @@ import pytest
 from slurm_tf import cli, search_path
 from slurm_tf.cli import watch_commands
 from slurm_tf.cli.terminal import Screen
+from slurm_tf.dataset.schema import Feature, Kind, Schema
 from slurm_tf.doctor import findings, login_node
 from slurm_tf.errors import UnreachableError
 from slurm_tf.launch.direct import local_tasks
@@ -35,6 +36,7 @@ from slurm_tf.submit import horovod_wheel, packed_modules
 from slurm_tf.watch import tensorboard
 from tests.conftest import RECORDED, write_manifest
 from tests.launch.conftest import DEFAULTS
+from tests.prepare.data_sets import write_data_set
 from tests.watch.conftest import Slurm
 
 # In the place of the folder, and as long as it: tables are as wide everywhere.
@@ -203,6 +205,9 @@ def furnished() -> Path:
     for name, text in {"slurm-tf": "#!/bin/sh\n", "python": "#!/bin/sh\n", "apptainer": APPTAINER}.items():
         (folder / "bin" / name).write_text(text)
         (folder / "bin" / name).chmod(0o755)
+    for version, colours in (("1", (b"red", b"white")), ("2", (b"red", b"white", b"blue\x1b[m"))):
+        make_data_set(folder.parent / "data" / version, colours)
+    (folder.parent / "data" / "2" / "test-00000-of-00001.tfrecord").write_bytes(b"")
     failed = make_run(folder, "flowers-1", "7")
     tasks = {"worker:0": TaskStatus(TaskState.ENDED, "gpu006", 0, 0), "worker:1": TaskStatus(TaskState.ENDED, "gpu007")}
     end = RunStatus("flowers-1", "7", 0, "gpu006", 0, AttemptState.ENDED, 0, 1, _WHY, "worker:1", tasks=tasks)
@@ -221,6 +226,17 @@ def furnished() -> Path:
     (folder / ".state" / "slurm-tf").mkdir(parents=True, mode=0o700)
     shutil.copytree(folder, folder.parent / "pristine")
     return folder
+
+
+def make_data_set(folder: Path, colours: Sequence[bytes]) -> None:
+    """Write 300 flowers for training, and 60 for a test, of which 2 are in both."""
+    schema = Schema(
+        (Feature("flower", Kind.INT64), Feature("petal", Kind.FLOAT, default=0.0), Feature("colour", Kind.BYTES))
+    )
+    rows = [
+        {"flower": n, "petal": n % 90 / 7 if n % 9 else None, "colour": colours[n % len(colours)]} for n in range(358)
+    ]
+    write_data_set(folder, schema, {"train": rows[:300], "test": rows[298:]}, count=1, key=["flower"])
 
 
 def records() -> list[JobRecord]:

@@ -25,6 +25,12 @@ TYPED: dict[str, Sequence[str]] = {
     "attach": ["attach flowers-2 ps", "attach flowers-1", "attach flowers-2 --json"],
     "cancel": ["cancel flowers-2", "cancel rates-2"],
     "completion": ["completion fish | head -3", "completion csh"],
+    "data compare": [
+        "data compare ../data/1", "data compare ../data/2 ../data/1", "data compare ../data/1 --key petals",
+    ],
+    "data show": ["data show ../data/1", "data show ../data"],
+    "data stats": ["data stats ../data/1", "data stats ../data/1 --split eval"],
+    "data verify": ["data verify ../data/1", "data verify ../data/2", "data verify ../data/1 --quick"],
     "describe": ["describe flowers-1 | head -6", "describe rates-3"],
     "docs": ["docs", "docs submit", "docs sbumit"],
     "doctor": ["doctor"],
