@@ -5,7 +5,7 @@ A later release of the same major version may add keys, which are not looked at 
 
 import json
 from dataclasses import is_dataclass
-from typing import Type, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Optional, Type, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from slurm_tf import files
 from slurm_tf.errors import DatasetError
@@ -19,29 +19,37 @@ _Value = TypeVar("_Value")
 def read(path: str, kind: Type[_Value]) -> _Value:
     """Return the dataclass `kind` that the file `path` holds. Raises DatasetError for another file, and OSError."""
     with open(path, "rb") as file:
-        text = file.read()
-    needed = f"a file of a data set, of format {FORMAT.partition('.')[0]}"
+        return loads(file.read(), kind, path)
+
+
+def loads(text: Union[str, bytes], kind: Type[_Value], where: str) -> _Value:
+    """Return the dataclass `kind` that `text` holds; `where`: its file, for the DatasetError that is raised else."""
+    needed = f"what a data set of format {FORMAT.partition('.')[0]} has there"
     try:
         values = json.loads(text)
     except ValueError as error:
-        raise DatasetError(f"it is not JSON ({error})", needed, where=path) from error
+        raise DatasetError(f"it is not JSON ({error})", needed, where=where) from error
     found = values.get(_KEY) if isinstance(values, dict) else None
     if not isinstance(found, str):
-        raise DatasetError("it does not say its format", needed, where=path)
+        raise DatasetError("it does not say its format", needed, where=where)
     if found.partition(".")[0] != FORMAT.partition(".")[0]:
-        raise DatasetError(f"it has format {found}", needed, "use the release of slurm-tf that wrote it", path)
+        raise DatasetError(f"it has format {found}", needed, "use the release of slurm-tf that wrote it", where)
     try:
         return cast(_Value, json_file.from_json(_known(values, kind), kind))
     except ValueError as error:
-        raise DatasetError(str(error), needed, "copy or prepare the data set again", path) from error
+        raise DatasetError(str(error), needed, "copy or prepare the data set again", where) from error
     except DatasetError as error:
-        raise DatasetError(error.found, error.needed, error.do, path) from error
+        raise DatasetError(error.found, error.needed, error.do, where) from error
 
 
 def write(path: str, value: object) -> None:
     """Write a dataclass, whole and private. Raises OSError."""
-    text = json.dumps({_KEY: FORMAT, **vars(value)}, indent=1, default=vars)
-    files.write_whole(path, text.encode() + b"\n")
+    files.write_whole(path, dumps(value, indent=1).encode() + b"\n")
+
+
+def dumps(value: object, indent: Optional[int] = None) -> str:
+    """Return the text of a dataclass; without `indent` in one line."""
+    return json.dumps({_KEY: FORMAT, **vars(value)}, indent=indent, default=vars)
 
 
 def _known(value: object, kind: object) -> object:

@@ -75,7 +75,7 @@ def test_a_later_release_may_have_more_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "2.0"}, "it has format 2.0; needed a file of a data set, of format 1"),
+        ({"format": "2.0"}, "it has format 2.0; needed what a data set of format 1 has"),
         ({"format": None}, "it does not say its format"),
         ({"digest": 7}, "digest is 7"),
         ({"splits.0.shards.0.rows": "10"}, "splits.0.shards.0.rows is \"10\""),

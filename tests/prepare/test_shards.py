@@ -4,6 +4,8 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from slurm_tf.errors import DatasetError, StorageError
 from slurm_tf.prepare import shards
 from slurm_tf.prepare.form import Form
 from slurm_tf.prepare.shards import ShardFile
+from tests.conftest import ROOT
 from tests.prepare.batches import batch_of
 
 SCHEMA = Schema(
@@ -184,3 +187,32 @@ def test_a_disk_that_is_full_is_one_error(full_disk: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot write the shard: .*train-00000-of-00001.tfrecord: No space left"):
         shards.write_shard(shard_of(full_disk), schema, [batch], "recipe")
     assert not list(full_disk.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.long)])
+def test_writers_that_are_killed_leave_whole_shards_or_none(tmp_path: Path, kills: int) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    took = time.monotonic()
+    with _writer(whole) as process:
+        assert process.wait(60) == 0
+    took = time.monotonic() - took
+    for number in range(kills):
+        with _writer(killed) as process:
+            # at another moment each time, from the start to the end; what is there makes the rest shorter
+            time.sleep(took * (0.4 + 0.6 * number / kills))
+            process.kill()
+        for path in killed.glob("*.json"):
+            name = path.name.removesuffix(".json")
+            assert (killed / name).read_bytes() == (whole / name).read_bytes()
+            assert (killed / f"{name}.index").read_bytes() == (whole / f"{name}.index").read_bytes()
+    with _writer(killed) as process:
+        assert process.wait(60) == 0
+    assert contents(killed) == contents(whole)
+
+
+def _writer(folder: Path) -> subprocess.Popen[bytes]:
+    program = ROOT / "tests" / "prepare" / "programs" / "writes_shards.py"
+    return subprocess.Popen([sys.executable, program, folder], env={**os.environ, "PYTHONPATH": str(ROOT)})
