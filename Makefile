@@ -56,6 +56,7 @@ bench: $(VENV)/.examples $(VENV)/.bench ## the measurements of docs/benchmarks.m
 	$(BIN)/python benchmarks/launch.py
 	$(BIN)/python benchmarks/submit.py
 	$(BIN)/python benchmarks/usage.py
+	$(BIN)/python benchmarks/serialize.py
 
 bench-allreduce: $(VENV)/.examples $(VENV)/.bench $(VENV)/.horovod ## half an hour; ARGS="--rounds 3 --rounds-of-four 0"
 	$(BIN)/python benchmarks/allreduce.py $(ARGS)

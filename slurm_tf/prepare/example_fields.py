@@ -23,12 +23,33 @@ def without(message: bytes, names: Collection[bytes]) -> bytes:
 def feature(message: bytes, name: bytes) -> bytes | None:
     """Return the serialised Feature of a name, the same bytes for the same values; None if the message has none.
 
-    Sequences are not looked at. Raises DatasetError.
+    Sequences are not looked at. It is called for each record: nothing is copied but what is returned. Raises
+    DatasetError.
     """
-    for tag, features in _fields(message):
-        for _, entry in _fields(features) if tag == _FIELD_1 else ():
-            if _value(entry, _FIELD_1) == name:
-                return _value(entry, _FIELD_2)
+    at, end = 0, len(message)
+    try:
+        while at < end:
+            tag = message[at]
+            size, at = varint.decoded(message, at + 1)
+            if tag == _FIELD_1:
+                return _feature_between(message, name, at, at + size)
+            at += size
+    except IndexError as error:
+        raise _no_example() from error
+    return None
+
+
+def _feature_between(message: bytes, name: bytes, at: int, end: int) -> bytes | None:
+    """Return the value of an entry of the map that stands between two places. Raises IndexError and DatasetError."""
+    while at < end:
+        size, start = varint.decoded(message, at + 1)
+        at = start + size
+        length, key = varint.decoded(message, start + 1)
+        if length == len(name) and message.startswith(name, key):
+            size, start = varint.decoded(message, key + length + 1)
+            return message[start : start + size]
+    if at != end:
+        raise _no_example()
     return None
 
 
@@ -62,7 +83,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
             size, start = len(message), at
         at = start + size
         if tag not in (_FIELD_1, _FIELD_2, _FIELD_3) or at > len(message):
-            raise DatasetError("a record is no tf.train.Example", "one, or a tf.train.SequenceExample")
+            raise _no_example()
         yield tag, message[start:at]
 
 
@@ -72,3 +93,7 @@ def _value(message: bytes, wanted: int) -> bytes:
 
 def _field(tag: int, content: bytes) -> bytes:
     return bytes([tag]) + varint.encoded(len(content)) + content
+
+
+def _no_example() -> DatasetError:
+    return DatasetError("a record is no tf.train.Example", "one, or a tf.train.SequenceExample")

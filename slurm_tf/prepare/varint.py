@@ -13,6 +13,8 @@ def encoded(number: int) -> bytes:
 
 def decoded(data: bytes, at: int) -> tuple[int, int]:
     """Return the number that begins at byte `at`, and where the next field begins. Raises IndexError at the end."""
+    if data[at] < 0x80:  # as most are
+        return data[at], at + 1
     number = shift = 0
     while (byte := data[at]) > 0x7F:
         number |= (byte & 0x7F) << shift

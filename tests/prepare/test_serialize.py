@@ -137,7 +137,8 @@ def test_features_are_read_back(table: tuple[Schema, list[dict[str, Any]]]) -> N
 
 @given(message=st.binary())
 def test_what_is_no_example_is_an_error(message: bytes) -> None:
-    try:
-        example_fields.without(message, set())
-    except DatasetError as error:
-        assert error.found == "a record is no tf.train.Example"
+    for read in (lambda: example_fields.without(message, set()), lambda: example_fields.feature(message, b"a")):
+        try:
+            read()
+        except DatasetError as error:
+            assert error.found == "a record is no tf.train.Example"
