@@ -1,7 +1,7 @@
 """Records are those that protobuf serialises deterministically, and frames those that TFRecordDataset reads."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -137,7 +137,11 @@ def test_features_are_read_back(table: tuple[Schema, list[dict[str, Any]]]) -> N
 
 @given(message=st.binary())
 def test_what_is_no_example_is_an_error(message: bytes) -> None:
-    for read in (lambda: example_fields.without(message, set()), lambda: example_fields.feature(message, b"a")):
+    reads: tuple[Callable[[], object], ...] = (
+        lambda: example_fields.without(message, set()),
+        lambda: example_fields.feature(message, b"a"),
+    )
+    for read in reads:
         try:
             read()
         except DatasetError as error:
