@@ -17,6 +17,7 @@
     ├── SlurmError              1   Slurm refused something, in its own words
     │   ├── StepError           1   srun refused the job's step, and would again
     │   └── UnreachableError   69   Slurm does not answer
+    ├── DataServiceError       75   elements of a data set are lost, as a data worker ended
     ├── ReplicaError           70   tasks that should train one model train several
     ├── StorageError           74   a file or folder cannot be read or written
     ├── RunError               73   a run's folder cannot be used
@@ -152,6 +153,12 @@ class SlurmError(SlurmTfError):
 
 class StepError(SlurmError):
     """The job's step was refused by srun, and would be again in another attempt."""
+
+
+class DataServiceError(SlurmTfError):
+    """Elements of a data set are lost, as a data worker of the tf.data service ended."""
+
+    exit_code = 75
 
 
 class ReplicaError(SlurmTfError):

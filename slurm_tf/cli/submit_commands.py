@@ -353,7 +353,14 @@ def _print_warnings(plan: "Plan", job: str) -> None:
 
     _print_lacking(plan)
     site = Path(plan.job.site_name).stem  # it may be a path
-    if sbatch.shares_nodes(plan) and said_once.is_first("shared-nodes", site):
+    if sbatch.has_open_data_service(plan):
+        click.echo(
+            "slurm-tf: warning: the job's tf.data service authenticates nobody: users with jobs on the same nodes, and "
+            'all others who reach its ports, can run code as you; exclusive = "user" (--exclusive=user) keeps the '
+            "nodes for your jobs",
+            err=True,
+        )
+    elif sbatch.shares_nodes(plan) and said_once.is_first("shared-nodes", site):
         click.echo(
             "slurm-tf: warning: jobs of other users may run on the same nodes, and who reaches a port of TensorFlow "
             'can run code as you; exclusive = "user" (--exclusive=user) keeps the nodes for your jobs; this is said '

@@ -10,7 +10,7 @@ from slurm_tf.jobspec import containers, layers, limits, params, resources, site
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.error_list import ErrorList
 from slurm_tf.jobspec.job_file import AUTO, ROLES, TOPOLOGIES, Amount, Horovod, Role
-from slurm_tf.run.settings import ENGINE
+from slurm_tf.run.settings import DATA_DISPATCHER, DATA_SERVICE, DATA_WORKER, ENGINE
 
 # Keys of tables with times that must end.
 WATCHED = ("step", "compile", "evaluate", "output", "coordinator", "straggler-time")
@@ -75,7 +75,10 @@ def _of_values(job: Job) -> list[Check]:
 def _of_roles(job: Job, checker: _Checker) -> list[Check]:
     """Return the checks of roles: how many there are, what each runs and needs; and of params and arrays."""
     roles = job.spec.roles.with_tasks
-    checks: list[Check] = [(("strategy", "roles"), lambda: _check_topology(job))]
+    checks: list[Check] = [
+        (("strategy", "roles"), lambda: _check_topology(job)),
+        (("roles",), lambda: _check_data_service(job)),
+    ]
     for name, role in roles.items():
         at = f"roles.{name}"
         checks.append((("command", f"{at}.command"), partial(_check_command, job, name, role)))
@@ -139,6 +142,14 @@ def _check_topology(job: Job) -> None:
         )
         errors.add(error)
     errors.raise_all()
+
+
+def _check_data_service(job: Job) -> None:
+    """Raise ConfigError for a data dispatcher without data workers, or the other way round."""
+    found = [name for name in DATA_SERVICE if name in job.spec.roles.with_tasks]
+    if len(found) == 1:
+        needed = f"both [roles.{DATA_DISPATCHER}] and [roles.{DATA_WORKER}]: one hands out what the other computes"
+        raise ConfigError(f"found [roles.{found[0]}] alone", needed, where=job.where(f"roles.{found[0]}"))
 
 
 def _range(low: int, high: int) -> str:

@@ -4,11 +4,13 @@ Where sbatch has an option for a key, the key has its name and its meaning: a ro
 is for each node and `gpus` for all tasks of the role. Durations are written as for sbatch's --time.
 """
 
+import re
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from slurm_tf.run.settings import ENGINE
+from slurm_tf.run.settings import DATA_DISPATCHER, DATA_WORKER, ENGINE
 
 Strategy = Literal["single", "mirrored", "multi_worker", "ps", "between_graph", "horovod", "engine"]
 
@@ -92,7 +94,7 @@ class Role(Base, frozen=True):
 
 
 class Roles(Base, frozen=True):
-    """The roles of a TensorFlow cluster or of an engine, in rank order."""
+    """The roles of a TensorFlow cluster, of an engine and of a tf.data service, in rank order."""
 
     scheduler: Role | None = None
     chief: Role | None = None
@@ -100,6 +102,8 @@ class Roles(Base, frozen=True):
     ps: Role | None = None
     evaluator: Role | None = None
     driver: Role | None = None
+    data_dispatcher: Role | None = None
+    data_worker: Role | None = None
 
     @property
     def with_tasks(self) -> dict[str, Role]:
@@ -345,15 +349,28 @@ class JobSpec(Base, frozen=True):
     container: Container = Container()
 
     def command_of(self, role: Role) -> tuple[str, ...]:
-        """Return the command of a role: its own, else the job's; () where there is none."""
+        """Return the command of a role: its own, else the job's; () where there is none.
+
+        A role of the tf.data service without a command runs slurm_tf.train's program in the job's Python.
+        """
+        if role is self.roles.data_dispatcher or role is self.roles.data_worker:
+            return role.command or (python_of(self.command or ()), "-m", "slurm_tf.train.data.service")
         return role.command or self.command or ()
 
 
+def python_of(words: Iterable[str]) -> str:
+    """Return the first Python among the words of commands, "python3" if there is none."""
+    return next((word for word in words if re.fullmatch(r"(.*/)?python[0-9.]*", word)), "python3")
+
+
+# A strategy under which programs use slurm_tf.train may have one data dispatcher and its data workers; not ps, where
+# elements of a lost worker would be lost, nor horovod, whose ranks are all tasks.
+_DATA_SERVICE = {DATA_DISPATCHER: (0, 1), DATA_WORKER: (0, 100_000)}
 # the roles of each strategy, each with the (minimum, maximum) number of its tasks
 TOPOLOGIES: dict[str, dict[str, tuple[int, int]]] = {
-    "single": {"worker": (1, 1)},
-    "mirrored": {"worker": (1, 1)},
-    "multi_worker": {"chief": (0, 1), "worker": (1, 100_000), "evaluator": (0, 1)},
+    "single": {"worker": (1, 1), **_DATA_SERVICE},
+    "mirrored": {"worker": (1, 1), **_DATA_SERVICE},
+    "multi_worker": {"chief": (0, 1), "worker": (1, 100_000), "evaluator": (0, 1), **_DATA_SERVICE},
     "horovod": {"worker": (1, 100_000)},
     "ps": {"chief": (1, 1), "worker": (1, 100_000), "ps": (1, 100_000), "evaluator": (0, 1)},
     "between_graph": {"chief": (0, 1), "worker": (1, 100_000), "ps": (1, 100_000), "evaluator": (0, 1)},

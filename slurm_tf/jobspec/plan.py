@@ -22,7 +22,7 @@ from slurm_tf.jobspec import (
 )
 from slurm_tf.jobspec.components import Component, Layout, NodesOf
 from slurm_tf.jobspec.configuration import Job
-from slurm_tf.jobspec.job_file import AUTO, Amount, ParamValue
+from slurm_tf.jobspec.job_file import AUTO, Amount, ParamValue, python_of
 from slurm_tf.jobspec.resources import TimeLimit
 from slurm_tf.run import placeholders
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
@@ -212,7 +212,7 @@ def _settings(
     memory = role_memory.of_roles(wanted, layout) if spec.strategy == ENGINE else {}
     local = site.scheduler == "local"
     commands = {name: spec.command_of(role) for name, role in wanted.roles.items()}
-    mpi_probe = (_python([word for name in ranked for word in commands[name]]), submission.launcher, "mpi-probe")
+    mpi_probe = (python_of(word for name in ranked for word in commands[name]), submission.launcher, "mpi-probe")
     return LaunchSettings(
         run=submission.run.name,
         local=local,
@@ -266,11 +266,6 @@ def _role_settings(
 def _mtbf(job: Job) -> float:
     """Return the mean time between failures of one node, in seconds."""
     return _seconds(job.site.node_mtbf or _NODE_MTBF)
-
-
-def _python(words: list[str]) -> str:
-    """Return the first Python in the words of the commands, "python3" if there is none."""
-    return next((word for word in words if re.fullmatch(r"(.*/)?python[0-9.]*", word)), "python3")
 
 
 def _train(job: Job) -> TrainSettings:

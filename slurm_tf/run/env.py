@@ -42,7 +42,7 @@ TRAIN = "SLURM_TF_TRAIN"  # [checkpoint] and [train] of the job file, as JSON: s
 EXPORT_FOLDER = "SLURM_TF_EXPORT_FOLDER"
 TENSORBOARD_FOLDER = "SLURM_TF_TENSORBOARD_FOLDER"
 PARAMS = "SLURM_TF_PARAMS"  # the values of the job's params, as JSON: {"rate": 0.1}
-# and under strategy engine, where there is no TF_CONFIG:
+# and under strategy engine, where there is no TF_CONFIG; the first two also where there is a tf.data service:
 CLUSTER = "SLURM_TF_CLUSTER"  # the addresses of all tasks, as JSON: {"worker": ["10.0.0.1:4000", ...]}
 ADDRESS = "SLURM_TF_ADDRESS"  # this task's own of these
 MEM = "SLURM_TF_MEM"  # MiB of memory that this task has

@@ -20,6 +20,9 @@ class GpuNeed(str, Enum):
     NONE = "none"
 
 
+# The roles of TensorFlow's tf.data service: its data workers compute the elements of data sets for tasks that train.
+DATA_DISPATCHER, DATA_WORKER = "data-dispatcher", "data-worker"
+DATA_SERVICE = (DATA_DISPATCHER, DATA_WORKER)
 # The strategy of an engine that does not train: Dask, Spark and the like. What its driver does is the job.
 ENGINE = "engine"
 # gpu_sharing of a job in which no role says how many GPUs it needs
@@ -170,6 +173,11 @@ class LaunchSettings:
         """The task whose end is that of the job: an engine's driver, the chief, or worker 0 where there is none."""
         first = next((role.name for role in self.roles if role.name in ("chief", "driver") and role.count), "worker")
         return f"{first}:0"
+
+    @property
+    def shares_addresses(self) -> bool:
+        """Whether programs need addresses that TF_CONFIG does not have: of an engine, or of a tf.data service."""
+        return self.strategy == ENGINE or any(role.name in DATA_SERVICE for role in self.roles)
 
     @property
     def tasks(self) -> List[Tuple[str, int]]:

@@ -10,6 +10,7 @@ from slurm_tf.jobspec import directives
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.run import job_chain
 from slurm_tf.run.folder import SubmissionFolder
+from slurm_tf.run.settings import DATA_SERVICE
 from slurm_tf.slurm import array_indexes, client, in_job, pending_reasons, sbatch_choices
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
@@ -106,6 +107,11 @@ def pending_reason(slurm: client.Client, job: str) -> JobRecord | None:
 def shares_nodes(fitted: Plan) -> bool:
     """Whether other users' jobs may run on the nodes of tasks that listen: TensorFlow has no authentication."""
     return len(fitted.settings.tasks) > 1 and not directives.exclusive(fitted.job)
+
+
+def has_open_data_service(fitted: Plan) -> bool:
+    """Whether other users' jobs may run on the nodes of a tf.data service, which authenticates nobody."""
+    return any(role.name in DATA_SERVICE for role in fitted.settings.roles) and not directives.exclusive(fitted.job)
 
 
 def advice_after_refusal(fitted: Plan, error: SlurmError) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Optional
 
 from slurm_tf.run import env, train_settings
-from slurm_tf.run.settings import GpuNeed
+from slurm_tf.run.settings import DATA_DISPATCHER, DATA_WORKER, GpuNeed
 from slurm_tf.run.train_settings import TrainSettings
 from slurm_tf.run.version import check_version
 
@@ -18,7 +18,8 @@ class TaskContext:
     `params`: the values of the job's params.
     `attempt`, `slurm_step`: the attempt of the run, and the number of its Slurm step; `restarts`: how often this task
     was started again in the attempt. `agent_fd`: the socket to the agent, None without one. `settings`: [checkpoint]
-    and [train] of the job file. `gpu_need`: whether it is to have GPUs.
+    and [train] of the job file. `gpu_need`: whether it is to have GPUs. `data_dispatcher`: the address of the job's
+    tf.data service, "" without one, which has so many `data_workers`.
     """
 
     strategy: str
@@ -39,6 +40,8 @@ class TaskContext:
     agent_fd: Optional[int]
     settings: TrainSettings
     gpu_need: GpuNeed
+    data_dispatcher: str
+    data_workers: int
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "TaskContext":
@@ -53,6 +56,7 @@ class TaskContext:
         cluster, task = config.get("cluster", {}), config.get("task", {"type": "worker", "index": 0})
         role, index = str(task["type"]), int(task["index"])
         chiefs, workers = len(cluster.get("chief", ())), len(cluster.get("worker", ()))
+        addresses = json.loads(environ.get(env.CLUSTER) or "{}")
         strategy = environ.get(env.STRATEGY) or _strategy(cluster, environ)
         rank, size = index + (chiefs if role == "worker" else 0), chiefs + workers
         if strategy == "horovod":
@@ -77,6 +81,8 @@ class TaskContext:
             agent_fd=int(environ[env.CONTROL_FD]) if env.CONTROL_FD in environ else None,
             settings=train_settings.from_environ(environ),
             gpu_need=GpuNeed(environ.get(env.GPUS, GpuNeed.NONE)),
+            data_dispatcher=next(iter(addresses.get(DATA_DISPATCHER, ())), ""),
+            data_workers=len(addresses.get(DATA_WORKER, ())),
         )
 
 

@@ -24,6 +24,7 @@ from slurm_tf.train.checkpoint.checkpoints import Checkpoints
 from slurm_tf.train.checkpoint.step_boundary import StepBoundary
 from slurm_tf.train.collectives import allreduce, replica_check, strategies
 from slurm_tf.train.collectives.step_clock import StepClock, TimedCollective
+from slurm_tf.train.data import distribution
 from slurm_tf.train.data.batches import Batches, inputs_of, repeated_batches
 from slurm_tf.train.keras import one_task
 from slurm_tf.train.keras.model_files import ModelFiles
@@ -147,6 +148,17 @@ class Run:
         if self._coordinator is not None:
             return self._per_worker(make)
         made = make(tf.distribute.InputContext(self.size, self.rank, self.strategy.num_replicas_in_sync))
+        self._inputs = inputs_of(made)
+        return made
+
+    def distribute(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        """Return `dataset` as the job's data workers compute it: each of its elements once, in any order.
+
+        `dataset`: this task's part of the data, for one pass; docs/data.md says what it may be made of. The end of a
+        pass fails unless all data workers are still there. The position in it is not part of a checkpoint: a resumed
+        run starts a new pass. Raises UsageError.
+        """
+        made = distribution.distribute(dataset, self._task.data_dispatcher, self._task.data_workers, self._agent)
         self._inputs = inputs_of(made)
         return made
 
@@ -370,22 +382,11 @@ class Run:
 
     def model_path(self, name: str = "model.keras") -> str:
         """Return the path of the run's model `name`, for `model.save` in every task: one writes. Raises UsageError."""
-        if os.path.isabs(name) or os.pardir in name.split(os.sep) or not os.path.basename(name):
-            raise UsageError(f"found run.model_path({name!r})", "a file below the run's folder of exports")
-        path = os.path.join(self._export_folder, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        return path
-
-    @property
-    def _export_folder(self) -> str:
-        return self._task.export_folder or "export"
+        return self._saved.path(name)
 
     def export_path(self) -> str:
         """Return a path for a new version of the run's SavedModel; versions are numbers, as model servers need them."""
-        folder = self._export_folder
-        os.makedirs(folder, exist_ok=True)
-        versions = [int(name) for name in os.listdir(folder) if name.isdecimal()]
-        return os.path.join(folder, str(max(versions, default=0) + 1))
+        return self._saved.version_path()
 
 
 def _is_number(value: object) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from slurm_tf.run import attempts
 from slurm_tf.run.attempts import KILLED, Attempt, EndCause
+from slurm_tf.run.settings import DATA_SERVICE
 from slurm_tf.run.status import Progress, RunStatus, TaskState, TaskStatus
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
@@ -267,7 +268,7 @@ def _task_as_dict(task: TaskStatus) -> dict[str, Any]:
 
 def _task_order(name: str) -> tuple[int, int]:
     role, _, index = name.partition(":")
-    order = ("driver", "chief", "worker", "ps", "evaluator", "scheduler")
+    order = ("driver", "chief", "worker", "ps", "evaluator", "scheduler", *DATA_SERVICE)
     return (order.index(role) if role in order else len(order), int(index) if index.isdigit() else 0)
 
 

@@ -69,6 +69,13 @@ WRONG = {
         "mem = 0 is all",
     ),
     "an engine without a driver": (ENGINE + "count = 0", "roles.driver", "found 0 driver", "1 under", "[roles.driver]"),
+    "data workers without a dispatcher": (
+        SINGLE + "[roles.data-worker]",
+        "roles.data-worker",
+        "[roles.data-worker] alone",
+        "both [roles.data-dispatcher] and",
+        "",
+    ),
     "unknown strategy": (
         SINGLE.replace('"single"', '"mirored"'),
         "strategy",

@@ -290,6 +290,25 @@ def test_a_roles_own_command_goes_before_the_jobs(fit: Callable[..., Plan], tmp_
     assert [role.command for role in fit(text, set=tuple(each)).settings.roles] == [("chief",), ("worker",), ("ps",)]
 
 
+@pytest.mark.parametrize("strategy", ["ps", "between_graph", "horovod"])
+def test_a_data_service_is_refused_where_elements_would_be_lost(strategy: str, fit: Callable[..., Plan]) -> None:
+    roles = "".join(f"[roles.{name}]\n" for name in ("worker", "data-dispatcher", "data-worker"))
+    with pytest.raises(ConfigError, match=f"found 1 data-worker tasks; needed 0 under strategy {strategy}"):
+        fit(f"{HEAD}strategy = '{strategy}'\n{roles}")
+
+
+@pytest.mark.parametrize(
+    ("command", "python"), [('["/venv/bin/python3.11", "x.py"]', "/venv/bin/python3.11"), ('["train"]', "python3")]
+)
+def test_a_data_service_runs_in_the_jobs_python(command: str, python: str, fit: Callable[..., Plan]) -> None:
+    text = f"name = 'a'\nstrategy = 'single'\ncommand = {command}\n[roles.worker]\n[roles.data-dispatcher]\n"
+    plan = fit(text + "[roles.data-worker]\ncount = 2\ncommand = ['own']\n")
+    commands = {role.name: role.command for role in plan.settings.roles}
+    assert list(commands) == ["worker", "data-dispatcher", "data-worker"]
+    assert commands["data-dispatcher"] == (python, "-m", "slurm_tf.train.data.service")
+    assert commands["data-worker"] == ("own",)
+
+
 @pytest.mark.parametrize(
     ("roles", "memory"),
     [

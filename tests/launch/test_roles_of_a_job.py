@@ -76,6 +76,26 @@ def test_roles_with_launchers_of_their_own_are_one_cluster(
         assert seen == gpus  # each step has devices of its own: equal names are not those of another role
 
 
+def test_tensorflow_does_not_hear_of_a_data_service(start_job: StartJob) -> None:
+    """But all tasks have its addresses, past every proxy."""
+    ends = "case $SLURM_TF_TASK in worker*) sleep 1;; *) sleep 60;; esac"
+    program = f'echo "$TF_CONFIG $SLURM_TF_CLUSTER $no_proxy"; {ends}'
+    roles = (RoleSettings("worker", 2), RoleSettings("data-dispatcher", 1), RoleSettings("data-worker", 1))
+    job = start_job(program, roles=roles)
+    assert job.wait(timeout=30) == 0, job.text
+    addresses = {task["name"]: task["address"] for task in job.cluster()}
+    workers = [addresses["worker:0"], addresses["worker:1"]]
+    services = {"data-dispatcher": [addresses["data-dispatcher:0"]], "data-worker": [addresses["data-worker:0"]]}
+    (line,) = job.lines("worker:1")
+    config, found, proxies = line.split(" ")
+    assert json.loads(config) == {"cluster": {"worker": workers}, "task": {"type": "worker", "index": 1}}
+    assert json.loads(found) == {"worker": workers, **services}
+    assert proxies == "127.0.0.1"
+    (line,) = job.lines("data-worker:0")
+    assert json.loads(line.split(" ")[1]) == json.loads(found)
+    assert line.startswith(" {")  # no TF_CONFIG
+
+
 def test_all_launchers_end_and_start_again_together(start_job: StartJob) -> None:
     program = "case $SLURM_TF_RESTARTS:$SLURM_TF_TASK in 0:chief*) exit 1;; 1:chief*) exit 0;; *) sleep 60;; esac"
     roles = (RoleSettings("chief", 1), RoleSettings("worker", 2))

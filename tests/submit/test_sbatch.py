@@ -268,6 +268,9 @@ def test_each_component_is_billed_by_itself(fit: Callable[..., Plan]) -> None:
 def test_nodes_that_others_may_share(more: str, shares: bool, fit: Callable[..., Plan]) -> None:
     assert sbatch.shares_nodes(fit(more + HET)) is shares
     assert not sbatch.shares_nodes(fit(more + SINGLE))
+    assert not sbatch.has_open_data_service(fit(more + HET))
+    with_service = f"{SINGLE}[roles.data-dispatcher]\n[roles.data-worker]\n"
+    assert sbatch.has_open_data_service(fit(more + with_service)) is shares
 
 
 @pytest.mark.parametrize(

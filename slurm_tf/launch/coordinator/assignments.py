@@ -16,8 +16,8 @@ from slurm_tf.run.container_settings import ContainerSettings
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.settings import ENGINE, LaunchSettings, RoleSettings
 
-# TensorFlow knows one process under these strategies: a TF_CONFIG would make it wait for others.
-_WITHOUT_CLUSTER = ("single", "mirrored", "horovod")
+# TensorFlow knows one process under these strategies, where a TF_CONFIG would make it wait for others, or none.
+_WITHOUT_CLUSTER = ("single", "mirrored", "horovod", ENGINE)
 
 
 def greeting(settings: LaunchSettings, context: JobContext, goes_on: bool) -> Greeting:
@@ -42,6 +42,7 @@ def shared(settings: LaunchSettings, folder: RunFolder, cluster: Cluster) -> Sha
         hosts=None if settings.strategy in _WITHOUT_CLUSTER else cluster.hosts,
         variables=_variables(settings, folder, len({task.node for task in cluster.tasks})),
         cluster_flags=settings.cluster_flags,
+        addresses=cluster.addresses if settings.shares_addresses else None,
     )
 
 

@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Callable, Dict, List, Optional, Tuple
 
 from slurm_tf.run.program_messages import Phase
-from slurm_tf.run.settings import WatchSettings
+from slurm_tf.run.settings import DATA_SERVICE, WatchSettings
 
 
 class HangAction(Enum):
@@ -136,10 +136,10 @@ class HangDetector:
         return min(times, default=None)
 
     def _is_alone(self, name: str) -> bool:
-        if _is_evaluator(name):
+        if _is_apart(name):
             return True
         until = self._programs[name].since + _TOGETHER_SECONDS
-        others = [each for other, each in self._programs.items() if other != name and not _is_evaluator(other)]
+        others = [each for other, each in self._programs.items() if other != name and not _is_apart(other)]
         return all(each.since > until for each in others)
 
     def _limit(self, phase: Optional[Phase]) -> float:
@@ -155,5 +155,6 @@ class HangDetector:
         return limits[phase]
 
 
-def _is_evaluator(name: str) -> bool:
-    return name.startswith("evaluator:")
+def _is_apart(name: str) -> bool:
+    """Whether the task does not train."""
+    return name.partition(":")[0] in ("evaluator", *DATA_SERVICE)

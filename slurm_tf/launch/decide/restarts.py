@@ -9,15 +9,17 @@
 | ps, in any way   | all start again       | -                     | all start again       | -                     |
 | scheduler, badly | -                     | all start again       | -                     | -                     |
 | evaluator, badly | it alone starts again | -                     | it alone starts again | it alone starts again |
+| data-*, any way  | -                     | -                     | -                     | all start again       |
 
-The lead is the chief or an engine's driver, or worker 0 where there is none. An engine's driver may end its scheduler
-and workers before it ends itself. Each restart counts against `max-restarts`. Once these are used up, the job goes on
-without a worker of the first three columns as long as another one lives, and always without an evaluator; anything else
-ends the job. All start again in place, under the same agents. Where agents are gone, all start again in a new step of
-the allocation: when an agent is lost, and whenever MPI's processes start again, whose step
-Slurm's PMIx plugin ends with the first that dies (_errhandler in pmixp_client_v2.c, 22.05.8). A task that would start
-again alone is not started again if its agent is gone; but srun ends the steps of the last column with their first agent
-(jobspec/plan.py).
+"data-*" are the roles of a tf.data service: what a data worker had read and not delivered is lost with it, so it is not
+started again by itself. The lead is the chief or an engine's driver, or worker 0 where there is none. An engine's
+driver may end its scheduler and workers before it ends itself. Each restart counts against `max-restarts`. Once these
+are used up, the job goes on without a worker of the first three columns as long as another one lives, and always
+without an evaluator; anything else ends the job. All start again in place, under the same agents. Where agents are
+gone, all start again in a new step of the allocation: when an agent is lost, and whenever MPI's processes start again,
+whose step Slurm's PMIx plugin ends with the first that dies (_errhandler in pmixp_client_v2.c, 22.05.8). A task that
+would start again alone is not started again if its agent is gone; but srun ends the steps of the last column with their
+first agent (jobspec/plan.py).
 """
 
 import signal
@@ -25,7 +27,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Dict, List, Optional, Sequence
 
-from slurm_tf.run.settings import ENGINE, LaunchSettings
+from slurm_tf.run.settings import DATA_SERVICE, DATA_WORKER, ENGINE, LaunchSettings
 from slurm_tf.run.status import AttemptState, TaskState
 
 
@@ -53,7 +55,7 @@ INDEPENDENT_WORKERS = ("ps", "between_graph", ENGINE)
 # Tasks of these roles only serve others: once the lead is done they are ended.
 _SERVING = {"ps": ("ps", "worker"), "between_graph": ("ps",), ENGINE: ("scheduler", "worker")}
 # All start again when a task of these roles fails.
-_NEEDED_BY_ALL = ("chief", "ps", "scheduler", "driver")
+_NEEDED_BY_ALL = ("chief", "ps", "scheduler", "driver", *DATA_SERVICE)
 # Tasks of these roles may be done before the lead.
 _MAY_BE_DONE = ("scheduler", "worker", "evaluator")
 # A task that was told to end is killed `kill_wait` later. If it has not ended after that time more, it counts as lost.
@@ -237,8 +239,8 @@ class RestartPolicy:
         if len(serving) == len(self._running()):
             return self._end(serving, now)
         self._stragglers_until = now + self._settings.wait
-        # parameter servers are needed until the last straggler that uses them is done
-        return self._end([name for name in serving if self._role[name] != "ps"], now)
+        # parameter servers and data workers are needed until the last straggler that uses them is done
+        return self._end([name for name in serving if self._role[name] not in _NEEDED_BY_ALL], now)
 
     def _ended_after_lead(self, name: str, code: Optional[int], now: float) -> List[Action]:
         if code not in (0, -signal.SIGTERM, -signal.SIGKILL):
@@ -289,14 +291,15 @@ class RestartPolicy:
         return [Action(Verb.START, name) for name in self._tasks]
 
     def _only_serves(self, name: str) -> bool:
-        return self._role[name] in _SERVING.get(self._settings.strategy, ())
+        return self._role[name] in (*_SERVING.get(self._settings.strategy, ()), *DATA_SERVICE)
 
     def _running(self) -> List[str]:
         return [name for name, state in self._tasks.items() if state == TaskState.RUNNING]
 
     def _how(self, name: str, code: Optional[int]) -> str:
         """Return which task ended, how and why."""
-        return f"{self._where(name)} {describe(code, self._errors[name].words)}"
+        lost = "; what it had read and not delivered is lost" if self._role[name] == DATA_WORKER else ""
+        return f"{self._where(name)} {describe(code, self._errors[name].words)}{lost}"
 
     def _where(self, name: str) -> str:
         return f"{name} on {self._hosts[name]}"

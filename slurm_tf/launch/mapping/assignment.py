@@ -9,7 +9,7 @@ from slurm_tf.launch.mapping import cluster, engine_variables
 from slurm_tf.launch.transport.messages import SharedAssignment, TaskAssignment
 from slurm_tf.run import env
 from slurm_tf.run.container_settings import ContainerSettings
-from slurm_tf.run.settings import ENGINE
+from slurm_tf.run.settings import DATA_SERVICE, ENGINE
 from slurm_tf.run.version import VERSION
 
 _NOT_FOR_PROGRAMS = (env.SECRET, env.COORDINATOR, env.PROGRAM_ENV, env.INSIDE)
@@ -19,7 +19,8 @@ _NOT_FOR_PROGRAMS = (env.SECRET, env.COORDINATOR, env.PROGRAM_ENV, env.INSIDE)
 class Assignment:
     """One task's program and its place in the cluster.
 
-    `hosts`: the ClusterSpec, None where the strategy has no TF_CONFIG. `gpus`: the devices to see, None for those that
+    `hosts`: the ClusterSpec, None where the strategy has no TF_CONFIG. `addresses`: those of all roles, None where
+    programs need no others than those. `gpus`: the devices to see, None for those that
     Slurm gave. `variables`: environment variables of run/env.py.
     `cluster_flags`: whether the program also gets its role and the ClusterSpec as arguments. `warns`: whether its agent
     prints what is known to go wrong with the program; `joins`: whether it sees to it that the program joins others;
@@ -38,6 +39,7 @@ class Assignment:
     joins: bool = False
     leads: bool = False
     container: Optional[ContainerSettings] = None
+    addresses: Optional[cluster.Hosts] = None
 
     @classmethod
     def of_parts(cls, task: TaskAssignment, shared: SharedAssignment) -> "Assignment":
@@ -56,6 +58,7 @@ class Assignment:
             joins=task.joins,
             leads=task.leads,
             container=task.container,
+            addresses=shared.addresses,
         )
 
     @property
@@ -105,22 +108,29 @@ def program_environ(
     environ[env.CONTRACT] = str(VERSION)
     environ[env.TASK] = assignment.name
     environ[env.RESTARTS] = str(restarts)
-    if assignment.hosts is not None:
-        environ.update(_cluster_variables(assignment, assignment.hosts, inherited))
-        _bypass_proxies(environ, assignment.hosts)
+    environ.update(_cluster_variables(assignment))
+    if assignment.variables.get(env.STRATEGY) == ENGINE:
+        environ.update(engine_variables.secret(inherited[env.SECRET]))
+    if assignment.hosts or assignment.addresses:
+        _bypass_proxies(environ, {**(assignment.hosts or {}), **(assignment.addresses or {})})
     if assignment.gpus is not None:
-        for name in env.DEVICE_VARIABLES:
-            if name in environ or name == "CUDA_VISIBLE_DEVICES":
-                environ[name] = ",".join(assignment.gpus)
+        names = [name for name in env.DEVICE_VARIABLES if name in environ or name == "CUDA_VISIBLE_DEVICES"]
+        environ.update(dict.fromkeys(names, ",".join(assignment.gpus)))
     return environ
 
 
-def _cluster_variables(assignment: Assignment, hosts: cluster.Hosts, inherited: Mapping[str, str]) -> Dict[str, str]:
-    """Return the variables by which the tasks of a TensorFlow cluster, or of an engine, find each other."""
+def _cluster_variables(assignment: Assignment) -> Dict[str, str]:
+    """Return the variables by which the program finds those of other tasks."""
     role, index = assignment.role, assignment.index
-    if assignment.variables.get(env.STRATEGY) == ENGINE:
-        return engine_variables.of_program(hosts, role, index, inherited[env.SECRET])
-    return {"TF_CONFIG": cluster.tf_config(hosts, role, index), **cluster.dtensor(hosts, role, index)}
+    hosts, addresses = assignment.hosts, assignment.addresses
+    found: Dict[str, str] = {}
+    if hosts is not None and role not in DATA_SERVICE:
+        found["TF_CONFIG"] = cluster.tf_config(hosts, role, index)
+        found.update(cluster.dtensor(hosts, role, index))
+    if addresses is not None:
+        found[env.CLUSTER] = json.dumps(addresses, separators=(",", ":"), sort_keys=True)
+        found[env.ADDRESS] = addresses[role][index]
+    return found
 
 
 def _bypass_proxies(environ: Dict[str, str], hosts: cluster.Hosts) -> None:

@@ -13,7 +13,7 @@ from slurm_tf.errors import TopologyError
 from slurm_tf.launch.mapping import gpus
 from slurm_tf.launch.transport.messages import Report
 from slurm_tf.run.env import DTENSOR_VARIABLES
-from slurm_tf.run.settings import AS_GIVEN, RoleSettings
+from slurm_tf.run.settings import AS_GIVEN, DATA_SERVICE, RoleSettings
 
 # execve(2): MAX_ARG_STRLEN, one variable or argument with its terminating zero, 32 pages of 4 KiB.
 EXECVE_LIMIT = 131072
@@ -21,8 +21,8 @@ EXECVE_LIMIT = 131072
 # Addresses of each role, by index.
 Hosts = Mapping[str, Tuple[str, ...]]
 
-# TensorFlow looks for the evaluator outside of "cluster": it takes no part in training.
-_OUTSIDE = "evaluator"
+# TensorFlow looks for the evaluator outside of "cluster": it takes no part in training, nor does a tf.data service.
+_OUTSIDE = ("evaluator", *DATA_SERVICE)
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,16 @@ class Cluster:
 
     @property
     def hosts(self) -> Hosts:
-        """The ClusterSpec: addresses of each role, by index; without the evaluator."""
-        addresses: Dict[str, List[str]] = {}
+        """The ClusterSpec: addresses of each role, by index; without evaluator and tf.data service."""
+        return {role: addresses for role, addresses in self.addresses.items() if role not in _OUTSIDE}
+
+    @property
+    def addresses(self) -> Hosts:
+        """Addresses of every role, by index."""
+        found: Dict[str, List[str]] = {}
         for task in sorted(self.tasks, key=lambda task: task.index):
-            if task.role != _OUTSIDE:
-                addresses.setdefault(task.role, []).append(task.address)
-        return {role: tuple(of_role) for role, of_role in addresses.items()}
+            found.setdefault(task.role, []).append(task.address)
+        return {role: tuple(of_role) for role, of_role in found.items()}
 
     def check_size(self) -> None:
         """Raise TopologyError if a process could not be started with this cluster in its environment and arguments."""

@@ -1,25 +1,23 @@
-"""Makes the variables by which the programs of an engine find each other, know their memory and prove who they are."""
+"""Makes the variables by which the programs of an engine know their memory and prove who they are."""
 
 import hashlib
 import hmac
-import json
 from collections import Counter
 from typing import Dict, List, Mapping, Sequence
 
-from slurm_tf.launch.mapping.cluster import Cluster, Hosts
+from slurm_tf.launch.mapping.cluster import Cluster
 from slurm_tf.run import env
 from slurm_tf.run.settings import RoleSettings
 
 
-def of_program(hosts: Hosts, role: str, index: int, secret: str) -> Dict[str, str]:
-    """Return the addresses of all tasks, the task's own, and what all tasks know and nobody else.
+def secret(of_agents: str) -> Dict[str, str]:
+    """Return the variable with what all programs of a step know and nobody else.
 
-    `secret`: that of the agents, hexadecimal. It stays theirs: the programs get another one that is made of it, so it
-    does not travel either.
+    `of_agents`: the agents' secret, hexadecimal. It stays theirs: the programs get another one that is made of it, so
+    it does not travel either.
     """
-    own = hmac.new(bytes.fromhex(secret), b"slurm-tf engine", hashlib.sha256).hexdigest()
-    addresses = json.dumps(hosts, separators=(",", ":"), sort_keys=True)
-    return {env.CLUSTER: addresses, env.ADDRESS: hosts[role][index], env.ENGINE_SECRET: own}
+    own = hmac.new(bytes.fromhex(of_agents), b"slurm-tf engine", hashlib.sha256).hexdigest()
+    return {env.ENGINE_SECRET: own}
 
 
 def memory(cluster: Cluster, roles: Sequence[RoleSettings], of_nodes: Mapping[str, int]) -> List[Dict[str, str]]:

@@ -253,6 +253,7 @@ class SharedAssignment(Message):
     hosts: Optional[Mapping[str, Tuple[str, ...]]]
     variables: Mapping[str, str]
     cluster_flags: bool
+    addresses: Optional[Mapping[str, Tuple[str, ...]]] = None
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ ROLES = {
     "ps": {"chief": 1, "worker": 2, "ps": 1, "evaluator": 1},
     "between_graph": {"worker": 2, "ps": 1},
     "engine": {"scheduler": 1, "worker": 2, "driver": 1},
+    "workers and a data service": {"worker": 2, "data-dispatcher": 1, "data-worker": 2},
 }
 
 
@@ -46,7 +47,7 @@ def policy(name: str, max_restarts: int = 0, controller: str = "gloo") -> Restar
 def settings(name: str, max_restarts: int, controller: str = "gloo") -> LaunchSettings:
     roles = tuple(RoleSettings(role, count) for role, count in ROLES[name].items())
     values: Any = {
-        "run": "r", "local": True, "strategy": "multi_worker" if "and" in name else name, "roles": roles, "env": {},
+        "run": "r", "local": True, "strategy": "multi_worker" if " and " in name else name, "roles": roles, "env": {},
         "cluster_flags": False, "gpu_sharing": "split", "max_restarts": max_restarts, "register_timeout": 1.0,
         "wait": 60.0, "kill_wait": 5.0, "ports": None, "coordinator_ports": None, "interface": "",
         "train": TrainSettings(),
@@ -96,6 +97,26 @@ def test_an_engine_ends_with_its_driver_at_once() -> None:
     assert job.ended("worker:0", -15, 10.1) == []
     assert job.over
     assert job.outcome == Outcome(0, "")
+
+
+def test_a_data_service_serves_until_the_last_straggler_is_done() -> None:
+    job = policy("workers and a data service")
+    assert job.ended("worker:0", 0, 10.0) == []
+    assert ends(job.ended("worker:1", 0, 20.0)) == {"data-dispatcher:0", "data-worker:0", "data-worker:1"}
+
+
+@pytest.mark.parametrize("code", [0, -9])
+def test_what_a_data_worker_takes_with_it_is_said(code: int) -> None:
+    """It is not started again by itself, whatever is left of the budget."""
+    job = policy("workers and a data service", max_restarts=1)
+    others = all_of("workers and a data service") - {"data-worker:1"}
+    assert ends(job.ended("data-worker:1", code, 1.0)) == others
+    lost = f"data-worker:1 on n1 {describe(code)}; what it had read and not delivered is lost"
+    assert job.notes == [f"{lost}; all tasks are started again in place (restart 1 of 1)"]
+    job = policy("workers and a data service")
+    job.ended("data-worker:1", code, 1.0)
+    assert job.outcome is not None
+    assert (job.outcome.code, job.outcome.reason) == (137 if code else 1, lost)
 
 
 def test_stragglers_are_ended_after_a_grace() -> None:

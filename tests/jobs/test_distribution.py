@@ -1,0 +1,92 @@
+"""run.distribute with a real tf.data service: each id once in a pass, or the run ends; a data worker that is killed."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.jobs.conftest import RunJob, RunningJob
+
+pytestmark = pytest.mark.tensorflow
+
+JOB = """
+name = "d"
+strategy = "{strategy}"
+command = ["python", "{program}", {arguments}]
+join = "optional"
+[roles.worker]
+count = {workers}
+[roles.data-dispatcher]
+{command}
+[roles.data-worker]
+count = 2
+{command}
+[launch]
+max-restarts = {restarts}
+[env]
+TF_CPP_MIN_LOG_LEVEL = "2"
+TF_ENABLE_ONEDNN_OPTS = "0"
+"""
+# as `python -m slurm_tf.train.data.service`, which tests/forkserver does not fork
+FORKED = 'command = ["python", "-c", "from slurm_tf.train.data import service; service.main()"]'
+LOST = (
+    r"data-worker:1 on \S+ was ended by signal 9 \(SIGKILL\); what it had read and not delivered is lost"
+    "{what}"
+)
+
+
+def started(
+    start: RunJob, folder: Path, *arguments: str, workers: int = 1, restarts: int = 0, command: str = ""
+) -> RunningJob:
+    strategy = "single" if workers == 1 else "multi_worker"
+    text = JOB.format(
+        strategy=strategy,
+        program=ROOT / "tests" / "programs" / "distributed.py",
+        arguments=", ".join(f'"{each}"' for each in arguments),
+        workers=workers,
+        restarts=restarts,
+        command=command,
+    )
+    (folder / "d.toml").write_text(text)
+    return start("d.toml")
+
+
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
+def test_each_id_comes_once_in_each_pass(workers: int, run_forked: RunJob, tmp_path: Path) -> None:
+    job = started(run_forked, tmp_path, "--samples=503", workers=workers, command=FORKED)
+    assert job.wait() == 0, job.text
+    passes = job.find(r"^\[worker:(\d)\] pass (\d): (\d+) of \d+ ids, 0 lost, 0 twice")
+    parts = {1: ["503"], 2: ["252", "251"]}[workers]
+    assert sorted(passes) == [(str(rank), each, part) for rank, part in enumerate(parts) for each in "01"], job.text
+
+
+@pytest.mark.long
+def test_a_killed_data_worker_ends_the_run(run_job: RunJob, tmp_path: Path) -> None:
+    job = started(run_job, tmp_path, "--waits")
+    job.wait_for("half way")
+    os.kill(job.pid("data-worker:1"), signal.SIGKILL)
+    assert job.wait() == 137
+    assert job.find(LOST.format(what="$")), job.text
+    assert not job.find("^.*pass 0: ")
+
+
+@pytest.mark.long
+def test_a_killed_data_worker_starts_all_again(run_job: RunJob, tmp_path: Path) -> None:
+    job = started(run_job, tmp_path, "--waits", workers=2, restarts=1)
+    job.wait_for("half way")
+    os.kill(job.pid("data-worker:1"), signal.SIGKILL)
+    job.wait_for(LOST.format(what="; all tasks are started again in place"))
+    (tmp_path / "go on").touch()
+    assert job.wait() == 0, job.text
+    assert len(job.find(r"^\[worker:\d\] pass \d: 250 of 250 ids, 0 lost, 0 twice")) == 4
+
+
+@pytest.mark.long
+def test_a_killed_dispatcher_ends_the_run(run_job: RunJob, tmp_path: Path) -> None:
+    job = started(run_job, tmp_path, "--waits")
+    job.wait_for("half way")
+    os.kill(job.pid("data-dispatcher:0"), signal.SIGKILL)
+    assert job.wait() == 137
+    assert job.find(r"the job failed: data-dispatcher:0 on \S+ was ended by signal 9")
