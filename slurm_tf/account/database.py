@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 # DuckDB's limit for what it holds; it writes the rest into the folder.
-_MEMORY = "200MB"
-# No row of sacct is longer.
-_LONGEST = 16 << 20
-_PLAIN = {"delim": "\x1f", "quote": "", "escape": ""}
+_MEMORY = "256MB"
+# The bytes of a line. No row of sacct is longer than a quoted one here; DuckDB reads lines in buffers of that size at
+# least, one for each thread.
+_LONGEST, _LONGEST_QUOTED = 1 << 20, 16 << 20
+_BUFFER = 8 << 20
+# Rows of a Parquet file that are compressed together: with as many as by default, each text costs twice the time.
+_GROUP = 20_000
 _FETCHED = 2048  # rows that are records at a time
 _COUNTS = ("suspended", "cpus", "node_count", "gpus", "memory", "billing")
-_QUOTED = {"delim": ",", "quote": '"', "escape": '"'}
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def opened(now: int = 0) -> Iterator["Tables"]:
     with tempfile.TemporaryDirectory(prefix="slurm-tf-") as folder:
         settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": _MEMORY, "temp_directory": folder, "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
+            "autoload_known_extensions": False, "preserve_insertion_order": False,
         }  # fmt: skip
         with duckdb.connect(config=settings) as database:
             yield Tables(database, Path(folder), now)
@@ -59,18 +61,23 @@ class Tables:
         self._has_steps = False  # whether the part before had steps: reading them takes longer
         database.execute(sacct_sql.macros())
 
-    def read_text(self, text: bytes, names: Sequence[str], rows: int, is_local: bool = True) -> bool:
-        """Read `rows` rows whose fields have the byte 1f between them, and each a newline at its end, in UTF-8.
+    def read_text(self, path: Path, names: Sequence[str], separator: str, lines: int, is_local: bool = True) -> bool:
+        """Read a file of `lines` lines, each of them a row in UTF-8 whose fields have the separator between them.
 
-        `is_local`: whether times may be local times. Return whether that is what it is; if not, nothing is read.
+        Columns without a name are left out. `is_local`: whether times may be local times. Return whether the file is
+        what is said here; if not, nothing is read.
         """
-        path = self.folder / "part.txt"
-        path.write_bytes(text)
-        return self._read(path, names, rows, _PLAIN, is_local)
+        import duckdb
+
+        try:
+            self._read(_csv(path, names, separator), lines, is_local)
+        except duckdb.InvalidInputException:
+            return False
+        return True
 
     def read_rows(self, rows: Iterable[Sequence[str]], names: Sequence[str]) -> None:
         """Read rows of fields, which may hold any character."""
-        path, width = self.folder / "part.csv", len(names)
+        path, width = self.folder / "rows.csv", len(names)
         id_at = names.index("JobID" if "JobID" in names else "JobIDRaw")
         count = 0
         with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
@@ -80,39 +87,35 @@ class Tables:
                 count += 1
                 self._has_steps = self._has_steps or "." in row[id_at]
         if count:
-            self._read(path, names, count, _QUOTED, is_local=True)
+            self._read(_csv(path, names, ",", is_quoted=True), count, is_local=True)
+        path.unlink()
 
-    def _read(self, path: Path, names: Sequence[str], rows: int, form: "dict[str, str]", is_local: bool) -> bool:
-        import duckdb
-
-        source = _csv(path, names, form)
+    def _read(self, source: str, rows: int, is_local: bool) -> None:
+        """Read a part of that many rows, at first as if there were no steps."""
         self._parts += 1
-        try:
-            if self._has_steps or self._read_jobs(source, is_local) < rows:
-                self._has_steps = self._read_with_steps(source, is_local)
-        except duckdb.InvalidInputException:
-            if form is _QUOTED:
-                raise
-            return False
-        finally:
-            path.unlink()
-        return True
+        if self._has_steps or self._read_jobs(source, is_local) < rows:
+            self._has_steps = self._read_with_steps(source, is_local)
 
     def _read_jobs(self, source: str, is_local: bool) -> int:
         """Read the rows of jobs alone; return how many they are."""
-        self.database.execute(f"create or replace temp view raw as select null::bigint as position, * from {source}")
+        self.database.execute(f"create or replace view raw as select null::bigint as position, * from {source}")
         return self._copy_jobs(f"({sacct_sql.jobs(self.now, is_local=is_local)})")
 
     def _read_with_steps(self, source: str, is_local: bool) -> bool:
         """Read the rows of jobs and steps; return whether there are steps."""
         run = self.database.execute
-        run(f"create or replace temp table part as select * from {source}")
-        run("create or replace temp view raw as select rowid as position, * from part")
+        path = literal(str(self.folder / "part.parquet"))
+        # a step is of a job by its place
+        run("set preserve_insertion_order = true")
+        run(f"copy (select * from {source}) to {path} (format parquet, row_group_size {_GROUP})")
+        run("set preserve_insertion_order = false")
+        run(f"""create or replace view raw as select file_row_number as position, * exclude (file_row_number)
+            from read_parquet({path}, file_row_number = true)""")
         run(steps_sql.STEP_ROWS)
         for (step,) in run("select printed_id from step_rows where job is null order by position").fetchall():
             self.diagnostics.orphans.add(step)
         run(steps_sql.USED)
-        run(f"create or replace temp table job_rows as {sacct_sql.jobs(self.now, 'used', is_local)}")
+        run(f"create or replace table job_rows as {sacct_sql.jobs(self.now, 'used', is_local)}")
         self._copy_jobs("job_rows")
         return self._copy(steps_sql.STEPS, "steps") > 0
 
@@ -126,7 +129,7 @@ class Tables:
         rows = f"read_parquet({literal(str(self.folder / 'jobs-*.parquet'))}, filename = true, file_row_number = true)"
         if not any(self.folder.glob("jobs-*.parquet")):
             return
-        run(f"""create or replace temp table repeated as
+        run(f"""create or replace table repeated as
             select filename, file_row_number from (
               select filename, file_row_number, row_number() over (
                 partition by key order by ended is null, counted_until desc, filename, file_row_number) as place
@@ -140,7 +143,7 @@ class Tables:
     def complete(self) -> None:
         """Make the view `completed_rows` of the rows of jobs that were read."""
         run = self.database.execute
-        run(f"create or replace temp view found_rows as {self._files('jobs')}")
+        run(f"create or replace view found_rows as {self._files('jobs')}")
         run(jobs_sql.TRES)
         self._read_summaries()
         run(jobs_sql.COMPLETED)
@@ -164,7 +167,7 @@ class Tables:
         run(jobs_sql.RUNS)
         run(jobs_sql.jobs(has_runs=False))
         steps = " union all by name ".join([self._files("steps"), *other_steps])
-        run(f"create or replace temp view steps as {steps}")
+        run(f"create or replace view steps as {steps}")
         self.diagnostics.add_jobs(self.database, window, self.now)
 
     def steps_of(self, jobs: str) -> str:
@@ -202,7 +205,7 @@ class Tables:
             return f"select * from (select {_nulls((each.name, each.type) for each in columns.STEPS)}) where false"
         nulls = _nulls((name, "VARCHAR") for name in FIELDS)
         self.database.execute(
-            f"create or replace temp view raw as select * from (select null::bigint as position, {nulls}) where false"
+            f"create or replace view raw as select * from (select null::bigint as position, {nulls}) where false"
         )
         return f"select * exclude (position), 0 as origin from ({sacct_sql.jobs(self.now)})"
 
@@ -216,7 +219,7 @@ class Tables:
 
     def _read_summaries(self) -> None:
         """Make the table of what jobstats wrote into AdminComment."""
-        self.database.execute("create or replace temp table job_summaries (admin_comment varchar, gpu_use double)")
+        self.database.execute("create or replace table job_summaries (admin_comment varchar, gpu_use double)")
         packed = self.database.execute(
             "select distinct admin_comment from found_rows where starts_with(admin_comment, 'JS1:')"
         ).fetchall()
@@ -237,7 +240,9 @@ class Tables:
     def _copy(self, query: str, table: str) -> int:
         """Write what a query returns as a part of a table; return how many rows that is."""
         path = self.folder / f"{table}-{self._parts}.parquet"
-        found = self.database.execute(f"copy ({query}) to {literal(str(path))} (format parquet)").fetchone()
+        found = self.database.execute(
+            f"copy ({query}) to {literal(str(path))} (format parquet, row_group_size {_GROUP})"
+        ).fetchone()
         return int(found[0]) if found else 0
 
 
@@ -254,15 +259,16 @@ def _nulls(names: Iterable[tuple[str, str]]) -> str:
     return ", ".join(f'null::{kind} as "{name}"' for name, kind in names)
 
 
-def _csv(path: Path, names: Sequence[str], form: "dict[str, str]") -> str:
+def _csv(path: Path, names: Sequence[str], separator: str, is_quoted: bool = False) -> str:
     """Return the query of all fields in a file, whatever its columns are; those that it lacks are NULL."""
     columns = ", ".join(f"{literal(f'{number} {name}')}: 'VARCHAR'" for number, name in enumerate(names))
-    options = ", ".join(f"{key} = {literal(value)}" for key, value in form.items())
+    quote, longest = ('"', _LONGEST_QUOTED) if is_quoted else ("", _LONGEST)
     fields = ", ".join(
         f'"{names.index(name)} {name}" as "{name}"' if name in names else f'null::varchar as "{name}"'
         for name in FIELDS
     )
     return (
-        f"(select {fields} from read_csv({literal(str(path))}, columns = {{{columns}}}, {options}, header = false, "
-        f"auto_detect = false, strict_mode = true, new_line = '\\n', max_line_size = {_LONGEST}))"
+        f"(select {fields} from read_csv({literal(str(path))}, columns = {{{columns}}}, delim = {literal(separator)}, "
+        f"quote = {literal(quote)}, escape = {literal(quote)}, header = false, auto_detect = false, "
+        f"strict_mode = true, new_line = '\\n', max_line_size = {longest}, buffer_size = {max(_BUFFER, longest)}))"
     )

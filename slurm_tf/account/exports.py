@@ -60,7 +60,7 @@ def _keep(database: "DuckDBPyConnection") -> None:
     """Make tables of the views, whose files cannot be read once the database is locked."""
     for table in _NAMED:
         chosen = "where incarnation in (select incarnation from jobs)" if table == "steps" else ""
-        database.execute(f"create temp table kept as select {_columns(table)} from {table} {chosen}")
+        database.execute(f"create table kept as select {_columns(table)} from {table} {chosen}")
         views = database.execute("select view_name from duckdb_views() where view_name = $1", [table]).fetchall()
         database.execute(f"drop {'view' if views else 'table'} {table}")
         database.execute(f"alter table kept rename to {table}")

@@ -14,7 +14,7 @@ STORED = tuple(column.name for column in JOBS if column.name not in _MADE)
 # Values of AllocTRES, each of which many jobs have. GPUs are "gres/gpu=4", or the sum of "gres/gpu:a100=4" where that
 # is not there; other names begin alike (gres/gpumem). A bare number of mem is MB (17.11).
 TRES = r"""
-create or replace temp table alloc_tres as
+create or replace table alloc_tres as
 with parsed as (
   select alloc_tres, tres_of(alloc_tres, 'cpu') as cpu, tres_of(alloc_tres, 'node') as node,
     tres_of(alloc_tres, 'mem') as mem, tres_of(alloc_tres, 'billing') as bill, tres_of(alloc_tres, 'gres/gpu') as gpu,
@@ -37,7 +37,7 @@ from parsed;
 # ReqMem: "4000Mc" is for each CPU, "16000Mn" for each node, without a suffix it is the total (since 21.08). sacct -P of
 # 16.05 and 17.02 prints the bit that says "a CPU" as a part of the number of MB.
 COMPLETED = """
-create or replace temp view completed_rows as
+create or replace view completed_rows as
 with held as (
   select f.* exclude (alloc_tres, alloc_cpus, alloc_nodes, req_mem, memory), f.memory as peak, t.unread, t.memory,
     case when not f.has_run then 0 else coalesce(nullif(t.cpus, 0), f.alloc_cpus, t.cpus) end as cpus,
@@ -83,12 +83,12 @@ def accounted(relation: str, window: Window, now: int, where: Iterable[str]) -> 
         "state": "upper(rtrim(split_part(state_text, ' ', 1), '+'))",
     }
     names = ", ".join(f'{made[name]} as "{name}"' if name in made else f'"{name}"' for name in (c.name for c in JOBS))
-    return f"create or replace temp view accounted as select {names} from {relation} where {' and '.join(conditions)}"
+    return f"create or replace view accounted as select {names} from {relation} where {' and '.join(conditions)}"
 
 
 # What runs recorded of their incarnations; `is_told`: whether that is when training began and was saved.
 RUNS = """
-create or replace temp table runs_of_jobs (
+create or replace table runs_of_jobs (
   id varchar, cluster varchar, started bigint, submitted bigint, template varchar, run varchar, is_told boolean,
   began double, saved double, is_kept boolean, busy double
 );
@@ -111,4 +111,4 @@ def jobs(has_runs: bool) -> str:
         "null::double as busy from accounted a"
     )
     run = f"coalesce(r.run, {run})" if has_runs else run
-    return f"create or replace temp view jobs as select a.*, {template} as template, {run} as run, {others}"
+    return f"create or replace view jobs as select a.*, {template} as template, {run} as run, {others}"

@@ -145,7 +145,7 @@ class _Ledger:
     def open_ids(self) -> list[str]:
         """Return the ids of rows that were open when their days were closed, and are in none of the rows found."""
         run = self._found.database.execute
-        run("create or replace temp table open_rows (incarnation varchar, id varchar)")
+        run("create or replace table open_rows (incarnation varchar, id varchar)")
         files = list(self._closed.values())
         if not files:
             return []
@@ -214,7 +214,7 @@ _ROWS = f"select {_COLUMNS} from closing where home = {{day}}"
 # The rows to keep, and the day in whose file they stand: that of their end, or the last that is closed now for rows
 # that are not over, or could not be read.
 _CLOSING = """
-create or replace temp view closing as
+create or replace view closing as
 select case when is_over then ended // 86400 else {last} end as home, * exclude (ended, is_over),
   case when is_over then ended end as ended
 from (

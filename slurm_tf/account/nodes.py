@@ -16,7 +16,7 @@ PARTS = f"(select j.* replace ({_PARTS}), n.node from jobs j left join nodes_of_
 
 def expand(database: "DuckDBPyConnection") -> None:
     """Make the table `nodes_of_lists`, which has the nodes of each node list of `jobs`."""
-    database.execute("create or replace temp table nodes_of_lists (nodes varchar, node varchar, count integer)")
+    database.execute("create or replace table nodes_of_lists (nodes varchar, node varchar, count integer)")
     lists = database.execute("select distinct nodes from jobs where nodes is not null").fetchall()
     rows = [(text, name, len(names)) for (text,) in lists for names in [_names(text)] for name in names]
     if rows:

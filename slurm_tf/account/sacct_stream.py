@@ -1,52 +1,103 @@
 """Reads what sacct streams into tables, in parts that end where a job does."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
 
 from slurm_tf.account.database import Tables
 from slurm_tf.errors import SlurmError
 from slurm_tf.slurm.sacct import Printed
 
-# A part's text; DuckDB needs some times its size.
-_PART = 24 << 20
+# A part's text, which is on disk: each part costs the time to plan its queries.
+_PART = 192 << 20
+# Of a part that is read field by field, so much is in memory.
+_BLOCK = 8 << 20
 
 
 def read(found: Tables, printed: Printed, names: Sequence[str]) -> None:
     """Read all rows. Raises SlurmError if the output is not whole rows, and what sacct raises."""
-    rest = b""
-    for text in _parts(printed.chunks):
-        rest = _read(found, rest + text, printed.separator, names, is_last=False)
-    rest = _read(found, rest, printed.separator, names, is_last=True)
-    if rest:
-        raise SlurmError("sacct's output ends inside a row", "all of it", "run it again")
+    path = found.folder / "sacct.txt"
+    with path.open("w+b") as file:
+        part = _Part(found, printed.separator, names, file, path)
+        for chunk in printed.chunks:
+            part.add(chunk)
+        part.end()
+    path.unlink()
 
 
-def _parts(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the chunks, put together."""
-    held: list[bytes] = []
-    size = 0
-    for chunk in chunks:
-        held.append(chunk)
-        size += len(chunk)
-        if size >= _PART:
-            yield b"".join(held)
-            held, size = [], 0
-    yield b"".join(held)
+class _Part:
+    """The text that was not read yet, in a file."""
 
+    def __init__(self, found: Tables, separator: bytes, names: Sequence[str], file: BinaryIO, path: Path) -> None:
+        self._found, self._separator, self._names, self._file, self._path = found, separator, names, file, path
+        self._size = self._lines = 0
+        self._is_odd = False  # whether it has bytes that DuckDB takes for the end of a row or of the text
 
-def _read(found: Tables, text: bytes, separator: bytes, names: Sequence[str], is_last: bool) -> bytes:
-    """Read the whole rows at the beginning of `text`, up to the last job; return the rest."""
-    end = len(text) if is_last else _last_job(text, separator)
-    rows, more = divmod(text.count(separator, 0, end), len(names))
-    part = text[:end]
-    # Fields are counted, as any may have newlines: where there are as many as rows, each ends a row.
-    is_plain = not more and part.count(b"\n") == rows == part.count(separator + b"\n") and b"\r" not in part
-    if is_plain and part.count(b"\x1f") == rows * len(names):
-        plain = part.replace(separator + b"\n", b"\n").replace(separator, b"\x1f")
-        if not plain.isascii():
-            plain = plain.decode(errors="backslashreplace").encode()
-        if not rows or found.read_text(plain, names, rows, is_local=False):
-            return text[end:]
-    return _read_counted(found, text, separator, names, is_last)
+    def add(self, chunk: bytes) -> None:
+        """Add text; read all before the last job in it once there is enough."""
+        cut = _last_job(chunk, self._separator) if self._size + len(chunk) >= _PART else 0
+        if cut:
+            self._write(chunk[:cut])
+            rest = self._read(is_last=False)
+            self._write(rest)
+        self._write(chunk[cut:])
+
+    def end(self) -> None:
+        """Read the rest. Raises SlurmError if it is not whole rows."""
+        if self._read(is_last=True):
+            raise SlurmError("sacct's output ends inside a row", "all of it", "run it again")
+
+    def _write(self, text: bytes) -> None:
+        self._file.write(text)
+        self._size += len(text)
+        self._lines += text.count(b"\n")
+        self._is_odd = self._is_odd or b"\r" in text or b"\0" in text
+
+    def _read(self, is_last: bool) -> bytes:
+        """Read the part, and begin the next one; return the bytes at its end that are no row."""
+        if not self._size:
+            return b""
+        self._file.flush()
+        rest = b""
+        is_read = not self._is_odd and self._found.read_text(
+            self._path, (*self._names, ""), self._separator.decode(), self._lines, is_local=False
+        )
+        if not is_read:
+            rest = self._read_counted(is_last)
+        self._file.seek(0)
+        self._file.truncate()
+        self._size = self._lines = 0
+        self._is_odd = False
+        return rest
+
+    def _read_counted(self, is_last: bool) -> bytes:
+        """Read rows whose fields may hold newlines, as fields are counted; return what is no row."""
+        self._file.seek(0)
+        rest = b""
+        while block := self._file.read(_BLOCK):
+            rest = self._read_rows(rest + block, is_last=False)
+        return self._read_rows(rest, is_last=True) if is_last else rest
+
+    def _read_rows(self, text: bytes, is_last: bool) -> bytes:
+        """Read the rows up to the last job; return the rest."""
+        separator, width = self._separator, len(self._names)
+        fields = text.split(separator)
+        count = (len(fields) - 1) // width
+        rows = [fields[at * width : (at + 1) * width] for at in range(count)]
+        for number, row in enumerate(rows):
+            if number and not row[0].startswith(b"\n"):
+                raise SlurmError(f"sacct printed {row[0]!r} where a row begins", f"{width} fields in each")
+        if not is_last:
+            count = next((at for at in range(count - 1, -1, -1) if b"." not in rows[at][0]), 0)
+        end = sum(len(field) + len(separator) for row in rows[:count] for field in row)
+        self._found.read_rows(
+            (
+                [field.decode(errors="backslashreplace") for field in (row[0].removeprefix(b"\n"), *row[1:])]
+                for row in rows[:count]
+            ),
+            self._names,
+        )
+        return text[end:].removeprefix(b"\n")
 
 
 def _last_job(text: bytes, separator: bytes) -> int:
@@ -58,25 +109,3 @@ def _last_job(text: bytes, separator: bytes) -> int:
         if b"." not in text[begin : text.find(separator, begin)]:
             return begin
     return 0
-
-
-def _read_counted(found: Tables, text: bytes, separator: bytes, names: Sequence[str], is_last: bool) -> bytes:
-    """Read rows whose fields may hold newlines and the byte 1f, up to the last job; return the rest."""
-    width = len(names)
-    fields = text.split(separator)
-    count = (len(fields) - 1) // width
-    rows = [fields[at * width : (at + 1) * width] for at in range(count)]
-    for number, row in enumerate(rows):
-        if number and not row[0].startswith(b"\n"):
-            raise SlurmError(f"sacct printed {row[0]!r} where a row begins", f"{width} fields in each")
-    if not is_last:
-        count = next((at for at in range(count - 1, -1, -1) if b"." not in rows[at][0]), 0)
-    end = sum(len(field) + len(separator) for row in rows[:count] for field in row)
-    found.read_rows(
-        (
-            [field.decode(errors="backslashreplace") for field in (row[0].removeprefix(b"\n"), *row[1:])]
-            for row in rows[:count]
-        ),
-        names,
-    )
-    return text[end:].removeprefix(b"\n")

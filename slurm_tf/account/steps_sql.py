@@ -7,7 +7,7 @@ It reads the view `raw` (the fields of each row of one part of a text, and its `
 # A step is of the nearest row of its job before it, as sacct prints them, else of the nearest one after it. Some
 # releases print "12.0+1" for a step of component 1 of job 12.
 STEP_ROWS = r"""
-create or replace temp table step_rows as
+create or replace table step_rows as
 with printed as (
   select r.*, coalesce(JobID, JobIDRaw) as printed_id,
     split_part(coalesce(JobID, JobIDRaw), '.', 1) as owner, split_part(coalesce(JobID, JobIDRaw), '.', 2) as name,
@@ -38,7 +38,7 @@ asof left join jobs after on printed.of_job = after.raw_id and printed.position 
 # .extern lasts as long as the allocation and does no work. If a signal ended a task, TotalCPU lacks its child
 # processes; what Slurm sampled includes them.
 _OF_JOBS = """
-create or replace temp table used as
+create or replace table used as
 with working as (select * from step_rows where job is not null and name <> 'extern'),
 counted as (
   select job, sum(case when cpu is not null then greatest(cpu, coalesce(clock(sampled_cpu), 0)) end) as cpu,

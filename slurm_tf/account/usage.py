@@ -147,7 +147,7 @@ def _parts(days: Sequence[int], end: int, now: int, prices: Prices | None, by: S
     else:
         cut = f"cross join (select {days[0]} as low, {end} as high) days"
     return f"""
-create or replace temp view parts as
+create or replace view parts as
 with ran as (
   select *, case when is_runaway then started + coalesce(time_limit * 60, {FORGOTTEN})
     else coalesce(ended, counted_until, {now}) end as stop from {nodes.PARTS if "node" in by else "jobs"}

@@ -1,10 +1,11 @@
 """Streams rows of accounting: one sacct is started and read while it prints."""
 
-import base64
 import contextlib
 import os
+import random
 import re
 import select
+import string
 import subprocess
 import tempfile
 import time
@@ -18,6 +19,9 @@ from slurm_tf.slurm import client, sacct_amounts
 # slurmdbd answers 100,000 jobs with their steps in 18 s (22.05.8, measured); sites have millions a month.
 SECONDS = 3600.0
 _CHUNK = 1 << 20
+# Separators begin with one of these; shells and terminals never see them.
+_CONTROL = "".join(map(chr, (*range(0x01, 0x07), *range(0x0E, 0x1B), *range(0x1C, 0x20))))
+_PRINTED = string.ascii_letters + string.digits + "!#$&()*+,-./:;<=>?@[]^_{|}~"
 _TOO_WIDE = "Too wide of a date range"
 
 
@@ -58,7 +62,7 @@ def rows(
 class Printed(NamedTuple):
     """What sacct prints: rows whose fields are each followed by the separator, and each row by a newline.
 
-    The separator's first byte is 1f and occurs in it once.
+    The separator has four bytes, as DuckDB takes no longer one; the first is a control character, the others are not.
     """
 
     separator: bytes
@@ -76,9 +80,7 @@ def printed(
     seconds: float = SECONDS,
 ) -> Printed:
     """Return what `rows` reads, as bytes. The errors are raised while the chunks are read."""
-    # Names and comments may hold any character, also the separator of command_output.py, but not one drawn now. It is
-    # short, as it comes after every field; the module secrets loads OpenSSL: 4 MB.
-    separator = "\x1f" + base64.urlsafe_b64encode(os.urandom(6)).decode()[:6]
+    separator = _drawn()
     argv = ["sacct", "--noheader", "--duplicates", "--noconvert", "--parsable", f"--delimiter={separator}"]
     # a start of 0 is none: sacct would begin today (slurmdb_job_cond_def_start_end(), 20.11 to 26.05)
     argv += [f"--format={','.join(names)}", f"--starttime={_utc(max(start, 1))}", f"--endtime={_utc(end)}"]
@@ -87,6 +89,12 @@ def printed(
     argv += [f"--accounts={','.join(accounts)}"] if accounts else []
     argv += [f"--jobs={','.join(jobs)}"] if jobs else []
     return Printed(separator.encode(), output(argv, seconds, _environment()))
+
+
+def _drawn() -> str:
+    """Return a separator: names and comments may hold any character, but hardly one of ten million drawn now."""
+    draw = random.SystemRandom().choice
+    return draw(_CONTROL) + "".join(draw(_PRINTED) for _ in range(3))
 
 
 def most_memory(jobs: Sequence[str]) -> dict[str, int]:
