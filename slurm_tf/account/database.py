@@ -26,8 +26,11 @@ _MEMORY = "256MB"
 _LONGEST, _LONGEST_QUOTED = 1 << 20, 16 << 20
 _BUFFER = 8 << 20
 # Rows of a Parquet file that are compressed together: with as many as by default, each text costs twice the time.
-_GROUP = 20_000
+COPIED = "format parquet, row_group_size 20000"
+_NUMBERED = ", filename = true, file_row_number = true"
+_QUIET = "set enable_progress_bar = false;"  # of a connection: none for a program without a file (python -c)
 _FETCHED = 2048  # rows that are records at a time
+_OF_STEPS = ", ".join(f'"{each.name}"' for each in columns.STEPS)
 _COUNTS = ("suspended", "cpus", "node_count", "gpus", "memory", "billing")
 
 
@@ -59,7 +62,11 @@ class Tables:
         self._parts = 0
         self._has_repeated = False
         self._has_steps = False  # whether the part before had steps: reading them takes longer
-        database.execute(sacct_sql.macros())
+        database.execute(_QUIET + sacct_sql.macros())
+
+    def cursor(self) -> "DuckDBPyConnection":
+        """Return another connection to the tables, for another thread; the caller closes it."""
+        return self.database.cursor().execute(_QUIET)
 
     def read_text(self, path: Path, names: Sequence[str], separator: str, lines: int, is_local: bool = True) -> bool:
         """Read a file of `lines` lines, each of them a row in UTF-8 whose fields have the separator between them.
@@ -107,7 +114,7 @@ class Tables:
         path = literal(str(self.folder / "part.parquet"))
         # a step is of a job by its place
         run("set preserve_insertion_order = true")
-        run(f"copy (select * from {source}) to {path} (format parquet, row_group_size {_GROUP})")
+        run(f"copy (select * from {source}) to {path} ({COPIED})")
         run("set preserve_insertion_order = false")
         run(f"""create or replace view raw as select file_row_number as position, * exclude (file_row_number)
             from read_parquet({path}, file_row_number = true)""")
@@ -117,7 +124,7 @@ class Tables:
         run(steps_sql.USED)
         run(f"create or replace table job_rows as {sacct_sql.jobs(self.now, 'used', is_local)}")
         self._copy_jobs("job_rows")
-        return self._copy(steps_sql.STEPS, "steps") > 0
+        return self._copy(f"select *, {self.origin} as origin from ({steps_sql.STEPS})", "steps") > 0
 
     def _copy_jobs(self, relation: str) -> int:
         return self._copy(f"select * exclude (position), {self.origin} as origin from {relation}", "jobs")
@@ -126,9 +133,9 @@ class Tables:
         """Keep one row of each incarnation, as files overlap: that of its end, else that which has it run longest."""
         run = self.database.execute
         key = "hash(cluster, coalesce(sluid, id), case when sluid is null then (started, submitted) end)"
-        rows = f"read_parquet({literal(str(self.folder / 'jobs-*.parquet'))}, filename = true, file_row_number = true)"
-        if not any(self.folder.glob("jobs-*.parquet")):
+        if not self._has("jobs"):
             return
+        rows = self._read_parquet("jobs", _NUMBERED)
         run(f"""create or replace table repeated as
             select filename, file_row_number from (
               select filename, file_row_number, row_number() over (
@@ -170,12 +177,20 @@ class Tables:
         run(f"create or replace view steps as {steps}")
         self.diagnostics.add_jobs(self.database, window, self.now)
 
-    def steps_of(self, jobs: str) -> str:
-        """Return the query of the steps of jobs that were read, "" if none had steps."""
-        if not any(self.folder.glob("steps-*.parquet")):
+    def steps_of(self, start: int, end: int, others: str = "") -> str:
+        """Return the query of the steps of jobs that were read and ended in a time, "" if none had steps.
+
+        `others`: a view of jobs whose steps are in it as well.
+        """
+        if not self._has("steps"):
             return ""
+        steps = f"select * from {self._read_parquet('steps')} where origin = 0"
+        query = f"select {_OF_STEPS} from ({steps} and job_ended >= {start} and job_ended < {end})"
+        if not others:
+            return query
         key = "incarnation(cluster, sluid, id, started, submitted) as incarnation"
-        return f"select * from ({self._files('steps')}) semi join (select {key} from {jobs}) using (incarnation)"
+        of_others = f"({steps}) semi join (select {key} from {others}) using (incarnation)"
+        return f"{query} union all select {_OF_STEPS} from {of_others}"
 
     def records(self, jobs: Iterable[str] = ()) -> Iterator[UsageRecord]:
         """Yield the rows of `jobs` in the order of their starts; if job ids are given, those of these jobs alone."""
@@ -189,15 +204,22 @@ class Tables:
 
     def _files(self, table: str) -> str:
         """Return the query of what was read so far."""
-        if not any(self.folder.glob(f"{table}-*.parquet")):
+        if not self._has(table):
             return self._none(table)
-        files = f"read_parquet({literal(str(self.folder / f'{table}-*.parquet'))}"
-        if table == "jobs" and self._has_repeated:
+        if table == "steps":
+            return f"select {_OF_STEPS} from {self._read_parquet(table)}"
+        if self._has_repeated:
             return (
-                f"select * exclude (filename, file_row_number) from {files}, filename = true, file_row_number = true) "
+                f"select * exclude (filename, file_row_number) from {self._read_parquet(table, _NUMBERED)} "
                 "anti join repeated using (filename, file_row_number)"
             )
-        return f"select * from {files})"
+        return f"select * from {self._read_parquet(table)}"
+
+    def _has(self, table: str) -> bool:
+        return any(self.folder.glob(f"{table}-*.parquet"))
+
+    def _read_parquet(self, table: str, options: str = "") -> str:
+        return f"read_parquet({literal(str(self.folder / f'{table}-*.parquet'))}{options})"
 
     def _none(self, table: str) -> str:
         """Return the query of a table without rows."""
@@ -240,9 +262,7 @@ class Tables:
     def _copy(self, query: str, table: str) -> int:
         """Write what a query returns as a part of a table; return how many rows that is."""
         path = self.folder / f"{table}-{self._parts}.parquet"
-        found = self.database.execute(
-            f"copy ({query}) to {literal(str(path))} (format parquet, row_group_size {_GROUP})"
-        ).fetchone()
+        found = self.database.execute(f"copy ({query}) to {literal(str(path))} ({COPIED})").fetchone()
         return int(found[0]) if found else 0
 
 

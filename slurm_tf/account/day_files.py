@@ -66,20 +66,52 @@ def listed(folder: Path) -> list[DayFile]:
     ]  # fmt: skip
 
 
-@contextmanager
-def written(folder: Path, table: str, day: int, first: int, is_closed: bool = True) -> Iterator[Path]:
-    """Yield a path to write one file at; it then gets its name. Raises LedgerError."""
-    aside = folder / f"{_ASIDE}{uuid.uuid4().hex}"
-    try:
-        yield aside
-        with aside.open("rb") as file:
+class Writing:
+    """Files of a folder that are being written: `files` once they have their names."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files: list[DayFile] = []
+        self._folder = folder
+        self._paths: list[Path] = []
+
+    def path(self) -> Path:
+        """Return the path to write one file at. Threads may call this."""
+        path = self._folder / f"{_ASIDE}{uuid.uuid4().hex}"
+        self._paths.append(path)
+        return path
+
+    def add(self, path: Path, table: str, day: int, first: int, is_closed: bool) -> None:
+        """Add a file that was written."""
+        with path.open("rb") as file:
             os.fsync(file.fileno())
-        some = "" if is_closed else "some."
-        aside.rename(folder / f"{text(day)}.{table}.{some}{text(first)}.{_checksum(aside)}.parquet")
+        self.files.append(DayFile(path, table, day, first, is_closed, _checksum(path)))
+
+    def keep(self) -> None:
+        """Give the files their names, in the order in which they were added."""
+        self.files = [self._kept(each) for each in self.files]
+
+    def remove(self) -> None:
+        """Remove what has no name."""
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+
+    def _kept(self, file: DayFile) -> DayFile:
+        some = "" if file.is_closed else "some."
+        name = f"{text(file.day)}.{file.table}.{some}{text(file.first)}.{file.checksum}.parquet"
+        return file._replace(path=file.path.rename(self._folder / name))
+
+
+@contextmanager
+def written(folder: Path) -> Iterator[Writing]:
+    """Yield what to write files with; all get their names at the end, or none if it fails. Raises LedgerError."""
+    writing = Writing(folder)
+    try:
+        yield writing
+        writing.keep()
     except OSError as error:
         raise LedgerError(f"it cannot be written: {error.strerror}", where=str(folder)) from error
     finally:
-        aside.unlink(missing_ok=True)
+        writing.remove()
 
 
 def remove(folder: Path, files: Iterable[DayFile], now: float) -> None:

@@ -16,10 +16,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from slurm_tf import files, search_path
-from slurm_tf.account import day_files
+from slurm_tf.account import day_files, ledger_closing
 from slurm_tf.account.database import Tables
 from slurm_tf.account.day_files import DAY, DayFile
-from slurm_tf.account.jobs_sql import STORED
 from slurm_tf.account.literals import literal
 from slurm_tf.account.source import Source, chosen, present
 from slurm_tf.account.usage_record import Window
@@ -179,51 +178,17 @@ class _Ledger:
         return fresh, queries, steps
 
     def close(self, asked: Window, now: int) -> None:
-        """Write the files of the days that were asked for and are over, the last one first.
-
-        At each moment a day that is closed has all its rows: those that ended later stand in files written before.
-        """
+        """Close the days that were asked for and are over; the report then reads their files."""
         settled = (now - SETTLED) // DAY
         days = [day for day in range(-(-asked.start // DAY), min(asked.end // DAY, settled)) if day not in self._closed]
         if not days:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        run = self._found.database.execute
-        run(_CLOSING.format(settled=settled, last=days[-1], columns=_COLUMNS))
-        begins = dict(run("select home, min(coalesce(started, ended)) from closing group by home").fetchall())
-        for day in sorted({*days, *begins}, reverse=True):
-            if day not in self._closed:
-                begin = begins.get(day)
-                first = day if begin is None else min(day, begin // DAY)
-                self._write(day, first, is_closed=day in days)
-
-    def _write(self, day: int, first: int, is_closed: bool) -> None:
-        for table, query in (
-            ("steps", self._found.steps_of(f"closing where home = {day}")),
-            ("jobs", _ROWS.format(day=day)),
-        ):
-            if query:
-                with day_files.written(self._folder, table, day, first, is_closed) as path:
-                    self._found.database.execute(
-                        f"copy ({query}) to {literal(str(path))} (format parquet, compression zstd)"
-                    )
-
-
-_COLUMNS = ", ".join(f'"{name}"' for name in STORED)
-_ROWS = f"select {_COLUMNS} from closing where home = {{day}}"
-# The rows to keep, and the day in whose file they stand: that of their end, or the last that is closed now for rows
-# that are not over, or could not be read.
-_CLOSING = """
-create or replace view closing as
-select case when is_over then ended // 86400 else {last} end as home, * exclude (ended, is_over),
-  case when is_over then ended end as ended
-from (
-  select {columns}, ended is not null and ended // 86400 < {settled} as is_over from completed_rows where origin = 0
-  union all by name
-  select id, raw_id, cluster, sluid, submitted, false as is_over from found_rows
-  where origin = 0 and why_left_out is not null
-) where is_over or started // 86400 <= {last} or (started is null and ended is null and state_text is null)
-"""
+        for file in ledger_closing.close(self._found, self._folder, days, settled, self._closed):
+            if file.is_closed and file.table == "jobs":
+                self._closed[file.day] = file
+            elif file.is_closed:
+                self._steps[self._folder, file.day] = file
 
 
 def _query(files: Iterable[DayFile]) -> str:

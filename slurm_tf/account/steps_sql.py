@@ -71,7 +71,7 @@ _PEAKS = """
 """
 USED = _OF_JOBS.format(peaks=_PEAKS)
 
-# The rows of the table `steps`; `job_rows` has the incarnation of each job.
+# The rows of the table `steps`, and when the job ended; `job_rows` has the incarnation of each job.
 STEPS = """
 select incarnation(j.cluster, j.sluid, j.id, j.started, j.submitted) as incarnation, j.raw_id, s.name as step,
   s.JobName as name, upper(rtrim(split_part(s.State, ' ', 1), '+')) as state,
@@ -82,6 +82,7 @@ select incarnation(j.cluster, j.sluid, j.id, j.started, j.submitted) as incarnat
   size(tres_of(s.AllocTRES, 'gres/gpu'), '') as gpus, size(s.MaxRSS, '') as max_rss, s.MaxRSSNode as max_rss_node,
   size(s.AveRSS, '') as ave_rss, size(s.sampled_memory, '') as total_memory,
   cpu_used(s.TotalCPU, s.UserCPU, s.SystemCPU, s.AveCPU, s.NTasks) as used_cpu,
-  size(s.sampled_gpus, '')::double as gpu_percent, size(s.gpu_bytes, '') as gpu_memory, s.unreadable
+  size(s.sampled_gpus, '')::double as gpu_percent, size(s.gpu_bytes, '') as gpu_memory, s.unreadable,
+  j.ended as job_ended
 from step_rows s join job_rows j on s.job = j.position
 """
