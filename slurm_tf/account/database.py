@@ -165,15 +165,19 @@ class Tables:
     ) -> None:
         """Make the views `jobs` and `steps` of the rows that overlap the window and for which the conditions hold.
 
-        `fresh`: a condition for rows that were read; `others`: queries of rows that are complete.
+        `fresh`: a condition for rows that were read and completed, "" if there are none; `others`: queries of rows that
+        are complete.
         """
         run = self.database.execute
-        self._note_unreadable()
-        rows = [f"select * from completed_rows where {fresh}", *others]
+        rows = [*others]
+        if fresh or not others:
+            self._note_unreadable()
+            rows.append(f"select * from completed_rows where {fresh or 'false'}")
         run(jobs_sql.accounted(f"({' union all by name '.join(rows)})", window, self.now, [*where, *self.where]))
         run(jobs_sql.RUNS)
         run(jobs_sql.jobs(has_runs=False))
-        steps = " union all by name ".join([self._files("steps"), *other_steps])
+        own_steps = [self._files("steps")] if self._has("steps") or not other_steps else []
+        steps = " union all by name ".join([*own_steps, *other_steps])
         run(f"create or replace view steps as {steps}")
         self.diagnostics.add_jobs(self.database, window, self.now)
 

@@ -3,7 +3,8 @@
     2026-11-03.jobs.2026-10-20.5f3a9c12.parquet
 
 has the rows of `jobs` that ended on 3 November (UTC), the first of which began on 20 October; the last word is a
-checksum. The rows of their steps are in a file beside it. A file `.some.` has some rows of a day that is not closed.
+checksum. Beside it may be a file of their steps, and one of rows that were open when the day was closed. A file
+`.some.` has some rows of a day that is not closed.
 """
 
 import os
@@ -20,7 +21,7 @@ from slurm_tf.errors import LedgerError
 
 DAY = 86400
 _NAME = re.compile(
-    r"(?P<day>\d{4}-\d\d-\d\d)\.(?P<table>jobs|steps)\.(?P<some>some\.)?(?P<first>\d{4}-\d\d-\d\d)\."
+    r"(?P<day>\d{4}-\d\d-\d\d)\.(?P<table>jobs|steps|open)\.(?P<some>some\.)?(?P<first>\d{4}-\d\d-\d\d)\."
     r"(?P<checksum>[0-9a-f]{8})\.parquet",
     re.ASCII,
 )

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 # All are counted, but only this many of each kind are named: a malicious file must not fill the memory.
 _NAMED = 20
-_USERS = 100_000
 
 
 @dataclass
@@ -69,19 +68,23 @@ class Diagnostics:
             "submitted > started": self.resized,
             f"suspended > 0 and (started < {start} or {stop} > {end})": self.suspended,
         }
-        noted = ", ".join(map(_examples, kinds))
-        found = database.execute(f"select count(*), max(counted_until), {noted} from jobs").fetchone()
-        if found:
-            self.records, self.until = found[:2]
-            for examples, total, ids in zip(kinds.values(), found[2::2], found[3::2], strict=True):
-                examples.total, examples.first = total, [*(ids or ())]
-        users = database.execute(f"select distinct coalesce(user, '') from jobs limit {_USERS}").fetchall()
-        self.users = {user for (user,) in users}
-        states = database.execute("select state_text, count(*) from jobs group by all").fetchall()
-        unknown = [(state, count) for state, count in states if JobState.parse(state or "") is JobState.UNKNOWN]
-        self.unknown_states = Counter(dict(unknown[:_NAMED]))
-
-
-def _examples(condition: str) -> str:
-    """Return the expressions of how many rows a condition holds for, and of the first ids of them."""
-    return f"count(*) filter ({condition}), arg_min(id, started, {_NAMED}) filter ({condition})"
+        counts = ", ".join(f"count(*) filter ({condition})" for condition in kinds)
+        groups = database.execute(
+            f"select state_text, coalesce(user, ''), count(*), max(counted_until), {counts} from jobs group by all"
+        ).fetchall()
+        states: Counter[str] = Counter()
+        for state, user, count, until, *numbers in groups:
+            states[state or ""] += count
+            self.users.add(user)
+            self.records += count
+            self.until = max((each for each in (self.until, until) if each is not None), default=None)
+            for examples, number in zip(kinds.values(), numbers, strict=True):
+                examples.total += number
+        unknown = {state: count for state, count in states.items() if JobState.parse(state) is JobState.UNKNOWN}
+        self.unknown_states = Counter(dict(Counter(unknown).most_common(_NAMED)))
+        for condition, examples in kinds.items():
+            if examples.total:
+                found = database.execute(
+                    f"select arg_min(id, started, {_NAMED}) from jobs where {condition}"
+                ).fetchall()
+                examples.first = [*(found[0][0] or ())]

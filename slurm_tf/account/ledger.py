@@ -2,7 +2,7 @@
 
 A day (UTC) is closed once two days have passed since: slurmctld queues rows while slurmdbd is down. A row stands in the
 file of the day on which it ended, and is found from every day on which it ran. A row that had not ended, or could not
-be read, when its days were closed stands in the last of them as open: Slurm is asked for it alone until it is over.
+be read, when its days were closed stands in a file of the last of them: Slurm is asked for it alone until it is over.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from slurm_tf.account.usage_record import Window
 
 SETTLED = 2 * DAY
 # Increase it with every change of the columns: files of another schema are not read.
-SCHEMA = 1
+SCHEMA = 2
 # sacct's command line has no place for more.
 _IDS = 5000
 _ALL = "all"
@@ -80,16 +80,17 @@ class LedgerSource(Source):
         asked = ledger.asked(now)
         if asked:
             self.inner.fill(found, asked, users, accounts)
-        found.complete()
-        alone = ledger.open_ids()
+            found.complete()
+        alone = ledger.open_ids(bool(asked))
         for at in range(0, len(alone), _IDS):
             found.origin = 1
             self.inner.fill(found, window, users, accounts, alone[at : at + _IDS])
-        found.complete()
+        if alone:
+            found.complete()
         if asked:
             ledger.close(asked, now)
         found.now = now
-        found.select(window, chosen(users, accounts), *ledger.rows(asked))
+        found.select(window, chosen(users, accounts), *ledger.rows(asked, bool(alone)))
 
     def _opened(self) -> Path:
         """Return the folder of this schema's files."""
@@ -108,26 +109,29 @@ class _Ledger:
         self._folder, self._window, self._found = folder / view, window, found
         self._closed: dict[int, DayFile] = {}
         self._steps: dict[tuple[Path, int], DayFile] = {}
+        self._open: dict[int, DayFile] = {}
         self._some: list[DayFile] = []
         for each in dict.fromkeys((folder / _ALL, folder / view)):
             self._read(each)
 
     def _read(self, folder: Path) -> None:
         files = [file for file in day_files.listed(folder) if self._is_needed(file)]
-        for file in files:
-            if file.table == "steps" and file.is_closed:
-                self._steps.setdefault((folder, file.day), file)
         damaged = [file for file in files if not file.is_sound]
         for file in damaged:
             self._found.diagnostics.ledger.append(f"{file.path}: it is damaged; its day is asked for again")
         bad_days = {file.day for file in damaged}
         day_files.remove(folder, [file for file in files if file.day in bad_days], time.time())
         for file in files:
-            if file.table == "jobs" and file.day not in bad_days:
-                if file.is_closed:
-                    self._closed.setdefault(file.day, file)
-                else:
-                    self._some.append(file)
+            if file.day not in bad_days:
+                self._add(file)
+
+    def _add(self, file: DayFile) -> None:
+        if not file.is_closed:
+            self._some += [file] if file.table == "jobs" else []
+        elif file.table == "steps":
+            self._steps.setdefault((file.path.parent, file.day), file)
+        else:
+            (self._closed if file.table == "jobs" else self._open).setdefault(file.day, file)
 
     def _is_needed(self, file: DayFile) -> bool:
         return file.day >= self._window.start // DAY and file.first * DAY < self._window.end
@@ -141,38 +145,44 @@ class _Ledger:
         last = (days[-1] + 1) * DAY
         return Window(days[0] * DAY, last if last <= now - SETTLED else min(last, max(end, start + 1)))
 
-    def open_ids(self) -> list[str]:
-        """Return the ids of rows that were open when their days were closed, and are in none of the rows found."""
-        run = self._found.database.execute
-        run("create or replace table open_rows (incarnation varchar, id varchar)")
-        files = list(self._closed.values())
+    def open_ids(self, has_fresh: bool) -> list[str]:
+        """Return the ids of rows that were open when their days were closed, and are over in no file.
+
+        `has_fresh`: whether other rows were read, in which they may be over.
+        """
+        files = [file for day, file in self._open.items() if day in self._closed]
         if not files:
             return []
-        end = self._window.end
-        rows = _query(files)
-        run(f"""insert into open_rows select incarnation(cluster, sluid, id, started, submitted), id from ({rows})
-            where ended is null and (started is null or started < {end})""")
-        for known in (f"({rows}) where ended is not null and", "completed_rows where"):
+        run, end = self._found.database.execute, self._window.end
+        run(f"""create or replace table open_rows as
+            select incarnation(cluster, sluid, id, started, submitted) as incarnation, id
+            from ({_query(files)}) where started is null or started < {end}""")
+        for known in (f"({_query(self._closed.values())})", "completed_rows")[: 1 + has_fresh]:
             run(f"""delete from open_rows where incarnation in (
                 select incarnation(cluster, sluid, id, started, submitted) from {known}
-                id in (select id from open_rows))""")
+                where id in (select id from open_rows))""")
         return [str(job) for (job,) in run("select distinct id from open_rows order by 1").fetchall()]
 
-    def rows(self, asked: Window | None) -> tuple[str, list[str], list[str]]:
-        """Return the condition for rows that were asked for, and the queries of the ledger's rows and steps."""
+    def rows(self, asked: Window | None, has_open: bool) -> tuple[str, list[str], list[str]]:
+        """Return the condition for rows that were asked for, "" for none, and the queries of the ledger's rows and
+        steps. `has_open`: whether open rows were asked for.
+        """
         closed = ", ".join(map(str, self._closed)) or "-1"
-        fresh = f"""(origin = 0 and (ended is null or ended // {DAY} not in ({closed}))
-            or origin = 1 and incarnation(cluster, sluid, id, started, submitted) in
-              (select incarnation from open_rows))"""
+        parts = [f"origin = 0 and (ended is null or ended // {DAY} not in ({closed}))"] if asked else []
+        if has_open:
+            key = "incarnation(cluster, sluid, id, started, submitted)"
+            parts.append(f"origin = 1 and {key} in (select incarnation from open_rows)")
+        fresh = f"({' or '.join(parts)})" if parts else ""
         queries, steps = [], []
         if self._closed:
-            queries.append(f"select * from ({_query(list(self._closed.values()))}) where ended is not null")
+            queries.append(_query(self._closed.values()))
         some = [file for file in self._some if file.day not in self._closed]
         if some:
             without = f"not (coalesce(started, ended) < {asked.end} and ended > {asked.start})" if asked else "true"
             queries.append(f"""select * from ({_query(some)}) where {without} qualify row_number() over (
                 partition by incarnation(cluster, sluid, id, started, submitted)) = 1""")
-        of_steps = [file for (_, day), file in self._steps.items() if day in self._closed]
+        folders = {(file.path.parent, day) for day, file in self._closed.items()}
+        of_steps = [file for at, file in self._steps.items() if at in folders]
         if of_steps:
             steps.append(_query(of_steps))
         return fresh, queries, steps
@@ -185,10 +195,8 @@ class _Ledger:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for file in ledger_closing.close(self._found, self._folder, days, settled, self._closed):
-            if file.is_closed and file.table == "jobs":
-                self._closed[file.day] = file
-            elif file.is_closed:
-                self._steps[self._folder, file.day] = file
+            if file.is_closed:
+                self._add(file)
 
 
 def _query(files: Iterable[DayFile]) -> str:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slurm_tf.account import nodes
 from slurm_tf.account.amounts import SUMS, Amounts, ExitClassSums
@@ -24,8 +24,8 @@ WORDS = {
     "node": "node", "day": "day",
 }  # fmt: skip
 _LOSES = ", ".join(literal(end.word) for end in ExitClass if end.loses)
-# What the rows of `parts` add up to, in the order of SUMS.
-_SUMS = ", ".join(f"{expression} as {name}" for name, expression in SUMS.items())
+# Sums that are unknown where no run recorded anything, and the expression that makes them so.
+_OF_RUNS = dict.fromkeys(("told_seconds", "start_seconds", "rollback_seconds"), "null::bigint")
 _OF_ENDS = (
     "exit_class, {count}, sum(gpus * seconds), sum(cpus * running), sum(gpus * gone), sum(cpus * gone)"
 )  # fmt: skip
@@ -76,44 +76,39 @@ class Aggregate:
             days = midnights(max(window.start, first), min(window.end, now + 1, last))
         database.execute(_parts(days, window.end, now, prices, by))
         self._keys = [f"coalesce(\"{WORDS[word]}\", '')" for word in by]
-        names = [f'"by {number}"' for number in range(len(by))]
-        keys = "".join(f"{key} as {name}, " for key, name in zip(self._keys, names, strict=True))
-        sets = f"grouping sets (({', '.join(names)}), ())" if by else "()"
-        # one scan for the groups and the total, in which a job or an incarnation of several groups counts once
-        found = database.execute(
-            f"select {keys} {_SUMS}, count(*) filter (is_first_part), "
-            f"{f'grouping({names[0]})' if by else '1'} from parts group by {sets}"
-        ).fetchall()
-        self._rows, self._total = [], Amounts()
-        for row in found:
-            amounts = Amounts(*row[len(by) : -2])
-            if not row[-1]:
-                self._rows.append(Row(row[: len(by)], amounts))
-            else:
-                self._total = amounts
-                self._rows += [Row((), Amounts(*row[:-2]))] if not by and amounts.incarnations else []
-                self._total.incarnations = row[-2]
+        has_runs = bool(database.execute("select 1 from runs_of_jobs limit 1").fetchall())
+        self._sums = SUMS | ({} if has_runs else _OF_RUNS) | ({} if _has_cost(prices) else {"cost": "null::double"})
 
     def rows(self, with_ends: bool = False) -> list[Row]:
         """Return all groups, ordered by GPU-hours, then CPU-hours, descending; with "day", by day first.
 
         `with_ends`: with the sums of each exit class in each group.
         """
+        found = [Row(row[: len(self.by)], Amounts(*row[len(self.by) :])) for row in self._added(self._sums, self._keys)]
+        rows = found if self.by else [row for row in found if row.amounts.incarnations]
         if with_ends:
-            self._add_ends({row.key: row.amounts for row in self._rows})
+            self._add_ends({row.key: row.amounts for row in rows})
         if "day" in self.by:
             at = self.by.index("day")
-            return sorted(self._rows, key=lambda row: (row.key[at], -row.amounts.gpu_seconds, row.key))
-        return sorted(self._rows, key=lambda row: (-row.amounts.gpu_seconds, -row.amounts.cpu_seconds, row.key))
+            return sorted(rows, key=lambda row: (row.key[at], -row.amounts.gpu_seconds, row.key))
+        return sorted(rows, key=lambda row: (-row.amounts.gpu_seconds, -row.amounts.cpu_seconds, row.key))
 
     def total(self) -> Amounts:
         """Return the sums over all groups; a job or an incarnation that is in several of them counts once."""
         if self._whole is not None:
             return self._whole
+        (sums,) = self._added(self._sums | {"incarnations": "count(*) filter (is_first_part)"}, ())
+        found = Amounts(*sums)
         ends = _OF_ENDS.format(count="count(*) filter (is_first_part)")
-        found = self._database.execute(f"select {ends} from parts group by exit_class").fetchall()
-        self._total.ends = sorted(_ended(*each) for each in found)
-        return self._total
+        of_ends = self._database.execute(f"select {ends} from parts group by exit_class").fetchall()
+        found.ends = sorted(_ended(*each) for each in of_ends)
+        return found
+
+    def _added(self, sums: "dict[str, str]", keys: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return the rows of groups: their keys, and what the rows of `parts` add up to, in the order of SUMS."""
+        columns = ", ".join([*keys, *(sums[name] for name in SUMS)])
+        groups = f"group by {', '.join(keys)}" if keys else ""
+        return self._database.execute(f"select {columns} from parts {groups}").fetchall()
 
     def _add_ends(self, groups: dict[tuple[str, ...], Amounts]) -> None:
         width, sums = len(self.by), _OF_ENDS.format(count="count(*)")
@@ -180,7 +175,7 @@ from cut
 
 def _cost(prices: Prices | None) -> str:
     """Return the expression of the price of a part, NULL if a price that it needs is unknown."""
-    if prices is None or not prices.currency:
+    if prices is None or not _has_cost(prices):
         return "null::double"
     factor = _case("qos", prices.qos, 1.0)
     if prices.billing_hour is not None:
@@ -190,6 +185,10 @@ def _cost(prices: Prices | None) -> str:
         money = f"""(case when cpus = 0 then 0.0 else cpus * running * {cpu} end
       + case when gpus = 0 then 0.0 else gpus * seconds * {gpu} end) / 3600"""
     return f"case when {factor} = 0 then 0.0 else {factor} * {money} end"
+
+
+def _has_cost(prices: Prices | None) -> bool:
+    return prices is not None and bool(prices.currency)
 
 
 def _case(column: str, numbers: "dict[str, float]", default: float | None) -> str:

@@ -109,6 +109,7 @@ def usage(
     from slurm_tf.account import database, exports
     from slurm_tf.account import report as reports
     from slurm_tf.account import usage as usages
+    from slurm_tf.account.amounts import Amounts
     from slurm_tf.account.run_records import RunRecords
     from slurm_tf.cli import group_options, usage_output
     from slurm_tf.jobspec import sites
@@ -147,8 +148,9 @@ def usage(
         sums = usages.Aggregate(found.database, window, groups.by, table)
         rows = sums.rows(as_json)
         shown = groups.shown(rows)
+        total = Amounts() if as_csv and not html else sums.total()  # CSV has none
         report = reports.Report(
-            window, sums.by, shown, sums.total(), found.diagnostics, table.currency, runs.problems,
+            window, sums.by, shown, total, found.diagnostics, table.currency, runs.problems,
             len(rows) - len(shown),
         )  # fmt: skip
         if is_for_person or group:

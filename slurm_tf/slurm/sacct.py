@@ -19,8 +19,8 @@ from slurm_tf.slurm import client, sacct_amounts
 # slurmdbd answers 100,000 jobs with their steps in 18 s (22.05.8, measured); sites have millions a month.
 SECONDS = 3600.0
 _CHUNK = 1 << 20
-# Separators begin with one of these; shells and terminals never see them.
-_CONTROL = "".join(map(chr, (*range(0x01, 0x07), *range(0x0E, 0x1B), *range(0x1C, 0x20))))
+# Separators begin with one of these, none of which ends a line for any tool.
+_CONTROL = "".join(map(chr, (*range(0x01, 0x07), *range(0x0E, 0x1B), 0x1F)))
 _PRINTED = string.ascii_letters + string.digits + "!#$&()*+,-./:;<=>?@[]^_{|}~"
 _TOO_WIDE = "Too wide of a date range"
 

@@ -185,7 +185,7 @@ def test_a_source_that_fails_half_way_closes_nothing(source: Callable[..., tuple
 def test_the_ledger_is_its_owners_alone(source: Callable[..., tuple[LedgerSource, Listed]], path: Path) -> None:
     made, _ = source()
     list(made.records(days(-10, 0)))
-    assert {each.stat().st_mode & 0o777 for each in (path, path / "1" / "all")} == {0o700}
+    assert {each.stat().st_mode & 0o777 for each in (path, path / "2" / "all")} == {0o700}
     path.chmod(0o777)
     with pytest.raises(RunError, match="others can change it"):
         list(made.records(days(-10, 0)))
@@ -197,7 +197,7 @@ def test_a_damaged_file_is_named_and_its_day_is_asked_for_again(
 ) -> None:
     made, _ = source()
     list(made.records(days(-10, 0)))
-    (file,) = (path / "1" / "all").glob(f"{day_files.text(TODAY - 7)}.jobs.*")
+    (file,) = (path / "2" / "all").glob(f"{day_files.text(TODAY - 7)}.jobs.*")
     data = file.read_bytes()
     half = len(data) // 2
     damaged = {"cut": data[:half], "overwritten": data[:half] + b"x" * (len(data) - half), "empty": b""}
@@ -235,7 +235,7 @@ def test_a_row_that_cannot_be_read_closes_its_days_and_is_asked_for_alone(
 def test_the_schema_changes_with_the_columns() -> None:
     """Column by column: whoever changes them raises ledger.SCHEMA, and then this."""
     stored = [(column.name, column.type) for column in (*JOB_COLUMNS, *STEPS)]
-    assert (ledger.SCHEMA, zlib.crc32(repr(stored).encode())) == (1, 3811809383)
+    assert (ledger.SCHEMA, zlib.crc32(repr(stored).encode())) == (2, 3811809383)
 
 
 WRITER = """
