@@ -170,9 +170,11 @@ class Tables:
         """
         run = self.database.execute
         rows = [*others]
-        if fresh or not others:
+        if fresh:
             self._note_unreadable()
-            rows.append(f"select * from completed_rows where {fresh or 'false'}")
+            rows.append(f"select * from completed_rows where {fresh}")
+        elif not others:
+            rows.append(f"select * from (select {_nulls((each.name, each.type) for each in columns.JOBS)}) where false")
         run(jobs_sql.accounted(f"({' union all by name '.join(rows)})", window, self.now, [*where, *self.where]))
         run(jobs_sql.RUNS)
         run(jobs_sql.jobs(has_runs=False))

@@ -4,7 +4,11 @@
 
 has the rows of `jobs` that ended on 3 November (UTC), the first of which began on 20 October; the last word is a
 checksum. Beside it may be a file of their steps, and one of rows that were open when the day was closed. A file
-`.some.` has some rows of a day that is not closed.
+`.some.` has some rows of a day that is not closed. An empty file
+
+    2026-11-04.none
+
+says that no row ended on a day that is closed.
 """
 
 import os
@@ -25,6 +29,8 @@ _NAME = re.compile(
     r"(?P<checksum>[0-9a-f]{8})\.parquet",
     re.ASCII,
 )
+_NAME_OF_NONE = re.compile(r"(?P<day>\d{4}-\d\d-\d\d)\.none", re.ASCII)
+NONE = "none"  # the table of a file without rows
 _BLOCK = 1 << 20
 _ASIDE = ".aside-"
 _OLD = DAY  # seconds after which a file that was not renamed is of a process that was killed
@@ -57,14 +63,21 @@ def listed(folder: Path) -> list[DayFile]:
         return []
     except OSError as error:
         raise LedgerError(f"it cannot be read: {error.strerror}", where=str(folder)) from error
-    found = [(name, match) for name in names if (match := _NAME.fullmatch(name))]
-    return [
-        DayFile(
-            folder / name, match["table"], number(match["day"]), number(match["first"]), not match["some"],
-            match["checksum"],
-        )
-        for name, match in found
-    ]  # fmt: skip
+    return [file for name in names if (file := _named(folder, name))]
+
+
+def _named(folder: Path, name: str) -> DayFile | None:
+    if match := _NAME_OF_NONE.fullmatch(name):
+        return _none(folder, number(match["day"]))
+    match = _NAME.fullmatch(name)
+    return match and DayFile(
+        folder / name, match["table"], number(match["day"]), number(match["first"]), not match["some"],
+        match["checksum"],
+    )  # fmt: skip
+
+
+def _none(folder: Path, day: int) -> DayFile:
+    return DayFile(folder / f"{text(day)}.none", NONE, day, day, True, "00000000")
 
 
 class Writing:
@@ -87,6 +100,12 @@ class Writing:
             os.fsync(file.fileno())
         self.files.append(DayFile(path, table, day, first, is_closed, _checksum(path)))
 
+    def add_none(self, day: int) -> None:
+        """Add that no row ended on a day."""
+        path = self.path()
+        path.touch(mode=0o600)
+        self.files.append(_none(self._folder, day)._replace(path=path))
+
     def keep(self) -> None:
         """Give the files their names, in the order in which they were added."""
         self.files = [self._kept(each) for each in self.files]
@@ -97,6 +116,8 @@ class Writing:
             path.unlink(missing_ok=True)
 
     def _kept(self, file: DayFile) -> DayFile:
+        if file.table == NONE:
+            return file._replace(path=file.path.rename(_none(self._folder, file.day).path))
         some = "" if file.is_closed else "some."
         name = f"{text(file.day)}.{file.table}.{some}{text(file.first)}.{file.checksum}.parquet"
         return file._replace(path=file.path.rename(self._folder / name))

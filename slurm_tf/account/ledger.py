@@ -131,7 +131,7 @@ class _Ledger:
         elif file.table == "steps":
             self._steps.setdefault((file.path.parent, file.day), file)
         else:
-            (self._closed if file.table == "jobs" else self._open).setdefault(file.day, file)
+            (self._open if file.table == "open" else self._closed).setdefault(file.day, file)
 
     def _is_needed(self, file: DayFile) -> bool:
         return file.day >= self._window.start // DAY and file.first * DAY < self._window.end
@@ -150,18 +150,21 @@ class _Ledger:
 
         `has_fresh`: whether other rows were read, in which they may be over.
         """
-        files = [file for day, file in self._open.items() if day in self._closed]
-        if not files:
+        if not self._open:
             return []
         run, end = self._found.database.execute, self._window.end
         run(f"""create or replace table open_rows as
             select incarnation(cluster, sluid, id, started, submitted) as incarnation, id
-            from ({_query(files)}) where started is null or started < {end}""")
-        for known in (f"({_query(self._closed.values())})", "completed_rows")[: 1 + has_fresh]:
+            from ({_query(self._open.values())}) where started is null or started < {end}""")
+        closed = self._with_rows()
+        for known in ([f"({_query(closed)})"] if closed else []) + ["completed_rows"] * has_fresh:
             run(f"""delete from open_rows where incarnation in (
                 select incarnation(cluster, sluid, id, started, submitted) from {known}
                 where id in (select id from open_rows))""")
         return [str(job) for (job,) in run("select distinct id from open_rows order by 1").fetchall()]
+
+    def _with_rows(self) -> list[DayFile]:
+        return [file for file in self._closed.values() if file.table != day_files.NONE]
 
     def rows(self, asked: Window | None, has_open: bool) -> tuple[str, list[str], list[str]]:
         """Return the condition for rows that were asked for, "" for none, and the queries of the ledger's rows and
@@ -174,8 +177,8 @@ class _Ledger:
             parts.append(f"origin = 1 and {key} in (select incarnation from open_rows)")
         fresh = f"({' or '.join(parts)})" if parts else ""
         queries, steps = [], []
-        if self._closed:
-            queries.append(_query(self._closed.values()))
+        if with_rows := self._with_rows():
+            queries.append(_query(with_rows))
         some = [file for file in self._some if file.day not in self._closed]
         if some:
             without = f"not (coalesce(started, ended) < {asked.end} and ended > {asked.start})" if asked else "true"
