@@ -1,6 +1,7 @@
 """Sums over a group of incarnations: what they were allocated, used and lost."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from slurm_tf.account.exit_classes import ExitClass
@@ -19,7 +20,7 @@ SUMS = {
     "used_cpu": "sum(used_cpu * running / whole) filter (whole > 0)",
     "known_cpu": "sum(cpus * running) filter (used_cpu is not null and ended is not null)",
     "used_memory": "sum(used_memory / 1048576.0 * seconds) filter (memory > 0)",
-    "known_memory": "sum(memory * seconds) filter (used_memory is not null)",
+    "known_memory": "sum(memory::double * seconds) filter (used_memory is not null)",
     "used_gpu": "sum(gpu_busy / 100 * gpus * seconds)",
     "known_gpu": "sum(gpus * seconds) filter (gpu_busy is not null)",
     "wait_seconds": "sum(waited)",
@@ -45,44 +46,52 @@ class ExitClassSums(NamedTuple):
     lost_gpu_seconds: int
     lost_cpu_seconds: int
 
+    def as_dict(self) -> dict[str, float]:
+        """Return the sums in hours."""
+        return {
+            "incarnations": self.incarnations,
+            "gpu_hours": self.gpu_seconds / 3600,
+            "cpu_hours": self.cpu_seconds / 3600,
+            "lost_gpu_hours_at_most": self.lost_gpu_seconds / 3600,
+            "lost_cpu_hours_at_most": self.lost_cpu_seconds / 3600,
+        }
 
+
+# Those of SUMS that are no whole numbers, or may be unknown.
+REAL = ("used_cpu", "used_memory", "known_memory", "used_gpu", "waits", "cost")
+
+
+@dataclass(slots=True)
 class Amounts:
-    """The sums of one group, those of SUMS; what is not known of any row is 0, but for the cost.
+    """The sums of one group, those of SUMS and in their order; what is not known of any row is 0, but for the cost.
 
     `ends`: the sums of each exit class that occurs, if they were asked for.
     """
 
-    __slots__ = ("cost", "ends", "waits", *(name for name in SUMS if name not in ("cost", "waits")))
-
-    incarnations: int
-    jobs: int
-    wall_seconds: int
-    gpu_seconds: int
-    cpu_seconds: int
-    node_seconds: int
-    billing_seconds: int
-    used_cpu: float
-    known_cpu: int
-    used_memory: float
-    known_memory: int
-    used_gpu: float
-    known_gpu: int
-    wait_seconds: int
-    requeue_seconds: int
-    held_seconds: int
-    told_seconds: int
-    start_seconds: int
-    rollback_seconds: int
-    lost_gpu_seconds: int
-    lost_cpu_seconds: int
-    cost: float | None
-    waits: Sequence[int] | None
-
-    def __init__(self, *sums: Any) -> None:  # noqa: ANN401 - numbers of DuckDB
-        """`sums`: in the order of SUMS; none: all are 0."""
-        for name, value in zip(SUMS, sums or [None] * len(SUMS), strict=True):
-            setattr(self, name, value if value is not None or name in ("cost", "waits") else 0)
-        self.ends: list[ExitClassSums] = []
+    incarnations: int = 0
+    jobs: int = 0
+    wall_seconds: int = 0
+    gpu_seconds: int = 0
+    cpu_seconds: int = 0
+    node_seconds: int = 0
+    billing_seconds: int = 0
+    used_cpu: float = 0.0
+    known_cpu: int = 0
+    used_memory: float = 0.0
+    known_memory: float = 0.0
+    used_gpu: float = 0.0
+    known_gpu: int = 0
+    wait_seconds: int = 0
+    waits: Sequence[int] | None = None
+    requeue_seconds: int = 0
+    held_seconds: int = 0
+    told_seconds: int = 0
+    start_seconds: int = 0
+    rollback_seconds: int = 0
+    lost_gpu_seconds: int = 0
+    lost_cpu_seconds: int = 0
+    cost: float | None = None
+    ends: list[ExitClassSums] = field(default_factory=list)
 
     def waited(self, percent: int) -> int | None:
         """Return the 50th or 90th percentile of the waiting times from eligible to start, in seconds; None: unknown."""
@@ -120,6 +129,10 @@ class Amounts:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all sums, for JSON; None: unknown. Shares are from 0 to 1, times in seconds."""
+        return {**self.numbers(), "ends": {row.end.word: row.as_dict() for row in self.ends}}
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the sums without those of exit classes."""
         return {
             "gpu_hours": self.gpu_seconds / 3600,
             "cpu_hours": self.cpu_seconds / 3600,
@@ -143,14 +156,4 @@ class Amounts:
             "effective_is_at_most": not self.is_told,
             "billing_hours": self.billing_seconds / 3600,
             "cost": self.cost,
-            "ends": {
-                row.end.word: {
-                    "incarnations": row.incarnations,
-                    "gpu_hours": row.gpu_seconds / 3600,
-                    "cpu_hours": row.cpu_seconds / 3600,
-                    "lost_gpu_hours_at_most": row.lost_gpu_seconds / 3600,
-                    "lost_cpu_hours_at_most": row.lost_cpu_seconds / 3600,
-                }
-                for row in self.ends
-            },
         }

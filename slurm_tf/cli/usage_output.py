@@ -43,7 +43,7 @@ def print_report(report: "Report", as_json: bool, as_csv: bool) -> None:
     if as_json:
         sys.stdout.writelines(report.json())
     elif as_csv:
-        sys.stdout.writelines(usage_tables.comma_separated(report))
+        sys.stdout.write(usage_tables.comma_separated(report))
         for remark in report.remarks():
             click.echo(f"slurm-tf: {remark}", err=True)
     else:

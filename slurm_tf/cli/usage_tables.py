@@ -2,8 +2,9 @@
 
 import csv
 import io
+import operator
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from slurm_tf.account.amounts import Amounts
@@ -70,7 +71,7 @@ def _columns(report: Report) -> list[Column]:
         Column("WAIT P50", lambda each: duration(each.waited(50)), 80),
         Column("P90", lambda each: duration(each.waited(90)), 70),
         total.known_cpu and Column("CPU", lambda each: share(each.cpu_use), 75),
-        total.known_memory and Column("MEM", lambda each: share(each.memory_use), 65),
+        bool(total.known_memory) and Column("MEM", lambda each: share(each.memory_use), 65),
         total.known_gpu and Column("GPU", lambda each: share(each.gpu_use), 85),
         Column("LOST GPU-H" if gpus else "LOST CPU-H", lost, 96),
         Column("EFFECTIVE", _effective, 60),
@@ -144,15 +145,10 @@ _CSV = (
 )  # fmt: skip
 
 
-def comma_separated(report: Report) -> Iterator[str]:
-    """Yield a header line and one line for each group: times in seconds, shares from 0 to 1, empty if unknown."""
-    line = io.StringIO()
-    writer = csv.writer(line, lineterminator="\n")
+def comma_separated(report: Report) -> str:
+    """Return a header line and one line for each group: times in seconds, shares from 0 to 1, empty if unknown."""
+    text, columns = io.StringIO(), operator.itemgetter(*_CSV)
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*report.by, *_CSV])
-    for row in report.rows:
-        values = row.amounts.as_dict()
-        writer.writerow([*row.key, *("" if values[name] is None else values[name] for name in _CSV)])
-        yield line.getvalue()
-        line.seek(0)
-        line.truncate()
-    yield line.getvalue()
+    writer.writerows((*row.key, *columns(row.amounts.numbers())) for row in report.rows)
+    return text.getvalue()
