@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm_tf.account import columns, jobs_sql, jobstats, sacct_sql, steps_sql
+from slurm_tf.account import columns, jobs_sql, jobstats, local_time, sacct_sql, steps_sql
 from slurm_tf.account.diagnostics import Diagnostics
 from slurm_tf.account.fields import FIELDS
 from slurm_tf.account.literals import literal, one_of
+from slurm_tf.account.local_time import Clock
 from slurm_tf.account.usage_record import UsageRecord, Window
 
 if TYPE_CHECKING:
@@ -100,15 +101,24 @@ class Tables:
     def _read(self, source: str, rows: int, is_local: bool) -> None:
         """Read a part of that many rows, at first as if there were no steps."""
         self._parts += 1
-        if self._has_steps or self._read_jobs(source, is_local) < rows:
-            self._has_steps = self._read_with_steps(source, is_local)
+        clock = self._clock(source) if is_local else local_time.INSTANTS
+        if self._has_steps or self._read_jobs(source, clock) < rows:
+            self._has_steps = self._read_with_steps(source, clock)
 
-    def _read_jobs(self, source: str, is_local: bool) -> int:
+    def _clock(self, source: str) -> Clock:
+        """Return how the times of a part are read, and make the macros for it."""
+        ((first, last),) = self.database.execute(local_time.range_of(source)).fetchall()
+        clock, macros = local_time.macros(first, last)
+        if macros:
+            self.database.execute(macros)
+        return clock
+
+    def _read_jobs(self, source: str, clock: Clock) -> int:
         """Read the rows of jobs alone; return how many they are."""
         self.database.execute(f"create or replace view raw as select null::bigint as position, * from {source}")
-        return self._copy_jobs(f"({sacct_sql.jobs(self.now, is_local=is_local)})")
+        return self._copy_jobs(f"({sacct_sql.jobs(self.now, clock=clock)})")
 
-    def _read_with_steps(self, source: str, is_local: bool) -> bool:
+    def _read_with_steps(self, source: str, clock: Clock) -> bool:
         """Read the rows of jobs and steps; return whether there are steps."""
         run = self.database.execute
         path = literal(str(self.folder / "part.parquet"))
@@ -118,11 +128,11 @@ class Tables:
         run("set preserve_insertion_order = false")
         run(f"""create or replace view raw as select file_row_number as position, * exclude (file_row_number)
             from read_parquet({path}, file_row_number = true)""")
-        run(steps_sql.STEP_ROWS)
+        run(steps_sql.step_rows(clock))
         for (step,) in run("select printed_id from step_rows where job is null order by position").fetchall():
             self.diagnostics.orphans.add(step)
         run(steps_sql.USED)
-        run(f"create or replace table job_rows as {sacct_sql.jobs(self.now, 'used', is_local)}")
+        run(f"create or replace table job_rows as {sacct_sql.jobs(self.now, 'used', clock)}")
         self._copy_jobs("job_rows")
         return self._copy(f"select *, {self.origin} as origin from ({steps_sql.STEPS})", "steps") > 0
 

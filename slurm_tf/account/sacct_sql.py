@@ -4,10 +4,10 @@ Formats and their sources are those of slurm/sacct_amounts.py. A macro returns N
 row then names that text in `unreadable`, and has all its other columns.
 """
 
-import time
 from collections.abc import Iterable
 
 from slurm_tf.account.exit_classes import PUT_BACK, SAME, ExitClass
+from slurm_tf.account.local_time import INSTANTS, Clock
 from slurm_tf.slurm.job_states import JobState
 
 DAY = 86400
@@ -64,15 +64,14 @@ _OOM = "OUT_OF_ME"  # a prefix, as a narrow column of sacct cuts the state
 
 
 def macros() -> str:
-    """Return the statements that create the macros; times without a zone are of this process's zone."""
-    return _MACROS + _local_time()
+    """Return the statements that create the macros, without those of local times."""
+    return _MACROS
 
 
-def jobs(now: int, used: str = "", is_local: bool = True) -> str:
+def jobs(now: int, used: str = "", clock: Clock = INSTANTS) -> str:
     """Return the query of the rows of jobs in `raw`; a job that runs without an elapsed time is counted until `now`.
 
-    `used`: a table of what the steps of the job in each row of `raw` used, "" where there are no steps. `is_local`:
-    whether times may be local times, not only seconds since the epoch.
+    `used`: a table of what the steps of the job in each row of `raw` used, "" where there are no steps.
     """
     steps = (
         "u.cpu as step_cpu, u.memory as step_memory, u.gpu_seconds, "
@@ -82,7 +81,7 @@ def jobs(now: int, used: str = "", is_local: bool = True) -> str:
         "false as step_out_of_memory"
     )
     joined = f"left join {used} u on u.job = r.position" if used else ""
-    moment = "moment" if is_local else "instant"
+    moment = clock.moment
     notes = ", ".join(f"noted('{name}', {name}, {test})" for name, test in _NOTED)
     return f"""
 with printed as (
@@ -102,7 +101,7 @@ with printed as (
     try_cast(Restarts as bigint) as restart_count, nullif(try_cast(ConsumedEnergyRaw as bigint), 0) as energy,
     cpu_used(TotalCPU, UserCPU, SystemCPU, AveCPU, NTasks) as own_cpu, resident(MaxRSS, NTasks) as own_memory
   from printed
-), {_TOLD_APART if is_local else "timed as (select * from typed)"}, placed as (
+), {_TOLD_APART if clock.has_repeats else "timed as (select * from typed)"}, placed as (
   select *, case when not coalesce(has_no_nodes and begun = over and coalesce(length, 0) = 0, false) then begun end
       as started,
     case when word in ('RUNNING', 'R', 'SUSPENDED', 'S') then null
@@ -171,39 +170,3 @@ def _words(states: Iterable[JobState]) -> str:
     return ", ".join(
         f"'{word}'" for state in states if state is not JobState.UNKNOWN for word in (state.name, state.short)
     )
-
-
-def _local_time() -> str:
-    """Return macros from local times to seconds since the epoch: of an hour that a change of clocks repeats, the first
-    or the second time.
-    """
-    text = ""
-    for name, is_second in (("moment", False), ("later_moment", True)):
-        cases = [
-            f"when n >= {instant + (min if is_second and after < before else max)(before, after)} then {after}"
-            for instant, before, after in _changes()
-        ]
-        offset = f"case {' '.join(cases[::-1])} else {_offset(0)} end" if cases else str(_offset(0))
-        text += f"create macro local_{name}(n) as n - {offset};\n"
-        text += f"create macro {name}(x) as in_range(coalesce(local_{name}(naive(x)), try_cast(x as bigint)));\n"
-    return text
-
-
-def _changes() -> list[tuple[int, int, int]]:
-    """Return each change of this zone's clocks from 1970 to next year: when, and the offsets before and after it."""
-    found, step = [], 14 * DAY
-    for start in range(0, int(time.time()) + FORGOTTEN, step):
-        low, high = start, start + step
-        before, after = _offset(low), _offset(high)
-        if before == after:
-            continue
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if _offset(middle) == before else (low, middle)
-        found.append((high, before, after))
-    return found
-
-
-def _offset(instant: int) -> int:
-    """Return how many seconds local time is ahead of UTC."""
-    return time.localtime(instant).tm_gmtoff

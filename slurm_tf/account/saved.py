@@ -61,9 +61,9 @@ def _parts(table: SavedTable) -> Iterator[list[list[str]]]:
     """Yield the rows of a table in parts; the steps of a job are in the same part as their job, if they follow it."""
     id_at = table.names.index("JobID" if "JobID" in table.names else "JobIDRaw")
     rows, held = iter(table.rows), list[list[str]]()
-    while part := list(islice(rows, _PART)):
+    while len(part := list(islice(rows, _PART))) == _PART:
         part = held + part
         last = next((at for at in range(len(part) - 1, -1, -1) if "." not in part[at][id_at]), 0)
         held = part[last:]
         yield part[:last]
-    yield held
+    yield held + part

@@ -4,9 +4,11 @@ It reads the view `raw` (the fields of each row of one part of a text, and its `
 `step_rows` and `used`; `job_rows` are the rows of jobs with their columns.
 """
 
+from slurm_tf.account.local_time import Clock
+
 # A step is of the nearest row of its job before it, as sacct prints them, else of the nearest one after it. Some
 # releases print "12.0+1" for a step of component 1 of job 12.
-STEP_ROWS = r"""
+_STEP_ROWS = r"""
 create or replace table step_rows as
 with printed as (
   select r.*, coalesce(JobID, JobIDRaw) as printed_id,
@@ -21,7 +23,7 @@ with printed as (
 )
 select printed.* exclude (owner), coalesce(before.position, after.position) as job,
   case when sampled_memory is null then resident(MaxRSS, NTasks) else size(sampled_memory, '') end as memory,
-  moment(Start) as started, moment("End") as ended,
+  {moment}(Start) as started, {moment}("End") as ended,
   floor(seconds(coalesce(ElapsedRaw, Elapsed)))::bigint as length,
   nullif(concat_ws(', ',
     noted('Start', Start, is_no_moment(Start)), noted('End', "End", is_no_moment("End")),
@@ -34,6 +36,12 @@ from printed
 asof left join jobs before on printed.of_job = before.raw_id and printed.position >= before.position
 asof left join jobs after on printed.of_job = after.raw_id and printed.position <= after.position;
 """
+
+
+def step_rows(clock: Clock) -> str:
+    """Return the statement that makes the table `step_rows`."""
+    return _STEP_ROWS.format(moment=clock.moment)
+
 
 # .extern lasts as long as the allocation and does no work. If a signal ended a task, TotalCPU lacks its child
 # processes; what Slurm sampled includes them.
