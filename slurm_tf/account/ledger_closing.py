@@ -55,11 +55,13 @@ def _write(
 ) -> list[tuple[str, Path]]:
     """Write the rows and the steps of one day; return the tables and their files."""
     start, end = day * DAY, (day + 1) * DAY
-    queries = {
-        "steps": found.steps_of(start, end, "rows_open" if has_open else "") if has_rows or has_open else "",
-        "open": "select * from rows_open" if has_open else "",
-        "jobs": f"select * from rows_over where ended >= {start} and ended < {end}" if has_rows else "",
-    }
+    queries = {}
+    if has_rows or has_open:
+        queries["steps"] = found.steps_of(start, end, "rows_open" if has_open else "")
+    if has_open:
+        queries["open"] = "select * from rows_open"
+    if has_rows:
+        queries["jobs"] = f"select * from rows_over where ended >= {start} and ended < {end}"
     made = []
     with found.cursor() as database:
         for table, query in queries.items():
