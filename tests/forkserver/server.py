@@ -167,8 +167,8 @@ def run(request: Request) -> None:
     os.environ.update(request["environ"])
     time.tzset()  # TZ may be another
     os.chdir(request["cwd"])
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed()
+    if "numpy.random" in sys.modules:  # numpy imports it when it is first used
+        sys.modules["numpy.random"].seed()
     if "PYTHONUNBUFFERED" in os.environ:
         sys.stdout = io.TextIOWrapper(open(1, "wb", 0, closefd=False), write_through=True)  # noqa: SIM115
     path, *arguments = request["argv"]
