@@ -24,6 +24,7 @@
     │   └── LeaseError         75   Slurm does not say whether the run's last attempt lives
     ├── CheckpointError        74   a checkpoint cannot be written or read
     │   └── FencedError        74   another attempt has taken over the run
+    ├── StageError             73   files cannot be copied to the nodes' scratch
     ├── RegistrationError      75   some task never reported to the coordinator
     ├── PreflightError         76   a node of the allocation is not fit for the job
     ├── ContainerError        126   a program cannot be started in its container
@@ -199,6 +200,12 @@ class CheckpointError(SlurmTfError):
 
 class FencedError(CheckpointError):
     """Another attempt has taken over the run: this one may write nothing more."""
+
+
+class StageError(SlurmTfError):
+    """Files that are to be copied to the nodes' scratch cannot be: [stage] of a job file."""
+
+    exit_code = 73
 
 
 class RegistrationError(SlurmTfError):

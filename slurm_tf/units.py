@@ -83,6 +83,15 @@ def format_memory(mib: int) -> str:
     return f"{mib}M"
 
 
+def format_bytes(size: float) -> str:
+    """Return a number of bytes for people, in the largest unit of which it is at least one: "8.0 GiB"."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
 def parse_gpus(text: str) -> Tuple[Gpus, ...]:
     """Return each entry of "[type:]count" or "type", separated by commas; a type without a count is one GPU.
 

@@ -83,7 +83,7 @@ def _value(key: str, value: Mapping[str, Any]) -> str:
 def _one_of(key: str, parts: list[Mapping[str, Any]]) -> str:
     """Return the words for one of several types; for text or a number of minutes, MiB or GPUs, what that is."""
     if [part.get("type") for part in parts] == ["string", "integer"] and "minimum" in parts[1]:
-        names = {"mem": "memory", "gpu": "GPUs"}
+        names = {"mem": "memory", "siz": "memory", "gpu": "GPUs"}
         return names.get(key[:3], "time")
     if any("$ref" in part for part in parts):
         return "a table, or a value"

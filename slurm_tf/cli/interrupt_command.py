@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _FAULTS = [fault.value for fault in Fault]
 _TAKEN_SECONDS = 30.0
 # States of an attempt in which no program runs.
-_NOT_RUNNING = (AttemptState.ENDED, AttemptState.REGISTERING, AttemptState.REQUEUED)
+_NOT_RUNNING = (AttemptState.ENDED, AttemptState.REGISTERING, AttemptState.STAGING, AttemptState.REQUEUED)
 
 
 @click.command()

@@ -152,7 +152,8 @@ def _summary_rows(state: RunOverview) -> list[tuple[str, str]]:
     if nodes := status_rows.node_lists(state.records):
         rows.append(("Nodes", nodes))
     if attempt:
-        said = f"{attempt.state.value}, {attempt.restarts} restarts, as of {status_rows.age_text(attempt.written)}"
+        doing = attempt.staging.words if attempt.staging else attempt.state.value
+        said = f"{doing}, {attempt.restarts} restarts, as of {status_rows.age_text(attempt.written)}"
         rows.append(("Attempt", said))
     rows += [("TensorFlow", line) for line in status_rows.tensorflow_lines(state)]
     if newest := state.checkpoint:

@@ -6,7 +6,7 @@ from functools import partial
 
 from slurm_tf import files, units
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import containers, layers, limits, params, resources, site_rules, sweep
+from slurm_tf.jobspec import containers, layers, limits, params, resources, site_rules, stage, sweep
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.error_list import ErrorList
 from slurm_tf.jobspec.job_file import AUTO, ROLES, TOPOLOGIES, Amount, Horovod, Role
@@ -87,7 +87,9 @@ def _of_roles(job: Job, checker: _Checker) -> list[Check]:
         checks.append(((at, "partition"), partial(_check_resources, job, name, role, checker)))
         checks.append((("strategy", at), partial(_check_engine_memory, job, name, role)))
     checks.append((("container", "roles"), lambda: containers.check(job)))
-    checks.append((("params", "sweep", "command", "env", "roles"), lambda: _check_params(job, checker)))
+    checks.append((("stage.size",), lambda: stage.check_size(job)))
+    checks.append((("stage", "roles", "container"), lambda: stage.check(job)))
+    checks.append((("params", "sweep", "command", "env", "stage", "roles"), lambda: _check_params(job, checker)))
     return checks
 
 

@@ -253,6 +253,25 @@ class Horovod(Base, frozen=True):
     ] = "gloo"
 
 
+class Stage(Base, frozen=True):
+    """Files and folders that each node copies to its scratch before training."""
+
+    paths: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="files and folders on shared storage, such as prepared data sets; SLURM_TF_STAGE_FOLDER is the "
+            "folder that has each by the last part of its path"
+        ),
+    ] = ()
+    size: (
+        Annotated[Amount, Meta(description="what they may have at most on each node; default: the site's scratch-size")]
+        | None
+    ) = None
+    optional: Annotated[
+        bool, Meta(description="tasks of a node whose scratch cannot hold them read them from shared storage")
+    ] = False
+
+
 class JobSpec(Base, frozen=True):
     """A job file, with all layers of configuration merged into it."""
 
@@ -324,8 +343,8 @@ class JobSpec(Base, frozen=True):
     params: Annotated[
         dict[str, Param],
         Meta(
-            description="variables of the job: {NAME} in command and env is replaced by the value of NAME; a value "
-            "alone is a default"
+            description="variables of the job: {NAME} in command, env and stage.paths is replaced by the value of "
+            "NAME; a value alone is a default"
         ),
     ] = field(default_factory=dict)
     sweep: Annotated[
@@ -347,6 +366,7 @@ class JobSpec(Base, frozen=True):
         default_factory=dict
     )
     container: Container = Container()
+    stage: Stage = Stage()
 
     def command_of(self, role: Role) -> tuple[str, ...]:
         """Return the command of a role: its own, else the job's; () where there is none.

@@ -17,6 +17,7 @@ from slurm_tf.jobspec import (
     params,
     resources,
     role_memory,
+    stage,
     step_container,
     sweep,
 )
@@ -237,6 +238,7 @@ def _settings(
         train=_train(job),
         horovod=spec.horovod.controller if spec.strategy == "horovod" else "",
         warning=warning,
+        stage=stage.resolve(job),
         checkpoint_signal=spec.checkpoint.signal or "",
         goes_on=not local and spec.sbatch.get("requeue") is not False,
         watch=WatchSettings(

@@ -25,6 +25,8 @@ __all__ = [
     "program_messages",
     "progress",
     "settings",
+    "stage_plan",
+    "stage_settings",
     "status",
     "train_settings",
     "version",

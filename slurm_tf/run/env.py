@@ -40,6 +40,7 @@ CHECKPOINT_FOLDER = "SLURM_TF_CHECKPOINT_FOLDER"
 GPUS = "SLURM_TF_GPUS"  # GpuNeed of the task, see run/settings.py
 TRAIN = "SLURM_TF_TRAIN"  # [checkpoint] and [train] of the job file, as JSON: see run/train_settings.py
 EXPORT_FOLDER = "SLURM_TF_EXPORT_FOLDER"
+STAGE_FOLDER = "SLURM_TF_STAGE_FOLDER"  # what [stage] names: copies on the node, or links; only with [stage]
 TENSORBOARD_FOLDER = "SLURM_TF_TENSORBOARD_FOLDER"
 PARAMS = "SLURM_TF_PARAMS"  # the values of the job's params, as JSON: {"rate": 0.1}
 # and under strategy engine, where there is no TF_CONFIG; the first two also where there is a tf.data service:

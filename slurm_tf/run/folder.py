@@ -151,6 +151,16 @@ class RunFolder:
         return os.path.join(self.path, "preflight")
 
     @property
+    def stage_plan(self) -> str:
+        """The files that each node copies to its scratch, as JSON: see run/stage_plan.py."""
+        return os.path.join(self.path, "stage.json")
+
+    @property
+    def stage_links(self) -> str:
+        """The folder of links to what [stage] names, for tasks whose nodes copy nothing."""
+        return os.path.join(self.path, "stage")
+
+    @property
     def bad_nodes(self) -> str:
         """Nodes that the next attempt leaves out, as JSON: see run/bad_nodes.py."""
         return os.path.join(self.path, "bad_nodes.json")

@@ -9,6 +9,7 @@ from slurm_tf.run import json_file, placeholders
 from slurm_tf.run.container_settings import ContainerSettings
 from slurm_tf.run.env import INTERRUPTED
 from slurm_tf.run.folder import SubmissionFolder
+from slurm_tf.run.stage_settings import StageSettings
 from slurm_tf.run.train_settings import TrainSettings
 
 
@@ -102,7 +103,7 @@ class LaunchSettings:
 
     `warning`: the signal of the job's --signal, "USR1", and how long before the limit it comes. `checkpoint_signal`:
     the signal at which a program without slurm_tf.train saves, "" for none. `goes_on`: whether an interrupted run goes
-    on in another attempt.
+    on in another attempt. `stage`: None where nothing is copied to the nodes' scratch.
     """
 
     run: str
@@ -134,6 +135,7 @@ class LaunchSettings:
     goes_on: bool = True
     retry: RetrySettings = RetrySettings()
     watch: WatchSettings = WatchSettings()
+    stage: Optional[StageSettings] = None
 
     def of_point(self, index: int) -> "LaunchSettings":
         """Return the settings of one point of an array, with its values filled in. Raises RunError."""
@@ -142,16 +144,18 @@ class LaunchSettings:
         return replace(self.filled(self.points[str(index)]), run=f"{self.run}/{index}", points={})
 
     def filled(self, params: Mapping[str, Any]) -> "LaunchSettings":
-        """Return the settings with the placeholders of commands and env filled by the values of `params`."""
+        """Return the settings with the placeholders of commands, env and stage filled by the values of `params`."""
         values = {name: placeholders.value_text(value) for name, value in params.items()}
 
-        def command(words: Tuple[str, ...]) -> Tuple[str, ...]:
+        def filled(words: Tuple[str, ...]) -> Tuple[str, ...]:
             return tuple(placeholders.fill(word, values) for word in words)
 
+        stage = replace(self.stage, paths=filled(self.stage.paths)) if self.stage else None
         return replace(
             self,
             params=params,
-            roles=tuple(replace(role, command=command(role.command)) for role in self.roles),
+            stage=stage,
+            roles=tuple(replace(role, command=filled(role.command)) for role in self.roles),
             env={name: placeholders.fill(text, values) for name, text in self.env.items()},
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Mapping, Optional, Sequence
 
+from slurm_tf import units
 from slurm_tf.run import json_file
 from slurm_tf.run.folder import RunFolder
 
@@ -29,15 +30,17 @@ class TaskState(str, Enum):
 class AttemptState(str, Enum):
     """State of an attempt.
 
-    REGISTERING: at first and in each new step, until all tasks have registered. RUNNING: the programs run. RESTARTING:
-    all programs are ended, to be started again. RENEWING: no program is left, and the step is to end before a new one
-    is started. SAVING: a termination is under way, and a task that ends now is not started again. FINISHING: the lead
-    is done, and stragglers are not. ENDING: the outcome is known, and programs that still run are ended. ENDED: the run
-    is over. REQUEUED: the job, or one that follows it, waits to be started. WAITS_FOR_SLURM: Slurm did not say why it
-    sent a signal, or took no requeue, and may requeue the job when it ends it.
+    REGISTERING: at first and in each new step, until all tasks have registered. STAGING: nodes copy files to their
+    scratch. RUNNING: the programs run. RESTARTING: all programs are ended, to be started again. RENEWING: no program is
+    left, and the step is to end before a new one is started. SAVING: a termination is under way, and a task that ends
+    now is not started again. FINISHING: the lead is done, and stragglers are not. ENDING: the outcome is known, and
+    programs that still run are ended. ENDED: the run is over. REQUEUED: the job, or one that follows it, waits to be
+    started. WAITS_FOR_SLURM: Slurm did not say why it sent a signal, or took no requeue, and may requeue the job when
+    it ends it.
     """
 
     REGISTERING = "registering"
+    STAGING = "staging"
     RUNNING = "running"
     RESTARTING = "restarting"
     RENEWING = "renewing"
@@ -107,11 +110,28 @@ class StragglerReport:
 
 
 @dataclass(frozen=True)
+class StagingStatus:
+    """The copies to the nodes' scratch: `bytes` of `wanted` on all nodes, and how many nodes are done, of how many."""
+
+    bytes: int
+    wanted: int
+    nodes: int
+    all_nodes: int
+
+    @property
+    def words(self) -> str:
+        """How far they are: "staging 3.2 GiB of 8.0 GiB, 2 of 4 nodes done"."""
+        size = f"{units.format_bytes(self.bytes)} of {units.format_bytes(self.wanted)}"
+        return f"staging {size}, {self.nodes} of {self.all_nodes} nodes done"
+
+
+@dataclass(frozen=True)
 class RunStatus:
     """One attempt. `attempt`: how often Slurm restarted its job; `host`: where the coordinator runs.
 
     `restarts`: of tasks and steps in this allocation; `code`, `reason`: how the job ended; `failed`: the task that
-    failed first, "" for none. `stragglers`: None where nothing is known. `written`: when the file was.
+    failed first, "" for none. `stragglers`: None where nothing is known. `staging`: None unless nodes copy now.
+    `written`: when the file was.
     """
 
     run: str
@@ -127,6 +147,7 @@ class RunStatus:
     stragglers: Optional[StragglerReport] = None
     tasks: Mapping[str, TaskStatus] = field(default_factory=dict)
     written: float = 0.0
+    staging: Optional[StagingStatus] = None
 
 
 def alone_words(names: Sequence[str]) -> str:

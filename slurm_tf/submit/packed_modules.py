@@ -31,6 +31,11 @@ LAUNCHER_FILES = (
     "slurm/sbatch_variables.py",
     "slurm/step_refusal.py",
     "run/*.py",
+    "dataset/__init__.py",
+    "dataset/dataset_manifest.py",
+    "dataset/format_json.py",
+    "dataset/schema.py",
+    "dataset/statistics.py",
     "launch/**/*.py",
 )
 # The modules of slurm_tf.train, beside the package's own __init__.py.

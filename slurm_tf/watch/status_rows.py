@@ -66,6 +66,7 @@ def as_dict(state: RunOverview) -> dict[str, Any]:
         if state.bad_nodes is None
         else {node: asdict(found) for node, found in state.bad_nodes.items()},
         "stragglers": asdict(attempt.stragglers) if attempt and attempt.stragglers else None,
+        "staging": asdict(attempt.staging) if attempt and attempt.staging else None,
         "roles": roles(state),
         "tasks": {name: _task_as_dict(task) for name, task in attempt.tasks.items()} if attempt else {},
         "gpus": gpu_use.as_dict(state),

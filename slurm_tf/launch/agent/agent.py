@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Sequence, Type
 
 from slurm_tf.errors import ContainerError, SlurmTfError
-from slurm_tf.launch.agent import command_failure, program_container, start_checks
+from slurm_tf.launch.agent import command_failure, node_staging, program_container, start_checks
 from slurm_tf.launch.agent.child import Child, Output
 from slurm_tf.launch.agent.gpu_check import OutputCheck
 from slurm_tf.launch.agent.gpu_sampler import GpuSampler
@@ -27,6 +27,7 @@ from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.log import say
 from slurm_tf.launch.mapping import allocation, horovod_variables
 from slurm_tf.launch.mapping.assignment import job_env, program_environ
+from slurm_tf.launch.transport.message import Message
 from slurm_tf.launch.transport.messages import (
     CannotStart,
     ConnectionLost,
@@ -37,7 +38,6 @@ from slurm_tf.launch.transport.messages import (
     HeartbeatRequest,
     Kill,
     Leave,
-    Message,
     ProgramLine,
     ProgramOutput,
     Save,
@@ -48,6 +48,9 @@ from slurm_tf.launch.transport.messages import (
     Vanish,
 )
 from slurm_tf.launch.transport.signal_pipe import REPORTED, SignalPipe
+from slurm_tf.launch.transport.stage_messages import (
+    Unstage,
+)
 from slurm_tf.run import env, program_messages
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
 from slurm_tf.run.program_messages import (
@@ -75,18 +78,14 @@ class Agent:
     """The agent of one registered task."""
 
     def __init__(
-        self,
-        environ: Mapping[str, str],
-        registered: Registered,
-        selector: selectors.BaseSelector,
-        signals: SignalPipe,
+        self, environ: Mapping[str, str], registered: Registered, selector: selectors.BaseSelector, signals: SignalPipe
     ) -> None:
         self._environ = environ
         self._job_env = job_env(environ)
         self._client, self._greeting = registered.client, registered.greeting
         self._assignment, self._rank = registered.assignment, registered.allocation.rank
         self._submission = SubmissionFolder(self._greeting.submission)
-        self._place = program_container.place(self._assignment.container, self._submission, environ, self._job_env)
+        self._place = program_container.place(self._assignment, self._submission, environ, self._job_env)
         folder = RunFolder(self._assignment.variables[env.RUN_FOLDER])
         self._log_path = folder.log(self._assignment.role, self._assignment.index)
         self._selector, self._signals = selector, signals
@@ -114,7 +113,8 @@ class Agent:
             Dump: self._on_dump,
             Kill: lambda _: self._child.kill() if self._child else None,
             Vanish: self._on_vanish,
-            TellProgram: self._on_tell_program,
+            TellProgram: lambda message: self._write_line(message.line),
+            Unstage: lambda message: node_staging.unstage(message, environ),
             Leave: self._on_leave,
             HeartbeatReply: lambda _: None,
             ConnectionLost: self._on_connection_lost,
@@ -234,9 +234,6 @@ class Agent:
 
     def _on_vanish(self, _message: Vanish) -> None:
         os._exit(1)  # the kernel kills the program then (child.die_with)
-
-    def _on_tell_program(self, message: TellProgram) -> None:
-        self._write_line(message.line)
 
     def _on_leave(self, _message: Leave) -> None:
         self._exit_code = 0

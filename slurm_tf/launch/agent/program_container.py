@@ -17,8 +17,10 @@ from slurm_tf.launch.agent import container_failure, program_python, program_sou
 from slurm_tf.launch.agent.program_place import NODE, Leader, Place
 from slurm_tf.launch.agent.short_program import Done
 from slurm_tf.launch.mapping import container
+from slurm_tf.launch.mapping.assignment import Assignment
 from slurm_tf.launch.mapping.container import Entry
 from slurm_tf.launch.transport.messages import ContainerTried
+from slurm_tf.run import env
 from slurm_tf.run.container_settings import ContainerSettings, Mount, Runtime
 from slurm_tf.run.folder import SubmissionFolder
 
@@ -44,13 +46,16 @@ _SECONDS = 120.0
 
 
 def place(
-    settings: Optional[ContainerSettings],
+    assignment: Assignment,
     submission: SubmissionFolder,
     host: Mapping[str, str],
     job_env: Mapping[str, str],
 ) -> Place:
-    """Return where the programs of a task run: in the container that its settings describe, or on the node."""
-    return ProgramContainer(settings, submission, host, job_env) if settings else NODE
+    """Return where the programs of a task run: in the container that its assignment describes, or on the node."""
+    if assignment.container is None:
+        return NODE
+    staged = assignment.variables.get(env.STAGE_FOLDER, "")
+    return ProgramContainer(assignment.container, submission, host, job_env, staged)
 
 
 class ProgramContainer:
@@ -62,11 +67,16 @@ class ProgramContainer:
         submission: SubmissionFolder,
         host: Mapping[str, str],
         job_env: Mapping[str, str],
+        staged: str = "",
     ) -> None:
-        """`host`: the agent's variables; `job_env`: those of the job file, which win over those of the image."""
+        """`host`: the agent's variables; `job_env`: those of the job file, which win over those of the image.
+
+        `staged`: the folder of what was staged for the task, "" for none.
+        """
         user = _user()
         self._settings, self._host, self._job_env = settings, {"USER": user.pw_name, **host}, job_env
-        self._mounts = container.all_mounts(settings, (submission.run.path, os.getcwd()), user.pw_dir)
+        own = [submission.run.path, os.getcwd(), *([staged] if staged else [])]
+        self._mounts = container.all_mounts(settings, own, user.pw_dir)
         self._mount_points = submission.mount_points
         self._of_image: Optional[Dict[str, str]] = None
 

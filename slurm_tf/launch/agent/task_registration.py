@@ -7,7 +7,7 @@ from typing import List, Mapping, Optional, Tuple
 
 from slurm_tf import units
 from slurm_tf.errors import AllocationError, ContainerError, SlurmTfError
-from slurm_tf.launch.agent import memory_cgroup
+from slurm_tf.launch.agent import memory_cgroup, node_staging
 from slurm_tf.launch.agent.program_container import ProgramContainer
 from slurm_tf.launch.mapping import horovod_variables
 from slurm_tf.launch.mapping.allocation import Allocation
@@ -15,6 +15,7 @@ from slurm_tf.launch.mapping.assignment import Assignment, in_utf_8, job_env
 from slurm_tf.launch.nodes import probe
 from slurm_tf.launch.transport import connections, messages, ports
 from slurm_tf.launch.transport.connections import Client
+from slurm_tf.launch.transport.message import Message
 from slurm_tf.launch.transport.messages import (
     Greeting,
     Hello,
@@ -24,6 +25,11 @@ from slurm_tf.launch.transport.messages import (
     TaskAssignment,
     TryContainer,
     Unable,
+)
+from slurm_tf.launch.transport.stage_messages import (
+    Stage,
+    StillStaging,
+    Unstage,
 )
 from slurm_tf.run import env
 from slurm_tf.run.folder import SubmissionFolder
@@ -69,16 +75,36 @@ def register(environ: Mapping[str, str], roles: str, first_rank: int, inside: st
     except SlurmTfError as error:
         client.send(Unable(allocation.rank, allocation.node, str(error), isinstance(error, ContainerError)))
     deadline += greeting.assignment_timeout
-    reply = probe.answer_requests(client, secret, allowed, deadline)
-    while isinstance(reply, TryContainer):
-        place = ProgramContainer(reply.container, SubmissionFolder(greeting.submission), environ, job_env(environ))
-        client.send(place.try_command(tuple(map(in_utf_8, reply.command)), reply.seconds))
-        reply = probe.answer_requests(client, secret, allowed, deadline)
+    reply = _until_assigned(client, secret, allowed, deadline, greeting, environ)
     if isinstance(reply, Leave):
         return None
     task = messages.expect(reply, TaskAssignment)
     assignment = Assignment.of_parts(task, messages.expect(client.next(deadline), SharedAssignment))
     return Registered(client, allocation, greeting, reserved, assignment)
+
+
+def _until_assigned(
+    client: Client,
+    secret: bytes,
+    allowed: Optional[Tuple[int, int]],
+    deadline: float,
+    greeting: Greeting,
+    environ: Mapping[str, str],
+) -> Message:
+    """Do what the coordinator asks of this node before the programs start; return the first other message."""
+    while True:
+        reply = probe.answer_requests(client, secret, allowed, deadline)
+        if isinstance(reply, TryContainer):
+            place = ProgramContainer(reply.container, SubmissionFolder(greeting.submission), environ, job_env(environ))
+            client.send(place.try_command(tuple(map(in_utf_8, reply.command)), reply.seconds))
+        elif isinstance(reply, Stage):
+            node_staging.stage(reply, client, environ)
+        elif isinstance(reply, Unstage):
+            node_staging.unstage(reply, environ)
+        elif not isinstance(reply, StillStaging):
+            return reply
+        if isinstance(reply, (Stage, StillStaging)):
+            deadline = max(deadline, time.monotonic() + greeting.assignment_timeout)
 
 
 def _report(allocation: Allocation, greeting: Greeting, client: Client, port: int, roles: str) -> Report:

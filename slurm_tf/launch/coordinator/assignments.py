@@ -46,10 +46,13 @@ def shared(settings: LaunchSettings, folder: RunFolder, cluster: Cluster) -> Sha
     )
 
 
-def of_tasks(settings: LaunchSettings, cluster: Cluster, memory: Mapping[str, int]) -> List[TaskAssignment]:
+def of_tasks(
+    settings: LaunchSettings, cluster: Cluster, memory: Mapping[str, int], stage_folders: Mapping[str, str]
+) -> List[TaskAssignment]:
     """Return the part that differs between tasks, for each task in the order of the cluster.
 
-    `memory`: MiB that each node has for this job, as far as it is known.
+    `memory`: MiB that each node has for this job, as far as it is known. `stage_folders`: where the tasks of each node
+    find the files of [stage]; empty without it.
     """
     nodes = [task.node for task in cluster.tasks]
     variables: List[Dict[str, str]] = [{env.GPUS: settings.gpu_need(task.role).value} for task in cluster.tasks]
@@ -59,6 +62,8 @@ def of_tasks(settings: LaunchSettings, cluster: Cluster, memory: Mapping[str, in
     if settings.strategy == ENGINE:
         of_memory = engine_variables.memory(cluster, settings.roles, memory)
         variables = [{**each, **of_task} for each, of_task in zip(variables, of_memory)]
+    if stage_folders:
+        variables = [{**each, env.STAGE_FOLDER: stage_folders[node]} for each, node in zip(variables, nodes)]
     of_role = {role.name: role for role in settings.roles}
     commands = [of_role[task.role].command for task in cluster.tasks]
     joins, lead = joining.judged(settings), settings.lead

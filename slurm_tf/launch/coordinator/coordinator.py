@@ -24,7 +24,11 @@ from slurm_tf.launch.nodes.exclusion import Exclusion
 from slurm_tf.launch.requeue.finalize import Finalizer
 from slurm_tf.launch.transport import connections, ports
 from slurm_tf.launch.transport.connections import Connection
-from slurm_tf.launch.transport.messages import HeartbeatReply, HeartbeatRequest, Message
+from slurm_tf.launch.transport.message import Message
+from slurm_tf.launch.transport.messages import (
+    HeartbeatReply,
+    HeartbeatRequest,
+)
 from slurm_tf.launch.transport.signal_pipe import REPORTED, SignalPipe
 from slurm_tf.run import lease
 from slurm_tf.run.attempts import AttemptRecorder, EndCause
@@ -94,19 +98,23 @@ class Coordinator:
             outcome = Outcome(error.exit_code, str(error), OutcomeCause.CANNOT_START)
         except (SlurmTfError, OSError) as error:
             outcome = Outcome(error.exit_code if isinstance(error, SlurmTfError) else os.EX_IOERR, str(error))
+        if self._settings.stage and self._record and self._finalizer(self._record).is_over(outcome, self._termination):
+            self._registration.unstage()
         self._leave()
         return self._conclude(self._with_memory(self._with_cause_of_loss(outcome)))
 
     def _conclude(self, outcome: Outcome) -> int:
         """Record how the attempt ended, have the run go on if it is to, and say why not; return the job's exit code."""
         if self._record:
-            finalizer = Finalizer(self._context, self._settings, self._record, self._signals, self._exclusion, say)
-            outcome = finalizer.conclude(outcome, self._termination, self._show)
+            outcome = self._finalizer(self._record).conclude(outcome, self._termination, self._show)
         if outcome.reason or not outcome.code:  # else another attempt goes on
             self._show(outcome, AttemptState.ENDED)
         if outcome.reason:
             say(f"the job {'ends' if outcome.cause is OutcomeCause.TERMINATION else 'failed'}: {outcome.reason}")
         return outcome.code
+
+    def _finalizer(self, record: AttemptRecorder) -> Finalizer:
+        return Finalizer(self._context, self._settings, record, self._signals, self._exclusion, say)
 
     def _with_cause_of_loss(self, outcome: Outcome) -> Outcome:
         """Return `outcome`; if a task is lost whose node answers, it is the program's doing: it would happen again."""
@@ -144,6 +152,7 @@ class Coordinator:
             self._status,
             printed=lambda: self._step.printed,
             with_preflight=(settings.preflight or preflight_only) and not self._policy.restarts,
+            with_staging=not preflight_only,
             goes_on=not preflight_only,
             cause=self._policy.restart_reason,
             steps=len(self._launchers),

@@ -8,6 +8,7 @@ from slurm_tf.errors import ContainerError, RegistrationError, StepError
 from slurm_tf.launch.coordinator import assignments
 from slurm_tf.launch.coordinator.container_trials import ContainerTrials
 from slurm_tf.launch.coordinator.registration import Registration
+from slurm_tf.launch.coordinator.stage_copies import StageCopies
 from slurm_tf.launch.coordinator.status_writer import StatusWriter
 from slurm_tf.launch.coordinator.task_connections import TaskConnections
 from slurm_tf.launch.job_context import JobContext
@@ -15,9 +16,21 @@ from slurm_tf.launch.log import say
 from slurm_tf.launch.mapping.cluster import Cluster
 from slurm_tf.launch.nodes import preflight
 from slurm_tf.launch.nodes.preflight import Preflight
+from slurm_tf.launch.staging import stage_links
 from slurm_tf.launch.transport import connections, messages
 from slurm_tf.launch.transport.connections import Connection
-from slurm_tf.launch.transport.messages import PROBE_ANSWERS, ContainerTried, Hello, Report, Unable
+from slurm_tf.launch.transport.messages import (
+    PROBE_ANSWERS,
+    ContainerTried,
+    Hello,
+    Report,
+    Unable,
+)
+from slurm_tf.launch.transport.stage_messages import (
+    STAGE_ANSWERS,
+    StageAnswer,
+    Unstage,
+)
 from slurm_tf.run import cluster_record
 from slurm_tf.run.cluster_record import ClusterRecord, ClusterTask
 from slurm_tf.run.settings import LaunchSettings
@@ -40,6 +53,7 @@ class RegistrationPhase:
         *,
         printed: Callable[[], str],
         with_preflight: bool,
+        with_staging: bool,
         goes_on: bool,
         cause: str,
         steps: int = 1,
@@ -52,17 +66,21 @@ class RegistrationPhase:
         self._context, self._settings = context, settings
         self._server, self._tasks, self._status = server, tasks, status
         self._printed, self._is_first_step, self._has_several = printed, not cause, steps > 1
-        self._with_preflight, self._goes_on = with_preflight, goes_on
+        self._with_preflight, self._with_staging, self._goes_on = with_preflight, with_staging, goes_on
         self._planned = [f"{role}:{index}" for role, index in settings.tasks]
+        self._names = dict(enumerate(self._planned))
         self._registration = Registration(settings, os.environ, time.monotonic(), cause)
         self._preflight: Optional[Preflight] = None
         self._trials: Optional[ContainerTrials] = None
+        self._staging: Optional[StageCopies] = None
+        self._stage_folders: Mapping[str, str] = {}
         self.handlers: Dict[Type[Any], Handler] = {
             Hello: self._on_hello,
             Report: self._on_report,
             Unable: self._on_unable,
             ContainerTried: self._on_container_tried,
             **dict.fromkeys(PROBE_ANSWERS, self._on_probe_answer),
+            **dict.fromkeys(STAGE_ANSWERS, self._on_stage_answer),
         }
 
     @property
@@ -84,14 +102,16 @@ class RegistrationPhase:
         """Return whether all tasks have registered and are fit, so that the programs can start.
 
         `launcher_end`: how the step's launcher ended, "" while it runs. `is_terminating`: a signal has come, and
-        nothing begins before its cause is known. Raises RegistrationError, ContainerError, StepError, PreflightError or
-        OSError.
+        nothing begins before its cause is known. Raises RegistrationError, ContainerError, StepError, PreflightError,
+        StageError or OSError.
         """
+        if self._staging:
+            return self._is_staged(self._staging, now, is_terminating)
         if self._preflight is None and self.is_complete and not is_terminating:
             if not self._containers_start(now):
                 return False
             if not self._with_preflight:
-                return True
+                return self._begin_staging(now)
             say("all tasks registered; preflight")
             self._preflight = Preflight(self._context.folder, self._settings, self._registration.reports)
             self._send_requests(self._preflight.begin(now))
@@ -100,18 +120,20 @@ class RegistrationPhase:
             if line := self._registration.progress(now):
                 say(line)
             return False
-        return self._is_fit(self._preflight, now, is_terminating)
+        return self._is_fit(self._preflight, now, is_terminating) and self._begin_staging(now)
 
     @property
     def wakes_at(self) -> float:
         """When `tick` has something to do."""
+        if self._staging:
+            return self._staging.wakes_at
         if self._trials and not self._preflight:
             return self._trials.wakes_at
         return (self._preflight or self._registration).wakes_at
 
     def lost(self, connection: Connection, reason: str, now: float) -> None:
         """Record that a registered task's agent is gone. Raises RegistrationError where that ends the job."""
-        if not self._preflight:
+        if not self._preflight or self._staging:
             raise RegistrationError(
                 f"{connection.name} left before the programs started: {reason}", "", "", [connection.name]
             )
@@ -132,9 +154,11 @@ class RegistrationPhase:
         say(f"{said}, on {nodes} node{'s' * (nodes != 1)}")
         if self._is_first_step and (line := self._registration.unused_gpus(cluster)):
             say(line)
-        self._tasks.rename({self._planned[task.rank]: task.name for task in cluster.tasks})
+        self._names = {task.rank: task.name for task in cluster.tasks}
+        self._tasks.rename({self._planned[rank]: name for rank, name in self._names.items()})
         memory = {report.node: report.memory for report in self._registration.reports.values()}
-        for task, assignment in zip(cluster.tasks, assignments.of_tasks(self._settings, cluster, memory)):
+        of_tasks = assignments.of_tasks(self._settings, cluster, memory, self._stage_folders)
+        for task, assignment in zip(cluster.tasks, of_tasks):
             self._status.task(task.name, TaskState.REGISTERED, task.node)
             self._tasks.send(task.name, assignment)
             self._tasks.send_encoded(task.name, shared)
@@ -175,6 +199,29 @@ class RegistrationPhase:
             needed = "an image that has Python 3.9 and all mount points"
             raise ContainerError(f"a container did not start on {failure}", needed) from error
 
+    def _begin_staging(self, now: float) -> bool:
+        """Begin to stage, if the job asks for it; return whether programs can start. Raises StageError, OSError."""
+        stage, reports = self._settings.stage, self._registration.reports
+        if stage and self._with_staging and self._settings.local:
+            say("[stage] copies nothing without Slurm: the tasks run where the files are")
+            links = stage_links.make(self._context.folder, stage)
+            self._stage_folders = {report.node: links for report in reports.values()}
+        elif stage and self._with_staging:
+            self._staging = StageCopies(stage, self._context.folder, reports, now, say)
+        return self._staging is None
+
+    def _is_staged(self, staging: StageCopies, now: float, is_terminating: bool) -> bool:
+        for rank, message in staging.tick(now):
+            self._tasks.send(self._planned[rank], message)
+        self._status.staging(None if staging.over else staging.status)
+        self._stage_folders = staging.folders
+        return staging.over and not is_terminating
+
+    def unstage(self) -> None:
+        """Have each node remove what it has staged: the run is over."""
+        for rank in self._staging.ranks if self._staging else ():
+            self._tasks.send(self._names[rank], Unstage(self._context.folder.path))
+
     def _is_fit(self, running: Preflight, now: float, is_terminating: bool) -> bool:
         self._send_requests(running.tick(now))
         if running.all_are_lost:
@@ -209,6 +256,10 @@ class RegistrationPhase:
         if self._preflight and self._tasks.is_task(connection):
             rank = self._planned.index(connection.name)
             self._send_requests(self._preflight.answered(rank, answer, time.monotonic()))
+
+    def _on_stage_answer(self, connection: Connection, answer: StageAnswer) -> None:
+        if self._staging and self._tasks.is_task(connection):
+            self._staging.answered(self._planned.index(connection.name), answer)
 
     def _send_requests(self, requests: List[preflight.Request]) -> None:
         for rank, message in requests:

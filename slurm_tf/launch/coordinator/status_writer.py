@@ -10,7 +10,7 @@ from slurm_tf.launch.job_context import attempt_id
 from slurm_tf.run import lease, status
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.program_messages import ProgressReport
-from slurm_tf.run.status import AttemptState, Progress, RunStatus, StragglerReport, TaskState, TaskStatus
+from slurm_tf.run.status import AttemptState, Progress, RunStatus, StagingStatus, StragglerReport, TaskState, TaskStatus
 
 # Seconds from a change to the write of the file, which has all changes of that time: of states, and of progress.
 _STATE_SECONDS = 0.2
@@ -49,13 +49,18 @@ class StatusWriter:
         """Record the state of the attempt, how many restarts it had, and which tasks are slow."""
         self._change(replace(self._status, state=state, restarts=restarts, stragglers=stragglers))
 
+    def staging(self, status: Optional[StagingStatus]) -> None:
+        """Record how far the nodes' copies are; None: they are done."""
+        state = AttemptState.STAGING if status else AttemptState.REGISTERING
+        self._change(replace(self._status, state=state, staging=status))
+
     def decided(self, code: int, reason: str, failed: str) -> None:
         """Record how the attempt is about to end; `failed`: the task that failed first, "" for none."""
         self._change(replace(self._status, code=code, reason=reason, failed=failed))
 
     def conclude(self, state: AttemptState, code: Optional[int], reason: str) -> None:
         """Record how the attempt ended, and write the file at once."""
-        self._change(replace(self._status, state=state, code=code, reason=reason))
+        self._change(replace(self._status, state=state, code=code, reason=reason, staging=None))
         self.write()
 
     def task(self, name: str, state: TaskState, node: Optional[str] = None, restarts: Optional[int] = None) -> None:

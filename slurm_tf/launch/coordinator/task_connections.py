@@ -4,7 +4,7 @@ from typing import Dict, List, Set
 
 from slurm_tf.launch.transport import connections, messages
 from slurm_tf.launch.transport.connections import Connection
-from slurm_tf.launch.transport.messages import Message
+from slurm_tf.launch.transport.message import Message
 
 
 class TaskConnections:

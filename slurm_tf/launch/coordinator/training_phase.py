@@ -20,6 +20,7 @@ from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.log import say
 from slurm_tf.launch.nodes.exclusion import Exclusion
 from slurm_tf.launch.transport.connections import Connection
+from slurm_tf.launch.transport.message import Message
 from slurm_tf.launch.transport.messages import (
     CannotStart,
     Dump,
@@ -27,7 +28,6 @@ from slurm_tf.launch.transport.messages import (
     Ended,
     Joined,
     Kill,
-    Message,
     ProgramLine,
     ProgramOutput,
     Save,

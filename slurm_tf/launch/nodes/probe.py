@@ -23,12 +23,12 @@ from typing import List, Mapping, Optional, Tuple
 from slurm_tf import files
 from slurm_tf.errors import SlurmTfError
 from slurm_tf.launch.transport import authentication, connections, ports
+from slurm_tf.launch.transport.message import Message
 from slurm_tf.launch.transport.messages import (
     PROBE_REQUESTS,
     FilesChecked,
     LinkMeasured,
     MeasureLink,
-    Message,
     OpenProbe,
     ProbeAnswer,
     ProbeFailed,

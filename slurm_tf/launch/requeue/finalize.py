@@ -42,6 +42,16 @@ class Finalizer:
         self._context, self._settings, self._record = context, settings, record
         self._signals, self._exclusion, self._say = signals, exclusion, say
 
+    def is_over(self, outcome: Outcome, termination: Termination) -> bool:
+        """Return whether no attempt follows, as far as that is certain while the agents still are there."""
+        try:
+            lease.check(self._context.folder, self._record.attempt.id)
+            return self._decide(outcome, termination).cause is EndCause.NONE
+        except ProgressError:
+            return True
+        except (RunError, OSError):
+            return False
+
     def conclude(self, outcome: Outcome, termination: Termination, show: Show) -> Outcome:
         """Record how the attempt ended, and have the run go on if it is to; return how the job ends."""
         why_not = self._why_it_does_not_go_on()

@@ -13,7 +13,10 @@ from typing import Callable, Deque, Dict, List, Optional, Sequence, Tuple
 from slurm_tf.errors import AuthenticationError, MessageError, RegistrationError, SlurmTfError
 from slurm_tf.launch.transport import messages, ports
 from slurm_tf.launch.transport.authentication import AGENT, COORDINATOR, Conversation
-from slurm_tf.launch.transport.messages import ConnectionLost, Message
+from slurm_tf.launch.transport.message import Message
+from slurm_tf.launch.transport.messages import (
+    ConnectionLost,
+)
 
 _BACKLOG = 4096
 _CHUNK = 1 << 16

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from typing import Mapping, Optional, Tuple, Type, TypeVar, Union
 
 from slurm_tf.errors import MessageError
+from slurm_tf.launch.transport.message import Message
+from slurm_tf.launch.transport.stage_messages import STAGE_ANSWERS, STAGE_REQUESTS
 from slurm_tf.run import message_codec
 from slurm_tf.run.container_settings import ContainerSettings
-
-
-class Message:
-    """Base class of all messages."""
-
 
 # --- from an agent ---
 
@@ -341,6 +338,7 @@ FROM_AGENT: Kinds = message_codec.by_name(
         Unable,
         *PROBE_ANSWERS,
         ContainerTried,
+        *STAGE_ANSWERS,
         Started,
         Ended,
         CannotStart,
@@ -356,6 +354,7 @@ FROM_COORDINATOR: Kinds = message_codec.by_name(
         Greeting,
         *PROBE_REQUESTS,
         TryContainer,
+        *STAGE_REQUESTS,
         TaskAssignment,
         SharedAssignment,
         Start,
