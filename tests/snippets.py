@@ -18,6 +18,8 @@ RUN_BY = {
     "console": "tests/test_docs.py",
     "text": "tests/test_docs.py",  # what slurm-tf prints
     "jinja": "tests/test_docs.py",
+    "toml recipe": "tests/prepare/test_docs.py",
+    "sql recipe": "tests/prepare/test_docs.py",
     "toml job": "tests/test_docs.py",
     "toml template": "tests/test_docs.py",  # of a group
     "toml site": "tests/test_docs.py",

@@ -51,6 +51,7 @@ GROUPS = {
         "rm": ("storage_commands", "rm"),
     },
     "Prepare data": {
+        "prepare": ("prepare_command", "prepare"),
         "data": ("data_command", "data"),
     },
     "Describe a cluster": {

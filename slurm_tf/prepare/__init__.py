@@ -1,4 +1,12 @@
 """Raw data to a prepared data set: shards of records with an index, statistics and a manifest."""
 
 # what other rooms may import
-__all__ = ["comparison", "data_comparison", "data_page", "statistics_rows", "verification"]
+__all__ = [
+    "comparison",
+    "data_comparison",
+    "data_page",
+    "preparation",
+    "recipe_file",
+    "statistics_rows",
+    "verification",
+]

@@ -76,6 +76,22 @@ model.fit(x, y, batch_size=32, epochs=3)
 model.save("model.keras")
 """
 # A profile that is not quite that of the recorded cluster.
+# a recipe
+PETALS = """
+cpus = 1
+[sources.petals]
+format = "csv"
+path = "petals.csv"
+columns = { flower = "BIGINT", petal = "DOUBLE", colour = "VARCHAR" }
+[features.petal]
+kind = "float"
+[features.colour]
+vocabulary = {}
+[split]
+key = ["flower"]
+[output]
+folder = "petals"
+"""
 LAB = """\
 inherit = "generic"
 default-partition = "cpu"
@@ -208,6 +224,8 @@ def furnished() -> Path:
     for version, colours in (("1", (b"red", b"white")), ("2", (b"red", b"white", b"blue\x1b[m"))):
         make_data_set(folder.parent / "data" / version, colours)
     (folder.parent / "data" / "2" / "test-00000-of-00001.tfrecord").write_bytes(b"")
+    (folder.parent / "data" / "petals.csv").write_text("flower,petal,colour\n1,1.5,red\n2,2.5,white\n3,4,red\n")
+    (folder.parent / "data" / "petals.toml").write_text(PETALS)
     failed = make_run(folder, "flowers-1", "7")
     tasks = {"worker:0": TaskStatus(TaskState.ENDED, "gpu006", 0, 0), "worker:1": TaskStatus(TaskState.ENDED, "gpu007")}
     end = RunStatus("flowers-1", "7", 0, "gpu006", 0, AttemptState.ENDED, 0, 1, _WHY, "worker:1", tasks=tasks)

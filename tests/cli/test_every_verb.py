@@ -47,6 +47,10 @@ TYPED: dict[str, Sequence[str]] = {
     "plugin horovod": ["plugin horovod"],
     "plugin task-prolog": ["plugin task-prolog --output prolog"],
     "preflight": ["preflight flowers.toml --site local", "preflight flowers.toml --test-only"],
+    "prepare": [
+        "prepare ../data/petals.toml --dry-run", "prepare ../data/petals.toml --check", "prepare flowers.toml --json",
+        "prepare ../data/petals.toml --check --json", "prepare ../data/petals.toml --check --resume",
+    ],
     "render": ["render flowers.toml --site generic", "render flowers.toml --set time=soon"],
     "resubmit": ["resubmit rates-1 --failed", "resubmit rates-1", "resubmit flowers-2"],
     "run": ["run flowers.toml", "run flowers.toml --name flowers-1"],

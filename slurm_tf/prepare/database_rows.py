@@ -1,0 +1,154 @@
+"""Reads the rows of databases and of arrays into files of Parquet, which DuckDB reads as any other source.
+
+A database is read by connectorx in a process of its own, as that prints what goes wrong, and ends a thread with it.
+"""
+
+import multiprocessing
+import os
+import stat
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from slurm_tf import files
+from slurm_tf.errors import ConfigError, DatasetError
+from slurm_tf.prepare import array_rows, engine, recipe_file, sql_types
+from slurm_tf.prepare.recipe import Source
+from slurm_tf.prepare.recipe_file import LoadedRecipe
+from slurm_tf.prepare.sql_types import name as quoted
+
+_BATCH = 1 << 14
+
+
+def fetch(recipe: LoadedRecipe, folder: str, say: Callable[[str], None]) -> dict[str, str]:
+    """Read the sources that DuckDB does not read itself; return the Parquet file of each, in `folder`."""
+    found = {}
+    for name, source in recipe.keys.sources.items():
+        path = os.path.join(folder, f"{name}.parquet")
+        if source.format in recipe_file.DATABASES:
+            say(f"reading {name} from the database")
+            _fetch(recipe, name, source, path)
+        elif source.format == "arrays":
+            array_rows.write(recipe.full(recipe_file.paths_of(source)[0]), source, path)
+        else:
+            continue
+        found[name] = path
+    return found
+
+
+def empty(recipe: LoadedRecipe, folder: str) -> dict[str, str]:
+    """Return Parquet files as `fetch` does, of the stated schema and without rows."""
+    found = {}
+    with duckdb.connect() as connection:
+        for name, source in recipe.keys.sources.items():
+            if source.format in (*recipe_file.DATABASES, "arrays"):
+                found[name] = os.path.join(folder, f"{name}.parquet")
+                all_columns = {**source.columns, **(array_rows.COLUMNS if source.format == "arrays" else {})}
+                columns = ", ".join(f"NULL::{kind} AS {quoted(each)}" for each, kind in all_columns.items())
+                connection.execute(
+                    f"COPY (SELECT {columns} WHERE false) TO {sql_types.text(found[name])} (FORMAT parquet)"
+                )
+    return found
+
+
+def fingerprint(connection: duckdb.DuckDBPyConnection, name: str) -> str:
+    """Return what tells the rows of a source from others, in any order: their number and the sum of their hashes."""
+    with engine.explained(name):
+        count, total = engine.first_row(
+            connection,
+            f"SELECT count(*), sum(md5_number_lower(to_json(each)::VARCHAR)::HUGEINT) FROM {quoted(name)} AS each",
+        )
+    return f"{count} rows, {total or 0:x}"
+
+
+def _fetch(recipe: LoadedRecipe, name: str, source: Source, path: str) -> None:
+    where = f"{recipe.path}: sources.{name}"
+    password = _password(recipe, source, where)
+    url = _url(recipe, source, password)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _silence) as pool:
+        try:
+            columns, error = pool.submit(_read, url, source.query or "", tuple(source.columns), path).result()
+        except BrokenProcessPool as broken:
+            raise DatasetError(
+                "the process that reads the database was ended", "one that runs to its end", where=where
+            ) from broken
+    if error:
+        text = error.replace(quote(password, safe=""), "***").replace(password, "***") if password else error
+        raise DatasetError(f"the database cannot be read ({text})", "one that answers to the end", where=where)
+    if sorted(columns) != sorted(source.columns):
+        found, needed = ", ".join(columns), ", ".join(source.columns)
+        raise DatasetError(f"the query returns {found}", needed, "correct the columns or the query", where)
+
+
+def _url(recipe: LoadedRecipe, source: Source, password: str) -> str:
+    if source.format == "sqlite":
+        return f"sqlite://{quote(recipe.full(recipe_file.paths_of(source)[0]))}"
+    before, _, after = (source.url or "").partition("@")
+    return f"{before}:{quote(password, safe='')}@{after}" if password else f"{before}@{after}"
+
+
+def _password(recipe: LoadedRecipe, source: Source, where: str) -> str:
+    """Return the password of a database, "" if none is stated. Raises ConfigError."""
+    if source.password_variable:
+        if not (value := os.environ.get(source.password_variable)):
+            raise ConfigError(f"{source.password_variable} is not set", "the password in it", where=where)
+        return value
+    if not source.password_file:
+        return ""
+    path = recipe.full(source.password_file)
+    try:
+        with open(path, encoding="utf-8") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            text = file.read().rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} cannot be read", "a file with the password", where=f"{where}.password-file"
+        ) from error
+    if mode & 0o077:
+        found = f"{path} has mode {mode:o}: others can read it"
+        raise ConfigError(found, "one that you alone can read", f"chmod 600 {path}", f"{where}.password-file")
+    return text
+
+
+def _silence() -> None:
+    """Send what the library prints nowhere: its errors come back as such."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+class _Errors:
+    """Takes the errors of connectorx: a RuntimeError, or a panic of a thread of Rust, which is no Exception."""
+
+    text = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> bool:
+        if kind is None or not (issubclass(kind, RuntimeError) or kind.__name__ == "PanicException"):
+            return False
+        self.text = str(error).partition("\n")[0] or kind.__name__
+        return True
+
+
+def _read(url: str, query: str, names: tuple[str, ...], path: str) -> tuple[tuple[str, ...], str]:
+    """Write the rows of a query as Parquet, if they have these columns; return the columns, and what went wrong."""
+    import connectorx
+
+    columns: tuple[str, ...] = ()
+    with _Errors() as errors:
+        reader: pa.RecordBatchReader = connectorx.read_sql(url, query, return_type="arrow_stream", batch_size=_BATCH)
+        columns = tuple(reader.schema.names)
+        if sorted(columns) == sorted(names):
+            with files.whole_file(path) as file, pq.ParquetWriter(file, reader.schema) as writer:
+                for batch in reader:
+                    writer.write_batch(batch)
+    return columns, errors.text
