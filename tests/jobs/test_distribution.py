@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,20 @@ def test_a_killed_data_worker_starts_all_again(run_job: RunJob, tmp_path: Path) 
     (tmp_path / "go on").touch()
     assert job.wait() == 0, job.text
     assert len(job.find(r"^\[worker:\d\] pass \d: 250 of 250 ids, 0 lost, 0 twice")) == 4
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.99])
+def test_a_data_worker_that_is_killed_at_any_time_is_noticed(part: float, run_job: RunJob, tmp_path: Path) -> None:
+    """A pass of which the program prints the end is whole, and a run that ends well had whole passes alone."""
+    job = started(run_job, tmp_path, "--samples=4000", "--work=300", "--passes=2")
+    seconds = float(job.wait_for(r"pass 0: 4000 of 4000 ids, 0 lost, 0 twice, in (\S+) s")[1])
+    time.sleep(seconds * part)
+    os.kill(job.pid("data-worker:0"), signal.SIGKILL)
+    code = job.wait()
+    passes = job.find(r"pass \d: (\d+) of 4000 ids, (\d+) lost, (\d+) twice")
+    assert passes == [("4000", "0", "0")] * (2 if code == 0 else len(passes))
+    assert code == 0 or job.find("what it had read and not delivered is lost"), job.text
 
 
 @pytest.mark.long
