@@ -1,6 +1,6 @@
 """Resolves [stage]: what each node copies to its scratch before training."""
 
-from slurm_tf import units
+from slurm_tf import files, units
 from slurm_tf.errors import ConfigError, StageError
 from slurm_tf.jobspec import configuration, containers, layers
 from slurm_tf.jobspec.configuration import Job
@@ -28,7 +28,7 @@ def resolve(job: Job) -> StageSettings | None:
     size = job.site.scratch_size if stage.size is None else stage.size
     return StageSettings(
         paths=tuple(configuration.expand(path, at) for path in stage.paths),
-        folder=str(job.folder),
+        folder=files.absolute(str(job.folder)),
         optional=stage.optional,
         size=None if size is None else units.parse_memory(str(size)),
     )

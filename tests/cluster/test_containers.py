@@ -17,6 +17,7 @@ import slurm_tf.train
 print(json.dumps({
     "environ": dict(os.environ), "cwd": os.getcwd(), "node": socket.gethostname(), "uid": os.getuid(),
     "train": slurm_tf.train.__file__, "data": open("/home/of the job/data").read(), "homes": os.listdir("/home"),
+    "staged": open(os.environ["SLURM_TF_STAGE_FOLDER"] + "/data").read(), "stage": os.environ["SLURM_TF_STAGE_FOLDER"],
     "writes": os.access(os.environ["SLURM_TF_CHECKPOINT_FOLDER"], os.W_OK),
 }), flush=True)
 """
@@ -38,6 +39,8 @@ mounts = ["data:/home/of the job/data"]
 env-from-host = ["NAMED"]
 [roles.evaluator.container]
 image = "root.squashfs"
+[stage]
+paths = ["data"]
 """
 HOSTILE = "a $HOME_ `id` \"b\" 'c' \\\\ é"
 
@@ -78,6 +81,7 @@ def test_programs_find_what_is_theirs_in_two_images(alice: Member) -> None:
         assert (environ["HOSTILE"], environ["NAMED"], environ["FROM_IMAGE"]) == (HOSTILE, "of the host", "yes")
         assert "PYTHONHOME" not in environ
         assert environ["SLURM_TF_TASK"] == name
+        assert (each["staged"], each["stage"].startswith("/tmp/slurm-tf-20001/")) == ("of the job", True)
         assert each["cwd"].startswith(f"{alice.folder}/runs/show-1/submission-1/code/")
         assert each["train"].startswith(environ["PYTHONPATH"].partition(":")[2])
         assert (each["data"], each["homes"], each["uid"], each["writes"]) == ("of the job", ["of the job"], 20001, True)

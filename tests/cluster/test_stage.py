@@ -1,12 +1,20 @@
 """Staging on a real Slurm: once on each node, kept between attempts on a node, gone with the run."""
 
+import os
 import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from slurm_tf.launch.staging.stage_folder import StageFolder
 from tests.cluster.group import Member
-from tests.cluster.test_interruptions import Run
+from tests.cluster.test_interruptions import Run, preempt
+from tests.sandbox import linux
 from tests.sandbox.cluster import Sandbox
+from tests.sandbox.shape import Shape
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -94,3 +102,128 @@ def test_staged_once_a_node_kept_on_it_copied_to_another_and_removed_at_the_end(
     # the end of the run removes it where it ran last; where it was before, the run's next end there
     assert [len(scratch(sandbox, node)) for node in ("node1", "node2", "node3")] == [1, 0, 0]
     assert not (run.folder / "stage").exists()
+
+
+@pytest.fixture
+def small_scratch(alice: Member, sandbox: Sandbox) -> Iterator[str]:
+    """Return options for a site whose scratch holds 4 MiB on node1, and all that is needed on node2."""
+    path = "/run/node/small"
+    alice.write("small.toml", f"inherit = 'generic'\nscratch = '{path}'\n")
+    for node, options in (("node1", "size=4M,mode=1777"), ("node2", "mode=1777")):
+        sandbox.run("mkdir", path, user="root", node=node)
+        sandbox.run("mount", "-t", "tmpfs", "-o", options, "tmpfs", path, user="root", node=node)
+    yield "./small.toml"
+    for node in ("node1", "node2"):
+        sandbox.run("umount", "--lazy", path, user="root", node=node)
+        sandbox.run("rmdir", path, user="root", node=node)
+
+
+ONCE = PROGRAM.partition("; trap")[0]
+
+
+def test_a_full_scratch_ends_the_job_or_its_tasks_read_from_shared_storage(alice: Member, small_scratch: str) -> None:
+    prepare(alice, count=2, per_node=1, program=ONCE)
+    words = ("--nodelist=node1,node2", "--site", small_scratch)
+    run = StagedRun(alice, *words)
+    assert alice.type("wait", "a-1", timeout=60).returncode == 73, run.output
+    error = "node1: found 4.0 MiB free in /run/node/small/slurm-tf-"
+    assert f"slurm-tf: the job failed: {error}" in run.printed
+    assert "; needed 24.0 MiB for the files of [stage]\nHINT: fewer paths" in run.printed
+    assert not run.rows()
+    assert error in alice.ok("status", "a-1")
+    alice.submit("a.toml", *words, "--name=b-1", "--set=stage.optional=true")
+    assert alice.type("wait", "b-1", timeout=60).returncode == 0
+    run.folder = alice.folder / "runs" / "b-1"
+    assert run.printed.count("its tasks read the files of [stage] from shared storage\n") == 1
+    assert error.removeprefix("slurm-tf: ") in run.printed
+    folders = {node: folder for node, _, folder in run.rows()}
+    assert folders["node1"] == str(run.folder / "stage")
+    assert folders["node2"].startswith("/run/node/small/slurm-tf-")
+    assert len(set(re.findall(r" sum (\w{8}) ", run.printed))) == 1
+
+
+HOLDS = """
+import fcntl, os, sys, time
+os.makedirs(sys.argv[1], 0o700)
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(1000)
+"""
+
+
+@pytest.mark.long
+def test_a_job_that_is_preempted_while_it_copies_ends_at_once_and_copies_in_the_next_attempt(
+    alice: Member, sandbox: Sandbox
+) -> None:
+    prepare(alice, count=2, per_node=1, program=ONCE)
+    held = StageFolder("/tmp", str(alice.folder / "runs" / "a-1"))
+    user = str(alice.folder.stat().st_uid)
+    path = str(Path(held.copies).parent).replace(f"slurm-tf-{os.getuid()}", f"slurm-tf-{user}")
+    sandbox.run("mkdir", "-p", "-m", "0700", os.path.dirname(path), user="alice", node="node1")
+    holder = sandbox.popen("python3", "-c", HOLDS, path, user="alice", node="node1", stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"held\n"
+        run = StagedRun(alice, "--nodelist=node1,node2", "--qos=scavenge")
+        words = "staging 24.0 MiB of 48.0 MiB, 1 of 2 nodes done"
+        linux.wait_until("the status says so", lambda: words in alice.ok("status", "a-1"), 60)
+        assert alice.status("a-1")[0]["staging"]["nodes"] == 1
+        began = time.monotonic()
+        preempt(sandbox)
+        run.wait_for_state("PENDING")
+        assert time.monotonic() - began < 30
+    finally:
+        holder.kill()
+        holder.wait()
+    run.start_again()
+    assert alice.type("wait", "a-1", timeout=60).returncode == 0, run.output
+    assert "copied 24.0 MiB, kept 24.0 MiB of an earlier attempt" in run.printed
+    assert [row["cause"] for row in run.attempts()] == ["preemption", ""]
+    assert not [each for node in ("node1", "node2") for each in scratch(sandbox, node) if each in path]
+
+
+@pytest.mark.long
+def test_two_jobs_on_one_node_share_nothing_and_a_cancel_removes_what_is_staged(
+    alice: Member, sandbox: Sandbox
+) -> None:
+    prepare(alice, count=1, per_node=1, program=f"{ONCE}; echo ready; sleep 300")
+    first = StagedRun(alice, "--nodelist=node1")
+    second = StagedRun(alice, "--nodelist=node1", "--name=b-1")
+    second.folder = alice.folder / "runs" / "b-1"
+    for run in (first, second):
+        run.wait_for(r"\] ready")
+    folders = [run.rows()[0][2] for run in (first, second)]
+    assert len(set(folders)) == 2
+    alice.ok("cancel", "a-1")
+    assert alice.type("wait", "a-1", timeout=60).returncode
+    assert on_node(sandbox, "node1", "sh", "-c", f"ls -d {folders[0]} {folders[1]}").split() == [folders[1]]
+    alice.run("scancel", second.job)
+    assert alice.type("wait", "b-1", timeout=60).returncode
+    assert not on_node(sandbox, "node1", "sh", "-c", f"ls -d {folders[1]}")
+
+
+def read_by_file_system(sandbox: Sandbox, node: str) -> int:
+    """Return the bytes that a node's mount of the shared storage has read there: those of its FUSE daemon."""
+    text = on_node(sandbox, node, "sh", "-c", "cat /proc/$(pgrep -xo bindfs)/io")
+    return int(re.findall(r"^rchar: (\d+)", text, re.MULTILINE)[0])
+
+
+@pytest.mark.long
+def test_what_the_file_system_reads_once_a_node_and_not_again(start: Callable[[Shape], Sandbox]) -> None:
+    sandbox = start(Shape(nodes=2, fuse=True))
+    alice = Member(sandbox, "alice", sandbox.shared / "alice")
+    # three epochs on each of the four tasks would read 12 times the size
+    three = ONCE.replace("$SLURM_TF_STAGE_FOLDER/clicks/*", " ".join(["$SLURM_TF_STAGE_FOLDER/clicks/*"] * 3))
+    prepare(alice, program=three + '; test "$SLURM_RESTART_COUNT" || sleep 300')
+    before = {node: read_by_file_system(sandbox, node) for node in sandbox.shape.names}
+    run = StagedRun(alice)
+    linux.wait_until("all have read", lambda: len(run.rows()) == 4, 60)
+    staged = {node: read_by_file_system(sandbox, node) - before[node] for node in before}
+    print(f"read from shared storage in the first attempt: {staged}")
+    assert all(SIZE <= size < 1.5 * SIZE for size in staged.values()), staged
+    alice.ok("interrupt", "a-1")
+    run.start_again()
+    assert alice.type("wait", "a-1", timeout=90).returncode == 0, run.output
+    again = {node: read_by_file_system(sandbox, node) - before[node] - staged[node] for node in before}
+    print(f"in the second attempt, on the same nodes: {again}")
+    assert all(size < SIZE / 2 for size in again.values()), again

@@ -11,7 +11,7 @@ import pytest
 from slurm_tf.cli import tables
 from slurm_tf.run import bad_nodes, manifest, status
 from slurm_tf.run.attempts import AttemptRecorder, EndCause
-from slurm_tf.run.status import AttemptState, RunStatus, TaskState, TaskStatus
+from slurm_tf.run.status import AttemptState, RunStatus, StagingStatus, TaskState, TaskStatus
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.submit import setup_checks
 from slurm_tf.watch import reasons, run_overview, status_rows
@@ -89,6 +89,17 @@ def test_of_a_program_that_tells_nothing_only_what_is_known_is_shown(make_run: M
     assert "CHECKPOINTS" not in text
     assert not {"unknown", "Checkpoint", "STEP", "LOSS"} & set(text.split())
     assert tables.run_list(points).split()[:6] == ["RUN", "JOB", "STATE", "TIME", "NODES", "REASON"]
+
+
+def test_how_far_the_nodes_copies_are(make_run: MakeRun, slurm: Slurm) -> None:
+    stages = make_run("stages-1", ("9", (), False))
+    staging = StagingStatus(bytes=3_435_973_837, wanted=8 << 30, nodes=2, all_nodes=4)
+    now = RunStatus("stages-1", "9", 0, "n1", 0.0, AttemptState.STAGING, staging=staging, written=time.time())
+    status.write(stages.run, now)
+    slurm.live = [record("9", nodes="n[1-4]")]
+    points = run_overview.read_overviews(slurm, [stages])
+    assert " staging 3.2 GiB of 8.0 GiB, 2 of 4 nodes done, 0 restarts, as of " in tables.status(points)
+    assert status_rows.as_dict(points[0])["staging"] == vars(staging)
 
 
 def test_a_heterogeneous_job_that_waits_says_how_many_nodes_it_needs(make_run: MakeRun, slurm: Slurm) -> None:

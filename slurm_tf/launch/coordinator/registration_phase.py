@@ -5,7 +5,7 @@ import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Type
 
 from slurm_tf.errors import ContainerError, RegistrationError, StepError
-from slurm_tf.launch.coordinator import assignments
+from slurm_tf.launch.coordinator import assignments, stage_copies
 from slurm_tf.launch.coordinator.container_trials import ContainerTrials
 from slurm_tf.launch.coordinator.registration import Registration
 from slurm_tf.launch.coordinator.stage_copies import StageCopies
@@ -218,8 +218,8 @@ class RegistrationPhase:
         return staging.over and not is_terminating
 
     def unstage(self) -> None:
-        """Have each node remove what it has staged: the run is over."""
-        for rank in self._staging.ranks if self._staging else ():
+        """Have each node remove what this or an earlier attempt has staged there: the run is over."""
+        for rank in stage_copies.one_a_node(self._registration.reports).values():
             self._tasks.send(self._names[rank], Unstage(self._context.folder.path))
 
     def _is_fit(self, running: Preflight, now: float, is_terminating: bool) -> bool:

@@ -35,6 +35,11 @@ _LOOK_SECONDS = 0.1
 _TELL_SECONDS, _SAY_SECONDS = 30.0, 60.0
 
 
+def one_a_node(reports: Mapping[int, Report]) -> Dict[str, int]:
+    """Return the rank whose agent copies and removes files on each node: its lowest."""
+    return {reports[rank].node: rank for rank in sorted(reports, reverse=True)}
+
+
 class StageCopies:
     """The copies of one step. `folders`: where the tasks of each node find the files, once `over`."""
 
@@ -49,30 +54,26 @@ class StageCopies:
         """`reports`: those of all tasks, by rank."""
         self.folders: Dict[str, str] = {}
         self._settings, self._folder, self._ranks, self._say = settings, folder, sorted(reports), say
-        self._nodes = {reports[rank].node: rank for rank in reversed(self._ranks)}
+        self._copying = one_a_node(reports)
+        self._size = 0
         self._search: Optional[Search] = Search(settings)
         self._progress: Dict[int, StageProgress] = {}
         self._ends: Dict[int, Union[Staged, StageFailed]] = {}
         self._begun = now
         self._tell_at, self._say_at = now + _TELL_SECONDS, now + _SAY_SECONDS
 
-    @property
-    def ranks(self) -> List[int]:
-        """The rank that copies on each node."""
-        return list(self._nodes.values())
-
     def answered(self, rank: int, answer: StageAnswer) -> None:
         """Record how far the copy of a node is, or how it ended."""
         if isinstance(answer, StageProgress):
             self._progress[rank] = answer
-        elif rank in self.ranks:
+        elif rank in self._copying.values():
             self._ends[rank] = answer
 
     def tick(self, now: float) -> Outgoing:
         """Return what to send to which rank. Raises StageError, RunError or OSError."""
         if self._search:
             return self._begin(self._search.result())
-        if len(self._ends) == len(self._nodes) and not self.folders:
+        if len(self._ends) == len(self._copying) and not self.folders:
             self._finish(now)
         if now >= self._say_at:
             self._say_at = now + _SAY_SECONDS
@@ -97,7 +98,8 @@ class StageCopies:
     @property
     def status(self) -> StagingStatus:
         """How far the copies are."""
-        copied = {rank: (told.copied, told.wanted) for rank, told in self._progress.items()}
+        copied = dict.fromkeys(self._copying.values(), (0, self._size))
+        copied.update((rank, (told.copied, told.wanted)) for rank, told in self._progress.items())
         for rank, each in self._ends.items():
             if isinstance(each, Staged):
                 copied[rank] = each.copied, each.copied
@@ -105,23 +107,23 @@ class StageCopies:
             bytes=sum(done for done, _ in copied.values()),
             wanted=sum(wanted for _, wanted in copied.values()),
             nodes=len(self._ends),
-            all_nodes=len(self._nodes),
+            all_nodes=len(self._copying),
         )
 
     def _begin(self, plan: Optional[StagePlan]) -> Outgoing:
         """Have the nodes copy, once it is known what."""
         if plan is None:
             return []
-        self._search = None
+        self._search, self._size = None, plan.bytes
         stage_plan.write(self._folder, plan)
-        nodes = len(self._nodes)
+        nodes = len(self._copying)
         size = units.format_bytes(plan.bytes)
         self._say(f"staging {len(plan.files)} files, {size}, on {nodes} node{'s' * (nodes != 1)}")
-        return [(rank, Stage(self._folder.stage_plan, self._folder.path)) for rank in self.ranks]
+        return [(rank, Stage(self._folder.stage_plan, self._folder.path)) for rank in self._copying.values()]
 
     def _finish(self, now: float) -> None:
         """Give each node's tasks their folder. Raises StageError for a node without one, or OSError."""
-        ends = {node: self._ends[rank] for node, rank in self._nodes.items()}
+        ends = {node: self._ends[rank] for node, rank in self._copying.items()}
         failed = {node: end for node, end in ends.items() if isinstance(end, StageFailed)}
         for node, failure in sorted(failed.items(), key=lambda each: each[1].is_of_scratch):
             if not (self._settings.optional and failure.is_of_scratch):

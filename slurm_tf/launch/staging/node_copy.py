@@ -12,7 +12,7 @@ from io import FileIO
 from typing import Optional, Tuple
 
 from slurm_tf import units
-from slurm_tf.errors import SlurmTfError, StageError
+from slurm_tf.errors import StageError
 from slurm_tf.launch.staging.stage_folder import StageFolder, is_full
 from slurm_tf.run.stage_plan import StagedFile, StagePlan
 
@@ -43,7 +43,7 @@ class NodeCopy:
         self._queue: queue.SimpleQueue[Tuple[int, StagedFile]] = queue.SimpleQueue()
         self.folder = stage.copies
         self.failure: Optional[Failure] = None
-        self.wanted = self.copied = self.kept = 0
+        self.wanted, self.copied, self.kept = plan.bytes, 0, 0
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
@@ -64,33 +64,32 @@ class NodeCopy:
             self._copy_all()
         except StageError as error:
             self._fail(Failure(error, is_of_scratch=True))
-        except (SlurmTfError, OSError) as error:
-            self._fail(Failure(StageError(str(error), "a scratch that can be written"), is_of_scratch=True))
+        except OSError as error:
+            self._fail(Failure(self._scratch_error(error), is_of_scratch=True))
         finally:
             self._done.set()
 
     def _copy_all(self) -> None:
-        with self._stage.locked(self._stop.wait) as is_locked:
-            if not is_locked:
-                return
-            shutil.rmtree(self._stage.parts, ignore_errors=True)
-            os.mkdir(self._stage.parts, 0o700)
-            os.makedirs(self.folder, 0o700, exist_ok=True)
-            self._remove_others()
-            missing = [file for file in self._plan.files if not self._is_kept(file)]
-            self.wanted = sum(file.bytes for file in missing)
-            self.kept = self._plan.bytes - self.wanted
-            self._check_room()
-            for each in self._plan.folders:
-                os.makedirs(os.path.join(self.folder, each), 0o700, exist_ok=True)
-            for number, file in enumerate(missing):
-                self._queue.put((number, file))
-            threads = [threading.Thread(target=self._work, daemon=True) for _ in range(min(STREAMS, len(missing)))]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            shutil.rmtree(self._stage.parts, ignore_errors=True)
+        if not self._stage.lock(self._stop.wait):
+            return
+        shutil.rmtree(self._stage.parts, ignore_errors=True)
+        os.mkdir(self._stage.parts, 0o700)
+        os.makedirs(self.folder, 0o700, exist_ok=True)
+        self._remove_others()
+        missing = [file for file in self._plan.files if not self._is_kept(file)]
+        self.wanted = sum(file.bytes for file in missing)
+        self.kept = self._plan.bytes - self.wanted
+        self._check_room()
+        for each in self._plan.folders:
+            os.makedirs(os.path.join(self.folder, each), 0o700, exist_ok=True)
+        for number, file in enumerate(missing):
+            self._queue.put((number, file))
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(min(STREAMS, len(missing)))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        shutil.rmtree(self._stage.parts, ignore_errors=True)
 
     def _remove_others(self) -> None:
         """Remove what the plan does not name: links that a program made, files of a data set that was read before."""

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,12 @@ import pytest
 from slurm_tf.launch.staging import sources
 from slurm_tf.launch.staging.node_copy import NodeCopy
 from slurm_tf.launch.staging.stage_folder import StageFolder
+from slurm_tf.run import status
+from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.stage_plan import StagedFile, StagePlan
 from slurm_tf.run.stage_settings import StageSettings
+from slurm_tf.run.status import AttemptState, RunStatus
+from tests.sandbox import linux
 
 MIB = 1 << 20
 
@@ -44,9 +49,11 @@ def find(*paths: Path, size: int | None = None) -> StagePlan:
 
 def copy(plan: StagePlan, scratch: Path, run: str = "/runs/a-1") -> NodeCopy:
     """Copy, and wait for the end."""
-    found = NodeCopy(plan, StageFolder(str(scratch), run))
+    stage = StageFolder(str(scratch), run)
+    found = NodeCopy(plan, stage)
     found.start()
     assert found.wait(60)
+    stage.release()
     return found
 
 
@@ -120,23 +127,27 @@ def test_two_runs_share_nothing_and_the_end_of_one_leaves_the_other(shared: Path
 
 def test_two_attempts_at_once_copy_once(shared: Path, scratch: Path) -> None:
     """As after a node's link was cut: the agent of the former attempt goes on beside that of the new one."""
-    plan = find(shared)
-    both = [NodeCopy(plan, StageFolder(str(scratch), "/runs/a-1")) for _ in range(2)]
+    plan, stages = find(shared), [StageFolder(str(scratch), "/runs/a-1") for _ in range(2)]
+    both = [NodeCopy(plan, stage) for stage in stages]
     for each in both:
         each.start()
+    linux.wait_until("one is done", lambda: any(each.wait(0) for each in both), 60)
+    time.sleep(0.3)
+    assert sum(each.wait(0) for each in both) == 1  # it has the folder until its process ends
+    for stage in stages:
+        stage.release()
     assert all(each.wait(60) and each.failure is None for each in both)
     assert sorted(each.copied for each in both) == [0, plan.bytes]
 
 
 def test_a_lock_is_waited_for_and_a_stop_ends_the_wait(shared: Path, scratch: Path) -> None:
     stage = StageFolder(str(scratch), "/runs/a-1")
-    with stage.locked(lambda _: True) as is_locked:
-        assert is_locked
-        waiting = NodeCopy(find(shared), stage)
-        waiting.start()
-        assert not waiting.wait(0.5)
-        waiting.stop(5)
-        assert waiting.wait(0)
+    assert stage.lock(lambda _: True)
+    waiting = NodeCopy(find(shared), StageFolder(str(scratch), "/runs/a-1"))
+    waiting.start()
+    assert not waiting.wait(0.5)
+    waiting.stop(5)
+    assert waiting.wait(0)
     assert (waiting.copied, waiting.failure) == (0, None)
 
 
@@ -173,10 +184,12 @@ def test_kill_9_leaves_nothing_half_written(shared: Path, scratch: Path, after: 
 
 
 def test_a_stop_keeps_what_is_whole(shared: Path, scratch: Path) -> None:
-    stopped = NodeCopy(find(shared), StageFolder(str(scratch), "/runs/a-1"))
+    stage = StageFolder(str(scratch), "/runs/a-1")
+    stopped = NodeCopy(find(shared), stage)
     stopped.start()
     stopped.stop(30)
     assert stopped.wait(0)
+    stage.release()
     found = copy(find(shared), scratch)
     assert found.failure is None
     assert contents(found.folder) == {f"clicks/{name}": data for name, data in contents(shared).items()}
@@ -197,7 +210,7 @@ def test_a_full_scratch_is_found_before_anything_is_copied(shared: Path, small_s
     assert text.startswith(f"found 4.0 MiB free in {small_scratch}/slurm-tf-{os.getuid()}")
     assert "needed 9.0 MiB for the files of [stage]" in text
     assert is_of_scratch
-    assert not contents(small_scratch)
+    assert not contents(StageFolder(str(small_scratch), "/runs/a-1").copies)
 
 
 def test_a_scratch_that_others_fill_meanwhile_is_the_same_error(
@@ -266,6 +279,27 @@ def test_what_was_being_removed_goes_at_the_next_copy(shared: Path, scratch: Pat
     left.rename(f"{left}.removed99")
     copy(find(shared), scratch, "/runs/b-1")
     assert not Path(f"{left}.removed99").exists()
+
+
+def status_of(run: Path, state: AttemptState) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    status.write(RunFolder(str(run)), RunStatus("b-1", "7", 0, "node1", 0.0, state))
+
+
+def test_what_runs_that_are_over_have_left_makes_room(shared: Path, scratch: Path, tmp_path: Path) -> None:
+    """A run that ended elsewhere, and one that was removed; but none that goes on, is not known or holds its lock."""
+    runs = {name: tmp_path / "runs" / name for name in ("over", "removed", "requeued", "unknown", "used")}
+    plan = find(shared / "a.bin")
+    folders = {name: Path(copy(plan, scratch, str(run)).folder) for name, run in runs.items()}
+    status_of(runs["over"], AttemptState.ENDED)
+    status_of(runs["used"], AttemptState.ENDED)
+    status_of(runs["requeued"], AttemptState.REQUEUED)
+    runs["unknown"].mkdir()
+    holder = StageFolder(str(scratch), str(runs["used"]))
+    assert holder.lock(lambda _: True)
+    copy(plan, scratch, str(tmp_path / "runs" / "new"))
+    assert {name for name, folder in folders.items() if folder.exists()} == {"requeued", "unknown", "used"}
+    holder.release()
 
 
 def test_progress_can_be_seen(shared: Path, scratch: Path) -> None:
