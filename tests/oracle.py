@@ -59,10 +59,28 @@ NO_REDUCTION = {
 NO_SHARDS = """
 from slurm_tf.train.data import batches
 make = batches.Batches.__init__
-def first_shard(self, arrays, batch_size, seed, rank, size, *more):
-    make(self, arrays, batch_size, seed, 0, size, *more)
+def first_shard(self, source, batch_size, rank, size, *more):
+    make(self, source, batch_size, 0, size, *more)
 batches.Batches.__init__ = first_shard
 """
+
+
+def digits(folder: Path, samples: int = SAMPLES) -> str:
+    """Write the program's samples as a prepared data set; return its folder."""
+    from sklearn.datasets import load_digits
+
+    from slurm_tf.dataset.schema import Feature, Kind, Schema
+    from tests.prepare.data_sets import write_data_set
+
+    schema = Schema(
+        (Feature("image", Kind.FLOAT, (8, 8, 1)), Feature("label", Kind.INT64), Feature("number", Kind.INT64))
+    )
+    images, labels = load_digits(return_X_y=True)
+    rows = [
+        {"image": (images[number] / 16).tolist(), "label": int(labels[number]), "number": number}
+        for number in range(samples)
+    ]
+    return str(write_data_set(folder, schema, {"train": rows}, count=1))
 
 
 class Sample(NamedTuple):
@@ -97,8 +115,7 @@ class Training:
 
 def read(run: Path) -> Training:
     """Return what the program recorded in a run's folder, in processes that were killed too."""
-    folder = run / "oracle"
-    starts = sorted(folder.glob("*.begin"))
+    starts = _starts(run)
     processes = [_process(path) for path in starts]
     ended = {
         process.rank: path for process, path in zip(processes, starts, strict=True) if path.with_suffix(".end").exists()
@@ -111,6 +128,15 @@ def read(run: Path) -> Training:
         {rank: end["losses"] for rank, end in ends.items()},
         {rank: end["accuracy"] for rank, end in ends.items()},
     )
+
+
+def processes(run: Path) -> list[RankProcess]:
+    """Return all processes of a run, where their ranks are not the same ones after a restart."""
+    return [_process(path) for path in _starts(run)]
+
+
+def _starts(run: Path) -> list[Path]:
+    return sorted((run / "oracle").glob("*.begin"))
 
 
 def _process(path: Path) -> RankProcess:

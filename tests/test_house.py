@@ -31,7 +31,7 @@ ROOMS = {
     "images": {"errors", "files", "run", "jobspec"},
     "submit": {"errors", "units", "files", "search_path", "run", "slurm", "jobspec"},
     "launch": {"errors", "units", "files", "run", "dataset", "slurm"},
-    "train": {"errors", "files", "run"},
+    "train": {"errors", "files", "run", "dataset"},
     "watch": {"errors", "units", "files", "plots", "run", "slurm", "jobspec", "submit"},
     "account": {"errors", "units", "files", "search_path", "plots", "run", "slurm", "jobspec", "watch"},
     "doctor": {"errors", "units", "files", "run", "slurm", "jobspec", "submit", "launch"},
@@ -82,6 +82,7 @@ ORDERS = {
         "checkpoint",
         "keras",
         "training_loop",
+        "progress_reports",
         "training_run",
     ),
 }

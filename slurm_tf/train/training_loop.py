@@ -65,7 +65,10 @@ def _mirrored_step(strategy: tf.distribute.Strategy, step: Callable[[Any], Logs]
 
 
 class ParameterServerLoop:
-    """Schedules steps on the workers of strategy ps. Another worker repeats the step of one that dies."""
+    """Schedules steps on the workers of strategy ps. Another worker repeats the step of one that dies.
+
+    `data`: an iterator of each worker's own data set, or batches that are read here and sent with each step.
+    """
 
     def __init__(
         self, step: Callable[[Any], Logs], data: Any, coordinator: Any, workers: int, boundary: StepBoundary
@@ -74,8 +77,9 @@ class ParameterServerLoop:
         # enough that no worker waits for its next step, few enough that all are done soon after an interruption
         self._max_scheduled = _SCHEDULED_PER_WORKER * workers
 
-        def worker_step(iterator: Any) -> Logs:
-            logs: Logs = coordinator.strategy.run(step, args=(next(iterator),))
+        def worker_step(*given: Any) -> Logs:
+            batch = data.decode(*given) if isinstance(data, Batches) else next(*given)
+            logs: Logs = coordinator.strategy.run(step, args=(batch,))
             return logs
 
         self._step = tf.function(worker_step)
@@ -90,7 +94,7 @@ class ParameterServerLoop:
         scheduled: Deque[Any] = deque()
         all_logs: List[Logs] = []
         while done + len(scheduled) < until and not self._boundary.is_interrupted:
-            scheduled.append(self._coordinator.schedule(self._step, args=(self._data,)))
+            scheduled.append(self._coordinator.schedule(self._step, args=self._arguments(done + len(scheduled))))
             if len(scheduled) == self._max_scheduled:
                 all_logs += _fetch(scheduled.popleft())
                 done += 1
@@ -104,6 +108,11 @@ class ParameterServerLoop:
         self._names = sorted(all_logs[0]) if all_logs else self._names
         count = len(all_logs) or math.nan
         return done, {name: sum(float(logs[name]) for logs in all_logs) / count for name in self._names}
+
+    def _arguments(self, step: int) -> Tuple[Any, ...]:
+        if isinstance(self._data, Batches):
+            return tuple(tf.convert_to_tensor(each) for each in self._data.read(step))
+        return (self._data,)
 
 
 def _fetch(result: Any) -> List[Logs]:

@@ -1,6 +1,5 @@
 """What a user's program calls: `init`, and the `Run` that it returns."""
 
-import atexit
 import contextlib
 import functools
 import os
@@ -8,13 +7,12 @@ import sys
 import time
 from typing import Any, Callable, ContextManager, Dict, Iterator, List, Optional, Sequence, Tuple
 
-import numpy as np
 import tensorflow as tf
 
 from slurm_tf.errors import UsageError
 from slurm_tf.run import checkpoint_folder
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.program_messages import CheckpointCommitted, Phase, ProgressReport, TensorFlowVersion
+from slurm_tf.run.program_messages import CheckpointCommitted, Phase, TensorFlowVersion
 from slurm_tf.run.progress import ProgressWriter
 from slurm_tf.train import devices, hparams, training_loop
 from slurm_tf.train.agent_connection import AgentConnection, ignore_slurm_signals
@@ -25,9 +23,12 @@ from slurm_tf.train.checkpoint.step_boundary import StepBoundary
 from slurm_tf.train.collectives import allreduce, replica_check, strategies
 from slurm_tf.train.collectives.step_clock import StepClock, TimedCollective
 from slurm_tf.train.data import distribution
-from slurm_tf.train.data.batches import Batches, inputs_of, repeated_batches
+from slurm_tf.train.data.arrays import Arrays
+from slurm_tf.train.data.batches import Batches, Source, inputs_of, repeated_batches
+from slurm_tf.train.data.prepared_records import Map, Records, validation_dataset
 from slurm_tf.train.keras import one_task
 from slurm_tf.train.keras.model_files import ModelFiles
+from slurm_tf.train.progress_reports import ProgressReports
 from slurm_tf.train.task_context import TaskContext
 from slurm_tf.train.train_log import log
 
@@ -97,9 +98,6 @@ class Run:
         self._progress = self._open_progress()
         if self.is_chief and task.tensorboard_folder and task.params:
             hparams.write(task.tensorboard_folder, task.params)
-        self._resumed_at: Optional[int] = None
-        self._last_report: Optional[Tuple[float, int]] = None
-        self._rate = 0.0
 
     def _adopt_keras(self) -> None:
         """Have Keras save models in one task, and draw bars in rank 0; a program alone and outside of a run is left."""
@@ -134,8 +132,45 @@ class Run:
                     lambda context: repeated_batches(arrays, batch_size, seed + 1 + context.input_pipeline_id)
                 )
             )
+        return self._batches_of(Arrays(arrays, seed), batch_size)
+
+    def records(
+        self,
+        folder: str,
+        batch_size: int,
+        split: str = "train",
+        map: Map = None,  # noqa: A002 - as tf.data names it
+        seed: int = 0,
+        shuffle: Optional[str] = None,
+    ) -> Any:
+        """Return this task's part of global batches of a prepared data set, as `batches` does of arrays.
+
+        A batch is parsed by the data set's schema: a dict of its features, or what `map` makes of it, x, (x, y) or
+        (x, y, weights), in TensorFlow operations. `shuffle`: "records", in any order, or "blocks", for more data than
+        memory; None chooses by the size of the split, see docs/data.md. Under ps the chief reads each step's batch and
+        sends it to the worker, and the result is for `loop`. Raises DatasetError and UsageError.
+        """
+        return self._batches_of(Records(folder, split, seed, shuffle, map), batch_size)
+
+    def validation_records(
+        self,
+        folder: str,
+        batch_size: int,
+        split: str = "test",
+        map: Map = None,  # noqa: A002 - as tf.data names it
+    ) -> tf.data.Dataset:
+        """Return all records of a split in each task, in their order, without weights: for `validation_data` of `fit`.
+
+        `map` is that of `records`. Raises DatasetError.
+        """
+        return validation_dataset(folder, batch_size, split, map)
+
+    def _batches_of(self, source: Source, batch_size: int) -> Any:
+        """Return the data set of this task's parts; under ps the batches themselves, for `loop`."""
         replicas = self.strategy.num_replicas_in_sync if self._task.strategy == "mirrored" else 1
-        self._batches.append(Batches(arrays, batch_size, seed, self.rank, self.size, replicas))
+        self._batches.append(Batches(source, batch_size, self.rank, self.size, replicas))
+        if self._coordinator is not None:
+            return self._batches[-1]
         self._inputs = inputs_of(self._batches[-1].dataset)
         return self._batches[-1].dataset
 
@@ -206,7 +241,7 @@ class Run:
             return
         local_variables = local_state.variables(self._tracked, self.size)
         found = self._restore(local_variables)
-        self._resumed_at = self.step
+        self._progress.resumed_at = self.step
         if found and self.is_chief:
             log(f"resumed at step {found.step} from {found.path}")
         self._boundary.track(self.step, self._collective, self._checkpoints, self._checkpoint, local_variables)
@@ -252,8 +287,7 @@ class Run:
         return checkpoints
 
     def _on_commit(self, step: int, *_: object) -> None:
-        if self._progress:
-            self._progress.flush()
+        self._progress.flush()
         if self._agent:
             self._agent.send(CheckpointCommitted(step))
 
@@ -285,7 +319,7 @@ class Run:
         while self.step < steps:
             # yields at the same steps after a resume as without one
             self.step, logs = loop.run(self.step, min(self.step - self.step % every + every, steps), steps)
-            self._record_progress(self.step, steps, logs)
+            self._progress.record(self.step, steps, logs)
             with self._boundary.pause():
                 yield self.step, logs
 
@@ -326,20 +360,14 @@ class Run:
 
     # --- progress and results ---
 
-    def _open_progress(self) -> Optional[ProgressWriter]:
-        """Return the writer of the run's progress, None in a task that reports none, or outside of a run."""
-        task = self._task
-        if not task.run_folder or not (self.is_chief or self.role == "evaluator"):
-            return None
+    def _open_progress(self) -> ProgressReports:
+        task, reports = self._task, self.is_chief or self.role == "evaluator"
+        if not task.run_folder or not reports:
+            return ProgressReports(None, self._agent, reports)
         folder = RunFolder(task.run_folder)
-        writer = ProgressWriter(
-            folder.progress if self.is_chief else folder.evaluator_progress,
-            f"{task.attempt}/{task.restarts}",
-            self._fence(),
-            log,
-        )
-        atexit.register(writer.flush)
-        return writer
+        path = folder.progress if self.is_chief else folder.evaluator_progress
+        writer = ProgressWriter(path, f"{task.attempt}/{task.restarts}", self._fence(), log)
+        return ProgressReports(writer, self._agent, reports)
 
     def _report_fit(self, step: int, steps: int, is_epoch: bool, below_bar: bool, **values: Any) -> None:
         """Report a step of `fit`, on a line of its own where Keras has drawn its bar, which it draws again below.
@@ -349,36 +377,14 @@ class Run:
         """
         if below_bar and self.is_chief:
             print(flush=True)
-        self._report(step, steps, values, is_epoch)
+        self._progress.report(step, steps, values, is_epoch)
 
     def report(self, step: int, steps: int = 0, **values: Any) -> None:
         """Print a line of progress, and record the numbers among `values` for `slurm-tf results`.
 
         Only the chief and the evaluator do; in other tasks it does nothing.
         """
-        self._report(step, steps, values, is_recorded=True)
-
-    def _report(self, step: int, steps: int, values: Dict[str, Any], is_recorded: bool) -> None:
-        if not self.is_chief and self.role != "evaluator":
-            return
-        numbers = {name: float(value) for name, value in values.items() if _is_number(value)}
-        rate = self._record_progress(step, steps, numbers, is_recorded)
-        columns = [f"step {step}/{steps}" if steps else f"step {step}"]
-        columns += [f"{name} {numbers[name]:.4f}" if name in numbers else f"{name} {values[name]}" for name in values]
-        print("  ".join(columns + ([f"{rate:.1f} steps/s"] if rate > 0 else [])), flush=True)
-
-    def _record_progress(self, step: int, steps: int, values: Dict[str, float], is_recorded: bool = True) -> float:
-        """Tell `slurm-tf status` of the progress, and record it; return the steps per second since the last report."""
-        if self._progress and is_recorded and values:
-            self._progress.add(int(step), values, self._resumed_at)
-        now = time.monotonic()
-        if self._last_report is not None and step != self._last_report[1]:
-            self._rate = (step - self._last_report[1]) / (now - self._last_report[0])
-        if self._last_report is None or step != self._last_report[1]:
-            self._last_report = (now, step)
-        if self._agent:
-            self._agent.send(ProgressReport(step, steps, self._rate, values))
-        return self._rate
+        self._progress.report(step, steps, values)
 
     def model_path(self, name: str = "model.keras") -> str:
         """Return the path of the run's model `name`, for `model.save` in every task: one writes. Raises UsageError."""
@@ -387,10 +393,3 @@ class Run:
     def export_path(self) -> str:
         """Return a path for a new version of the run's SavedModel; versions are numbers, as model servers need them."""
         return self._saved.version_path()
-
-
-def _is_number(value: object) -> bool:
-    """Whether a value is a float, also one of numpy, or a scalar tensor or variable of TensorFlow."""
-    if isinstance(value, (float, np.floating)):
-        return True
-    return (tf.is_tensor(value) or isinstance(value, tf.Variable)) and value.shape.rank == 0 and value.dtype.is_floating  # type: ignore[attr-defined]

@@ -55,9 +55,9 @@ say(model, {name: values[-1] for name, values in history.history.items()})
 """
 # Keras alone, with the same order of samples as slurm_tf
 ALONE = """
-from slurm_tf.train.data.batches import Batches
+from slurm_tf.train.data.sample_orders import WholeOrder
 model = make()
-order = Batches(arrays, 8, 0, 0, 1).order
+order = lambda epoch: WholeOrder(len(arrays[0]), 0).part(epoch, 0, len(arrays[0]))
 for epoch in range(3):
     fed = [array[order(epoch)] for array in arrays]
     history = model.fit(*fed[:2], sample_weight=own[order(epoch)] if {weighted} else None, batch_size=8, shuffle=False,

@@ -1,5 +1,7 @@
 """The digits under any strategy, by model.fit or a loop of its own, with a record of every sample that is trained on.
 
+They are arrays, or records of a prepared data set with the features image, label and number.
+
 The record lies in the run's folder: `samples`, `weights` and `losses` of each step, in the order in which TensorFlow
 ran them, and what this process had at its start and end. tests/oracle.py reads it.
 """
@@ -22,6 +24,8 @@ import slurm_tf.train as train
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--loop", choices=("fit", "own"), default="fit")
+parser.add_argument("--records", help="the folder of a prepared data set with the same samples")
+parser.add_argument("--shuffle", help="how run.records shuffles them")
 parser.add_argument("--samples", type=int, default=482)
 parser.add_argument("--batch-size", type=int, default=48, help="samples in a global batch")
 parser.add_argument("--epochs", type=int, default=4)
@@ -158,7 +162,17 @@ with run.scope():
         ]
     )
 untrained = hashlib.sha256(b"".join(value.tobytes() for value in values_of(model).values())).hexdigest()
-data = run.batches((x, y), batch_size=options.batch_size)
+
+
+def samples_of(features: dict[str, Any]) -> Any:
+    return features["image"], tf.stack([features["label"], features["number"]], axis=1)
+
+
+data = (
+    run.records(options.records, options.batch_size, map=samples_of, shuffle=options.shuffle)
+    if options.records
+    else run.batches((x, y), batch_size=options.batch_size)
+)
 losses = (fit if options.loop == "fit" else own_loop)(model, data)
 
 predicted = np.argmax(np.asarray(model(x_test, training=False)), axis=1)

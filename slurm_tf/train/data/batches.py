@@ -6,7 +6,7 @@ continues where it was.
 """
 
 import functools
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional, Protocol, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,37 @@ import tensorflow as tf
 
 from slurm_tf.errors import UsageError
 from slurm_tf.train.autograph import without_autograph
+from slurm_tf.train.data.sample_orders import Indices
 
-_Indices = npt.NDArray[np.int64]
 _Weights = npt.NDArray[np.float32]
+
+
+class Order(Protocol):
+    """In which order an epoch goes through the samples."""
+
+    def part(self, epoch: int, first: int, end: int) -> Indices:
+        """Return the samples at the places from `first` to before `end` of the epoch, which are a global batch."""
+
+
+class Source(Protocol):
+    """Samples that are read by index. `has_weights`: each is (x, y, weight)."""
+
+    samples: int
+    has_weights: bool
+    read_type: tf.DType
+
+    @property
+    def order(self) -> Order:
+        """The order of the samples in each epoch."""
+
+    def prepare(self, epoch: int, first: int, rank: int, size: int) -> None:
+        """Prepare to read what task `rank` of `size` needs at place `first` of an epoch and after it."""
+
+    def read(self, indices: Indices) -> npt.NDArray[Any]:
+        """Return one element of `read_type` for each index."""
+
+    def decode(self, read: tf.Tensor) -> Any:
+        """Return the samples of what was read, in the graph."""
 
 
 class Batches:
@@ -28,15 +56,12 @@ class Batches:
     batch have the mean 1. The mean of weight times loss, over equal parts, is then the mean loss of the real samples.
     """
 
-    def __init__(self, arrays: Any, batch_size: int, seed: int, rank: int, size: int, replicas: int = 1) -> None:
-        """`arrays`: an array, or a structure of arrays of one length. `batch_size`: samples in a global batch.
+    def __init__(self, source: Source, batch_size: int, rank: int, size: int, replicas: int = 1) -> None:
+        """`batch_size`: samples in a global batch.
 
         `replicas`: into how many pieces MirroredStrategy cuts the part of this task, which is number `rank` of `size`.
         """
-        lengths = {len(array) for array in tf.nest.flatten(arrays)}
-        if len(lengths) != 1:
-            raise UsageError(f"found arrays of {sorted(lengths)} samples", "arrays of one length")
-        self.samples, self.batch_size, self.seed = lengths.pop(), batch_size, seed
+        self.samples, self.batch_size, self.has_weights = source.samples, batch_size, source.has_weights
         self.pieces = size * replicas
         if batch_size < 1 or batch_size % self.pieces:
             holders = "tasks" if replicas == 1 else "replicas"
@@ -47,16 +72,9 @@ class Batches:
             raise UsageError("found no samples", "at least one")
         self.steps_per_epoch = -(-self.samples // batch_size)
         self.remainder = self.samples % batch_size
-        self.has_weights = isinstance(arrays, (tuple, list)) and len(arrays) == 3
         self.step = 0
-        self._rank, self._replicas = rank, replicas
+        self._source, self._rank, self._size, self._replicas = source, rank, size, replicas
         self._part_size = batch_size // size
-        self._order_of = functools.lru_cache(maxsize=1)(self.order)
-        self._arrays = _without_zero_weights(arrays) if self.has_weights else arrays
-
-    def order(self, epoch: int) -> _Indices:
-        """Return the samples' indices in the order of `epoch`."""
-        return np.random.Generator(np.random.PCG64([self.seed, epoch])).permutation(self.samples)
 
     def real_samples(self, first: int, end: int) -> int:
         """Return how many samples, without padding, this task's parts have from step `first` to before `end`."""
@@ -67,7 +85,6 @@ class Batches:
     @functools.cached_property
     def dataset(self) -> tf.data.Dataset:
         """The parts of this task, with the weights of their samples."""
-        tensors = tf.nest.map_structure(tf.convert_to_tensor, self._arrays)
 
         # not a data set from a generator: of one that is not at its end when the program ends TensorFlow warns
         @without_autograph
@@ -76,11 +93,8 @@ class Batches:
             return tf.data.Dataset.range(first, first + self.steps_per_epoch)
 
         @without_autograph
-        def batch(step: tf.Tensor) -> Any:
-            index, weight = tf.numpy_function(self.part, [step], [tf.int64, tf.float32])
-            for each in (index, weight):
-                each.set_shape([self._part_size])
-            return _with_weights(tf.nest.map_structure(lambda tensor: tf.gather(tensor, index), tensors), weight)
+        def read(step: tf.Tensor) -> Any:
+            return tf.numpy_function(self.read, [step], [self._source.read_type, tf.float32])
 
         options = tf.data.Options()
         # MirroredStrategy must cut the batches, not the source
@@ -88,25 +102,45 @@ class Batches:
         return (
             tf.data.Dataset.from_tensors(0)
             .flat_map(steps)
-            .map(batch)
+            .map(read)
+            .map(without_autograph(self.decode), num_parallel_calls=tf.data.AUTOTUNE)
             .apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch))
             .prefetch(tf.data.AUTOTUNE)
             .with_options(options)
         )
 
-    def part(self, step: int) -> Tuple[_Indices, _Weights]:
+    def read(self, step: int) -> Tuple[npt.NDArray[Any], _Weights]:
+        """Return this task's part of the batch of `step` as its source reads it, and its weights."""
+        epoch, batch = divmod(int(step), self.steps_per_epoch)
+        self._source.prepare(epoch, batch * self.batch_size, self._rank, self._size)
+        indices, weights = self.part(step)
+        return self._source.read(indices), weights
+
+    def decode(self, read: tf.Tensor, weight: tf.Tensor) -> Any:
+        """Return the batch, with its weights, of what `read` returned."""
+        for each in (read, weight):
+            each.set_shape([self._part_size])
+        batch = self._source.decode(read)
+        for each in tf.nest.flatten(batch, expand_composites=False):
+            if each.shape.rank == 0 or each.shape[0] not in (None, self._part_size):
+                raise UsageError(f"found a batch with {each.shape}", f"{self._part_size} samples, as there were")
+        return _with_weights(batch, weight)
+
+    def part(self, step: int) -> Tuple[Indices, _Weights]:
         """Return the indices and weights of this task's part of the batch of `step`."""
         epoch, batch = divmod(int(step), self.steps_per_epoch)
-        order, start = self._order_of(epoch), batch * self.batch_size
-        if start + self.batch_size > self.samples:
-            return self._padded_part(order, order[start:])
-        first = start + self._rank * self._part_size
-        return order[first : first + self._part_size], np.ones(self._part_size, np.float32)
+        start = batch * self.batch_size
+        samples = self._source.order.part(epoch, start, min(start + self.batch_size, self.samples))
+        if len(samples) < self.batch_size:
+            return self._padded_part(epoch, samples)
+        first = self._rank * self._part_size
+        return samples[first : first + self._part_size], np.ones(self._part_size, np.float32)
 
-    def _padded_part(self, order: _Indices, rest: _Indices) -> Tuple[_Indices, _Weights]:
+    def _padded_part(self, epoch: int, rest: Indices) -> Tuple[Indices, _Weights]:
         """Return this task's part of the last batch, which distributes the samples `rest` evenly over all pieces."""
         # the padding consists of real samples, so that the model computes finite values for it
-        padding = np.resize(order, self._part_size)
+        first = self._source.order.part(epoch, 0, min(self._part_size, self.samples))
+        padding = np.resize(first, self._part_size)
         length = self._part_size // self._replicas
         indices, weights = [], []
         for piece in self._own_pieces(rest):
@@ -114,7 +148,7 @@ class Batches:
             weights.append(np.where(np.arange(length) < len(piece), self.batch_size / len(rest), 0.0))
         return np.concatenate(indices), np.concatenate(weights).astype(np.float32)
 
-    def _own_pieces(self, rest: _Indices) -> List[_Indices]:
+    def _own_pieces(self, rest: Indices) -> List[Indices]:
         """Return the samples of `rest` that each replica of this task gets."""
         own = range(self._rank * self._replicas, (self._rank + 1) * self._replicas)
         return [rest[len(rest) * piece // self.pieces : len(rest) * (piece + 1) // self.pieces] for piece in own]
@@ -145,14 +179,8 @@ def _with_weights(values: Any, weight: tf.Tensor) -> Any:
         return values, weight
     if len(values) != 3:
         return (*values, weight)
-    given = values[2]
+    given = tf.convert_to_tensor(values[2])
+    given = given if given.dtype.is_floating else tf.cast(given, tf.float32)
+    # a weight of 0 marks padding
+    given = tf.where(given == 0, tf.constant(np.finfo(given.dtype.as_numpy_dtype).tiny, given.dtype), given)
     return (*values[:2], given * tf.cast(tf.reshape(weight, [-1] + [1] * (given.shape.rank - 1)), given.dtype))
-
-
-def _without_zero_weights(arrays: Any) -> Any:
-    """Replace weights of 0, which mark padding, by the smallest positive number. Raises UsageError."""
-    if tf.nest.is_nested(arrays[2]):
-        raise UsageError("found a structure of weights", "one array of weights as the third of (x, y, weights)")
-    weights = np.asarray(arrays[2])
-    weights = weights if weights.dtype.kind == "f" else weights.astype(np.float32)
-    return (*arrays[:2], np.where(weights == 0, np.finfo(weights.dtype).tiny, weights))

@@ -19,11 +19,12 @@ SIZES = some.tuples(
 def of_each_task(samples: int, times: int, size: int, replicas: int, arrays: Any = None) -> list[Any]:
     import numpy as np
 
+    from slurm_tf.train.data.arrays import Arrays
     from slurm_tf.train.data.batches import Batches
 
     batch_size = times * size * replicas
     arrays = np.arange(samples) if arrays is None else arrays
-    return [Batches(arrays, batch_size, 7, rank, size, replicas) for rank in range(size)]
+    return [Batches(Arrays(arrays, 7), batch_size, rank, size, replicas) for rank in range(size)]
 
 
 def parts(task: Any, step: int) -> list[Any]:
@@ -35,10 +36,13 @@ def parts(task: Any, step: int) -> list[Any]:
 def test_every_sample_is_seen_once_an_epoch(numbers: tuple[int, int, int, int, int]) -> None:
     import numpy as np
 
+    from slurm_tf.train.data.sample_orders import WholeOrder
+
     samples, times, size, replicas, epochs = numbers
     tasks = of_each_task(samples, times, size, replicas)
     batch_size, steps = tasks[0].batch_size, tasks[0].steps_per_epoch
     assert steps == -(-samples // batch_size)
+    order = WholeOrder(samples, 7)
     for epoch in range(epochs):
         epochs_parts = [parts(task, epoch * steps) for task in tasks]
         assert {len(each) for each in epochs_parts} == {steps}
@@ -51,7 +55,7 @@ def test_every_sample_is_seen_once_an_epoch(numbers: tuple[int, int, int, int, i
             real = index[weight > 0]
             seen.update(real.tolist())
             # for any number of tasks, a global batch has the same samples with the same weights
-            expected = tasks[0].order(epoch)[batch * batch_size : (batch + 1) * batch_size]
+            expected = order.part(epoch, batch * batch_size, (batch + 1) * batch_size)
             assert set(real) == set(expected)
             assert np.allclose(weight[weight > 0], batch_size / len(expected))
             # the samples are spread evenly over the pieces, and the padding is at the end of each
@@ -113,7 +117,8 @@ def test_a_batch_size_that_cannot_be_divided_is_refused(samples: int, batch_size
     import numpy as np
 
     from slurm_tf.errors import UsageError
+    from slurm_tf.train.data.arrays import Arrays
     from slurm_tf.train.data.batches import Batches
 
     with pytest.raises(UsageError, match=message):
-        Batches(np.zeros(samples), batch_size, 0, 0, 2)
+        Batches(Arrays(np.zeros(samples), 0), batch_size, 0, 2)

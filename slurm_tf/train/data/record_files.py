@@ -1,0 +1,121 @@
+"""Reads records of a split by their numbers, from the TFRecord files of its shards and their indexes.
+
+The files are mapped into memory, so that records come from the page cache, which the tasks of a node share. What a
+record's frame says of its length is compared with the index; its checksum is not, for which neither Python's standard
+library nor TensorFlow has a function: `slurm-tf data verify` compares it.
+"""
+
+import functools
+import mmap
+import os
+from typing import Any, Iterator, List, Tuple
+
+import numpy as np
+import numpy.typing as npt
+
+from slurm_tf import files
+from slurm_tf.dataset import shard_index
+from slurm_tf.dataset.dataset_manifest import Shard, Split
+from slurm_tf.errors import DatasetError
+
+# Of a record's frame: its length and the checksum of that before it, its checksum after it.
+_LENGTH, _HEAD, _FOOT = 8, 12, 4
+_ITEM = 8  # bytes of an offset in an index
+# Bytes that are read at once.
+PIECE = 4 << 20
+# Shards with two files each that are open at once: programs may have 1024 files open.
+_OPEN_SHARDS = 256
+_DO = "copy or prepare the data set again"
+
+
+class RecordFiles:
+    """The records of one split, numbered from 0 over its shards. Raises DatasetError for files of a wrong size."""
+
+    def __init__(self, folder: str, split: Split) -> None:
+        shards = [shard for shard in split.shards if shard.rows]
+        for shard in shards:
+            _check_sizes(os.path.join(folder, shard.name), shard)
+        self.rows, self.bytes = split.rows, split.bytes
+        self._paths = [os.path.join(folder, shard.name) for shard in shards]
+        self._starts = np.cumsum([0, *(shard.rows for shard in shards)])
+        self._shard = functools.lru_cache(maxsize=_OPEN_SHARDS)(lambda number: _OpenShard(self._paths[number]))
+
+    def read(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
+        """Return the records with these numbers, as bytes. Raises DatasetError, which names the file and the record."""
+        shards = np.searchsorted(self._starts, numbers, side="right") - 1
+        records: npt.NDArray[np.object_] = np.empty(len(numbers), object)
+        for shard in np.unique(shards).tolist():
+            places = np.flatnonzero(shards == shard)
+            records[places] = self._shard(shard).read(numbers[places] - self._starts[shard])
+        return records
+
+    def read_ahead(self, first: int, end: int) -> None:
+        """Read the records from number `first` to before `end`, and their index, into the page cache.
+
+        Raises StorageError.
+        """
+        for shard, start, stop in self._rows(first, end):
+            path, opened = self._paths[shard], self._shard(shard)
+            offsets = opened.starts
+            _read_through(shard_index.path(path), start * _ITEM, (stop + 1) * _ITEM)
+            _read_through(path, int(offsets[start]), int(offsets[stop]))
+
+    def _rows(self, first: int, end: int) -> Iterator[Tuple[int, int, int]]:
+        """Yield each shard that has some of these records, the first of its rows, and the one after the last."""
+        for shard in range(int(np.searchsorted(self._starts, first, side="right")) - 1, len(self._paths)):
+            offset, after = self._starts[shard : shard + 2].tolist()
+            if offset >= end:
+                return
+            yield shard, max(first - offset, 0), min(end, after) - offset
+
+
+class _OpenShard:
+    """One shard's file and its index, mapped into memory. Raises StorageError."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._data = _mapped(path)
+        self._bytes = np.frombuffer(self._data, np.uint8)
+        self.starts = np.frombuffer(_mapped(shard_index.path(path)), "<u8")
+
+    def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
+        """Return the records of these rows."""
+        starts, ends = self.starts[rows].astype(np.int64), self.starts[rows + 1].astype(np.int64)
+        fits = (starts >= 0) & (ends - starts >= _HEAD + _FOOT) & (ends <= len(self._bytes))
+        self._check(rows, starts, fits, "the index leads to bytes that are no record")
+        heads = np.ascontiguousarray(self._bytes[starts[:, None] + np.arange(_LENGTH)])
+        is_sound = heads.view("<u8")[:, 0] == ends - starts - _HEAD - _FOOT
+        self._check(rows, starts, is_sound, "the length of the record is not what the index says")
+        data = self._data
+        records: List[Any] = [data[start:end] for start, end in zip((starts + _HEAD).tolist(), (ends - _FOOT).tolist())]
+        return np.array(records, object)
+
+    def _check(
+        self, rows: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], is_right: npt.NDArray[np.bool_], found: str
+    ) -> None:
+        if not is_right.all():
+            wrong = int(np.argmin(is_right))
+            where = f"{self._path}: record {rows[wrong]}, at byte {starts[wrong]}"
+            raise DatasetError(found, "records as they were written, and their index", _DO, where)
+
+
+def _check_sizes(path: str, shard: Shard) -> None:
+    for file, size in ((path, shard.bytes), (shard_index.path(path), shard_index.size(shard.rows))):
+        try:
+            found = os.path.getsize(file)
+        except OSError as error:
+            raise DatasetError(f"it cannot be read ({error.strerror})", f"a file of {size} bytes", _DO, file) from error
+        if found != size:
+            raise DatasetError(f"the file has {found} bytes", f"{size}, as the manifest says", _DO, file)
+
+
+def _mapped(path: str) -> mmap.mmap:
+    with files.explained("open a file of the data set", path), open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _read_through(path: str, first: int, end: int) -> None:
+    """Read these bytes of a file, which are then in the page cache."""
+    with files.explained("read a file of the data set", path), open(path, "rb", buffering=0) as file:
+        for offset in range(first, end, PIECE):
+            os.pread(file.fileno(), min(PIECE, end - offset), offset)
