@@ -39,6 +39,16 @@ class ProgressReports:
         columns += [f"{name} {numbers[name]:.4f}" if name in numbers else f"{name} {values[name]}" for name in values]
         print("  ".join(columns + ([f"{rate:.1f} steps/s"] if rate > 0 else [])), flush=True)
 
+    def report_fit(self, step: int, steps: int, is_epoch: bool, below_bar: bool, **values: Any) -> None:
+        """Report a step of `fit`, on a line of its own where Keras has drawn its bar, which it draws again below.
+
+        Within an epoch Keras' metrics are means over the part of it that is done: `slurm-tf results` would compare
+        means of few samples with those of whole epochs, so only these are recorded.
+        """
+        if below_bar and self._prints:
+            print(flush=True)
+        self.report(step, steps, values, is_epoch)
+
     def record(self, step: int, steps: int, values: Dict[str, float], is_recorded: bool = True) -> float:
         """Tell `slurm-tf status` of the progress, and record it; return the steps per second since the last report."""
         if self._writer and is_recorded and values:

@@ -356,7 +356,7 @@ class Run:
             fit.prepare(model, self._collective, self._batches, self._task.settings.accumulate, self._inputs)
         self.checkpoint(model=model, optimizer=model.optimizer)
         self._log_if_data_starts_anew()
-        return [fit.callback(model, self._collective, self._batches, self._boundary, self._report_fit)]
+        return [fit.callback(model, self._collective, self._batches, self._boundary, self._progress.report_fit)]
 
     # --- progress and results ---
 
@@ -368,16 +368,6 @@ class Run:
         path = folder.progress if self.is_chief else folder.evaluator_progress
         writer = ProgressWriter(path, f"{task.attempt}/{task.restarts}", self._fence(), log)
         return ProgressReports(writer, self._agent, reports)
-
-    def _report_fit(self, step: int, steps: int, is_epoch: bool, below_bar: bool, **values: Any) -> None:
-        """Report a step of `fit`, on a line of its own where Keras has drawn its bar, which it draws again below.
-
-        Within an epoch Keras' metrics are means over the part of it that is done: `slurm-tf results` would compare
-        means of few samples with those of whole epochs, so only these are recorded.
-        """
-        if below_bar and self.is_chief:
-            print(flush=True)
-        self._progress.report(step, steps, values, is_epoch)
 
     def report(self, step: int, steps: int = 0, **values: Any) -> None:
         """Print a line of progress, and record the numbers among `values` for `slurm-tf results`.
