@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 WORKERS := 5
 
 .PHONY: demo test tests test-long test-faults test-matrix matrix quick lint bench bench-allreduce bench-overhead \
-	bench-checkpoint bench-goodput docs horovod sandbox sandbox-shell sandbox-down clean
+	bench-containers bench-checkpoint bench-goodput docs horovod sandbox sandbox-shell sandbox-down clean
 
 demo: $(VENV)/.examples ## train on this machine; NAME=wide-and-deep-1 goes on with that run
 	$(BIN)/slurm-tf run jobs/wide_and_deep.toml $(if $(NAME),--name $(NAME))
@@ -63,6 +63,9 @@ bench-allreduce: $(VENV)/.examples $(VENV)/.bench $(VENV)/.horovod ## half an ho
 
 bench-overhead: $(VENV)/.examples ## half an hour, so not part of bench; ARGS="--pairs 3 --seconds 60"
 	$(BIN)/python benchmarks/overhead.py $(ARGS)
+
+bench-containers: $(VENV)/.examples ## ten minutes, as root; makes the image of the tests; ARGS="--pairs 3 --seconds 60"
+	$(BIN)/python benchmarks/containers.py $(ARGS)
 
 bench-checkpoint: $(VENV)/.examples ## minutes; ARGS="--rounds 3 --folder /shared" for the storage that counts
 	$(BIN)/python benchmarks/checkpoint.py $(ARGS)

@@ -1,10 +1,11 @@
 """Measures what a container costs a program that trains: two workers in Charliecloud, and two without, alternately.
 
-    python benchmarks/containers.py IMAGE [--mount SRC[:DST[:ro]]] [--pairs 9] [--seconds 60]
+    python benchmarks/containers.py [IMAGE] [--mount SRC[:DST[:ro]]] [--pairs 9] [--seconds 20]
 
 Prints a Markdown table. IMAGE is a folder whose python3 has TensorFlow, by itself or by a mount: for a comparison the
-version of this Python and of its TensorFlow. Both run the program of benchmarks/overhead.py under `slurm-tf run` for
-the same number of steps. Figures are medians, ratios are medians of the pairs' ratios with the smallest and largest.
+version of this Python and of its TensorFlow. Without it the image of the tests is taken, with this Python's packages.
+Both run the program of benchmarks/overhead.py under `slurm-tf run` for the same number of steps. Figures are medians,
+ratios are medians of the pairs' ratios with the smallest and largest.
 """
 
 import argparse
@@ -16,6 +17,10 @@ import sys
 from pathlib import Path
 
 import overhead
+
+sys.path.insert(0, str(overhead.ROOT))
+
+from tests import container_image
 
 SITE = "inherit = 'local'\n[container]\nruntime = 'charliecloud'\n"
 CONTAINER = "[container]\nimage = {image}\nmounts = {mounts}\n"
@@ -40,13 +45,15 @@ def start(command, folder, image="", mounts=()):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("image", metavar="IMAGE", nargs="?")
     parser.add_argument("--mount", action="append", default=[], metavar="SRC[:DST[:ro]]")
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=20.0)
     options = parser.parse_args()
     overhead.print_machine()
-    inside = functools.partial(start, image=str(Path(options.image).resolve()), mounts=options.mount)
+    image, mounts = Path(options.image or container_image.folder()), options.mount
+    mounts += [] if options.image else [container_image.site_mount()]
+    inside = functools.partial(start, image=str(image.resolve()), mounts=mounts)
     ways = {
         "in Charliecloud": functools.partial(overhead.measured, inside, python="python3"),
         "without": functools.partial(overhead.measured, start),
