@@ -85,3 +85,37 @@ def test_programs_find_what_is_theirs_in_two_images(alice: Member) -> None:
         assert each["cwd"].startswith(f"{alice.folder}/runs/show-1/submission-1/code/")
         assert each["train"].startswith(environ["PYTHONPATH"].partition(":")[2])
         assert (each["data"], each["homes"], each["uid"], each["writes"]) == ("of the job", ["of the job"], 20001, True)
+
+
+CHECKED = """
+name = "checked"
+strategy = "multi_worker"
+command = ["python3", "-c", "pass"]
+time = 5
+[roles.worker]
+count = 2
+ntasks-per-node = 1
+[container]
+image = "{image}"
+[launch]
+# what else this machine does is no reason
+preflight-factor = 30
+"""
+
+
+@pytest.mark.long
+def test_a_preflight_tries_the_container_on_each_node(alice: Member) -> None:
+    container_image.require()
+    broken = alice.folder.parent / f"{alice.folder.name}-broken"  # the code of a run is all of its folder
+    container_image.copy(broken)
+    (broken / "usr/bin/python3").unlink()
+    options = site(alice, rootfs=str(container_image.folder()), broken=str(broken))
+    healthy = alice.type("preflight", alice.write("a.toml", CHECKED.format(image="rootfs")), options, timeout=120)
+    assert healthy.returncode == 0, (healthy.stdout, healthy.stderr)
+    lines = healthy.stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["node", "node1", "node2"]
+    assert all(line.endswith("ok") for line in lines[2:]), healthy.stdout
+    refused = alice.type("preflight", alice.write("b.toml", CHECKED.format(image="broken")), options, timeout=120)
+    assert refused.returncode not in (0, 70), (refused.stdout, refused.stderr)
+    assert "node1" in refused.stdout + refused.stderr
+    assert "python3" in refused.stdout + refused.stderr
