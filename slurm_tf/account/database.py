@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurm_tf.account import columns, jobs_sql, jobstats, local_time, sacct_sql, steps_sql
-from slurm_tf.account.diagnostics import Diagnostics
+from slurm_tf.account.diagnostics import Diagnostics, Examples
 from slurm_tf.account.fields import FIELDS
 from slurm_tf.account.literals import literal, one_of
 from slurm_tf.account.local_time import Clock
@@ -29,6 +29,9 @@ _BUFFER = 8 << 20
 # Rows of a Parquet file that are compressed together: with as many as by default, each text costs twice the time.
 COPIED = "format parquet, row_group_size 20000"
 _NUMBERED = ", filename = true, file_row_number = true"
+# How many lines are no rows: the rest of one whose text has newlines, or another header.
+_NO_ROWS = """select count(*) filter (not coalesce(regexp_matches(coalesce(JobID, JobIDRaw), '^[0-9]')
+  and regexp_matches(State, '^[A-Z]'), false))"""
 _QUIET = "set enable_progress_bar = false;"  # of a connection: none for a program without a file (python -c)
 _FETCHED = 2048  # rows that are records at a time
 _OF_STEPS = ", ".join(f'"{each.name}"' for each in columns.STEPS)
@@ -69,16 +72,35 @@ class Tables:
         """Return another connection to the tables, for another thread; the caller closes it."""
         return self.database.cursor().execute(_QUIET)
 
-    def read_text(self, path: Path, names: Sequence[str], separator: str, lines: int, is_local: bool = True) -> bool:
+    def clear(self) -> None:
+        """Forget all rows that were read."""
+        for path in self.folder.glob("*.parquet"):
+            path.unlink()
+        self.diagnostics.orphans = Examples()
+        self.diagnostics.missing_fields, self.diagnostics.unknown_fields = [], []
+        self._has_steps = False
+
+    def read_text(
+        self,
+        path: Path,
+        names: Sequence[str],
+        separator: str,
+        lines: int,
+        is_local: bool = True,
+        is_checked: bool = True,
+    ) -> bool:
         """Read a file of `lines` lines, each of them a row in UTF-8 whose fields have the separator between them.
 
-        Columns without a name are left out. `is_local`: whether times may be local times. Return whether the file is
-        what is said here; if not, nothing is read.
+        Columns without a name are left out. `is_local`: whether times may be local times. `is_checked`: whether each
+        line is known to begin a row. Return whether the file is what is said here; if not, nothing is read.
         """
         import duckdb
 
+        source = _csv(path, names, separator)
         try:
-            self._read(_csv(path, names, separator), lines, is_local)
+            if not is_checked and self.database.execute(f"{_NO_ROWS} from {source}").fetchall() != [(0,)]:
+                return False
+            self._read(source, lines, is_local)
         except duckdb.InvalidInputException:
             return False
         return True
@@ -107,7 +129,7 @@ class Tables:
 
     def _clock(self, source: str) -> Clock:
         """Return how the times of a part are read, and make the macros for it."""
-        ((first, last),) = self.database.execute(local_time.range_of(source)).fetchall()
+        ((first, last),) = self.database.execute(f"select {local_time.RANGE} from {source}").fetchall()
         clock, macros = local_time.macros(first, last)
         if macros:
             self.database.execute(macros)

@@ -30,14 +30,11 @@ class Clock(NamedTuple):
 INSTANTS = Clock("instant", False)
 
 
-def range_of(source: str) -> str:
-    """Return the query of the first and the last local time in rows of sacct, as text; NULL: there is none."""
-    times = [f"case when length({name}) = 19 then {name} end" for name in ("Submit", "Eligible", "Start", '"End"')]
-    least, greatest = (f"{word}({', '.join(f'{of}({each})' for each in times)})" for word, of in _ENDS)
-    return f"select {least}, {greatest} from {source}"
-
-
-_ENDS = (("least", "min"), ("greatest", "max"))
+_TIMES = [f"case when length({name}) = 19 then {name} end" for name in ("Submit", "Eligible", "Start", '"End"')]
+# The first and the last local time in rows of sacct, as text; NULL: there is none.
+RANGE = ", ".join(
+    f"{word}({', '.join(f'{of}({each})' for each in _TIMES)})" for word, of in (("least", "min"), ("greatest", "max"))
+)
 
 
 def macros(first: str | None, last: str | None) -> tuple[Clock, str]:

@@ -9,7 +9,7 @@ from slurm_tf.errors import SlurmError
 from slurm_tf.slurm.sacct import Printed
 
 # A part's text, which is on disk: each part costs the time to plan its queries.
-_PART = 192 << 20
+PART = 192 << 20
 # Of a part that is read field by field, so much is in memory.
 _BLOCK = 8 << 20
 
@@ -35,7 +35,7 @@ class _Part:
 
     def add(self, chunk: bytes) -> None:
         """Add text; read all before the last job in it once there is enough."""
-        cut = _last_job(chunk, self._separator) if self._size + len(chunk) >= _PART else 0
+        cut = last_job(chunk, self._separator + b"\n", self._separator) if self._size + len(chunk) >= PART else 0
         if cut:
             self._write(chunk[:cut])
             rest = self._read(is_last=False)
@@ -100,12 +100,11 @@ class _Part:
         return text[end:].removeprefix(b"\n")
 
 
-def _last_job(text: bytes, separator: bytes) -> int:
+def last_job(text: bytes, end_of_row: bytes, separator: bytes) -> int:
     """Return where the last row of a job seems to begin, 0 if that is not found."""
-    mark = separator + b"\n"
     end = len(text)
-    while (end := text.rfind(mark, 0, end)) >= 0:
-        begin = end + len(mark)
+    while (end := text.rfind(end_of_row, 0, end)) >= 0:
+        begin = end + len(end_of_row)
         if b"." not in text[begin : text.find(separator, begin)]:
             return begin
     return 0

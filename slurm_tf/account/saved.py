@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from slurm_tf.account import saved_tables, saved_text
+from slurm_tf.account import saved_lines, saved_tables, saved_text
 from slurm_tf.account.database import Tables
 from slurm_tf.account.fields import lacked, missing
 from slurm_tf.account.saved_tables import SavedTable
 from slurm_tf.account.source import Source
+from slurm_tf.account.table import Header, read_header
 from slurm_tf.account.usage_record import Window
 from slurm_tf.errors import AccountingError
 
@@ -37,10 +38,30 @@ class FileSource(Source):
         jobs: Sequence[str] = (),  # noqa: ARG002
     ) -> None:
         """Read the whole file. Raises AccountingError if it is not a table of sacct."""
-        diagnostics = found.diagnostics
+        if self.path == "-" or self.form or not self._read_lines(found):
+            found.clear()
+            self._read_rows(found)
+        found.drop_repeated()
+
+    def _read_lines(self, found: Tables) -> bool:
+        """Read a table in which each line is a row, all at once; return whether it is one. If not, all is to be read
+        again.
+        """
         with saved_text.opened(self.path) as saved:
             found.now = saved.saved
-            for table in saved_tables.read(saved, diagnostics.unreadable, self.form, self.delimiter):
+            block = b"" if saved.is_json else saved.read()
+            first, _, rest = block.partition(b"\n")
+            header = read_header(first.decode(errors="replace"), self.delimiter)
+            if header is None or header.is_csv or header.id_at or missing(header.names, self.lengths_suffice):
+                return False
+            self._note(found, header)
+            return saved_lines.read(found, saved, header, rest)
+
+    def _read_rows(self, found: Tables) -> None:
+        """Read tables row by row, however they were saved. Raises AccountingError."""
+        with saved_text.opened(self.path) as saved:
+            found.now = saved.saved
+            for table in saved_tables.read(saved, found.diagnostics.unreadable, self.form, self.delimiter):
                 lacking = missing(table.names, self.lengths_suffice)
                 if lacking:
                     raise AccountingError(
@@ -48,13 +69,15 @@ class FileSource(Source):
                         "sacct -P --duplicates --format=JobID,State,Submit,Start,End,ElapsedRaw,User,Account,"
                         "AllocTRES,...", where=self.path,
                     )  # fmt: skip
-                diagnostics.missing_fields += [
-                    name for name in lacked(table.names) if name not in diagnostics.missing_fields
-                ]
-                diagnostics.unknown_fields += [name for name in table.unknown if name not in diagnostics.unknown_fields]
+                self._note(found, table)
                 for part in _parts(table):
                     found.read_rows(part, table.names)
-        found.drop_repeated()
+
+    def _note(self, found: Tables, table: "SavedTable | Header") -> None:
+        """Note the columns that a table lacks, and those that are not known."""
+        diagnostics = found.diagnostics
+        diagnostics.missing_fields += [name for name in lacked(table.names) if name not in diagnostics.missing_fields]
+        diagnostics.unknown_fields += [name for name in table.unknown if name not in diagnostics.unknown_fields]
 
 
 def _parts(table: SavedTable) -> Iterator[list[list[str]]]:

@@ -43,7 +43,7 @@ def streamed(records: list[UsageRecord], cuts: list[int]) -> Iterator[bytes]:
 def test_what_sacct_streams_is_read_back_however_it_is_cut(
     records: list[UsageRecord], cuts: list[int], part: int
 ) -> None:
-    with mock.patch.object(sacct_stream, "_PART", part), database.opened() as found:
+    with mock.patch.object(sacct_stream, "PART", part), database.opened() as found:
         sacct_stream.read(found, Printed(SEPARATOR.encode(), streamed(records, cuts)), ASKED)
         found.complete()
         found.select(ALL)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from slurm_tf.account import saved_tables, saved_text
+from slurm_tf.account import sacct_stream, saved_lines, saved_tables, saved_text
 from slurm_tf.account.columns import JOBS, STEPS
 from slurm_tf.account.diagnostics import Examples
 from slurm_tf.account.row_fit import RowFit
@@ -257,3 +257,44 @@ def test_json_that_is_cut_or_strange_loses_the_least(saved: Saved) -> None:
     assert found.rows[2]["JobName"] == "caf\\xe9|\n"
     found = saved(data[:-200])
     assert (found.ids, found.lost.total) == (["5", "9_[4-7%2]", "9+1", "9+1.3"], 3)
+
+
+RUNNING = "12|x|RUNNING|1700000000|Unknown|cpu=2,mem=4G,node=1|\n"
+STEP = "12.batch|batch|COMPLETED|1700000000|1700000100|cpu=2|1234K\n"
+OTHER = "1{0}|y|FAILED|2024-03-31T0{0}:30:00|2024-03-31T06:00:00|cpu=1,mem=1G,node=1|\n1{0}.0|z|FAILED|||cpu=1|5K\n"
+CLEAN = HEADER + ROW + STEP + RUNNING + "".join(OTHER.format(number) for number in range(1, 6))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_clean"),
+    [
+        (CLEAN, True), (CLEAN.rstrip("\n"), True), (CLEAN.replace("|", "#~"), True),
+        (CLEAN.replace("x|", "A|B|", 1), False), (CLEAN.replace("\n", "|\n"), True), (CLEAN + HEADER + ROW, False),
+        (CLEAN.replace("x|", "a|b|", 1), False), (CLEAN.replace("y|", "a\nb|", 1), False),
+        (CLEAN.replace("FAILED", "16|A", 1), False), (CLEAN.replace("x|", "é|", 1), True),
+        (CLEAN + "1|x|COMPLE", False), (CLEAN.replace("\n", "\r\n"), None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("part", [1, 192 << 20])
+def test_a_table_of_lines_is_read_as_row_by_row(
+    text: str, is_clean: bool | None, part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "saved"
+    path.write_bytes(text.encode())
+    monkeypatch.setattr(sacct_stream, "PART", part)
+    answers = list[bool]()
+    read = saved_lines.read
+
+    def watched(*given: Any) -> bool:
+        answers.append(read(*given))
+        return answers[-1]
+
+    found = []
+    for way in (watched, lambda *_: False):
+        monkeypatch.setattr(saved_lines, "read", way)
+        source = FileSource(str(path))
+        records = sorted(source.records(Window(0, 2**32)), key=repr)
+        found.append((records, source.diagnostics))
+    assert answers == ([] if is_clean is None else [is_clean])
+    assert found[0] == found[1]
+    assert found[0][0]
