@@ -21,22 +21,33 @@ def _files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> lis
 
 
 @click.command()
-@click.argument("recipe", metavar="FILE.toml", shell_complete=_files)
+@click.argument("paths", nargs=-1, required=True, metavar="FILE.toml", shell_complete=_files)
 @click.option("--dry-run", is_flag=True, help="Show what would be done: sources, columns, features; no row is read.")
 @click.option("--check", is_flag=True, help="Read and check all rows, and write no data set.")
 @click.option("--resume", is_flag=True, help="Go on where an attempt was ended, if there was one.")
+@click.option("--infer", is_flag=True, help="Print a first recipe for files and folders in the place of FILE.toml.")
 @options.JSON
-def prepare(recipe: str, dry_run: bool, check: bool, resume: bool, as_json: bool) -> None:
+def prepare(
+    paths: tuple[str, ...], dry_run: bool, check: bool, resume: bool, infer: bool, as_json: bool
+) -> None:  # fmt: skip
     """Write a data set from tables and files, as the recipe in FILE.toml says.
 
     The sources are joined by SQL; words become numbers; a row's key decides in which split and shard it is. The data
     set is there when its manifest.json is. `slurm-tf docs data` has the keys of a recipe.
     """
+    if dry_run + check + resume + infer > 1:
+        raise UsageError("found several of --dry-run, --check, --resume and --infer", "one of them")
+    if infer:
+        from slurm_tf.prepare import first_recipe
+
+        text = first_recipe.text_of(paths)
+        click.echo(json.dumps({"recipe": text}) if as_json else text, nl=as_json)
+        return
+    if len(paths) > 1:
+        raise UsageError(f"found {len(paths)} recipes", "one")
     from slurm_tf.prepare import preparation, recipe_file
 
-    if dry_run + check + resume > 1:
-        raise UsageError("found several of --dry-run, --check and --resume", "one of them")
-    loaded = recipe_file.load(Path(recipe))
+    loaded = recipe_file.load(Path(paths[0]))
     if dry_run:
         outline = preparation.outline(loaded)
         click.echo(json.dumps(_values(outline), indent=2) if as_json else "\n".join(_lines(outline)))

@@ -5,6 +5,7 @@ __all__ = [
     "comparison",
     "data_comparison",
     "data_page",
+    "first_recipe",
     "preparation",
     "recipe_file",
     "statistics_rows",

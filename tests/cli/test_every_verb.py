@@ -50,6 +50,7 @@ TYPED: dict[str, Sequence[str]] = {
     "prepare": [
         "prepare ../data/petals.toml --dry-run", "prepare ../data/petals.toml --check", "prepare flowers.toml --json",
         "prepare ../data/petals.toml --check --json", "prepare ../data/petals.toml --check --resume",
+        "prepare --infer ../data/petals.csv", "prepare --infer flowers.xlsx",
     ],
     "render": ["render flowers.toml --site generic", "render flowers.toml --set time=soon"],
     "resubmit": ["resubmit rates-1 --failed", "resubmit rates-1", "resubmit flowers-2"],
