@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
-from slurm_tf.cli import completion, options
+from slurm_tf.cli import completion, options, prepare_extra
 from slurm_tf.cli.terminal import printable, short_path
 from slurm_tf.errors import UsageError
 
@@ -35,6 +35,7 @@ def prepare(
     The sources are joined by SQL; words become numbers; a row's key decides in which split and shard it is. The data
     set is there when its manifest.json is. `slurm-tf docs data` has the keys of a recipe.
     """
+    prepare_extra.check()
     if dry_run + check + resume + infer > 1:
         raise UsageError("found several of --dry-run, --check, --resume and --infer", "one of them")
     if infer:

@@ -4,7 +4,7 @@ import importlib.util
 
 from slurm_tf.errors import UsageError
 
-_PACKAGES = ("google_crc32c", "numpy", "pyarrow")
+_PACKAGES = ("google_crc32c", "numpy", "pyarrow", "sqlglot")
 
 
 def check() -> None:
