@@ -125,10 +125,8 @@ def with_polars(folder, out, url):
     from slurm_tf.prepare.row_errors import RowErrors
 
     schema = recipe_file.load(folder / "job.toml").schema
-    kinds = {
-        name: pl.String if kind == "VARCHAR" else pl.Float64 if kind == "DOUBLE" else pl.Int64
-        for name, kind in COLUMNS.items()
-    }
+    types = {"VARCHAR": pl.String, "DOUBLE": pl.Float64, "BIGINT": pl.Int64}
+    kinds = {name: types[kind] for name, kind in COLUMNS.items()}
     clicks = pl.scan_csv(folder / "clicks.csv", schema=kinds)
     table = pl.read_database_uri(QUERY, url, engine="connectorx") if url else pl.read_csv(folder / "users.csv")
     spent = clicks.group_by("user_id").agg(pl.col("cents").sum().alias("spent"))
