@@ -118,17 +118,19 @@ def _value(text: str) -> Any:  # noqa: ANN401 - whatever JSON can say
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["job", "site"]))
+@click.argument("what", type=click.Choice(["job", "site", "recipe"]))
 @ALWAYS_JSON
 def schema(what: str) -> None:
-    """Print the JSON Schema of job files or of site profiles, for editors."""
+    """Print the JSON Schema of job files, of site profiles or of recipes of `prepare`, for editors."""
     import msgspec
 
     from slurm_tf.jobspec.job_file import JobSpec
     from slurm_tf.jobspec.sites import Site
+    from slurm_tf.prepare.recipe import Recipe
 
+    kinds: dict[str, type[msgspec.Struct]] = {"job": JobSpec, "site": Site, "recipe": Recipe}
     text: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    text.update(msgspec.json.schema(JobSpec if what == "job" else Site))
+    text.update(msgspec.json.schema(kinds[what]))
     if what == "job":
         # a value alone is a default (jobspec/configuration.py)
         params = text["$defs"]["JobSpec"]["properties"]["params"]

@@ -7,6 +7,7 @@ __all__ = [
     "data_page",
     "first_recipe",
     "preparation",
+    "recipe",
     "recipe_file",
     "statistics_rows",
     "verification",

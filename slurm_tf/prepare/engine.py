@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import duckdb
 
+from slurm_tf import files
 from slurm_tf.errors import ConfigError, DatasetError, SlurmTfError, StorageError
 from slurm_tf.prepare import sql_types
 
@@ -90,8 +90,8 @@ def _file_error(text: str) -> DatasetError | None:
     """Return the error of a line of a file; None if the text is of another error."""
     csv = _CSV_LINE.search(text)
     if csv:
-        files = _CSV_FILE.findall(csv["rest"])
-        where = f"{files[-1] if files else 'CSV'}: line {csv['line']}"
+        named = _CSV_FILE.findall(csv["rest"])
+        where = f"{named[-1] if named else 'CSV'}: line {csv['line']}"
         return _csv_error(csv["rest"], where)
     match = _JSON.search(text)
     if match:
@@ -136,5 +136,6 @@ def first_row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...
 
 
 def make_spill_folder(path: str) -> None:
-    """Make the folder for what does not fit into memory, which we alone can read."""
-    os.makedirs(path, mode=0o700, exist_ok=True)
+    """Make the folder for what does not fit into memory, which we alone can read. Raises StorageError and RunError."""
+    with files.explained("make the folder for what does not fit into memory", path):
+        files.own_folder(path)

@@ -111,6 +111,7 @@ def prepare(recipe: LoadedRecipe, resume: bool, say: Say) -> Manifest:
         manifest = _serialized(work, progress, say)
         _remove_strangers(work)
         commit.commit(recipe.folder, manifest)
+        shutil.rmtree(_spill(recipe), ignore_errors=True)
         shutil.rmtree(_unfinished(recipe))
     return manifest
 

@@ -30,6 +30,7 @@ RESERVED = "slurm_tf_"
 TRAIN = "train"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _SPLIT = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
+_FILE = re.compile(r"\w[\w.+-]*", re.ASCII)
 _FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)")
 # Changes when the same recipe would give other records.
 _VERSION = 1
@@ -244,6 +245,9 @@ def _feature(name: str, keys: FeatureKeys, where: str) -> Feature:
     if changes and keys.allow_nan:
         raise ConfigError("found allow-nan", f"finite numbers, as it has {changes[0]}", where=where)
     _check_buckets(keys, where)
+    if changes and not _FILE.fullmatch(name):
+        needed = f"letters, digits, _ . + -, as it names a file with its {changes[0]}"
+        raise ConfigError(f"found the name {name!r}", needed, "rename the column in the SQL", where)
     shape = tuple(None if size == -1 else size for size in keys.shape)
     try:
         return Feature(name, Kind(kind), shape, keys.sequence, keys.default, keys.allow_nan)

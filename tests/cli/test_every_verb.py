@@ -55,7 +55,7 @@ TYPED: dict[str, Sequence[str]] = {
     "render": ["render flowers.toml --site generic", "render flowers.toml --set time=soon"],
     "resubmit": ["resubmit rates-1 --failed", "resubmit rates-1", "resubmit flowers-2"],
     "run": ["run flowers.toml", "run flowers.toml --name flowers-1"],
-    "schema": ["schema job | head -6", "schema jobs"],
+    "schema": ["schema job | head -6", "schema recipe | head -6", "schema jobs"],
     "sites check": ["sites detect uni", "sites check uni", "sites check lab", "sites check local"],
     "sites detect": ["sites detect uni", "sites detect uni", "sites detect local"],
     "sites show": ["sites show lab"],

@@ -1,6 +1,7 @@
 """Data sets from recipes: their records, one digest whatever the machine, and what a killed attempt leaves."""
 
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -19,7 +20,7 @@ import pytest
 
 from slurm_tf.dataset import assets, dataset_manifest
 from slurm_tf.dataset.dataset_manifest import Manifest
-from slurm_tf.errors import ConfigError, DatasetError
+from slurm_tf.errors import ConfigError, DatasetError, RunError
 from slurm_tf.prepare import preparation, record_file, row_keys, verification
 from slurm_tf.prepare.example_fields import feature, values
 from tests.conftest import ROOT
@@ -294,3 +295,37 @@ def test_parquet_json_images_and_lists(tmp_path: Path) -> None:
         {"id": number, "words": [2, 3][: number % 3], "price": number / 4, "more": [number, number + 1]}
         for number in range(30)
     ]
+
+
+def test_hostile_names_are_names(tmp_path: Path) -> None:
+    folder, column = tmp_path / "it's; DROP TABLE x --", "a\"b'; --"
+    folder.mkdir()
+    words = [f"'; DROP TABLE clicks; --{row % 2}" for row in range(30)]
+    recipes.write_csv(folder / "a'b.csv", [f"{row},{word}" for row, word in enumerate(words)], 'id,"a""b\'; --"')
+    quoted = json.dumps(column)
+    text = recipes.recipe_text(
+        "a'b.csv", f'[features.id]\nkind = "int64"\n[features.{quoted}]\nkind = "bytes"\n',
+        columns=f'{{ id = "BIGINT", {quoted} = "VARCHAR" }}',
+    )  # fmt: skip
+    manifest = prepared(folder, text)
+    found = dict(rows_of(folder / "out", manifest, "train", "id", column))
+    assert found and all(word.decode() == words[number] for number, word in found.items())
+    path = json.dumps("../../x")
+    with pytest.raises(ConfigError, match="names a file"):
+        recipes.load(folder, text + f"[features.{path}]\nvocabulary = {{}}\n")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
+def test_a_scratch_folder_of_another_user_is_refused_and_ours_is_removed(tmp_path: Path) -> None:
+    recipes.write_csv(tmp_path / "clicks.csv", recipes.csv_rows(20))
+    (tmp_path / "scratch").mkdir(mode=0o777)
+    name = hashlib.sha256(str(tmp_path / "out").encode()).hexdigest()[:16]
+    spill = tmp_path / "scratch" / f"slurm-tf-prepare-0-{name}"
+    spill.mkdir()
+    os.chown(spill, 12345, 12345)
+    text = recipes.recipe_text(top='cpus = 1\nscratch = "scratch"')
+    with pytest.raises(RunError, match="belongs to user id 12345"):
+        prepared(tmp_path, text)
+    spill.rmdir()
+    prepared(tmp_path, text, resume=True)
+    assert os.listdir(tmp_path / "scratch") == []
