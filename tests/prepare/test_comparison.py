@@ -10,7 +10,7 @@ import pytest
 from slurm_tf.dataset import dataset_manifest
 from slurm_tf.dataset.schema import Feature, Kind, Schema
 from slurm_tf.errors import DatasetError
-from slurm_tf.prepare import comparison, feature_columns, leaks
+from slurm_tf.prepare import comparison, data_comparison, feature_columns, leaks
 from slurm_tf.prepare.comparison import Difference, Measure
 from slurm_tf.prepare.form import Form
 from slurm_tf.prepare.row_errors import RowErrors
@@ -99,6 +99,23 @@ def test_schemas() -> None:
 
 
 KEYED = Schema((Feature("user", Kind.INT64), Feature("name", Kind.BYTES)))
+
+
+def test_versions_with_other_features_and_splits(tmp_path: Path) -> None:
+    earlier = write_data_set(tmp_path / "1", KEYED, {"train": rows(1, 2, 3), "eval": rows(4)})
+    fewer = Schema((Feature("user", Kind.INT64), Feature("age", Kind.INT64)))
+    now = write_data_set(tmp_path / "2", fewer, {"train": [{"user": 1, "age": 9}], "test": [{"user": 2, "age": 8}]})
+    manifests = [dataset_manifest.read(str(folder)) for folder in (earlier, now)]
+    found = data_comparison.of_versions(*manifests)
+    assert found.changes == (
+        "train: 3 rows earlier, 1 now",
+        "eval: the split is no longer there",
+        "test: the split is new",
+        "schema: name is no longer there",
+        "schema: age is new",
+    )
+    (train,) = found.comparisons
+    assert [each.name for each in train.differences] == ["user"]
 
 
 def rows(*users: int) -> list[Mapping[str, Any]]:

@@ -82,6 +82,14 @@ def test_of_many_values_the_most_frequent_ones_are_named() -> None:
     assert (unique.frequent, unique.distinct) == ((), None)
 
 
+def test_quantiles_of_many_shards_begin_with_the_least() -> None:
+    feature = Feature("x", Kind.INT64)
+    (found,) = row_statistics.merged([(collected(feature, list(range(part, 3000, 3))),) for part in range(3)])
+    assert found.quantiles[0] == 0
+    assert found.quantiles[-1] == 2999
+    assert all(abs(value - 30 * step) <= 40 for step, value in enumerate(found.quantiles))
+
+
 @given(values=st.lists(st.integers(0, 50) | st.integers(), max_size=200), parts=st.integers(1, 5))
 def test_shards_are_merged(values: list[int], parts: int) -> None:
     values = [value % 2**40 for value in values]

@@ -1,6 +1,7 @@
 """Shards are whole or not there, say what they are, and are the same bytes however their rows came."""
 
 import hashlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from slurm_tf.dataset import shard_index
 from slurm_tf.dataset.schema import Feature, Kind, Schema
 from slurm_tf.errors import DatasetError, StorageError
 from slurm_tf.prepare import shards
@@ -74,6 +76,16 @@ def test_the_digest_is_of_the_rows_and_not_of_the_form(tmp_path: Path) -> None:
         data = Path(shard_of(tmp_path, form).path).read_bytes()
         assert (each.sha256, each.bytes, each.rows) == (hashlib.sha256(data).hexdigest(), len(data), 100)
     assert {os.stat(path).st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_the_index_says_where_each_row_starts(tmp_path: Path) -> None:
+    shard = shard_of(tmp_path)
+    shards.write_shard(shard, SCHEMA, batches(30, 70), "recipe")
+    starts = shard_index.read(shard.path).tolist()
+    assert len(starts) == 101
+    data = Path(shard.path).read_bytes()
+    for start, end in itertools.pairwise(starts):
+        assert int.from_bytes(data[start : start + 8], "little") == end - start - 16
 
 
 def test_text(tmp_path: Path) -> None:
