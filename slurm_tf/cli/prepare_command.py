@@ -1,6 +1,8 @@
 """The verb prepare, which writes a data set from tables and files, as a recipe says."""
 
 import json
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,9 +48,11 @@ def prepare(
         return
     if len(paths) > 1:
         raise UsageError(f"found {len(paths)} recipes", "one")
-    from slurm_tf.prepare import preparation, recipe_file
+    from slurm_tf.prepare import preparation, recipe_file, spark_cluster
 
     loaded = recipe_file.load(Path(paths[0]))
+    if loaded.keys.engine == "spark" and (task := spark_cluster.task(os.environ)) and task.serves:
+        sys.exit(spark_cluster.serve(task))
     if dry_run:
         outline = preparation.outline(loaded)
         click.echo(json.dumps(_values(outline), indent=2) if as_json else "\n".join(_lines(outline)))

@@ -9,6 +9,7 @@ __all__ = [
     "preparation",
     "recipe",
     "recipe_file",
+    "spark_cluster",
     "statistics_rows",
     "verification",
 ]

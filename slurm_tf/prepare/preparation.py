@@ -13,9 +13,9 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import duckdb
 import msgspec
@@ -24,6 +24,7 @@ import pyarrow as pa
 from slurm_tf import __version__, files, units
 from slurm_tf.dataset import dataset_manifest, format_json
 from slurm_tf.dataset.dataset_manifest import Manifest
+from slurm_tf.dataset.sidecar import ShardSummary
 from slurm_tf.errors import ConfigError, DatasetError
 from slurm_tf.prepare import (
     commit,
@@ -37,11 +38,17 @@ from slurm_tf.prepare import (
     shards,
     source_files,
     source_tables,
+    spark_cluster,
+    spark_rows,
 )
 from slurm_tf.prepare.form import Form
 from slurm_tf.prepare.recipe_file import LoadedRecipe
 from slurm_tf.prepare.shard_pool import ShardWork
+from slurm_tf.prepare.shards import ShardFile
 from slurm_tf.prepare.source_files import SourceFiles
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 Say: TypeAlias = Callable[[str], None]
 # What is not part of the data set.
@@ -87,10 +94,11 @@ def check(recipe: LoadedRecipe, say: Say) -> Mapping[str, int]:
         output = msgspec.structs.replace(recipe.keys.output, folder=folder)
         there = dataclasses.replace(recipe, keys=msgspec.structs.replace(recipe.keys, output=output))
         os.mkdir(os.path.join(folder, UNFINISHED), 0o700)
-        progress = _made_rows(there, _checked_files(there), say)
-        work = _work(there, progress, is_check=True)
-        for _ in shard_pool.write(work, work.files, _cpus(recipe)):
-            pass
+        with _spark(there) as spark:
+            progress = _made_rows(there, _checked_files(there), say, spark)
+            work = _work(there, progress, is_check=True)
+            for _ in _written(work, work.files, spark):
+                pass
     return progress.rows
 
 
@@ -106,9 +114,10 @@ def prepare(recipe: LoadedRecipe, resume: bool, say: Say) -> Manifest:
     _make_folder(recipe.folder, resume)
     with locked(recipe.folder), _removed_if(is_new, recipe.folder):
         sources = _checked_files(recipe)
-        progress = _earlier(recipe, sources) or _made_rows(recipe, sources, say)
-        work = _work(recipe, progress)
-        manifest = _serialized(work, progress, say)
+        with _spark(recipe) as spark:
+            progress = _earlier(recipe, sources) or _made_rows(recipe, sources, say, spark)
+            work = _work(recipe, progress)
+            manifest = _serialized(work, progress, say, spark)
         _remove_strangers(work)
         commit.commit(recipe.folder, manifest)
         shutil.rmtree(_spill(recipe), ignore_errors=True)
@@ -201,7 +210,9 @@ def _earlier(recipe: LoadedRecipe, sources: Mapping[str, SourceFiles]) -> Progre
     return progress if is_same and _fingerprints(recipe, sources).items() <= progress.inputs.items() else None
 
 
-def _made_rows(recipe: LoadedRecipe, sources: Mapping[str, SourceFiles], say: Say) -> Progress:
+def _made_rows(
+    recipe: LoadedRecipe, sources: Mapping[str, SourceFiles], say: Say, spark: "SparkSession | None"
+) -> Progress:
     """Make the table of rows and the assets."""
     for name in (_PROGRESS, _ROWS, f"{_ROWS}.wal"):
         with contextlib.suppress(FileNotFoundError):
@@ -215,7 +226,11 @@ def _made_rows(recipe: LoadedRecipe, sources: Mapping[str, SourceFiles], say: Sa
         unreproducible = rows_table.bind(connection, recipe)
         rows_table.apply_python(connection, recipe)
         known = rows_table.types(connection, recipe)
-        rows = rows_table.make(connection, recipe, known)
+        rows = {} if spark else rows_table.make(connection, recipe, known)
+    if spark:
+        spark_rows.make(spark, recipe, sources, fetched, known, _spark_rows(recipe))
+    with _opened(recipe, _rows(recipe), _spill(recipe)) as connection:
+        rows = spark_rows.take(connection, recipe, _spark_rows(recipe)) if spark else rows
         source_files.check_unchanged(dict(sources))
         say(", ".join(f"{split}: {count:,} rows" for split, count in rows.items()))
         learned.learn(connection, recipe, known)
@@ -231,7 +246,7 @@ def _tables(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Give a connection with a view of each source."""
     engine.make_spill_folder(spill)
-    with engine.opened(path, spill, units.parse_memory(str(recipe.keys.mem)), _cpus(recipe)) as connection:
+    with _opened(recipe, path, spill) as connection:
         os.chmod(path, 0o600)
         for name, source in recipe.keys.sources.items():
             if source.format == "parquet":
@@ -240,16 +255,38 @@ def _tables(
         yield connection
 
 
+@contextlib.contextmanager
+def _opened(recipe: LoadedRecipe, path: str, spill: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    with engine.opened(path, spill, _mem(recipe), _cpus(recipe)) as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def _spark(recipe: LoadedRecipe) -> "Iterator[SparkSession | None]":
+    """Give the session of Spark, None for another engine."""
+    if recipe.keys.engine != "spark":
+        yield None
+        return
+    engine.make_spill_folder(_spill(recipe))
+    with spark_cluster.session(_mem(recipe), _cpus(recipe), _spill(recipe), spark_cluster.task(os.environ)) as spark:
+        yield spark
+
+
 def _work(recipe: LoadedRecipe, progress: Progress, is_check: bool = False) -> ShardWork:
     text = json.dumps([progress.recipe, sorted(progress.inputs.items())])
-    mem = max(64, units.parse_memory(str(recipe.keys.mem)) // (2 * _cpus(recipe)))
+    mem = max(64, _mem(recipe) // (2 * _cpus(recipe)))
     return ShardWork(
         recipe, _rows(recipe), _spill(recipe), mem, hashlib.sha256(text.encode()).hexdigest(),
         progress.unreproducible, is_check,
     )  # fmt: skip
 
 
-def _serialized(work: ShardWork, progress: Progress, say: Say) -> Manifest:
+def _written(work: ShardWork, wanted: Sequence[ShardFile], spark: "SparkSession | None") -> Iterator[ShardSummary]:
+    """Write shards on all CPUs, and yield what each is."""
+    return spark_rows.write(spark, work, wanted) if spark else shard_pool.write(work, wanted, _cpus(work.recipe))
+
+
+def _serialized(work: ShardWork, progress: Progress, say: Say, spark: "SparkSession | None") -> Manifest:
     """Write the shards that are not there yet, and return the manifest of all."""
     recipe = work.recipe
     done = {file: summary for file in work.files if (summary := shards.written(file, work.hash))}
@@ -257,7 +294,7 @@ def _serialized(work: ShardWork, progress: Progress, say: Say) -> Manifest:
         say(f"{len(done)} of {len(work.files)} shards are there")
     missing = [file for file in work.files if file not in done]
     summaries = list(done.values())
-    for summary in shard_pool.write(work, missing, _cpus(recipe)) if missing else ():
+    for summary in _written(work, missing, spark) if missing else ():
         summaries.append(summary)
         say(f"{summary.name}: {summary.rows:,} rows, {len(summaries)} of {len(work.files)} shards")
     summaries.sort(key=lambda summary: recipe.splits.index(summary.split))
@@ -295,6 +332,14 @@ def _spill(recipe: LoadedRecipe) -> str:
         return os.path.join(_unfinished(recipe), _SPILL)
     name = hashlib.sha256(os.path.abspath(recipe.folder).encode()).hexdigest()[:16]
     return os.path.join(recipe.full(recipe.keys.scratch), f"slurm-tf-prepare-{os.getuid()}-{name}")
+
+
+def _spark_rows(recipe: LoadedRecipe) -> str:
+    return os.path.join(_unfinished(recipe), spark_rows.FOLDER)
+
+
+def _mem(recipe: LoadedRecipe) -> int:
+    return units.parse_memory(str(recipe.keys.mem))
 
 
 def _cpus(recipe: LoadedRecipe) -> int:

@@ -107,8 +107,14 @@ class Recipe(Base, frozen=True):
     split: SplitKeys
     output: Output
     transform: Transform = Transform()
-    engine: Annotated[Literal["duckdb"], Meta(description="what runs the SQL: DuckDB, on one node")] = "duckdb"
-    mem: Annotated[str | int, Meta(description="memory of DuckDB, as sbatch's --mem; more goes to scratch")] = "1G"
+    engine: Annotated[
+        Literal["duckdb", "spark"],
+        Meta(description="what runs the SQL: DuckDB, on one node; Spark, on all nodes of a job with strategy engine"),
+    ] = "duckdb"
+    mem: Annotated[
+        str | int,
+        Meta(description="memory of DuckDB or of each process of Spark, as sbatch's --mem; more goes to scratch"),
+    ] = "1G"
     cpus: (
         Annotated[int, Meta(ge=1, description="how many CPUs are used; default: all that the job or shell has")] | None
     ) = None

@@ -1,6 +1,7 @@
 """Reads a recipe and checks it, without a look at its sources; what it is made of is the recipe's hash."""
 
 import ast
+import dataclasses
 import hashlib
 import json
 import os
@@ -47,6 +48,10 @@ class LoadedRecipe:
     python: str | None
     schema: Schema
     hash: str
+
+    def located(self) -> "LoadedRecipe":
+        """Return the recipe with its path from the root, for processes that run elsewhere."""
+        return dataclasses.replace(self, path=os.path.abspath(self.path))
 
     @property
     def folder(self) -> str:
@@ -203,6 +208,9 @@ def _check_output(keys: Recipe, path: str, errors: ErrorList) -> None:
 
 
 def _check_engine(keys: Recipe, path: str, errors: ErrorList) -> None:
+    if keys.engine == "spark" and keys.transform.python is not None:
+        found = "found a Python function and the engine Spark"
+        errors.add(ConfigError(found, "SQL, or the engine DuckDB", where=f"{path}: transform.python"))
     try:
         enough = units.parse_memory(str(keys.mem)) >= 128
     except UnitError as error:

@@ -79,11 +79,18 @@ def make(connection: duckdb.DuckDBPyConnection, recipe: LoadedRecipe, known: dic
     with engine.explained(recipe.path):
         connection.execute(f"CREATE OR REPLACE TABLE {ROWS} AS {select}")
         connection.execute(f"DROP TABLE IF EXISTS {_CHANGED}")
+    return count(connection, recipe)
+
+
+def count(connection: duckdb.DuckDBPyConnection, recipe: LoadedRecipe) -> dict[str, int]:
+    """Return how many rows each split has in ROWS. Raises DatasetError for rows without a key, and for no rows."""
+    with engine.explained(recipe.path):
         counts = dict(connection.execute(f"SELECT {row_keys.SPLIT}, count(*) FROM {ROWS} GROUP BY ALL").fetchall())
         (missing,) = engine.first_row(connection, f"SELECT count(*) FROM {ROWS} WHERE {row_keys.KEY} IS NULL")
     if missing:
         found = f"{missing} rows have no key"
-        raise DatasetError(found, f"{', '.join(key)} in each row", "leave them out in the SQL", recipe.path)
+        key = ", ".join(recipe.keys.split.key)
+        raise DatasetError(found, f"{key} in each row", "leave them out in the SQL", recipe.path)
     rows = {split: int(counts.get(number, 0)) for number, split in enumerate(recipe.splits)}
     if not sum(rows.values()):
         raise DatasetError("there are no rows", "rows, after the transform", where=recipe.path)

@@ -47,11 +47,11 @@ class ShardWork:
 def write(work: ShardWork, files: Sequence[ShardFile], cpus: int) -> Iterator[ShardSummary]:
     """Write shards, and yield what each is when it is written. Raises DatasetError and StorageError."""
     if cpus == 1:
-        yield from (_write(work, file) for file in files)
+        yield from (write_one(work, file) for file in files)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(cpus, len(files)), context, _end_with_parent) as pool:
-        waiting = [pool.submit(_write, work, file) for file in files]
+        waiting = [pool.submit(write_one, work, file) for file in files]
         try:
             for each in as_completed(waiting):
                 yield each.result()
@@ -63,7 +63,8 @@ def write(work: ShardWork, files: Sequence[ShardFile], cpus: int) -> Iterator[Sh
             raise
 
 
-def _write(work: ShardWork, file: ShardFile) -> ShardSummary:
+def write_one(work: ShardWork, file: ShardFile) -> ShardSummary:
+    """Write one shard, or only check its rows, and return what it is. Raises DatasetError and StorageError."""
     rows = ShardRows(work.recipe, work.rows, work.spill, work.mem)
     batches = rows.batches(work.recipe.splits.index(file.split), file.number)
     if not work.is_check:

@@ -34,7 +34,7 @@ def make(
     for name, source in recipe.keys.sources.items():
         with engine.explained(name):
             connection.execute(
-                f"CREATE OR REPLACE VIEW {quoted(name)} AS {_select(recipe, name, source, files, fetched)}"
+                f"CREATE OR REPLACE VIEW {quoted(name)} AS {select(recipe, name, source, files, fetched)}"
             )
     allowed = [path for name, each in files.items() if name not in fetched for path in each.paths]
     engine.confine(connection, [*allowed, *fetched.values()])
@@ -48,9 +48,10 @@ def check_rows(connection: duckdb.DuckDBPyConnection, recipe: LoadedRecipe) -> N
                 raise DatasetError(f"the source {name} has no rows", "rows", where=recipe.path)
 
 
-def _select(
+def select(
     recipe: LoadedRecipe, name: str, source: Source, files: Mapping[str, SourceFiles], fetched: Mapping[str, str]
 ) -> str:
+    """Return the SELECT of a source's rows. `fetched`: a Parquet file of each database's rows."""
     if name in fetched:
         columns = ", ".join(
             f"CAST({quoted(each)} AS {kind}) AS {quoted(each)}" for each, kind in columns_of(source).items()

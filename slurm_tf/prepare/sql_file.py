@@ -62,6 +62,11 @@ def unreproducible(sql: str, tables: Mapping[str, Mapping[str, str]], where: str
     return found[id(tree)]
 
 
+def for_spark(sql: str) -> str:
+    """Return SQL of DuckDB as Spark reads it."""
+    return sqlglot.transpile(sql, read=_DIALECT, write="spark")[0]
+
+
 def _parsed(sql: str, where: str) -> exp.Expr:
     try:
         statements = [each for each in sqlglot.parse(sql, dialect=_DIALECT) if not isinstance(each, _NOTHING)]
