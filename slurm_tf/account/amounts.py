@@ -60,6 +60,8 @@ class ExitClassSums(NamedTuple):
 # Those of SUMS that are no whole numbers, or may be unknown.
 REAL = ("used_cpu", "used_memory", "known_memory", "used_gpu", "waits", "cost")
 
+_NO_BOUND = 0.995  # rounded it is 100%
+
 
 @dataclass(slots=True)
 class Amounts:
@@ -117,10 +119,13 @@ class Amounts:
         """The share of the time since the jobs were eligible in which they trained and kept the result.
 
         The time includes the two minutes for which Slurm holds a job after a requeue. The share is an upper bound if
-        the records of runs do not cover all of the time: what is not known to be lost counts as kept.
+        the records of runs do not cover all of the time: what is not known to be lost counts as kept. A bound of 100%
+        is none.
         """
         whole = self.wall_seconds + self.wait_seconds + self.held_seconds
-        return (self.wall_seconds - self.start_seconds - self.rollback_seconds) / whole if whole else None
+        share = (self.wall_seconds - self.start_seconds - self.rollback_seconds) / whole if whole else None
+        says_nothing = share is None or (not self.is_told and share > _NO_BOUND)
+        return None if says_nothing else share
 
     @property
     def is_told(self) -> bool:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # All are counted, but only this many of each kind are named: a malicious file must not fill the memory.
 _NAMED = 20
+_LACKS_TASKS = """max_rss > 0 and tasks is null and total_memory is null
+  and step not in ('batch', 'interactive', 'extern')"""
 
 
 @dataclass
@@ -51,6 +53,8 @@ class Diagnostics:
     repeated: int = 0
     # incarnations that are recorded as running long after their time limit: sacctmgr show runawayjobs
     runaways: Examples = field(default_factory=Examples)
+    # jobs with a step of which it is known what one task held, but not how many tasks there were
+    lack_tasks: Examples = field(default_factory=Examples)
     # what was wrong with files of the ledger
     ledger: list[str] = field(default_factory=list)
     # jobs that were shrunk: Slurm records the time before that twice, and so does sreport (22.05.8)
@@ -60,7 +64,7 @@ class Diagnostics:
     suspended: Examples = field(default_factory=Examples)
 
     def add_jobs(self, database: "DuckDBPyConnection", window: Window, now: int) -> None:
-        """Record what is noticeable about the rows of the table `jobs`, which are counted in the window."""
+        """Record what is noticeable about the rows of `jobs` and `steps`, which are counted in the window."""
         start, end = window
         stop = f"coalesce(ended, {now})"
         kinds = {
@@ -88,3 +92,13 @@ class Diagnostics:
                     f"select arg_min(id, started, {_NAMED}) from jobs where {condition}"
                 ).fetchall()
                 examples.first = [*(found[0][0] or ())]
+        self.lack_tasks = _lack_tasks(database)
+
+
+def _lack_tasks(database: "DuckDBPyConnection") -> Examples:
+    """Return the jobs whose memory is unknown, as a step of theirs lacks NTasks."""
+    if not database.execute(f"select 1 from steps where {_LACKS_TASKS} limit 1").fetchall():
+        return Examples()
+    query = f"from jobs semi join (select incarnation from steps where {_LACKS_TASKS}) using (incarnation)"
+    ((total, ids),) = database.execute(f"select count(*), arg_min(id, started, {_NAMED}) {query}").fetchall()
+    return Examples(total, [*(ids or ())])

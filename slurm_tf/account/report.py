@@ -75,6 +75,7 @@ class Report:
             (diagnostics.values, "jobs have values that could not be read and are unknown"),
             (diagnostics.runaways, "jobs run long after their limit, which cuts them here (sacctmgr show runawayjobs)"),
             (diagnostics.suspended, "jobs were suspended and are cut by the window: that time is taken off their end"),
+            (diagnostics.lack_tasks, "jobs lack the NTasks of a step (MaxRSS is of one task): their memory is unknown"),
             (diagnostics.resized, "jobs were made smaller: Slurm has the time before that twice"),
         )]  # fmt: skip
         if diagnostics.unknown_states:

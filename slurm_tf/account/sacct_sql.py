@@ -35,7 +35,7 @@ create macro size(x, unit) as try_cast(round(case
     else x::double * factor(unit) end) as bigint);
 -- NO_VAL64 and INFINITE64 stand for no number
 create macro is_no_number(x) as try_cast(x as hugeint) >= 9223372036854775808;
-create macro resident(rss, tasks) as size(rss, '') * coalesce(try_cast(tasks as bigint), 1);
+create macro resident(rss, tasks) as size(rss, '') * try_cast(tasks as bigint);
 create macro instant(x) as in_range(try_cast(x as bigint));
 create macro tres_of(x, name) as nullif(regexp_extract(x, '(?:^|,)' || name || '=([^,]*)', 1), '');
 create macro noted(name, x, is_unread) as case when is_unread then name || ' ''' || left(x, 40) || '''' end;
@@ -75,10 +75,11 @@ def jobs(now: int, used: str = "", clock: Clock = INSTANTS) -> str:
     """
     steps = (
         "u.cpu as step_cpu, u.memory as step_memory, u.gpu_seconds, "
-        "coalesce(u.out_of_memory, false) as step_out_of_memory"
+        "coalesce(u.out_of_memory, false) as step_out_of_memory, "
+        "coalesce(u.lacks_tasks, false) as lacks_tasks"
         if used
         else "null::double as step_cpu, null::bigint as step_memory, null::double as gpu_seconds, "
-        "false as step_out_of_memory"
+        "false as step_out_of_memory, false as lacks_tasks"
     )
     joined = f"left join {used} u on u.job = r.position" if used else ""
     moment = clock.moment
@@ -127,7 +128,8 @@ select position, id, raw_id, Cluster as cluster, SLUID as sluid, JobName as name
   coalesce(until - started > coalesce(time_limit * 60 + {DAY}, {FORGOTTEN}), false) as is_runaway,
   restart_count as restarts, AllocTRES as alloc_tres, size(any_cpus, '') as alloc_cpus,
   size(any_nodes, '') as alloc_nodes, ReqMem as req_mem, word(NodeList) as nodes,
-  coalesce(step_cpu, own_cpu) as cpu, greatest(coalesce(step_memory, 0), coalesce(own_memory, 0)) as memory,
+  coalesce(step_cpu, own_cpu) as cpu,
+  case when not lacks_tasks then greatest(coalesce(step_memory, 0), coalesce(own_memory, 0)) end as memory,
   gpu_seconds, energy, Comment as comment, AdminComment as admin_comment, Extra as extra, SubmitLine as submit_line,
   WorkDir as work_dir, nullif(concat_ws(', ', {notes}), '') as unreadable,
   coalesce(noted('Start', Start, begun is null and is_no_moment(Start)),

@@ -22,7 +22,9 @@ with printed as (
   select position, coalesce(JobIDRaw, JobID) as raw_id from raw where not contains(coalesce(JobID, JobIDRaw, ''), '.')
 )
 select printed.* exclude (owner), coalesce(before.position, after.position) as job,
-  case when sampled_memory is null then resident(MaxRSS, NTasks) else size(sampled_memory, '') end as memory,
+  case when sampled_memory is not null then size(sampled_memory, '')
+    when name in ('batch', 'interactive') then size(MaxRSS, '')
+    else resident(MaxRSS, NTasks) end as memory,
   {moment}(Start) as started, {moment}("End") as ended,
   floor(seconds(coalesce(ElapsedRaw, Elapsed)))::bigint as length,
   nullif(concat_ws(', ',
@@ -53,7 +55,8 @@ counted as (
     max(case when not is_numbered then memory end) as other_memory,
     max(case when is_numbered then memory end) as largest,
     sum(size(sampled_gpus, '') * length) as gpu_seconds,
-    bool_or(starts_with(coalesce(State, ''), 'OUT_OF_ME')) as out_of_memory
+    bool_or(starts_with(coalesce(State, ''), 'OUT_OF_ME')) as out_of_memory,
+    bool_or(memory is null and size(MaxRSS, '') > 0) as lacks_tasks
   from (select *, cpu_used(TotalCPU, UserCPU, SystemCPU, AveCPU, NTasks) as cpu,
     name between '0' and ':' as is_numbered from working) group by job
 ), peaks as ({peaks})

@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 
 from slurm_tf.account import columns, database, exit_classes, jobs_sql, sacct_sql
-from slurm_tf.account.columns import JOBS
+from slurm_tf.account.columns import JOBS, STEPS
 from slurm_tf.account.diagnostics import Diagnostics
 from slurm_tf.account.run_records import RunRecord, row_of
 from slurm_tf.account.usage_record import UsageRecord, Window
@@ -27,6 +27,7 @@ def jobs(records: Iterable[UsageRecord], own: Sequence[Own] = ()) -> duckdb.Duck
     database = _database()
     database.execute("drop view if exists jobs; drop table if exists accounted")
     database.execute(columns.create("accounted", JOBS))
+    database.execute(f"drop table if exists steps; {columns.create('steps', STEPS)}")
     rows = [values(record) for record in records]
     if rows:
         taken = ", ".join(f"unnest(${at}::{column.type}[])" for at, column in enumerate(JOBS, 1))

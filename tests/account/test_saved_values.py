@@ -107,3 +107,15 @@ def test_what_cannot_be_read_loses_itself_alone(saved: Saved) -> None:
     kept = [(found[str(at)].cpus, found[str(at)].elapsed(0, 2**32, 0)) for at in range(len(cases))]
     assert set(kept) == {(2, 600)}
     assert diagnostics.unreadable.total == 0
+
+
+def test_one_task_does_not_stand_for_all(saved: Saved) -> None:
+    def job(number: str, *steps: str) -> list[str]:
+        return [row(number, cpu=""), *steps]
+
+    known = job("1", row("1.batch", rss="1M"), row("1.0", rss="2M", tasks="3"))
+    unknown = job("2", row("2.batch", rss="1M", tasks="1"), row("2.0", rss="2M"))
+    own = [row("3", rss="5M")]
+    found, diagnostics = saved(*known, *unknown, *own)
+    assert [found[number].used_memory for number in "123"] == [6 << 20, None, None]
+    assert (diagnostics.lack_tasks.total, diagnostics.lack_tasks.first) == (1, ["2"])

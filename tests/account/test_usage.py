@@ -363,3 +363,10 @@ def test_prices(prices: Prices | None, money: float | None) -> None:
     total = aggregate(job, prices=prices).total()
     assert total.cost == (None if money is None else pytest.approx(money))
     assert total.billing_seconds == 7 * HOUR
+
+
+def test_a_bound_of_all_says_nothing() -> None:
+    hour = record(started=1000, ended=4600, eligible=1000, submitted=1000)
+    assert aggregate(hour, window=Window(0, 10_000)).total().effective is None
+    waited = record(started=1000, ended=4600, eligible=640, submitted=640)
+    assert aggregate(waited, window=Window(0, 10_000)).total().effective == pytest.approx(10 / 11)
