@@ -55,6 +55,7 @@ lint: $(VENV)/.test $(VENV)/.examples ## style and types
 bench: $(VENV)/.examples $(VENV)/.bench ## the measurements of docs/benchmarks.md; those of Slurm as root
 	$(BIN)/python benchmarks/launch.py
 	$(BIN)/python benchmarks/submit.py
+	$(BIN)/python benchmarks/staging.py
 	$(BIN)/python benchmarks/usage.py
 	$(BIN)/python benchmarks/serialize.py
 	$(BIN)/python benchmarks/prepare.py
