@@ -3,10 +3,10 @@
     python benchmarks/prepare.py [--rows 3000000] [--rounds 3] [--cpus 2] [--mem 1G]
 
 The job: clicks in CSV, joined with a table of users in MariaDB (in CSV without `mariadbd`, or if not root), a sum for
-each user, three vocabularies, a split, 10 shards of tf.Example. Prints a Markdown table of seconds, rows a second and
-the peak of memory, which is the sum of the processes' PSS. A round is one run of each way, and the next round runs them
-in reverse order; cells are medians, with the smallest and largest. Each way must write the same shards, byte for byte.
-Of Apache Beam and Spark it says whether they are installed; they take minutes, and have no part in the rounds.
+each user, three vocabularies, a split, 10 shards of tf.Example. Prints a Markdown table of seconds, rows a second,
+seconds of CPU and the peak of memory, which is the sum of the processes' PSS. A round is one run of each way, and the
+next round runs them in reverse order; cells are medians, with the smallest and largest. Each way must write the same
+shards, byte for byte. Of Apache Beam and Spark it says whether they are installed; they have no part in the rounds.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import importlib.util
 import json
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -163,15 +164,16 @@ def with_polars(folder, out, url):
 
 
 def measured(command, environ):
-    """Run a command; return its seconds, and the peak of the memory of all its processes in MB."""
-    start, peak = time.monotonic(), 0.0
+    """Run a command; return its seconds, the peak of the memory of all its processes in MB, and their CPU seconds."""
+    start, peak, before = time.monotonic(), 0.0, resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     while process.poll() is None:
         peak = max(peak, sum(map(pss, tree(process.pid))))
         time.sleep(0.1)
     taken = time.monotonic() - start
     assert process.returncode == 0, process.stderr.read().decode()
-    return taken, peak
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return taken, peak, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def tree(pid):
@@ -218,12 +220,13 @@ def main():
     where = "MariaDB" if url else "CSV"
     print(f"Python {platform.python_version()}, {options.cpus} cpus, mem {options.mem}, users in {where}.")
     print(f"{options.rows} rows of CSV, {rows} records of {size} bytes, {options.rounds} alternating rounds.\n")
-    print("| way | s | rows/s | peak, MB | times Polars |\n|---|---|---|---|---|")
+    print("| way | s | rows/s | CPU, s | peak, MB | times Polars |\n|---|---|---|---|---|---|")
     for way in rounds[0]:
-        seconds, peaks = [each[way][0] for each in rounds], [each[way][1] for each in rounds]
+        seconds, peaks, cpu = ([each[way][figure] for each in rounds] for figure in range(3))
         ratios = [each[way][0] / each["Polars, one process"][0] for each in rounds]
         rates = [options.rows / each for each in seconds]
-        print(f"| {way} | {cell(seconds, 1)} | {cell(rates, 0)} | {cell(peaks, 0)} | {cell(ratios, 2)} |")
+        cells = cell(seconds, 1), cell(rates, 0), cell(cpu, 1), cell(peaks, 0), cell(ratios, 2)
+        print(f"| {way} | {' | '.join(cells)} |")
 
 
 def compare(options, folder, users, url):
