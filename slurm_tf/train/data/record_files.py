@@ -25,6 +25,7 @@ _ITEM = 8  # bytes of an offset in an index
 PIECE = 4 << 20
 # Shards with two files each that are open at once: programs may have 1024 files open.
 _OPEN_SHARDS = 256
+_Numbers = npt.NDArray[np.int64]
 _DO = "copy or prepare the data set again"
 
 
@@ -40,14 +41,32 @@ class RecordFiles:
         self._starts = np.cumsum([0, *(shard.rows for shard in shards)])
         self._shard = functools.lru_cache(maxsize=_OPEN_SHARDS)(lambda number: _OpenShard(self._paths[number]))
 
-    def read(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
+    def read(self, numbers: _Numbers) -> npt.NDArray[np.object_]:
         """Return the records with these numbers, as bytes. Raises DatasetError, which names the file and the record."""
         shards = np.searchsorted(self._starts, numbers, side="right") - 1
-        records: npt.NDArray[np.object_] = np.empty(len(numbers), object)
-        for shard in np.unique(shards).tolist():
-            places = np.flatnonzero(shards == shard)
-            records[places] = self._shard(shard).read(numbers[places] - self._starts[shard])
-        return records
+        rows = numbers - self._starts[shards]
+        starts, ends, lengths = np.empty_like(rows), np.empty_like(rows), np.empty_like(rows)
+        opened = {shard: self._shard(shard) for shard in np.unique(shards).tolist()}
+        places = {shard: np.flatnonzero(shards == shard) for shard in opened}
+        for shard, own in places.items():
+            starts[own], ends[own] = opened[shard].starts[rows[own]], opened[shard].starts[rows[own] + 1]
+        sizes = np.array([opened[shard].size for shard in opened])[np.searchsorted(list(opened), shards)]
+        fits = (starts >= 0) & (ends - starts >= _HEAD + _FOOT) & (ends <= sizes)
+        self._check(shards, rows, starts, fits, "the index leads to bytes that are no record")
+        for shard, own in places.items():
+            lengths[own] = opened[shard].lengths[starts[own]]
+        is_sound = lengths == ends - starts - _HEAD - _FOOT
+        self._check(shards, rows, starts, is_sound, "the length of the record is not what the index says")
+        files = [opened[shard].data for shard in shards.tolist()]
+        spans = zip(files, (starts + _HEAD).tolist(), (ends - _FOOT).tolist())
+        records: List[Any] = [file[start:end] for file, start, end in spans]
+        return np.array(records, object)
+
+    def _check(self, shards: _Numbers, rows: _Numbers, starts: _Numbers, is_right: Any, found: str) -> None:
+        if not is_right.all():
+            wrong = int(np.argmin(is_right))
+            where = f"{self._paths[shards[wrong]]}: record {rows[wrong]}, at byte {starts[wrong]}"
+            raise DatasetError(found, "records as they were written, and their index", _DO, where)
 
     def read_ahead(self, first: int, end: int) -> None:
         """Read the records from number `first` to before `end`, and their index, into the page cache.
@@ -70,33 +89,16 @@ class RecordFiles:
 
 
 class _OpenShard:
-    """One shard's file and its index, mapped into memory. Raises StorageError."""
+    """One shard's file and its index, mapped into memory. Raises StorageError.
+
+    `starts`: those of the records, and the file's size. `lengths`: the 8 bytes from each byte on, as an integer.
+    """
 
     def __init__(self, path: str) -> None:
-        self._path = path
-        self._data = _mapped(path)
-        self._bytes = np.frombuffer(self._data, np.uint8)
-        self.starts = np.frombuffer(_mapped(shard_index.path(path)), "<u8")
-
-    def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
-        """Return the records of these rows."""
-        starts, ends = self.starts[rows].astype(np.int64), self.starts[rows + 1].astype(np.int64)
-        fits = (starts >= 0) & (ends - starts >= _HEAD + _FOOT) & (ends <= len(self._bytes))
-        self._check(rows, starts, fits, "the index leads to bytes that are no record")
-        heads = np.ascontiguousarray(self._bytes[starts[:, None] + np.arange(_LENGTH)])
-        is_sound = heads.view("<u8")[:, 0] == ends - starts - _HEAD - _FOOT
-        self._check(rows, starts, is_sound, "the length of the record is not what the index says")
-        data = self._data
-        records: List[Any] = [data[start:end] for start, end in zip((starts + _HEAD).tolist(), (ends - _FOOT).tolist())]
-        return np.array(records, object)
-
-    def _check(
-        self, rows: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], is_right: npt.NDArray[np.bool_], found: str
-    ) -> None:
-        if not is_right.all():
-            wrong = int(np.argmin(is_right))
-            where = f"{self._path}: record {rows[wrong]}, at byte {starts[wrong]}"
-            raise DatasetError(found, "records as they were written, and their index", _DO, where)
+        self.data = _mapped(path)
+        self.size = len(self.data)
+        self.starts: _Numbers = np.frombuffer(_mapped(shard_index.path(path)), "<i8")
+        self.lengths: _Numbers = np.ndarray((self.size - _LENGTH + 1,), "<i8", self.data, strides=(1,))
 
 
 def _check_sizes(path: str, shard: Shard) -> None:
