@@ -35,6 +35,8 @@ _FILE = re.compile(r"\w[\w.+-]*", re.ASCII)
 _FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)")
 # Changes when the same recipe would give other records.
 _VERSION = 1
+# MiB: Spark does not start with less.
+_LEAST_MEM = {"duckdb": 128, "spark": 512}
 _FORMS = {"tfrecord": Form.TFRECORD, "csv": Form.CSV, "jsonl": Form.JSON_LINES}
 
 
@@ -130,7 +132,7 @@ def _check_source(source: Source, where: str) -> None:
     """Raise ConfigError for keys that the format of a source needs or does not have."""
     if source.format == "hive":
         do = "export the table as Parquet"
-        raise ConfigError("found a Hive table", "engine Spark, which alone reads them, and is not there yet", do, where)
+        raise ConfigError("found a Hive table", "another format: neither DuckDB nor Spark reads it here", do, where)
     if source.format == "images" and source.columns:
         raise ConfigError("found columns", "none: images have file, class, label and image", where=f"{where}.columns")
     if source.format != "images" and not source.columns:
@@ -212,12 +214,16 @@ def _check_engine(keys: Recipe, path: str, errors: ErrorList) -> None:
         found = "found a Python function and the engine Spark"
         errors.add(ConfigError(found, "SQL, or the engine DuckDB", where=f"{path}: transform.python"))
     try:
-        enough = units.parse_memory(str(keys.mem)) >= 128
+        enough = units.parse_memory(str(keys.mem)) >= _LEAST_MEM[keys.engine]
     except UnitError as error:
         errors.add(ConfigError(error.found, error.needed, where=f"{path}: mem"))
         return
     if not enough:
-        errors.add(ConfigError(f"found {keys.mem}", "128M or more", where=f"{path}: mem"))
+        errors.add(
+            ConfigError(
+                f"found {keys.mem}", f"{_LEAST_MEM[keys.engine]}M or more for {keys.engine}", where=f"{path}: mem"
+            )
+        )
 
 
 def is_learned(feature: FeatureKeys) -> bool:

@@ -125,3 +125,8 @@ def test_rows_go_where_duckdb_says(rows: list[dict[str, Any]], key: tuple[str, .
     assert sorted(mine, key=lambda row: [row[name] for name in order]) == sorted(
         theirs, key=lambda row: [row[name] for name in order]
     )
+
+
+def test_spark_has_enough_memory(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="found 400M; needed 512M or more for spark"):
+        recipes.load(tmp_path, recipes.recipe_text(top='engine = "spark"\nmem = "400M"'))
