@@ -31,7 +31,7 @@ SUMS = {
     "start_seconds": "sum(start_lost)",
     "rollback_seconds": "sum(rolled_back)",
     "lost_gpu_seconds": "sum(gpus * gone)",
-    "lost_cpu_seconds": "sum(cpus * gone)",
+    "lost_cpu_seconds": "sum(cpus * least(gone, running))",
     "cost": "case when count(cost) = count(*) then coalesce(sum(cost), 0.0) end",
 }
 

@@ -4,7 +4,6 @@ Times without a zone are of this process's zone. A macro has the changes of the 
 last time of what is read, mostly none: each change costs time in each query.
 """
 
-import functools
 import time
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -65,7 +64,6 @@ def _instant(text: str, otherwise: int) -> int:
         return otherwise
 
 
-@functools.lru_cache(maxsize=64)
 def _changes(first: int, last: int) -> tuple[tuple[int, int, int], ...]:
     """Return each change of this zone's clocks in a range of fortnights since the epoch: when, and the offsets before
     and after it.

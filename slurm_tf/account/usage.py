@@ -28,7 +28,7 @@ _LOSES = ", ".join(literal(end.word) for end in ExitClass if end.loses)
 # Sums that are unknown where no run recorded anything, and the expression that makes them so.
 _OF_RUNS = dict.fromkeys(("told_seconds", "start_seconds", "rollback_seconds"), "null::bigint")
 _OF_ENDS = (
-    "exit_class, {count}, sum(gpus * seconds), sum(cpus * running), sum(gpus * gone), sum(cpus * gone)"
+    "exit_class, {count}, sum(gpus * seconds), sum(cpus * running), sum(gpus * gone), sum(cpus * least(gone, running))"
 )  # fmt: skip
 
 
