@@ -1,51 +1,62 @@
 """Reads what sacct streams into tables, in parts that end where a job does."""
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
 
 from slurm_tf.account.database import Tables
 from slurm_tf.errors import SlurmError
 from slurm_tf.slurm.sacct import Printed
 
 # A part's text, which is on disk: each part costs the time to plan its queries.
-PART = 192 << 20
+PART = 96 << 20
 # Of a part that is read field by field, so much is in memory.
 _BLOCK = 8 << 20
 
 
 def read(found: Tables, printed: Printed, names: Sequence[str]) -> None:
     """Read all rows. Raises SlurmError if the output is not whole rows, and what sacct raises."""
-    path = found.folder / "sacct.txt"
-    with path.open("w+b") as file:
-        part = _Part(found, printed.separator, names, file, path)
+    with ThreadPoolExecutor(1) as thread:
+        parts = _Parts(found, printed.separator, names, thread)
         for chunk in printed.chunks:
-            part.add(chunk)
-        part.end()
-    path.unlink()
+            parts.add(chunk)
+        parts.end()
 
 
-class _Part:
-    """The text that was not read yet, in a file."""
+class _Parts:
+    """The parts: one is written while the one before it is read, in a thread which alone uses the tables meanwhile."""
 
-    def __init__(self, found: Tables, separator: bytes, names: Sequence[str], file: BinaryIO, path: Path) -> None:
-        self._found, self._separator, self._names, self._file, self._path = found, separator, names, file, path
-        self._size = self._lines = 0
-        self._is_odd = False  # whether it has bytes that DuckDB takes for the end of a row or of the text
+    def __init__(self, found: Tables, separator: bytes, names: Sequence[str], thread: ThreadPoolExecutor) -> None:
+        self._separator, self._thread, self._folder = separator, thread, found.folder
+        self._reader = _Reader(found, separator, names)
+        self._pending: list[Future[bytes]] = []  # what each part had at its end that is no row
+        self._number = 0
+        self._begin()
 
     def add(self, chunk: bytes) -> None:
-        """Add text; read all before the last job in it once there is enough."""
-        cut = last_job(chunk, self._separator + b"\n", self._separator) if self._size + len(chunk) >= PART else 0
+        """Add text; begin another part at the last job in it once there is enough."""
+        is_full = self._size + len(chunk) >= PART
+        cut = last_job(chunk, self._separator + b"\n", self._separator) if is_full else 0
         if cut:
             self._write(chunk[:cut])
-            rest = self._read(is_last=False)
-            self._write(rest)
+            self._hand_over(is_last=False)
         self._write(chunk[cut:])
 
     def end(self) -> None:
         """Read the rest. Raises SlurmError if it is not whole rows."""
-        if self._read(is_last=True):
+        self._hand_over(is_last=True)
+        self._file.close()
+        os.unlink(self._path)
+        if self._pending[-1].result():
             raise SlurmError("sacct's output ends inside a row", "all of it", "run it again")
+
+    def _begin(self) -> None:
+        self._number += 1
+        self._path = self._folder / f"sacct-{self._number}.txt"
+        self._file = self._path.open("wb")
+        self._size = self._lines = 0
+        self._is_odd = False  # whether it has bytes that DuckDB takes for the end of a row or of the text
 
     def _write(self, text: bytes) -> None:
         self._file.write(text)
@@ -53,29 +64,39 @@ class _Part:
         self._lines += text.count(b"\n")
         self._is_odd = self._is_odd or b"\r" in text or b"\0" in text
 
-    def _read(self, is_last: bool) -> bytes:
-        """Read the part, and begin the next one; return the bytes at its end that are no row."""
-        if not self._size:
-            return b""
-        self._file.flush()
-        rest = b""
-        is_read = not self._is_odd and self._found.read_text(
-            self._path, (*self._names, ""), self._separator.decode(), self._lines, is_local=False
-        )
-        if not is_read:
-            rest = self._read_counted(is_last)
-        self._file.seek(0)
-        self._file.truncate()
-        self._size = self._lines = 0
-        self._is_odd = False
-        return rest
+    def _hand_over(self, is_last: bool) -> None:
+        """Have the part read, once the one before it is; wait for that, as two parts are enough on disk."""
+        self._file.close()
+        rest = self._pending[-1].result() if self._pending else b""
+        lines = 0 if self._is_odd or rest else self._lines
+        self._pending = [self._thread.submit(self._reader.read, self._path, lines, rest, is_last)]
+        self._begin()
 
-    def _read_counted(self, is_last: bool) -> bytes:
+
+class _Reader:
+    """Reads parts into tables."""
+
+    def __init__(self, found: Tables, separator: bytes, names: Sequence[str]) -> None:
+        self._found, self._separator, self._names = found, separator, names
+
+    def read(self, path: Path, lines: int, rest: bytes, is_last: bool) -> bytes:
+        """Read a part, and remove its file; return what is no row at its end.
+
+        `lines`: how many it has, 0 if it is to be read field by field, after `rest`.
+        """
+        names, separator = (*self._names, ""), self._separator.decode()
+        try:
+            if lines and self._found.read_text(path, names, separator, lines, is_local=False):
+                return b""
+            return self._read_counted(path, rest, is_last)
+        finally:
+            path.unlink()
+
+    def _read_counted(self, path: Path, rest: bytes, is_last: bool) -> bytes:
         """Read rows whose fields may hold newlines, as fields are counted; return what is no row."""
-        self._file.seek(0)
-        rest = b""
-        while block := self._file.read(_BLOCK):
-            rest = self._read_rows(rest + block, is_last=False)
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                rest = self._read_rows(rest + block, is_last=False)
         return self._read_rows(rest, is_last=True) if is_last else rest
 
     def _read_rows(self, text: bytes, is_last: bool) -> bytes:

@@ -29,7 +29,7 @@ def size(text: str) -> float:
 
 def amount(row: Row, name: str) -> int:
     match = re.search(rf"(?:^|,){name}=(\d+)(G?)", row["AllocTRES"])
-    return int(match[1]) * (1024 if match[2] else 1) if match else 0
+    return int(match[1]) * 1024 ** bool(match[2]) if match else 0
 
 
 class Job:
