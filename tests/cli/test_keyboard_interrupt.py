@@ -4,6 +4,7 @@ A shell without job control ignores SIGINT in its background jobs (POSIX, "Signa
 systems. Python then installs no handler, and a program that it starts inherits "ignored".
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -81,6 +82,16 @@ def signals(status: Path, field: str) -> int:
     return next((int(line.split()[1], 16) for line in lines if line.startswith(field)), 0)
 
 
+def commands(group: int) -> list[str]:
+    """Return the names of the programs of a process group; proc(5)."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            name, _, rest = path.read_text().partition("(")[2].rpartition(")")
+            found += [name] if int(rest.split()[2]) == group else []
+    return found
+
+
 def wait_until(true: Callable[[], bool]) -> None:
     until = time.monotonic() + 60
     while not true():
@@ -131,5 +142,8 @@ def test_a_verb_that_has_started_a_program_ends_with_it(words: list[str], starte
     status = tmp_path / "status"
     wait_until(lambda: status.exists() and status.read_text().endswith("\n"))
     assert not signals(status, "SigIgn") & 1 << (signal.SIGINT - 1)
+    if words[0] == "run":
+        # a shell that SIGINT meets while it starts a command waits for that command, which did not get it
+        wait_until(lambda: "sleep" in commands(process.pid))
     os.killpg(process.pid, signal.SIGINT)
     assert exit_code(process) == 130
