@@ -1,6 +1,6 @@
 """Sums over a group of incarnations: what they were allocated, used and lost."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -8,7 +8,8 @@ from slurm_tf.account.exit_classes import ExitClass
 
 # The sums of a group, and what of the view `parts` adds up to them; mostly CPU-, GPU-, node- or billing-seconds, or
 # seconds of an incarnation (`wall`). `known_*`: of the incarnations whose use Slurm recorded. `told_seconds`: of those
-# whose loss the run recorded.
+# whose loss the run recorded. A sum is NULL if it is unknown of every row what to add; where nothing was lost,
+# a sum of losses is 0.
 SUMS = {
     "incarnations": "count(*)",
     "jobs": "count(distinct hash(cluster, id))",
@@ -17,7 +18,7 @@ SUMS = {
     "cpu_seconds": "sum(cpus * running)",
     "node_seconds": "sum(node_count * seconds)",
     "billing_seconds": "sum(billing * seconds)",
-    "used_cpu": "sum(used_cpu * running / whole) filter (whole > 0)",
+    "used_cpu": "sum(used_cpu * running / whole) filter (whole > 0 and cpus is not null)",
     "known_cpu": "sum(cpus * running) filter (used_cpu is not null and ended is not null)",
     "used_memory": "sum(used_memory / 1048576.0 * seconds) filter (memory > 0)",
     "known_memory": "sum(memory::double * seconds) filter (used_memory is not null)",
@@ -25,13 +26,13 @@ SUMS = {
     "known_gpu": "sum(gpus * seconds) filter (gpu_busy is not null)",
     "wait_seconds": "sum(waited)",
     "waits": "quantile_disc(waited, [0.5, 0.9])",
-    "requeue_seconds": "sum(started - submitted) filter (is_requeued)",
+    "requeue_seconds": "sum(case when is_requeued then started - submitted else 0 end) filter (submitted is not null)",
     "held_seconds": "sum(greatest(0, least(coalesce(eligible, submitted), started) - submitted)) filter (is_requeued)",
     "told_seconds": "sum(seconds) filter (start_lost is not null)",
     "start_seconds": "sum(start_lost)",
     "rollback_seconds": "sum(rolled_back)",
-    "lost_gpu_seconds": "sum(gpus * gone)",
-    "lost_cpu_seconds": "sum(cpus * least(gone, running))",
+    "lost_gpu_seconds": "case when max(gone) > 0 then sum(gpus * gone) filter (gone > 0) else 0 end",
+    "lost_cpu_seconds": "case when max(gone) > 0 then sum(cpus * least(gone, running)) filter (gone > 0) else 0 end",
     "cost": "case when count(cost) = count(*) then coalesce(sum(cost), 0.0) end",
 }
 
@@ -41,31 +42,36 @@ class ExitClassSums(NamedTuple):
 
     end: ExitClass
     incarnations: int
-    gpu_seconds: int
-    cpu_seconds: int
-    lost_gpu_seconds: int
-    lost_cpu_seconds: int
+    gpu_seconds: int | None
+    cpu_seconds: int | None
+    lost_gpu_seconds: int | None
+    lost_cpu_seconds: int | None
 
-    def as_dict(self) -> dict[str, float]:
-        """Return the sums in hours."""
+    def as_dict(self) -> dict[str, float | None]:
+        """Return the sums in hours; None: unknown."""
         return {
             "incarnations": self.incarnations,
-            "gpu_hours": self.gpu_seconds / 3600,
-            "cpu_hours": self.cpu_seconds / 3600,
-            "lost_gpu_hours_at_most": self.lost_gpu_seconds / 3600,
-            "lost_cpu_hours_at_most": self.lost_cpu_seconds / 3600,
+            "gpu_hours": in_hours(self.gpu_seconds),
+            "cpu_hours": in_hours(self.cpu_seconds),
+            "lost_gpu_hours_at_most": in_hours(self.lost_gpu_seconds),
+            "lost_cpu_hours_at_most": in_hours(self.lost_cpu_seconds),
         }
 
 
 # Those of SUMS that are no whole numbers, or may be unknown.
 REAL = ("used_cpu", "used_memory", "known_memory", "used_gpu", "waits", "cost")
+# Whole numbers of SUMS that are None where they are unknown of every row; the other ones are 0 there.
+MAY_BE_UNKNOWN = (
+    "gpu_seconds", "cpu_seconds", "node_seconds", "billing_seconds", "requeue_seconds", "lost_gpu_seconds",
+    "lost_cpu_seconds",
+)  # fmt: skip
 
 _NO_BOUND = 0.995  # rounded it is 100%
 
 
 @dataclass(slots=True)
 class Amounts:
-    """The sums of one group, those of SUMS and in their order; what is not known of any row is 0, but for the cost.
+    """The sums of one group, those of SUMS and in their order. None: unknown of every row; 0 without any row.
 
     `ends`: the sums of each exit class that occurs, if they were asked for.
     """
@@ -73,10 +79,10 @@ class Amounts:
     incarnations: int = 0
     jobs: int = 0
     wall_seconds: int = 0
-    gpu_seconds: int = 0
-    cpu_seconds: int = 0
-    node_seconds: int = 0
-    billing_seconds: int = 0
+    gpu_seconds: int | None = 0
+    cpu_seconds: int | None = 0
+    node_seconds: int | None = 0
+    billing_seconds: int | None = 0
     used_cpu: float = 0.0
     known_cpu: int = 0
     used_memory: float = 0.0
@@ -85,13 +91,13 @@ class Amounts:
     known_gpu: int = 0
     wait_seconds: int = 0
     waits: Sequence[int] | None = None
-    requeue_seconds: int = 0
+    requeue_seconds: int | None = 0
     held_seconds: int = 0
     told_seconds: int = 0
     start_seconds: int = 0
     rollback_seconds: int = 0
-    lost_gpu_seconds: int = 0
-    lost_cpu_seconds: int = 0
+    lost_gpu_seconds: int | None = 0
+    lost_cpu_seconds: int | None = 0
     cost: float | None = None
     ends: list[ExitClassSums] = field(default_factory=list)
 
@@ -139,9 +145,9 @@ class Amounts:
     def numbers(self) -> dict[str, Any]:
         """Return the sums without those of exit classes."""
         return {
-            "gpu_hours": self.gpu_seconds / 3600,
-            "cpu_hours": self.cpu_seconds / 3600,
-            "node_hours": self.node_seconds / 3600,
+            "gpu_hours": in_hours(self.gpu_seconds),
+            "cpu_hours": in_hours(self.cpu_seconds),
+            "node_hours": in_hours(self.node_seconds),
             "gpu_seconds": self.gpu_seconds,
             "cpu_seconds": self.cpu_seconds,
             "node_seconds": self.node_seconds,
@@ -152,13 +158,25 @@ class Amounts:
             "cpu_use": self.cpu_use,
             "memory_use": self.memory_use,
             "gpu_use": self.gpu_use,
-            "lost_gpu_hours_at_most": self.lost_gpu_seconds / 3600,
-            "lost_cpu_hours_at_most": self.lost_cpu_seconds / 3600,
-            "requeue_hours": self.requeue_seconds / 3600,
+            "lost_gpu_hours_at_most": in_hours(self.lost_gpu_seconds),
+            "lost_cpu_hours_at_most": in_hours(self.lost_cpu_seconds),
+            "requeue_hours": in_hours(self.requeue_seconds),
             "start_hours": self.start_seconds / 3600 if self.told_seconds else None,
             "rollback_hours": self.rollback_seconds / 3600 if self.told_seconds else None,
             "effective": self.effective,
             "effective_is_at_most": not self.is_told,
-            "billing_hours": self.billing_seconds / 3600,
+            "billing_hours": in_hours(self.billing_seconds),
             "cost": self.cost,
         }
+
+
+def in_hours(seconds: float | None) -> float | None:
+    """Return seconds in hours; None: unknown."""
+    return None if seconds is None else seconds / 3600
+
+
+def known_sum(amounts: Iterable[float | None]) -> float | None:
+    """Return the sum of what is known; None if there are amounts, all of them unknown."""
+    found = list(amounts)
+    known = [each for each in found if each is not None]
+    return sum(known) if known or not found else None

@@ -49,6 +49,8 @@ class Diagnostics:
     unreadable: Examples = field(default_factory=Examples)
     # values that could not be parsed and are unknown
     values: Examples = field(default_factory=Examples)
+    # incarnations that ran, of which Slurm does not say on how many CPUs, GPUs or nodes
+    unallocated: Examples = field(default_factory=Examples)
     # records that occurred more than once, because files overlap
     repeated: int = 0
     # incarnations that are recorded as running long after their time limit: sacctmgr show runawayjobs
@@ -68,6 +70,7 @@ class Diagnostics:
         start, end = window
         stop = f"coalesce(ended, {now})"
         kinds = {
+            "started is not null and (cpus is null or gpus is null or node_count is null)": self.unallocated,
             "is_runaway": self.runaways,
             "submitted > started": self.resized,
             f"suspended > 0 and (started < {start} or {stop} > {end})": self.suspended,

@@ -23,7 +23,7 @@ class Oversized:
     user: str
     label: str
     hours: float
-    gpus: int
+    gpus: int | None
     gpu_use: float | None
     cpu_use: float | None
     memory_use: float | None
@@ -56,7 +56,7 @@ class GroupReport:
 _CPU_USE = "used_cpu / (cpus * nullif(whole, 0))"
 _MEMORY_USE = "used_memory / 1048576.0 / nullif(memory, 0)"
 _SHOWN = f"""id, coalesce("user", ''), {person.LABEL},
-    case when gpus > 0 then gpus * seconds else cpus * running end / 3600, coalesce(gpus, 0), gpu_busy / 100,
+    case when gpus > 0 then gpus * seconds else cpus * running end / 3600, gpus, gpu_busy / 100,
     {_CPU_USE}, {_MEMORY_USE}"""
 # Jobs that failed say nothing about what they needed, nor do short ones.
 _HALF = 0.5
@@ -85,5 +85,7 @@ def report(database: "DuckDBPyConnection", window: Window) -> GroupReport:
 def _jobs(database: "DuckDBPyConnection", where: str) -> list[Oversized]:
     """Return the jobs of some minutes for which `where` is true, the most expensive first."""
     query = f"select {_SHOWN} from parts where {_LONG} and ({where})"
-    rows = database.execute(f"{query} order by gpus * seconds desc, cpus * running desc, id").fetchall()
+    rows = database.execute(
+        f"{query} order by gpus * seconds desc nulls last, cpus * running desc nulls last, id"
+    ).fetchall()
     return [Oversized(*row) for row in rows]

@@ -125,12 +125,12 @@ class _Days:
 
     def __init__(self, by_day: Aggregate, word: str, window: Window) -> None:
         total = by_day.total()
-        self.of_gpus = total.gpu_seconds > 0
+        self.of_gpus = bool(total.gpu_seconds)
         self._word, self._amounts = word, dict[str, dict[str, float]]()
         sums: dict[str, float] = {}
         for row in by_day.rows():
             day, key = row.key
-            hours = (row.amounts.gpu_seconds if self.of_gpus else row.amounts.cpu_seconds) / 3600
+            hours = ((row.amounts.gpu_seconds if self.of_gpus else row.amounts.cpu_seconds) or 0) / 3600
             if hours:
                 self._amounts.setdefault(day, {})[key] = hours
                 sums[key] = sums.get(key, 0.0) + hours
@@ -189,10 +189,10 @@ def _both(draw: Callable[[int], Plot], question: str) -> tuple[Plot, Plot]:
 
 
 def _lost(report: Report, width: int) -> Plot:
-    of_gpus = report.total.gpu_seconds > 0
+    of_gpus = bool(report.total.gpu_seconds)
     unit = "GPU-hours" if of_gpus else "CPU-hours"
     rows = [
-        (each.end.word, (each.lost_gpu_seconds if of_gpus else each.lost_cpu_seconds) / 3600, each.end.colour)
+        (each.end.word, ((each.lost_gpu_seconds if of_gpus else each.lost_cpu_seconds) or 0) / 3600, each.end.colour)
         for each in report.total.ends
     ]
     rows = sorted((row for row in rows if row[1]), key=lambda row: -row[1])

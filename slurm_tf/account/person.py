@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slurm_tf.account import waste
-from slurm_tf.account.amounts import SUMS
+from slurm_tf.account.amounts import SUMS, in_hours, known_sum
 from slurm_tf.account.usage_record import Window
 from slurm_tf.account.waste import Cause
 
@@ -23,28 +23,28 @@ class Sums:
 
     label: str
     jobs: int
-    gpu_seconds: float
-    cpu_seconds: float
+    gpu_seconds: float | None
+    cpu_seconds: float | None
     wait: float | None
     gpu_use: float | None
     cpu_use: float | None
     idle_seconds: float | None
-    wasted_gpu_seconds: float = 0.0
-    wasted_cpu_seconds: float = 0.0
+    wasted_gpu_seconds: float | None = 0.0
+    wasted_cpu_seconds: float | None = 0.0
 
     def as_dict(self, name: str) -> dict[str, Any]:
         """Return all values, for JSON; None: unknown."""
         return {
             name: self.label or None,
             "jobs": self.jobs,
-            "gpu_hours": self.gpu_seconds / 3600,
-            "cpu_hours": self.cpu_seconds / 3600,
+            "gpu_hours": in_hours(self.gpu_seconds),
+            "cpu_hours": in_hours(self.cpu_seconds),
             "wait_p50": self.wait,
             "gpu_use": self.gpu_use,
             "cpu_use": self.cpu_use,
-            "idle_gpu_hours": None if self.idle_seconds is None else self.idle_seconds / 3600,
-            "wasted_gpu_hours_at_most": self.wasted_gpu_seconds / 3600,
-            "wasted_cpu_hours_at_most": self.wasted_cpu_seconds / 3600,
+            "idle_gpu_hours": in_hours(self.idle_seconds),
+            "wasted_gpu_hours_at_most": in_hours(self.wasted_gpu_seconds),
+            "wasted_cpu_hours_at_most": in_hours(self.wasted_cpu_seconds),
         }
 
 
@@ -61,9 +61,9 @@ class PersonReport:
     causes: Sequence[Cause]
 
     @property
-    def wasted(self) -> tuple[float, float]:
-        """The GPU-seconds and CPU-seconds that were wasted at most."""
-        return sum(each.gpu_seconds for each in self.causes), sum(each.cpu_seconds for each in self.causes)
+    def wasted(self) -> tuple[float | None, float | None]:
+        """The GPU-seconds and CPU-seconds that were wasted at most; None: unknown of every cause."""
+        return known_sum(each.gpu_seconds for each in self.causes), known_sum(each.cpu_seconds for each in self.causes)
 
 
 _USED = f"""
@@ -83,7 +83,7 @@ def sums(database: "DuckDBPyConnection", key: str) -> list[Sums]:
     rows = database.execute(used).fetchall()
     wasted = {label: sums for label, *sums in database.execute(lost).fetchall()}
     found = [Sums(*row, *wasted.get(row[0], (0, 0))) for row in rows]
-    return sorted(found, key=lambda each: (-each.gpu_seconds, -each.cpu_seconds, each.label))
+    return sorted(found, key=lambda each: (-(each.gpu_seconds or 0), -(each.cpu_seconds or 0), each.label))
 
 
 def report(database: "DuckDBPyConnection", window: Window) -> PersonReport:

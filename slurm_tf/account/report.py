@@ -73,6 +73,7 @@ class Report:
             (diagnostics.orphans, "steps have no row of their job and are in no sum"),
             (diagnostics.unreadable, "rows could not be read and are in no sum"),
             (diagnostics.values, "jobs have values that could not be read and are unknown"),
+            (diagnostics.unallocated, "jobs have unknown CPUs, GPUs or nodes: hours of these are in no sum"),
             (diagnostics.runaways, "jobs run long after their limit, which cuts them here (sacctmgr show runawayjobs)"),
             (diagnostics.suspended, "jobs were suspended and are cut by the window: that time is taken off their end"),
             (diagnostics.lack_tasks, "jobs lack the NTasks of a step (MaxRSS is of one task): their memory is unknown"),
@@ -85,7 +86,7 @@ class Report:
             found.append(f"columns that are not known here, left out: {', '.join(diagnostics.unknown_fields)}")
         lacking = [name for name in _WANTED if name in diagnostics.missing_fields]
         if lacking:
-            found.append(f"the table lacks {', '.join(lacking)}: what they say is unknown, or 0 where it is added up")
+            found.append(f"the table lacks {', '.join(lacking)}: what they say is unknown")
         if diagnostics.repeated:
             found.append(f"{diagnostics.repeated} rows came again and count once")
         return [each for each in found if each] + diagnostics.ledger + list(self.run_problems)

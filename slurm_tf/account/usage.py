@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slurm_tf.account import nodes
-from slurm_tf.account.amounts import REAL, SUMS, Amounts, ExitClassSums
+from slurm_tf.account.amounts import MAY_BE_UNKNOWN, REAL, SUMS, Amounts, ExitClassSums
 from slurm_tf.account.exit_classes import ExitClass
 from slurm_tf.account.literals import literal
 from slurm_tf.account.sacct_sql import FORGOTTEN
@@ -28,7 +28,8 @@ _LOSES = ", ".join(literal(end.word) for end in ExitClass if end.loses)
 # Sums that are unknown where no run recorded anything, and the expression that makes them so.
 _OF_RUNS = dict.fromkeys(("told_seconds", "start_seconds", "rollback_seconds"), "null::bigint")
 _OF_ENDS = (
-    "exit_class, {count}, sum(gpus * seconds), sum(cpus * running), sum(gpus * gone), sum(cpus * least(gone, running))"
+    f"exit_class, {{count}}, {SUMS['gpu_seconds']}, {SUMS['cpu_seconds']}, {SUMS['lost_gpu_seconds']}, "
+    f"{SUMS['lost_cpu_seconds']}"
 )  # fmt: skip
 
 
@@ -91,8 +92,8 @@ class Aggregate:
             self._add_ends({row.key: row.amounts for row in rows})
         if "day" in self.by:
             at = self.by.index("day")
-            return sorted(rows, key=lambda row: (row.key[at], -row.amounts.gpu_seconds, row.key))
-        return sorted(rows, key=lambda row: (-row.amounts.gpu_seconds, -row.amounts.cpu_seconds, row.key))
+            return sorted(rows, key=lambda row: (row.key[at], -(row.amounts.gpu_seconds or 0), row.key))
+        return sorted(rows, key=_most_hours_first)
 
     def total(self) -> Amounts:
         """Return the sums over all groups; a job or an incarnation that is in several of them counts once."""
@@ -125,6 +126,10 @@ def _whole(name: str, expression: str) -> str:
     """Return the expression of a sum as Amounts has it; DuckDB's sums of integers have 128 bits, which are slow."""
     if name in REAL:
         return expression if name in ("waits", "cost") else f"coalesce({expression}, 0.0)"
+    if name in MAY_BE_UNKNOWN:
+        # least() ignores NULL
+        known = f"when {expression} > {_LARGEST} then {_LARGEST} else {expression}"
+        return f"(case when count(*) = 0 then 0 {known} end)::bigint"
     return f"least(coalesce({expression}, 0), {_LARGEST})::bigint"
 
 
@@ -135,8 +140,12 @@ def _span(database: "DuckDBPyConnection", now: int) -> tuple[int, int]:
     return int(first or 0), int(last or first or 0) + 1
 
 
-def _ended(word: str, *sums: int) -> ExitClassSums:
-    return ExitClassSums(ExitClass.named(word), *(int(each or 0) for each in sums))
+def _most_hours_first(row: Row) -> tuple[float, float, tuple[str, ...]]:
+    return -(row.amounts.gpu_seconds or 0), -(row.amounts.cpu_seconds or 0), row.key
+
+
+def _ended(word: str, incarnations: int, *sums: int | None) -> ExitClassSums:
+    return ExitClassSums(ExitClass.named(word), incarnations, *(None if each is None else int(each) for each in sums))
 
 
 def _parts(days: Sequence[int], end: int, now: int, prices: Prices | None, by: Sequence[str]) -> str:

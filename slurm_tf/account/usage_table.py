@@ -44,7 +44,7 @@ def tiles(report: Report) -> list[tuple[str, str]]:
     total = report.total
     unit, lost = ("GPU", total.lost_gpu_seconds) if total.gpu_seconds else ("CPU", total.lost_cpu_seconds)
     found = [(_hours(total.gpu_seconds), "GPU-hours")] if total.gpu_seconds else []
-    found.append((_hours(total.cpu_seconds), "CPU-hours"))
+    found += [(_hours(total.cpu_seconds), "CPU-hours")] if total.cpu_seconds is not None else []
     if report.currency:
         found.append(("unknown" if total.cost is None else f"{total.cost:,.2f}", report.currency))
     jobs = "job" if total.jobs == 1 else "jobs"
@@ -52,7 +52,8 @@ def tiles(report: Report) -> list[tuple[str, str]]:
     wait = total.waited(50)
     if wait is not None:
         found.append((_length(wait), "median wait"))
-    found.append((_hours(lost), f"{unit}-hours lost{'' if total.is_told else ' at most'}"))
+    if lost is not None:
+        found.append((_hours(lost), f"{unit}-hours lost{'' if total.is_told else ' at most'}"))
     if total.is_told and total.effective is not None:
         found.append((_share(total.effective), "effective training time"))
     return found
@@ -90,7 +91,7 @@ def _numbers(report: Report) -> list[_Number]:
     return [each for each in columns if each]
 
 
-def _lost(total: Amounts) -> Callable[[Amounts], float]:
+def _lost(total: Amounts) -> Callable[[Amounts], float | None]:
     if total.gpu_seconds:
         return lambda each: each.lost_gpu_seconds
     return lambda each: each.lost_cpu_seconds

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from slurm_tf import units
+from slurm_tf.account.amounts import in_hours
 from slurm_tf.account.literals import literal
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ class Cause:
     template: str
     name: str
     jobs: int
-    gpu_seconds: float
-    cpu_seconds: float
+    gpu_seconds: float | None
+    cpu_seconds: float | None
     within: float
     memory: float | None
     limit: int | None
@@ -122,8 +123,8 @@ class Cause:
             "template": self.template or None,
             "name": self.name or None,
             "jobs": self.jobs,
-            "gpu_hours": self.gpu_seconds / 3600,
-            "cpu_hours": self.cpu_seconds / 3600,
+            "gpu_hours": in_hours(self.gpu_seconds),
+            "cpu_hours": in_hours(self.cpu_seconds),
             "what": self.what,
             "advice": self.advice,
             "job": self.job,
@@ -144,14 +145,14 @@ select *, used_cpu / (cpus * whole) as cpu_share, case
         as wasted_cpu
 from parts where seconds > 0 and why is not null
 """
-_MOST = "wasted_gpu * 1000.0 + wasted_cpu"
+_MOST = "coalesce(wasted_gpu, 0) * 1000.0 + coalesce(wasted_cpu, 0)"
 _CAUSES = f"""
 select why, coalesce(template, ''), case when template is null then coalesce(name, '') else '' end,
     count(distinct hash(cluster, id)), sum(wasted_gpu) as g, sum(wasted_cpu) as c, quantile_cont(stop - started, 0.9),
     max(memory / greatest(node_count, 1)), max(time_limit), coalesce(arg_max(id, {_MOST}), ''),
     coalesce(arg_max(run, {_MOST}), ''), coalesce(arg_max(work_dir, {_MOST}), ''),
     bool_and(start_lost is not null or why in ('IDLE_GPUS', 'IDLE_CPUS'))
-from ({WASTED}) group by 1, 2, 3 order by g desc, c desc, 1, 2, 3
+from ({WASTED}) group by 1, 2, 3 order by g desc nulls last, c desc nulls last, 1, 2, 3
 """
 
 

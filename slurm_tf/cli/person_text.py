@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from slurm_tf.account.amounts import in_hours
 from slurm_tf.account.group import GroupReport, Oversized
 from slurm_tf.account.person import PersonReport, Sums
 from slurm_tf.account.report import local
@@ -61,8 +62,8 @@ def person_dict(report: PersonReport, limits: Limits | None, notes: Sequence[str
         "total": report.total.as_dict("template"),
         "templates": [each.as_dict("template") for each in report.templates],
         "wasted": {
-            "gpu_hours": gpus / 3600,
-            "cpu_hours": cpus / 3600,
+            "gpu_hours": in_hours(gpus),
+            "cpu_hours": in_hours(cpus),
             "is_at_most": not all(each.is_known for each in report.causes),
             "causes": [each.as_dict() for each in report.causes],
         },
@@ -101,7 +102,13 @@ def _jobs(number: int) -> str:
 
 def _hours(each: Sums | Cause) -> str:
     """Return GPU-hours, or CPU-hours where there are none."""
-    return f"{hours(each.gpu_seconds)} GPU-hours" if each.gpu_seconds else f"{hours(each.cpu_seconds)} CPU-hours"
+    return _amount(each.gpu_seconds, each.cpu_seconds)
+
+
+def _amount(gpu_seconds: float | None, cpu_seconds: float | None) -> str:
+    if gpu_seconds:
+        return f"{hours(gpu_seconds)} GPU-hours"
+    return "unknown hours" if cpu_seconds is None else f"{hours(cpu_seconds)} CPU-hours"
 
 
 def _head(text: str, screen: Screen) -> str:
@@ -164,12 +171,17 @@ def _waste(report: PersonReport, screen: Screen) -> list[str]:
     if not report.causes:
         return [_head("Nothing was wasted, as far as Slurm knows.", screen)]
     gpus, cpus = report.wasted
-    amount = f"{hours(gpus)} GPU-hours" if gpus else f"{hours(cpus)} CPU-hours"
+    amount = _amount(gpus, cpus)
     is_known = all(each.is_known for each in report.causes)
     lines = [_head(f"Wasted: {amount}{'' if is_known else ' at most'}", screen)]
     # of hours that are printed as 0.00 nobody wants to know
-    causes = [each for each in report.causes if max(each.gpu_seconds, each.cpu_seconds) >= _SOME][:_CAUSES]
+    causes = [each for each in report.causes if _is_some(each)][:_CAUSES]
     return lines + [line for each in causes for line in _cause(each, screen.width)]
+
+
+def _is_some(each: Cause) -> bool:
+    known = [seconds for seconds in (each.gpu_seconds, each.cpu_seconds) if seconds is not None]
+    return not known or max(known) >= _SOME
 
 
 def _cause(each: Cause, width: int | None) -> list[str]:
@@ -203,7 +215,7 @@ def _few(rows: Sequence[Oversized], screen: Screen) -> list[str]:
         ("JOB", [each.job for each in rows]),
         ("USER", [each.user or "-" for each in rows]),
         ("TEMPLATE", [each.label or "-" for each in rows]),
-        ("GPUS", [str(each.gpus) for each in rows]),
+        ("GPUS", ["-" if each.gpus is None else str(each.gpus) for each in rows]),
         (unit, [hours(each.hours * 3600) for each in rows]),
         ("GPU", [share(each.gpu_use) for each in rows]),
         ("CPU", [share(each.cpu_use) for each in rows]),

@@ -25,8 +25,10 @@ class Column(NamedTuple):
     weight: int
 
 
-def hours(seconds: float) -> str:
-    """Return `seconds` in hours, as a cell of a table."""
+def hours(seconds: float | None) -> str:
+    """Return `seconds` in hours, as a cell of a table; "-" if they are unknown."""
+    if seconds is None:
+        return "-"
     amount = seconds / 3600
     if amount >= 10_000:
         return f"{amount:.0f}"
@@ -55,7 +57,7 @@ def _effective(amounts: Amounts) -> str:
 def _columns(report: Report) -> list[Column]:
     """Return the columns for which the report has any value, in their order."""
     total = report.total
-    gpus = total.gpu_seconds > 0
+    gpus = bool(total.gpu_seconds)
     lost = (lambda each: hours(each.lost_gpu_seconds)) if gpus else (lambda each: hours(each.lost_cpu_seconds))
     money = report.currency and Column(
         report.currency, lambda each: "unknown" if each.cost is None else f"{each.cost:.2f}", 95
