@@ -32,10 +32,12 @@ _NEEDED = {
 SHELL_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 
 
-def write_whole(path: str, data: bytes, mode: int = 0o600, check: Callable[[], None] = lambda: None) -> None:
+def write_whole(
+    path: str, data: bytes, mode: int = 0o600, check: Callable[[], None] = lambda: None, prefix: str = "."
+) -> None:
     """Put `data` at `path` as `whole_file` does. Raises OSError, which names `path`: that of a full disk names none."""
     try:
-        with whole_file(path, mode, check) as file:
+        with whole_file(path, mode, check, prefix) as file:
             file.write(data)
     except OSError as error:
         if error.errno is None or not str(error.filename or TEMPORARY).endswith(TEMPORARY):

@@ -42,9 +42,9 @@ def loads(text: Union[str, bytes], kind: Type[_Value], where: str) -> _Value:
         raise DatasetError(error.found, error.needed, error.do, where) from error
 
 
-def write(path: str, value: object) -> None:
-    """Write a dataclass, whole and private. Raises OSError."""
-    files.write_whole(path, dumps(value, indent=1).encode() + b"\n")
+def write(path: str, value: object, prefix: str = ".") -> None:
+    """Write a dataclass, whole and private; its temporary file's name begins with `prefix`. Raises OSError."""
+    files.write_whole(path, dumps(value, indent=1).encode() + b"\n", prefix=prefix)
 
 
 def dumps(value: object, indent: Optional[int] = None) -> str:

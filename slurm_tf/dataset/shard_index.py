@@ -21,9 +21,15 @@ def size(rows: int) -> int:
     return _ITEM * (rows + 1)
 
 
+def temporary_prefix(shard: str) -> str:
+    """Return how the names of all temporary files of a shard begin: the next attempt removes those of a killed one."""
+    return f".{os.path.basename(shard)}."
+
+
 def write(shard: str, starts: Iterable[int]) -> None:
     """Write the index of a shard's file: the offset of each record, then the size of the file. Raises OSError."""
-    files.write_whole(path(shard), _swapped(array.array("Q", starts)).tobytes())
+    data = _swapped(array.array("Q", starts)).tobytes()
+    files.write_whole(path(shard), data, prefix=temporary_prefix(shard))
 
 
 def read(shard: str) -> "array.array[int]":

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-from slurm_tf.dataset import format_json
+from slurm_tf.dataset import format_json, shard_index
 from slurm_tf.dataset.statistics import FeatureStatistics
 from slurm_tf.errors import DatasetError
 
@@ -34,7 +34,7 @@ def path(shard: str) -> str:
 
 def write(shard: str, summary: ShardSummary) -> None:
     """Write the sidecar of a shard's file. Raises OSError."""
-    format_json.write(path(shard), summary)
+    format_json.write(path(shard), summary, shard_index.temporary_prefix(shard))
 
 
 def read(shard: str) -> Optional[ShardSummary]:

@@ -173,7 +173,7 @@ def _summed_file(shard: ShardFile) -> Iterator[_SummedFile]:
     """Give the file of a shard; it is there when the block has ended, and not if that raises."""
     with contextlib.ExitStack() as stack:
         with files.explained("write the shard", shard.path):
-            file = stack.enter_context(files.whole_file(shard.path, prefix=_prefix(shard)))
+            file = stack.enter_context(files.whole_file(shard.path, prefix=shard_index.temporary_prefix(shard.path)))
         yield _SummedFile(file, shard.path)
         # errors of the block are its own, those of the end of the file are the shard's
         with files.explained("write the shard", shard.path):
@@ -193,12 +193,7 @@ def _compressed(file: _SummedFile, form: Form) -> Iterator[_SummedFile | gzip.Gz
 def _remove_leftovers(shard: ShardFile) -> None:
     """Remove what an attempt that was killed left, and the sidecar, which must not describe another file."""
     for name in os.listdir(shard.folder):
-        if name.startswith(_prefix(shard)) and name.endswith(files.TEMPORARY):
+        if name.startswith(shard_index.temporary_prefix(shard.path)) and name.endswith(files.TEMPORARY):
             os.unlink(os.path.join(shard.folder, name))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(sidecar.path(shard.path))
-
-
-def _prefix(shard: ShardFile) -> str:
-    """Return how the names of the shard's temporary files begin."""
-    return f".{shard.name}."

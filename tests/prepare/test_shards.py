@@ -225,6 +225,27 @@ def test_writers_that_are_killed_leave_whole_shards_or_none(tmp_path: Path, kill
     assert contents(killed) == contents(whole)
 
 
+@pytest.mark.parametrize("begun", ["", ".index", ".json"])
+def test_what_a_killed_writer_began_is_removed_by_the_next(tmp_path: Path, begun: str) -> None:
+    class KilledError(BaseException):
+        """Stands for SIGKILL: nothing is cleaned up."""
+
+    rename = os.rename
+
+    def killed(temporary: str, target: str) -> None:
+        if target == f"{shard_of(tmp_path).path}{begun}":
+            raise KilledError
+        rename(temporary, target)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(os, "rename", killed)
+        patch.setattr(os, "unlink", lambda _path: None)
+        shards.write_shard(shard_of(tmp_path), SCHEMA, batches(5), "recipe")
+    assert any(path.name.endswith("_temp") for path in tmp_path.iterdir())
+    shards.write_shard(shard_of(tmp_path), SCHEMA, batches(5), "recipe")
+    assert not any(path.name.endswith("_temp") for path in tmp_path.iterdir())
+
+
 def _writer(folder: Path) -> subprocess.Popen[bytes]:
     program = ROOT / "tests" / "prepare" / "programs" / "writes_shards.py"
     return subprocess.Popen([sys.executable, program, folder], env={**os.environ, "PYTHONPATH": str(ROOT)})
