@@ -58,14 +58,13 @@ class ExitClassSums(NamedTuple):
         }
 
 
-# Those of SUMS that are no whole numbers, or may be unknown.
+# Those of SUMS that are no whole numbers.
 REAL = ("used_cpu", "used_memory", "known_memory", "used_gpu", "waits", "cost")
 # Whole numbers of SUMS that are None where they are unknown of every row; the other ones are 0 there.
 MAY_BE_UNKNOWN = (
     "gpu_seconds", "cpu_seconds", "node_seconds", "billing_seconds", "requeue_seconds", "lost_gpu_seconds",
     "lost_cpu_seconds",
 )  # fmt: skip
-
 _NO_BOUND = 0.995  # rounded it is 100%
 
 

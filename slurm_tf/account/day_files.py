@@ -31,6 +31,7 @@ _NAME = re.compile(
 )
 _NAME_OF_NONE = re.compile(r"(?P<day>\d{4}-\d\d-\d\d)\.none", re.ASCII)
 NONE = "none"  # the table of a file without rows
+_CHECKSUM_OF_NOTHING = "00000000"
 _BLOCK = 1 << 20
 _ASIDE = ".aside-"
 _OLD = DAY  # seconds after which a file that was not renamed is of a process that was killed
@@ -77,7 +78,7 @@ def _named(folder: Path, name: str) -> DayFile | None:
 
 
 def _none(folder: Path, day: int) -> DayFile:
-    return DayFile(folder / f"{text(day)}.none", NONE, day, day, True, "00000000")
+    return DayFile(folder / f"{text(day)}.none", NONE, day, day, True, _CHECKSUM_OF_NOTHING)
 
 
 class Writing:

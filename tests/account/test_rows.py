@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from slurm_tf.account import database, sacct_stream
+from slurm_tf.account import database, sacct_stream, text_part
 from slurm_tf.account.diagnostics import Diagnostics
 from slurm_tf.account.fields import ASKED
 from slurm_tf.account.saved import FileSource
@@ -43,7 +43,7 @@ def streamed(records: list[UsageRecord], cuts: list[int]) -> Iterator[bytes]:
 def test_what_sacct_streams_is_read_back_however_it_is_cut(
     records: list[UsageRecord], cuts: list[int], part: int
 ) -> None:
-    with mock.patch.object(sacct_stream, "PART", part), database.opened() as found:
+    with mock.patch.object(text_part, "SIZE", part), database.opened() as found:
         sacct_stream.read(found, Printed(SEPARATOR.encode(), streamed(records, cuts)), ASKED)
         found.complete()
         found.select(ALL)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from slurm_tf.account import sacct_stream, saved_lines, saved_tables, saved_text
+from slurm_tf.account import saved_lines, saved_tables, saved_text, text_part
 from slurm_tf.account.columns import JOBS, STEPS
 from slurm_tf.account.diagnostics import Examples
 from slurm_tf.account.row_fit import RowFit
@@ -281,7 +281,7 @@ def test_a_table_of_lines_is_read_as_row_by_row(
 ) -> None:
     path = tmp_path / "saved"
     path.write_bytes(text.encode())
-    monkeypatch.setattr(sacct_stream, "PART", part)
+    monkeypatch.setattr(text_part, "SIZE", part)
     answers = list[bool]()
     read = saved_lines.read
 
