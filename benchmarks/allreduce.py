@@ -58,7 +58,7 @@ SIZES = {"25 x 1M": [1_000_000] * 25, "161, as ResNet-50": resnet50(), "1 x 25M"
 
 def with_tensorflow(exchange, rank):
     """Return a function of sizes that returns the training step, and a function for the values of the variables."""
-    import tensorflow as tf  # noqa: PLC0415 - the program alone needs it
+    import tensorflow as tf  # the program alone needs it
 
     # there are as many ranks as processors
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -70,11 +70,11 @@ def with_tensorflow(exchange, rank):
             return tf.distribute.get_replica_context().all_reduce("MEAN", gradients)
 
     elif exchange == "ours":
-        import slurm_tf.train  # noqa: PLC0415
+        import slurm_tf.train
 
         mean = slurm_tf.train.init().mean
     elif exchange == "horovod":
-        import horovod.tensorflow as hvd  # noqa: PLC0415
+        import horovod.tensorflow as hvd
 
         assert hvd.mpi_built() or os.environ.get("HOROVOD_CONTROLLER") != "mpi", "this Horovod was built without MPI"
         hvd.init()
@@ -98,8 +98,8 @@ def with_tensorflow(exchange, rank):
 
 
 def with_mpi4py(rank):
-    import numpy as np  # noqa: PLC0415
-    from mpi4py import MPI  # noqa: PLC0415
+    import numpy as np
+    from mpi4py import MPI
 
     world = MPI.COMM_WORLD
 
@@ -119,7 +119,7 @@ def with_mpi4py(rank):
 
 
 def with_memcpy():
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     def make(sizes):
         variables = [np.full(size, index, "f") for index, size in enumerate(sizes)]

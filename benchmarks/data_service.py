@@ -42,12 +42,12 @@ PINNED = 'exec taskset -c "$(echo {cpus} | cut -d, -f"$(({place} % {count} + 1))
 
 def program(samples, work, uses_service):
     """Read two passes of a heavy map; print the seconds of each."""
-    import collections  # noqa: PLC0415 - the program alone needs these
-    import time  # noqa: PLC0415
+    import collections  # the program alone needs these
+    import time
 
-    import tensorflow as tf  # noqa: PLC0415
+    import tensorflow as tf
 
-    import slurm_tf.train as train  # noqa: PLC0415
+    import slurm_tf.train as train
 
     def heavy(ids):
         value = tf.random.stateless_uniform([256], [1, 2])

@@ -83,9 +83,9 @@ def model(costs, seed=0):
 
 def train(folder):
     """Run the program: small steps of TensorFlow, and a line with the time after every ten of them."""
-    import tensorflow as tf  # noqa: PLC0415 - the program alone needs it
+    import tensorflow as tf  # the program alone needs it
 
-    import slurm_tf.train  # noqa: PLC0415
+    import slurm_tf.train
 
     run = slurm_tf.train.init()
     weights = tf.Variable(tf.random.stateless_normal([512, 512], [1, 2], stddev=0.04))
@@ -129,9 +129,9 @@ def wait_for_steps(folder, attempt):
 
 def preempted(folder, count, rng):
     """Have a training preempted `count` times; return its attempts and its steps."""
-    from tests.cluster.group import Member  # noqa: PLC0415
-    from tests.sandbox.cluster import Sandbox  # noqa: PLC0415
-    from tests.sandbox.shape import Shape  # noqa: PLC0415
+    from tests.cluster.group import Member
+    from tests.sandbox.cluster import Sandbox
+    from tests.sandbox.shape import Shape
 
     sandbox = Sandbox.up(Path(folder, "sandbox"), Shape(nodes=1), bound=True)
     try:

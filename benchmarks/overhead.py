@@ -41,7 +41,7 @@ count = {workers}
 
 def train(folder, steps):
     """Run the program: train a small network on random images, and print a line every 100 steps."""
-    import tensorflow as tf  # noqa: PLC0415 - the program alone needs it
+    import tensorflow as tf  # the program alone needs it
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     rank = json.loads(os.environ["TF_CONFIG"])["task"]["index"]

@@ -89,7 +89,7 @@ def shuffle_buffer(folder, size):
 
 def array_record(folder, size):
     """Read shuffled indices from ArrayRecord files by the data source that Grain has for them."""
-    from array_record.python.array_record_data_source import ArrayRecordDataSource  # noqa: PLC0415
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     source = ArrayRecordDataSource([str(path) for path in array_records(folder)])
     order = np.random.default_rng(0).permutation(len(source))
@@ -100,7 +100,7 @@ def array_record(folder, size):
 
 def array_records(folder):
     """Return the data set as ArrayRecord files, which are written the first time."""
-    from array_record.python.array_record_module import ArrayRecordWriter  # noqa: PLC0415
+    from array_record.python.array_record_module import ArrayRecordWriter
 
     paths = [Path(path).with_suffix(".array_record") for path in files_of(folder)]
     for path, source in zip(paths, files_of(folder), strict=True):

@@ -71,7 +71,7 @@ def our_shard(batch, path):
 
 def tutorial(batch, path):
     """Do as TensorFlow's tutorial on TFRecord does."""
-    import tensorflow as tf  # noqa: PLC0415 - it takes seconds
+    import tensorflow as tf  # it takes seconds
 
     lists = {
         Kind.INT64: lambda value: tf.train.Feature(int64_list=tf.train.Int64List(value=[value])),
@@ -90,7 +90,7 @@ def tutorial(batch, path):
 
 def field_by_field(batch, path):
     """Fill the fields of one message again and again, which is the fastest way with protobuf."""
-    import tensorflow as tf  # noqa: PLC0415
+    import tensorflow as tf
 
     example, records = tf.train.Example(), []
     names = {Kind.INT64: "int64_list", Kind.FLOAT: "float_list", Kind.BYTES: "bytes_list"}
@@ -109,7 +109,7 @@ def field_by_field(batch, path):
 
 def tfx_bsl(batch, _path):
     """Serialise in C++, without frames and checksums."""
-    from tfx_bsl.coders import example_coder  # noqa: PLC0415
+    from tfx_bsl.coders import example_coder
 
     ends = pa.array(np.arange(batch.num_rows + 1, dtype=np.int32))
     lists = [pa.ListArray.from_arrays(ends, batch.column(name)) for name in KINDS]

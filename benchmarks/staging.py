@@ -56,7 +56,7 @@ WAYS = {
 
 def measured(sandbox, folder, source, command):
     """Run one way in a job; return its seconds."""
-    names = {"folder": folder, "source": source, "target": "/tmp/staged", "python": sys.executable}  # noqa: S108
+    names = {"folder": folder, "source": source, "target": "/tmp/staged", "python": sys.executable}  # noqa: S108 - of a node of the sandbox
     script = folder / "job.sh"
     script.write_text(SCRIPT.format(command=command.format(**names), **names))
     script.chmod(0o755)

@@ -36,23 +36,10 @@ ROOMS = {
     "account": {"errors", "units", "files", "search_path", "plots", "run", "slurm", "jobspec", "watch"},
     "doctor": {"errors", "units", "files", "run", "slurm", "jobspec", "submit", "launch"},
     "cli": {
-        "errors",
-        "units",
-        "files",
-        "search_path",
-        "run",
-        "dataset",
-        "prepare",
-        "slurm",
-        "jobspec",
-        "images",
-        "submit",
-        "launch",
-        "watch",
-        "account",
-        "doctor",
+        "errors", "units", "files", "search_path", "run", "dataset", "prepare", "slurm", "jobspec", "images", "submit",
+        "launch", "watch", "account", "doctor",
     },
-}
+}  # fmt: skip
 # Inside these rooms a module or room imports only those before it, and itself.
 ORDERS = {
     "launch": (
@@ -245,14 +232,8 @@ def test_only_the_command_line_prints_and_exits() -> None:
         calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         if within(module, {"cli"}):
             continue
-        ends = {
-            "launch",
-            "train.agent_connection",
-            "train.collectives",
-            "train.checkpoint.verify",
-            "train.data.service",
-        }
-        ends |= {"train.devices"}
+        ends = {"launch", "train.agent_connection", "train.collectives", "train.checkpoint.verify"}
+        ends |= {"train.data.service", "train.devices"}
         allowed = {"sys.exit", "os._exit"} if within(module, ends) else set()
         allowed |= {"print"} if module == "train.progress_reports" else set()
         assert calls & {"print", "sys.exit", "exit", "os._exit", "quit"} <= allowed, module

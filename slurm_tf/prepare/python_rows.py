@@ -49,7 +49,9 @@ def _function(recipe: LoadedRecipe, where: str) -> Function:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (
+        Exception
+    ) as error:  # of the user's code, which may raise anything: the error names it, `from` keeps its lines
         raise DatasetError(
             f"{path} ended with {type(error).__name__}: {error}", "a module that can be imported", where=where
         ) from error
@@ -61,7 +63,7 @@ def _applied(function: Function, batches: Iterator[pa.RecordBatch], where: str) 
     for batch in batches:
         try:
             found: Any = function(batch)
-        except Exception as error:
+        except Exception as error:  # as above
             raise DatasetError(f"the function raised {type(error).__name__}: {error}", "rows", where=where) from error
         if not isinstance(found, pa.RecordBatch):
             needed = "pyarrow.RecordBatch"

@@ -13,7 +13,7 @@ from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.run import job_comment, json_file
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.settings import LaunchSettings, RetrySettings, RoleMemory, RoleSettings
+from slurm_tf.run.settings import LaunchSettings, RetrySettings, RoleSettings
 
 HEAD = 'name = "a"\ncommand = ["x"]\n'
 WORKERS = HEAD + 'strategy = "multi_worker"\n[roles.worker]\ncount = 4\n'
@@ -288,43 +288,6 @@ def test_a_roles_own_command_goes_before_the_jobs(fit: Callable[..., Plan], tmp_
     assert plan.settings.preflight_mpi[0] == "/opt/python3"
     each = [f'roles.{name}.command=["{name}"]' for name in commands]
     assert [role.command for role in fit(text, set=tuple(each)).settings.roles] == [("chief",), ("worker",), ("ps",)]
-
-
-@pytest.mark.parametrize("strategy", ["ps", "between_graph", "horovod"])
-def test_a_data_service_is_refused_where_elements_would_be_lost(strategy: str, fit: Callable[..., Plan]) -> None:
-    roles = "".join(f"[roles.{name}]\n" for name in ("worker", "data-dispatcher", "data-worker"))
-    with pytest.raises(ConfigError, match=f"found 1 data-worker tasks; needed 0 under strategy {strategy}"):
-        fit(f"{HEAD}strategy = '{strategy}'\n{roles}")
-
-
-@pytest.mark.parametrize(
-    ("command", "python"), [('["/venv/bin/python3.11", "x.py"]', "/venv/bin/python3.11"), ('["train"]', "python3")]
-)
-def test_a_data_service_runs_in_the_jobs_python(command: str, python: str, fit: Callable[..., Plan]) -> None:
-    text = f"name = 'a'\nstrategy = 'single'\ncommand = {command}\n[roles.worker]\n[roles.data-dispatcher]\n"
-    plan = fit(text + "[roles.data-worker]\ncount = 2\ncommand = ['own']\n")
-    commands = {role.name: role.command for role in plan.settings.roles}
-    assert list(commands) == ["worker", "data-dispatcher", "data-worker"]
-    assert commands["data-dispatcher"] == (python, "-m", "slurm_tf.train.data.service")
-    assert commands["data-worker"] == ("own",)
-
-
-@pytest.mark.parametrize(
-    ("roles", "memory"),
-    [
-        # in one step: what each node has is for all of them there
-        (("mem = '4G'", "mem = '4G'"), (RoleMemory(4096, ("worker", "driver")),) * 2),
-        (("mem = '4G'", "mem-per-cpu = '1G'\ncpus-per-task = 3"), (RoleMemory(4096, ("worker",)), RoleMemory(3072))),
-        # a component of its own
-        (("mem = '4G'\npartition = 'gpu'", "mem = 0"), (RoleMemory(4096, ("worker",)), None)),
-    ],
-)
-def test_the_memory_of_an_engines_tasks(
-    roles: tuple[str, str], memory: tuple[RoleMemory | None, ...], fit: Callable[..., Plan]
-) -> None:
-    text = HEAD + f"strategy = 'engine'\n[roles.worker]\ncount = 3\n{roles[0]}\n[roles.driver]\n{roles[1]}\n"
-    found = {role.name: role.memory for role in fit(text).settings.roles}
-    assert (found["worker"], found["driver"]) == memory
 
 
 def test_time_and_steps_may_both_decide(fit: Callable[..., Plan]) -> None:

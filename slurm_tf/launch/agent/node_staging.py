@@ -35,8 +35,8 @@ def stage(request: Stage, client: Client, environ: Mapping[str, str]) -> None:
     Ends at once, without an answer, if the coordinator sends something else to do or is gone: `client.next` has it.
     """
     # most jobs stage nothing, and need none of these modules
-    from slurm_tf.launch.staging.node_copy import NodeCopy  # noqa: PLC0415
-    from slurm_tf.launch.staging.stage_folder import StageFolder  # noqa: PLC0415
+    from slurm_tf.launch.staging.node_copy import NodeCopy
+    from slurm_tf.launch.staging.stage_folder import StageFolder
 
     try:
         plan = stage_plan.read(request.plan)
@@ -58,7 +58,7 @@ def stage(request: Stage, client: Client, environ: Mapping[str, str]) -> None:
 
 def unstage(request: Unstage, environ: Mapping[str, str]) -> None:
     """Remove what was staged for a run; what cannot be removed is said."""
-    from slurm_tf.launch.staging.stage_folder import StageFolder  # noqa: PLC0415
+    from slurm_tf.launch.staging.stage_folder import StageFolder
 
     try:
         StageFolder(environ.get(env.SCRATCH, ""), request.run).remove()
