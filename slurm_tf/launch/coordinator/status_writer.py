@@ -99,6 +99,11 @@ class StatusWriter:
         if self._due is not None and now >= self._due:
             self.write()
 
+    def flush(self) -> None:
+        """Write the file now, if anything has changed."""
+        if self._due is not None:
+            self.write()
+
     @property
     def wakes_at(self) -> Optional[float]:
         """When the file is due, None without a change."""

@@ -230,7 +230,12 @@ class TrainingPhase:
         for note in self._policy.notes:
             say(note)
         self._policy.notes.clear()
-        port = self._open_rendezvous() if any(action.verb is Verb.START for action in actions) else None
+        port = None
+        if any(action.verb is Verb.START for action in actions):
+            port = self._open_rendezvous()
+            # before the programs start: who reads what one prints must not find "registering" in the run's status
+            self._status.show(self._policy.state, self._policy.restarts, self.straggler_report)
+            self._status.flush()
         for action in actions:
             if action.verb is Verb.START:
                 self._tasks.send(action.task, Start(self._starts[action.task], port))
