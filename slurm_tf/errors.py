@@ -10,6 +10,7 @@
     ├── AccountingError        65   a saved table of accounting cannot be read, or not all of it
     │   └── LedgerError        74   what was kept of accounting cannot be used
     ├── DatasetError           65   a prepared data set cannot be read, or rows do not fit its schema
+    ├── ModelError             65   a version of a model cannot be exported, read or served
     ├── TopologyError          65   the tasks that came cannot form the cluster that was asked for, or have not
     ├── DeviceError            65   a program's TensorFlow has no GPU, and its role asked for some
     ├── DriverError            69   the driver of a GPU does not say what the GPU does
@@ -114,6 +115,12 @@ class LedgerError(AccountingError):
 
 class DatasetError(SlurmTfError):
     """A prepared data set cannot be read, or rows do not fit its schema; `where` is the file."""
+
+    exit_code = 65
+
+
+class ModelError(SlurmTfError):
+    """A version of a model cannot be exported, read or served; `where` is its file or folder."""
 
     exit_code = 65
 

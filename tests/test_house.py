@@ -25,6 +25,7 @@ ROOMS = {
     "plots": {"errors", "files"},
     "run": {"errors", "files", "units"},
     "dataset": {"errors", "files", "run"},
+    "models": {"errors", "files", "run"},
     "slurm": {"errors", "units"},
     "jobspec": {"errors", "units", "files", "search_path", "run", "slurm"},
     "prepare": {"errors", "units", "files", "plots", "run", "dataset", "jobspec"},
@@ -106,7 +107,7 @@ ONLY_IN = {
 # modules that import a library if it is installed
 BESIDE_STDLIB = {"slurm.pyslurm_client": {"pyslurm"}, "launch.nodes.mpi_probe": {"mpi4py"}}
 # rooms that import only the standard library and each other
-STDLIB_ONLY = ("errors", "files", "units", "search_path", "run", "dataset", "slurm", "launch")
+STDLIB_ONLY = ("errors", "files", "units", "search_path", "run", "dataset", "models", "slurm", "launch")
 PAGE = ROOT / "docs" / "house.md"
 
 
@@ -363,7 +364,7 @@ def test_the_page_of_the_house_has_each_room_with_its_first_sentence(request: py
         PAGE.write_text(text.replace(shown, rows))
         shown = rows
     assert shown == rows, "pytest --update-golden tests/test_house.py writes the rows anew"
-    assert len(PAGE.read_text().splitlines()) <= 50
+    assert len(PAGE.read_text().splitlines()) <= 60
 
 
 def test_a_room_imports_only_rooms_above_it_on_the_page() -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "job_chain",
     "job_comment",
     "json_file",
+    "json_format",
     "lease",
     "machine_facts",
     "manifest",
