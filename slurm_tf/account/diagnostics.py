@@ -77,7 +77,8 @@ class Diagnostics:
         }
         counts = ", ".join(f"count(*) filter ({condition})" for condition in kinds)
         groups = database.execute(
-            f"select state_text, coalesce(user, ''), count(*), max(counted_until), {counts} from jobs group by all"
+            f"select state_text, coalesce(user, ''), count(*), max(counted_until), {counts} from jobs "
+            "group by state_text, user"
         ).fetchall()
         states: Counter[str] = Counter()
         for state, user, count, until, *numbers in groups:

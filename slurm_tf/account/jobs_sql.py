@@ -80,7 +80,7 @@ def accounted(relation: str, window: Window, now: int, where: Iterable[str]) -> 
     made = {
         "incarnation": "incarnation(cluster, sluid, id, started, submitted)",
         "job": "split_part(split_part(id, '_', 1), '+', 1)",
-        "state": "upper(rtrim(split_part(state_text, ' ', 1), '+'))",
+        "state": "nullif(upper(rtrim(split_part(state_text, ' ', 1), '+')), '')",
     }
     names = ", ".join(f'{made[name]} as "{name}"' if name in made else f'"{name}"' for name in (c.name for c in JOBS))
     return f"create or replace view accounted as select {names} from {relation} where {' and '.join(conditions)}"
@@ -100,8 +100,9 @@ def jobs(has_runs: bool) -> str:
     by_comment = f"starts_with(comment, {literal(COMMENT)}) and contains(comment, '/template=')"
     template = f"""coalesce({"r.template," if has_runs else ""}
     case when {by_comment} then nullif(regexp_extract(comment, '/template=((?s:.*))', 1), '') end,
-    case when starts_with(name, {literal(JOB_NAME)}) then substr(name, {len(JOB_NAME) + 1}) end)"""
-    run = f"case when {by_comment} then substr(split_part(comment, '/template=', 1), {len(COMMENT) + 1}) end"
+    case when starts_with(name, {literal(JOB_NAME)}) then nullif(substr(name, {len(JOB_NAME) + 1}), '') end)"""
+    run = "split_part(comment, '/template=', 1)"
+    run = f"case when {by_comment} then nullif(substr({run}, {len(COMMENT) + 1}), '') end"
     others = (
         "r.is_told, r.began, r.saved, r.is_kept, r.busy from accounted a left join runs_of_jobs r on a.id = r.id "
         "and a.cluster is not distinct from r.cluster and a.started is not distinct from r.started "

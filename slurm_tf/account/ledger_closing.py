@@ -67,6 +67,8 @@ def _write(
         for table, query in queries.items():
             if query:
                 path = writing.path()
-                database.execute(f"copy ({query}) to {literal(str(path))} ({COPIED}, compression zstd)")
+                database.execute(
+                    f"copy ({query}) to {literal(str(path))} ({COPIED}, compression zstd, parquet_version v2)"
+                )
                 made.append((table, path))
     return made

@@ -70,6 +70,26 @@ def test_percentiles_are_of_the_nearest_rank(values: list[int]) -> None:
         assert total.waited(percent) == sorted(values)[max(1, math.ceil(len(values) * percent / 100)) - 1]
 
 
+# --- groups ---
+
+
+@pytest.mark.parametrize(
+    ("by", "empty", "unknown"),
+    [
+        ("template", {"name": "stf-"}, {"name": ""}),
+        ("run", {"comment": "slurm-tf run=/template=cnn"}, {"comment": ""}),
+    ],
+)
+def test_an_empty_word_and_an_unknown_one_are_one_group(
+    by: str, empty: dict[str, str], unknown: dict[str, str]
+) -> None:
+    jobs = [record(str(at), started=2000, ended=3000, **more) for at, more in enumerate((empty, unknown, unknown))]
+    report = aggregate(*jobs, by=(by,))
+    assert [(row.key, row.amounts.jobs, len(row.amounts.ends)) for row in report.rows(with_ends=True)] == [
+        (("",), 3, 1)
+    ]
+
+
 # --- jobs that come again ---
 
 
