@@ -2,6 +2,7 @@
 
 # what other rooms may import
 __all__ = [
+    "base_table",
     "checks",
     "components",
     "configuration",
@@ -18,6 +19,7 @@ __all__ = [
     "plan",
     "program_outline",
     "sbatch_options",
+    "serve_plan",
     "site_comparison",
     "site_detection",
     "site_variables",

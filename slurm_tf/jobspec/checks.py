@@ -6,10 +6,11 @@ from functools import partial
 
 from slurm_tf import files, units
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import containers, layers, limits, params, resources, site_rules, stage, sweep
+from slurm_tf.jobspec import containers, layers, limits, params, resources, serve_plan, site_rules, stage, sweep
+from slurm_tf.jobspec.base_table import Amount
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.error_list import ErrorList
-from slurm_tf.jobspec.job_file import AUTO, ROLES, TOPOLOGIES, Amount, Horovod, Role
+from slurm_tf.jobspec.job_file import AUTO, ROLES, TOPOLOGIES, Horovod, Role
 from slurm_tf.run.settings import DATA_DISPATCHER, DATA_SERVICE, DATA_WORKER, ENGINE
 
 # Keys of tables with times that must end.
@@ -87,6 +88,8 @@ def _of_roles(job: Job, checker: _Checker) -> list[Check]:
         checks.append(((at, "partition"), partial(_check_resources, job, name, role, checker)))
         checks.append((("strategy", at), partial(_check_engine_memory, job, name, role)))
     checks.append((("container", "roles"), lambda: containers.check(job)))
+    checks.append((("strategy", "serve", "array", "sweep"), lambda: serve_plan.check(job)))
+    checks.append((("serve.overlap",), lambda: serve_plan.check_overlap(job)))
     checks.append((("stage.size",), lambda: stage.check_size(job)))
     checks.append((("stage", "roles", "container"), lambda: stage.check(job)))
     checks.append((("params", "sweep", "command", "env", "stage", "roles"), lambda: _check_params(job, checker)))

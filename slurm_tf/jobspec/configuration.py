@@ -17,8 +17,9 @@ from msgspec import Meta, field
 from slurm_tf import files, search_path
 from slurm_tf.errors import ConfigError, UsageError
 from slurm_tf.jobspec import inheritance, job_templates, key_advice, layers, program_folder, sbatch_options, sites
+from slurm_tf.jobspec.base_table import Base
 from slurm_tf.jobspec.error_list import ErrorList
-from slurm_tf.jobspec.job_file import ALTERNATIVES, Base, JobSpec
+from slurm_tf.jobspec.job_file import ALTERNATIVES, JobSpec
 from slurm_tf.jobspec.job_templates import TemplateFile
 from slurm_tf.run import placeholders
 from slurm_tf.run.manifest import TemplateOrigin

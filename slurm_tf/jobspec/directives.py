@@ -9,13 +9,13 @@ from slurm_tf.jobspec.node_sharing import Place
 from slurm_tf.jobspec.resources import GpuOption, GpuRequest, Resources, TimeLimit
 from slurm_tf.run import job_comment
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.settings import ENGINE
+from slurm_tf.run.settings import ENGINE, SERVE
 
 # --name=value, or --name alone.
 Option = tuple[str, str | None]
 
-# Their workers do not need each other: one may end without the step being lost.
-_INDEPENDENT = ("ps", "between_graph", ENGINE)
+# Their workers, or replicas, do not need each other: one may end without the step being lost.
+_INDEPENDENT = ("ps", "between_graph", ENGINE, SERVE)
 # slurmctld refuses a comment of more than 1024 bytes (22.05, MAX_COMMENT_LEN).
 _COMMENT_LIMIT = 1000
 # A name that the user gave for this one job is used as it is.
@@ -130,8 +130,11 @@ def _spelled(job: Job, request: GpuRequest | None) -> GpuRequest | None:
 
 
 def _requeue(job: Job) -> Option:
-    """Return --requeue or --no-requeue: one is always written, so that JobRequeue of slurm.conf does not count."""
-    value = job.spec.sbatch.get("requeue", "")
+    """Return --requeue or --no-requeue: one is always written, so that JobRequeue of slurm.conf does not count.
+
+    A job of a service is not requeued: the job that follows it waits for its end already.
+    """
+    value = False if job.spec.strategy == SERVE else job.spec.sbatch.get("requeue", "")
     wanted = job.site.requeue if value == "" else value
     return _option("requeue", wanted) if wanted else ("no-requeue", None)
 

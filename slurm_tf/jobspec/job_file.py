@@ -8,14 +8,14 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
-from slurm_tf.run.settings import DATA_DISPATCHER, DATA_WORKER, ENGINE
+from slurm_tf.jobspec.base_table import Amount, Base
+from slurm_tf.jobspec.serve_table import Serve
+from slurm_tf.run.settings import DATA_DISPATCHER, DATA_WORKER, ENGINE, REPLICA, SERVE
 
-Strategy = Literal["single", "mirrored", "multi_worker", "ps", "between_graph", "horovod", "engine"]
+Strategy = Literal["single", "mirrored", "multi_worker", "ps", "between_graph", "horovod", "engine", "serve"]
 
-# A duration or an amount of memory may be a bare number: minutes or MiB, as for sbatch.
-Amount = str | Annotated[int, Meta(ge=0)]
 SbatchValue = str | int | bool
 ParamValue = str | int | float | bool
 ParamType = Literal["int", "float", "str", "bool", "path"]
@@ -27,10 +27,6 @@ AUTO = "auto"
 
 # Keys of a role of which it has one: a later layer that states another one replaces it, as sbatch's options do.
 ALTERNATIVES = (("mem", "mem-per-cpu", "mem-per-gpu"), ("gpus", "gpus-per-node", "gpus-per-task"))
-
-
-class Base(Struct, forbid_unknown_fields=True, rename=lambda name: name.replace("_", "-"), frozen=True, kw_only=True):
-    """A table of TOML: its keys are written with dashes, and an unknown key is an error."""
 
 
 class Container(Base, frozen=True):
@@ -94,7 +90,7 @@ class Role(Base, frozen=True):
 
 
 class Roles(Base, frozen=True):
-    """The roles of a TensorFlow cluster, of an engine and of a tf.data service, in rank order."""
+    """The roles of a TensorFlow cluster, of an engine, of a tf.data service and of a served model, in rank order."""
 
     scheduler: Role | None = None
     chief: Role | None = None
@@ -104,6 +100,7 @@ class Roles(Base, frozen=True):
     driver: Role | None = None
     data_dispatcher: Role | None = None
     data_worker: Role | None = None
+    replica: Role | None = None
 
     @property
     def with_tasks(self) -> dict[str, Role]:
@@ -367,12 +364,15 @@ class JobSpec(Base, frozen=True):
     )
     container: Container = Container()
     stage: Stage = Stage()
+    serve: Serve = Serve()
 
     def command_of(self, role: Role) -> tuple[str, ...]:
         """Return the command of a role: its own, else the job's; () where there is none.
 
-        A role of the tf.data service without a command runs slurm_tf.train's program in the job's Python.
+        A role of the tf.data service, or a replica, without a command runs slurm-tf's program in the job's Python.
         """
+        if role is self.roles.replica:
+            return role.command or (python_of(self.command or ()), "-m", "slurm_tf.serve.replica_task")
         if role is self.roles.data_dispatcher or role is self.roles.data_worker:
             return role.command or (python_of(self.command or ()), "-m", "slurm_tf.train.data.service")
         return role.command or self.command or ()
@@ -395,4 +395,5 @@ TOPOLOGIES: dict[str, dict[str, tuple[int, int]]] = {
     "ps": {"chief": (1, 1), "worker": (1, 100_000), "ps": (1, 100_000), "evaluator": (0, 1)},
     "between_graph": {"chief": (0, 1), "worker": (1, 100_000), "ps": (1, 100_000), "evaluator": (0, 1)},
     ENGINE: {"scheduler": (0, 1), "worker": (1, 100_000), "driver": (1, 1)},
+    SERVE: {REPLICA: (1, 100_000)},
 }

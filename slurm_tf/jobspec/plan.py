@@ -17,19 +17,22 @@ from slurm_tf.jobspec import (
     params,
     resources,
     role_memory,
+    serve_plan,
     stage,
     step_container,
     sweep,
 )
+from slurm_tf.jobspec.base_table import Amount
 from slurm_tf.jobspec.components import Component, Layout, NodesOf
 from slurm_tf.jobspec.configuration import Job
-from slurm_tf.jobspec.job_file import AUTO, Amount, ParamValue, python_of
+from slurm_tf.jobspec.job_file import AUTO, ParamValue, python_of
 from slurm_tf.jobspec.resources import TimeLimit
 from slurm_tf.run import placeholders
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
 from slurm_tf.run.settings import (
     AS_GIVEN,
     ENGINE,
+    SERVE,
     LaunchSettings,
     RetrySettings,
     RoleMemory,
@@ -46,7 +49,7 @@ _SIGNAL = re.compile(r"([RB]{1,2}:)?(SIG)?(?P<signal>\w+)(@(?P<seconds>\d+))?", 
 # [env] travels in one variable; see EXECVE_LIMIT in launch/mapping/cluster.py.
 _ENV_LIMIT = 100_000
 # Their programs do not use slurm_tf.train.
-_WITHOUT_TRAIN = ("between_graph", ENGINE)
+_WITHOUT_TRAIN = ("between_graph", ENGINE, SERVE)
 # Where the site does not say: hardware fails once in a month or more, but preemptions count as well.
 _NODE_MTBF = "1-00:00:00"
 
@@ -80,8 +83,11 @@ class Plan:
 
     @property
     def one_job(self) -> bool:
-        """Whether all points are one job: Slurm has no arrays of heterogeneous jobs, so each of those is a job."""
-        return self.array is None or len(self.components) == 1
+        """Whether all points are one job: Slurm has no arrays of heterogeneous jobs, so each of those is a job.
+
+        So is each job of a service.
+        """
+        return self.array is None or (len(self.components) == 1 and self.settings.serve is None)
 
 
 def fit(
@@ -101,7 +107,7 @@ def fit(
     wanted = components.Wanted(job, roles, requested, limit, nodes_of)
     chdir = chdir or source_folder(job)
     values = params.resolve(job)
-    array, submission = sweep.array(job, values.swept), run.submission(number)
+    array, submission = serve_plan.array(job, run) or sweep.array(job, values.swept), run.submission(number)
     if job.site.scheduler == "slurm":
         _check_paths(job, run.path, chdir)
     elif array and len(array.points) > 1:
@@ -113,7 +119,8 @@ def fit(
         )
     warning = _warning(job, limit)
     apart = components.why_apart(wanted)
-    once = directives.of_job(job, run, chdir, None if apart else array, warning)
+    in_one = None if apart or serve_plan.is_service(job) else array
+    once = directives.of_job(job, run, chdir, in_one, warning)
     layout = components.lay_out(wanted, apart, once)
     if array and array.limit and apart and "?" in str(job.spec.sbatch.get("dependency", "")):
         needed = "conditions that all hold (,): each point also waits for an earlier one"
@@ -178,7 +185,7 @@ def _check_mounts(job: Job, settings: LaunchSettings, *paths: str) -> None:
 def _warning(job: Job, limit: TimeLimit | None) -> tuple[str, int]:
     """Return the signal of the job's --signal and its seconds before the time limit; ("", 0) for none.
 
-    There is none where no program would save a checkpoint: between_graph and engine do not use slurm_tf.train's.
+    There is none where no program would save a checkpoint: between_graph, engine and serve do not use slurm_tf.train's.
     Raises ConfigError.
     """
     spec = job.spec
@@ -227,7 +234,7 @@ def _settings(
         max_restarts=spec.launch.max_restarts,
         register_timeout=_seconds(spec.launch.register_timeout),
         wait=_seconds(spec.launch.wait),
-        kill_wait=_seconds(spec.launch.kill_wait),
+        kill_wait=max(_seconds(spec.launch.kill_wait), serve_plan.DRAIN_SECONDS if serve_plan.is_service(job) else 0.0),
         ports=units.parse_ports(site.ports) if site.ports else None,
         coordinator_ports=units.parse_ports(site.coordinator_ports) if site.coordinator_ports else None,
         interface=site.interface,
@@ -240,7 +247,8 @@ def _settings(
         warning=warning,
         stage=stage.resolve(job),
         checkpoint_signal=spec.checkpoint.signal or "",
-        goes_on=not local and spec.sbatch.get("requeue") is not False,
+        goes_on=not local and not serve_plan.is_service(job) and spec.sbatch.get("requeue") is not False,
+        serve=serve_plan.resolve(job, submission.run),
         watch=WatchSettings(
             straggler_factor=spec.watch.straggler_factor,
             **{_attribute(key): _seconds(getattr(spec.watch, _attribute(key))) for key in checks.WATCHED},

@@ -13,8 +13,9 @@ from typing import TypeVar
 from slurm_tf import units
 from slurm_tf.errors import ConfigError
 from slurm_tf.jobspec import gpu_types, layers, sites
+from slurm_tf.jobspec.base_table import Amount
 from slurm_tf.jobspec.configuration import Job
-from slurm_tf.jobspec.job_file import Amount, Role
+from slurm_tf.jobspec.job_file import Role
 from slurm_tf.units import Gpus
 
 T = TypeVar("T")

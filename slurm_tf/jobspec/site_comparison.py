@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from slurm_tf import units
 from slurm_tf.jobspec import gpu_types, site_detection
-from slurm_tf.jobspec.job_file import Amount
+from slurm_tf.jobspec.base_table import Amount
 from slurm_tf.jobspec.sites import Partition, Profile, Site
 from slurm_tf.slurm.live_cluster import LiveCluster
 

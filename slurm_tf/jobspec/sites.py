@@ -14,7 +14,7 @@ from msgspec import Meta, field
 from slurm_tf import files, units
 from slurm_tf.errors import ConfigError
 from slurm_tf.jobspec import container_runtimes, inheritance, layers
-from slurm_tf.jobspec.job_file import Amount, Base
+from slurm_tf.jobspec.base_table import Amount, Base
 from slurm_tf.jobspec.layers import Layer
 from slurm_tf.run.container_settings import Runtime
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
-from slurm_tf.jobspec.job_file import Base
+from slurm_tf.jobspec.base_table import Base
 
 Format = Literal["csv", "jsonl", "parquet", "images", "arrays", "sqlite", "mysql", "postgresql", "hive"]
 Number = int | float

@@ -43,6 +43,7 @@ EXPORT_FOLDER = "SLURM_TF_EXPORT_FOLDER"
 STAGE_FOLDER = "SLURM_TF_STAGE_FOLDER"  # what [stage] names: copies on the node, or links; only with [stage]
 TENSORBOARD_FOLDER = "SLURM_TF_TENSORBOARD_FOLDER"
 PARAMS = "SLURM_TF_PARAMS"  # the values of the job's params, as JSON: {"rate": 0.1}
+SERVE = "SLURM_TF_SERVE"  # [serve] of the job file, as JSON: see run/serve_settings.py; only of a replica
 # and under strategy engine, where there is no TF_CONFIG; the first two also where there is a tf.data service:
 CLUSTER = "SLURM_TF_CLUSTER"  # the addresses of all tasks, as JSON: {"worker": ["10.0.0.1:4000", ...]}
 ADDRESS = "SLURM_TF_ADDRESS"  # this task's own of these

@@ -185,6 +185,21 @@ class RunFolder:
         return os.path.join(self.path, "fault_request.json")
 
     @property
+    def endpoints(self) -> str:
+        """The folder of a service where each of its replicas says where it answers, one file a replica."""
+        return os.path.join(self.path, "endpoints")
+
+    @property
+    def token(self) -> str:
+        """The token of a service, which its replicas ask for."""
+        return os.path.join(self.path, "token")
+
+    @property
+    def requests(self) -> str:
+        """The folder of a service where its replicas log requests by version."""
+        return os.path.join(self.path, "requests")
+
+    @property
     def logs(self) -> str:
         """The folder of logs, one file a task."""
         return os.path.join(self.path, "logs")

@@ -9,6 +9,7 @@ from slurm_tf.run import json_file, placeholders
 from slurm_tf.run.container_settings import ContainerSettings
 from slurm_tf.run.env import INTERRUPTED
 from slurm_tf.run.folder import SubmissionFolder
+from slurm_tf.run.serve_settings import ServeSettings
 from slurm_tf.run.stage_settings import StageSettings
 from slurm_tf.run.train_settings import TrainSettings
 
@@ -26,6 +27,11 @@ DATA_DISPATCHER, DATA_WORKER = "data-dispatcher", "data-worker"
 DATA_SERVICE = (DATA_DISPATCHER, DATA_WORKER)
 # The strategy of an engine that does not train: Dask, Spark and the like. What its driver does is the job.
 ENGINE = "engine"
+# The strategy of a job that serves models, and its one role.
+SERVE = "serve"
+REPLICA = "replica"
+# The roles whose first task leads the others.
+_LEADS = ("chief", "driver", REPLICA)
 # gpu_sharing of a job in which no role says how many GPUs it needs
 AS_GIVEN = "as-given"
 
@@ -103,7 +109,8 @@ class LaunchSettings:
 
     `warning`: the signal of the job's --signal, "USR1", and how long before the limit it comes. `checkpoint_signal`:
     the signal at which a program without slurm_tf.train saves, "" for none. `goes_on`: whether an interrupted run goes
-    on in another attempt. `stage`: None where nothing is copied to the nodes' scratch.
+    on in another attempt. `stage`: None where nothing is copied to the nodes' scratch. `serve`: of a job that serves
+    models, None for another. Its jobs are points, each the next number, and all with the same settings.
     """
 
     run: str
@@ -136,12 +143,16 @@ class LaunchSettings:
     retry: RetrySettings = RetrySettings()
     watch: WatchSettings = WatchSettings()
     stage: Optional[StageSettings] = None
+    serve: Optional[ServeSettings] = None
 
     def of_point(self, index: int) -> "LaunchSettings":
         """Return the settings of one point of an array, with its values filled in. Raises RunError."""
-        if str(index) not in self.points:
+        values = self.points.get(str(index))
+        if values is None and self.serve:
+            values = next(iter(self.points.values()))
+        if values is None:
             raise RunError(f"run {self.run} has no point {index}", f"one of {', '.join(self.points)}")
-        return replace(self.filled(self.points[str(index)]), run=f"{self.run}/{index}", points={})
+        return replace(self.filled(values), run=f"{self.run}/{index}", points={})
 
     def filled(self, params: Mapping[str, Any]) -> "LaunchSettings":
         """Return the settings with the placeholders of commands, env and stage filled by the values of `params`."""
@@ -174,8 +185,11 @@ class LaunchSettings:
 
     @property
     def lead(self) -> str:
-        """The task whose end is that of the job: an engine's driver, the chief, or worker 0 where there is none."""
-        first = next((role.name for role in self.roles if role.name in ("chief", "driver") and role.count), "worker")
+        """The task whose end is that of the job: an engine's driver, the chief, or worker 0 where there is none.
+
+        Of a service, whose replicas are all alike, the first one.
+        """
+        first = next((role.name for role in self.roles if role.name in _LEADS and role.count), "worker")
         return f"{first}:0"
 
     @property

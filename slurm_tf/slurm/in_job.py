@@ -45,9 +45,11 @@ _OPTIONS = ("SQUEUE_", "SINFO_", "SBATCH_")
 # in all three cases, and only one that is preempted has a PreemptTime (22.05.8).
 _FIELDS = ("State", "PreemptTime", "EndTime", "StartTime", "TimeLimit", "RestartCnt", "exit_code")
 _UNKNOWN_JOB = "Invalid job id specified"
+# The state of a job that lost a node, and was not put back into the queue.
+NODE_FAIL = "NODE_FAIL"
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
 _ENDED = (
-    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", NODE_FAIL, "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
     "TIMEOUT",
 )  # fmt: skip
 # Of sinfo's states (sinfo(1) and node_state_string() of 22.05 to 25.11): nodes on which Slurm starts nothing until they
@@ -364,6 +366,17 @@ def successor_command(
     if environ.get("SLURM_ARRAY_TASK_ID"):
         return [*command, f"--array={point}", script]
     return [*command, script, str(point)]
+
+
+def takeover_command(script: str, output: str, job: str, minutes: Optional[int], point: int) -> List[str]:
+    """Return what submits the job that takes over from `job`, which runs, as number `point` of its service.
+
+    It may start `minutes` after the start of `job`, or once that has ended; None: only then. `output`: its log, in
+    which patterns of sbatch count.
+    """
+    conditions = [f"after:{job}+{minutes}"] if minutes is not None else []
+    dependency = "?".join([*conditions, f"afterany:{job}"])
+    return ["sbatch", "--parsable", f"--output={output}", f"--dependency={dependency}", script, str(point)]
 
 
 def trial_command(submission: Sequence[str]) -> List[str]:

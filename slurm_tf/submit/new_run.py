@@ -18,7 +18,7 @@ import msgspec
 
 from slurm_tf import __version__, files, search_path
 from slurm_tf.errors import ConfigError, RunError, SlurmError, UsageError
-from slurm_tf.jobspec import checks, plan
+from slurm_tf.jobspec import checks, plan, serve_plan
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.run import bad_nodes, job_chain, manifest
@@ -35,6 +35,7 @@ from slurm_tf.submit import (
     packed_modules,
     program_files,
     render,
+    service_files,
     setup_checks,
     snapshot,
 )
@@ -105,6 +106,7 @@ def _on_this_machine(job: Job) -> list[checks.Check]:
         if words:
             found.append(((key, "chdir", "setup"), partial(program_files.check, job, words, job.where(key))))
         found.append((("container", f"roles.{name}"), partial(container_files.check, job, name)))
+    found.append((("serve",), partial(serve_plan.check_models, job)))
     return [*found, (("chdir", "setup"), partial(environments.check, job, os.environ))]
 
 
@@ -172,8 +174,8 @@ def _source(job: Job) -> snapshot.Source | None:
     """Return the code to copy, None where the program is not copied. Raises ConfigError or RunError."""
     _check_folder(job)
     chdir = plan.source_folder(job)
-    # on this machine the program runs where it is, unless that is the folder of a template
-    if not job.spec.snapshot or (job.site.scheduler == "local" and not job.runs_template):
+    # on this machine the program runs where it is, unless that is the folder of a template; a service runs none
+    if serve_plan.is_service(job) or not job.spec.snapshot or (job.site.scheduler == "local" and not job.runs_template):
         return None
     return snapshot.find(Path(chdir), Path(job.runs), alone=_is_packaged(job))
 
@@ -266,6 +268,8 @@ def write(fitted: Plan, script: str, code: CodeOrigin | None = None) -> None:
     files.write_whole(submission.train_library, packed_modules.train_library())
     files.write_whole(submission.setup_checks, setup_checks.SHELL.encode())
     write_settings(submission, fitted.settings)
+    if fitted.settings.serve:
+        service_files.make(run)
     files.write_whole(submission.script, script.encode())
     origin = _manifest(fitted, code)
     for path in (submission.manifest, run.manifest):

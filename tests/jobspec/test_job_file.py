@@ -39,6 +39,14 @@ mem = "2G"
 mem-per-cpu = "1G"
 """
 
+SERVICE = """
+name = "a"
+strategy = "serve"
+[roles.replica]
+count = 2
+[serve]
+"""
+
 # what is wrong: the file's text, key path, what was found, what was needed, what to do
 WRONG = {
     "unknown key": ("strateg = 1\n" + SINGLE, "strateg", "'strateg'", "one of name", "did you mean 'strategy'?"),
@@ -75,6 +83,37 @@ WRONG = {
         "[roles.data-worker] alone",
         "both [roles.data-dispatcher] and",
         "",
+    ),
+    "a service without a model": (SERVICE, "serve.models", "no model", "models = {NAME = FOLDER}", ""),
+    "a model that is no part of a URL": (
+        SERVICE + "models = {'a/b' = 'x'}",
+        "serve.models",
+        "the model 'a/b'",
+        "a part of URLs",
+        "",
+    ),
+    "a service as an array": ("array = '1-3'" + SERVICE + "models = {a = 'x'}", "array", "in a service", "none", ""),
+    "a certificate without its key": (
+        SERVICE + "models = {a = 'x'}\ncertificate = 'c.pem'",
+        "serve.certificate",
+        "one of certificate and key",
+        "both or none",
+        "",
+    ),
+    "an overlap without end": (
+        SERVICE + "models = {a = 'x'}\noverlap = 'UNLIMITED'",
+        "serve.overlap",
+        "UNLIMITED",
+        "a time that ends",
+        "",
+    ),
+    "serve elsewhere": (SINGLE + "[serve]\nopen = true", "serve", "under strategy single", "strategy serve", ""),
+    "a service without replicas": (
+        SERVICE.replace("count = 2", "count = 0") + "models = {a = 'x'}",
+        "roles.replica",
+        "0 replica",
+        "at least 1",
+        "[roles.replica]",
     ),
     "unknown strategy": (
         SINGLE.replace('"single"', '"mirored"'),

@@ -84,6 +84,10 @@ ROLES = {
         "[roles.worker]\ncount = 2\nntasks-per-node = 1\nmem = '64G'\ncpus-per-task = 16\n"
         "[roles.driver]\nmem = '8G'\n"
     ),
+    "serve": (
+        "[serve.models]\nflowers = '/models/flowers'\n"
+        "[roles.replica]\ncount = 2\nntasks-per-node = 1\ncpus-per-task = 8\nmem = '16G'\n"
+    ),
 }
 # Where a script finds the index of its point.
 SWEEP = 'command = ["python", "train.py", "--rate={rate}"]\nsweep.rate = [0.1, 0.2]\narray = "%1"\n'

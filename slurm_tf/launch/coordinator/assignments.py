@@ -11,13 +11,13 @@ from slurm_tf.launch.mapping import engine_variables, horovod_variables
 from slurm_tf.launch.mapping.cluster import Cluster
 from slurm_tf.launch.nodes import preflight
 from slurm_tf.launch.transport.messages import Greeting, SharedAssignment, TaskAssignment
-from slurm_tf.run import env, lease, train_settings
+from slurm_tf.run import env, lease, serve_settings, train_settings
 from slurm_tf.run.container_settings import ContainerSettings
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.settings import ENGINE, LaunchSettings, RoleSettings
+from slurm_tf.run.settings import ENGINE, SERVE, LaunchSettings, RoleSettings
 
 # TensorFlow knows one process under these strategies, where a TF_CONFIG would make it wait for others, or none.
-_WITHOUT_CLUSTER = ("single", "mirrored", "horovod", ENGINE)
+_WITHOUT_CLUSTER = ("single", "mirrored", "horovod", ENGINE, SERVE)
 
 
 def greeting(settings: LaunchSettings, context: JobContext, goes_on: bool) -> Greeting:
@@ -94,7 +94,9 @@ def _variables(settings: LaunchSettings, folder: RunFolder, nodes: int) -> Dict[
     held, train = lease.check(folder, attempt_id(os.environ)), settings.train
     if train.mtbf is not None:
         train = replace(train, mtbf=train.mtbf / nodes)
+    serve = {env.SERVE: serve_settings.to_variable(settings.serve)} if settings.serve else {}
     return {
+        **serve,
         env.RUN: settings.run,
         env.RUN_FOLDER: folder.path,
         env.ATTEMPT: held.attempt,

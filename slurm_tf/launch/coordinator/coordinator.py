@@ -22,6 +22,7 @@ from slurm_tf.launch.job_context import JobContext, attempt_id
 from slurm_tf.launch.log import say
 from slurm_tf.launch.nodes.exclusion import Exclusion
 from slurm_tf.launch.requeue.finalize import Finalizer
+from slurm_tf.launch.requeue.successor import Successor
 from slurm_tf.launch.transport import connections, ports
 from slurm_tf.launch.transport.connections import Connection
 from slurm_tf.launch.transport.message import Message
@@ -34,7 +35,7 @@ from slurm_tf.run import lease
 from slurm_tf.run.attempts import AttemptRecorder, EndCause
 from slurm_tf.run.settings import ENGINE, LaunchSettings
 from slurm_tf.run.status import AttemptState, TaskState
-from slurm_tf.slurm import out_of_memory
+from slurm_tf.slurm import in_job, out_of_memory
 
 # Connections that never prove the secret are ended without a wake-up of their own.
 _LOOK_SECONDS = 10.0
@@ -70,6 +71,7 @@ class Coordinator:
         self._termination = Termination(settings)
         self._exclusion = Exclusion(context, say)
         self._signal_monitor = SignalMonitor(context, self._termination, record, settings.local, say)
+        self._successor = Successor(context, settings.serve.overlap, say) if settings.serve and record else None
         self._training = TrainingPhase(
             context,
             settings,
@@ -105,6 +107,8 @@ class Coordinator:
 
     def _conclude(self, outcome: Outcome) -> int:
         """Record how the attempt ended, have the run go on if it is to, and say why not; return the job's exit code."""
+        if self._successor and not self._service_goes_on(outcome):
+            self._successor.cancel()
         if self._record:
             outcome = self._finalizer(self._record).conclude(outcome, self._termination, self._show)
         if outcome.reason or not outcome.code:  # else another attempt goes on
@@ -112,6 +116,17 @@ class Coordinator:
         if outcome.reason:
             say(f"the job {'ends' if outcome.cause is OutcomeCause.TERMINATION else 'failed'}: {outcome.reason}")
         return outcome.code
+
+    def _service_goes_on(self, outcome: Outcome) -> bool:
+        """Whether another job of the service is to follow: not after a cancel, nor where no replica can answer."""
+        if self._context.is_cancelled:
+            return False
+        if self._termination.cause is EndCause.CANCEL:
+            # the job also gets its signal where another node of it has failed
+            answer = in_job.ask(in_job.job_status_command(self._context.job), self._context.environ)
+            return in_job.job_status(answer).state == in_job.NODE_FAIL
+        is_permanent = outcome.cause is OutcomeCause.PROGRAM and outcome.code in self._settings.retry.permanent
+        return outcome.cause is not OutcomeCause.CANNOT_START and not is_permanent
 
     def _finalizer(self, record: AttemptRecorder) -> Finalizer:
         return Finalizer(self._context, self._settings, record, self._signals, self._exclusion, say)
@@ -175,6 +190,8 @@ class Coordinator:
             self._on_lost(*lost)
         self._status.tick(now)
         self._step.tick(now)
+        if self._successor:
+            self._successor.tick(now)
         return self._tick(now)
 
     def _seconds_until_due(self) -> float:
@@ -183,6 +200,7 @@ class Coordinator:
             self._server.wakes_at,
             self._status.wakes_at,
             self._signal_monitor.wakes_at,
+            self._successor.wakes_at if self._successor else None,
         ]
         if self._policy.state is AttemptState.REGISTERING:
             due.append(self._registration.wakes_at)
@@ -264,6 +282,8 @@ class Coordinator:
             self._record.uses_tensorflow(role, version)
         self._step.keep_if_srun_is_killed()
         self._training.begin({task.name: task.node for task in cluster.tasks}, self._registration.hosts)
+        if self._successor:
+            self._successor.begin()
         return None
 
     def _renew_step(self, now: float) -> None:

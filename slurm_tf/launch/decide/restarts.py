@@ -11,15 +11,16 @@
 | evaluator, badly | it alone starts again | -                     | it alone starts again | it alone starts again |
 | data-*, any way  | -                     | -                     | -                     | all start again       |
 
-"data-*" are the roles of a tf.data service: what a data worker had read and not delivered is lost with it, so it is not
-started again by itself. The lead is the chief or an engine's driver, or worker 0 where there is none. An engine's
-driver may end its scheduler and workers before it ends itself. Each restart counts against `max-restarts`. Once these
-are used up, the job goes on without a worker of the first three columns as long as another one lives, and always
-without an evaluator; anything else ends the job. All start again in place, under the same agents. Where agents are
-gone, all start again in a new step of the allocation: when an agent is lost, and whenever MPI's processes start again,
-whose step Slurm's PMIx plugin ends with the first that dies (_errhandler in pmixp_client_v2.c, 22.05.8). A task that
-would start again alone is not started again if its agent is gone; but srun ends the steps of the last column with their
-first agent (jobspec/plan.py).
+A service has no lead: a replica that ended well is done, one that ended badly starts again alone, and the job is over
+with its last one. "data-*" are the roles of a tf.data service: what a data worker had read and not delivered is lost
+with it, so it is not started again by itself. The lead is the chief or an engine's driver, or worker 0 where there is
+none. An engine's driver may end its scheduler and workers before it ends itself. Each restart counts against
+`max-restarts`. Once these are used up, the job goes on without a worker of the first three columns as long as another
+one lives, and always without an evaluator; anything else ends the job. All start again in place, under the same agents.
+Where agents are gone, all start again in a new step of the allocation: when an agent is lost, and whenever MPI's
+processes start again, whose step Slurm's PMIx plugin ends with the first that dies (_errhandler in pmixp_client_v2.c,
+22.05.8). A task that would start again alone is not started again if its agent is gone; but srun ends the steps of the
+last column with their first agent (jobspec/plan.py).
 """
 
 import signal
@@ -27,7 +28,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Dict, List, Optional, Sequence
 
-from slurm_tf.run.settings import DATA_SERVICE, DATA_WORKER, ENGINE, LaunchSettings
+from slurm_tf.run.settings import DATA_SERVICE, DATA_WORKER, ENGINE, REPLICA, SERVE, LaunchSettings
 from slurm_tf.run.status import AttemptState, TaskState
 
 
@@ -51,13 +52,13 @@ class Verb(str, Enum):
 
 
 # Workers do not need each other: jobspec/plan.py has srun let their step go on without one.
-INDEPENDENT_WORKERS = ("ps", "between_graph", ENGINE)
+INDEPENDENT_WORKERS = ("ps", "between_graph", ENGINE, SERVE)
 # Tasks of these roles only serve others: once the lead is done they are ended.
 _SERVING = {"ps": ("ps", "worker"), "between_graph": ("ps",), ENGINE: ("scheduler", "worker")}
 # All start again when a task of these roles fails.
 _NEEDED_BY_ALL = ("chief", "ps", "scheduler", "driver", *DATA_SERVICE)
 # Tasks of these roles may be done before the lead.
-_MAY_BE_DONE = ("scheduler", "worker", "evaluator")
+_MAY_BE_DONE = ("scheduler", "worker", "evaluator", REPLICA)
 # A task that was told to end is killed `kill_wait` later. If it has not ended after that time more, it counts as lost.
 _END_SECONDS = 15.0
 _NEW_STEP = "a new step is started"
@@ -126,7 +127,7 @@ class RestartPolicy:
         self._workers_serve = settings.strategy == "ps"
         self._role = {f"{role}:{index}": role for role, index in settings.tasks}
         self._tasks = dict.fromkeys(self._role, TaskState.RUNNING)
-        self._lead = settings.lead
+        self._lead = "" if settings.strategy == SERVE else settings.lead
         self._hosts: Dict[str, str] = {}
         self._save_at_signal: Sequence[str] = ()
         # the state before SAVING
@@ -220,7 +221,7 @@ class RestartPolicy:
         if name == self._lead and well:
             return self._lead_is_done(now)
         if well and role in _MAY_BE_DONE and not (role == "worker" and self._workers_serve):
-            return []
+            return self._replica_is_done() if role == REPLICA else []
         alone = self._independent or (role == "evaluator" and code is not None)
         if name == self._lead or role in _NEEDED_BY_ALL or not alone:
             return self._fail(name, code, now)
@@ -228,9 +229,15 @@ class RestartPolicy:
             self._tasks[name] = TaskState.RUNNING
             return [Action(Verb.START, name)]
         others = [other for other in self._running() if self._role[other] == role]
-        if role == "worker" and not others:
+        if role in ("worker", REPLICA) and not others:
             return self._fail(name, code, now)
         self.notes.append(f"{self._how(name, code)}; the job goes on without it")
+        return []
+
+    def _replica_is_done(self) -> List[Action]:
+        """End the job with the last replica of a service: another job has taken over from each."""
+        if not self._running():
+            self.state, self.outcome = AttemptState.FINISHING, Outcome(0, "")
         return []
 
     def _lead_is_done(self, now: float) -> List[Action]:

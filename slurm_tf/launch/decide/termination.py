@@ -20,7 +20,7 @@ from typing import Dict, List, Optional
 from slurm_tf.launch.decide.restarts import INDEPENDENT_WORKERS
 from slurm_tf.run import env
 from slurm_tf.run.attempts import EndCause
-from slurm_tf.run.settings import DATA_SERVICE, ENGINE, LaunchSettings
+from slurm_tf.run.settings import DATA_SERVICE, ENGINE, REPLICA, LaunchSettings
 from slurm_tf.slurm.in_job import JobStatus
 
 # Slurm ends a job at its limit, or up to this many seconds before the end that squeue said.
@@ -36,7 +36,7 @@ _STEP_SECONDS = 2.0
 # When its time is over a job gets SIGTERM, and SIGKILL only KillWait later: 30 s by default.
 _SHORTEST_SAVE = 10.0
 # Tasks of these roles save nothing at a signal.
-_SERVING = ("ps", "evaluator", "scheduler", *DATA_SERVICE)
+_SERVING = ("ps", "evaluator", "scheduler", REPLICA, *DATA_SERVICE)
 _WITH_SERVING_WORKERS = ("ps", ENGINE)
 
 

@@ -29,6 +29,7 @@ ROLES = {
     "ps": {"chief": 1, "worker": 2, "ps": 1, "evaluator": 1},
     "between_graph": {"worker": 2, "ps": 1},
     "engine": {"scheduler": 1, "worker": 2, "driver": 1},
+    "serve": {"replica": 3},
     "workers and a data service": {"worker": 2, "data-dispatcher": 1, "data-worker": 2},
 }
 
