@@ -33,6 +33,7 @@ ROOMS = {
     "submit": {"errors", "units", "files", "search_path", "run", "slurm", "jobspec"},
     "launch": {"errors", "units", "files", "run", "dataset", "slurm"},
     "train": {"errors", "files", "run", "dataset"},
+    "serve": {"errors", "files", "run", "models"},
     "watch": {"errors", "units", "files", "plots", "run", "slurm", "jobspec", "submit"},
     "account": {"errors", "units", "files", "search_path", "plots", "run", "slurm", "jobspec", "watch"},
     "doctor": {"errors", "units", "files", "run", "slurm", "jobspec", "submit", "launch"},
@@ -73,6 +74,7 @@ ORDERS = {
         "progress_reports",
         "training_run",
     ),
+    "serve": ("replica_settings", "endpoint", "protocol"),
 }
 # module: the rooms that may import it
 ONLY_IN = {
