@@ -88,7 +88,13 @@ def _report(folder: RunFolder, job: "Job", again: str, code: int) -> None:
         if path:
             click.echo(f"  {what:12} {short_path(path)}", err=True)
     print_next_commands(
-        (f"run {again}", "go on from its last checkpoint"),
+        (f"run {again}", "go on from its last checkpoint" if _has_checkpoint(folder) else "start it again"),
         (f"explain {job.typed}", "each value and where it came from"),
         (f"render {job.typed} --site generic", "the batch script for a cluster"),
     )
+
+
+def _has_checkpoint(folder: RunFolder) -> bool:
+    from slurm_tf.watch import run_overview
+
+    return run_overview.newest_checkpoint(folder) is not None

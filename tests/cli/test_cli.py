@@ -96,7 +96,7 @@ def test_values_and_arguments_reach_the_program_and_are_typed_again(job: Path, t
     job.write_text(text + "[params]\nn = {max = 9}\n")
     done = slurm_tf("run", str(job), "n=7", "--", "--site", "a 'b {n}", cwd=tmp_path)
     assert done.stdout == "[worker:0] n=7|--site|a 'b {n}|\n"
-    command = re.search(r"^  .*? run (.*?)  +# go on from its last checkpoint$", done.stderr, re.MULTILINE)
+    command = re.search(r"^  .*? run (.*?)  +# start it again$", done.stderr, re.MULTILINE)
     assert command is not None
     assert shlex.split(command[1]) == [str(job), "n=7", "--name", "a-1", "--", "--site", "a 'b {n}"]
     script = slurm_tf("render", str(job), "n=8", "--site", "generic", "--", "$(id)").stdout
@@ -112,7 +112,7 @@ def test_run_prints_the_tasks_output_and_the_next_commands(job: Path, tmp_path: 
     assert done.returncode == 0
     assert done.stdout == "[worker:0] hi\n"
     assert "Run a-1 in runs/a-1\n" in done.stderr
-    command = re.search(r"^  (.*?)  +# go on from its last checkpoint$", done.stderr, re.MULTILINE)
+    command = re.search(r"^  (.*?)  +# start it again$", done.stderr, re.MULTILINE)
     assert command is not None
     assert command[1].endswith(f"run {job} --name a-1")
     state = slurm_tf("status", "a-1", cwd=tmp_path).stdout

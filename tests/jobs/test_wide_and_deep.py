@@ -52,6 +52,7 @@ def test_the_demo_trains_prints_saves_exports_and_resumes(run_forked: RunJob, tm
         job.pid(task)
     # few enough other lines to read; TensorFlow 2.18 also prints the definition of each server
     assert len(job.text.splitlines()) < (120 if tf.__version__.startswith("2.18.") else 40)
+    assert job.find(r"# go on from its last checkpoint$")
     (path,) = job.find(r"^\[chief:0\] SavedModel (\S+)$")
     scores = tf.saved_model.load(path)(tf.constant(np.zeros((3, 30), "f")))
     assert scores.shape == (3,)
