@@ -53,6 +53,7 @@ class Attempt:
     `cause`: why it was ended, or why the run goes on after it; NONE if it ended by itself. `is_last`: the run does not
     go on after it, whatever the cause. `speaks`: its program told of its checkpoints. `began`: when its first step was
     done, `saved`: when its last checkpoint was committed. `tensorflow`: the version of each role, where it is known.
+    `only_staged`: it ended while files were staged, before its programs started.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Attempt:
     saved: Optional[float] = None
     is_last: bool = False
     tensorflow: Mapping[str, str] = field(default_factory=dict)
+    only_staged: bool = False
 
     @property
     def may_go_on(self) -> bool:
@@ -89,7 +91,8 @@ def count_fruitless(attempts: Sequence[Attempt], jobs: Set[str]) -> int:
     """Return how many attempts, up to the last one, have in a row committed no checkpoint of a new step.
 
     `jobs`: the last one's job and those that it follows; another job is a new beginning, as is an end after which the
-    run does not go on. An interrupted program that never tells of checkpoints may have written some.
+    run does not go on. An interrupted program that never tells of checkpoints may have written some, if it had started
+    before the time was over.
     """
     speaks = any(each.speaks for each in attempts)
     count, newest = 0, -1
@@ -97,10 +100,15 @@ def count_fruitless(attempts: Sequence[Attempt], jobs: Set[str]) -> int:
         last = -1 if each.last is None else each.last
         if each.job not in jobs or last > newest or not each.may_go_on:
             count = 0
-        elif speaks or each.cause in (EndCause.RETRY, EndCause.FAILURE):
+        elif speaks or each.cause in (EndCause.RETRY, EndCause.FAILURE) or _is_too_short(each):
             count += 1
         newest = max(newest, last)
     return count
+
+
+def _is_too_short(attempt: Attempt) -> bool:
+    """Whether its time was over while files were staged."""
+    return attempt.only_staged and attempt.cause is EndCause.TIMEOUT
 
 
 def check(attempts: Sequence[Attempt], jobs: Set[str], most: int) -> None:
@@ -185,6 +193,11 @@ class AttemptRecorder:
         """Record that the checkpoint of `step` is on storage."""
         first = step if self.attempt.first is None else self.attempt.first
         self.attempt = replace(self.attempt, speaks=True, first=first, last=step, saved=time.time())
+        self._write()
+
+    def only_stages(self) -> None:
+        """Record that the attempt is about to end while files are staged, before its programs started."""
+        self.attempt = replace(self.attempt, only_staged=True)
         self._write()
 
     def decided(self, cause: EndCause, reason: str) -> None:

@@ -1,5 +1,6 @@
 """Staging on a real Slurm: once on each node, kept between attempts on a node, gone with the run."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -151,19 +152,29 @@ time.sleep(1000)
 """
 
 
+@contextlib.contextmanager
+def held(alice: Member) -> Iterator[str]:
+    """Have another process hold the folder of the run a-1 on node1, so that no copy begins there; give the folder."""
+    folder = StageFolder("/tmp", str(alice.folder / "runs" / "a-1"))
+    user = str(alice.folder.stat().st_uid)
+    path = str(Path(folder.copies).parent).replace(f"slurm-tf-{os.getuid()}", f"slurm-tf-{user}")
+    alice.sandbox.run("mkdir", "-p", "-m", "0700", os.path.dirname(path), user="alice", node="node1")
+    holder = alice.sandbox.popen("python3", "-c", HOLDS, path, user="alice", node="node1", stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"held\n"
+        yield path
+    finally:
+        holder.kill()
+        holder.wait()
+
+
 @pytest.mark.long
 def test_a_job_that_is_preempted_while_it_copies_ends_at_once_and_copies_in_the_next_attempt(
     alice: Member, sandbox: Sandbox
 ) -> None:
     prepare(alice, count=2, per_node=1, program=ONCE)
-    held = StageFolder("/tmp", str(alice.folder / "runs" / "a-1"))
-    user = str(alice.folder.stat().st_uid)
-    path = str(Path(held.copies).parent).replace(f"slurm-tf-{os.getuid()}", f"slurm-tf-{user}")
-    sandbox.run("mkdir", "-p", "-m", "0700", os.path.dirname(path), user="alice", node="node1")
-    holder = sandbox.popen("python3", "-c", HOLDS, path, user="alice", node="node1", stdout=subprocess.PIPE)
-    try:
-        assert holder.stdout
-        assert holder.stdout.readline() == b"held\n"
+    with held(alice) as path:
         run = StagedRun(alice, "--nodelist=node1,node2", "--qos=scavenge")
         words = "staging 24.0 MiB of 48.0 MiB, 1 of 2 nodes done"
         linux.wait_until("the status says so", lambda: words in alice.ok("status", "a-1"), 60)
@@ -172,14 +183,28 @@ def test_a_job_that_is_preempted_while_it_copies_ends_at_once_and_copies_in_the_
         preempt(sandbox)
         run.wait_for_state("PENDING")
         assert time.monotonic() - began < 30
-    finally:
-        holder.kill()
-        holder.wait()
     run.start_again()
     assert alice.type("wait", "a-1", timeout=60).returncode == 0, run.output
     assert "copied 24.0 MiB, kept 24.0 MiB of an earlier attempt" in run.printed
     assert [row["cause"] for row in run.attempts()] == ["preemption", ""]
     assert not [each for node in ("node1", "node2") for each in scratch(sandbox, node) if each in path]
+
+
+@pytest.mark.long
+def test_a_time_limit_while_it_copies_is_followed_by_an_attempt_that_copies_the_rest(alice: Member) -> None:
+    """Its program cannot save, so a time limit in training would end the run."""
+    prepare(alice, count=2, per_node=1, program=ONCE)
+    alice.write("a.toml", (alice.folder / "a.toml").read_text().replace('[checkpoint]\nsignal = "USR1"\n', ""))
+    with held(alice):
+        run = StagedRun(alice, "--nodelist=node1,node2", "--time=1")
+        # the warning; if Slurm sends it before the copies have begun, the end
+        words = r"timeout: .* got SIG(USR1|TERM) while files were staged; job \d+ waits to be started again\n"
+        run.wait_for(words, timeout=150)
+        run.wait_for_state("PENDING")
+    run.start_again()
+    assert alice.type("wait", "a-1", timeout=60).returncode == 0, run.output
+    assert "copied 24.0 MiB, kept 24.0 MiB of an earlier attempt" in run.printed
+    assert [(row["cause"], row["only_staged"]) for row in run.attempts()] == [("timeout", True), ("", False)]
 
 
 @pytest.mark.long

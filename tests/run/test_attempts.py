@@ -23,8 +23,10 @@ def row(
     speaks: bool = True,
     ended: bool = True,
     job: str = "7",
+    only_staged: bool = False,
 ) -> Attempt:
-    return Attempt("7.0", job, 0.0, 1.0 if ended else None, cause, 75, "why", last, last, speaks)
+    end = 1.0 if ended else None
+    return Attempt("7.0", job, 0.0, end, cause, 75, "why", last, last, speaks, only_staged=only_staged)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,9 @@ def row(
         # a program that never tells may have written checkpoints
         ([row(speaks=False), row(speaks=False)], 0),
         ([row(EndCause.RETRY, speaks=False), row(EndCause.FAILURE, speaks=False)], 2),
+        # it never began, so it wrote none
+        ([row(EndCause.TIMEOUT, speaks=False, only_staged=True)] * 2, 2),
+        ([row(speaks=False, only_staged=True)] * 2, 0),
         # it told once, so silence means none
         ([row(last=3), row(speaks=False), row(speaks=False)], 2),
     ],
@@ -198,7 +203,7 @@ def test_the_record_is_plain_json(folder: RunFolder) -> None:
     AttemptRecorder(folder, "7.0", "7", pytest.fail)
     assert set(json.loads(Path(folder.attempts).read_text())["attempts"][0]) == {
         "id", "job", "started", "ended", "cause", "code", "reason", "first", "last", "speaks",
-        "began", "saved", "is_last", "tensorflow",
+        "began", "saved", "is_last", "tensorflow", "only_staged",
     }  # fmt: skip
 
 

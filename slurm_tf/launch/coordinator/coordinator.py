@@ -96,6 +96,8 @@ class Coordinator:
             outcome = self._training.judge(self._loop())
         except StoppedError as error:
             outcome = Outcome(error.exit_code, str(error), OutcomeCause.TERMINATION)
+            if self._record and self._termination.is_staging:
+                self._record.only_stages()
         except (ContainerError, StepError) as error:
             outcome = Outcome(error.exit_code, str(error), OutcomeCause.CANNOT_START)
         except (SlurmTfError, OSError) as error:
@@ -247,6 +249,7 @@ class Coordinator:
 
     def _tick(self, now: float) -> Optional[Outcome]:
         """See to what is due; return the job's outcome once it is over."""
+        self._termination.is_staging = self._policy.state is AttemptState.REGISTERING and self._registration.is_staging
         while action := self._signal_monitor.due(now):
             if action is TerminationAction.SAVE:
                 self._exclusion.begin(repeats=True)

@@ -89,6 +89,11 @@ class RegistrationPhase:
         return self._registration.complete
 
     @property
+    def is_staging(self) -> bool:
+        """Whether files are being staged, and no program of this attempt has started."""
+        return self._staging is not None and self._is_first_step
+
+    @property
     def tensorflow(self) -> Mapping[str, str]:
         """The TensorFlow of each role, where the trial of its container has shown it."""
         return self._trials.versions if self._trials else {}

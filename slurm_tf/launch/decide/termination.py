@@ -8,7 +8,9 @@
 | squeue does not answer                                           | unknown    | what Slurm makes of it |
 | anything else                                                    | cancel     | the end                |
 
-Programs save at the first signal, before its cause is known. Signals that are repeated change nothing. A SIGTERM that
+Programs save at the first signal, before its cause is known. Where none has started, as the files of [stage] are
+copied, nothing is to be saved: the copies end, and those that are whole are there for the next attempt. Signals that
+are repeated change nothing. A SIGTERM that
 reaches the coordinator after a preemption or a timeout was decided comes either at the job's end or from `scancel`.
 """
 
@@ -86,6 +88,7 @@ class Termination:
     |--------------------|--------------------------------------------------------|--------------------|------------|
     | RUNNING            | the signal of --signal, and no program can save        | WARNED             |            |
     | RUNNING            | the signal of --signal, and a program can save         | SAVING (timeout)   | SAVE       |
+    | RUNNING            | the signal of --signal, and files are being staged     | SAVING (timeout)   | SAVE       |
     | WARNED             | a program says that it writes checkpoints              | SAVING (timeout)   | SAVE       |
     | RUNNING, WARNED    | any other signal to an agent                           | AGENTS_SIGNALLED   | SAVE       |
     | RUNNING, WARNED    | any other signal to the coordinator                    | SIGNALLED          | SAVE       |
@@ -102,6 +105,7 @@ class Termination:
 
     CANCEL and UNKNOWN are final, whatever comes later. From TIME_OVER on a cancel changes the cause, not the state.
 
+    `is_staging`: files are being staged, and no program of this attempt has started; the coordinator sets it.
     `cause`: NONE until it is decided. `asks`: squeue is to be asked; the answer goes to `learn`. `can_save`: whether a
     program that can save was told to. `ends_at`: when the job ends as squeue says, in time.monotonic. `notes`: lines to
     print.
@@ -113,7 +117,7 @@ class Termination:
         self.cause = EndCause.NONE
         self.asks = False
         self.notes: List[str] = []
-        self.can_save = False
+        self.can_save = self.is_staging = False
         self.ends_at: Optional[float] = None
         self._settings = settings
         self._warning = signal.Signals[f"SIG{name}"] if name else None
@@ -279,7 +283,7 @@ class Termination:
     def _warn(self, number: int, receiver: str, now: float) -> None:
         if self.state is not TerminationState.RUNNING:
             return
-        if any(program.is_awaited for program in self._programs.values()):
+        if self.is_staging or any(program.is_awaited for program in self._programs.values()):
             self._begin_timeout(number, receiver, now)
         else:
             self.state = TerminationState.WARNED
@@ -323,6 +327,8 @@ class Termination:
             self._before = self.state
             self._actions.append(TerminationAction.SAVE)
         self._number, self._reason = number, f"{receiver} got {signal.Signals(number).name}"
+        if self.is_staging:
+            self._reason += " while files were staged"
         self._until = now + _SAVE_SECONDS if self._until is None else self._until
 
     def _decide(self, cause: EndCause, now: float) -> None:

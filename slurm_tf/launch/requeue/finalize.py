@@ -97,7 +97,8 @@ class Finalizer:
                 settings.retry, outcome.code, outcome.cause is OutcomeCause.TASK_LOST, self._record, jobs
             )
         cause = termination.cause
-        if cause not in (EndCause.PREEMPTION, EndCause.UNKNOWN) and not (termination.can_save or self._record.speaks):
+        loses_work = not (termination.can_save or self._record.speaks or self._record.attempt.only_staged)
+        if cause not in (EndCause.PREEMPTION, EndCause.UNKNOWN) and loses_work:
             return retry.Retry()
         attempt = replace(self._record.attempt, cause=cause, ended=time.time(), reason=outcome.reason)
         attempts.check([*self._record.former, attempt], jobs, settings.retry.fruitless)
@@ -143,8 +144,8 @@ class Finalizer:
         return "; the run does not go on: it has told of no checkpoint, and would start over"
 
     def _what_is_lost(self) -> str:
-        """Return a clause for a program of which nothing is known to be saved, "" for another."""
-        if self._record.speaks or self._settings.checkpoint_signal:
+        """Return a clause for a program of which nothing is known to be saved, "" for another, or if none has run."""
+        if self._record.speaks or self._settings.checkpoint_signal or self._record.attempt.only_staged:
             return ""
         return "; it has told of no checkpoint: unless the program saves by itself, it starts over"
 

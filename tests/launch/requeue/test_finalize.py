@@ -13,7 +13,7 @@ import pytest
 from slurm_tf.errors import LeaseError
 from slurm_tf.launch.coordinator import startup
 from slurm_tf.launch.decide.restarts import Outcome, OutcomeCause
-from slurm_tf.launch.decide.termination import Termination
+from slurm_tf.launch.decide.termination import Termination, TerminationAction
 from slurm_tf.launch.job_context import JobContext
 from slurm_tf.launch.nodes.exclusion import Exclusion
 from slurm_tf.launch.requeue import continuation, finalize
@@ -104,9 +104,19 @@ class EndedJob:
         lines = (self.kept / "calls").read_text().splitlines() if (self.kept / "calls").exists() else []
         return [line for line in lines if not line.startswith(("squeue", "sinfo"))]
 
-    def conclude(self, outcome: Outcome, termination: Termination, step: int | None = None, **changes: Any) -> Outcome:
+    def conclude(
+        self,
+        outcome: Outcome,
+        termination: Termination,
+        step: int | None = None,
+        name: str = "7.0",
+        only_stages: bool = False,
+        **changes: Any,
+    ) -> Outcome:
         settings = dataclasses.replace(SETTINGS, **changes)
-        self.record = AttemptRecorder(self.run, "7.0", "7", self.said.append)
+        self.record = AttemptRecorder(self.run, name, "7", self.said.append)
+        if only_stages:
+            self.record.only_stages()
         if step is not None:
             self.record.committed(step)
         self.exclusion = Exclusion(self.context, self.said.append)
@@ -304,6 +314,25 @@ def test_a_program_that_saves_nothing_ends_at_the_time_limit(ended: EndedJob) ->
     assert ended.conclude(outcome, termination) == dataclasses.replace(outcome, reason=reason)
     assert ended.calls == []
     assert (ended.record.attempt.cause, ended.record.attempt.may_go_on) == (EndCause.TIMEOUT, False)
+
+
+def test_a_time_limit_that_comes_while_files_are_staged_is_followed_by_another_attempt(ended: EndedJob) -> None:
+    """Whether programs can save or not: none has started. The third one in a row ends the run."""
+    for number, name in enumerate(("7.0", "7.1", "7.2")):
+        ended.hold(name)
+        termination = Termination(dataclasses.replace(SETTINGS, warning=("USR1", 120.0)))
+        termination.is_staging = True
+        termination.signal(signal.SIGUSR1, "the coordinator", True, 0.0)
+        assert [termination.due(0.0) for _ in range(3)] == [TerminationAction.SAVE, TerminationAction.END, None]
+        assert termination.reason == "timeout: the coordinator got SIGUSR1 while files were staged"
+        outcome = Outcome(termination.code, termination.reason, OutcomeCause.TERMINATION)
+        found = ended.conclude(outcome, termination, name=name, only_stages=True)
+        if number < 2:
+            assert found == Outcome(75, "")
+            assert ended.said[-1] == f"{termination.reason}; job 7 waits to be started again"
+            ended.answer("squeue", 0, "RUNNING N/A 9999999999 1 10:00 0 0")
+    assert found.code == 78
+    assert f"the last one: {outcome.reason}" in found.reason
 
 
 @pytest.mark.parametrize(

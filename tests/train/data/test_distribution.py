@@ -42,11 +42,15 @@ def servers() -> list[Any]:
     return [server, *(service.WorkerServer(configuration) for _ in range(2))]
 
 
+def address() -> str:
+    """Return the address of a tf.data service with two data workers."""
+    found: str = servers()[0].target.partition("://")[2]
+    return found
+
+
 @pytest.fixture
 def dispatcher() -> str:
-    """Return the address of a tf.data service with two data workers."""
-    address: str = servers()[0].target.partition("://")[2]
-    return address
+    return address()
 
 
 def sources(tf: Any) -> dict[str, Callable[[], Any]]:
@@ -106,13 +110,13 @@ def test_each_element_comes_once_in_each_pass(name: str, batch: int | None, disp
 @pytest.mark.long
 @given(some.integers(1, 40), some.integers(1, 9), some.integers(1, 9))
 @settings(max_examples=10, deadline=None)
-def test_batches_of_any_size_are_whole_again(dispatcher: str, samples: int, batch: int, again: int) -> None:
+def test_batches_of_any_size_are_whole_again(samples: int, batch: int, again: int) -> None:
     import tensorflow as tf
 
     from slurm_tf.train.data import distribution
 
     made = tf.data.Dataset.range(samples).batch(batch)
-    distributed = distribution.distribute(made, dispatcher, 2, None).rebatch(again)
+    distributed = distribution.distribute(made, address(), 2, None).rebatch(again)
     sizes = [len(element) for element in distributed]
     assert sizes == [again] * (samples // again) + [samples % again] * (samples % again > 0)
 
