@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from tests.conftest import PYTHONPATH, ROOT
 
 PROGRAM = ROOT / "tests" / "programs" / "recorded.py"
 SAMPLES, BATCH_SIZE, EPOCHS = 482, 48, 4  # the program's defaults: two samples are left for the last batch
+ONCE = dict.fromkeys(range(SAMPLES), 1)
 JOB = """
 name = "oracle"
 strategy = "{strategy}"
@@ -224,7 +225,7 @@ def check_samples(training: Training, samples: int = SAMPLES, epochs: int = EPOC
     assert len(training.steps) == epochs * length, f"{len(training.steps)} steps"
     for epoch in range(epochs):
         steps = training.steps[epoch * length : (epoch + 1) * length]
-        seen = Counter(sample.number for step in steps for sample in real_samples(step))
+        seen = counts(steps)
         wrong = {number: seen[number] for number in {*range(samples), *seen} if seen[number] != (number < samples)}
         assert not wrong, f"epoch {epoch}: how often samples were seen that should be once: {wrong}"
     for number, step in enumerate(training.steps):
@@ -254,6 +255,11 @@ def check_curve(training: Training, single: Training, tolerance: float = 1e-4) -
 def real_samples(step: dict[int, list[Sample]]) -> list[Sample]:
     """Return the samples of a step without padding."""
     return [sample for part in step.values() for sample in part if sample.weight]
+
+
+def counts(steps: Iterable[dict[int, list[Sample]]]) -> Counter[int]:
+    """Return how often each sample was trained on."""
+    return Counter(sample.number for step in steps for sample in real_samples(step))
 
 
 def loss(step: dict[int, list[Sample]]) -> float:

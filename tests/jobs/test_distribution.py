@@ -1,14 +1,18 @@
 """run.distribute with a real tf.data service: each id once in a pass, or the run ends; a data worker that is killed."""
 
+import json
 import os
 import signal
 import time
 from pathlib import Path
 
 import pytest
+import tomllib
 
+from tests import oracle
 from tests.conftest import ROOT
-from tests.jobs.conftest import RunJob, RunningJob
+from tests.jobs.conftest import JOBS, RunJob, RunningJob
+from tests.jobs.test_programs import TWO_DEVICES
 
 pytestmark = pytest.mark.tensorflow
 
@@ -61,6 +65,38 @@ def test_each_id_comes_once_in_each_pass(workers: int, run_forked: RunJob, tmp_p
     passes = job.find(r"^\[worker:(\d)\] pass (\d): (\d+) of \d+ ids, 0 lost, 0 twice")
     parts = {1: ["503"], 2: ["252", "251"]}[workers]
     assert sorted(passes) == [(str(rank), each, part) for rank, part in enumerate(parts) for each in "01"], job.text
+
+
+def test_model_fit_on_what_data_workers_compute(run_forked: RunJob) -> None:
+    command = f"command={json.dumps(tomllib.loads(FORKED)['command'])}"
+    forked = [f"roles.{role}.{command}" for role in ("data-dispatcher", "data-worker")]
+    job = run_forked(
+        str(JOBS / "cnn_data_service.toml"), "epochs=6", *(word for each in forked for word in ("--set", each))
+    )
+    assert job.wait() == 0, job.text
+    (first, second) = job.find(r"test loss ([\d.]+), test accuracy ([\d.]+)$")
+    assert first == second
+    assert float(first[1]) >= 0.85
+
+
+CASES = [("multi_worker", 2), ("mirrored", 1), ("single", 1)]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("loop", ["fit", "own"])
+@pytest.mark.parametrize(("strategy", "tasks"), CASES, ids=[strategy for strategy, _ in CASES])
+def test_each_sample_is_trained_on_once_an_epoch(
+    strategy: str, tasks: int, loop: str, run_forked: RunJob, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed.py"
+    changed.write_text(oracle.CHANGED.format(change="import tensorflow as tf" + TWO_DEVICES * (strategy == "mirrored")))
+    text = oracle.job(strategy, tasks, "--loop", loop, "--distributed", "--epochs=2", changed=str(changed))
+    service = f"[roles.data-dispatcher]\n{FORKED}\n[roles.data-worker]\ncount = 2\n{FORKED}\n"
+    (tmp_path / "job.toml").write_text(text.replace("[checkpoint]", f"{service}[checkpoint]"))
+    job = run_forked("job.toml")
+    assert job.wait() == 0, job.text
+    steps = oracle.read(tmp_path / "runs" / "oracle-1").steps
+    assert [oracle.counts(steps[epoch * 11 : epoch * 11 + 11]) for epoch in range(2)] == [oracle.ONCE] * 2
 
 
 @pytest.mark.long

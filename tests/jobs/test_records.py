@@ -1,8 +1,6 @@
 """Training on records of a prepared data set: which samples each step sees, and its result."""
 
 import re
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,6 @@ from tests.jobs.test_programs import TWO_DEVICES
 
 pytestmark = pytest.mark.tensorflow
 
-ONCE = dict.fromkeys(range(oracle.SAMPLES), 1)
-
 
 def job(folder: Path, strategy: str, tasks: int, *options: str, more: str = "", changed: str = "") -> str:
     """Write a job that trains on a data set; return its path."""
@@ -25,11 +21,6 @@ def job(folder: Path, strategy: str, tasks: int, *options: str, more: str = "", 
     text = oracle.job(strategy, tasks, "--records", str(data), *options, changed=changed)
     (folder / "job.toml").write_text(text + more)
     return str(folder / "job.toml")
-
-
-def seen(steps: Iterable[dict[int, list[oracle.Sample]]]) -> Counter[int]:
-    """Return how often each sample was trained on."""
-    return Counter(sample.number for step in steps for sample in oracle.real_samples(step))
 
 
 @pytest.mark.parametrize("die", [(), pytest.param(("--die", "1", "17"), marks=pytest.mark.long)], ids=["", "killed"])
@@ -48,7 +39,7 @@ def test_under_ps_every_sample_comes_once_an_epoch(run_forked: RunJob, tmp_path:
     running = run_forked(job(tmp_path, "ps", 2, "--loop", "own", "--epochs", "6", more=PS))
     assert running.wait() == 0, running.text
     training = oracle.read(tmp_path / "runs" / "oracle-1")
-    assert seen(training.steps) == dict.fromkeys(range(oracle.SAMPLES), 6)
+    assert oracle.counts(training.steps) == dict.fromkeys(range(oracle.SAMPLES), 6)
 
 
 @pytest.mark.long
@@ -61,7 +52,7 @@ def test_a_training_under_ps_goes_on_at_the_same_sample(run_forked: RunJob, tmp_
         assert re.findall(r"resumed at step (\d+) ", running.text) == resumed
         assert "starts anew" not in running.text
     training = oracle.read(tmp_path / "runs" / "oracle-1")
-    assert seen(training.steps) == dict.fromkeys(range(oracle.SAMPLES), 7)
+    assert oracle.counts(training.steps) == dict.fromkeys(range(oracle.SAMPLES), 7)
 
 
 @pytest.mark.long
@@ -82,8 +73,8 @@ def test_another_number_of_workers_goes_on_at_the_same_sample(
     steps = [dict(enumerate(parts)) for parts in zip(*(each.steps[:first] for each in two), strict=True)]
     steps += [dict(enumerate(parts)) for parts in zip(*(each.steps for each in three), strict=True)]
     length = -(-oracle.SAMPLES // oracle.BATCH_SIZE)
-    epochs = [seen(steps[epoch * length : (epoch + 1) * length]) for epoch in range(oracle.EPOCHS)]
-    assert epochs == [ONCE] * oracle.EPOCHS
+    epochs = [oracle.counts(steps[epoch * length : (epoch + 1) * length]) for epoch in range(oracle.EPOCHS)]
+    assert epochs == [oracle.ONCE] * oracle.EPOCHS
 
 
 @pytest.mark.long
@@ -93,4 +84,7 @@ def test_replicas_of_one_task_share_the_records(run_forked: RunJob, tmp_path: Pa
     running = run_forked(job(tmp_path, "mirrored", 1, "--loop", "own", "--epochs", "2", changed=str(changed)))
     assert running.wait() == 0, running.text
     training = oracle.read(tmp_path / "runs" / "oracle-1")
-    assert [seen(training.steps[epoch * 11 : epoch * 11 + 11]) for epoch in range(2)] == [ONCE, ONCE]
+    assert [oracle.counts(training.steps[epoch * 11 : epoch * 11 + 11]) for epoch in range(2)] == [
+        oracle.ONCE,
+        oracle.ONCE,
+    ]

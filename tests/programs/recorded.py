@@ -1,6 +1,7 @@
 """The digits under any strategy, by model.fit or a loop of its own, with a record of every sample that is trained on.
 
-They are arrays, or records of a prepared data set with the features image, label and number.
+They are arrays, records of a prepared data set with the features image, label and number, or what the job's data
+workers compute.
 
 The record lies in the run's folder: `samples`, `weights` and `losses` of each step, in the order in which TensorFlow
 ran them, and what this process had at its start and end. tests/oracle.py reads it.
@@ -25,6 +26,7 @@ import slurm_tf.train as train
 parser = argparse.ArgumentParser()
 parser.add_argument("--loop", choices=("fit", "own"), default="fit")
 parser.add_argument("--records", help="the folder of a prepared data set with the same samples")
+parser.add_argument("--distributed", action="store_true", help="by the job's data workers")
 parser.add_argument("--shuffle", help="how run.records shuffles them")
 parser.add_argument("--samples", type=int, default=482)
 parser.add_argument("--batch-size", type=int, default=48, help="samples in a global batch")
@@ -53,7 +55,10 @@ life = f"{time.time_ns()}-{run.rank}"
 
 def record(what: str, values: Any) -> None:
     """Add a line to the record when the step runs, in whichever process and replica that is."""
-    replica = tf.strings.as_string(tf.distribute.get_replica_context().replica_id_in_sync_group)
+    context = tf.distribute.get_replica_context()
+    if context is None:  # under mirrored Keras 3 first builds the loss outside of the replicas
+        return
+    replica = tf.strings.as_string(context.replica_id_in_sync_group)
     texts = tf.strings.as_string(values, precision=9 if values.dtype.is_floating else -1)
     line = tf.strings.join([what, replica, tf.strings.reduce_join(texts, separator=" ")], separator=" ")
     tf.print(line, output_stream=f"file://{folder}/{life}.steps")
@@ -168,11 +173,25 @@ def samples_of(features: dict[str, Any]) -> Any:
     return features["image"], tf.stack([features["label"], features["number"]], axis=1)
 
 
-data = (
-    run.records(options.records, options.batch_size, map=samples_of, shuffle=options.shuffle)
-    if options.records
-    else run.batches((x, y), batch_size=options.batch_size)
-)
+def distributed() -> tf.data.Dataset:
+    """Return this task's part of the samples, each with the weight 1, as data workers deliver them."""
+    mine = np.arange(options.samples)[run.rank :: run.size]
+    weights = np.ones(len(mine), np.float32)
+    part = options.batch_size // run.size
+    made = tf.data.Dataset.from_tensor_slices((x[mine], y[mine], weights)).shuffle(len(mine)).batch(5)
+    data = run.distribute(made).rebatch(part)
+    return data.apply(tf.data.experimental.assert_cardinality(-(-len(mine) // part)))
+
+
+def data_of_options() -> Any:
+    if options.distributed:
+        return distributed()
+    if options.records:
+        return run.records(options.records, options.batch_size, map=samples_of, shuffle=options.shuffle)
+    return run.batches((x, y), batch_size=options.batch_size)
+
+
+data = data_of_options()
 losses = (fit if options.loop == "fit" else own_loop)(model, data)
 
 predicted = np.argmax(np.asarray(model(x_test, training=False)), axis=1)
