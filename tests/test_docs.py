@@ -193,6 +193,8 @@ def test_every_snippet_is_run_by_a_test_or_says_why_not() -> None:
         "install.md: downloads TensorFlow",
         "install.md: tests/cli/test_completion.py runs it in its shell",
         "install.md: pipx is another way to do what the lines above do",
+        "page.md: it runs until it is ended; tests/page runs it",
+        "page.md: the port and the link are others each time",
         "sandbox.md: installs packages",
         "submit.md: beside a training that lives",
         "submit.md: needs jq",

@@ -36,10 +36,11 @@ ROOMS = {
     "serve": {"errors", "files", "run", "models"},
     "watch": {"errors", "units", "files", "plots", "run", "slurm", "jobspec", "submit"},
     "account": {"errors", "units", "files", "search_path", "plots", "run", "slurm", "jobspec", "watch"},
+    "page": {"errors", "units", "files", "plots", "run", "slurm", "jobspec", "submit", "watch"},
     "doctor": {"errors", "units", "files", "run", "slurm", "jobspec", "submit", "launch"},
     "cli": {
         "errors", "units", "files", "search_path", "run", "dataset", "prepare", "slurm", "jobspec", "images", "submit",
-        "launch", "watch", "account", "doctor",
+        "launch", "watch", "account", "page", "doctor",
     },
 }  # fmt: skip
 # Inside these rooms a module or room imports only those before it, and itself.
@@ -83,7 +84,9 @@ ONLY_IN = {
     "tf_keras": {"train"},
     "horovod": {"train"},
     "mpi4py": {"launch.nodes"},
-    "jinja2": {"submit.render", "plots.html_page"},
+    "jinja2": {"submit.render", "plots.html_page", "page.html_templates"},
+    "starlette": {"page"},
+    "uvicorn": {"page"},
     "click": {"cli"},
     "pyarrow": {"prepare"},
     "pyspark": {"prepare"},

@@ -34,6 +34,7 @@ GROUPS = {
         "status": ("watch_commands", "status"),
         "logs": ("watch_commands", "logs"),
         "wait": ("watch_commands", "wait"),
+        "page": ("page_command", "page"),
         "cancel": ("watch_commands", "cancel"),
         "interrupt": ("interrupt_command", "interrupt"),
         "attach": ("attach_command", "attach"),

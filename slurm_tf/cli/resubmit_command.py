@@ -1,7 +1,6 @@
 """The verb resubmit, which submits a run again as it was."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -28,9 +27,7 @@ def resubmit(
 
     It asks before it submits again what has completed.
     """
-    from slurm_tf.run import bad_nodes, manifest
-    from slurm_tf.slurm import hostlist
-    from slurm_tf.submit import sbatch
+    from slurm_tf.run import bad_nodes
     from slurm_tf.watch import resubmit
 
     found = watch_commands.select_run(run)
@@ -42,10 +39,9 @@ def resubmit(
         bad_nodes.forget(found.run)
     bad = submit_commands.print_excluded_nodes(found.run)
     sent = []
-    for request in requests:
-        own = manifest.read(request.submission.manifest).job["sbatch"].get("exclude", "")
-        sent.append(sbatch.submit(replace(request, exclude=hostlist.extend(str(own), bad))))
-        submit_commands.print_submitted(sent[-1], parsable, quiet=as_json)
+    for each in resubmit.submit(requests, bad):
+        submit_commands.print_submitted(each, parsable, quiet=as_json)
+        sent.append(each)
     if not parsable:
         words = resubmit.from_where([point.selected.folder for point in over])
         click.echo(f"Run {terminal.printable(found.name)} {words}", err=True)

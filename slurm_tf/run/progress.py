@@ -47,13 +47,17 @@ def read(path: str) -> List[StepReport]:
     """
     try:
         with open(path, "rb") as file:
-            lines = file.read().split(b"\n")
+            return parse(file.read())
     except FileNotFoundError:
         return []
+
+
+def parse(data: bytes) -> List[StepReport]:
+    """Return the reports in lines of a file, in their order and one a step: see `read`."""
     found: List[StepReport] = []
     over: Set[str] = set()
-    for line in lines:
-        each = _parse(line)
+    for line in data.split(b"\n"):
+        each = _parse_line(line)
         if each is None or each.attempt in over:
             continue
         last = found[-1] if found else each
@@ -181,7 +185,7 @@ def _text(reports: Iterable[StepReport]) -> bytes:
     return b"".join(json.dumps(vars(each)).encode() + b"\n" for each in reports)
 
 
-def _parse(line: bytes) -> Optional[StepReport]:
+def _parse_line(line: bytes) -> Optional[StepReport]:
     try:
         found: Any = json.loads(line)
         values = {str(name): _number(value) for name, value in found["values"].items()}

@@ -110,7 +110,7 @@ def follow(files: Sequence[LogFile], lines: int | None, is_over: Callable[[], bo
         yield chunk
     poll_at, pause, over = time.monotonic(), _JOB_POLL_SECONDS, False
     while True:
-        new = list(_new_chunks(files, positions))
+        new = list(read_new(files, positions))
         yield from new
         if over and not new:
             return
@@ -124,7 +124,11 @@ def follow(files: Sequence[LogFile], lines: int | None, is_over: Callable[[], bo
             time.sleep(_POLL_SECONDS)
 
 
-def _new_chunks(files: Sequence[LogFile], positions: dict[LogFile, int]) -> Iterator[LogChunk]:
+def read_new(files: Sequence[LogFile], positions: dict[LogFile, int]) -> Iterator[LogChunk]:
+    """Yield what was appended to the files since `positions`, the offsets up to which they were read, and advance them.
+
+    A file that has become shorter is read from its start.
+    """
     for each in files:
         position = positions.get(each, 0)
         try:

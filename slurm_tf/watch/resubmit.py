@@ -2,13 +2,16 @@
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from slurm_tf.errors import UsageError
 from slurm_tf.run import job_chain, manifest
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
+from slurm_tf.slurm import hostlist
 from slurm_tf.slurm.client import Client
-from slurm_tf.submit.sbatch import SubmitRequest
+from slurm_tf.submit import sbatch
+from slurm_tf.submit.sbatch import SubmitRequest, SubmittedJobs
 from slurm_tf.watch import run_overview
 from slurm_tf.watch.find_run import SelectedRun
 from slurm_tf.watch.run_overview import RunOverview
@@ -38,6 +41,16 @@ def submit_requests(over: Sequence[RunOverview]) -> list[SubmitRequest]:
         point = each.selected.point
         points.setdefault(submissions[point], []).extend([] if point is None else [point])
     return [_request(submission, points[submission]) for submission in sorted(points, key=lambda each: each.number)]
+
+
+def submit(requests: Sequence[SubmitRequest], bad: Iterable[str]) -> Iterator[SubmittedJobs]:
+    """Submit what `submit_requests` returned, on nodes that are not `bad`; yield what sbatch accepted.
+
+    Raises SlurmError.
+    """
+    for request in requests:
+        own = manifest.read(request.submission.manifest).job["sbatch"].get("exclude", "")
+        yield sbatch.submit(replace(request, exclude=hostlist.extend(str(own), bad)))
 
 
 def from_where(folders: Sequence[RunFolder]) -> str:

@@ -22,12 +22,13 @@ def write(path: Path, rows: Sequence[Result], metric: str) -> None:
         "rows": list(zip(*(each.cells for each in columns), strict=True)),
         "failed": [each.has_failed for each in rows],
         "lines": results_rows.lines(rows, metric),
-        "plots": _plots(rows, metric),
+        "plots": plots(rows, metric),
     }
     html_page.write(path, Path(__file__).with_name("results.html.j2"), values)
 
 
-def _plots(rows: Sequence[Result], metric: str) -> list[Plot]:
+def plots(rows: Sequence[Result], metric: str) -> list[Plot]:
+    """Return a plot of each metric, `metric` first, with a curve for each run."""
     metrics = results.all_metrics(rows)
     found = []
     for name in sorted(metrics, key=lambda each: (each != metric, metrics.index(each)))[:_PLOTS]:

@@ -157,23 +157,35 @@ def read_overviews(slurm: Client, selected_runs: Sequence[SelectedRun]) -> list[
     answers = query_jobs(slurm, [job for _, job in single if job])
     bad = {run: _read_or_none(bad_nodes.of_run, run) for run in {selected.run for selected in selected_runs}}
     points = [
-        RunOverview(
-            selected=selected,
-            job=job,
-            records=answers.records.get(job, ()),
-            attempt=_read_or_none(status.read, selected.folder),
-            checkpoint=newest_checkpoint(selected.folder),
-            cancelled=os.path.exists(selected.folder.cancelled) or os.path.exists(selected.run.cancelled),
-            notes=answers.notes,
-            attempts=_read_or_none(lambda folder: tuple(attempts.read(folder)), selected.folder),
-            bad_nodes=bad[selected.run],
-            silent=answers.silent,
+        with_files(
+            RunOverview(
+                selected,
+                job,
+                answers.records.get(job, ()),
+                None,
+                None,
+                False,
+                answers.notes,
+                bad_nodes=bad[selected.run],
+                silent=answers.silent,
+            )
         )
         for selected, job in single
     ]
     # a job that has ended meanwhile may have submitted the job that follows it
     over = any(point.is_over for point in points)
     return read_overviews(slurm, selected_runs) if over and _jobs(selected_runs) != single else _with_answers(points)
+
+
+def with_files(known: RunOverview) -> RunOverview:
+    """Return what is known of a run or sweep point, its files read again; what Slurm said of it stays."""
+    return replace(
+        known,
+        attempt=_read_or_none(status.read, known.selected.folder),
+        checkpoint=newest_checkpoint(known.selected.folder),
+        cancelled=os.path.exists(known.selected.folder.cancelled) or os.path.exists(known.selected.run.cancelled),
+        attempts=_read_or_none(lambda folder: tuple(attempts.read(folder)), known.selected.folder),
+    )
 
 
 def ended_here(folder: RunFolder, code: int, started: datetime, ended: datetime) -> RunOverview:

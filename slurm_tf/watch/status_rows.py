@@ -33,7 +33,7 @@ _LEADING_ROLES = ("chief", "worker")
 def as_dict(state: RunOverview) -> dict[str, Any]:
     """Return all that is known about a run or sweep point, for --json; None: unknown, times in s since the epoch."""
     first = state.records[0] if state.records else None
-    attempt, progress = state.attempt, _leading_progress(state.attempt)
+    attempt, progress = state.attempt, leading_progress(state.attempt)
     return {
         "run": state.selected.name,
         "folder": state.selected.folder.path,
@@ -254,7 +254,7 @@ def _end_time(state: RunOverview) -> datetime | None:
     return max((record.ended for record in state.records if record.ended), default=None)
 
 
-def _leading_progress(attempt: RunStatus | None) -> Progress | None:
+def leading_progress(attempt: RunStatus | None) -> Progress | None:
     """Return the progress that the chief or worker 0 reported; None if there is none."""
     tasks = attempt.tasks if attempt else {}
     found = (tasks[f"{role}:0"].progress for role in _LEADING_ROLES if f"{role}:0" in tasks)

@@ -54,12 +54,12 @@ class Address:
     @property
     def host(self) -> str:
         """The node, or the name by which other machines may know this one."""
-        return self.node or _host_name()
+        return self.node or host_name()
 
     def ssh(self) -> str:
         """Return the ssh command that makes it reachable at localhost of the user's own machine."""
         tunnel, user = f"ssh -L {self.port}:localhost:{self.port}", getpass.getuser()
-        login = f"{user}@{_host_name()}"
+        login = f"{user}@{host_name()}"
         return f"{tunnel} -J {login} {user}@{self.node}" if self.node else f"{tunnel} {login}"
 
 
@@ -192,7 +192,7 @@ class TensorBoardServer:
         return "".join(f"\n  {line}" for line in self._last)
 
 
-def _host_name() -> str:
+def host_name() -> str:
     """Return the name by which other machines may know this one."""
     full = socket.getfqdn()
     return socket.gethostname() if full.startswith(("localhost", "ip6-")) else full

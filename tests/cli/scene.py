@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,6 +23,8 @@ from slurm_tf.dataset.schema import Feature, Kind, Schema
 from slurm_tf.doctor import findings, login_node
 from slurm_tf.errors import UnreachableError
 from slurm_tf.launch.direct import local_tasks
+from slurm_tf.page import server
+from slurm_tf.page.server import Listening
 from slurm_tf.run import fault_request, job_chain, lease, status
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.lease import Lease
@@ -305,6 +307,12 @@ class _Board:
         raise KeyboardInterrupt
 
 
+def _serve(_listener: object, _connect: object, _runs: str, say: Callable[[Listening], None]) -> None:
+    """Say where a page is that runs until Ctrl-C."""
+    say(Listening(8080, "", "http://localhost:8080/5b1d0cf3a2e94c07/open?link=kY3vT8Qe"))
+    raise KeyboardInterrupt
+
+
 def stand_in(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the cluster "typed" answer, and nothing start that takes long."""
     rows = json.loads((RECORDED / "slurm-22.05.8" / "clusters" / "typed.json").read_text())
@@ -329,6 +337,7 @@ def stand_in(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(login_node, "examine", lambda *_: _FINDINGS)
     monkeypatch.setattr(fault_request, "write", lambda *_: None)
     monkeypatch.setattr(tensorboard, "TensorBoardServer", _Board)
-    monkeypatch.setattr(tensorboard, "_host_name", lambda: "login1.uni.example")
+    monkeypatch.setattr(tensorboard, "host_name", lambda: "login1.uni.example")
+    monkeypatch.setattr(server, "serve", _serve)
     monkeypatch.setattr(tensorboard, "command", lambda *_: ["tensorboard"])
     monkeypatch.setattr(horovod_wheel, "install", lambda *_: Path(os.environ["HOME"], ".cache/horovod-0.28.1.whl"))

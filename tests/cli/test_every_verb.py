@@ -44,6 +44,7 @@ TYPED: dict[str, Sequence[str]] = {
     "interrupt": ["interrupt flowers-2 --as kill --role worker --index 1", "interrupt flowers-1"],
     "launch": ["launch --roles worker=2", "launch --roles worker=2 -- python train.py"],
     "logs": ["logs flowers-1", "logs flowers-1 --role worker", "logs flowers-1 --json --lines 1", "logs flowers-2"],
+    "page": ["page", "page --port=80 --socket=page"],
     "plugin horovod": ["plugin horovod"],
     "plugin task-prolog": ["plugin task-prolog --output prolog"],
     "preflight": ["preflight flowers.toml --site local", "preflight flowers.toml --test-only"],

@@ -1,0 +1,143 @@
+"""The page on a real Slurm: what it says of jobs, what it does with them, how often Slurm is asked, and who gets in."""
+
+import itertools
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.group import SLURM_TF, Member
+from tests.cluster.test_verbs import job
+from tests.page.running_page import Answer, RunningPage, started
+from tests.sandbox.cluster import Sandbox
+
+pytestmark = pytest.mark.slurm
+
+# a squeue that notes when it was called
+_SQUEUE = '#!/bin/sh\necho "$(date +%s.%N) $*" >> {notes}\nexec /usr/bin/squeue "$@"\n'
+_REACH = (
+    "import http.client, socket, sys\n"
+    "c = http.client.HTTPConnection('localhost', int(sys.argv[2] or 80))\n"
+    "if sys.argv[1]: c.sock = socket.socket(socket.AF_UNIX); c.sock.connect(sys.argv[1])\n"
+    "for path in sys.argv[3:]:\n"
+    "    c.request('GET', path)\n    a = c.getresponse()\n    print(a.status, a.read().decode())\n    c.close()\n"
+)
+
+
+@contextmanager
+def page_of(member: Member, *words: str) -> Iterator[RunningPage]:
+    """Start `slurm-tf page` of a user on the login node; its squeue notes each call in the file `asked`."""
+    folder = member.folder
+    member.run("mkdir", "bin")
+    member.write("bin/squeue", _SQUEUE.format(notes=folder / "asked"))
+    os.chmod(folder / "bin" / "squeue", 0o755)
+    environ = {**member.environ(), "PATH": f"{folder}/bin:{member.environ()['PATH']}"}
+    pipe = subprocess.PIPE
+    command = [*SLURM_TF, "page", "--json", *words]
+    process = member.sandbox.popen(
+        *command,
+        user=member.user,
+        cwd=folder,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+    )
+    with started(process) as page:
+        yield page
+
+
+def asked_for_all(member: Member) -> list[float]:
+    """Return when squeue was asked for both runs; what is done with one run asks for it alone."""
+    lines = (member.folder / "asked").read_text().splitlines()
+    return [float(line.split()[0]) for line in lines if re.search(r"--jobs=\d+,\d+ ", line)]
+
+
+def until(page: RunningPage, path: str, words: str, seconds: float = 60.0) -> Answer:
+    """Load a view until it has these words."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = page.get(path)
+        if words in answer.text:
+            return answer
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.5)
+
+
+def address(page: RunningPage, name: str) -> str:
+    text = until(page, "/", f'/{name}"').text
+    return next(each for each in text.split('"') if each.endswith(f"/{name}")).removeprefix(page.prefix)
+
+
+def test_runs_are_seen_cancelled_and_submitted_again_and_slurm_is_asked_once_for_all(alice: Member) -> None:
+    alice.submit(job(alice, "sleep 300"))
+    alice.submit(job(alice, "true", "b"), "--hold")
+    alice.wait_for("a-1", "state", "RUNNING")
+    socket = alice.folder / "page"
+    with page_of(alice, f"--socket={socket}") as page:
+        assert page.open().status == 200
+        until(page, "/", '<span class="state running">running</span>')
+        assert "it is held: scontrol release lets it start" in page.get("/").text
+        at = address(page, "a-1")
+        for _ in range(20):
+            page.get("/")
+            page.get(at)
+        with page.events(f"{at}/events") as events:
+            name, data, _ = next(events)
+            assert (name, data["state"]) == ("state", "running")
+            assert len(asked_for_all(alice)) == 1
+            done = page.post(f"{at}/cancel", {"form_token": page.get(f"{at}/cancel").form_token})
+            assert done.status == 303
+            assert "Slurm was told to cancel" in page.get(at).text
+            # the first state of the run that is another one, and then its end
+            states = [name for name, _, _ in events]
+        assert states[-1] == "over"
+        assert "cancelled" in page.get(at).text
+        form = page.get(f"{at}/resubmit")
+        assert "Submit 1 jobs again with the same code?" in form.text
+        assert page.post(f"{at}/resubmit", {"form_token": form.form_token}).status == 303
+        until(page, at, '<span class="state running"')
+        times = asked_for_all(alice)
+        assert len(times) >= 3
+        assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= 15
+
+
+def test_another_user_of_the_node_gets_nothing(
+    sandbox: Sandbox, alice: Member, member: Callable[[str], Member]
+) -> None:
+    bob = member("bob")
+
+    def reach(*words: str) -> "subprocess.CompletedProcess[str]":
+        return sandbox.run("/usr/bin/python3", "-c", _REACH, *words, user="bob", cwd=bob.folder, check=False)
+
+    path = sandbox.shared / "page" / "socket"
+    with page_of(alice, f"--socket={path}") as page:
+        assert page.open().status == 200
+        # not even where the folder is opened to all
+        os.chmod(Path(path).parent, 0o755)
+        refused = reach(str(path), "", "/")
+        assert "PermissionError" in refused.stderr
+        assert refused.stdout == ""
+
+
+@pytest.mark.long
+def test_another_user_of_the_node_gets_nothing_from_the_port(
+    sandbox: Sandbox, alice: Member, member: Callable[[str], Member]
+) -> None:
+    bob = member("bob")
+    alice.submit(job(alice, "true"))
+    with page_of(alice) as page:
+        paths = ["/", f"{page.prefix}/", f"{page.prefix}/runs/0/a-1", f"{page.prefix}/open?link=x"]
+        words = ("", str(page.port), *paths)
+        answers = sandbox.run("/usr/bin/python3", "-c", _REACH, *words, user="bob", cwd=bob.folder).stdout
+        assert [line.split()[0] for line in answers.splitlines() if line[:3].isdigit()] == ["404", "401", "401", "403"]
+        assert "a-1" not in answers
+        seen = sandbox.run("ps", "-eo", "args", user="bob").stdout
+        assert "slurm_tf page" in seen
+        assert page.link.partition("link=")[2] not in seen

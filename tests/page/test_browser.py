@@ -1,0 +1,125 @@
+"""The page in a real browser: by keyboard, on a telephone, in the dark, with and without scripts."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from slurm_tf.run.folder import RunFolder
+from tests.page import browser
+from tests.page.browser import DESK, PHONE, Browser
+from tests.page.running_page import RunningPage, running_page
+from tests.page.runs import make_sweep, make_training, report
+from tests.page.test_page import own_folders
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser.started() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page")
+    make_sweep(path, "rates-1", "9")
+    make_training(path, "a-run-with-quite-a-long-name-for-a-telephone-1", "8", 100)
+    make_training(path, "flowers-1", "7", 200)
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Iterator[RunningPage]:
+    with running_page(folder, **own_folders(folder)) as started:
+        yield started
+
+
+@pytest.fixture
+def opened(chromium: Browser, page: RunningPage) -> Browser:
+    """Return the browser at the list of runs."""
+    chromium.scripts(enabled=True)
+    chromium.resize(DESK)
+    chromium.get(page.new_link())
+    wait(lambda: chromium.title == "Runs - slurm-tf")
+    chromium.problems()
+    return chromium
+
+
+def wait(is_so: Callable[[], bool], seconds: float = 10.0) -> float:
+    """Wait until something is so; return how long that took."""
+    begun = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - begun < seconds
+        time.sleep(0.02)
+    return time.monotonic() - begun
+
+
+def captions(chromium: Browser) -> str:
+    return " ".join(each.text for each in chromium.find_elements(By.CSS_SELECTOR, "figcaption"))
+
+
+def test_a_curve_moves_within_a_second_of_its_file(opened: Browser, folder: Path) -> None:
+    opened.find_element(By.LINK_TEXT, "flowers-1").click()
+    wait(lambda: len(opened.find_elements(By.TAG_NAME, "canvas")) == 2)
+    assert "loss 0.38674 at step 190" in captions(opened)
+    report(RunFolder(str(folder / "runs" / "flowers-1")), range(200, 201))
+    assert wait(lambda: "loss 0.36788 at step 200" in captions(opened)) < 1.0
+    assert opened.problems() == []
+
+
+def test_by_keyboard_to_a_log_and_back(opened: Browser) -> None:
+    def press(*keys: str) -> None:
+        opened.switch_to.active_element.send_keys(*keys)
+
+    def tab_to(text: str) -> None:
+        for _ in range(40):
+            press(Keys.TAB)
+            if opened.switch_to.active_element.text == text:
+                return
+        pytest.fail(f"no key leads to {text}")
+
+    press(Keys.TAB)
+    assert opened.switch_to.active_element.text == "To the content"
+    tab_to("flowers-1")
+    press(Keys.ENTER)
+    wait(lambda: opened.title.startswith("flowers-1"))
+    tab_to("worker:0")
+    press(Keys.ENTER)
+    wait(lambda: opened.title.startswith("flowers-1: worker:0"))
+    assert opened.find_element(By.ID, "log").text == "step 1 of 0"
+    assert opened.problems() == []
+
+
+def views(opened: Browser) -> list[str]:
+    """Return the addresses of one view of each kind."""
+    run, sweep = (opened.find_element(By.LINK_TEXT, name).get_attribute("href") for name in ("flowers-1", "rates-1"))
+    own = [f"{run}{path}" for path in ("", "/log", "/cancel", "/resubmit")]
+    return [opened.current_url, *own, str(sweep), f"{sweep}/compare", f"{sweep}/1", f"{opened.current_url}nothing"]
+
+
+def test_each_view_fits_a_telephone_and_a_desk_in_the_light_and_in_the_dark(opened: Browser) -> None:
+    for address in views(opened):
+        opened.get(address)
+        for width, dark in ((PHONE, True), (DESK, False)):
+            opened.resize(width, dark)
+            assert opened.too_wide == 0, (address, width)
+            colour = opened.execute_script("return getComputedStyle(document.body).backgroundColor")
+            assert (max(map(int, colour.strip("rgb()").split(", "))) < 60) is dark
+
+
+def test_without_scripts_there_is_all_but_what_moves(opened: Browser) -> None:
+    addresses = views(opened)
+    opened.scripts(enabled=False)
+    try:
+        opened.get(addresses[1])
+        assert len(opened.find_elements(By.CSS_SELECTOR, "#live polyline")) == 2
+        opened.find_element(By.LINK_TEXT, "Cancel ...").click()
+        opened.find_element(By.LINK_TEXT, "Back").click()
+        assert "loss" in captions(opened)
+    finally:
+        opened.scripts(enabled=True)
