@@ -84,6 +84,5 @@ for done, logs in run.loop(step, data, steps=options.steps, every=50):
 if run.is_chief:
     scores = model(tf.constant(x_test)).numpy()
     print(f"steps {run.step}, test accuracy {np.mean((scores > 0) == (y_test > 0.5)):.4f} on {len(y_test)} samples")
-    path = run.export_path()
-    tf.saved_model.save(model, path)
+    path = run.export(model)
     print(f"SavedModel {path}")

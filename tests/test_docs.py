@@ -18,7 +18,7 @@ import tomllib
 from slurm_tf import search_path
 from slurm_tf.cli import commands
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import configuration, job_file, job_templates, plan, sbatch_table, sites
+from slurm_tf.jobspec import configuration, job_file, job_templates, plan, sbatch_table, sites, train_tables
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.jobspec.sbatch_table import Use
 from slurm_tf.launch.direct import direct_launch
@@ -94,10 +94,11 @@ def keys(spec: type[msgspec.Struct]) -> set[str]:
                 job_file.Role,
                 job_file.Roles,
                 job_file.Param,
-                job_file.Checkpoint,
+                train_tables.Checkpoint,
                 job_file.Launch,
                 job_file.Retry,
                 job_file.Horovod,
+                train_tables.Export,
                 job_file.Container,
                 configuration.UserFile,
             ],

@@ -32,7 +32,8 @@ ROOMS = {
     "images": {"errors", "files", "run", "jobspec"},
     "submit": {"errors", "units", "files", "search_path", "run", "slurm", "jobspec"},
     "launch": {"errors", "units", "files", "run", "dataset", "slurm"},
-    "train": {"errors", "files", "run", "dataset"},
+    "export": {"errors", "files", "run", "dataset", "models"},
+    "train": {"errors", "files", "run", "dataset", "models", "export"},
     "serve": {"errors", "files", "run", "models"},
     "watch": {"errors", "units", "files", "plots", "run", "slurm", "jobspec", "submit"},
     "account": {"errors", "units", "files", "search_path", "plots", "run", "slurm", "jobspec", "watch"},
@@ -73,13 +74,14 @@ ORDERS = {
         "keras",
         "training_loop",
         "progress_reports",
+        "model_exports",
         "training_run",
     ),
     "serve": ("replica_settings", "endpoint", "protocol"),
 }
 # module: the rooms that may import it
 ONLY_IN = {
-    "tensorflow": {"train"},
+    "tensorflow": {"train", "export.check_process"},
     "keras": {"train"},
     "tf_keras": {"train"},
     "horovod": {"train"},
@@ -99,6 +101,7 @@ ONLY_IN = {
     "subprocess": {
         "slurm",
         "launch",
+        "export.version_check",
         "images.image_build",
         "prepare.spark_cluster",
         "submit.bash_syntax",

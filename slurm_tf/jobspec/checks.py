@@ -10,7 +10,8 @@ from slurm_tf.jobspec import containers, layers, limits, params, resources, serv
 from slurm_tf.jobspec.base_table import Amount
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.error_list import ErrorList
-from slurm_tf.jobspec.job_file import AUTO, ROLES, TOPOLOGIES, Horovod, Role
+from slurm_tf.jobspec.job_file import ROLES, TOPOLOGIES, Horovod, Role
+from slurm_tf.jobspec.train_tables import AUTO
 from slurm_tf.run.settings import DATA_DISPATCHER, DATA_SERVICE, DATA_WORKER, ENGINE
 
 # Keys of tables with times that must end.
@@ -64,6 +65,7 @@ def _of_values(job: Job) -> list[Check]:
     times: dict[str, Amount | None] = {
         "checkpoint.every": every,
         "checkpoint.warning": checkpoint.warning,
+        "export.every": spec.export.every,
         "retry.wait": spec.retry.wait,
         **{f"watch.{key}": getattr(spec.watch, key.replace("-", "_")) for key in WATCHED},
         **{f"launch.{key}": getattr(spec.launch, key.replace("-", "_")) for key in _LAUNCH_TIMES},

@@ -12,6 +12,7 @@ from msgspec import Meta, field
 
 from slurm_tf.jobspec.base_table import Amount, Base
 from slurm_tf.jobspec.serve_table import Serve
+from slurm_tf.jobspec.train_tables import Checkpoint, Export, Train
 from slurm_tf.run.settings import DATA_DISPATCHER, DATA_WORKER, ENGINE, REPLICA, SERVE
 
 Strategy = Literal["single", "mirrored", "multi_worker", "ps", "between_graph", "horovod", "engine", "serve"]
@@ -19,10 +20,6 @@ Strategy = Literal["single", "mirrored", "multi_worker", "ps", "between_graph", 
 SbatchValue = str | int | bool
 ParamValue = str | int | float | bool
 ParamType = Literal["int", "float", "str", "bool", "path"]
-
-
-# checkpoint.every
-AUTO = "auto"
 
 
 # Keys of a role of which it has one: a later layer that states another one replaces it, as sbatch's options do.
@@ -126,53 +123,6 @@ class Param(Base, frozen=True):
     max: Annotated[int | float | None, Meta(description="the highest number that it may be")] = None
     choices: Annotated[tuple[ParamValue, ...] | None, Meta(description="the only values that it may have")] = None
     help: Annotated[str, Meta(description="what it is, in a line")] = ""
-
-
-class Checkpoint(Base, frozen=True):
-    """When checkpoints are written, and how many of them slurm_tf.train keeps."""
-
-    every: Annotated[
-        Amount,
-        Meta(description='longest time between two checkpoints; "auto": chosen by the time to save one and node-mtbf'),
-    ] = AUTO
-    every_steps: (
-        Annotated[int, Meta(ge=1, description="steps between two checkpoints; replaces the default of every")] | None
-    ) = None
-    keep: Annotated[int, Meta(ge=1, description="how many checkpoints are kept, the newest ones")] = 3
-    warning: (
-        Annotated[Amount, Meta(description="time before the job's time limit at which to save (sbatch --signal)")]
-        | None
-    ) = None
-    signal: (
-        Annotated[
-            Literal["HUP", "INT", "TERM", "USR1", "USR2"],
-            Meta(description="signal on which a program that does not use slurm_tf.train saves a checkpoint"),
-        ]
-        | None
-    ) = None
-
-
-class Train(Base, frozen=True):
-    """Settings of slurm_tf.train, which change training without a change of the program."""
-
-    accumulate: Annotated[
-        int, Meta(ge=1, description="number of steps whose gradients are averaged into one update")
-    ] = 1
-    mixed_precision: Annotated[
-        Literal["float16", "bfloat16"] | None,
-        Meta(description="type in which Keras computes (mixed precision); variables stay float32"),
-    ] = None
-    bytes_per_pack: (
-        Annotated[
-            int,
-            Meta(ge=0, description="bytes of gradients in one allreduce under multi_worker; 0: TensorFlow decides"),
-        ]
-        | None
-    ) = None
-    collective: Annotated[
-        Literal["auto", "ring", "nccl"],
-        Meta(description="allreduce of multi_worker; auto: NCCL if the workers have GPUs, otherwise ring"),
-    ] = "auto"
 
 
 class Launch(Base, frozen=True):
@@ -351,6 +301,7 @@ class JobSpec(Base, frozen=True):
     roles: Roles = Roles()
     checkpoint: Checkpoint = Checkpoint()
     train: Train = Train()
+    export: Export = Export()
     launch: Launch = Launch()
     retry: Retry = Retry()
     watch: Watch = Watch()

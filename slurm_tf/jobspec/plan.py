@@ -25,8 +25,9 @@ from slurm_tf.jobspec import (
 from slurm_tf.jobspec.base_table import Amount
 from slurm_tf.jobspec.components import Component, Layout, NodesOf
 from slurm_tf.jobspec.configuration import Job
-from slurm_tf.jobspec.job_file import AUTO, ParamValue, python_of
+from slurm_tf.jobspec.job_file import ParamValue, python_of
 from slurm_tf.jobspec.resources import TimeLimit
+from slurm_tf.jobspec.train_tables import AUTO
 from slurm_tf.run import placeholders
 from slurm_tf.run.folder import RunFolder, SubmissionFolder
 from slurm_tf.run.settings import (
@@ -39,7 +40,7 @@ from slurm_tf.run.settings import (
     RoleSettings,
     WatchSettings,
 )
-from slurm_tf.run.train_settings import TrainSettings
+from slurm_tf.run.train_settings import Better, ExportSettings, TrainSettings
 from slurm_tf.slurm.node_sizes import PartitionNodes
 
 # The signals of sbatch --signal that are accepted: a program can catch them, and they do not mean to end at once.
@@ -128,7 +129,7 @@ def fit(
     if job.spec.preflight == "mpi" and apart:
         needed = f"roles that can share nodes for it: {apart}"
         raise ConfigError("found 'mpi'", needed, "preflight = true", job.where("preflight"))
-    settings = _settings(wanted, submission, layout, warning)
+    settings = _settings(wanted, submission, layout, warning, chdir)
     _check_mounts(job, settings, run.path, chdir)
     if settings.preflight_mpi and any(role.container for role in settings.roles):
         found = "found 'mpi', which runs on the nodes' own Python, and programs in containers"
@@ -214,6 +215,7 @@ def _settings(
     submission: SubmissionFolder,
     layout: Layout,
     warning: tuple[str, int],
+    chdir: str,
 ) -> LaunchSettings:
     """Return the launcher's settings, without values of params."""
     job, spec, site, ranked = wanted.job, wanted.job.spec, wanted.job.site, layout.roles
@@ -246,6 +248,7 @@ def _settings(
         horovod=spec.horovod.controller if spec.strategy == "horovod" else "",
         warning=warning,
         stage=stage.resolve(job),
+        chdir=chdir,
         checkpoint_signal=spec.checkpoint.signal or "",
         goes_on=not local and not serve_plan.is_service(job) and spec.sbatch.get("requeue") is not False,
         serve=serve_plan.resolve(job, submission.run),
@@ -293,6 +296,18 @@ def _train(job: Job) -> TrainSettings:
         mixed_precision=train.mixed_precision or "",
         bytes_per_pack=train.bytes_per_pack,
         collective=train.collective,
+        export=_export(job),
+    )
+
+
+def _export(job: Job) -> ExportSettings:
+    """Return what [export] says to slurm_tf.train. Raises ConfigError."""
+    export = job.spec.export
+    return ExportSettings(
+        to=files.absolute(configuration.expand(export.to, job.where("export.to"))) if export.to else "",
+        metric=export.metric,
+        mode=Better(export.mode),
+        every=None if export.every is None else _seconds(export.every),
     )
 
 

@@ -40,6 +40,8 @@ CHECKPOINT_FOLDER = "SLURM_TF_CHECKPOINT_FOLDER"
 GPUS = "SLURM_TF_GPUS"  # GpuNeed of the task, see run/settings.py
 TRAIN = "SLURM_TF_TRAIN"  # [checkpoint] and [train] of the job file, as JSON: see run/train_settings.py
 EXPORT_FOLDER = "SLURM_TF_EXPORT_FOLDER"
+# slurm-tf export -> program: the step whose checkpoint run.export writes into the folder of exports, without training
+EXPORT_STEP = "SLURM_TF_EXPORT_STEP"
 STAGE_FOLDER = "SLURM_TF_STAGE_FOLDER"  # what [stage] names: copies on the node, or links; only with [stage]
 TENSORBOARD_FOLDER = "SLURM_TF_TENSORBOARD_FOLDER"
 PARAMS = "SLURM_TF_PARAMS"  # the values of the job's params, as JSON: {"rate": 0.1}

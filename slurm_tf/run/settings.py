@@ -110,7 +110,8 @@ class LaunchSettings:
     `warning`: the signal of the job's --signal, "USR1", and how long before the limit it comes. `checkpoint_signal`:
     the signal at which a program without slurm_tf.train saves, "" for none. `goes_on`: whether an interrupted run goes
     on in another attempt. `stage`: None where nothing is copied to the nodes' scratch. `serve`: of a job that serves
-    models, None for another. Its jobs are points, each the next number, and all with the same settings.
+    models, None for another. Its jobs are points, each the next number, and all with the same settings. `chdir`: the
+    working directory of the programs.
     """
 
     run: str
@@ -144,6 +145,7 @@ class LaunchSettings:
     watch: WatchSettings = WatchSettings()
     stage: Optional[StageSettings] = None
     serve: Optional[ServeSettings] = None
+    chdir: str = ""
 
     def of_point(self, index: int) -> "LaunchSettings":
         """Return the settings of one point of an array, with its values filled in. Raises RunError."""

@@ -39,7 +39,16 @@ LAUNCHER_FILES = (
     "launch/**/*.py",
 )
 # The modules of slurm_tf.train, beside the package's own __init__.py.
-TRAIN_FILES = ("errors.py", "files.py", "units.py", "run/*.py", "dataset/*.py", "train/**/*.py")
+TRAIN_FILES = (
+    "errors.py",
+    "files.py",
+    "units.py",
+    "run/*.py",
+    "dataset/*.py",
+    "models/*.py",
+    "export/*.py",
+    "train/**/*.py",
+)
 # Slurm reads a TaskProlog's stderr as it reads its stdout: a line is shown to the user if it begins with "print".
 _MAIN = b"""import sys
 if sys.version_info < (3, 9):

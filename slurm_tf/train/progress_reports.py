@@ -13,12 +13,17 @@ from slurm_tf.train.agent_connection import AgentConnection
 
 
 class ProgressReports:
-    """The reports of one task. `resumed_at`: the step that it continues at; None before that is known."""
+    """The reports of one task. `resumed_at`: the step that it continues at; None before that is known.
+
+    `values`: the numbers that were recorded last, by name, all of one step.
+    """
 
     def __init__(self, writer: Optional[ProgressWriter], agent: Optional[AgentConnection], prints: bool) -> None:
         """`writer`: of the run's progress; None in a task that records none, or outside of a run."""
         self._writer, self._agent, self._prints = writer, agent, prints
         self.resumed_at: Optional[int] = None
+        self.values: Dict[str, float] = {}
+        self._values_step = -1
         self._last: Optional[Tuple[float, int]] = None
         self._rate = 0.0
         if writer:
@@ -51,6 +56,9 @@ class ProgressReports:
 
     def record(self, step: int, steps: int, values: Dict[str, float], is_recorded: bool = True) -> float:
         """Tell `slurm-tf status` of the progress, and record it; return the steps per second since the last report."""
+        if is_recorded:
+            self.values = {**(self.values if step == self._values_step else {}), **values}
+            self._values_step = step
         if self._writer and is_recorded and values:
             self._writer.add(int(step), values, self.resumed_at)
         now = time.monotonic()

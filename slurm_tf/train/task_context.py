@@ -15,7 +15,8 @@ class TaskContext:
     """The task that this process is. `rank` of `size` counts the tasks that train: the chief, then the workers.
 
     `workers`, `parameter_servers`: how many tasks of these roles there are. Folders are "" outside of a run.
-    `params`: the values of the job's params.
+    `params`: the values of the job's params. `export_step`: the step of the checkpoint that the program is to export
+    into the folder of exports, None for a program that trains.
     `attempt`, `slurm_step`: the attempt of the run, and the number of its Slurm step; `restarts`: how often this task
     was started again in the attempt. `agent_fd`: the socket to the agent, None without one. `settings`: [checkpoint]
     and [train] of the job file. `gpu_need`: whether it is to have GPUs. `data_dispatcher`: the address of the job's
@@ -32,6 +33,7 @@ class TaskContext:
     run_folder: str
     checkpoint_folder: str
     export_folder: str
+    export_step: Optional[int]
     tensorboard_folder: str
     params: Mapping[str, Any]
     attempt: str
@@ -73,6 +75,7 @@ class TaskContext:
             run_folder=environ.get(env.RUN_FOLDER, ""),
             checkpoint_folder=environ.get(env.CHECKPOINT_FOLDER, ""),
             export_folder=environ.get(env.EXPORT_FOLDER, ""),
+            export_step=int(environ[env.EXPORT_STEP]) if env.EXPORT_STEP in environ else None,
             tensorboard_folder=environ.get(env.TENSORBOARD_FOLDER, ""),
             params=json.loads(environ.get(env.PARAMS) or "{}"),
             attempt=environ.get(env.ATTEMPT, ""),

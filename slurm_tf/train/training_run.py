@@ -4,12 +4,11 @@ import contextlib
 import functools
 import os
 import sys
-import time
-from typing import Any, Callable, ContextManager, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, ContextManager, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
-from slurm_tf.errors import UsageError
+from slurm_tf.errors import CheckpointError, UsageError
 from slurm_tf.run import checkpoint_folder
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.program_messages import CheckpointCommitted, Phase, TensorFlowVersion
@@ -17,7 +16,7 @@ from slurm_tf.run.progress import ProgressWriter
 from slurm_tf.train import devices, hparams, training_loop
 from slurm_tf.train.agent_connection import AgentConnection, ignore_slurm_signals
 from slurm_tf.train.autograph import without_autograph
-from slurm_tf.train.checkpoint import local_state, parameter_servers
+from slurm_tf.train.checkpoint import evaluator_steps, local_state, parameter_servers
 from slurm_tf.train.checkpoint.checkpoints import Checkpoints
 from slurm_tf.train.checkpoint.step_boundary import StepBoundary
 from slurm_tf.train.collectives import allreduce, replica_check, strategies
@@ -28,6 +27,7 @@ from slurm_tf.train.data.batches import Batches, Source, inputs_of, repeated_bat
 from slurm_tf.train.data.prepared_records import Map, Records, validation_dataset
 from slurm_tf.train.keras import one_task
 from slurm_tf.train.keras.model_files import ModelFiles
+from slurm_tf.train.model_exports import ModelExports
 from slurm_tf.train.progress_reports import ProgressReports
 from slurm_tf.train.task_context import TaskContext
 from slurm_tf.train.train_log import log
@@ -36,7 +36,6 @@ from slurm_tf.train.train_log import log
 _LOCKSTEP = ("multi_worker", "horovod")
 # Strategies under which variables must be created in the scope of the tf.distribute strategy.
 _SCOPED = ("mirrored", "ps")
-_EVALUATOR_POLL_SECONDS = 1.0
 
 
 def init() -> "Run":
@@ -96,6 +95,8 @@ class Run:
         self._checkpoint: Optional[tf.train.Checkpoint] = None
         self._checkpoints = self._open_checkpoints()
         self._progress = self._open_progress()
+        self._exports = ModelExports(task, self.is_chief, self._fence(), self._boundary, self._progress)
+        self._is_between_steps = False
         if self.is_chief and task.tensorboard_folder and task.params:
             hparams.write(task.tensorboard_folder, task.params)
 
@@ -150,6 +151,7 @@ class Run:
         memory; None chooses by the size of the split, see docs/data.md. Under ps the chief reads each step's batch and
         sends it to the worker, and the result is for `loop`. Raises DatasetError and UsageError.
         """
+        self._exports.add_data_set(folder)
         return self._batches_of(Records(folder, split, seed, shuffle, map), batch_size)
 
     def validation_records(
@@ -249,7 +251,11 @@ class Run:
     def _restore(self, local_variables: Sequence[Any]) -> Optional[checkpoint_folder.Committed]:
         """Restore the newest checkpoint that rank 0 can read, in all tasks, and set `step`. Collective."""
         checkpoints, checkpoint = self._checkpoints, self._checkpoint
-        found = checkpoints.restore(checkpoint) if checkpoints and checkpoint and self.is_chief else None
+        found = None
+        if checkpoints and checkpoint and self.is_chief:
+            found = checkpoints.restore(checkpoint, self._task.export_step)
+            if found is None and self._task.export_step is not None:
+                raise CheckpointError(f"the checkpoint of step {self._task.export_step} cannot be read")
         self.step = found.step if found else 0
         if self.size > 1:
             (step,) = self._collective.sum([tf.constant(found.step if found else -1 * self.is_chief, tf.int64)])
@@ -282,7 +288,7 @@ class Run:
             fence=self._fence(),
             mtbf=task.settings.mtbf,
         )
-        if self.is_chief:
+        if self.is_chief and task.export_step is None:
             checkpoints.remove_unfinished()
         return checkpoints
 
@@ -302,11 +308,14 @@ class Run:
         evaluator does not train: it restores each new checkpoint and yields its step, up to that of the last one.
         """
         if self.role == "evaluator":
-            yield from ((done, {}) for done in self._restore_each_checkpoint(steps))
+            folder = self._task.checkpoint_folder
+            yield from ((done, {}) for done in evaluator_steps.restore_each(self._checkpoint, folder, steps))
             return
         accumulate = self._task.settings.accumulate
         if accumulate > 1:
             raise UsageError(f"found train.accumulate={accumulate} and run.loop", "model.fit for it")
+        if self._task.export_step is not None:
+            return
         self._log_if_data_starts_anew()
         loop = (
             training_loop.ParameterServerLoop(step, data, self._coordinator, self._task.workers, self._boundary)
@@ -321,21 +330,9 @@ class Run:
             self.step, logs = loop.run(self.step, min(self.step - self.step % every + every, steps), steps)
             self._progress.record(self.step, steps, logs)
             with self._boundary.pause():
+                self._is_between_steps = True
                 yield self.step, logs
-
-    def _restore_each_checkpoint(self, steps: int) -> Iterator[int]:
-        """Restore each new checkpoint and yield its step, until that is `steps`."""
-        last = -1
-        while last < steps:
-            newest = next(checkpoint_folder.complete(self._task.checkpoint_folder), None)
-            if newest is None or newest.step == last or self._checkpoint is None:
-                time.sleep(_EVALUATOR_POLL_SECONDS)
-                continue
-            # It may have been pruned in the meantime; then there is a newer one.
-            with contextlib.suppress(tf.errors.NotFoundError, tf.errors.DataLossError):
-                self._checkpoint.read(newest.prefix).expect_partial()
-                last = newest.step
-                yield last
+                self._is_between_steps = False
 
     def _log_if_data_starts_anew(self) -> None:
         if self.step and not self._batches and self.is_chief:
@@ -356,7 +353,9 @@ class Run:
             fit.prepare(model, self._collective, self._batches, self._task.settings.accumulate, self._inputs)
         self.checkpoint(model=model, optimizer=model.optimizer)
         self._log_if_data_starts_anew()
-        return [fit.callback(model, self._collective, self._batches, self._boundary, self._progress.report_fit)]
+        trains, after_epoch = self._task.export_step is None, functools.partial(self._exports.export_if_due, model)
+        report = self._progress.report_fit
+        return [fit.callback(model, self._collective, self._batches, self._boundary, report, after_epoch, trains)]
 
     # --- progress and results ---
 
@@ -380,6 +379,21 @@ class Run:
         """Return the path of the run's model `name`, for `model.save` in every task: one writes. Raises UsageError."""
         return self._saved.path(name)
 
-    def export_path(self) -> str:
-        """Return a path for a new version of the run's SavedModel; versions are numbers, as model servers need them."""
-        return self._saved.version_path()
+    def export(
+        self,
+        model: Any,
+        metrics: Optional[Mapping[str, float]] = None,
+        signatures: Any = None,
+        check: Optional[Mapping[str, Any]] = None,
+    ) -> str:
+        """Export `model`, a tf.Module or a Keras model, as the next version; return its path, "" in all but the chief.
+
+        It is checked in a process of its own. One that fails, or is worse than the served version by [export] of the
+        job file, is kept aside. Between two steps of `loop` this exports, in the background, only when `[export] every`
+        is over; "" is returned.
+
+        `metrics`: of this model, by name; default: what was reported last. `signatures`: as tf.saved_model.save takes
+        them. `check`: inputs of a signature by name, as arrays, to check it with; default: made-up ones. Raises
+        ModelError and StorageError.
+        """
+        return self._exports.export(model, metrics, signatures, check or {}, in_background=self._is_between_steps)

@@ -169,6 +169,8 @@ def run(request: Request) -> None:
     os.chdir(request["cwd"])
     if "numpy.random" in sys.modules:  # numpy imports it when it is first used
         sys.modules["numpy.random"].seed()
+    if sys.argv[2] == "tensorflow":
+        sys.executable = str(Path(sys.argv[1]) / "python")  # of programs that it starts in its turn
     if "PYTHONUNBUFFERED" in os.environ:
         sys.stdout = io.TextIOWrapper(open(1, "wb", 0, closefd=False), write_through=True)  # noqa: SIM115
     path, *arguments = request["argv"]

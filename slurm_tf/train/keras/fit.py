@@ -95,10 +95,14 @@ class FitCallback:
         batches: List[Batches],
         boundary: StepBoundary,
         report: Callable[..., None],
+        after_epoch: Callable[[], None],
+        trains: bool,
     ) -> None:
+        """`after_epoch` is called once an epoch was reported. `trains`: whether `fit` is to do any step."""
         super().__init__()
         self._adapter = adapter
         self._collective, self._batches, self._boundary, self._report = collective, batches, boundary, report
+        self._after_epoch, self._trains = after_epoch, trains
         self._epoch_start = boundary.step
         self._check = replica_check.ReplicaCheck(collective, lambda: self.model.trainable_variables)
         self._reported_at = time.monotonic()
@@ -107,6 +111,9 @@ class FitCallback:
 
     def on_train_begin(self, logs: Optional[Dict[str, Any]] = None) -> None:
         """Start in the epoch of the first step."""
+        if not self._trains:
+            self._adapter.set_initial_epoch(self.model, int(self.params["epochs"]))
+            return
         self._adapter.set_initial_epoch(self.model, self._boundary.step // self._steps_per_epoch)
         self._set_data_position()
         self._is_training = True
@@ -152,11 +159,14 @@ class FitCallback:
             for name, each in zip(names, sums):
                 (logs or {})[name] = float(each / total)
         self._report_progress(logs, is_epoch=True, bar_is_drawn=True, epoch=f"{epoch + 1}/{self.params['epochs']}")
+        self._after_epoch()
         # tf_keras takes the next epoch's iterator before it calls on_epoch_begin
         self._set_data_position()
 
     def on_train_end(self, logs: Optional[Dict[str, Any]] = None) -> None:
         """Save the last checkpoint and wait until it is on storage."""
+        if not self._trains:
+            return
         self._is_training = False
         self._boundary.after_step(self._boundary.step, last=True)
         if self._collective.size > 1:

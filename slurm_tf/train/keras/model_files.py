@@ -17,7 +17,7 @@ from slurm_tf.train.train_log import log
 _WHOLE = (".keras", ".h5", ".hdf5")
 _PARTIAL = ".partial-"
 # The folder of exports of a program that slurm-tf has not started, in the one that it runs in.
-_OUTSIDE_OF_A_RUN = "export"
+OUTSIDE_OF_A_RUN = "export"
 
 
 class ModelFiles:
@@ -35,16 +35,9 @@ class ModelFiles:
         """Return the path of the model `name`; its folder is there. Raises UsageError for one elsewhere."""
         if os.path.isabs(name) or os.pardir in name.split(os.sep) or not os.path.basename(name):
             raise UsageError(f"found run.model_path({name!r})", "a file below the run's folder of exports")
-        path = os.path.join(self._folder or _OUTSIDE_OF_A_RUN, name)
+        path = os.path.join(self._folder or OUTSIDE_OF_A_RUN, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return path
-
-    def version_path(self) -> str:
-        """Return the path of a new version of the SavedModel; versions are numbers."""
-        folder = self._folder or _OUTSIDE_OF_A_RUN
-        os.makedirs(folder, exist_ok=True)
-        versions = [int(name) for name in os.listdir(folder) if name.isdecimal()]
-        return os.path.join(folder, str(max(versions, default=0) + 1))
 
     def save(self, write: Callable[[str], None], path: str, overwrite: bool, is_model: bool) -> None:
         """Save a model, or weights alone, by `write(path)`, in the one task that writes.
