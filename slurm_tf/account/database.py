@@ -296,6 +296,12 @@ class Tables:
         rows = self.database.execute("select id, unreadable from completed_rows where unreadable is not null")
         for job, values in rows.fetchall():
             self.diagnostics.values.add(f"job {job}: {values}")
+        if self._has("steps"):
+            rows = self.database.execute(
+                f"select raw_id, step, unreadable from ({self._files('steps')}) where unreadable is not null"
+            )
+            for job, step, values in rows.fetchall():
+                self.diagnostics.values_of_steps.add(f"step {job}.{step}: {values}")
 
     def _copy(self, query: str, table: str) -> int:
         """Write what a query returns as a part of a table; return how many rows that is."""

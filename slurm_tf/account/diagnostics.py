@@ -47,8 +47,9 @@ class Diagnostics:
     orphans: Examples = field(default_factory=Examples)
     # rows that could not be parsed, with the reason
     unreadable: Examples = field(default_factory=Examples)
-    # values that could not be parsed and are unknown
+    # values of jobs, and of steps, that could not be parsed and are unknown
     values: Examples = field(default_factory=Examples)
+    values_of_steps: Examples = field(default_factory=Examples)
     # incarnations that ran, of which Slurm does not say on how many CPUs, GPUs or nodes
     unallocated: Examples = field(default_factory=Examples)
     # records that occurred more than once, because files overlap

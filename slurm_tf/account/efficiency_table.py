@@ -126,5 +126,6 @@ def remarks(diagnostics: Diagnostics) -> list[str]:
         named(diagnostics.orphans, "steps have no row of their job"),
         named(diagnostics.unreadable, "rows could not be read"),
         named(diagnostics.values, "jobs have values that could not be read and are unknown"),
+        named(diagnostics.values_of_steps, "steps have values that could not be read and are unknown"),
     )
     return [line for line in found if line]

@@ -73,6 +73,7 @@ class Report:
             (diagnostics.orphans, "steps have no row of their job and are in no sum"),
             (diagnostics.unreadable, "rows could not be read and are in no sum"),
             (diagnostics.values, "jobs have values that could not be read and are unknown"),
+            (diagnostics.values_of_steps, "steps have values that could not be read and are unknown"),
             (diagnostics.unallocated, "jobs have unknown CPUs, GPUs or nodes: hours of these are in no sum"),
             (diagnostics.runaways, "jobs run long after their limit, which cuts them here (sacctmgr show runawayjobs)"),
             (diagnostics.suspended, "jobs were suspended and are cut by the window: that time is taken off their end"),

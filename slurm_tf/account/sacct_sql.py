@@ -34,7 +34,7 @@ create macro size(x, unit) as try_cast(round(case
     when right(x, 1) between 'A' and 'Z' then left(x, -1)::double * factor(right(x, 1))
     else x::double * factor(unit) end) as bigint);
 -- NO_VAL64 and INFINITE64 stand for no number
-create macro is_no_number(x) as try_cast(x as hugeint) >= 9223372036854775808;
+create macro is_no_number(x) as coalesce(try_cast(x as hugeint) >= 9223372036854775808, false);
 create macro resident(rss, tasks) as size(rss, '') * try_cast(tasks as bigint);
 create macro instant(x) as in_range(try_cast(x as bigint));
 create macro tres_of(x, name) as nullif(regexp_extract(x, '(?:^|,)' || name || '=([^,]*)', 1), '');

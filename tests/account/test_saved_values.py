@@ -109,6 +109,13 @@ def test_what_cannot_be_read_loses_itself_alone(saved: Saved) -> None:
     assert diagnostics.unreadable.total == 0
 
 
+def test_a_value_of_a_step_that_cannot_be_read_is_named(saved: Saved) -> None:
+    rows = [row("7", cpu=""), row("7.0", rss="16?", tasks="1"), row("7.1", rss="1M", tasks="1"), row("8", rss="16?")]
+    _, diagnostics = saved(*rows)
+    assert (diagnostics.values_of_steps.total, diagnostics.values_of_steps.first) == (1, ["step 7.0: MaxRSS '16?'"])
+    assert diagnostics.values.first == ["job 8: MaxRSS '16?'"]
+
+
 def test_one_task_does_not_stand_for_all(saved: Saved) -> None:
     def job(number: str, *steps: str) -> list[str]:
         return [row(number, cpu=""), *steps]
