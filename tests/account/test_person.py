@@ -94,6 +94,20 @@ def test_nothing_ran_and_nothing_was_wasted() -> None:
     assert "Nothing was wasted, as far as Slurm knows." in clean
 
 
+def test_what_is_unknown_is_not_0() -> None:
+    """Slurm says neither on what the jobs ran nor when they could start: nothing is known of hours, waits and losses."""
+    unknown = {"cpus": None, "gpus": None, "node_count": None, "memory": None, "eligible": None, "submitted": None}
+    report = made([job(1, "FAILED", 2, **unknown), job(2, "COMPLETED", 1, **unknown)])
+    sums = report.total.as_dict("template")
+    assert {name for name, value in sums.items() if value is None} >= {
+        "gpu_hours", "cpu_hours", "wait_p50", "gpu_use", "cpu_use", "wasted_gpu_hours_at_most",
+        "wasted_cpu_hours_at_most",
+    }  # fmt: skip
+    text = person_text.person(report, None, [], Screen(80, False))
+    assert " 0 " not in text
+    assert "0.0" not in text
+
+
 def test_what_a_run_kept_was_not_wasted() -> None:
     # of two hours it saved an hour and a half, and began to train after six minutes
     record = job(1, "PREEMPTED", 2)
