@@ -95,7 +95,7 @@ def test_nothing_ran_and_nothing_was_wasted() -> None:
 
 
 def test_what_is_unknown_is_not_0() -> None:
-    """Slurm says neither on what the jobs ran nor when they could start: nothing is known of hours, waits and losses."""
+    """Slurm says neither on what the jobs ran nor when they could start: hours, waits and losses are unknown."""
     unknown = {"cpus": None, "gpus": None, "node_count": None, "memory": None, "eligible": None, "submitted": None}
     report = made([job(1, "FAILED", 2, **unknown), job(2, "COMPLETED", 1, **unknown)])
     sums = report.total.as_dict("template")
