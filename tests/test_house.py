@@ -77,18 +77,20 @@ ORDERS = {
         "model_exports",
         "training_run",
     ),
-    "serve": ("replica_settings", "endpoint", "protocol"),
+    "serve": ("replica_settings", "endpoint", "request_log", "protocol", "replica"),
 }
 # module: the rooms that may import it
 ONLY_IN = {
-    "tensorflow": {"train", "export.check_process"},
+    "tensorflow": {"train", "export.check_process", "serve.replica"},
     "keras": {"train"},
     "tf_keras": {"train"},
     "horovod": {"train"},
     "mpi4py": {"launch.nodes"},
     "jinja2": {"submit.render", "plots.html_page", "page.html_templates"},
     "starlette": {"page"},
-    "uvicorn": {"page"},
+    "uvicorn": {"page", "serve.replica.rest_service"},
+    "grpc": {"serve.replica.grpc_service"},
+    "cryptography": {"serve.replica.certificate"},
     "click": {"cli"},
     "pyarrow": {"prepare"},
     "pyspark": {"prepare"},
@@ -242,7 +244,7 @@ def test_only_the_command_line_prints_and_exits() -> None:
         if within(module, {"cli"}):
             continue
         ends = {"launch", "train.agent_connection", "train.collectives", "train.checkpoint.verify"}
-        ends |= {"train.data.service", "train.devices"}
+        ends |= {"train.data.service", "train.devices", "serve.replica"}
         allowed = {"sys.exit", "os._exit"} if within(module, ends) else set()
         allowed |= {"print"} if module == "train.progress_reports" else set()
         assert calls & {"print", "sys.exit", "exit", "os._exit", "quit"} <= allowed, module
@@ -297,7 +299,7 @@ def test_train_zip_is_what_slurm_tf_train_imports() -> None:
 @pytest.mark.slow
 def test_what_runs_on_nodes_runs_on_python_3_9() -> None:
     vermin = Path(sys.executable).parent / "vermin"
-    modules = launcher() | closure(*(name for name in MODULES if within(name, {"train"})))
+    modules = launcher() | closure(*(name for name in MODULES if within(name, {"train", "serve.replica"})))
     done = subprocess.run(
         [vermin, "--target=3.9-", "--violations", "--no-tips", "--backport", "typing",
          *(str(MODULES[name]) for name in modules)],

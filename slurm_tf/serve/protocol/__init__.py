@@ -1,1 +1,1 @@
-"""The messages of TensorFlow Serving's protocols and of gRPC's health check, for any release of protobuf from 4.22."""
+"""The messages of TensorFlow Serving's protocols and of gRPC's health check, for any release of protobuf from 5.26."""

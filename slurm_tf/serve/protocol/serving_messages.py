@@ -35,6 +35,7 @@ def _message(name: str) -> Any:  # noqa: ANN401 - a class that protobuf makes
 
 
 TensorProto = _message("tensorflow.TensorProto")
+SignatureDef = _message("tensorflow.SignatureDef")
 Example = _message("tensorflow.Example")
 ModelSpec = _message("tensorflow.serving.ModelSpec")
 PredictRequest = _message("tensorflow.serving.PredictRequest")
@@ -50,6 +51,7 @@ GetModelMetadataResponse = _message("tensorflow.serving.GetModelMetadataResponse
 SignatureDefMap = _message("tensorflow.serving.SignatureDefMap")
 GetModelStatusRequest = _message("tensorflow.serving.GetModelStatusRequest")
 GetModelStatusResponse = _message("tensorflow.serving.GetModelStatusResponse")
+ModelVersionStatus = _message("tensorflow.serving.ModelVersionStatus")
 ReloadConfigRequest = _message("tensorflow.serving.ReloadConfigRequest")
 ReloadConfigResponse = _message("tensorflow.serving.ReloadConfigResponse")
 PredictionLog = _message("tensorflow.serving.PredictionLog")

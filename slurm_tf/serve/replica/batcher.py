@@ -1,0 +1,190 @@
+"""Batches: requests of several clients become one call of the model.
+
+A batch is what has come while the call before it ran, so that a client that is alone never waits for others.
+
+A call that takes less than QUICK_SECONDS runs on the event loop itself: to hand it to a thread and back takes longer.
+"""
+
+import asyncio
+import math
+import time
+from collections import deque
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Callable, Deque, List, Sequence, Tuple
+
+import numpy as np
+
+from slurm_tf.serve.replica.request_error import Code, RequestError
+from slurm_tf.serve.replica_settings import Batching
+
+Arrays = List[np.ndarray]
+QUICK_SECONDS = 0.001
+# The weight of the last call in the average time of calls.
+_WEIGHT = 0.1
+
+
+@dataclass
+class _Waiting:
+    """A request that waits for its call; `alone`: a call of its own, without others' rows."""
+
+    inputs: Arrays
+    rows: int
+    alone: bool
+    deadline: float
+    answer: "asyncio.Future[Arrays]"
+    key: Tuple[Tuple[int, ...], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.key = tuple([each.shape[1:] for each in self.inputs])
+
+
+class Batcher:
+    """Gathers the requests for one signature and its outputs; lives on one event loop.
+
+    `batched`: whether the rows of several requests can be one call. `seconds`: what a call takes, inf if unknown.
+    """
+
+    def __init__(
+        self, call: Callable[[Sequence[np.ndarray]], Arrays], batched: bool, batching: Batching, threads: Executor
+    ) -> None:
+        self.seconds = math.inf
+        self.calls = 0
+        self._call, self._threads, self._batching = call, threads, batching
+        self._max_rows = batching.max_batch_size if batched else 1
+        self._max_waiting = batching.max_batch_size * batching.max_enqueued_batches
+        self._waiting: Deque[_Waiting] = deque()
+        self._rows = 0
+        self._running = 0
+        self._scheduled = False
+
+    def timed(self, inputs: Sequence[np.ndarray]) -> Arrays:
+        """Call the model and remember how long that took. Raises RequestError."""
+        begin = time.perf_counter()
+        outputs = self._call(inputs)
+        took = time.perf_counter() - begin
+        self.calls += 1
+        self.seconds = took if math.isinf(self.seconds) else self.seconds + _WEIGHT * (took - self.seconds)
+        return outputs
+
+    def submit(self, inputs: Arrays, deadline: float) -> "asyncio.Future[Arrays]":
+        """Return what will have the outputs of a request; `deadline`: in seconds of time.monotonic.
+
+        Raises RequestError if too many wait.
+        """
+        loop = asyncio.get_running_loop()
+        sizes = {len(each) for each in inputs} if self._max_rows > 1 else {1}
+        rows = max(sizes)
+        alone = self._max_rows == 1 or len(sizes) > 1 or not 0 < rows <= self._max_rows
+        if self._rows and self._rows + rows > self._max_waiting:
+            raise RequestError(
+                Code.UNAVAILABLE, f"The batch scheduling queue is full: {self._rows} rows wait for the model", busy=True
+            )
+        answer: asyncio.Future[Arrays] = loop.create_future()
+        self._waiting.append(_Waiting(inputs, rows, alone, deadline, answer))
+        self._rows += rows
+        self._schedule(loop)
+        return answer
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the next batch begin once the requests are read that have come, or after the timeout of batching."""
+        if self._scheduled or self._running >= self._batching.num_batch_threads:
+            return
+        self._scheduled = True
+        timeout = self._batching.batch_timeout_micros / 1e6
+        if timeout and self._rows < self._max_rows:
+            loop.call_later(timeout, self._begin, loop)
+        else:
+            loop.call_soon(self._begin, loop)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._scheduled = False
+        batch = self._next()
+        if not batch:
+            return
+        if self.seconds < QUICK_SECONDS:
+            self._finish(batch, self._outcome(batch))
+        else:
+            self._running += 1
+            running = loop.run_in_executor(self._threads, self._outcome, batch)
+            running.add_done_callback(lambda done: self._done(loop, batch, done))
+        if self._waiting:
+            self._schedule(loop)
+
+    def _done(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: List[_Waiting],
+        done: "asyncio.Future[List[Arrays | BaseException]]",
+    ) -> None:
+        self._running -= 1
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        self._finish(batch, done.result() if error is None else [error] * len(batch))
+        if self._waiting:
+            self._schedule(loop)
+
+    def _next(self) -> List[_Waiting]:
+        """Return the requests of the next batch: the first that waits, and those after it whose rows go with its."""
+        batch: List[_Waiting] = []
+        rows, now = 0, time.monotonic()
+        while self._waiting:
+            each = self._waiting[0]
+            if batch and (each.alone or rows + each.rows > self._max_rows or each.key != batch[0].key):
+                break
+            self._waiting.popleft()
+            self._rows -= each.rows
+            if each.answer.done():
+                continue
+            if now >= each.deadline:
+                each.answer.set_exception(RequestError(Code.DEADLINE_EXCEEDED, "Deadline Exceeded"))
+                continue
+            batch.append(each)
+            rows += each.rows
+            if each.alone:
+                break
+        return batch
+
+    def _outcome(self, batch: List[_Waiting]) -> "List[Arrays | BaseException]":
+        """Call the model; return outputs or error of each request. An error of several is asked for one by one."""
+        if len(batch) == 1:
+            return [self._alone(batch[0])]
+        try:
+            return list(self._together(batch))
+        except RequestError:
+            return [self._alone(each) for each in batch]
+
+    def _alone(self, waiting: _Waiting) -> "Arrays | BaseException":
+        try:
+            if waiting.alone or not self._batching.allowed_batch_sizes:
+                return self.timed(waiting.inputs)
+            return self._together([waiting])[0]
+        except RequestError as error:
+            return error
+
+    def _together(self, batch: List[_Waiting]) -> List[Arrays]:
+        """Return the outputs of each request of a batch that is one call. Raises RequestError."""
+        rows = sum(each.rows for each in batch)
+        inputs = [np.concatenate(parts) for parts in zip(*[each.inputs for each in batch])]
+        size = next((each for each in self._batching.allowed_batch_sizes if each >= rows), rows)
+        if size > rows:
+            inputs = [np.concatenate([each, np.repeat(each[:1], size - rows, axis=0)]) for each in inputs]
+        outputs = self.timed(inputs)
+        for each in outputs:
+            if not each.ndim or len(each) != size:
+                self._max_rows = 1  # the signature says that its outputs have rows, and they have none
+                raise RequestError(Code.INTERNAL, f"{size} rows gave an output of shape {list(each.shape)}")
+        parts, begin = [], 0
+        for waiting in batch:
+            parts.append([each[begin : begin + waiting.rows] for each in outputs])
+            begin += waiting.rows
+        return parts
+
+    @staticmethod
+    def _finish(batch: List[_Waiting], outcomes: "Sequence[Arrays | BaseException]") -> None:
+        for waiting, outcome in zip(batch, outcomes):
+            if waiting.answer.done():
+                continue
+            if isinstance(outcome, BaseException):
+                waiting.answer.set_exception(outcome)
+            else:
+                waiting.answer.set_result(outcome)

@@ -1,0 +1,81 @@
+"""A version of a model that answers requests: the loaded SavedModel, its batches, and how many requests it has."""
+
+import asyncio
+import contextlib
+import functools
+import time
+from concurrent.futures import Executor
+from typing import Dict, Iterator, List, Sequence, Tuple
+
+import numpy as np
+
+from slurm_tf.serve.replica import signatures
+from slurm_tf.serve.replica.batcher import Arrays, Batcher
+from slurm_tf.serve.replica.loaded_version import LoadedVersion
+from slurm_tf.serve.replica.metrics import Metrics
+from slurm_tf.serve.replica.signatures import ServedSignature
+from slurm_tf.serve.replica_settings import Batching
+
+# How long a version that nobody asks any more is kept for the requests that it has.
+_DRAIN_SECONDS, _DRAIN_POLL_SECONDS = 60.0, 0.05
+
+
+class ServedVersion:
+    """A version of the model `model`; lives on one event loop."""
+
+    def __init__(self, model: str, loaded: LoadedVersion, batching: Batching, threads: Executor) -> None:
+        self.model, self.loaded, self.number = model, loaded, loaded.number
+        self._batching, self._threads = batching, threads
+        self._batchers: Dict[Tuple[str, Tuple[str, ...]], Batcher] = {}
+        self._requests = 0
+
+    def signature(self, name: str) -> ServedSignature:
+        """Return a signature, "" for the default one. Raises RequestError."""
+        return signatures.find(self.loaded.signatures, name)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator["ServedVersion"]:
+        """Keep the version in memory during the block."""
+        self._requests += 1
+        try:
+            yield self
+        finally:
+            self._requests -= 1
+
+    def batcher(self, signature: ServedSignature, outputs: Tuple[str, ...]) -> Batcher:
+        """Return the batches of a signature and its outputs."""
+        key = (signature.name, outputs)
+        found = self._batchers.get(key)
+        if found is None:
+            call = functools.partial(self._call, signature, outputs)
+            found = self._batchers[key] = Batcher(call, signature.batched, self._batching, self._threads)
+        return found
+
+    def _call(self, signature: ServedSignature, outputs: Tuple[str, ...], inputs: Sequence[np.ndarray]) -> Arrays:
+        return self.loaded.call(signature, outputs, inputs)
+
+    async def run(
+        self, signature: ServedSignature, outputs: Tuple[str, ...], inputs: List[np.ndarray], deadline: float
+    ) -> Arrays:
+        """Return the named outputs of a signature. Raises RequestError."""
+        return await self.batcher(signature, outputs).submit(inputs, deadline)
+
+    async def drain(self) -> None:
+        """Wait until nobody holds the version, at most _DRAIN_SECONDS; then free its memory."""
+        end = time.monotonic() + _DRAIN_SECONDS
+        while self._requests and time.monotonic() < end:
+            await asyncio.sleep(_DRAIN_POLL_SECONDS)
+        await asyncio.get_running_loop().run_in_executor(self._threads, self.loaded.close)
+
+
+def loaded(number: int, path: str, metrics: Metrics) -> LoadedVersion:
+    """Load a version and count it. Raises what LoadedVersion raises."""
+    begin = time.perf_counter()
+    try:
+        found = LoadedVersion(number, path)
+    except BaseException:
+        metrics.loads.add(path, "fail")
+        raise
+    metrics.loads.add(path, "success")
+    metrics.load_latency.add(path, by=(time.perf_counter() - begin) * 1e6)
+    return found
