@@ -227,6 +227,41 @@ def test_two_jobs_on_one_node_share_nothing_and_a_cancel_removes_what_is_staged(
     assert not on_node(sandbox, "node1", "sh", "-c", f"ls -d {folders[1]}")
 
 
+SERVED = """name = "a"
+strategy = "ps"
+join = "optional"
+command = ["bash", "read.sh"]
+[roles.chief]
+mem = "500M"
+[roles.worker]
+mem = "500M"
+[roles.ps]
+partition = "cpu"
+mem = "500M"
+[stage]
+paths = ["clicks"]
+"""
+
+
+@pytest.mark.long
+def test_a_node_of_parameter_servers_alone_copies_nothing(alice: Member) -> None:
+    prepare(alice, program=f"{ONCE}; case $SLURM_TF_TASK in ps*) sleep 300;; esac")
+    alice.write("a.toml", SERVED)
+    run = StagedRun(alice)
+    assert alice.type("wait", "a-1", timeout=90).returncode == 0, run.output
+    said = re.findall(r"^\[(\w+):0\] (\w+) read (\d+) sum (\w{8}) in (\S+)$", run.printed, re.MULTILINE)
+    nodes = {role: node for role, node, *_ in said}
+    assert set(nodes) == {"chief", "worker", "ps"}
+    assert nodes["ps"] not in (nodes["chief"], nodes["worker"])
+    assert f"on {len(set(nodes.values())) - 1} node" in run.printed
+    folders = {role: folder for role, *_, folder in said}
+    assert folders["ps"] == str(run.folder / "stage")
+    assert folders["worker"].startswith("/tmp/slurm-tf-")
+    ((_, _, read, *_),) = [each for each in said if each[0] == "ps"]
+    assert int(read) < SIZE / 2
+    assert len({each[3] for each in said}) == 1
+
+
 def read_by_file_system(sandbox: Sandbox, node: str) -> int:
     """Return the bytes that a node's mount of the shared storage has read there: those of its FUSE daemon."""
     text = on_node(sandbox, node, "sh", "-c", "cat /proc/$(pgrep -xo bindfs)/io")

@@ -205,14 +205,19 @@ class RegistrationPhase:
             raise ContainerError(f"a container did not start on {failure}", needed) from error
 
     def _begin_staging(self, now: float) -> bool:
-        """Begin to stage, if the job asks for it; return whether programs can start. Raises StageError, OSError."""
+        """Begin to stage, if the job asks for it; return whether programs can start.
+
+        Raises TopologyError, StageError or OSError.
+        """
         stage, reports = self._settings.stage, self._registration.reports
         if stage and self._with_staging and self._settings.local:
             say("[stage] copies nothing without Slurm: the tasks run where the files are")
             links = stage_links.make(self._context.folder, stage)
             self._stage_folders = {report.node: links for report in reports.values()}
         elif stage and self._with_staging:
-            self._staging = StageCopies(stage, self._context.folder, reports, now, say)
+            # before the copies: a cluster that cannot be formed ends the job
+            roles = {task.rank: task.role for task in self._registration.form().tasks}
+            self._staging = StageCopies(stage, self._context.folder, reports, roles, now, say)
         return self._staging is None
 
     def _is_staged(self, staging: StageCopies, now: float, is_terminating: bool) -> bool:

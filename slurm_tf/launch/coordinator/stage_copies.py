@@ -1,6 +1,7 @@
 """Has the files of [stage] copied to the scratch of each node before the programs start, once on each node.
 
-The agent of a node's lowest rank copies; all others wait.
+The agent of a node's lowest rank copies; all others wait. A node of parameter servers, or of other tasks that read no
+training data, alone copies nothing.
 """
 
 import time
@@ -24,11 +25,14 @@ from slurm_tf.launch.transport.stage_messages import (
 )
 from slurm_tf.run import stage_plan
 from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.settings import DATA_DISPATCHER
 from slurm_tf.run.stage_plan import StagePlan
 from slurm_tf.run.stage_settings import StageSettings
 from slurm_tf.run.status import StagingStatus
 
 Outgoing = List[Tuple[int, Message]]
+# Tasks of these roles read no training data: they keep variables, or say who computes what.
+_WITHOUT_DATA = ("ps", "scheduler", DATA_DISPATCHER)
 # How often the search for the files is looked at.
 _LOOK_SECONDS = 0.1
 # How often agents that wait are told to go on waiting, and how often a line says how far the copies are.
@@ -36,7 +40,7 @@ _TELL_SECONDS, _SAY_SECONDS = 30.0, 60.0
 
 
 def one_a_node(reports: Mapping[int, Report]) -> Dict[str, int]:
-    """Return the rank whose agent copies and removes files on each node: its lowest."""
+    """Return the rank whose agent copies or removes files on each node of these tasks: its lowest."""
     return {reports[rank].node: rank for rank in sorted(reports, reverse=True)}
 
 
@@ -48,13 +52,16 @@ class StageCopies:
         settings: StageSettings,
         folder: RunFolder,
         reports: Mapping[int, Report],
+        roles: Mapping[int, str],
         now: float,
         say: Callable[[str], None],
     ) -> None:
-        """`reports`: those of all tasks, by rank."""
+        """`reports`: those of all tasks, by rank; `roles`: the role of each rank."""
         self.folders: Dict[str, str] = {}
         self._settings, self._folder, self._ranks, self._say = settings, folder, sorted(reports), say
-        self._copying = one_a_node(reports)
+        self._nodes = {report.node for report in reports.values()}
+        reading = {rank: report for rank, report in reports.items() if roles[rank] not in _WITHOUT_DATA}
+        self._copying = one_a_node(reading)
         self._size = 0
         self._search: Optional[Search] = Search(settings)
         self._progress: Dict[int, StageProgress] = {}
@@ -129,11 +136,11 @@ class StageCopies:
             if not (self._settings.optional and failure.is_of_scratch):
                 more = f", and {len(failed) - 1} other nodes" if len(failed) > 1 else ""
                 raise StageError(f"{node}{more}: {failure.found}", failure.needed, failure.do)
-        links = stage_links.make(self._folder, self._settings) if failed else ""
+        links = stage_links.make(self._folder, self._settings) if failed or len(ends) < len(self._nodes) else ""
         for node, failure in failed.items():
             self._say(f"{node}: {failure.found}; its tasks read the files of [stage] from shared storage")
         staged = {node: end for node, end in ends.items() if isinstance(end, Staged)}
-        self.folders = {node: staged[node].folder if node in staged else links for node in ends}
+        self.folders = {node: staged[node].folder if node in staged else links for node in self._nodes}
         if staged:
             copied = units.format_bytes(sum(end.copied for end in staged.values()))
             kept = units.format_bytes(sum(end.kept for end in staged.values()))
