@@ -6,6 +6,7 @@ Outside such a job the session is of this machine alone.
 """
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -174,13 +175,14 @@ def _properties(folder: str) -> str:
 
 
 def _spark_home() -> str:
-    """Return the folder of pyspark. Raises ConfigError without it, and without a JDK."""
-    try:
-        import pyspark
-    except ModuleNotFoundError as error:
-        do = "pip install 'slurm-tf[spark]', or engine = \"duckdb\""
-        raise ConfigError("pyspark is not installed", "the package that Spark comes with", do) from error
+    """Return the folder of pyspark. Raises ConfigError without it, and without pandas or a JDK."""
+    for package in ("pyspark", "pandas"):  # pyspark has no Arrow without pandas
+        if importlib.util.find_spec(package) is None:
+            do = "pip install 'slurm-tf[spark]', or engine = \"duckdb\""
+            raise ConfigError(f"{package} is not installed", "pyspark and pandas, with which Spark runs", do)
     if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
         do = "load the module of a JDK 17 in the job's setup, or set JAVA_HOME"
         raise ConfigError("there is no java", "a JDK, on which Spark runs", do)
+    import pyspark
+
     return str(os.path.dirname(pyspark.__file__))

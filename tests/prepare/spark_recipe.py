@@ -1,6 +1,11 @@
 """A recipe of two sources with a join, windows, a vocabulary and a normalized feature, for one engine or the other."""
 
+import importlib.util
+import os
+import shutil
 from pathlib import Path
+
+import pytest
 
 from tests.prepare import recipes
 
@@ -23,6 +28,15 @@ kind = "float"
 _REGIONS = (
     '[sources.regions]\nformat = "csv"\npath = "regions.csv"\ncolumns = { country = "VARCHAR", region = "VARCHAR" }'
 )
+
+
+def needs(*names: str) -> pytest.MarkDecorator:
+    """Return the mark of a test that needs packages and programs: where one is missing, it is skipped, and says so."""
+    missing = [name for name in names if not (importlib.util.find_spec(name) or shutil.which(name))]
+    if "java" in missing and os.environ.get("JAVA_HOME"):
+        missing.remove("java")
+    install = "pip install 'slurm-tf[spark]'; apt-get install default-jre-headless mariadb-server"
+    return pytest.mark.skipif(bool(missing), reason=f"there is no {', no '.join(missing)}: {install}")
 
 
 def text(engine: str, output: str) -> str:

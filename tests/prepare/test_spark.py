@@ -1,6 +1,5 @@
 """Spark makes the data set that DuckDB makes: on this machine, and on workers that know the secret."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -20,13 +19,7 @@ from tests.conftest import ROOT
 from tests.free_ports import free_range
 from tests.prepare import recipes, spark_recipe
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.long,
-    pytest.mark.skipif(
-        importlib.util.find_spec("pyspark") is None, reason="pyspark is not installed: pip install 'slurm-tf[spark]'"
-    ),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.long, spark_recipe.needs("pyspark", "pandas", "java")]
 
 _SECRET = "ab" * 32
 
