@@ -74,7 +74,7 @@ class Training(Run):
 def wait_for_step(run: Training, step: int) -> None:
     """Wait until it has done `step`, which it does not print if that is the one at which all met and saved."""
     later = "|".join(str(each) for each in range(step, step + 7))
-    run.wait_for(rf"\[worker:0\] step ({later})\b", timeout=120)
+    run.wait_for(rf"\[(worker|chief):0\] step ({later})\b", timeout=120)
 
 
 def whole(folder: Path, epochs: int) -> set[tuple[str, str]]:
