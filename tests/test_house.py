@@ -37,7 +37,9 @@ ROOMS = {
     "serve": {"errors", "files", "run", "models"},
     "watch": {"errors", "units", "files", "plots", "run", "slurm", "jobspec", "submit"},
     "account": {"errors", "units", "files", "search_path", "plots", "run", "slurm", "jobspec", "watch"},
-    "page": {"errors", "units", "files", "plots", "run", "slurm", "jobspec", "submit", "watch"},
+    "page": {
+        "errors", "units", "files", "plots", "run", "dataset", "slurm", "jobspec", "prepare", "submit", "watch",
+    },
     "doctor": {"errors", "units", "files", "run", "slurm", "jobspec", "submit", "launch"},
     "cli": {
         "errors", "units", "files", "search_path", "run", "dataset", "prepare", "slurm", "jobspec", "images", "submit",

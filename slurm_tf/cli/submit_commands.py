@@ -175,18 +175,10 @@ def _print_start(plan: "Plan", script: str) -> datetime | None:
 
 
 def _submit(plan: "Plan", options: SubmitOptions) -> None:
-    from slurm_tf.submit import new_run, sbatch
+    from slurm_tf.submit import plan_submission
     from slurm_tf.watch.find_run import SelectedRun
 
-    try:
-        sent = sbatch.submit(replace(sbatch.SubmitRequest.of(plan), verbose=options.verbose))
-    except SlurmError as error:
-        # remove the folder of a refused job; where Slurm did not answer it may have accepted the job
-        if not isinstance(error, UnreachableError):
-            new_run.remove_unused(plan.submission)
-            if advice := sbatch.advice_after_refusal(plan, error):
-                raise type(error)(error.found, error.needed, advice) from error
-        raise
+    sent = plan_submission.submit_plan(plan, options.verbose)
     watch_commands.remember(plan.run)
     print_submitted(sent, options.parsable, options.quiet or options.as_json)
     if not options.quiet:
@@ -299,43 +291,9 @@ def _named(folders: Sequence[str]) -> str:
 
 
 def _print_highest_cost(plan: "Plan") -> None:
-    from slurm_tf.slurm import billing
-    from slurm_tf.submit import estimate
+    from slurm_tf.submit import highest_cost
 
-    most, prices = estimate.at_most(plan), plan.job.site.prices
-    amounts = [f"{_number(most.gpu)} GPU-hours", f"{_number(most.cpu)} CPU-hours"]
-    try:
-        billed = estimate.billing_at_most(plan, billing.weights())
-    except SlurmError:  # the job was submitted, or its script printed, in any case
-        billed = None
-    cost = most.price(prices)
-    if prices.billing_hour is not None:
-        cost = None if billed is None else billed * prices.billing_hour
-    if cost is not None and prices.currency:
-        amounts.append(f"{cost * _qos_factor(plan):.2f} {prices.currency}")
-    if billed is not None:
-        amounts.append(f"{_number(billed)} billing-hours")
-    click.echo(f"  takes at most {', '.join(amounts)}", err=True)
-
-
-def _qos_factor(plan: "Plan") -> float:
-    """Return what the price of a job is multiplied by: what the prices say of its QOS, else Slurm's UsageFactor."""
-    from slurm_tf.slurm import usage_limits
-
-    spec, prices = plan.job.spec, plan.job.site.prices
-    qos = spec.qos or str(spec.sbatch.get("qos", ""))
-    if qos and qos not in prices.qos:
-        try:
-            prices = prices.with_factors(usage_limits.usage_factors())
-        except SlurmError:  # as of the billing above: the job was submitted in any case
-            return 1.0
-    return prices.qos.get(qos, 1.0)
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "unknown"
-    return f"{value:.4g}" if value < 1000 else f"{value:.0f}"
+    click.echo(f"  takes at most {highest_cost.words(plan)}", err=True)
 
 
 def _print_lacking(plan: "Plan") -> None:

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from slurm_tf.errors import SlurmTfError
 from slurm_tf.run.folder import RunFolder
@@ -68,14 +68,11 @@ class RunCache:
         chosen = [each for each in points if point is None or each.selected.point == point]
         return tuple(map(run_overview.with_files, chosen))
 
-    def expect_change(self) -> None:
-        """Have the next look ask Slurm as soon as it may be asked: a job was submitted or cancelled."""
+    def read_again(self, run: RunFolder) -> None:
+        """Read one run again, with a question to Slurm: a job was submitted or cancelled, and who did so looks next."""
+        points = tuple(run_overview.read_overviews(self._connect(), [SelectedRun(run)]))
         with self._lock:
-            self._due = min(self._due, self._asked_at + LEAST_SECONDS)
-
-    @property
-    def _asked_at(self) -> float:
-        return time.monotonic() - (time.time() - self._known.at)
+            self._known = replace(self._known, runs={**self._known.runs, key_of(run): points})
 
     def _read(self) -> None:
         """Read all runs again."""

@@ -48,8 +48,13 @@ class RunRow:
 def address(key: str, points: Sequence[RunOverview]) -> str:
     """Return the address of a run, or of a point where that is all of `points`; its name is there for the reader."""
     selected = points[0].selected
-    found = f"/runs/{key}/{quote(selected.run.name, safe='')}"
+    found = run_address(key, selected.run.name)
     return found if len(points) > 1 or selected.point is None else f"{found}/{selected.point}"
+
+
+def run_address(key: str, name: str) -> str:
+    """Return the address of a whole run."""
+    return f"/runs/{key}/{quote(name, safe='')}"
 
 
 def run_row(key: str, points: Sequence[RunOverview], label: str) -> RunRow:

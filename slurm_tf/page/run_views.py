@@ -207,7 +207,7 @@ class RunViews:
         return self._context.answer(request, "confirm", {**values, "address": run_rows.address(key, points)})
 
     def _done(self, request: Request, key: str, points: Sequence[RunOverview], words: str) -> Response:
-        self._cache.expect_change()
+        self._cache.read_again(points[0].selected.run)
         self._context.sessions.put_note(request.state.cookie, words)
         path = f"{request.scope['root_path']}{run_rows.address(key, points)}"
         return RedirectResponse(path, HTTPStatus.SEE_OTHER)

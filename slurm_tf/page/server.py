@@ -20,10 +20,12 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from slurm_tf import files
-from slurm_tf.errors import ConfigError, SlurmError, SlurmTfError, UsageError
+from slurm_tf.errors import ConfigError, DatasetError, SlurmError, SlurmTfError, UsageError
 from slurm_tf.page.context import PageContext
+from slurm_tf.page.data_sets import DataSetViews
 from slurm_tf.page.guards import OPEN, Guards
 from slurm_tf.page.html_templates import HtmlTemplates
+from slurm_tf.page.new_run_views import NewRunViews
 from slurm_tf.page.run_cache import RunCache
 from slurm_tf.page.run_views import RunViews
 from slurm_tf.page.sessions import Sessions
@@ -134,7 +136,8 @@ async def _answer(server: uvicorn.Server, listener: socket.socket, invite: Calla
 
 def _app(context: PageContext) -> Starlette:
     """Return the views behind the guards."""
-    routes: list[Route | Mount] = [*RunViews(context).routes()]
+    views = (RunViews(context), NewRunViews(context), DataSetViews(context))
+    routes: list[Route | Mount] = [route for each in views for route in each.routes()]
     routes.append(Mount("/static", StaticFiles(directory=_STATIC)))
 
     def problem(request: Request, error: Exception) -> Response:
@@ -156,6 +159,6 @@ def _status(error: Exception) -> int:
     """Return the status of HTTP for an error."""
     if isinstance(error, HTTPException):
         return error.status_code
-    if isinstance(error, UsageError | ConfigError):
+    if isinstance(error, UsageError | ConfigError | DatasetError):
         return HTTPStatus.BAD_REQUEST
     return HTTPStatus.BAD_GATEWAY if isinstance(error, SlurmError) else HTTPStatus.INTERNAL_SERVER_ERROR

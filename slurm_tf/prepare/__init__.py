@@ -5,6 +5,7 @@ __all__ = [
     "comparison",
     "data_comparison",
     "data_page",
+    "example_fields",
     "first_recipe",
     "preparation",
     "recipe",

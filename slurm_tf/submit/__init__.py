@@ -3,11 +3,12 @@
 # what other rooms may import
 __all__ = [
     "bash_syntax",
-    "estimate",
+    "highest_cost",
     "horovod_wheel",
     "new_run",
     "nodes_needed",
     "packed_modules",
+    "plan_submission",
     "program_files",
     "render",
     "run_index",

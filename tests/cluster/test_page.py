@@ -10,10 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from selenium.webdriver.common.by import By
 
+from slurm_tf.run import progress
 from tests.cluster.group import SLURM_TF, Member
 from tests.cluster.test_verbs import job
-from tests.page.running_page import Answer, RunningPage, started
+from tests.page import browser
+from tests.page.browser import Browser
+from tests.page.digits import write_digits
+from tests.page.running_page import Answer, RunningPage, started, tunnel
+from tests.page.test_browser import captions, wait
 from tests.sandbox.cluster import Sandbox
 
 pytestmark = pytest.mark.slurm
@@ -141,3 +147,39 @@ def test_another_user_of_the_node_gets_nothing_from_the_port(
         seen = sandbox.run("ps", "-eo", "args", user="bob").stdout
         assert "slurm_tf page" in seen
         assert page.link.partition("link=")[2] not in seen
+
+
+@pytest.mark.tensorflow
+def test_a_person_without_code_trains_a_network_on_a_data_set_and_sees_its_curve(alice: Member) -> None:
+    write_digits(alice.folder / "data" / "digits")
+    for path in (alice.folder / "data", *(alice.folder / "data").rglob("*")):
+        os.chown(path, alice.folder.stat().st_uid, alice.folder.stat().st_gid)
+    socket = alice.folder / "page"
+    with page_of(alice, f"--socket={socket}") as page, tunnel(str(socket)) as port, browser.started() as chromium:
+        chromium.get(page.link.replace("PORT", str(port)))
+        wait(lambda: chromium.title == "Runs - slurm-tf")
+        chromium.find_element(By.LINK_TEXT, "Data sets").click()
+        chromium.find_element(By.PARTIAL_LINK_TEXT, "digits").click()
+        chromium.find_element(By.LINK_TEXT, "Train a standard network on it").click()
+        chromium.find_element(By.ID, "param.epochs").send_keys("25")
+        chromium.find_element(By.CSS_SELECTOR, "button[value=check]").click()
+        wait(lambda: "It takes at most" in chromium.page_source, 30)
+        assert re.search(r"Job \d+ to start at", chromium.page_source)
+        chromium.find_element(By.CSS_SELECTOR, "button[value=submit]").click()
+        wait(lambda: chromium.title.startswith("network-1"), 30)
+        assert "Submitted as job" in chromium.page_source
+        # the curve of a training moves while it is looked at
+        wait(lambda: "val_accuracy" in captions(chromium), 120)
+        (run,) = (alice.folder / "runs").iterdir()
+        step = steps_shown(chromium)
+        wait(lambda: steps_shown(chromium) > step, 30)
+        last = progress.read(f"{run}/progress.jsonl")[-1].step
+        assert wait(lambda: steps_shown(chromium) >= last) < 1
+        wait(lambda: chromium.find_element(By.CSS_SELECTOR, "[data-live=state]").text == "completed", 180)
+        chromium.get(f"{chromium.current_url}/log")
+        assert float(re.findall(r"test accuracy ([\d.]+)", chromium.find_element(By.ID, "log").text)[0]) > 0.9
+        assert chromium.problems() == []
+
+
+def steps_shown(chromium: Browser) -> int:
+    return max((int(step) for step in re.findall(r"at step (\d+)", captions(chromium))), default=-1)
