@@ -83,7 +83,7 @@ def make(connection: duckdb.DuckDBPyConnection, recipe: LoadedRecipe, known: dic
 
 
 def count(connection: duckdb.DuckDBPyConnection, recipe: LoadedRecipe) -> dict[str, int]:
-    """Return how many rows each split has in ROWS. Raises DatasetError for rows without a key, and for no rows."""
+    """Return how many rows each split has in ROWS. Raises DatasetError for rows without a key, and for none."""
     with engine.explained(recipe.path):
         counts = dict(connection.execute(f"SELECT {row_keys.SPLIT}, count(*) FROM {ROWS} GROUP BY ALL").fetchall())
         (missing,) = engine.first_row(connection, f"SELECT count(*) FROM {ROWS} WHERE {row_keys.KEY} IS NULL")
@@ -94,6 +94,10 @@ def count(connection: duckdb.DuckDBPyConnection, recipe: LoadedRecipe) -> dict[s
     rows = {split: int(counts.get(number, 0)) for number, split in enumerate(recipe.splits)}
     if not sum(rows.values()):
         raise DatasetError("there are no rows", "rows, after the transform", where=recipe.path)
+    for split, number in rows.items():
+        if not number:
+            found, needed = f"the split {split} has none of {sum(rows.values())} rows", "rows in each split"
+            raise DatasetError(found, needed, "state a larger share, or leave the split out", recipe.path)
     return rows
 
 

@@ -12,18 +12,13 @@ from dataclasses import dataclass
 from typing import IO, TypeAlias
 
 from slurm_tf.errors import DatasetError
-from slurm_tf.prepare import recipe_file
+from slurm_tf.prepare import image_files, recipe_file
 from slurm_tf.prepare.recipe import Source
 from slurm_tf.prepare.recipe_file import LoadedRecipe
 
 # The size and the times of a file: they are others once it was written.
 Signature: TypeAlias = tuple[tuple[str, int, int], ...]
 _WILD = "*?["
-_IMAGES = {
-    ".png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"),
-    ".jpg": (b"\xff\xd8\xff", b""),
-    ".jpeg": (b"\xff\xd8\xff", b""),
-}
 _ARRAYS = (".npy", ".npz")
 _UTF8_MARK = b"\xef\xbb\xbf"
 
@@ -54,7 +49,7 @@ def check(name: str, source: Source, files: SourceFiles) -> None:
         if source.format == "csv":
             _check_header(source, path)
         if source.format == "images":
-            _check_image(path)
+            image_files.check(path)
 
 
 def signature(paths: Iterable[str]) -> Signature:
@@ -120,12 +115,11 @@ def _missing(name: str, path: str) -> list[str]:
 
 
 def _inside(folder: str, source: Source) -> list[str]:
-    """Return the files of a folder of images, one of which is in the folder of a class, or of arrays."""
+    """Return the files of a folder of images, each of which is in the folder of a class, or of arrays."""
     if not os.path.isdir(folder):
         raise DatasetError("there is no such folder", f"one of {source.format}", where=folder)
-    depth = "*/*" if source.format == "images" else "*"
-    suffixes = tuple(_IMAGES) if source.format == "images" else _ARRAYS
-    found = sorted(path for path in glob.glob(os.path.join(glob.escape(folder), depth)) if os.path.isfile(path))
+    found = _images(folder) if source.format == "images" else _files(folder)
+    suffixes = image_files.SUFFIXES if source.format == "images" else _ARRAYS
     if not found:
         needed = "a folder a class with PNG or JPEG files" if source.format == "images" else "files of .npy or .npz"
         raise DatasetError("the folder has no such files", needed, where=folder)
@@ -133,6 +127,36 @@ def _inside(folder: str, source: Source) -> list[str]:
         if not path.lower().endswith(suffixes):
             raise DatasetError("found a file of another kind", f"only {', '.join(suffixes)}", where=path)
     return found
+
+
+def _images(folder: str) -> list[str]:
+    """Return the files in the folders of classes. Raises DatasetError for images elsewhere, and a class without any."""
+    found: list[str] = []
+    for path in _entries(folder):
+        if os.path.isdir(path):
+            images = _files(path)
+            if not images:
+                raise DatasetError(
+                    "the folder of the class has no images", "PNG or JPEG files, or no folder", where=path
+                )
+            found += images
+        elif path.lower().endswith(image_files.SUFFIXES):
+            raise DatasetError("found an image of no class", "images in folders, one a class", where=path)
+    return found
+
+
+def _files(folder: str) -> list[str]:
+    """Return what is in a folder. Raises DatasetError for a folder in it."""
+    found = _entries(folder)
+    for path in found:
+        if os.path.isdir(path):
+            raise DatasetError("found a folder", f"files alone in {folder}", where=path)
+    return found
+
+
+def _entries(folder: str) -> list[str]:
+    """Return the paths of what is in a folder, but of hidden files, in the order of their names."""
+    return sorted(glob.glob(os.path.join(glob.escape(folder), "*")))
 
 
 def _check_header(source: Source, path: str) -> None:
@@ -162,14 +186,3 @@ def _header_advice(found: Sequence[str], needed: Sequence[str]) -> str:
     if len(found) == 1 and len(needed) > 1:
         return "state the delimiter of the file"
     return "a CSV file begins with the names of its columns"
-
-
-def _check_image(path: str) -> None:
-    """Raise DatasetError for a file that does not begin as its name says, or was cut off."""
-    begin, end = _IMAGES[os.path.splitext(path)[1].lower()]
-    with open(path, "rb") as file:
-        head = file.read(len(begin))
-        file.seek(-min(os.path.getsize(path), 12), os.SEEK_END)
-        tail = file.read()
-    if head != begin or not tail.endswith(end):
-        raise DatasetError("the file is no whole image of its kind", "a PNG or JPEG file", where=path)

@@ -130,6 +130,33 @@ def test_a_python_function_changes_rows_one_by_one(tmp_path: Path) -> None:
         prepared(tmp_path, text.replace("twice", "thrice"))
 
 
+@pytest.mark.parametrize(
+    ("first", "last"), [("0", "1000.5"), pytest.param("1000.5", "0", marks=pytest.mark.long)]
+)  # fmt: skip
+def test_a_python_function_is_checked_on_rows_of_the_whole_input(tmp_path: Path, first: str, last: str) -> None:
+    count = 17 * (1 << 14)
+    rows = [f"{row},a,{first if row < 20_000 else last},0" for row in range(count)]
+    recipes.write_csv(tmp_path / "clicks.csv", rows)
+    function = (
+        "import pyarrow as pa\nimport pyarrow.compute as pc\n\ndef share(batch):\n"
+        "    price = batch.column('price')\n    total = pc.sum(price).as_py() or 1.0\n"
+        "    return batch.append_column('share', pc.divide(price, total))\n"
+    )
+    features = '[features.id]\nkind = "int64"\n[features.share]\nkind = "float"\n'
+    text = recipes.recipe_text(features=features, transform='python = "change.py:share"')
+    with pytest.raises(DatasetError, match="row by row"):
+        prepared(tmp_path, text, {"change.py": function})
+
+
+def test_a_python_function_may_return_nan(tmp_path: Path) -> None:
+    recipes.write_csv(tmp_path / "clicks.csv", recipes.csv_rows(40))
+    function = "def root(batch):\n    import pyarrow.compute as pc\n" + (
+        "    return batch.append_column('root', pc.sqrt(pc.subtract(batch.column('price'), 20.0)))\n"
+    )
+    features = '[features.root]\nkind = "float"\nallow-nan = true\n'
+    prepared(tmp_path, recipes.recipe_text(features=features, transform='python = "x.py:root"'), {"x.py": function})
+
+
 def test_the_recipe_is_named_by_what_rows_depend_on(tmp_path: Path) -> None:
     recipes.write_csv(tmp_path / "clicks.csv", recipes.csv_rows(5))
     text = recipes.recipe_text(transform='sql = "x.sql"')
@@ -295,6 +322,33 @@ def test_parquet_json_images_and_lists(tmp_path: Path) -> None:
         {"id": number, "words": [2, 3][: number % 3], "price": number / 4, "more": [number, number + 1]}
         for number in range(30)
     ]
+
+
+def test_json_lines_are_read_exactly(tmp_path: Path) -> None:
+    lines = [
+        '\ufeff{"id": 9007199254740993, "cents": 12345678901234567.25, "day": "2026-01-31", "raw": "\\\\xFF", '
+        '"word": "\\u00e9", "ok": true, "deep": [[1], []], "wide": 99999999999999999999}',
+        "", '  {"id": 1, "cents": "0.50", "day": null, "raw": "a"}  ', '{"id": 2, "cents": 1}',
+    ]  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    columns = (
+        '{ id = "BIGINT", cents = "DECIMAL(20, 2)", day = "DATE", raw = "BLOB", word = "VARCHAR", ok = "BOOLEAN", '
+        'deep = "BIGINT[][]", wide = "HUGEINT" }'
+    )
+    names = ("cents", "day", "raw", "word", "ok", "deep", "wide")
+    sql = f"SELECT id, {', '.join(f'coalesce({name}::VARCHAR, chr(45)) AS {name}' for name in names)} FROM clicks"
+    features = "".join(f'[features.{name}]\nkind = "bytes"\n' for name in names)
+    text = recipes.recipe_text(
+        "rows.jsonl", '[features.id]\nkind = "int64"\n' + features, columns=columns, source_format="jsonl",
+        transform='sql = "x.sql"', shares="{ train = 1 }",
+    )  # fmt: skip
+    manifest = prepared(tmp_path, text, {"x.sql": sql})
+    assert sorted(rows_of(tmp_path / "out", manifest, "train", "id", *names)) == [
+        (1, b"0.50", b"-", b"a", b"-", b"-", b"-", b"-"),
+        (2, b"1.00", b"-", b"-", b"-", b"-", b"-", b"-"),
+        (9007199254740993, b"12345678901234567.25", b"2026-01-31", b"\\xFF", "\u00e9".encode(), b"true",
+         b"[[1], []]", b"99999999999999999999"),
+    ]  # fmt: skip
 
 
 def test_hostile_names_are_names(tmp_path: Path) -> None:
