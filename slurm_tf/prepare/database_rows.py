@@ -1,4 +1,4 @@
-"""Reads the rows of databases and of arrays into files of Parquet, which DuckDB reads as any other source.
+"""Reads the rows of databases into files of Parquet.
 
 A database is read by connectorx in a process of its own, as that prints what goes wrong, and ends a thread with it.
 """
@@ -6,69 +6,27 @@ A database is read by connectorx in a process of its own, as that prints what go
 import multiprocessing
 import os
 import stat
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slurm_tf import files
 from slurm_tf.errors import ConfigError, DatasetError
-from slurm_tf.prepare import array_rows, engine, recipe_file, sql_types
+from slurm_tf.prepare import recipe_file
 from slurm_tf.prepare.recipe import Source
 from slurm_tf.prepare.recipe_file import LoadedRecipe
-from slurm_tf.prepare.sql_types import name as quoted
 
 _BATCH = 1 << 14
 
 
-def fetch(recipe: LoadedRecipe, folder: str, say: Callable[[str], None]) -> dict[str, str]:
-    """Read the sources that DuckDB does not read itself; return the Parquet file of each, in `folder`."""
-    found = {}
-    for name, source in recipe.keys.sources.items():
-        path = os.path.join(folder, f"{name}.parquet")
-        if source.format in recipe_file.DATABASES:
-            say(f"reading {name} from the database")
-            _fetch(recipe, name, source, path)
-        elif source.format == "arrays":
-            array_rows.write(recipe.full(recipe_file.paths_of(source)[0]), source, path)
-        else:
-            continue
-        found[name] = path
-    return found
-
-
-def empty(recipe: LoadedRecipe, folder: str) -> dict[str, str]:
-    """Return Parquet files as `fetch` does, of the stated schema and without rows."""
-    found = {}
-    with duckdb.connect() as connection:
-        for name, source in recipe.keys.sources.items():
-            if source.format in (*recipe_file.DATABASES, "arrays"):
-                found[name] = os.path.join(folder, f"{name}.parquet")
-                all_columns = {**source.columns, **(array_rows.COLUMNS if source.format == "arrays" else {})}
-                columns = ", ".join(f"NULL::{kind} AS {quoted(each)}" for each, kind in all_columns.items())
-                connection.execute(
-                    f"COPY (SELECT {columns} WHERE false) TO {sql_types.text(found[name])} (FORMAT parquet)"
-                )
-    return found
-
-
-def fingerprint(connection: duckdb.DuckDBPyConnection, name: str) -> str:
-    """Return what tells the rows of a source from others, in any order: their number and the sum of their hashes."""
-    with engine.explained(name):
-        count, total = engine.first_row(
-            connection,
-            f"SELECT count(*), sum(md5_number_lower(to_json(each)::VARCHAR)::HUGEINT) FROM {quoted(name)} AS each",
-        )
-    return f"{count} rows, {total or 0:x}"
-
-
-def _fetch(recipe: LoadedRecipe, name: str, source: Source, path: str) -> None:
+def write(recipe: LoadedRecipe, name: str, path: str) -> None:
+    """Write the rows of a source that is a database as Parquet. Raises DatasetError and ConfigError."""
+    source = recipe.keys.sources[name]
     where = f"{recipe.path}: sources.{name}"
     password = _password(recipe, source, where)
     url = _url(recipe, source, password)

@@ -1,7 +1,6 @@
 """DuckDB, in which the rows of a preparation are made: bounded memory, no extensions, and the stated sources alone."""
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,15 +9,11 @@ import duckdb
 
 from slurm_tf import files
 from slurm_tf.errors import ConfigError, DatasetError, SlurmTfError, StorageError
-from slurm_tf.prepare import sql_types
+from slurm_tf.prepare import refused_values, sql_types
 
 _CSV_LINE = re.compile(r"CSV Error on Line: (?P<line>\d+)\n(?P<rest>.*)", re.DOTALL | re.ASCII)
 _CSV_FILE = re.compile(r"^  file = (?P<file>.*)$", re.MULTILINE)
-_CSV_COLUMN = re.compile(r'^Error when converting column "(?P<column>.*?)"\. (?P<found>.*)$', re.MULTILINE)
 _COLUMNS = re.compile(r"^Expected Number of Columns: (?P<needed>\d+) Found: (?P<found>\d+)", re.MULTILINE)
-_JSON = re.compile(
-    r'in file "(?P<file>.*?)",(?: at byte \d+)? in (?:line|record/value) (?P<line>\d+): (?P<found>[^\n]*)'
-)
 _STRICT = ("found a quote in the middle of a value, or one that is not closed", "values as RFC 4180 quotes them")
 
 
@@ -37,6 +32,8 @@ def opened(path: str, spill: str, mem: int, cpus: int, read_only: bool = False) 
     }
     with explained(path):
         connection = duckdb.connect(path, read_only=read_only, config=config)
+        # it would be drawn over what the command prints, where Python takes itself to be interactive
+        connection.execute("SET enable_progress_bar = false")
     try:
         yield connection
     finally:
@@ -61,7 +58,7 @@ def explained(where: str) -> Iterator[None]:
 
 def _error(error: duckdb.Error, where: str) -> SlurmTfError:
     text = str(error)
-    if (found := _file_error(text)) is not None:
+    if (found := refused_values.error_of(text) or _file_error(text)) is not None:
         return found
     kind, _, message = text.partition(": ")
     line = message.partition("\n")[0]
@@ -93,32 +90,11 @@ def _file_error(text: str) -> DatasetError | None:
         named = _CSV_FILE.findall(csv["rest"])
         where = f"{named[-1] if named else 'CSV'}: line {csv['line']}"
         return _csv_error(csv["rest"], where)
-    match = _JSON.search(text)
-    if match:
-        found, line = match["found"].strip().rstrip("."), _malformed_line(match["file"]) or int(match["line"])
-        return DatasetError(
-            found, "one object of JSON a line, of the stated schema", where=f"{match['file']}: line {line}"
-        )
-    return None
-
-
-def _malformed_line(path: str) -> int | None:
-    """Return the first line of a file that is no JSON: DuckDB counts from where one of its threads begins."""
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                json.loads(line.strip() or b"null")
-            except ValueError:
-                return number
     return None
 
 
 def _csv_error(rest: str, where: str) -> DatasetError:
-    column, columns = _CSV_COLUMN.search(rest), _COLUMNS.search(rest)
-    if column:
-        found = column["found"].rstrip(".")
-        do = "correct the value, or the type in the recipe"
-        return DatasetError(found, "a value of the stated type", do, f"{where}, column {column['column']}")
+    columns = _COLUMNS.search(rest)
     if columns:
         return DatasetError(f"found {columns['found']} values", f"{columns['needed']}, one a column", where=where)
     if "unicode" in rest:

@@ -15,7 +15,7 @@ from slurm_tf.dataset.schema import Kind
 from slurm_tf.errors import UsageError
 from slurm_tf.jobspec import toml_entries
 from slurm_tf.jobspec.toml_entries import Entry
-from slurm_tf.prepare import engine, source_tables, sql_types
+from slurm_tf.prepare import engine, exact_values, source_tables, sql_types
 from slurm_tf.prepare.sql_types import name as quoted
 from slurm_tf.prepare.sql_types import text
 
@@ -73,7 +73,20 @@ def _file(name: str, path: str, kind: str) -> FoundSource:
             (delimiter,) = engine.first_row(connection, f"SELECT delimiter FROM sniff_csv({text(path)}{options})")
             keys |= {"delimiter": delimiter} if delimiter != "," else {}
         rows = connection.execute(f"DESCRIBE SELECT * FROM {_READERS[kind]}({text(path)}{options})").fetchall()
-    return FoundSource(name, kind, {str(row[0]): _type(str(row[1])) for row in rows}, keys)
+        columns = {str(row[0]): _type(str(row[1])) for row in rows}
+        if kind == "csv":
+            columns = _exact(connection, f"read_csv({text(path)}{options}, all_varchar = true)", columns)
+    return FoundSource(name, kind, columns, keys)
+
+
+def _exact(connection: duckdb.DuckDBPyConnection, rows: str, columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the types of columns of text, VARCHAR for those of whose texts some are not of the form of the type."""
+    counts = ", ".join(
+        f"count({quoted(name)}) = count({exact_values.of_text(quoted(name), kind, 'NULL')})"
+        for name, kind in columns.items()
+    )
+    fits = engine.first_row(connection, f"SELECT {counts} FROM (SELECT * FROM {rows} LIMIT {_SAMPLE})")
+    return {name: kind if each else "VARCHAR" for (name, kind), each in zip(columns.items(), fits, strict=True)}
 
 
 def _type(found: str) -> str:

@@ -28,8 +28,8 @@ from slurm_tf.dataset.sidecar import ShardSummary
 from slurm_tf.errors import ConfigError, DatasetError
 from slurm_tf.prepare import (
     commit,
-    database_rows,
     engine,
+    fetched_sources,
     learned,
     output_folder,
     recipe_file,
@@ -80,7 +80,7 @@ def outline(recipe: LoadedRecipe) -> Outline:
     """Return what a preparation would do, without a look at the rows. Raises ConfigError and DatasetError."""
     found = _checked_files(recipe)
     with tempfile.TemporaryDirectory(prefix="slurm-tf-prepare-") as folder:
-        fetched = database_rows.empty(recipe, folder)
+        fetched = fetched_sources.empty(recipe, folder)
         with _tables(recipe, os.path.join(folder, _ROWS), os.path.join(folder, _SPILL), found, fetched) as connection:
             unreproducible = rows_table.bind(connection, recipe)
             columns = {} if recipe.python is not None else rows_table.types(connection, recipe)
@@ -218,11 +218,11 @@ def _made_rows(
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(_unfinished(recipe), name))
     inputs = _fingerprints(recipe, sources)
-    fetched = database_rows.fetch(recipe, _unfinished(recipe), say)
+    fetched = fetched_sources.fetch(recipe, sources, _unfinished(recipe), say)
     say("reading the sources")
     with _tables(recipe, _rows(recipe), _spill(recipe), sources, fetched) as connection:
         source_tables.check_rows(connection, recipe)
-        inputs |= {name: database_rows.fingerprint(connection, name) for name in fetched if name not in inputs}
+        inputs |= {name: fetched_sources.fingerprint(connection, name) for name in fetched if name not in inputs}
         unreproducible = rows_table.bind(connection, recipe)
         rows_table.apply_python(connection, recipe)
         known = rows_table.types(connection, recipe)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from slurm_tf.prepare import source_files
@@ -29,6 +30,21 @@ def places(recipe: LoadedRecipe, key: Mapping[str, object], column: str, most: i
     return tuple(found)
 
 
+def line_of_value(path: str, delimiter: str, quote: str, number: int, value: str, most: int) -> int | None:
+    """Return the first line of a CSV file in which a row begins whose column `number`, from 0, has a value.
+
+    Of longer values the first `most` characters are compared. None if no row has it.
+    """
+    with (
+        source_files.open_text(path) as raw,
+        io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="") as file,
+    ):
+        for line, values in _csv_values(file, delimiter, quote):
+            if len(values) > number and values[number][:most] == value:
+                return line
+    return None
+
+
 def _lines(source: Source, files: SourceFiles, wanted: Mapping[str, str]) -> Iterator[tuple[str, int]]:
     for path in files.paths:
         with source_files.open_text(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
@@ -41,11 +57,18 @@ def _lines(source: Source, files: SourceFiles, wanted: Mapping[str, str]) -> Ite
 def _csv_rows(source: Source, file: io.TextIOWrapper) -> Iterator[tuple[int, Mapping[str, object]]]:
     """Yield rows with the line in which each begins."""
     names: Sequence[str] = list(source.columns)
-    reader = csv.reader(file, delimiter=source.delimiter, quotechar=source.quote)
+    for line, values in _csv_values(file, source.delimiter, source.quote):
+        yield line, dict(zip(names, values, strict=False))
+
+
+def _csv_values(file: io.TextIOWrapper, delimiter: str, quote: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the values of rows with the line in which each begins."""
+    csv.field_size_limit(sys.maxsize)  # of the module: 128 KiB, which a row of an array has
+    reader = csv.reader(file, delimiter=delimiter, quotechar=quote)
     next(reader, None)
     line = reader.line_num + 1
     for values in reader:
-        yield line, dict(zip(names, values, strict=False))
+        yield line, values
         line = reader.line_num + 1
 
 

@@ -7,6 +7,7 @@ bytes. The rows of each shard are in a folder of Parquet files then, and workers
 
 import dataclasses
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from slurm_tf.dataset.sidecar import ShardSummary
 from slurm_tf.prepare import (
     engine,
     feature_values,
+    json_rows,
     row_keys,
     rows_table,
     shard_pool,
@@ -84,14 +86,18 @@ class SourceReader:
         if self.files:
             files[self.name] = dataclasses.replace(self.files, paths=(part,)) if part else self.files
         fetched = {self.name: self.fetched} if self.fetched else {}
-        select = source_tables.select(self.recipe, self.name, source, files, fetched)
         config: dict[str, str | bool | int | float | list[str]] = {
             "threads": "1",
             "autoload_known_extensions": "false",
             "autoinstall_known_extensions": "false",
         }
-        with duckdb.connect(config=config) as connection, engine.explained(self.name):
-            yield from connection.sql(f"SELECT {columns} FROM ({select})").to_arrow_reader(_BATCH)
+        with tempfile.TemporaryDirectory(prefix="slurm-tf-prepare-") as folder:
+            if source.format == "jsonl":
+                fetched = {self.name: os.path.join(folder, "rows.parquet")}
+                json_rows.write([part], source, fetched[self.name])
+            with duckdb.connect(config=config) as connection, engine.explained(self.name):
+                select = source_tables.select(connection, self.recipe, self.name, files, fetched)
+                yield from connection.sql(f"SELECT {columns} FROM ({select})").to_arrow_reader(_BATCH)
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,10 @@ def make(
     fields = {**types, **{name: kind for name, (_, kind) in _PLACED.items()}}
     with spark_errors.explained(recipe.path):
         for name in recipe.keys.sources:
-            reader = SourceReader(recipe.located(), name, files.get(name), fetched.get(name, ""))
+            is_divisible = recipe.keys.sources[name].format in _DIVISIBLE
+            reader = SourceReader(
+                recipe.located(), name, files.get(name), "" if is_divisible else fetched.get(name, "")
+            )
             _source(spark, reader).createOrReplaceTempView(name)
         sql = recipe.sql or f"SELECT * FROM {quoted(next(iter(recipe.keys.sources)))}"
         given = spark.sql(sql_file.for_spark(sql))

@@ -1,11 +1,15 @@
 """Bad input ends a preparation with one error that names the file, line and column, and leaves nothing behind."""
 
+import base64
 import os
+import struct
 import subprocess
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -32,6 +36,8 @@ class Bad:
     sql: str = ""
     error: type[SlurmTfError] = DatasetError
     arrange: Callable[[Path], None] = field(default=lambda _folder: None)
+    # of a file clicks.jsonl in place of clicks.csv
+    json_lines: tuple[str | bytes, ...] = ()
 
 
 def with_rows(*rows: str, header: str = HEADER) -> str:
@@ -46,10 +52,10 @@ def removed(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 
 
-def written(name: str, text: str) -> Callable[[Path], None]:
+def written(name: str, content: str | bytes) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         (folder / name).parent.mkdir(mode=0o700, exist_ok=True)
-        (folder / name).write_text(text)
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
 
     return write
 
@@ -65,21 +71,78 @@ def link_of_another(folder: Path) -> None:
     os.chown(folder / "out", 12345, 12345, follow_symlinks=False)
 
 
-def parquet(folder: Path) -> None:
-    table = pa.table({"id": pa.array([1], pa.int32()), "country": ["a"], "price": [1.0], "clicked": [1]})
-    pq.write_table(table, folder / "clicks.parquet")
+def parquet(folder: Path, name: str = "clicks.parquet", **others: object) -> Path:
+    columns = {"id": pa.array([1], pa.int64()), "country": ["a"], "price": [1.0], "clicked": [1], **others}
+    pq.write_table(pa.table({name: values for name, values in columns.items() if values is not None}), folder / name)
+    return folder / name
 
 
-def image(content: bytes) -> Callable[[Path], None]:
+def parquet_with(**columns: object) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
-        (folder / "photos" / "cat").mkdir(parents=True)
-        (folder / "photos" / "cat" / "1.png").write_bytes(content)
+        parquet(folder, "clicks.parquet", **columns)
 
     return write
 
 
+def cut_parquet(folder: Path) -> None:
+    path = parquet(folder)
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def changed_parquet(folder: Path) -> None:
+    parquet(folder)
+    parquet(folder, "clicks-2.parquet", price=["1.0"])
+
+
+def png(size: int = 3) -> bytes:
+    """Return a whole PNG file of gray pixels."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    pixels = zlib.compress(bytes(size * (size + 1)))
+    header = struct.pack(">IIBBBBB", size, size, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def image(content: bytes, name: str = "cat/1.png") -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / "photos" / "dog").mkdir(parents=True)
+        (folder / "photos" / "dog" / "0.png").write_bytes(png())
+        (folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "photos" / name).write_bytes(content)
+
+    return write
+
+
+def class_without_images(folder: Path) -> None:
+    image(png())(folder)
+    (folder / "photos" / "bird").mkdir()
+
+
+def arrays(**columns: object) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / "arrays").mkdir()
+        for name, values in columns.items():
+            np.save(folder / "arrays" / f"{name}.npy", np.array(values))
+
+    return write
+
+
+ARRAYS = recipe_text(
+    "arrays", '[features.id]\nkind = "int64"\n[features.x]\nkind = "float"\nshape = [2]\n',
+    columns='{ id = "BIGINT", x = "FLOAT[]" }', source_format="arrays",
+)  # fmt: skip
+PARQUET = recipe_text("clicks*.parquet", source_format="parquet")
+# a JPEG file of 8 x 8 gray pixels, as libjpeg writes it
+JPEG = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAFA3PEY8MlBGQUZaVVBfeMiCeG5uePWvuZHI////////////////////////////////"
+    "////////////////////wAALCAAIAAgBAREA/8QAFAABAAAAAAAAAAAAAAAAAAAAAP/EABQQAQAAAAAAAAAAAAAAAAAAAAD/2gAI"
+    "AQEAAD8AP//Z"
+)
 IMAGES = recipe_text("photos", '[features.image]\nkind = "bytes"\n', columns="", source_format="images", key='["file"]')
 LINE = "clicks.csv: line 22"
+FIRST = '{"id":1,"country":"a","price":1,"clicked":0}'
 BAD = [
     Bad("ragged", (LINE, "found 3 values", "4"), with_rows("21,a,1.5")),
     Bad("too many values", (LINE, "found 5 values", "4"), with_rows("21,a,1.5,0,9")),
@@ -94,6 +157,12 @@ BAD = [
     Bad("no such file", ("clicks.csv", "no such file"), arrange=removed("clicks.csv")),
     Bad("no file of a pattern", ("*.tsv", "no such file"), recipe=recipe_text("*.tsv")),
     Bad("overflow", (LINE, "column id", "99999999999999999999", "BIGINT"), with_rows("99999999999999999999,a,1,0")),
+    Bad("a fraction in integers", (LINE + ", column id", '"1.5"', "an integer"), with_rows("1.5,a,1,0")),
+    Bad("a hexadecimal number", (LINE + ", column clicked", '"0x10"', "BIGINT"), with_rows("21,a,1,0x10")),
+    Bad("a number with _", (LINE + ", column price", '"1_0"', "DOUBLE"), with_rows("21,a,1_0,0")),
+    Bad("text that overflows to infinity", (LINE + ", column price", '"1e400"'), with_rows("21,a,1e400,0")),
+    Bad("a wrong value after a value of two lines", ("clicks.csv: line 24, column id", '"x"'),
+        with_rows('21,"a\na",1,0', "x,a,1,0")),
     Bad("text in a number", (LINE, "column price", '"cheap"', "DOUBLE"), with_rows("21,a,cheap,0")),
     Bad("bad UTF-8", (LINE, "UTF-8"), with_rows().encode() + b"21,\xff\xfe,1.5,0\n"),
     Bad("bad UTF-8 in the header", ("clicks.csv: line 1", "UTF-8"), b"id,\xff\n1,2\n"),
@@ -105,6 +174,8 @@ BAD = [
     Bad("too large for float", ("price is 1e+300", "32 bits"), with_rows("21,a,1e300,0")),
     Bad("a key twice", ("clicks.csv: line 9", LINE, "two rows have the key id=7"), with_rows("7,a,1.5,0")),
     Bad("a row without a key", ("1 rows have no key", "id"), with_rows(",a,1.5,0")),
+    Bad("a split without rows", ("the split test has none of 20 rows", "larger share"),
+        recipe=recipe_text(shares="{ train = 0.999999, test = 0.000001 }")),
     Bad("no rows after the transform", ("there are no rows",), **sql("SELECT * FROM clicks WHERE id < 0")),  # type: ignore[arg-type]
     Bad("SQL that reads another file", ("/etc/passwd", "sources of the recipe alone"),
         **sql("SELECT * FROM read_csv('/etc/passwd', columns={'x': 'VARCHAR'}, auto_detect=false)"), error=ConfigError),  # type: ignore[arg-type]
@@ -117,16 +188,53 @@ BAD = [
     Bad("a feature of another type", ("features.country", "VARCHAR", "int64"), error=ConfigError,
         recipe=recipe_text(features='[features.country]\nkind = "int64"\n')),
     Bad("a float as key", ("split.key", "DOUBLE", "CAST"), error=ConfigError, recipe=recipe_text(key='["price"]')),
-    Bad("JSON that is cut off", ("clicks.jsonl: line 2", "JSON"),
-        arrange=written("clicks.jsonl", '{"id":1,"country":"a"}\n{"id":2,"cou'),
-        recipe=recipe_text("clicks.jsonl", source_format="jsonl")),
-    Bad("JSON of another type", ("clicks.jsonl: line 1", '"many"'),
-        arrange=written("clicks.jsonl", '{"id":"many"}\n'),
-        recipe=recipe_text("clicks.jsonl", source_format="jsonl")),
-    Bad("Parquet of another type", ("clicks.parquet: id", "INTEGER", "BIGINT"), arrange=parquet,
-        recipe=recipe_text("clicks.parquet", source_format="parquet")),
-    Bad("an image that is cut off", ("1.png", "no whole image"), recipe=IMAGES,
-        arrange=image(b"\x89PNG\r\n\x1a\nhalf")),
+    Bad("JSON that is cut off", ("clicks.jsonl: line 2", "JSON"), json_lines=(FIRST, '{"id":2,"cou')),
+    Bad("JSON of another type", ("clicks.jsonl: line 2, column id", '"many"', "BIGINT"),
+        json_lines=(FIRST, '{"id":"many"}')),
+    Bad("a fraction of JSON in integers", ("clicks.jsonl: line 4, column id", "found 1.5", "BIGINT"),
+        json_lines=(FIRST, "", '{"id":7}', '{"price":2,"id":1.5}')),
+    Bad("a text of JSON in integers", ("clicks.jsonl: line 2, column id", 'found "7"'),
+        json_lines=(FIRST, '{"id":"7"}')),
+    Bad("an overflow of JSON", ("clicks.jsonl: line 2", "too big"), json_lines=(FIRST, '{"id":7,"price":1e400}')),
+    Bad("a date of JSON in another form", ("clicks.jsonl: line 2, column country", '"5.1.2026"', "2026-01-31"),
+        json_lines=(FIRST.replace('"a"', '"2026-01-01"'), '{"id":2,"country":"5.1.2026"}'),
+        recipe=recipe_text(columns=recipes.COLUMNS.replace("VARCHAR", "DATE"), transform='sql = "x.sql"'),
+        sql="SELECT id, year(country)::VARCHAR AS country, price, clicked FROM clicks"),
+    Bad("an unknown key of JSON", ("clicks.jsonl: line 2", "'prise'", "did you mean 'price'"),
+        json_lines=(FIRST, '{"id":2,"prise":1}')),
+    Bad("a key of JSON twice", ("clicks.jsonl: line 2", "'id' twice"), json_lines=(FIRST, '{"id":2,"id":3}')),
+    Bad("a line of JSON that is null", ("clicks.jsonl: line 2", "found null", "one object"),
+        json_lines=(FIRST, "null")),
+    Bad("a line of JSON that is a list", ("clicks.jsonl: line 2", "found [1]"), json_lines=(FIRST, "[1]")),
+    Bad("two objects of JSON on a line", ("clicks.jsonl: line 3", "JSON"),
+        json_lines=(FIRST, '{"id":2}', '{"id":3} {"id":4}')),
+    Bad("bad UTF-8 in JSON", ("clicks.jsonl: line 2", "UTF-8"), json_lines=(FIRST, b'{"id":2,"country":"\xff"}')),
+    Bad("Parquet of another type", ("clicks.parquet: id", "INTEGER", "BIGINT"), recipe=PARQUET,
+        arrange=parquet_with(id=pa.array([1], pa.int32()))),
+    Bad("Parquet without a column", ("clicks.parquet: price", "price as well"), recipe=PARQUET,
+        arrange=parquet_with(price=None)),
+    Bad("Parquet that is cut off", ("clicks.parquet",), recipe=PARQUET, arrange=cut_parquet, error=SlurmTfError),
+    Bad("a later Parquet file of another schema", ("clicks-2.parquet: price", "VARCHAR", "DOUBLE"), recipe=PARQUET,
+        arrange=changed_parquet),
+    Bad("arrays of other lengths", ("arrays", "id has 3", "x has 2 rows"), recipe=ARRAYS,
+        arrange=arrays(id=[1, 2, 3], x=[[1.0, 2.0], [3.0, 4.0]])),
+    Bad("arrays of another type", ("arrays/: row 1, column id", "1.5", "BIGINT"), recipe=ARRAYS,
+        arrange=arrays(id=[1.0, 1.5], x=[[1.0, 2.0], [3.0, 4.0]])),
+    Bad("arrays of numbers that overflow", ("arrays/: row 0, column x", "1e+39", "FLOAT"), recipe=ARRAYS,
+        arrange=arrays(id=[1, 2], x=[[1e39, 2.0], [3.0, 4.0]])),
+    Bad("arrays of another shape", ("id", "BIGINT[]", "BIGINT"), recipe=ARRAYS,
+        arrange=arrays(id=[[1], [2]], x=[[1.0, 2.0], [3.0, 4.0]])),
+    Bad("arrays of objects", ("arrays/x.npy", "numbers"), recipe=ARRAYS, arrange=arrays(id=[1], x=[{}])),
+    Bad("a PNG file that is cut off", ("1.png", "it ends after"), recipe=IMAGES, arrange=image(png()[:-20])),
+    Bad("a PNG file with a changed byte", ("1.png", "not those that were written"), recipe=IMAGES,
+        arrange=image(png().replace(b"\x00\x03", b"\x00\x04", 1))),
+    Bad("a PNG file that is none", ("1.png", "does not begin"), recipe=IMAGES, arrange=image(b"GIF89a")),
+    Bad("a JPEG file that is cut off", ("1.jpg", "it ends after"), recipe=IMAGES,
+        arrange=image(JPEG[:-10], "cat/1.jpg")),
+    Bad("a class without images", ("photos/bird", "no images"), recipe=IMAGES, arrange=class_without_images),
+    Bad("an image of no class", ("photos/1.png", "no class"), recipe=IMAGES, arrange=image(png(), "1.png")),
+    Bad("a folder in that of a class", ("photos/cat/more", "folder"), recipe=IMAGES,
+        arrange=image(png(), "cat/more/1.png")),
     Bad("a folder without images", ("photos", "a folder a class"), recipe=IMAGES,
         arrange=lambda folder: (folder / "photos").mkdir()),
     Bad("a word with a line's end", ("features.country", "control characters"),
@@ -147,8 +255,13 @@ BAD = [
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
 def test_bad_input_is_one_error_and_nothing_is_left(tmp_path: Path, bad: Bad) -> None:
     (tmp_path / "clicks.csv").write_bytes(bad.csv if isinstance(bad.csv, bytes) else bad.csv.encode())
+    text = bad.recipe
+    if bad.json_lines:
+        lines = [line if isinstance(line, bytes) else line.encode() for line in bad.json_lines]
+        (tmp_path / "clicks.jsonl").write_bytes(b"\n".join(lines))
+        text = text.replace("clicks.csv", "clicks.jsonl").replace('"csv"', '"jsonl"')
     bad.arrange(tmp_path)
-    path = recipes.write(tmp_path, bad.recipe, {"x.sql": bad.sql})
+    path = recipes.write(tmp_path, text, {"x.sql": bad.sql})
     before = sorted(str(each) for each in tmp_path.rglob("*"))
     with pytest.raises(bad.error) as error:
         preparation.prepare(recipe_file.load(path), False, lambda _text: None)

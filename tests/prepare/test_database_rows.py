@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import signal
 import sqlite3
 import threading
@@ -130,6 +131,39 @@ def test_sqlite_with_text_in_a_column_of_numbers_or_other_columns(tmp_path: Path
     with pytest.raises(DatasetError, match="the database cannot be read"):
         prepared(tmp_path, source)
     assert sorted(os.listdir(tmp_path)) == ["recipe.toml", "shop.sqlite", "x.sql"]
+
+
+@pytest.mark.parametrize(
+    ("update", "column"),
+    [
+        pytest.param("price = 1.239", "column price: found \"1.239\"", id="digits that DECIMAL(8,2) has not"),
+        pytest.param("price = 1e9", "column price", id="an overflow", marks=pytest.mark.long),
+        pytest.param("born = '5.1.2020'", "column born: found \"5.1.2020\"", id="a date", marks=pytest.mark.long),
+        pytest.param("price = 'cheap'", "cannot be read", id="text among numbers", marks=pytest.mark.long),
+        pytest.param("id = 1.5", "cannot be read", id="a fraction", marks=pytest.mark.long),
+    ],
+)  # fmt: skip
+def test_a_value_of_sqlite_is_not_changed(tmp_path: Path, update: str, column: str) -> None:
+    source = sqlite(tmp_path)
+    with sqlite3.connect(tmp_path / "shop.sqlite") as connection:
+        connection.execute("create table any as select * from users")
+        connection.execute(f"update any set {update} where id = 50")
+    with pytest.raises(DatasetError, match=f"sources.users: .*{re.escape(column)}"):
+        prepared(tmp_path, source, QUERY.replace("users", "any"))
+
+
+@pytest.mark.long
+def test_a_value_of_mariadb_is_not_changed(tmp_path: Path, mariadb: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_PASSWORD", PASSWORD)
+    source = f'format = "mysql"\nurl = "{mariadb.url}"\npassword-variable = "SHOP_PASSWORD"'
+    for query, words in {
+        "SELECT CAST(18446744073709551615 AS UNSIGNED) AS id, word, price, born FROM users": "column id",
+        "SELECT id, word, CAST(price AS DECIMAL(12,4)) + 0.001 AS price, born FROM users": "column price",
+        "SELECT id, word, price, CAST('2020-01-01 12:00' AS DATETIME) AS born FROM users": "column born",
+        "SELECT id + 0.5 AS id, word, price, born FROM users": "column id",
+    }.items():
+        with pytest.raises(DatasetError, match=f"sources.users: {words}: found "):
+            prepared(tmp_path, source, query)
 
 
 @pytest.mark.long

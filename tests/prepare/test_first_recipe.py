@@ -26,12 +26,20 @@ def test_csv_with_another_delimiter(tmp_path: Path) -> None:
     assert sum(split.rows for split in manifest.splits) == 40
 
 
+def test_texts_that_only_duckdb_takes_for_a_type_are_text(tmp_path: Path) -> None:
+    rows = [f"{row},{row % 9 + 1:02}.01.2026,{row}:00:00" for row in range(1, 10)]
+    recipes.write_csv(tmp_path / "days.csv", rows, "id,day,hour")
+    recipe = recipes.load(tmp_path, first_recipe.text_of([str(tmp_path / "days.csv")]))
+    assert dict(recipe.keys.sources["days"].columns) == {"id": "BIGINT", "day": "VARCHAR", "hour": "VARCHAR"}
+
+
 def test_sqlite_json_and_several_sources(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "shop.sqlite") as connection:
         connection.execute('create table "my users" (id integer, name text, rate real, photo blob)')
         connection.execute("insert into \"my users\" values (1, 'a', 1.5, x'00')")
     (tmp_path / "clicks.jsonl").write_text('{"id": 1, "words": ["a", "b"]}\n')
     text = first_recipe.text_of([str(tmp_path / "shop.sqlite"), str(tmp_path / "clicks.jsonl")])
+    text = text.replace("{train = 0.9, test = 0.1}", "{train = 1}")
     recipe = recipes.load(tmp_path, text, {"join.sql": "SELECT * FROM my_users JOIN clicks USING (id)"})
     assert dict(recipe.keys.sources["my_users"].columns) == {
         "id": "BIGINT", "name": "VARCHAR", "rate": "DOUBLE", "photo": "BLOB"
@@ -50,6 +58,7 @@ def test_arrays(tmp_path: Path) -> None:
         np.savez(folder / f"{part}.npz", pixels=pixels[each], label=np.arange(12)[each])
     text = first_recipe.text_of([str(folder)])
     text = text.replace('key = ["label"]', 'key = ["file", "row"]').replace("[-1]", "[2, 2]")
+    text = text.replace("{train = 0.9, test = 0.1}", "{train = 0.5, test = 0.5}")
     manifest = preparation.prepare(recipes.load(tmp_path, text), False, lambda _text: None)
     labels = [
         row

@@ -66,6 +66,19 @@ def test_workers_write_the_data_set_of_one_process(tmp_path: Path) -> None:
     ]
 
 
+def test_a_worker_reads_json_lines(tmp_path: Path) -> None:
+    (tmp_path / "clicks.jsonl").write_text('{"id": 1, "country": "a", "price": 1.5}\n{"id": 2, "clicked": 1.5}\n')
+    recipe = recipes.load(tmp_path, recipes.recipe_text("clicks.jsonl", source_format="jsonl"))
+    reader = SourceReader(recipe, "clicks", source_files.of_recipe(recipe)["clicks"], "")
+    with pytest.raises(spark_errors.WorkerError) as caught:
+        list(reader(parts(reader)))
+    error = spark_errors.found_in(str(caught.value))
+    assert isinstance(error, DatasetError) and error.where == f"{tmp_path}/clicks.jsonl: line 2, column clicked"
+    (tmp_path / "clicks.jsonl").write_text('{"id": 1, "country": "a", "price": 1.5}\n')
+    rows = pa.Table.from_batches(list(reader(parts(reader)))).to_pylist()
+    assert rows == [{"id": 1, "country": "a", "price": 1.5, "clicked": None}]
+
+
 def test_an_error_of_a_worker_reaches_the_user(tmp_path: Path) -> None:
     recipes.write_csv(tmp_path / "clicks.csv", [*recipes.csv_rows(20), "21,a,cheap,1"])
     recipe = recipes.load(tmp_path, recipes.recipe_text())
