@@ -35,7 +35,7 @@ ROOMS = {
     "export": {"errors", "files", "run", "dataset", "models"},
     "train": {"errors", "files", "run", "dataset", "models", "export"},
     "serve": {"errors", "files", "run", "models"},
-    "watch": {"errors", "units", "files", "plots", "run", "slurm", "jobspec", "submit"},
+    "watch": {"errors", "units", "files", "plots", "run", "models", "slurm", "jobspec", "submit", "export"},
     "account": {"errors", "units", "files", "search_path", "plots", "run", "slurm", "jobspec", "watch"},
     "page": {
         "errors", "units", "files", "plots", "run", "dataset", "slurm", "jobspec", "prepare", "submit", "watch",
@@ -83,7 +83,7 @@ ORDERS = {
 }
 # module: the rooms that may import it
 ONLY_IN = {
-    "tensorflow": {"train", "export.check_process", "serve.replica"},
+    "tensorflow": {"train", "export.check_process", "export.warmup_requests", "serve.replica"},
     "keras": {"train"},
     "tf_keras": {"train"},
     "horovod": {"train"},
@@ -112,6 +112,7 @@ ONLY_IN = {
         "submit.environments",
         "submit.git",
         "submit.horovod_wheel",
+        "watch.run_exports",
         "watch.stored_checkpoints",
         "watch.tensorboard",
     },

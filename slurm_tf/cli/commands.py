@@ -44,6 +44,7 @@ GROUPS = {
         "results": ("results_command", "results"),
         "tensorboard": ("tensorboard_command", "tensorboard"),
         "checkpoints": ("checkpoints_command", "checkpoints"),
+        "export": ("export_command", "export"),
     },
     "See what they took, and clear up": {
         "efficiency": ("efficiency_command", "efficiency"),

@@ -1,9 +1,10 @@
 """Loads a SavedModel and runs each of its signatures; a process of its own, as the model runs its author's code.
 
-    python -c "from slurm_tf.export import check_process; check_process.main()" VERSION REPORT [INPUTS.npz]
+    python -c "from slurm_tf.export import check_process; check_process.main()" VERSION MODEL REPORT [INPUTS.npz]
 
 A signature whose inputs have the names of the arrays in INPUTS gets these, and its outputs must be finite. Any other
 gets zeros and empty texts of its inputs' shapes, in which a dimension of any size is 1. All variables must be finite.
+What the signatures were run on becomes the version's warm-up requests, in which MODEL is its model's name.
 """
 
 import sys
@@ -13,7 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional
 import numpy as np
 import tensorflow as tf
 
-from slurm_tf.export import check_report
+from slurm_tf.export import check_report, warmup_requests
 from slurm_tf.export.check_report import CheckReport
 from slurm_tf.models.model_manifest import Signature, TensorSpec
 
@@ -28,17 +29,20 @@ class _UnusableError(Exception):
 
 def main() -> None:
     """Check the version that the command line names, and write the report."""
-    version, report, *inputs = sys.argv[1:]
+    version, model, report, *inputs = sys.argv[1:]
     signatures: Dict[str, Signature] = {}
     problem = ""
     try:
-        _check(version, _arrays(inputs[0]) if inputs else None, signatures)
+        ran = _check(version, _arrays(inputs[0]) if inputs else None, signatures)
+        warmup_requests.write(version, model, ran)
     except _UnusableError as error:
         problem = str(error)
     check_report.write(report, CheckReport(problem, signatures, tf.__version__))
 
 
-def _check(version: str, arrays: "Optional[Mapping[str, np.ndarray[Any, Any]]]", found: Dict[str, Signature]) -> None:
+def _check(
+    version: str, arrays: "Optional[Mapping[str, np.ndarray[Any, Any]]]", found: Dict[str, Signature]
+) -> Dict[str, Dict[str, Any]]:
     """Load a version and run its signatures, each of added to `found` once it has run. Raises _UnusableError."""
     try:
         loaded = tf.saved_model.load(version)
@@ -53,23 +57,27 @@ def _check(version: str, arrays: "Optional[Mapping[str, np.ndarray[Any, Any]]]",
     if arrays is not None and not any(_inputs(each).keys() == arrays.keys() for each in functions.values()):
         known = "; ".join(f"{name}({', '.join(_inputs(each))})" for name, each in functions.items())
         raise _UnusableError(f"the inputs to check are {', '.join(arrays)}; needed those of a signature: {known}")
+    ran: Dict[str, Dict[str, Any]] = {}
     for name, function in functions.items():
-        _run(name, function, arrays if arrays is not None and _inputs(function).keys() == arrays.keys() else None)
+        given = arrays is not None and _inputs(function).keys() == arrays.keys()
+        ran[name] = _run(name, function, arrays if given else None)
         outputs = {each: _spec(output) for each, output in function.structured_outputs.items()}
         found[name] = Signature({each: _spec(spec) for each, spec in _inputs(function).items()}, outputs)
         for variable in function.variables:
             if variable.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(variable))):
                 raise _UnusableError(f"its variable {variable.name} has values that are NaN or infinite")
+    return ran
 
 
-def _run(name: str, function: Any, arrays: "Optional[Mapping[str, np.ndarray[Any, Any]]]") -> None:
-    """Run a signature on given inputs, or on made-up ones. Raises _UnusableError."""
+def _run(name: str, function: Any, arrays: "Optional[Mapping[str, np.ndarray[Any, Any]]]") -> Dict[str, Any]:
+    """Run a signature on given inputs, or on made-up ones, and return them. Raises _UnusableError."""
     specs = _inputs(function)
     try:
         if arrays is None:
-            outputs = function(**{each: _made_up(spec) for each, spec in specs.items()})
+            inputs = {each: _made_up(spec) for each, spec in specs.items()}
         else:
-            outputs = function(**{each: _given(arrays[each], spec) for each, spec in specs.items()})
+            inputs = {each: _given(arrays[each], spec) for each, spec in specs.items()}
+        outputs = function(**inputs)
     except (tf.errors.OpError, ValueError, TypeError) as error:
         problem = f"the signature {name} fails: {_words(error)}"
         if arrays is None:
@@ -79,6 +87,7 @@ def _run(name: str, function: Any, arrays: "Optional[Mapping[str, np.ndarray[Any
     for each, output in outputs.items() if arrays is not None else ():
         if output.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(output))):
             raise _UnusableError(f"the output {each} of the signature {name} has values that are NaN or infinite")
+    return inputs
 
 
 def _inputs(function: Any) -> Dict[str, Any]:

@@ -96,7 +96,7 @@ def finish(
         with files.explained("export the model", new.path):
             for each in data_sets:
                 add_data_set(each, new.path)
-            report = version_check.check(new.path, inputs, python)
+            report = version_check.check(new.path, os.path.basename(os.path.abspath(new.base)), inputs, python)
             rejected = report.problem or served_metric.problem(settings, origin.metrics, new.base)
             commit, dirty = _code(origin.run_folder)
             described = ModelManifest(
@@ -127,12 +127,13 @@ def words(exported: Exported) -> str:
 
 
 def copy_of(version: str) -> Callable[[str], None]:
-    """Return what writes a copy of a version, without its manifest."""
+    """Return what writes a copy of a version, without its manifest and warm-up requests."""
 
     def write(folder: str) -> None:
         shutil.copytree(version, folder, dirs_exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(model_manifest.path(folder))
+        for name in (model_manifest.NAME, model_manifest.WARMUP_REQUESTS):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, name))
 
     return write
 

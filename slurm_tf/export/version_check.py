@@ -21,15 +21,16 @@ _WITHOUT_GPUS = {"CUDA_VISIBLE_DEVICES": "-1", "ROCR_VISIBLE_DEVICES": "-1", "HI
 _LONGEST_MESSAGE = 500
 
 
-def check(version: str, inputs: str = "", python: str = sys.executable) -> CheckReport:
+def check(version: str, model: str, inputs: str = "", python: str = sys.executable) -> CheckReport:
     """Return what a process that loads the version in the folder `version` finds; it runs on CPUs.
 
-    `inputs`: an .npz file with inputs of a signature, "" for made-up ones. `python`: a Python with TensorFlow. A
-    process that dies or takes too long has found a problem. Raises ModelError if it cannot be started, OSError.
+    `model`: the model's name, for the warm-up requests that the version gets. `inputs`: an .npz file with inputs of a
+    signature, "" for made-up ones. `python`: a Python with TensorFlow. A process that dies or takes too long has found
+    a problem. Raises ModelError if it cannot be started, OSError.
     """
     with tempfile.TemporaryDirectory(prefix="slurm-tf-check-") as folder:
         report, output = os.path.join(folder, "report.json"), os.path.join(folder, "output")
-        argv = [python, "-c", _CODE, version, report, *([inputs] if inputs else [])]
+        argv = [python, "-c", _CODE, version, model, report, *([inputs] if inputs else [])]
         with open(output, "wb") as file:
             try:
                 code = subprocess.run(

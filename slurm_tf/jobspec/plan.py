@@ -300,11 +300,15 @@ def _train(job: Job) -> TrainSettings:
     )
 
 
+def _export_to(job: Job) -> str:
+    return files.absolute(str(job.folder / configuration.expand(job.spec.export.to, job.where("export.to"))))
+
+
 def _export(job: Job) -> ExportSettings:
     """Return what [export] says to slurm_tf.train. Raises ConfigError."""
     export = job.spec.export
     return ExportSettings(
-        to=files.absolute(configuration.expand(export.to, job.where("export.to"))) if export.to else "",
+        to=_export_to(job) if export.to else "",
         metric=export.metric,
         mode=Better(export.mode),
         every=None if export.every is None else _seconds(export.every),

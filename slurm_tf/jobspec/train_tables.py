@@ -62,10 +62,7 @@ class Export(Base, frozen=True):
 
     to: Annotated[
         str,
-        Meta(
-            description="the model's folder, MODELS/NAME, as seen from where you submit; default: export/ in the run's "
-            "folder"
-        ),
+        Meta(description="the model's folder, MODELS/NAME, relative to the job file; default: export/ of the run"),
     ] = ""
     metric: Annotated[
         str,

@@ -13,6 +13,8 @@ from slurm_tf.run.json_format import JsonFormat
 FORMAT = "1.0"
 EXTRA = "assets.extra"
 NAME = os.path.join(EXTRA, "slurm_tf.json")
+# What a replica runs when it has loaded the version (TensorFlow Serving, g3doc/saved_model_warmup.md).
+WARMUP_REQUESTS = os.path.join(EXTRA, "tf_serving_warmup_requests")
 _JSON = JsonFormat("version of a model", FORMAT, ModelError, "export the version again")
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "results_page",
     "results_rows",
     "run_discovery",
+    "run_exports",
     "run_overview",
     "run_params",
     "run_summary",

@@ -35,6 +35,7 @@ TYPED: dict[str, Sequence[str]] = {
     "docs": ["docs", "docs submit", "docs sbumit"],
     "doctor": ["doctor"],
     "examples": ["examples jobs", "examples jobs"],
+    "export": ["export flowers-1", "export flowers-1 --step soon", "export rates-1"],
     "images build": [
         "images build tf-2.18 tf.def --site lab", "images build tf-2.18 tf.def --site lab",
         "images build tf-2.19 broken.def --site lab", "images build tf-2.19 tf.def --site lab --json",

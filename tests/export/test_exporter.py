@@ -21,6 +21,7 @@ from slurm_tf.models import model_versions, new_version, serving_file
 from slurm_tf.models.model_manifest import TensorSpec
 from slurm_tf.models.serving_file import Serving
 from slurm_tf.run.train_settings import Better, ExportSettings
+from slurm_tf.serve.protocol import serving_messages
 from tests import forkserver
 from tests.conftest import ROOT
 from tests.dataset.test_dataset_manifest import MANIFEST
@@ -60,6 +61,15 @@ def test_a_version_is_checked_described_and_answers_as_the_model(
     assert manifest.signatures["length"].outputs == {"length": TensorSpec("int32", (None,))}
     assert "variables/variables.index" in manifest.files
     assert model_versions.damages(model_versions.find(str(tmp_path / "m"))) == []
+    logs = [
+        serving_messages.PredictionLog.FromString(record.numpy())
+        for record in tf.data.TFRecordDataset(f"{exported.path}/assets.extra/tf_serving_warmup_requests")
+    ]
+    requests = {log.predict_log.request.model_spec.signature_name: log.predict_log.request for log in logs}
+    assert requests.keys() == manifest.signatures.keys()
+    assert requests["length"].model_spec.name == "m"
+    assert tf.make_ndarray(requests["serving_default"].inputs["x"]).tolist() == [[0, 0, 0]]
+    assert requests["length"].inputs["text"].string_val == [b""]
     loaded = tf.saved_model.load(exported.path)
     assert loaded.signatures["serving_default"](tf.constant([[1.0, 2, 3]]))["doubled"].numpy().tolist() == [[2, 4, 6]]
 

@@ -1,7 +1,9 @@
 """A program exports versions of its model: while it trains, at its end, and from a checkpoint."""
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +12,10 @@ import pytest
 
 from slurm_tf.models import model_versions
 from slurm_tf.models.model_versions import Version
-from tests.conftest import ROOT
-from tests.jobs.conftest import RunJob, RunningJob
+from slurm_tf.run import progress
+from tests import forkserver
+from tests.conftest import PYTHONPATH, ROOT
+from tests.jobs.conftest import SLURM_TF, RunJob, RunningJob
 
 pytestmark = pytest.mark.tensorflow
 
@@ -97,3 +101,51 @@ def test_one_task_of_several_exports_what_fit_has_trained(run_line: RunLine, tmp
     assert version.manifest
     assert (version.manifest.step, set(version.manifest.metrics)) == (60, {"loss"})
     assert answer(version, 2.0) == pytest.approx(7.0, abs=0.3)
+
+
+def test_a_checkpoint_is_exported_by_the_program_which_trains_nothing(run_line: RunLine, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    job = run_line("--steps", "40", export=f"to = '{tmp_path}/trained'")
+    assert job.wait() == 0, job.text
+    before = sorted((tmp_path / "runs" / "line-1").rglob("*"))
+    base = tmp_path / "models" / "line"
+
+    def export(*words: str) -> "subprocess.CompletedProcess[str]":
+        environ = {**os.environ, "PYTHONPATH": PYTHONPATH, **forkserver.environ()}
+        return subprocess.run(
+            [*SLURM_TF, "export", "line-1", "--to", str(base), *words],
+            cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    done = export("--step", "20", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"path": str(base / "1"), "number": 1, "rejected": ""}
+    assert "step 30" not in done.stderr
+    (version,) = versions(base).values()
+    reader = tf.train.load_checkpoint(str(tmp_path / "runs/line-1/checkpoints/step-0000000020/checkpoint"))
+    slope, constant = reader.get_tensor("model/weights/.ATTRIBUTES/VARIABLE_VALUE")
+    assert answer(version, 2.0) == pytest.approx(2 * slope + constant, rel=1e-6)
+    assert version.manifest
+    assert (version.manifest.run, version.manifest.step) == ("line-1", 20)
+    reports = {each.step: each for each in progress.read(str(tmp_path / "runs/line-1/progress.jsonl"))}
+    assert version.manifest.metrics == reports[20].values
+    # the run is as it was: its program wrote into a folder of its own
+    assert sorted((tmp_path / "runs" / "line-1").rglob("*")) == before
+
+    # what the program has exported is copied; an earlier step is worse
+    done = export()
+    assert (done.returncode, done.stdout) == (0, f"version 2 is in {base / '2'}\n"), done.stderr
+    exported, copied = versions(tmp_path / "trained")[1], versions(base)[2]
+    assert copied.manifest
+    assert exported.manifest
+    for name in ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"):
+        assert copied.manifest.files[name] == exported.manifest.files[name]
+    done = export("--step", "20")
+    assert done.returncode == 65
+    assert "version 3 is kept aside" in done.stderr
+    assert "is worse than" in done.stderr
+    done = export("--step", "30")
+    assert done.returncode == 2
+    assert "no whole checkpoint '30'" in done.stderr
+    assert sorted(os.listdir(base)) == [".rejected", "1", "2"]
