@@ -107,6 +107,7 @@ ONLY_IN = {
         "launch",
         "export.version_check",
         "images.image_build",
+        "page.usage_views",
         "prepare.spark_cluster",
         "submit.bash_syntax",
         "submit.environments",

@@ -8,31 +8,19 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from http import HTTPStatus
-from pathlib import Path
 
 import uvicorn
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slurm_tf import files
-from slurm_tf.errors import ConfigError, DatasetError, SlurmError, SlurmTfError, UsageError
-from slurm_tf.page.context import PageContext
-from slurm_tf.page.data_sets import DataSetViews
+from slurm_tf.errors import UsageError
 from slurm_tf.page.guards import OPEN, Guards
-from slurm_tf.page.html_templates import HtmlTemplates
-from slurm_tf.page.new_run_views import NewRunViews
-from slurm_tf.page.run_cache import RunCache
-from slurm_tf.page.run_views import RunViews
 from slurm_tf.page.sessions import Sessions
 from slurm_tf.slurm.client import Client
 
 LOOPBACK = "127.0.0.1"
-_STATIC = Path(__file__).with_name("static")
+# After the link is printed, so that the terminal has it first.
+_LATER_SECONDS = 0.05
 # Connections at once, most of which are streams that wait.
 _MOST_CONNECTIONS = 250
 
@@ -100,8 +88,8 @@ def serve(listener: socket.socket, connect: Callable[[], Client], runs: str, say
     `say` gets where the page is, with a link that opens it once: at first, and again whenever a line is typed here.
     """
     sessions = Sessions()
-    context = PageContext(RunCache(connect, runs), sessions, HtmlTemplates(sessions), connect)
-    guards = Guards(_app(context), sessions)
+    views = _Views(sessions, connect, runs)
+    guards = Guards(views, sessions)
     is_port = listener.family is socket.AF_INET
     port, path = (listener.getsockname()[1], "") if is_port else (0, str(listener.getsockname()))
 
@@ -112,10 +100,34 @@ def serve(listener: socket.socket, connect: Callable[[], Client], runs: str, say
         guards, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
         server_header=False, proxy_headers=False, limit_concurrency=_MOST_CONNECTIONS, timeout_graceful_shutdown=1,
     )  # fmt: skip
-    asyncio.run(_answer(uvicorn.Server(config), listener, invite))
+    asyncio.run(_answer(uvicorn.Server(config), listener, invite, views))
 
 
-async def _answer(server: uvicorn.Server, listener: socket.socket, invite: Callable[[], None]) -> None:
+class _Views:
+    """The views, imported in the background once the page listens: its user has to open the link first."""
+
+    def __init__(self, sessions: Sessions, connect: Callable[[], Client], runs: str) -> None:
+        self._sessions, self._connect, self._runs = sessions, connect, runs
+        self._application: asyncio.Future[ASGIApp] | None = None
+
+    def load(self) -> "asyncio.Future[ASGIApp]":
+        """Return the views that are, or will be."""
+        if self._application is None:
+            self._application = asyncio.get_running_loop().run_in_executor(None, self._import)
+        return self._application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        application = await asyncio.shield(self.load())
+        await application(scope, receive, send)
+
+    def _import(self) -> ASGIApp:
+        from slurm_tf.page import views  # noqa: PLC0415
+
+        return views.application(self._sessions, self._connect, self._runs)
+
+
+async def _answer(server: uvicorn.Server, listener: socket.socket, invite: Callable[[], None], views: _Views) -> None:
     listener.listen()
     loop = asyncio.get_running_loop()
 
@@ -131,34 +143,5 @@ async def _answer(server: uvicorn.Server, listener: socket.socket, invite: Calla
     # uvicorn ends at SIGINT and SIGTERM by itself
     loop.add_signal_handler(signal.SIGHUP, server.handle_exit, signal.SIGTERM, None)
     invite()
+    loop.call_later(_LATER_SECONDS, views.load)
     await server.serve([listener])
-
-
-def _app(context: PageContext) -> Starlette:
-    """Return the views behind the guards."""
-    views = (RunViews(context), NewRunViews(context), DataSetViews(context))
-    routes: list[Route | Mount] = [route for each in views for route in each.routes()]
-    routes.append(Mount("/static", StaticFiles(directory=_STATIC)))
-
-    def problem(request: Request, error: Exception) -> Response:
-        values = {"title": "This did not work", "lines": _words(error).splitlines()}
-        return context.answer(request, "problem", values, _status(error))
-
-    return Starlette(
-        routes=routes, exception_handlers={SlurmTfError: problem, HTTPException: problem, OSError: problem}
-    )
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, HTTPException):
-        return error.detail
-    return str(files.storage_error(error, "show this") if isinstance(error, OSError) else error)
-
-
-def _status(error: Exception) -> int:
-    """Return the status of HTTP for an error."""
-    if isinstance(error, HTTPException):
-        return error.status_code
-    if isinstance(error, UsageError | ConfigError | DatasetError):
-        return HTTPStatus.BAD_REQUEST
-    return HTTPStatus.BAD_GATEWAY if isinstance(error, SlurmError) else HTTPStatus.INTERNAL_SERVER_ERROR

@@ -5,6 +5,7 @@ and exactly the fields of this release, at every depth: anything else was writte
 Standard library, Python 3.9.
 """
 
+import functools
 import json
 import sys
 from dataclasses import is_dataclass
@@ -29,6 +30,8 @@ from slurm_tf.run.version import ONE_RELEASE, VERSION
 
 _Value = TypeVar("_Value")
 _KEY = "contract"
+# of each dataclass once: it takes as long as all else of reading a small file
+_type_hints = functools.lru_cache(maxsize=None)(get_type_hints)
 
 
 def read(path: str, kind: Type[_Value], do: str = ONE_RELEASE) -> _Value:
@@ -113,7 +116,7 @@ def _tuple(value: object, kinds: Tuple[object, ...], at: str) -> Tuple[object, .
 
 def _dataclass(value: object, kind: type, at: str) -> object:
     table = _checked(value, dict, at)
-    kinds = get_type_hints(kind)
+    kinds = _type_hints(kind)
     for what, keys in (("unknown", set(table) - set(kinds)), ("missing", set(kinds) - set(table))):
         if keys:
             raise ValueError(f"{what}: {', '.join(_path(f'{at}.{key}') for key in sorted(keys))}")

@@ -109,6 +109,8 @@ def test_runs_are_seen_cancelled_and_submitted_again_and_slurm_is_asked_once_for
         assert "Submit 1 jobs again with the same code?" in form.text
         assert page.post(f"{at}/resubmit", {"form_token": form.form_token}).status == 303
         until(page, at, '<span class="state running"')
+        # accounting hears of an end late, and a report is shown again for a minute
+        until(page, "/usage?by=state&days=7", "CANCELLED", 150)
         times = asked_for_all(alice)
         assert len(times) >= 3
         assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= 15

@@ -90,6 +90,14 @@ def test_a_sweep_has_its_points_and_a_comparison(page: RunningPage) -> None:
     assert "best: max val_accuracy" in text
 
 
+def test_usage_that_slurm_does_not_say_is_an_error_with_its_words(page: RunningPage) -> None:
+    answer = page.get("/usage?days=7&by=template")
+    assert answer.status == 502
+    assert "sacct" in answer.text
+    for query in ("days=8", "by=--sql", "days=7;id"):
+        assert page.get(f"/usage?{query}").status == 400
+
+
 def test_a_log_is_text(page: RunningPage) -> None:
     at = address(page, "flowers-1")
     assert "[worker:0] &lt;b&gt;step&lt;/b&gt; 1\n" in page.get(f"{at}/log").text

@@ -1,0 +1,57 @@
+"""All views of the page as one application: what they import takes longer than all else before the page listens."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from slurm_tf import files
+from slurm_tf.errors import ConfigError, DatasetError, SlurmError, SlurmTfError, UsageError
+from slurm_tf.page.context import PageContext
+from slurm_tf.page.data_sets import DataSetViews
+from slurm_tf.page.html_templates import HtmlTemplates
+from slurm_tf.page.new_run_views import NewRunViews
+from slurm_tf.page.run_cache import RunCache
+from slurm_tf.page.run_views import RunViews
+from slurm_tf.page.sessions import Sessions
+from slurm_tf.page.usage_views import UsageViews
+from slurm_tf.slurm.client import Client
+
+_STATIC = Path(__file__).with_name("static")
+
+
+def application(sessions: Sessions, connect: Callable[[], Client], runs: str) -> Starlette:
+    """Return the views of the user's runs; `runs`: the runs folder. They have to stand behind guards.Guards."""
+    context = PageContext(RunCache(connect, runs), sessions, HtmlTemplates(sessions), connect)
+    views = (RunViews(context), NewRunViews(context), DataSetViews(context), UsageViews(context))
+    routes: list[Route | Mount] = [route for each in views for route in each.routes()]
+    routes.append(Mount("/static", StaticFiles(directory=_STATIC)))
+
+    def problem(request: Request, error: Exception) -> Response:
+        values = {"title": "This did not work", "lines": _words(error).splitlines()}
+        return context.answer(request, "problem", values, _status(error))
+
+    return Starlette(
+        routes=routes, exception_handlers={SlurmTfError: problem, HTTPException: problem, OSError: problem}
+    )
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, HTTPException):
+        return error.detail
+    return str(files.storage_error(error, "show this") if isinstance(error, OSError) else error)
+
+
+def _status(error: Exception) -> int:
+    """Return the status of HTTP for an error."""
+    if isinstance(error, HTTPException):
+        return error.status_code
+    if isinstance(error, UsageError | ConfigError | DatasetError):
+        return HTTPStatus.BAD_REQUEST
+    return HTTPStatus.BAD_GATEWAY if isinstance(error, SlurmError) else HTTPStatus.INTERNAL_SERVER_ERROR
