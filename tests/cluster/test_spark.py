@@ -124,7 +124,7 @@ def test_one_digest(rows: int, alice: Member) -> None:
     is_large = rows > 1_000_000
     with database(alice) as url:
         for name, engine in {"duckdb": "duckdb", "one": "spark", "two": "spark"}.items():
-            mem = "1G" if is_large or engine == "duckdb" else "512M"
+            mem = "2G" if is_large else "512M"
             alice.write(f"{name}.toml", RECIPE.format(engine=engine, mem=mem, url=url, name=name))
         digests = {prepared(alice, name) for name in ("duckdb", "one")}
         command = json.dumps([sys.executable, "-m", "slurm_tf", "prepare", "--resume", "{recipe}"])

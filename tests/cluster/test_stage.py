@@ -245,7 +245,8 @@ paths = ["clicks"]
 
 @pytest.mark.long
 def test_a_node_of_parameter_servers_alone_copies_nothing(alice: Member) -> None:
-    prepare(alice, program=f"{ONCE}; case $SLURM_TF_TASK in ps*) sleep 300;; esac")
+    # the chief ends the others
+    prepare(alice, program=f"{ONCE}; case $SLURM_TF_TASK in chief*) sleep 3;; *) sleep 300;; esac")
     alice.write("a.toml", SERVED)
     run = StagedRun(alice)
     assert alice.type("wait", "a-1", timeout=90).returncode == 0, run.output
