@@ -1,7 +1,7 @@
 """Makes the SavedModels that the tests of serving serve: `python served_models.py FOLDER`.
 
 FOLDER/kinds/1            a signature for each kind of input and output
-FOLDER/versions/1 ... 8   y = x and version = the number of the version, for each row
+FOLDER/versions/1 ... 11   y = x and version = the number of the version, for each row
 FOLDER/other/1            as versions, but its input is named z
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-VERSIONS = 8
+VERSIONS = 11
 
 
 class Kinds(tf.Module):  # type: ignore[misc]

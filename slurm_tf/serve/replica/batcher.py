@@ -73,7 +73,7 @@ class Batcher:
         Raises RequestError if too many wait.
         """
         loop = asyncio.get_running_loop()
-        sizes = {len(each) for each in inputs} if self._max_rows > 1 else {1}
+        sizes = {len(each) if each.ndim else 0 for each in inputs} if self._max_rows > 1 else {1}
         rows = max(sizes)
         alone = self._max_rows == 1 or len(sizes) > 1 or not 0 < rows <= self._max_rows
         if self._rows and self._rows + rows > self._max_waiting:

@@ -7,7 +7,7 @@ that tf.saved_model.load returns. It is private to TensorFlow; one without it ca
 import gc
 import os
 import threading
-from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Set, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -28,12 +28,20 @@ _LOAD_ERRORS = (
     StopIteration, TypeError, ValueError, message.DecodeError, tf.errors.OpError,
 )  # fmt: skip
 _MOST_TEXT = 1000
+# Operations that take tensors of any shape, or refuse those that they cannot take; beside them those of a SavedModel.
+_ANY_SHAPE = """
+    Add AddV2 Sub Mul RealDiv Neg Maximum Minimum Square Exp Log Tanh Sigmoid Select SelectV2 Identity Cast Reshape Pack
+    Const NoOp Placeholder PlaceholderWithDefault ParseExample ParseExampleV2 StatefulPartitionedCall PartitionedCall
+    Assign AssignVariableOp DisableCopyOnRead ReadVariableOp VarHandleOp VarIsInitializedOp VariableV2
+    MergeV2Checkpoints RestoreV2 SaveV2 ShardedFilename StaticRegexFullMatch StringJoin
+"""
 
 
 class _Runner(Protocol):
     """Calls signatures, one way or the other."""
 
     signature_defs: Mapping[str, Any]
+    any_shape: bool
 
     def run(self, signature: ServedSignature, outputs: Tuple[str, ...], inputs: Sequence[np.ndarray]) -> List[Any]: ...
 
@@ -55,7 +63,7 @@ class LoadedVersion:
         self.signature_defs: Mapping[str, Any] = {
             name: _ours(definition) for name, definition in self._runner.signature_defs.items()
         }
-        self.signatures = signatures.from_signature_defs(self.signature_defs)
+        self.signatures = signatures.from_signature_defs(self.signature_defs, self._runner.any_shape)
 
     def call(self, signature: ServedSignature, outputs: Tuple[str, ...], inputs: Sequence[np.ndarray]) -> List[Any]:
         """Return the named outputs of a signature as arrays; `inputs` in the signature's order. Raises RequestError."""
@@ -88,6 +96,7 @@ class _SessionRunner:
             self._session.close()
             raise
         self.signature_defs: Mapping[str, Any] = dict(meta_graph.signature_def)
+        self.any_shape = _operations(meta_graph.graph_def) <= set(_ANY_SHAPE.split())
         self._callables: Dict[Tuple[str, Tuple[str, ...]], Any] = {}
         self._making = threading.Lock()
 
@@ -112,7 +121,9 @@ class _SessionRunner:
 
 
 class _SignatureRunner:
-    """Calls the signatures that tf.saved_model.load returns."""
+    """Calls the signatures that tf.saved_model.load returns, which check shapes themselves."""
+
+    any_shape = False
 
     def __init__(self, path: str) -> None:
         self._loaded: Optional[Any] = tf.saved_model.load(path, [_SERVE])
@@ -132,6 +143,12 @@ class _SignatureRunner:
 
     def close(self) -> None:
         self._loaded = None
+
+
+def _operations(graph: Any) -> Set[str]:
+    """Return the operations of a GraphDef and its functions."""
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    return {node.op for node in nodes}
 
 
 def _config() -> Any:

@@ -1,6 +1,7 @@
 """The signatures of a version: what a call needs and gives, and the check of what a client sends.
 
-A call with an input of another shape must not reach TensorFlow: some of its kernels end the process then.
+A call with an input of another shape must not reach TensorFlow: some of its kernels end the process then (oneDNN's
+convolution does). Models of operations that are known not to may get any shape.
 """
 
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ DEFAULT = "serving_default"
 class TensorInfo:
     """A tensor of a signature: `tensor` is its name in the graph, `dtype` its number in DataType.
 
-    `shape` is None where its rank is not known; a dimension of any size is None.
+    `shape` is None where its rank is not known; a dimension of any size is None. `any_shape`: TensorFlow itself takes
+    or refuses arrays of other shapes, as clients of TensorFlow Serving send.
     """
 
     tensor: str
     dtype: int
     shape: Optional[Tuple[Optional[int], ...]]
+    any_shape: bool
 
     @property
     def batched(self) -> bool:
@@ -35,7 +38,7 @@ class TensorInfo:
         kind = TYPES[self.dtype]
         if array.dtype != kind.array:
             raise invalid(f"input {name} has elements of {array.dtype}; needed {kind.name}")
-        if self.shape is None:
+        if self.shape is None or self.any_shape:
             return
         fits = len(array.shape) == len(self.shape)
         if fits:
@@ -96,24 +99,28 @@ class ServedSignature:
         return tuple(names) or tuple(self.outputs)
 
 
-def from_signature_defs(signature_defs: Mapping[str, Any]) -> Dict[str, ServedSignature]:
-    """Return the signatures of a MetaGraphDef that can be called: dense tensors of types that the protocol has."""
+def from_signature_defs(signature_defs: Mapping[str, Any], any_shape: bool) -> Dict[str, ServedSignature]:
+    """Return the signatures of a MetaGraphDef that can be called: dense tensors of types that the protocol has.
+
+    `any_shape`: none of its operations ends the process for an input of another shape.
+    """
     found = {}
     for name, definition in signature_defs.items():
-        inputs, outputs = _infos(definition.inputs), _infos(definition.outputs)
+        inputs, outputs = _infos(definition.inputs, any_shape), _infos(definition.outputs, any_shape)
         if inputs is not None and outputs:
             found[name] = ServedSignature(name, definition.method_name, inputs, outputs)
     return found
 
 
-def _infos(infos: Mapping[str, Any]) -> Optional[Dict[str, TensorInfo]]:
+def _infos(infos: Mapping[str, Any], any_shape: bool) -> Optional[Dict[str, TensorInfo]]:
     found = {}
     for name in sorted(infos):
         info = infos[name]
         if not info.name or info.dtype not in TYPES:
             return None
         sizes = [None if dim.size < 0 else int(dim.size) for dim in info.tensor_shape.dim]
-        found[name] = TensorInfo(info.name, info.dtype, None if info.tensor_shape.unknown_rank else tuple(sizes))
+        shape = None if info.tensor_shape.unknown_rank else tuple(sizes)
+        found[name] = TensorInfo(info.name, info.dtype, shape, any_shape)
     return found
 
 
