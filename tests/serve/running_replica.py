@@ -17,11 +17,12 @@ from typing import Any
 from slurm_tf.serve import endpoint, replica_settings
 from slurm_tf.serve.endpoint import Endpoint
 from slurm_tf.serve.protocol import serving_messages as protocol
-from slurm_tf.serve.replica_settings import ReplicaSettings, ServedModel
+from slurm_tf.serve.replica_settings import Batching, ReplicaSettings, ServedModel
 from tests.conftest import PYTHONPATH, ROOT
 
 TOKEN = "only-the-tests-know-this-token"
 _SECONDS = 120
+_BATCHING = Batching()
 SERVICES = {
     "Predict": ("PredictionService", "PredictRequest", "PredictResponse"),
     "Classify": ("PredictionService", "ClassificationRequest", "ClassificationResponse"),
@@ -47,14 +48,16 @@ def wait_for(what: Callable[[], Any], seconds: float = _SECONDS) -> Any:
 class Replica:
     """A replica that serves `models`, by name, from `folder`, where its own files are."""
 
-    def __init__(self, folder: Path, models: Mapping[str, Path], **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, models: Mapping[str, Path], batching: Batching = _BATCHING, **settings: Any
+    ) -> None:
         self.folder = folder
         self.endpoints = folder / "endpoints"
         self.endpoints.mkdir(mode=0o700, parents=True, exist_ok=True)
         token = folder / "token"
         token.write_text(TOKEN)
         token.chmod(0o600)
-        served = tuple(ServedModel(name, str(base)) for name, base in models.items())
+        served = tuple(ServedModel(name, str(base), batching) for name, base in models.items())
         made = ReplicaSettings("first", served, str(self.endpoints), token_file=str(token))
         made = replace(made, poll_seconds=0.2, connection_seconds=1.0, **settings)
         if made.open:

@@ -169,6 +169,9 @@ def test_versions_are_swapped_under_clients_and_bad_ones_left_out(models: Path, 
     assert "no saved_model.pb" in reason(running, 3)
     assert "default needs an input z" in reason(running, 4)
     assert reason(running, 1) == ""
+    serving_file.write(str(base), Serving(promoted=1, labels={"next": 5}, canary=Canary(5, 50)))
+    wait_for(functools.partial(answers_with, running, 1))
+    assert {answered(running) for _ in range(30)} == {1, 5}
 
 
 @pytest.mark.long
@@ -177,6 +180,7 @@ def test_ten_versions_are_swapped_under_twenty_thousand_requests(models: Path, b
     swapped_under_clients(models, base, running, kinds, 20_000)
 
 
+@pytest.mark.long
 def test_serving_json_promotes_labels_and_shares_with_a_canary(models: Path, base: Path, running: Replica) -> None:
     import grpc
 
@@ -207,6 +211,7 @@ def test_serving_json_promotes_labels_and_shares_with_a_canary(models: Path, bas
     base.chmod(0o700)
 
 
+@pytest.mark.long
 def test_a_version_with_other_signatures_answers_once_it_is_promoted(
     models: Path, base: Path, running: Replica
 ) -> None:
@@ -216,6 +221,7 @@ def test_a_version_with_other_signatures_answers_once_it_is_promoted(
     wait_for(lambda: status(running).default == 2)
 
 
+@pytest.mark.long
 def test_a_version_that_was_copied_slowly_is_loaded_once_it_is_whole(
     models: Path, base: Path, running: Replica
 ) -> None:
@@ -227,6 +233,7 @@ def test_a_version_that_was_copied_slowly_is_loaded_once_it_is_whole(
     wait_for(lambda: status(running).default == 2)
 
 
+@pytest.mark.long
 def test_a_configuration_replaces_all_models(models: Path, base: Path, running: Replica) -> None:
     import grpc
 

@@ -6,7 +6,7 @@ from typing import List
 
 from slurm_tf.errors import SlurmTfError, UsageError
 from slurm_tf.files import storage_error
-from slurm_tf.serve import replica_settings
+from slurm_tf.serve import endpoint, replica_settings
 from slurm_tf.serve.replica.replica_log import say
 
 
@@ -16,10 +16,11 @@ def main(arguments: List[str]) -> int:
         if len(arguments) != 1:
             raise UsageError(f"found {len(arguments)} arguments", "the path of a replica's settings")
         settings = replica_settings.read(arguments[0])
-        # TensorFlow is imported once the settings are known to be right
+        settings.token()
+        endpoint.living(settings.endpoint_folder)
+        # TensorFlow is imported once these are known to be right
         from slurm_tf.serve.replica import replica_process
 
-        replica_process.prepare(settings)
         asyncio.run(replica_process.run(settings))
     except SlurmTfError as error:
         say(str(error))

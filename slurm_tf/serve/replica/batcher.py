@@ -73,9 +73,7 @@ class Batcher:
         Raises RequestError if too many wait.
         """
         loop = asyncio.get_running_loop()
-        sizes = {len(each) if each.ndim else 0 for each in inputs} if self._max_rows > 1 else {1}
-        rows = max(sizes)
-        alone = self._max_rows == 1 or len(sizes) > 1 or not 0 < rows <= self._max_rows
+        rows, alone = self._size(inputs)
         if self._rows and self._rows + rows > self._max_waiting:
             raise RequestError(
                 Code.UNAVAILABLE, f"The batch scheduling queue is full: {self._rows} rows wait for the model", busy=True
@@ -85,6 +83,14 @@ class Batcher:
         self._rows += rows
         self._schedule(loop)
         return answer
+
+    def _size(self, inputs: Arrays) -> Tuple[int, bool]:
+        """Return how many rows a request has, and whether it must be a call of its own."""
+        if self._max_rows == 1:
+            return 1, True
+        sizes = {len(each) if each.ndim else 0 for each in inputs}
+        rows = max(sizes, default=0)
+        return rows, len(sizes) != 1 or not 0 < rows <= self._max_rows
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have the next batch begin once the requests are read that have come, or after the timeout of batching."""

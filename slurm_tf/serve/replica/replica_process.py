@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +60,10 @@ class _Replica:
         token, pair = settings.token(), None if settings.plaintext else certificate.of(settings)
         if settings.open:
             say("WARNING: open: whoever reaches this replica can ask its models")
+        looking = asyncio.ensure_future(self._models.look())
+        await _first(stop, looking, ending=True)
+        if stop.is_set():
+            return
         grpc_server, grpc_port = grpc_service.server(
             settings, GrpcService(self._inference, self._recorder), Access(token), pair
         )
@@ -145,8 +148,11 @@ class _Replica:
         )
 
 
-async def _first(stop: asyncio.Event, *tasks: "asyncio.Future[Any]") -> None:
-    """Wait for the signal to stop. Raises what one of the tasks raises: it should not have ended."""
+async def _first(stop: asyncio.Event, *tasks: "asyncio.Future[Any]", ending: bool = False) -> None:
+    """Wait for the signal to stop. Raises what one of the tasks raises.
+
+    `ending`: a task may end; else that is an error.
+    """
     stopping = asyncio.ensure_future(stop.wait())
     try:
         done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -154,13 +160,5 @@ async def _first(stop: asyncio.Event, *tasks: "asyncio.Future[Any]") -> None:
         stopping.cancel()
     for each in done - {stopping}:
         each.result()
-        raise ModelError("a part of the replica has ended", "it to go on")
-
-
-def prepare(settings: ReplicaSettings) -> None:
-    """Check what must be there before TensorFlow is imported. Raises ModelError, OSError."""
-    settings.token()
-    folder = settings.endpoint_folder
-    if not os.path.isdir(folder):
-        raise ModelError("there is no such folder", "a private folder for endpoint files", where=folder)
-    endpoint.living(folder)
+        if not ending:
+            raise ModelError("a part of the replica has ended", "it to go on")
