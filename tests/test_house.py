@@ -37,13 +37,14 @@ ROOMS = {
     "serve": {"errors", "files", "run", "models"},
     "watch": {"errors", "units", "files", "plots", "run", "models", "slurm", "jobspec", "submit", "export"},
     "account": {"errors", "units", "files", "search_path", "plots", "run", "slurm", "jobspec", "watch"},
+    "org": {"errors", "units", "slurm", "jobspec"},
     "page": {
-        "errors", "units", "files", "plots", "run", "dataset", "slurm", "jobspec", "prepare", "submit", "watch",
+        "errors", "units", "files", "plots", "run", "dataset", "slurm", "jobspec", "prepare", "submit", "watch", "org",
     },
     "doctor": {"errors", "units", "files", "run", "slurm", "jobspec", "submit", "launch"},
     "cli": {
         "errors", "units", "files", "search_path", "run", "dataset", "prepare", "slurm", "jobspec", "images", "submit",
-        "launch", "watch", "account", "page", "doctor",
+        "launch", "watch", "account", "org", "page", "doctor",
     },
 }  # fmt: skip
 # Inside these rooms a module or room imports only those before it, and itself.

@@ -49,6 +49,7 @@ GROUPS = {
     "See what they took, and clear up": {
         "efficiency": ("efficiency_command", "efficiency"),
         "usage": ("usage_command", "usage"),
+        "quota": ("quota_command", "quota"),
         "du": ("storage_commands", "du"),
         "rm": ("storage_commands", "rm"),
     },
@@ -58,6 +59,7 @@ GROUPS = {
     },
     "Describe a cluster": {
         "doctor": ("doctor_command", "doctor"),
+        "org": ("org_command", "org"),
         "sites": ("sites_command", "sites"),
         "images": ("images_command", "images"),
     },

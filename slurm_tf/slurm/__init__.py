@@ -3,6 +3,8 @@
 # what other rooms may import
 __all__ = [
     "array_indexes",
+    "assoc_mgr",
+    "associations",
     "attached_step",
     "billing",
     "client",
@@ -15,6 +17,7 @@ __all__ = [
     "node_sizes",
     "out_of_memory",
     "pending_reasons",
+    "queued_jobs",
     "records",
     "reservations",
     "sacct",

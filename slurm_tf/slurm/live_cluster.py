@@ -103,7 +103,7 @@ class LiveCluster:
 
 def ask() -> LiveCluster:
     """Ask the cluster of this machine. Raises SlurmError; what only accounting or srun knows may be unknown."""
-    settings = parse_settings(client.run(["scontrol", "show", "config"]).stdout)
+    settings = ask_settings()
     partitions = client.run(["scontrol", "--oneliner", "show", "partition"]).stdout
     columns = f"--format={command_output.SEPARATOR.join(NODES)}"
     kinds = parse_nodes(client.run(["sinfo", "--noheader", "--exact", columns]).stdout)
@@ -162,6 +162,11 @@ def parse_mpi(text: str) -> tuple[str, ...]:
     *names, versions = [*lines, ""] if not lines or ":" not in lines[-1] else lines
     more = versions.partition(":")[2].split(",")
     return _distinct(name for name in [*names, *map(str.strip, more)] if re.fullmatch(r"[\w+-]+", name))
+
+
+def ask_settings(seconds: float = 60.0) -> dict[str, str]:
+    """Ask slurmctld for the settings of slurm.conf. Raises SlurmError."""
+    return parse_settings(client.run(["scontrol", "show", "config"], seconds=seconds).stdout)
 
 
 def parse_settings(text: str) -> dict[str, str]:

@@ -14,15 +14,11 @@ from datetime import timedelta
 
 from slurm_tf import units
 from slurm_tf.errors import SlurmError
-from slurm_tf.slurm import client, live_cluster
+from slurm_tf.slurm import assoc_mgr, client, live_cluster
 
 _SECONDS = 10.0
-ASSOC_MGR = ("scontrol", "--oneliner", "show", "assoc_mgr")
 # The columns of sacctmgr that are asked for: what assoc_mgr does not say.
 QOS = ("Name", "UsageFactor", "Flags", "MaxTRESPU", "MaxTRESPA", "MaxJobsPU", "MaxSubmitPU")
-_AMOUNT = re.compile(r"(?:(?P<tres>[^,=()]+)=)?(?P<most>N|\d+)(?:\((?P<used>\d+)(?:\.\d+)?\))?")
-_WORD = re.compile(r"([\w/]+)=(\S*)")
-_NO_LIMIT = "N"
 _ENFORCED = {"limits", "safe"}
 
 # Limits on what has been used in all, what is in use at a time, and what one job may have, by Slurm's own names.
@@ -43,6 +39,7 @@ class Limit:
 
     `most`, `used`, `promised`: minutes, or minutes of a TRES, where the name has Mins or Wall; else numbers, and MiB.
     `used` is None for a limit of one job. `promised`: what running jobs may still use until their time limits.
+    `owner` is for people; `account` or `qos` says it for programs, and `of_user` whether it is the user's own there.
     """
 
     owner: str
@@ -51,6 +48,9 @@ class Limit:
     most: int
     used: int | None = None
     promised: int = 0
+    account: str = field(default="", compare=False)
+    qos: str = field(default="", compare=False)
+    of_user: bool = field(default=False, compare=False)
 
     @property
     def left(self) -> int:
@@ -85,7 +85,7 @@ def ask(user: str = "") -> Limits:
     user = user or pwd.getpwuid(os.getuid()).pw_name
     try:
         settings = client.run(["scontrol", "show", "config"], seconds=_SECONDS).stdout
-        manager = client.run([*ASSOC_MGR, f"users={user}", "flags=assoc,qos"], seconds=_SECONDS).stdout
+        manager = assoc_mgr.ask(f"users={user}", "flags=assoc,qos")
         qos = _show("qos", f"format={','.join(QOS)}")
         own = _show("assoc", "where", f"user={user}", "format=Cluster,Account,QOS")
     except SlurmError as error:
@@ -96,7 +96,7 @@ def ask(user: str = "") -> Limits:
 def accounts(user: str = "") -> tuple[str, ...]:
     """Ask Slurm for the accounts of a user on this cluster, by default of who asks. Raises SlurmError."""
     user = user or pwd.getpwuid(os.getuid()).pw_name
-    conf = live_cluster.parse_settings(client.run(["scontrol", "show", "config"], seconds=_SECONDS).stdout)
+    conf = live_cluster.ask_settings(_SECONDS)
     rows = _rows(_show("assoc", "where", f"user={user}", "format=Cluster,Account,QOS"))
     return tuple(dict.fromkeys(row[1] for row in rows if row[0] in ("", conf.get("ClusterName"))))
 
@@ -123,10 +123,15 @@ def parse(user: str, settings: str, manager: str, qos: str, own: str) -> Limits:
     allowed = {name for row in rows for name in row[2].split(",") if name}
     lines = manager.splitlines()
     limits = [*_of_associations(user, lines), *_of_qos(user, lines, qos, allowed)] if rows else []
-    half_life = units.parse_time(conf["PriorityDecayHalfLife"]) if _is_set(conf, "PriorityDecayHalfLife") else None
-    reset = conf["PriorityUsageResetPeriod"] if _is_set(conf, "PriorityUsageResetPeriod") else ""
+    half_life, reset = forgetting(conf)
     kept = tuple(row[0] for row in _rows(qos) if "NoDecay" in row[2].split(","))
-    return Limits(user, tuple(limits), half_life or None, reset, kept, parse_factors(qos))
+    return Limits(user, tuple(limits), half_life, reset, kept, parse_factors(qos))
+
+
+def forgetting(conf: Mapping[str, str]) -> tuple[timedelta | None, str]:
+    """Return how Slurm forgets what was used: PriorityDecayHalfLife, PriorityUsageResetPeriod; None and "" for not."""
+    half_life = units.parse_time(conf["PriorityDecayHalfLife"]) if _is_set(conf, "PriorityDecayHalfLife") else None
+    return half_life or None, conf["PriorityUsageResetPeriod"] if _is_set(conf, "PriorityUsageResetPeriod") else ""
 
 
 def parse_factors(qos: str) -> Mapping[str, float]:
@@ -144,26 +149,22 @@ def _is_set(conf: Mapping[str, str], name: str) -> bool:
 
 def _of_associations(user: str, lines: list[str]) -> Iterator[Limit]:
     """Yield the limits of the user's associations, and of their accounts up to the root."""
-    rows = [dict(_WORD.findall(line)) for line in lines if line.startswith("ClusterName=")]
+    rows = [assoc_mgr.record(line) for line in lines if line.startswith("ClusterName=")]
     accounts = {row["Account"]: row for row in rows if not row.get("UserName")}
     above: dict[str, None] = {}  # a set in its order
     for row in rows:
-        if _plain(row.get("UserName", "")) != user:
+        if assoc_mgr.plain_name(row.get("UserName", "")) != user:
             continue
         where = f" on {row['Partition']}" if row.get("Partition") else ""
-        yield from _limits(f"{user} in {row['Account']}{where}", row)
+        yield from _limits(f"{user} in {row['Account']}{where}", row, account=row["Account"], of_user=True)
         name = row["Account"]
         while name in accounts and name not in above:
             above[name] = None
-            name = _plain(accounts[name].get("ParentAccount", ""))
+            name = assoc_mgr.plain_name(accounts[name].get("ParentAccount", ""))
     for name in above:
         # what a job may have is in the user's association as well, which has it from here
-        yield from (each for each in _limits(f"account {name}", accounts[name]) if each.name not in OF_A_JOB)
-
-
-def _plain(name: str) -> str:
-    """Return a name without the id that scontrol prints behind it: "alice(20001)"."""
-    return re.sub(r"\(\d+\)$", "", name)
+        found = _limits(f"account {name}", accounts[name], account=name)
+        yield from (each for each in found if each.name not in OF_A_JOB)
 
 
 def _of_qos(user: str, lines: list[str], qos: str, allowed: set[str]) -> Iterator[Limit]:
@@ -172,14 +173,14 @@ def _of_qos(user: str, lines: list[str], qos: str, allowed: set[str]) -> Iterato
     found = re.search(rf" UserName={re.escape(user)}\((\d+)\) ", "\n".join(lines))
     key = f"(?:{found[1]}|{re.escape(user)}\\({found[1]}\\))" if found else re.escape(user)
     for line in lines:
-        name = _plain(line.removeprefix("QOS=").partition(" ")[0])
+        name = assoc_mgr.plain_name(line.removeprefix("QOS=").partition(" ")[0])
         if not line.startswith("QOS=") or name not in allowed:
             continue
         whole, _, of_parts = line.partition(" Account Limits=")
-        yield from _limits(f"QOS {name}", dict(_WORD.findall(whole)))
+        yield from _limits(f"QOS {name}", assoc_mgr.record(whole), qos=name)
         mine = re.search(rf"\s{key}=\{{([^}}]*)\}}", of_parts.partition("User Limits=")[2])
-        own = dict(_WORD.findall(mine[1])) if mine else _unused(rows.get(name, []))
-        yield from _limits(f"{user} in QOS {name}", own)
+        own = assoc_mgr.record(mine[1]) if mine else _unused(rows.get(name, []))
+        yield from _limits(f"{user} in QOS {name}", own, qos=name, of_user=True)
 
 
 def _unused(row: list[str]) -> dict[str, str]:
@@ -189,17 +190,15 @@ def _unused(row: list[str]) -> dict[str, str]:
     return {name: re.sub(r"(\d)(?=,|$)", r"\1(0)", text) for name, text in limits.items()}
 
 
-def _limits(owner: str, row: Mapping[str, str]) -> Iterator[Limit]:
+def _limits(
+    owner: str, row: Mapping[str, str], account: str = "", qos: str = "", of_user: bool = False
+) -> Iterator[Limit]:
     """Yield the limits that are set in one record."""
-    promised = {match["tres"]: int(match["used"] or 0) for match in _amounts(row.get("GrpTRESRunMins", ""))}
+    promised = {each.tres: each.used or 0 for each in assoc_mgr.amounts(row.get("GrpTRESRunMins", ""))}
     for name in _NAMES:
-        for match in _amounts(row.get(name, "")):
-            if match["most"] == _NO_LIMIT:
+        for each in assoc_mgr.amounts(row.get(name, "")):
+            if each.most is None:
                 continue
-            used = None if match["used"] is None or name in OF_A_JOB else int(match["used"])
-            running = promised.get(match["tres"], 0) if name == "GrpTRESMins" else 0
-            yield Limit(owner, name, match["tres"] or "", int(match["most"]), used, running)
-
-
-def _amounts(text: str) -> Iterator["re.Match[str]"]:
-    return (match for part in text.split(",") if (match := _AMOUNT.fullmatch(part)))
+            used = None if name in OF_A_JOB else each.used
+            running = promised.get(each.tres, 0) if name == "GrpTRESMins" else 0
+            yield Limit(owner, name, each.tres, each.most, used, running, account, qos, of_user)

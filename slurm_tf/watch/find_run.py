@@ -1,5 +1,6 @@
 """Finds the run that a user names: by its name, by name and sweep point, by path, or by job id."""
 
+import contextlib
 import difflib
 import errno
 import os
@@ -13,6 +14,7 @@ from slurm_tf.errors import RunError, SlurmError, UsageError
 from slurm_tf.run import job_chain
 from slurm_tf.run.folder import FOLDER_OF_RUNS, RunFolder, SubmissionFolder
 from slurm_tf.slurm.client import Client
+from slurm_tf.slurm.records import whole_job
 from slurm_tf.submit import run_index
 from slurm_tf.watch import run_discovery
 
@@ -67,6 +69,15 @@ def all_runs(root: str) -> list[SelectedRun]:
     here = {files.identity(selected.run.path) for selected in found}
     others = [folder for folder in run_index.read() or () if _is_private(Path(folder))]
     return [*found, *(SelectedRun(RunFolder(each)) for each in others if files.identity(each) not in here)]
+
+
+def names_by_job(root: str) -> dict[str, str]:
+    """Return the name of each run by the ids of its jobs, of all runs that the user has. Raises StorageError."""
+    found = {}
+    for each in all_runs(root):
+        with contextlib.suppress(RunError):  # of a run whose record cannot be read nothing is known
+            found.update({whole_job(job): each.run.name for job in each.job_ids.values()})
+    return found
 
 
 def labels(selected_runs: Sequence[SelectedRun]) -> list[str]:

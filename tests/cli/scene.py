@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from slurm_tf.run.lease import Lease
 from slurm_tf.run.manifest import ArrayShape
 from slurm_tf.run.settings import LaunchSettings, RoleSettings, write_settings
 from slurm_tf.run.status import AttemptState, RunStatus, TaskState, TaskStatus
-from slurm_tf.slurm import client, live_cluster
+from slurm_tf.slurm import associations, client, live_cluster
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
 from slurm_tf.submit import horovod_wheel, packed_modules
@@ -316,6 +317,7 @@ def _serve(_listener: object, _connect: object, _runs: str, say: Callable[[Liste
 def stand_in(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the cluster "typed" answer, and nothing start that takes long."""
     rows = json.loads((RECORDED / "slurm-22.05.8" / "clusters" / "typed.json").read_text())
+    limits = json.loads((RECORDED / "slurm-22.05.8" / "organizations.json").read_text())["alice"]
     printed = {tuple(row["argv"]): (row["stdout"], row["stderr"]) for row in rows}
 
     def run(argv: Sequence[str], *_: object, **__: object) -> "subprocess.CompletedProcess[str]":
@@ -323,12 +325,16 @@ def stand_in(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
             answer = ("", _STARTS) if "--test-only" in argv else ("10\n", "")
         elif tuple(argv) in printed:
             answer = printed[tuple(argv)]
+        elif " ".join(argv) in limits:
+            # jobs that ended long ago: a time of today is shown without its day
+            answer = re.sub(r"\d{4}-\d\d-\d\dT", "2026-03-14T", limits[" ".join(argv)]), ""
         else:
             raise UnreachableError(f"{argv[0]} did not answer in 60 s")
         return subprocess.CompletedProcess(argv, 0, *answer)
 
     monkeypatch.setattr(client, "run", run)
     monkeypatch.setattr(live_cluster, "_user", lambda: "alice")
+    monkeypatch.setattr(associations, "me", lambda: "alice")
     monkeypatch.setattr(watch_commands, "connect", lambda: slurm)
     monkeypatch.setattr(local_tasks, "run_script", lambda *_: 0)
     monkeypatch.setattr(os, "fsync", lambda _: None)

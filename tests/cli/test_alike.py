@@ -40,7 +40,7 @@ def test_help_shows_the_verbs_by_what_one_wants_to_do(golden: Callable[[str, str
     golden("help.txt", typed("--help", terminal_width=80).output)
 
 
-@pytest.mark.parametrize("words", [*VERBS, ("sites",), ("images",), ("data",), ("plugin",)], ids=" ".join)
+@pytest.mark.parametrize("words", [*VERBS, ("sites",), ("images",), ("org",), ("data",), ("plugin",)], ids=" ".join)
 def test_every_verb_has_h_and_json(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     if words == ("launch",):  # it runs without click, on the Python of the nodes
         with pytest.raises(SystemExit, match="0"):

@@ -5,7 +5,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from slurm_tf.slurm import usage_limits
+from slurm_tf.slurm import assoc_mgr, usage_limits
 from tests.sandbox.cluster import Sandbox
 from tests.sandbox.shape import Shape
 
@@ -20,7 +20,7 @@ SHAPE = Shape(
         "modify qos urgent set UsageFactor=2.5 GrpTRESMins=gres/gpu=500 Flags=NoDecay",
     ),
 )
-_SHOW = ("sacctmgr", "--parsable2", "--noheader", "--readonly", "show")
+SHOW = ("sacctmgr", "--parsable2", "--noheader", "--readonly", "show")
 # what alice ran before: three jobs of under a minute; and what runs meanwhile
 _ENDED = ("--gpus=3 --qos=normal", "--gpus=1 --qos=urgent", "--gpus=1 --qos=scavenge")
 _RUNNING = ("--gpus=2 --qos=normal", "--gpus=1 --qos=gpuq")
@@ -30,9 +30,9 @@ def commands(user: str) -> dict[str, list[str]]:
     """Return the commands of usage_limits.ask, by the argument of usage_limits.parse that takes their output."""
     return {
         "settings": ["scontrol", "show", "config"],
-        "manager": [*usage_limits.ASSOC_MGR, f"users={user}", "flags=assoc,qos"],
-        "qos": [*_SHOW, "qos", f"format={','.join(usage_limits.QOS)}"],
-        "own": [*_SHOW, "assoc", "where", f"user={user}", "format=Cluster,Account,QOS"],
+        "manager": [*assoc_mgr.ARGV, f"users={user}", "flags=assoc,qos"],
+        "qos": [*SHOW, "qos", f"format={','.join(usage_limits.QOS)}"],
+        "own": [*SHOW, "assoc", "where", f"user={user}", "format=Cluster,Account,QOS"],
     }
 
 

@@ -1,0 +1,127 @@
+"""Organizations and their users as a text table and as JSON."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from slurm_tf import units
+from slurm_tf.cli import text_table
+from slurm_tf.org import user_quota
+from slurm_tf.org.organizations import GPU, Forgetting, Organization, Organizations, Quota
+
+_HEADS = ("ORGANIZATION", "USER", "GPUS", "GPU-HOURS", "CPUS", "MEM", "WAITING", "MAX-TIME")
+_LEAVE_OUT = ("MAX-TIME", "MEM", "CPUS")
+_UNKNOWN = "unknown"
+
+
+def text(found: Organizations, shown: Sequence[Organization]) -> str:
+    """Return the table: of each amount what is in use or was used, and the limit, "-" for none."""
+    if not shown:
+        return f"Cluster {found.cluster} has no organizations that you may see.\n"
+    rows = []
+    for each in shown:
+        rows.append([_path(each), "", *_cells(each.quota)])
+        for user in each.users:
+            name = f"{user.name} on {user.partition}" if user.partition else user.name
+            rows.append(["", name, *_cells(user.quota)])
+    table = text_table.table(_HEADS, rows, _LEAVE_OUT, "--json has all", names=("ORGANIZATION", "USER"))
+    said = ["GPUs, CPUs and memory: in use of the limit; GPU-hours: used of the limit; waiting: jobs and their GPUs."]
+    return table + text_table.sentences([*said, *forgetting_words(found.forgetting, shown)])
+
+
+def _path(each: Organization) -> str:
+    return each.name if each.parent in ("", "root") else f"{each.name}, in {each.parent}"
+
+
+def _cells(quota: Quota) -> list[str]:
+    return [
+        _of(quota, GPU, str),
+        _hours(quota.used_gpu_minutes, quota.gpu_minutes),
+        _of(quota, "cpu", str),
+        _of(quota, "mem", units.format_memory),
+        _waiting(quota),
+        units.format_time(quota.limits.max_wall) if quota.limits.max_wall else "-",
+    ]
+
+
+def _of(quota: Quota, tres: str, format_amount: Callable[[int], str]) -> str:
+    """Return what is in use and the limit: "3 of 4", with those of each type of GPU."""
+    held, most = quota.allocated, quota.limits.grp_tres.get(tres)
+    used = _UNKNOWN if held is None else format_amount(held.get(tres, 0))
+    types = [name for name in quota.limits.grp_tres if name.startswith(f"{tres}:")]
+    typed = [f"{name.partition(':')[2]} {_of(quota, name, str)}" for name in types]
+    return ", ".join([f"{used} of {format_amount(most)}" if most is not None else used, *typed])
+
+
+def _hours(used: int | None, most: int | None) -> str:
+    words = _UNKNOWN if used is None else f"{used / 60:.1f}"
+    return f"{words} of {most / 60:g}" if most is not None else words
+
+
+def _waiting(quota: Quota) -> str:
+    if quota.waiting is None:
+        return _UNKNOWN
+    return f"{quota.waiting_jobs}: {quota.waiting.get(GPU, 0)} GPUs" if quota.waiting_jobs else "-"
+
+
+def forgetting_words(forgetting: Forgetting, shown: Sequence[Organization]) -> list[str]:
+    """Return how Slurm forgets GPU-hours that count for a limit; nothing where none has such a limit."""
+    limited = [each for each in shown if each.quota.gpu_minutes is not None]
+    limited_users = any(user.quota.gpu_minutes is not None for each in shown for user in each.users)
+    kept = [each.name for each in limited if each.never_forgotten]
+    lines = []
+    if len(kept) < len(limited) or limited_users:
+        lines += user_quota.forgetting_lines(forgetting.half_life, forgetting.reset)
+    if kept:
+        lines.append(f"The GPU-hours of {', '.join(kept)} are a total: its QOS has NoDecay.")
+    return lines
+
+
+def as_dict(found: Organizations, shown: Sequence[Organization]) -> dict[str, Any]:
+    """Return all for JSON: null is unknown, or no limit; memory in MiB, hours instead of minutes."""
+    half_life = found.forgetting.half_life
+    return {
+        "cluster": found.cluster,
+        "unknown": found.unknown or None,
+        "half_life_hours": half_life.total_seconds() / 3600 if half_life else None,
+        "reset": found.forgetting.reset or None,
+        "organizations": [
+            {
+                "name": each.name,
+                "parent": each.parent,
+                "qos": each.qos.name if each.qos else None,
+                "flags": list(each.qos.flags) if each.qos else [],
+                "gpus_per_user": each.qos.max_tres_per_user.get(GPU) if each.qos else None,
+                **quota_as_dict(each.quota),
+                "users": [
+                    {"name": user.name, "partition": user.partition or None, **quota_as_dict(user.quota)}
+                    for user in each.users
+                ],
+            }
+            for each in shown
+        ],
+    }
+
+
+def quota_as_dict(quota: Quota) -> dict[str, Any]:
+    """Return one quota for JSON, with amounts by Slurm's names of TRES."""
+    max_wall = quota.limits.max_wall
+    return {
+        "limits": dict(quota.limits.grp_tres),
+        "allocated": _known(quota.allocated),
+        "left": _known(quota.left),
+        "waiting": _known(quota.waiting),
+        "waiting_jobs": quota.waiting_jobs,
+        "limits_per_job": dict(quota.limits.max_tres),
+        "max_time_hours": max_wall.total_seconds() / 3600 if max_wall else None,
+        "gpu_hours_limit": _in_hours(quota.gpu_minutes),
+        "gpu_hours_used": _in_hours(quota.used_gpu_minutes),
+        "gpu_hours_left": _in_hours(quota.left_gpu_minutes),
+    }
+
+
+def _known(amounts: Mapping[str, int] | None) -> dict[str, int] | None:
+    return None if amounts is None else {name: number for name, number in amounts.items() if number or name == GPU}
+
+
+def _in_hours(minutes: int | None) -> float | None:
+    return None if minutes is None else minutes / 60

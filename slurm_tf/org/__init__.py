@@ -1,0 +1,7 @@
+"""Organizations, their users and quotas: words for Slurm's accounts, associations and QOS.
+
+Nothing is kept beside slurmdbd: what is shown is read from it, from slurmctld and from the queue each time.
+"""
+
+# what other rooms may import
+__all__ = ["limit_words", "organizations", "user_quota"]

@@ -1,0 +1,54 @@
+"""Words for limits and amounts: "4 GPUs", "512G of memory", "2.5 GPU-hours"."""
+
+from slurm_tf import units
+from slurm_tf.slurm import usage_limits
+from slurm_tf.slurm.usage_limits import Limit
+
+_NOUNS = {"gres/gpu": "GPU", "cpu": "CPU", "node": "node", "billing": "SU"}
+_JOBS = {"Submit": "jobs that wait or run", "": "jobs at a time"}
+
+
+def what(each: Limit) -> str:
+    """Return what is limited: "GPU-hours in one job"."""
+    unit = _unit(each)
+    if each.name in usage_limits.OF_A_JOB:
+        return f"{unit} in one job"
+    if each.name == "GrpTRESRunMins":
+        return f"{unit} of running jobs until their time limits"
+    return unit if each.is_time or "Jobs" in each.name else f"{unit} at a time"
+
+
+def amount(each: Limit, number: int) -> str:
+    """Return an amount of what is limited, without its unit, but for memory: "2.5", "512G"."""
+    if each.tres == "mem" and not each.is_time:
+        return units.format_memory(number)
+    value = number / 60 if each.is_time else number
+    if each.tres == "mem":
+        value /= 1024
+    return f"{value:.1f}" if each.is_time and value < 10_000 else f"{value:.0f}"
+
+
+def counted(each: Limit, number: int) -> str:
+    """Return an amount with its unit: "1 GPU", "4 a100 GPUs", "512G of memory", "2.5 GPU-hours"."""
+    unit = "jobs" if "Jobs" in each.name else _unit(each)
+    if number == 1 and not each.is_time:
+        unit = unit.removesuffix("s")
+    return f"{amount(each, number)} {unit}"
+
+
+def in_slurm(each: Limit) -> str:
+    """Return a limit as Slurm writes it: "GrpTRES gres/gpu=4"."""
+    return f"{each.name} {each.tres}={each.most}" if each.tres else f"{each.name}={each.most}"
+
+
+def _unit(each: Limit) -> str:
+    if "Jobs" in each.name:
+        return _JOBS["Submit" if "Submit" in each.name else ""]
+    if not each.tres:
+        return "hours"
+    kind, _, of_type = each.tres.partition(":")
+    noun = _NOUNS.get(kind, kind)
+    noun = f"{of_type} {noun}" if of_type else noun
+    if each.tres == "mem":
+        return "GiB-hours of memory" if each.is_time else "of memory"
+    return f"{noun}-hours" if each.is_time else f"{noun}s"

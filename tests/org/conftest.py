@@ -1,0 +1,3 @@
+from tests.org.recorded_cluster import cluster
+
+__all__ = ["cluster"]
