@@ -5,6 +5,7 @@
     ├── ConfigError             2   a job file, site profile or user file says something impossible
     │   └── ConfigGroupError    2   several such errors, in one message
     ├── TemplateError           2   a script template does not render, or its script is no shell
+    ├── LimitError              2   a job that Slurm's limits would never let start
     ├── UnitError               2   text that is no time, amount of memory or count
     ├── HostlistError           2   text that is no Slurm node list
     ├── AccountingError        65   a saved table of accounting cannot be read, or not all of it
@@ -30,6 +31,7 @@
     ├── PreflightError         76   a node of the allocation is not fit for the job
     ├── ContainerError        126   a program cannot be started in its container
     ├── AuthenticationError    77   the other side does not know the job's secret
+    ├── OrganizationError      77   an organization may not be changed: by this user, on this cluster, or now
     ├── MessageError           76   the other side sent what this release does not know
     ├── ProgressError          78   attempts in a row committed no new checkpoint
     ├── ImageError              1   no container image was built; the code is that of the program that failed
@@ -81,6 +83,12 @@ class ConfigGroupError(ConfigError):
 
 class TemplateError(SlurmTfError):
     """A script template does not render, or bash cannot read its script."""
+
+    exit_code = 2
+
+
+class LimitError(SlurmTfError):
+    """A job asks for more than a limit of Slurm lets any job have: it would wait for ever."""
 
     exit_code = 2
 
@@ -239,6 +247,12 @@ class ContainerError(SlurmTfError):
 
 class AuthenticationError(SlurmTfError):
     """The other side of a connection does not know the job's secret."""
+
+    exit_code = 77
+
+
+class OrganizationError(SlurmTfError):
+    """An organization may not be changed: by this user, on this cluster, or while it has jobs."""
 
     exit_code = 77
 

@@ -18,7 +18,7 @@ def play(name: str, monkeypatch: pytest.MonkeyPatch, refused: str = "") -> None:
     rows = json.loads((RECORDED / "slurm-22.05.8" / "clusters" / f"{name}.json").read_text())
     printed = {tuple(row["argv"]): row for row in rows}
 
-    def run(argv: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    def run(argv: Sequence[str], *_: object, **__: object) -> "subprocess.CompletedProcess[str]":
         if argv[0] == refused:
             raise SlurmError(f"{refused}: error:\nno ({refused} ended with exit code 1)")
         row = printed[tuple(argv)]

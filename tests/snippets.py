@@ -26,6 +26,8 @@ RUN_BY = {
     "toml config": "tests/test_docs.py",  # the user file
     "toml prices": "tests/test_docs.py",
     "sh slurm": "tests/cluster/test_docs.py",
+    "sh admin": "tests/cluster/test_organizations.py",
+    "toml organizations": "tests/cluster/test_organizations.py",
     "sh install": "tests/test_packaging.py",
     "sh node": "tests/cluster/test_admins.py",
     "sh tensorflow": "tests/jobs/test_docs.py",

@@ -25,7 +25,7 @@ def text(found: Organizations, shown: Sequence[Organization]) -> str:
             rows.append(["", name, *_cells(user.quota)])
     table = text_table.table(_HEADS, rows, _LEAVE_OUT, "--json has all", names=("ORGANIZATION", "USER"))
     said = ["GPUs, CPUs and memory: in use of the limit; GPU-hours: used of the limit; waiting: jobs and their GPUs."]
-    return table + text_table.sentences([*said, *forgetting_words(found.forgetting, shown)])
+    return table + text_table.sentences([*said, *_hours_lines(found.forgetting, shown)])
 
 
 def _path(each: Organization) -> str:
@@ -63,17 +63,17 @@ def _waiting(quota: Quota) -> str:
     return f"{quota.waiting_jobs}: {quota.waiting.get(GPU, 0)} GPUs" if quota.waiting_jobs else "-"
 
 
-def forgetting_words(forgetting: Forgetting, shown: Sequence[Organization]) -> list[str]:
-    """Return how Slurm forgets GPU-hours that count for a limit; nothing where none has such a limit."""
+def _hours_lines(forgetting: Forgetting, shown: Sequence[Organization]) -> list[str]:
     limited = [each for each in shown if each.quota.gpu_minutes is not None]
-    limited_users = any(user.quota.gpu_minutes is not None for each in shown for user in each.users)
     kept = [each.name for each in limited if each.never_forgotten]
-    lines = []
-    if len(kept) < len(limited) or limited_users:
-        lines += user_quota.forgetting_lines(forgetting.half_life, forgetting.reset)
-    if kept:
-        lines.append(f"The GPU-hours of {', '.join(kept)} are a total: its QOS has NoDecay.")
-    return lines
+    forgotten = any(user.quota.gpu_minutes is not None for each in shown for user in each.users)
+    return hours_lines(forgetting, forgotten or len(kept) < len(limited), kept)
+
+
+def hours_lines(forgetting: Forgetting, forgotten: bool, kept: Sequence[str]) -> list[str]:
+    """Return how Slurm forgets GPU-hours that count for a limit, where some are `forgotten`, and whose are `kept`."""
+    lines = user_quota.forgetting_lines(forgetting.half_life, forgetting.reset) if forgotten else []
+    return [*lines, *([f"GPU-hours of {', '.join(kept)} are a total: the QOS has NoDecay."] if kept else [])]
 
 
 def as_dict(found: Organizations, shown: Sequence[Organization]) -> dict[str, Any]:

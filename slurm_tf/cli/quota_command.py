@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from slurm_tf.cli import options, watch_commands
+from slurm_tf.cli import options
 
 
 @click.command()
@@ -16,9 +16,8 @@ def quota(as_json: bool) -> None:
     The levels are your own associations, the organizations that they are in, and QOS. Limits of partitions are not
     among them.
     """
-    from slurm_tf.cli import limits_table, terminal, text_table
+    from slurm_tf.cli import limit_notes, limits_table, terminal, text_table
     from slurm_tf.org import user_quota
-    from slurm_tf.watch import find_run
 
     mine = user_quota.of_user()
     if as_json:
@@ -29,7 +28,7 @@ def quota(as_json: bool) -> None:
             row["jobs"] = [each.id for each in mine.holders(limit)]
         click.echo(json.dumps({**known, "default_account": mine.default_account or None}, indent=2))
         return
-    runs = find_run.names_by_job(watch_commands.runs_folder())
+    runs = limit_notes.run_names()
     lines = limits_table.text(mine.limits, terminal.screen(), rows=None)
     click.echo("\n".join(lines))
     click.echo(

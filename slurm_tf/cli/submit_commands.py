@@ -139,6 +139,7 @@ def print_excluded_nodes(run: "RunFolder") -> dict[str, str]:
 
 def _dry_run(plan: "Plan", as_json: bool) -> None:
     """Print the exact script that would be submitted, and to stderr when it would start and what it would cost."""
+    from slurm_tf.cli import limit_notes
     from slurm_tf.submit import render
 
     text = render.script(plan)
@@ -153,6 +154,7 @@ def _dry_run(plan: "Plan", as_json: bool) -> None:
     _print_nodes(plan, with_surplus=True)
     _print_highest_cost(plan)
     _print_lacking(plan)
+    limit_notes.print_limit(plan)
 
 
 def _print_start(plan: "Plan", script: str) -> datetime | None:
@@ -306,6 +308,7 @@ def _print_lacking(plan: "Plan") -> None:
 
 def _print_warnings(plan: "Plan", job: str) -> None:
     """Print warnings about a job that sbatch accepted without a message: shared nodes, a job that cannot start."""
+    from slurm_tf.cli import limit_notes
     from slurm_tf.slurm import pending_reasons, sbatch_choices
     from slurm_tf.submit import said_once, sbatch
 
@@ -334,4 +337,6 @@ def _print_warnings(plan: "Plan", job: str) -> None:
         never = "will never start" if pending_reasons.is_permanent(record.reason) else "is pending"
         about = sbatch_choices.topic(record.reason)
         needed = f"; needed {sbatch_choices.words(about)}" if about else ""
-        click.echo(f"slurm-tf: warning: job {job} {never}: {pending_reasons.explain(record.reason)}{needed}", err=True)
+        limit = limit_notes.words([job]) if pending_reasons.is_limit(record.reason) else {}
+        why = limit.get(job) or f"{pending_reasons.explain(record.reason)}{needed}"
+        click.echo(f"slurm-tf: warning: job {job} {never}: {why}", err=True)

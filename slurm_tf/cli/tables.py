@@ -15,16 +15,19 @@ _NAME_WIDTH = 11
 _MORE = "--json has all"
 
 
-def status(points: Sequence[RunOverview], each_point: bool = False) -> str:
-    """Return the full status of one run or sweep point; of a sweep what is known of all points, or a table of them."""
+def status(points: Sequence[RunOverview], each_point: bool = False, waits: Mapping[str, str] = {}) -> str:
+    """Return the full status of one run or sweep point; of a sweep what is known of all points, or a table of them.
+
+    `waits`: which limit of Slurm a job waits for, by its id.
+    """
     if len(points) > 1:
         return (
             run_list(points, each_point)
             if each_point
-            else text_table.summary(run_summary.of_sweep(points), _NAME_WIDTH)
+            else text_table.summary(run_summary.of_sweep(points, waits), _NAME_WIDTH)
         )
     state = points[0]
-    lines = [text_table.summary(run_summary.of_run(state), _NAME_WIDTH)]
+    lines = [text_table.summary(run_summary.of_run(state, waits), _NAME_WIDTH)]
     rows = [
         [
             row["role"],

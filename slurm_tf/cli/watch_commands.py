@@ -280,14 +280,15 @@ def _print_until_over(slurm: "Client", found: "SelectedRun", each_point: bool) -
     from rich.live import Live
     from rich.text import Text
 
-    from slurm_tf.cli import tables
+    from slurm_tf.cli import limit_notes, tables
     from slurm_tf.watch import run_overview
 
     pause = _WATCH_SECONDS
     with Live(auto_refresh=False) as screen:
         while True:
             points = run_overview.read_overviews(slurm, [found])
-            screen.update(Text.from_ansi(tables.status(points, each_point)), refresh=True)
+            shown = tables.status(points, each_point, limit_notes.waits(points))
+            screen.update(Text.from_ansi(shown), refresh=True)
             if all(point.is_over for point in points):
                 return
             if not any(point.records or point.silent for point in points):
@@ -297,12 +298,14 @@ def _print_until_over(slurm: "Client", found: "SelectedRun", each_point: bool) -
 
 
 def _print_states(points: "list[RunOverview]", as_json: bool, each_point: bool = False) -> None:
-    from slurm_tf.cli import run_end, tables
+    from slurm_tf.cli import limit_notes, run_end, tables
     from slurm_tf.watch import status_rows
 
+    waits = limit_notes.waits(points)
     if as_json:
-        click.echo(json.dumps([status_rows.as_dict(point) for point in points], indent=2))
+        rows = [{**status_rows.as_dict(each), "waits_for_limit": waits.get(each.job)} for each in points]
+        click.echo(json.dumps(rows, indent=2))
     else:
-        click.echo(tables.status(points, each_point), nl=False)
+        click.echo(tables.status(points, each_point, waits), nl=False)
         sys.stdout.flush()
         run_end.print_next(points)

@@ -4,4 +4,12 @@ Nothing is kept beside slurmdbd: what is shown is read from it, from slurmctld a
 """
 
 # what other rooms may import
-__all__ = ["limit_words", "organizations", "user_quota"]
+__all__ = [
+    "job_check",
+    "limit_words",
+    "org_file",
+    "org_updates",
+    "organizations",
+    "tree_changes",
+    "user_quota",
+]

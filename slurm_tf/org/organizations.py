@@ -65,7 +65,9 @@ class OrganizationUser:
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """An organization; `parent`: the account above it. `qos`: its own QOS, which has its name, None for none."""
+    """An organization; `parent`: the account above it. `qos`: its own QOS, which has its name and
+    is the default of its jobs, None for none.
+    """
 
     name: str
     parent: str
@@ -140,7 +142,7 @@ def _of(
     for row in rows:
         if row.user or row.account == associations.ROOT:
             continue
-        own = qos.get(row.account)
+        own = qos.get(row.account) if row.default_qos == row.account else None
         jobs = None if used is None else [each for each in waits if each.account in below[row.account]]
         quota = _quota(row, own, None if used is None else used.get((row.account, "")), used_qos, jobs)
         users = tuple(

@@ -166,7 +166,27 @@ def parse_mpi(text: str) -> tuple[str, ...]:
 
 def ask_settings(seconds: float = 60.0) -> dict[str, str]:
     """Ask slurmctld for the settings of slurm.conf. Raises SlurmError."""
-    return parse_settings(client.run(["scontrol", "show", "config"], seconds=seconds).stdout)
+    try:
+        text = client.run(["scontrol", "show", "config"], seconds=seconds).stdout
+    except SlurmError as error:
+        # slurmctld has answered, and was too busy for the ping that scontrol ends with (22.05.8: exit code 1)
+        if not _SETTING.search(error.found):
+            raise
+        text = error.found
+    return parse_settings(text)
+
+
+def partitions_with_qos() -> set[str]:
+    """Ask slurmctld for the partitions that have a QOS; "" is among them where the default partition is. Raises
+    SlurmError.
+    """
+    text = client.run(["scontrol", "--all", "--oneliner", "show", "partition"]).stdout
+    found = set()
+    for line in text.splitlines():
+        row = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        if row.get("QoS", "N/A") not in ("N/A", ""):
+            found |= {row["PartitionName"], *([""] if row.get("Default") == "YES" else [])}
+    return found
 
 
 def parse_settings(text: str) -> dict[str, str]:

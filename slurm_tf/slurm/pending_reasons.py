@@ -87,6 +87,11 @@ def may_be_permanent(reason: str) -> bool:
     return is_permanent(reason) or _code(reason) == _NOT_SETTLED or _LIMIT.fullmatch(_code(reason)) is not None
 
 
+def is_limit(reason: str) -> bool:
+    """Whether a job is pending for a limit of an association or a QOS."""
+    return _LIMIT.fullmatch(_code(reason)) is not None
+
+
 def is_settled(reason: str) -> bool:
     """Whether `reason` is final: at first a job has none, or one that the scheduler replaces later (22.05.8)."""
     return _code(reason) not in ("", "None", _NOT_SETTLED)

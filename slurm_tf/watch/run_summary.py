@@ -1,6 +1,6 @@
 """What is known about one run or a sweep as rows of (name, text), for a terminal and for the page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from slurm_tf.slurm.records import whole_job
 from slurm_tf.watch import gpu_use, reasons, run_params, status_rows, sweeps, waiting
@@ -11,8 +11,8 @@ from slurm_tf.watch.run_overview import RunOverview
 _POINTS = 10
 
 
-def of_sweep(points: Sequence[RunOverview]) -> list[tuple[str, str]]:
-    """Return what is known of all points of a sweep, and of those that failed."""
+def of_sweep(points: Sequence[RunOverview], waits: Mapping[str, str] = {}) -> list[tuple[str, str]]:
+    """Return what is known of all points of a sweep, and of those that failed; `waits` as for of_run."""
     run = SelectedRun(points[0].selected.run)
     over, start = ", ".join(run_params.of_point(points[0].selected)), waiting.earliest(points)
     rows = [
@@ -20,6 +20,7 @@ def of_sweep(points: Sequence[RunOverview]) -> list[tuple[str, str]]:
         ("Job", sweeps.jobs(points) or "-"),
         ("State", sweeps.state_words(points)),
         ("Why", sweeps.reason_words(points)),
+        ("Limit", next((waits[point.job] for point in points if point.job in waits), "")),
         ("Starts", f"the next one {status_rows.start_text(start)}, as Slurm expects now" if start else ""),
         ("Sooner", next((words for each in points if (words := waiting.sooner_words(each, whole_job(each.job)))), "")),
         ("Params", run_params.words(run_params.of_run(run))),
@@ -37,14 +38,15 @@ def of_sweep(points: Sequence[RunOverview]) -> list[tuple[str, str]]:
     return [(name, text) for name, text in rows if text]
 
 
-def of_run(state: RunOverview) -> list[tuple[str, str]]:
-    """Return what is known of a run or sweep point."""
+def of_run(state: RunOverview, waits: Mapping[str, str] = {}) -> list[tuple[str, str]]:
+    """Return what is known of a run or sweep point. `waits`: which limit of Slurm a job waits for, by its id."""
     attempt = state.attempt
     rows = [("Run", state.selected.name), ("Job", f"{state.job or '-'}  {status_rows.state_text(state)}")]
     if params := run_params.words(run_params.of_run(state.selected)):
         rows.append(("Params", params))
     if why := reasons.reason_words(state):
         rows.append(("Why", why))
+    rows += [("Limit", text) for job, text in waits.items() if job == state.job]
     rows += _waiting_rows(state)
     if time := status_rows.elapsed_text(state):
         rows.append(("Time", time))

@@ -26,6 +26,11 @@ def expected_start(state: RunOverview, now: datetime | None = None) -> datetime 
     return max(times) if times and max(times) > (now or datetime.now().astimezone()) else None
 
 
+def is_pending(state: RunOverview) -> bool:
+    """Return whether a run's newest job is in the queue and has not started."""
+    return state.state is JobState.PENDING and bool(state.records)
+
+
 def may_start(state: RunOverview) -> bool:
     """Return whether a run is pending, and for no reason for which it would never start."""
     return state.state is JobState.PENDING and not pending_reasons.is_permanent(state.records[0].reason)

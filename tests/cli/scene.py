@@ -57,6 +57,17 @@ exclusive = true
 count = 2
 mem = "8G"
 """
+GROUPS = """\
+[organizations.physics]
+gpus = 4
+cpus = 8
+mem = "8G"
+gpu-hours = 100
+max-time = "1-0"
+[organizations.physics.users]
+alice = { gpus = 3 }
+daemon = { gpus = 1 }
+"""
 CNN = """\
 name = "cnn"
 description = "a convolutional network on images, under every strategy that averages gradients"
@@ -206,6 +217,7 @@ def furnished() -> Path:
     (folder / "bin").mkdir(parents=True)
     (folder / "flowers.toml").write_text(JOB)
     (folder / "train.py").write_text("")
+    (folder / "groups.toml").write_text(GROUPS)
     (folder / "plain.py").write_text(PLAIN)
     packaged = {
         "docs/install.md": "# Installing", "docs/submit.md": "# Submitting and watching jobs", "jobs/cnn.toml": CNN,

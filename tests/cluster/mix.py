@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from tests.sandbox.cluster import Sandbox
 from tests.sandbox.shape import Shape
@@ -143,3 +144,22 @@ class Mix:
 
     def _unfinished(self) -> Sequence[Sequence[str]]:
         return self.sql("select id_job from sandbox_job_table where time_end = 0")
+
+
+def move(mix: Mix, seconds: int) -> None:
+    """Put the cluster and all that ran on it so many seconds back."""
+    columns = {
+        "job": ("time_submit", "time_eligible", "time_start", "time_end"),
+        "step": ("time_start", "time_end"),
+        "suspend": ("time_start", "time_end"),
+        "event": ("time_start", "time_end"),
+        "last_ran": ("hourly_rollup", "daily_rollup", "monthly_rollup"),
+    }
+    for table, names in columns.items():
+        each = ", ".join(f"{name} = if({name} > {seconds}, {name} - {seconds}, {name})" for name in names)
+        mix.sql(f"update sandbox_{table}_table set {each}")  # noqa: S608
+
+
+def iso(seconds: int) -> str:
+    """Return a time in UTC as Slurm's commands take it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -4,13 +4,12 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from tests.cluster.conftest import require
-from tests.cluster.mix import SHAPE, Mix
+from tests.cluster.mix import SHAPE, Mix, iso, move
 from tests.conftest import ROOT
 from tests.sandbox.cluster import Sandbox
 
@@ -97,25 +96,6 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closed]:
     sandbox.run("sacctmgr", "--immediate", "roll", *hours, user="root", env={"TZ": "UTC"})
     yield Closed(mix, border)
     sandbox.down()
-
-
-def move(mix: Mix, seconds: int) -> None:
-    """Put the cluster and all that ran on it so many seconds back."""
-    columns = {
-        "job": ("time_submit", "time_eligible", "time_start", "time_end"),
-        "step": ("time_start", "time_end"),
-        "suspend": ("time_start", "time_end"),
-        "event": ("time_start", "time_end"),
-        "last_ran": ("hourly_rollup", "daily_rollup", "monthly_rollup"),
-    }
-    for table, names in columns.items():
-        each = ", ".join(f"{name} = if({name} > {seconds}, {name} - {seconds}, {name})" for name in names)
-        mix.sql(f"update sandbox_{table}_table set {each}")  # noqa: S608
-
-
-def iso(seconds: int) -> str:
-    """Return a time in UTC as Slurm's commands take it."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def ask(closed: Closed, window: tuple[int, int], mutation: str = "", ledger: str = "") -> dict[str, Any]:

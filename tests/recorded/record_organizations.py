@@ -34,6 +34,7 @@ _JOBS = (
     ("alice", "-A physics --gpus=3 --time=20"),
     ("bob", "-A speech --gpus=1 --time=30"),
 )
+_ACCOUNTS = ("physics", "vision")  # from which tests remove users
 
 
 def commands(user: str) -> list[list[str]]:
@@ -48,8 +49,10 @@ def commands(user: str) -> list[list[str]]:
         [*SHOW, "assoc", "where", f"user={user}", "format=Cluster,Account,QOS"],
         [*SHOW, "qos", f"format={','.join(associations.QOS)}"],
         [*SHOW, "user", "where", f"name={user}", "WithCoord", f"format={','.join(associations.USERS)}"],
+        [*SHOW, "user", "WithCoord", f"format={','.join(associations.USERS)}"],
         [*SHOW, "assoc", "tree", "where", "cluster=sandbox", "WOPLimits", columns],
         [*squeue, command_output.columns(queued_jobs.COLUMNS)],
+        *([*squeue, command_output.columns(queued_jobs.COLUMNS), f"--account={name}"] for name in _ACCOUNTS),
     ]  # fmt: skip
 
 

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from slurm_tf.slurm import live_cluster
+from slurm_tf.errors import SlurmError
+from slurm_tf.slurm import client, live_cluster
 from slurm_tf.slurm.live_cluster import LiveQos, NodeKind
 from slurm_tf.units import Gpus
 from tests.live_clusters import play
@@ -78,3 +79,24 @@ def test_nodes_of_several_kinds_and_partitions_without_any() -> None:
 def test_plugins_of_mpi(text: str, plugins: tuple[str, ...]) -> None:
     """The second one is of Slurm 20.02."""
     assert live_cluster.parse_mpi(text) == plugins
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Configuration data\nClusterName             = sandbox\nSlurmctld(primary) at ctl is DOWN", "sandbox"),
+        ("slurm_load_ctl_conf error: Unable to contact slurm controller (connect failure)", ""),
+    ],
+)
+def test_a_slurmctld_that_is_too_busy_for_the_ping_after_its_settings(
+    monkeypatch: pytest.MonkeyPatch, text: str, name: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise SlurmError(f"{text} (scontrol ended with exit code 1)")
+
+    monkeypatch.setattr(client, "run", fail)
+    if name:
+        assert live_cluster.ask_settings()["ClusterName"] == name
+        return
+    with pytest.raises(SlurmError, match="Unable to contact"):
+        live_cluster.ask_settings()
