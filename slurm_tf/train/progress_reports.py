@@ -7,9 +7,13 @@ from typing import Any, Dict, Optional, Tuple
 import numpy as np
 import tensorflow as tf
 
+from slurm_tf.run import checkpoint_folder
+from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.program_messages import ProgressReport
 from slurm_tf.run.progress import ProgressWriter
 from slurm_tf.train.agent_connection import AgentConnection
+from slurm_tf.train.task_context import TaskContext
+from slurm_tf.train.train_log import log
 
 
 class ProgressReports:
@@ -76,3 +80,16 @@ def _is_number(value: object) -> bool:
     if isinstance(value, (float, np.floating)):
         return True
     return (tf.is_tensor(value) or isinstance(value, tf.Variable)) and value.shape.rank == 0 and value.dtype.is_floating  # type: ignore[attr-defined]
+
+
+def opened(
+    task: TaskContext, agent: Optional[AgentConnection], is_chief: bool, fence: checkpoint_folder.Fence
+) -> ProgressReports:
+    """Return the reports of a task: of those in a run, the chief and the evaluator record them."""
+    reports = is_chief or task.role == "evaluator"
+    if not task.run_folder or not reports:
+        return ProgressReports(None, agent, reports)
+    folder = RunFolder(task.run_folder)
+    path = folder.progress if is_chief else folder.evaluator_progress
+    writer = ProgressWriter(path, f"{task.attempt}/{task.restarts}", fence, log)
+    return ProgressReports(writer, agent, reports)

@@ -7,6 +7,7 @@ from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Tuple
 
 import tensorflow as tf
 
+from slurm_tf.errors import UsageError
 from slurm_tf.train.checkpoint.step_boundary import StepBoundary
 from slurm_tf.train.collectives import allreduce, replica_check
 from slurm_tf.train.data.batches import Batches
@@ -22,13 +23,14 @@ class LockstepLoop:
     def __init__(
         self,
         step: Callable[[Any], Logs],
-        data: tf.data.Dataset,
+        data: Any,
         batches: List[Batches],
         collective: allreduce.Collective,
         strategy: tf.distribute.Strategy,
         check: replica_check.ReplicaCheck,
         boundary: StepBoundary,
     ) -> None:
+        """`data`: a data set, or an iterator of one, which goes on where it is."""
         self._check, self._boundary = check, boundary
         self._batches, self._collective = batches, collective
         self._data, self._step = data, tf.function(step)
@@ -49,10 +51,13 @@ class LockstepLoop:
         return until, {name: float(mean) for name, mean in zip(names, self._collective.mean(means))}
 
     def _next_batch(self, step: int) -> Any:
-        """Return the batch of `step`; a data set that has ended is started again."""
+        """Return the batch of `step`; a data set that has ended is started again. Raises UsageError for an iterator."""
         if self._iterator is not None:
             for batch in self._iterator:
                 return batch
+            if self._iterator is self._data:
+                found = f"the iterator of the data has ended after {step} steps"
+                raise UsageError(found, "one of a data set without end", "dataset.repeat() has none")
         for batches in self._batches:
             batches.step = step
         self._iterator = iter(self._data)

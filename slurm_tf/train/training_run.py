@@ -10,10 +10,8 @@ import tensorflow as tf
 
 from slurm_tf.errors import CheckpointError, UsageError
 from slurm_tf.run import checkpoint_folder
-from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.program_messages import CheckpointCommitted, Phase, TensorFlowVersion
-from slurm_tf.run.progress import ProgressWriter
-from slurm_tf.train import devices, hparams, training_loop
+from slurm_tf.train import devices, hparams, progress_reports, training_loop
 from slurm_tf.train.agent_connection import AgentConnection, ignore_slurm_signals
 from slurm_tf.train.autograph import without_autograph
 from slurm_tf.train.checkpoint import evaluator_steps, local_state, parameter_servers
@@ -21,14 +19,13 @@ from slurm_tf.train.checkpoint.checkpoints import Checkpoints
 from slurm_tf.train.checkpoint.step_boundary import StepBoundary
 from slurm_tf.train.collectives import allreduce, replica_check, strategies
 from slurm_tf.train.collectives.step_clock import StepClock, TimedCollective
-from slurm_tf.train.data import distribution
+from slurm_tf.train.data import distribution, iterator_positions
 from slurm_tf.train.data.arrays import Arrays
 from slurm_tf.train.data.batches import Batches, Source, inputs_of, repeated_batches
 from slurm_tf.train.data.prepared_records import Map, Records, validation_dataset
 from slurm_tf.train.keras import one_task
 from slurm_tf.train.keras.model_files import ModelFiles
 from slurm_tf.train.model_exports import ModelExports
-from slurm_tf.train.progress_reports import ProgressReports
 from slurm_tf.train.task_context import TaskContext
 from slurm_tf.train.train_log import log
 
@@ -92,9 +89,11 @@ class Run:
         self._batches: List[Batches] = []
         self._inputs: Optional[Any] = None
         self._tracked: List[Any] = []
+        self._iterators: List[Any] = []
+        self._has_position = False
         self._checkpoint: Optional[tf.train.Checkpoint] = None
         self._checkpoints = self._open_checkpoints()
-        self._progress = self._open_progress()
+        self._progress = progress_reports.opened(task, agent, self.is_chief, self._fence())
         self._exports = ModelExports(task, self.is_chief, self._fence(), self._boundary, self._progress)
         self._is_between_steps = False
         if self.is_chief and task.tensorboard_folder and task.params:
@@ -234,11 +233,13 @@ class Run:
     def checkpoint(self, **tracked: Any) -> None:
         """Have `loop` save `tracked` (models, optimizers, variables), and restore the newest checkpoint now.
 
-        Collective: afterwards every task has rank 0's variables. Sets `step`.
+        Collective: afterwards every task has rank 0's variables. Sets `step`. Of an iterator of tf.data, which is then
+        the data of `loop`, each task's position is saved. Raises UsageError for one whose position cannot be.
         """
         self._adopt_keras()
-        self._tracked = tf.nest.flatten(tracked)
-        self._checkpoint = tf.train.Checkpoint(**tracked)
+        kept, self._iterators = iterator_positions.separated(tracked, self._task.strategy)
+        self._tracked = tf.nest.flatten(kept)
+        self._checkpoint = tf.train.Checkpoint(**kept)
         if self.role == "evaluator":
             return
         local_variables = local_state.variables(self._tracked, self.size)
@@ -246,7 +247,8 @@ class Run:
         self._progress.resumed_at = self.step
         if found and self.is_chief:
             log(f"resumed at step {found.step} from {found.path}")
-        self._boundary.track(self.step, self._collective, self._checkpoints, self._checkpoint, local_variables)
+        local = local_variables, self._iterators
+        self._boundary.track(self.step, self._collective, self._checkpoints, self._checkpoint, *local)
 
     def _restore(self, local_variables: Sequence[Any]) -> Optional[checkpoint_folder.Committed]:
         """Restore the newest checkpoint that rank 0 can read, in all tasks, and set `step`. Collective."""
@@ -266,6 +268,8 @@ class Run:
             self.step = max(int(step), 0)
             allreduce.broadcast(self._collective, replica_check.shared_variables(self._tracked))
         local_state.restore(self._collective, found.read(local_state.FILE) if found else None, local_variables)
+        positions = found.read(iterator_positions.FILE) if found else None
+        self._has_position = iterator_positions.restore(self._collective, positions, self._iterators)
         return found
 
     def _open_checkpoints(self) -> Optional[Checkpoints]:
@@ -316,6 +320,8 @@ class Run:
             raise UsageError(f"found train.accumulate={accumulate} and run.loop", "model.fit for it")
         if self._task.export_step is not None:
             return
+        if self._iterators and not any(data is each for each in self._iterators):
+            raise UsageError("found other data in run.loop", "the iterator that run.checkpoint has got")
         self._log_if_data_starts_anew()
         loop = (
             training_loop.ParameterServerLoop(step, data, self._coordinator, self._task.workers, self._boundary)
@@ -335,7 +341,8 @@ class Run:
                 self._is_between_steps = False
 
     def _log_if_data_starts_anew(self) -> None:
-        if self.step and not self._batches and self.is_chief:
+        is_positioned = self._has_position if self._iterators else self._batches
+        if self.step and not is_positioned and self.is_chief:
             which = "the samples of each worker" if self._coordinator else "a data set that is not of run.batches"
             log(f"the checkpoint has no position in the data: {which} starts anew")
 
@@ -358,15 +365,6 @@ class Run:
         return [fit.callback(model, self._collective, self._batches, self._boundary, report, after_epoch, trains)]
 
     # --- progress and results ---
-
-    def _open_progress(self) -> ProgressReports:
-        task, reports = self._task, self.is_chief or self.role == "evaluator"
-        if not task.run_folder or not reports:
-            return ProgressReports(None, self._agent, reports)
-        folder = RunFolder(task.run_folder)
-        path = folder.progress if self.is_chief else folder.evaluator_progress
-        writer = ProgressWriter(path, f"{task.attempt}/{task.restarts}", self._fence(), log)
-        return ProgressReports(writer, self._agent, reports)
 
     def report(self, step: int, steps: int = 0, **values: Any) -> None:
         """Print a line of progress, and record the numbers among `values` for `slurm-tf results`.

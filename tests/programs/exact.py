@@ -1,6 +1,7 @@
 """Trains a small model that has all that is hard to resume: dropout, moving statistics, momentum, a decaying rate.
 
-exact.py "fit|loop [compile|evaluate]" PAUSE [EPOCHS]: an epoch has 6 steps.
+exact.py "fit|loop|pipeline [compile|evaluate]" PAUSE [EPOCHS]: an epoch has 6 steps. pipeline: a loop with an iterator
+of the program's own, of this task's part of the samples.
 """
 
 import hashlib
@@ -32,7 +33,13 @@ model = keras.Sequential(
     ]
 )
 optimizer = keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.3, 5, 0.8), momentum=0.9)
-data = run.batches((x, y), batch_size=16, seed=3)
+data: Any = run.batches((x, y), batch_size=16, seed=3)
+position: dict[str, Any] = {}
+if "pipeline" in how:
+    weights = np.ones([len(x), 1], np.float32)
+    part = tf.data.Dataset.from_tensor_slices((x, y, weights)).shard(run.size, run.rank).shuffle(30, seed=5)
+    data = iter(part.repeat().batch(16 // run.size, drop_remainder=True).prefetch(2))
+    position = {"data": data}
 
 
 def slowly(step: Any) -> Any:
@@ -62,7 +69,7 @@ if "fit" in how:
     model.fit(data, epochs=epochs, callbacks=[*run.callbacks(model), Slow()], verbose=0, **validation)
 else:
     optimizer.build(model.trainable_variables)
-    run.checkpoint(model=model, optimizer=optimizer)
+    run.checkpoint(model=model, optimizer=optimizer, **position)
 
     @tf.function  # type: ignore[untyped-decorator]
     def update(batch: Any) -> Any:

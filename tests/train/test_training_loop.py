@@ -1,4 +1,4 @@
-"""A loop under ps whose worker dies after its step, before the chief has fetched its logs."""
+"""A loop under ps whose worker dies after its step, before the chief has fetched its logs; a loop whose data ends."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -86,3 +86,29 @@ def test_an_error_of_the_program_is_raised() -> None:
 
     with pytest.raises(ValueError, match="no"):
         loop_of(Wrong(iter([]))).run(0, 1, 1)
+
+
+class NoCheck:
+    """A check of replicas that finds nothing."""
+
+    def after_step(self) -> None:
+        pass
+
+
+def test_a_data_set_begins_anew_at_its_end_and_an_iterator_is_an_error() -> None:
+    import tensorflow as tf
+
+    from slurm_tf.errors import UsageError
+    from slurm_tf.train import training_loop
+    from slurm_tf.train.collectives.allreduce import SingleTaskCollective
+
+    def loop(data: Any) -> Any:
+        strategy = tf.distribute.get_strategy()
+        return training_loop.LockstepLoop(
+            lambda batch: {"mean": batch}, data, [], SingleTaskCollective(), strategy, NoCheck(), NoBoundary()  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    data = tf.data.Dataset.range(3)
+    assert loop(data).run(0, 5, 5) == (5, {"mean": pytest.approx((0 + 1 + 2 + 0 + 1) / 5)})
+    with pytest.raises(UsageError, match="has ended after 3 steps"):
+        loop(iter(data)).run(0, 5, 5)

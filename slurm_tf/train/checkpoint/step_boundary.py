@@ -29,6 +29,7 @@ from slurm_tf.train.checkpoint import local_state
 from slurm_tf.train.checkpoint.checkpoints import Checkpoints
 from slurm_tf.train.collectives import allreduce
 from slurm_tf.train.collectives.step_clock import StepClock
+from slurm_tf.train.data import iterator_positions
 from slurm_tf.train.train_log import log
 
 _REPORT_SECONDS = 5.0
@@ -68,6 +69,7 @@ class StepBoundary:
         self._checkpoint: Any = None
         self._collective: allreduce.Collective = allreduce.SingleTaskCollective()
         self._local_variables: Sequence[Any] = ()
+        self._iterators: Sequence[Any] = ()
         self._extras: Dict[str, bytes] = {}
         self._saved_step = 0
         self._is_paused = False
@@ -110,12 +112,13 @@ class StepBoundary:
         checkpoints: Optional[Checkpoints],
         checkpoint: Any,
         local_variables: Sequence[Any],
+        iterators: Sequence[Any] = (),
     ) -> None:
         """Set what is trained and saved. `step`: that of the newest checkpoint, or 0."""
         with self._lock:
             self.step = self._saved_step = step
             self._collective, self._checkpoints, self._checkpoint = collective, checkpoints, checkpoint
-            self._local_variables = local_variables
+            self._local_variables, self._iterators = local_variables, iterators
 
     def enter_phase(self, phase: Phase) -> None:
         """Tell the hang detector what training does now, as each phase has a time limit of its own."""
@@ -155,7 +158,7 @@ class StepBoundary:
         if last or (sync_point and step >= sync_point.step):
             self._synchronize(stop=bool(sync_point and sync_point.stop) or interrupted, last=last)
         elif not sync_point and self._is_writer and (interrupted or self._is_due(step)):
-            if not self._in_lockstep or self._agent is None or not (interrupted or self._local_variables):
+            if not self._in_lockstep or self._agent is None or not (interrupted or self._has_local_state):
                 self._synchronize(stop=interrupted, last=False)
             else:
                 self._request_sync(self._agent, _SyncPoint(step + 1, interrupted))
@@ -211,10 +214,17 @@ class StepBoundary:
         self._save_or_stop(stop, last)
 
     def _gather_local_state(self) -> Dict[str, bytes]:
-        """Return the extra file of a checkpoint with the local state of all tasks. Collective."""
-        if not self._local_variables:
-            return {}
-        return {local_state.FILE: local_state.gather(self._collective, self._local_variables)}
+        """Return the extra files of a checkpoint, by name, with what differs between tasks. Collective."""
+        found = {}
+        if self._local_variables:
+            found[local_state.FILE] = local_state.gather(self._collective, self._local_variables)
+        if self._iterators:
+            found[iterator_positions.FILE] = iterator_positions.gather(self._collective, self._iterators)
+        return found
+
+    @property
+    def _has_local_state(self) -> bool:
+        return bool(self._local_variables or self._iterators)
 
     def _save_or_stop(self, stop: bool, last: bool) -> None:
         """Save if this task is the writer; then end training if `stop`."""

@@ -69,7 +69,14 @@ def interrupt(programs: list[Program]) -> Saved:
 
 @pytest.mark.parametrize(
     ("how", "tasks"),
-    [("loop", 1), *(pytest.param(*each, marks=pytest.mark.long) for each in (("fit", 1), ("fit", 2), ("loop", 2)))],
+    [
+        ("loop", 1),
+        ("pipeline", 1),
+        *(
+            pytest.param(*each, marks=pytest.mark.long)
+            for each in (("fit", 1), ("fit", 2), ("loop", 2), ("pipeline", 2))
+        ),
+    ],
 )
 def test_an_interrupted_run_ends_with_the_bits_of_one_that_was_not(trainings: Any, how: str, tasks: int) -> None:
     expected = trainings("whole").whole(how, tasks)
@@ -82,6 +89,37 @@ def test_an_interrupted_run_ends_with_the_bits_of_one_that_was_not(trainings: An
         assert at <= saved.step <= at + 3
         assert next(checkpoint_folder.complete(str(interrupted.folder / "checkpoints"))).step == saved.step
     assert interrupted.whole(how, tasks) == expected
+
+
+@pytest.mark.long
+def test_a_killed_run_goes_on_at_the_sample_of_its_own_pipeline(trainings: Any) -> None:
+    expected = trainings("whole").whole("pipeline", 2)
+    killed = trainings("killed")
+    settings = to_variable(TrainSettings(checkpoint_every_steps=5, checkpoint_keep=9))
+    for at in (9, 15):
+        programs = killed.start("pipeline", pause=0.2, tasks=2, SLURM_TF_TRAIN=settings)
+        programs[0].wait_for(rf"\bstep {at}$")
+        for each in programs:
+            each.process.kill()
+            each.process.wait(30)
+    programs = killed.start("pipeline", tasks=2)
+    for each in programs:
+        assert each.process.wait(300) == 0, each.text
+    assert int(programs[0].wait_for(r"resumed at step (\d+)")[1]) >= 10
+    assert "starts anew" not in programs[0].text
+    assert [each.wait_for(r"\bbits (\w+)")[1] for each in programs] == expected
+
+
+@pytest.mark.long
+def test_another_number_of_tasks_starts_its_own_pipelines_anew(trainings: Any) -> None:
+    training = trainings("r")
+    programs = training.start("pipeline", pause=0.2, tasks=2)
+    programs[0].wait_for(r"\bstep 3$")
+    step = interrupt(programs).step
+    (program,) = training.start("pipeline")
+    assert program.process.wait(300) == 0, program.text
+    assert f"resumed at step {step} " in program.text
+    assert "has no position in the data" in program.text
 
 
 @pytest.mark.long  # an interrupted run, above, saves within training as well
