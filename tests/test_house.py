@@ -110,6 +110,7 @@ ONLY_IN = {
         "images.image_build",
         "page.usage_views",
         "prepare.spark_cluster",
+        "prepare.worker_process",
         "submit.bash_syntax",
         "submit.environments",
         "submit.git",

@@ -3,11 +3,8 @@
 A database is read by connectorx in a process of its own, as that prints what goes wrong, and ends a thread with it.
 """
 
-import multiprocessing
 import os
 import stat
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
@@ -16,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slurm_tf import files
-from slurm_tf.errors import ConfigError, DatasetError
+from slurm_tf.errors import ConfigError, DatasetError, StorageError
 from slurm_tf.prepare import recipe_file
 from slurm_tf.prepare.recipe import Source
 from slurm_tf.prepare.recipe_file import LoadedRecipe
+from slurm_tf.prepare.worker_process import WorkerProcess
 
 _BATCH = 1 << 14
 
@@ -30,13 +28,11 @@ def write(recipe: LoadedRecipe, name: str, path: str) -> None:
     where = f"{recipe.path}: sources.{name}"
     password = _password(recipe, source, where)
     url = _url(recipe, source, password)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _silence) as pool:
+    with WorkerProcess(is_silent=True) as worker:
         try:
-            columns, error = pool.submit(_read, url, source.query or "", tuple(source.columns), path).result()
-        except BrokenProcessPool as broken:
-            raise DatasetError(
-                "the process that reads the database was ended", "one that runs to its end", where=where
-            ) from broken
+            columns, error = worker.call(_read, url, source.query or "", tuple(source.columns), path)
+        except StorageError as ended:
+            raise DatasetError(ended.found, "one that reads the database to its end", where=where) from ended
     if error:
         text = error.replace(quote(password, safe=""), "***").replace(password, "***") if password else error
         raise DatasetError(f"the database cannot be read ({text})", "one that answers to the end", where=where)
@@ -73,11 +69,6 @@ def _password(recipe: LoadedRecipe, source: Source, where: str) -> str:
         found = f"{path} has mode {mode:o}: others can read it"
         raise ConfigError(found, "one that you alone can read", f"chmod 600 {path}", f"{where}.password-file")
     return text
-
-
-def _silence() -> None:
-    """Send what the library prints nowhere: its errors come back as such."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 class _Errors:

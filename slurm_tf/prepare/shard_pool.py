@@ -1,22 +1,18 @@
 """Serialises the shards of a data set on all CPUs, each in a process of its own."""
 
-import multiprocessing
-import os
-import signal
-import threading
+import contextlib
+import queue
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 
 from slurm_tf.dataset.sidecar import ShardSummary
-from slurm_tf.errors import SlurmTfError, StorageError
 from slurm_tf.prepare import feature_columns, shards
 from slurm_tf.prepare.recipe_file import LoadedRecipe
 from slurm_tf.prepare.row_errors import RowErrors
 from slurm_tf.prepare.shard_rows import ShardRows
 from slurm_tf.prepare.shards import ShardFile
+from slurm_tf.prepare.worker_process import WorkerProcess
 
 
 @dataclass(frozen=True)
@@ -49,18 +45,23 @@ def write(work: ShardWork, files: Sequence[ShardFile], cpus: int) -> Iterator[Sh
     if cpus == 1:
         yield from (write_one(work, file) for file in files)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(cpus, len(files)), context, _end_with_parent) as pool:
-        waiting = [pool.submit(write_one, work, file) for file in files]
-        try:
-            for each in as_completed(waiting):
-                yield each.result()
-        except BrokenProcessPool as error:
-            found, do = "a process that writes shards was ended", "give more memory, or use fewer cpus"
-            raise StorageError(found, "one that runs to its end: it may have been out of memory", do) from error
-        except SlurmTfError:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with contextlib.ExitStack() as stack:
+        free: queue.SimpleQueue[WorkerProcess] = queue.SimpleQueue()
+        pool = stack.enter_context(ThreadPoolExecutor(min(cpus, len(files))))
+        for _ in range(min(cpus, len(files))):
+            free.put(stack.enter_context(WorkerProcess()))
+        waiting = [pool.submit(_write_elsewhere, free, work, file) for file in files]
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        for each in as_completed(waiting):
+            yield each.result()
+
+
+def _write_elsewhere(free: "queue.SimpleQueue[WorkerProcess]", work: ShardWork, file: ShardFile) -> ShardSummary:
+    worker = free.get()
+    try:
+        return worker.call(write_one, work, file)
+    finally:
+        free.put(worker)
 
 
 def write_one(work: ShardWork, file: ShardFile) -> ShardSummary:
@@ -74,15 +75,3 @@ def write_one(work: ShardWork, file: ShardFile) -> ShardSummary:
         feature_columns.checked(work.recipe.schema, batch, RowErrors(batch, work.recipe.path, count))
         count += batch.num_rows
     return ShardSummary(file.name, file.split, file.number, file.count, count, 0, "", "", work.hash, ())
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it has ended, also by SIGKILL: nobody would read its results."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_wait_for, args=(parent.sentinel,), daemon=True).start()
-
-
-def _wait_for(sentinel: int) -> None:
-    wait([sentinel])
-    os.kill(os.getpid(), signal.SIGKILL)
