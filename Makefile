@@ -57,6 +57,7 @@ bench: $(VENV)/.examples $(VENV)/.bench ## the measurements of docs/benchmarks.m
 	$(BIN)/python benchmarks/submit.py
 	$(BIN)/python benchmarks/staging.py
 	$(BIN)/python benchmarks/usage.py
+	$(BIN)/python benchmarks/page.py
 	$(BIN)/python benchmarks/serialize.py
 	$(BIN)/python benchmarks/prepare.py
 	$(BIN)/python benchmarks/reading.py

@@ -189,13 +189,15 @@ def main():
         folder = Path(name)
         stand_ins(folder)
         runs = make_runs(folder, options.runs)
-        starts, start_cpus, first, later = [], [], [], []
+        starts, start_cpus, first, first_cpus, later = [], [], [], [], []
         for _ in range(options.rounds):
             with started(folder) as page:
                 starts.append(page.start)
                 start_cpus.append(page.start_cpu)
                 time.sleep(1)  # the user opens the link
+                before = page.cpu
                 first.append(page.timed("/"))
+                first_cpus.append(page.cpu - before)
                 later += [page.timed("/") for _ in range(5)]
         living = runs[-options.browsers :]
         for run in living:  # they train: the job is one that Slurm does not know, so each look asks for it
@@ -212,6 +214,7 @@ def main():
         ("start, until it answers a first request", f"{statistics.median(starts):.2f} s"),
         ("CPU of that", f"{statistics.median(start_cpus):.2f} s"),
         (f"{options.runs} runs listed, the first time after the start", f"{statistics.median(first):.2f} s"),
+        ("CPU of that", f"{statistics.median(first_cpus):.2f} s"),
         ("listed again", f"{statistics.median(later):.3f} s"),
         (f"CPU, {options.browsers} browsers with live curves", f"{share:.1%} of a core"),
         ("a curve behind its file, median", f"{statistics.median(lags):.2f} s"),

@@ -39,7 +39,8 @@ ROOMS = {
     "watch": {"errors", "units", "files", "plots", "run", "models", "slurm", "jobspec", "submit", "export"},
     "account": {"errors", "units", "files", "search_path", "plots", "run", "slurm", "jobspec", "watch"},
     "page": {
-        "errors", "units", "files", "plots", "run", "dataset", "slurm", "jobspec", "prepare", "submit", "watch", "org",
+        "errors", "units", "files", "plots", "run", "dataset", "models", "slurm", "jobspec", "prepare", "submit",
+        "watch", "org",
     },
     "doctor": {"errors", "units", "files", "run", "slurm", "jobspec", "submit", "launch"},
     "cli": {

@@ -12,10 +12,11 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from slurm_tf import files
-from slurm_tf.errors import ConfigError, DatasetError, SlurmError, SlurmTfError, UsageError
+from slurm_tf.errors import ConfigError, DatasetError, ModelError, SlurmError, SlurmTfError, UsageError
 from slurm_tf.page.context import PageContext
 from slurm_tf.page.data_sets import DataSetViews
 from slurm_tf.page.html_templates import HtmlTemplates
+from slurm_tf.page.model_views import ModelViews
 from slurm_tf.page.new_run_views import NewRunViews
 from slurm_tf.page.run_cache import RunCache
 from slurm_tf.page.run_views import RunViews
@@ -29,7 +30,7 @@ _STATIC = Path(__file__).with_name("static")
 def application(sessions: Sessions, connect: Callable[[], Client], runs: str) -> Starlette:
     """Return the views of the user's runs; `runs`: the runs folder. They have to stand behind guards.Guards."""
     context = PageContext(RunCache(connect, runs), sessions, HtmlTemplates(sessions), connect)
-    views = (RunViews(context), NewRunViews(context), DataSetViews(context), UsageViews(context))
+    views = (RunViews(context), NewRunViews(context), DataSetViews(context), ModelViews(context), UsageViews(context))
     routes: list[Route | Mount] = [route for each in views for route in each.routes()]
     routes.append(Mount("/static", StaticFiles(directory=_STATIC)))
 
@@ -52,6 +53,6 @@ def _status(error: Exception) -> int:
     """Return the status of HTTP for an error."""
     if isinstance(error, HTTPException):
         return error.status_code
-    if isinstance(error, UsageError | ConfigError | DatasetError):
+    if isinstance(error, UsageError | ConfigError | DatasetError | ModelError):
         return HTTPStatus.BAD_REQUEST
     return HTTPStatus.BAD_GATEWAY if isinstance(error, SlurmError) else HTTPStatus.INTERNAL_SERVER_ERROR
