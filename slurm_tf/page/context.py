@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slurm_tf.page.html_templates import HtmlTemplates
+from slurm_tf.page.quota_cache import QuotaCache
 from slurm_tf.page.run_cache import RunCache
 from slurm_tf.page.sessions import Sessions
 from slurm_tf.slurm.client import Client
@@ -20,6 +21,7 @@ class PageContext:
     sessions: Sessions
     templates: HtmlTemplates
     connect: Callable[[], Client]
+    quota: QuotaCache
 
     def answer(self, request: Request, name: str, values: Mapping[str, object], status: int = 200) -> Response:
         """Return a page: see HtmlTemplates.answer."""

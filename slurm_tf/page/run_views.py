@@ -90,6 +90,7 @@ class RunViews:
             "why": "" if is_sweep else run_rows.why_words(first),
             "at": self._cache.look(wait=False).at,
             "facts": run_rows.facts(points),
+            "limit": "" if is_sweep else self._context.quota.why_waiting(first, self._cache.look(wait=False)),
             "may_cancel": any(point.job for point in points) and not all(over),
             "may_resubmit": any(point.job for point in points) and any(over),
             "points": run_rows.point_rows(key, points) if is_sweep else [],

@@ -18,6 +18,8 @@ from slurm_tf.page.data_sets import DataSetViews
 from slurm_tf.page.html_templates import HtmlTemplates
 from slurm_tf.page.model_views import ModelViews
 from slurm_tf.page.new_run_views import NewRunViews
+from slurm_tf.page.quota_cache import QuotaCache
+from slurm_tf.page.quota_views import QuotaViews
 from slurm_tf.page.run_cache import RunCache
 from slurm_tf.page.run_views import RunViews
 from slurm_tf.page.sessions import Sessions
@@ -29,8 +31,15 @@ _STATIC = Path(__file__).with_name("static")
 
 def application(sessions: Sessions, connect: Callable[[], Client], runs: str) -> Starlette:
     """Return the views of the user's runs; `runs`: the runs folder. They have to stand behind guards.Guards."""
-    context = PageContext(RunCache(connect, runs), sessions, HtmlTemplates(sessions), connect)
-    views = (RunViews(context), NewRunViews(context), DataSetViews(context), ModelViews(context), UsageViews(context))
+    context = PageContext(RunCache(connect, runs), sessions, HtmlTemplates(sessions), connect, QuotaCache())
+    views = (
+        RunViews(context),
+        NewRunViews(context),
+        DataSetViews(context),
+        ModelViews(context),
+        UsageViews(context),
+        QuotaViews(context),
+    )
     routes: list[Route | Mount] = [route for each in views for route in each.routes()]
     routes.append(Mount("/static", StaticFiles(directory=_STATIC)))
 

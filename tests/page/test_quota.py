@@ -1,0 +1,83 @@
+"""Quotas and organizations on the page, in what Slurm 22.05.8 printed."""
+
+import asyncio
+import html
+import re
+from pathlib import Path
+
+import pytest
+from starlette.types import ASGIApp, Message
+
+from slurm_tf.page import quota_cache, views
+from slurm_tf.page.quota_cache import QuotaCache
+from slurm_tf.page.run_cache import KnownRuns
+from slurm_tf.page.sessions import Sessions
+from slurm_tf.slurm.job_states import JobState
+from slurm_tf.watch.run_overview import RunOverview
+from tests.org.recorded_cluster import RecordedCluster, cluster  # noqa: F401 - a fixture
+from tests.watch.conftest import MakeRun, Slurm, _no_other_runs, make_run, record, slurm  # noqa: F401 - fixtures
+
+
+def shown(application: ASGIApp, path: str) -> str:
+    """Return the text of a view, without its tags."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "GET", "path": path, "query_string": b"", "root_path": "", "scheme": "http",
+        "headers": [(b"host", b"localhost")], "state": {"cookie": "c", "form": {}},
+    }  # fmt: skip
+
+    async def ask() -> None:
+        await application(scope, receive, send)
+
+    asyncio.run(ask())
+    assert sent[0]["status"] == 200, sent
+    text = b"".join(each.get("body", b"") for each in sent[1:]).decode()
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", text)))
+
+
+@pytest.fixture
+def application(cluster: RecordedCluster, slurm: Slurm, tmp_path: Path) -> ASGIApp:  # noqa: F811
+    assert cluster.user == "alice"
+    return views.application(Sessions(), lambda: slurm, str(tmp_path / "runs"))
+
+
+def test_a_user_sees_what_is_left_and_who_has_it(application: ASGIApp) -> None:
+    text = shown(application, "/quota")
+    assert "What alice may still use" in text
+    assert re.search(r"You have 2 GPUs in physics, 2 are in use by job \d+", text)
+    assert "GrpTRES gres/gpu=2" in text
+
+
+def test_organizations_have_their_users_and_what_is_in_use(application: ASGIApp) -> None:
+    text = shown(application, "/organizations")
+    assert re.search(r"physics .* alice ", text)
+    assert re.search(r"\d of 4", text)
+
+
+def test_what_slurm_does_not_say_is_unknown(application: ASGIApp, cluster: RecordedCluster) -> None:  # noqa: F811
+    cluster.silent = ("scontrol",)
+    assert "This is unknown: scontrol did not answer in 10 s" in shown(application, "/quota")
+
+
+def test_a_run_that_a_limit_keeps_from_starting_says_whose_it_is(
+    cluster: RecordedCluster,  # noqa: F811
+    make_run: MakeRun,  # noqa: F811
+) -> None:
+    run, other = make_run("flowers-1", ("3", (), False)), make_run("mnist-1", ("1", (), False))
+    waits = RunOverview(run, "3", (record("3", JobState.PENDING, reason="AssocGrpGRES"),), None, None, False)
+    known = KnownRuns({"a": (waits,), "b": (RunOverview(other, "1", (), None, None, False),)})
+    quota = QuotaCache()
+    assert "2 are in use by run mnist-1" in quota.why_waiting(waits, known)
+    asked = len(cluster.asked)
+    assert quota.why_waiting(waits, known)
+    assert len(cluster.asked) == asked
+    held = RunOverview(run, "3", (record("3", JobState.PENDING, reason="Priority"),), None, None, False)
+    assert QuotaCache().why_waiting(held, known) == ""
+    assert quota_cache.run_names(known) == {"3": "flowers-1", "1": "mnist-1"}
