@@ -13,6 +13,7 @@ from starlette.staticfiles import StaticFiles
 
 from slurm_tf import files
 from slurm_tf.errors import ConfigError, DatasetError, ModelError, SlurmError, SlurmTfError, UsageError
+from slurm_tf.page.cluster_views import ClusterViews
 from slurm_tf.page.context import PageContext
 from slurm_tf.page.data_sets import DataSetViews
 from slurm_tf.page.html_templates import HtmlTemplates
@@ -39,6 +40,7 @@ def application(sessions: Sessions, connect: Callable[[], Client], runs: str) ->
         ModelViews(context),
         UsageViews(context),
         QuotaViews(context),
+        ClusterViews(context),
     )
     routes: list[Route | Mount] = [route for each in views for route in each.routes()]
     routes.append(Mount("/static", StaticFiles(directory=_STATIC)))

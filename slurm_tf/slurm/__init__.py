@@ -15,6 +15,7 @@ __all__ = [
     "known_bugs",
     "live_cluster",
     "node_sizes",
+    "node_use",
     "out_of_memory",
     "pending_reasons",
     "queued_jobs",

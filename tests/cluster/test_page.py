@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.common.by import By
 
+from slurm_tf.models import serving_file
 from slurm_tf.run import progress
 from tests.cluster.group import SLURM_TF, Member
 from tests.cluster.test_verbs import job
@@ -109,6 +110,9 @@ def test_runs_are_seen_cancelled_and_submitted_again_and_slurm_is_asked_once_for
         assert "Submit 1 jobs again with the same code?" in form.text
         assert page.post(f"{at}/resubmit", {"form_token": form.form_token}).status == 303
         until(page, at, '<span class="state running"')
+        nodes = page.get("/cluster").text
+        assert re.search(r"<dt>GPUs</dt><dd>\d+ of 16 in use</dd>", nodes)
+        assert re.search(r">node1</td><td [^>]*>\w+</td><td [^>]*>0 of 4</td>", nodes)
         # accounting hears of an end late, and a report is shown again for a minute
         until(page, "/usage?by=state&days=7", "CANCELLED", 150)
         times = asked_for_all(alice)
@@ -180,6 +184,12 @@ def test_a_person_without_code_trains_a_network_on_a_data_set_and_sees_its_curve
         wait(lambda: chromium.find_element(By.CSS_SELECTOR, "[data-live=state]").text == "completed", 180)
         chromium.get(f"{chromium.current_url}/log")
         assert float(re.findall(r"test accuracy ([\d.]+)", chromium.find_element(By.ID, "log").text)[0]) > 0.9
+        chromium.find_element(By.LINK_TEXT, "Models").click()
+        chromium.find_element(By.LINK_TEXT, "network-1").click()
+        assert "answers requests that name no version" in chromium.page_source
+        chromium.find_element(By.XPATH, "//button[text()='Promote version 1']").click()
+        wait(lambda: "Version 1 answers requests that name no version" in chromium.page_source)
+        assert serving_file.read(f"{run}/export").promoted == 1
         assert chromium.problems() == []
 
 
