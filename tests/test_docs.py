@@ -188,6 +188,7 @@ def test_every_snippet_is_run_by_a_test_or_says_why_not() -> None:
         "data.md: tests/programs/recorded.py trains so",
         "doctor.md: tests/cluster/test_doctor.py types it",
         "export.md: tests/jobs/test_exports.py exports a run so",
+        "export.md: tests/predict/test_predict_command.py and tests/cluster/test_predict.py type it",
         "export.md: what the folder of a model has",
         "horovod.md: builds Horovod, for minutes",
         "install.md: a module file",

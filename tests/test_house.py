@@ -35,6 +35,7 @@ ROOMS = {
     "launch": {"errors", "units", "files", "run", "dataset", "slurm"},
     "export": {"errors", "files", "run", "dataset", "models"},
     "train": {"errors", "files", "run", "dataset", "models", "export"},
+    "predict": {"errors", "files", "run", "models"},
     "serve": {"errors", "files", "run", "models"},
     "watch": {"errors", "units", "files", "plots", "run", "models", "slurm", "jobspec", "submit", "export"},
     "account": {"errors", "units", "files", "search_path", "plots", "run", "slurm", "jobspec", "watch"},
@@ -44,8 +45,8 @@ ROOMS = {
     },
     "doctor": {"errors", "units", "files", "run", "slurm", "jobspec", "submit", "launch"},
     "cli": {
-        "errors", "units", "files", "search_path", "run", "dataset", "prepare", "slurm", "jobspec", "images", "submit",
-        "launch", "watch", "account", "org", "page", "doctor",
+        "errors", "units", "files", "search_path", "run", "dataset", "prepare", "predict", "slurm", "jobspec", "images",
+        "submit", "launch", "watch", "account", "org", "page", "doctor",
     },
 }  # fmt: skip
 # Inside these rooms a module or room imports only those before it, and itself.
@@ -85,7 +86,15 @@ ORDERS = {
 }
 # module: the rooms that may import it
 ONLY_IN = {
-    "tensorflow": {"train", "export.check_process", "export.warmup_requests", "serve.replica"},
+    "tensorflow": {
+        "train",
+        "export.check_process",
+        "export.warmup_requests",
+        "serve.replica",
+        "predict.shard_process",
+        "predict.row_reader",
+        "predict.model_inputs",
+    },
     "keras": {"train"},
     "tf_keras": {"train"},
     "horovod": {"train"},
@@ -96,7 +105,7 @@ ONLY_IN = {
     "grpc": {"serve.replica.grpc_service"},
     "cryptography": {"serve.replica.certificate"},
     "click": {"cli"},
-    "pyarrow": {"prepare"},
+    "pyarrow": {"prepare", "predict.parquet_rows"},
     "pyspark": {"prepare"},
     "google_crc32c": {"prepare"},
     "connectorx": {"prepare.database_rows"},
@@ -251,7 +260,7 @@ def test_only_the_command_line_prints_and_exits() -> None:
         if within(module, {"cli"}):
             continue
         ends = {"launch", "train.agent_connection", "train.collectives", "train.checkpoint.verify"}
-        ends |= {"train.data.service", "train.devices", "serve.replica"}
+        ends |= {"train.data.service", "train.devices", "predict.shard_process", "serve.replica"}
         allowed = {"sys.exit", "os._exit"} if within(module, ends) else set()
         allowed |= {"print"} if module == "train.progress_reports" else set()
         assert calls & {"print", "sys.exit", "exit", "os._exit", "quit"} <= allowed, module

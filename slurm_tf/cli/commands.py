@@ -45,6 +45,7 @@ GROUPS = {
         "tensorboard": ("tensorboard_command", "tensorboard"),
         "checkpoints": ("checkpoints_command", "checkpoints"),
         "export": ("export_command", "export"),
+        "predict": ("predict_command", "predict"),
     },
     "See what they took, and clear up": {
         "efficiency": ("efficiency_command", "efficiency"),

@@ -43,10 +43,20 @@ def run(
     It runs the same script, coordinator and agents as a job in Slurm. The exit code is that of the job: of its chief,
     or of its worker 0. With --json, what the program prints goes to stderr, and how the run ended to stdout.
     """
+    job = job_words.load(words, template, arguments, ask, "local", overrides)
+    started = datetime.now().astimezone()
+    folder, code = run_here(job, name, STDERR if as_json else None)
+    if as_json:
+        _print_end_as_json(folder, code, started)
+    _report(folder, job, job_words.as_typed(job, f"--name {shlex.quote(folder.name)}", arguments), code)
+    sys.exit(code)
+
+
+def run_here(job: "Job", name: str, stdout: int | None) -> tuple[RunFolder, int]:
+    """Run a job of site local; return its run and its exit code. `stdout`: a descriptor, None for that of slurm-tf."""
     from slurm_tf.launch.direct import local_tasks
     from slurm_tf.submit import new_run
 
-    job = job_words.load(words, template, arguments, ask, "local", overrides)
     submission = new_run.prepare(job, name).submission
     folder = submission.run
     watch_commands.remember(folder)
@@ -55,12 +65,7 @@ def run(
         from slurm_tf.watch import resubmit
 
         click.echo(f"  {resubmit.from_where([folder])}", err=True)
-    started = datetime.now().astimezone()
-    code = local_tasks.run_script(submission.script, environ_here(os.environ), STDERR if as_json else None)
-    if as_json:
-        _print_end_as_json(folder, code, started)
-    _report(folder, job, job_words.as_typed(job, f"--name {shlex.quote(folder.name)}", arguments), code)
-    sys.exit(code)
+    return folder, local_tasks.run_script(submission.script, environ_here(os.environ), stdout)
 
 
 def _print_end_as_json(folder: RunFolder, code: int, started: datetime) -> None:

@@ -96,7 +96,7 @@ def submit(
     if name and forget_bad_nodes:
         bad_nodes.forget(new_run.folder(job.runs, name))
     given = replace(asked, parsable=parsable or asked.parsable, wait=wait or asked.wait, as_json=as_json)
-    _submit(new_run.prepare(job, name), given)
+    send(new_run.prepare(job, name), given)
 
 
 def load(
@@ -176,7 +176,8 @@ def _print_start(plan: "Plan", script: str) -> datetime | None:
     return expected.start
 
 
-def _submit(plan: "Plan", options: SubmitOptions) -> None:
+def send(plan: "Plan", options: SubmitOptions) -> None:
+    """Submit a run that is prepared, and print what came of it."""
     from slurm_tf.submit import plan_submission
     from slurm_tf.watch.find_run import SelectedRun
 

@@ -1,18 +1,10 @@
 """Whether a new version is worse than the one that is served, by a metric. Standard library, Python 3.9."""
 
 import math
-from typing import Mapping, Optional
+from typing import Mapping
 
-from slurm_tf.models import model_versions, serving_file
-from slurm_tf.models.model_versions import Version
+from slurm_tf.models import serving_file
 from slurm_tf.run.train_settings import Better, ExportSettings
-
-
-def served(base: str) -> Optional[Version]:
-    """Return the version that answers requests which name none; None for none. Raises ModelError, OSError."""
-    found = {version.number: version for version in model_versions.versions(base)}
-    number = serving_file.read(base).default(found)
-    return None if number is None else found[number]
 
 
 def problem(settings: ExportSettings, metrics: Mapping[str, float], base: str) -> str:
@@ -28,7 +20,7 @@ def problem(settings: ExportSettings, metrics: Mapping[str, float], base: str) -
         known = ", ".join(sorted(metrics)) or "none"
         found = "is not known" if value is None else f"is {value}"
         return f"its {name} {found}; needed a number, as [export] metric says; the program reported {known}"
-    current = served(base)
+    current = serving_file.served(base)
     other = current.manifest.metrics.get(name) if current and current.manifest else None
     if current is None or other is None or not math.isfinite(other):
         return ""

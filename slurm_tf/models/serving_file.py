@@ -9,6 +9,8 @@ from enum import Enum
 from typing import Iterable, Mapping, Optional, Set, Tuple
 
 from slurm_tf.errors import ModelError
+from slurm_tf.models import model_versions
+from slurm_tf.models.model_versions import Version
 from slurm_tf.run.json_format import JsonFormat
 
 NAME = "serving.json"
@@ -96,6 +98,13 @@ def read(base: str) -> Serving:
     if policy.kind is PolicyKind.LATEST and policy.count < 1:
         raise ModelError(f"policy.count is {policy.count}", "1 or more", where=path(base))
     return serving
+
+
+def served(base: str) -> Optional[Version]:
+    """Return the version that answers requests which name none; None for none. Raises ModelError, OSError."""
+    found = {version.number: version for version in model_versions.versions(base)}
+    number = read(base).default(found)
+    return None if number is None else found[number]
 
 
 def write(base: str, serving: Serving) -> None:

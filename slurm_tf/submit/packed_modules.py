@@ -48,6 +48,12 @@ TRAIN_FILES = (
     "models/*.py",
     "export/*.py",
     "train/**/*.py",
+    "predict/__init__.py",
+    "predict/model_inputs.py",
+    "predict/parquet_rows.py",
+    "predict/prediction_plan.py",
+    "predict/row_reader.py",
+    "predict/shard_process.py",
 )
 # Slurm reads a TaskProlog's stderr as it reads its stdout: a line is shown to the user if it begins with "print".
 _MAIN = b"""import sys

@@ -1,0 +1,151 @@
+"""What a batch prediction does: plan.json in its output folder, and what each shard has written.
+
+    OUTPUT/
+      plan.json                          the model's version, the inputs, the rows of each shard
+      predict.toml                       the job file
+      part-00003-of-00020.jsonl          the predictions of a shard, a line a row, in the order of the input
+      part-00003-of-00020.json           its manifest: it is written last, so the shard is done
+      manifest.json                      all shards are done
+
+Standard library, Python 3.9.
+"""
+
+import os
+from dataclasses import dataclass
+from enum import Enum
+from typing import Optional, Tuple
+
+from slurm_tf.errors import DatasetError
+from slurm_tf.run.json_format import JsonFormat
+
+FORMAT = "1.0"
+_JSON = JsonFormat("batch prediction", FORMAT, DatasetError, "predict into another folder")
+NAME, MANIFEST, JOB = "plan.json", "manifest.json", "predict.toml"
+
+
+class InputFormat(str, Enum):
+    """How rows are written: an image is one row."""
+
+    TFRECORD = "tfrecord"
+    CSV = "csv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+    IMAGES = "images"
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file of rows; `bytes` and `changed`, in nanoseconds, tell one that was changed since the plan was made."""
+
+    path: str
+    rows: int
+    bytes: int
+    changed: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one file, for a shard: `rows` from `start` on, a byte of CSV and JSON lines, the number of a row else."""
+
+    file: int
+    start: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A batch prediction. `version`: the folder of the model's version, `signature`: of it.
+
+    `shards`: the parts of each shard. Rows are computed in batches of `batch_size`, which begin at the same rows
+    whatever the shards are, as the last bits of a result may depend on the batch. `max_errors`: with more rows that
+    fail, a shard fails.
+    """
+
+    version: str
+    signature: str
+    input_format: InputFormat
+    files: Tuple[InputFile, ...]
+    shards: Tuple[Tuple[Part, ...], ...]
+    batch_size: int
+    max_errors: int
+
+    @property
+    def rows(self) -> int:
+        """The rows of all files."""
+        return sum(file.rows for file in self.files)
+
+    def rows_of(self, shard: int) -> int:
+        """Return the rows of a shard."""
+        return sum(part.rows for part in self.shards[shard])
+
+    def output(self, shard: int) -> str:
+        """Return the name of a shard's output."""
+        return f"part-{shard:05}-of-{len(self.shards):05}.jsonl"
+
+    def manifest(self, shard: int) -> str:
+        """Return the name of a shard's manifest."""
+        return f"part-{shard:05}-of-{len(self.shards):05}.json"
+
+    def temporary(self, shard: int) -> str:
+        """Return how the names of files begin that a shard is writing, or left when it was killed."""
+        return f".{self.output(shard)}-"
+
+
+@dataclass(frozen=True)
+class ShardManifest:
+    """What a shard has written: `errors` of its rows have an error in place of a prediction."""
+
+    output: str
+    rows: int
+    errors: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a prediction has written, once all shards are done."""
+
+    version: str
+    rows: int
+    errors: int
+    shards: Tuple[ShardManifest, ...]
+
+
+def read(folder: str) -> Optional[Plan]:
+    """Return the plan in the folder, None for none. Raises DatasetError, OSError."""
+    try:
+        return _JSON.read(os.path.join(folder, NAME), Plan)
+    except FileNotFoundError:
+        return None
+
+
+def write(folder: str, plan: Plan) -> None:
+    """Write the plan. Raises OSError."""
+    _JSON.write(os.path.join(folder, NAME), plan)
+
+
+def shard_manifest(folder: str, plan: Plan, shard: int) -> Optional[ShardManifest]:
+    """Return what a shard has written, None for one that is not done. Raises DatasetError, OSError."""
+    try:
+        return _JSON.read(os.path.join(folder, plan.manifest(shard)), ShardManifest)
+    except FileNotFoundError:
+        return None
+
+
+def write_shard_manifest(folder: str, plan: Plan, shard: int, manifest: ShardManifest) -> None:
+    """Write that a shard is done; if all are, write the manifest of the prediction as well. Raises OSError."""
+    _JSON.write(os.path.join(folder, plan.manifest(shard)), manifest, prefix=plan.temporary(shard))
+    found = [shard_manifest(folder, plan, each) for each in range(len(plan.shards))]
+    done = tuple(each for each in found if each)
+    if len(done) == len(found):
+        rows, errors = sum(each.rows for each in done), sum(each.errors for each in done)
+        _JSON.write(os.path.join(folder, MANIFEST), Manifest(plan.version, rows, errors, done))
+
+
+def read_manifest(folder: str) -> Optional[Manifest]:
+    """Return the manifest of a prediction, None while shards are missing. Raises DatasetError, OSError."""
+    try:
+        return _JSON.read(os.path.join(folder, MANIFEST), Manifest)
+    except FileNotFoundError:
+        return None

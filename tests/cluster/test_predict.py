@@ -1,0 +1,93 @@
+"""A batch prediction as a job array: shards are killed and preempted, and the result is that of one process."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slurm_tf.predict import prediction_plan
+from tests.cluster.group import Member
+from tests.cluster.test_interruptions import preempt
+from tests.predict import models
+from tests.predict.test_predict import lines, write_csv
+
+pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow]
+
+
+def take_model(member: Member, folder: Path) -> None:
+    """Write a model into the member's folder."""
+    target = member.folder / "numbers"
+    shutil.copytree(models.write(folder), target)
+    owner = member.folder.stat()
+    for path in [target, *target.rglob("*")]:
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def one_process(member: Member, *words: str) -> None:
+    member.ok("predict", "numbers", "--input", "*.csv", "--output", "one", "--site", "local", *words, timeout=500)
+
+
+def begun(output: Path, shard: int) -> bool:
+    """Whether a shard is being written."""
+    return any(name.startswith(f".part-{shard:05}-") for name in os.listdir(output))
+
+
+def wait_until_begun(output: Path, shard: int, seconds: float = 240.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not begun(output, shard):
+        assert time.monotonic() < deadline, os.listdir(output)
+        time.sleep(0.05)
+
+
+def kill_shard(member: Member, output: Path, shard: int) -> None:
+    """Kill the program of a shard, on whichever node it is."""
+    for node in member.sandbox.shape.names:
+        argv = ("pkill", "-KILL", "-f", f"shard_process {output} {shard}$")
+        if member.sandbox.run(*argv, user=member.user, node=node, check=False).returncode == 0:
+            return
+    raise AssertionError(f"no node runs shard {shard}")
+
+
+def check(
+    member: Member, folder: Path, rows: int, shards: int, batch: int, killed: tuple[int, ...], preempted: int
+) -> None:
+    take_model(member, folder)
+    write_csv(member.folder / "a.csv", np.random.default_rng(0).normal(size=(rows, 3)).astype("float32"))
+    os.chown(member.folder / "a.csv", member.folder.stat().st_uid, member.folder.stat().st_gid)
+    output = member.folder / "out"
+    member.ok(
+        "predict", "numbers", "--input", "*.csv", "--output", "out", "--shards", str(shards), "--batch", str(batch),
+        "--python", "python3", "--name=p-1", "--qos=scavenge", "--set", "roles.worker.mem=1G",
+        "--set", "roles.worker.cpus-per-task=1", timeout=120,
+    )  # fmt: skip
+    for shard in killed:
+        wait_until_begun(output, shard)
+        kill_shard(member, output, shard)
+    wait_until_begun(output, preempted)
+    preempt(member.sandbox)
+    member.type("wait", "p-1", timeout=900)
+    states = {point["run"]: point["state"] for point in member.status("p-1")}
+    assert [states[f"p-1/{shard}"] for shard in killed] == ["FAILED"] * len(killed), states
+    assert prediction_plan.read_manifest(str(output)) is None
+    member.ok("resubmit", "p-1", "--failed", "--yes")
+    assert member.type("wait", "p-1", timeout=900).returncode == 0, member.ok("logs", "p-1")
+    one_process(member, "--batch", str(batch))
+    assert lines(output) == lines(member.folder / "one")
+    manifest = prediction_plan.read_manifest(str(output))
+    assert manifest
+    assert (manifest.rows, manifest.errors, len(manifest.shards)) == (rows, 0, shards)
+    assert not [name for name in os.listdir(output) if name.startswith(".")]
+
+
+@pytest.mark.timeout(900)
+def test_shards_that_were_killed_or_preempted_are_done_again(alice: Member, tmp_path: Path) -> None:
+    check(alice, tmp_path, rows=60_000, shards=3, batch=32, killed=(0,), preempted=1)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_a_million_rows_as_an_array_of_twenty(alice: Member, tmp_path: Path) -> None:
+    check(alice, tmp_path, rows=1_000_000, shards=20, batch=256, killed=(0, 1), preempted=3)
