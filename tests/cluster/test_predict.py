@@ -35,10 +35,10 @@ def begun(output: Path, shard: int) -> bool:
     return any(name.startswith(f".part-{shard:05}-") for name in os.listdir(output))
 
 
-def wait_until_begun(output: Path, shard: int, seconds: float = 240.0) -> None:
+def wait_until_begun(member: Member, output: Path, shard: int, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not begun(output, shard):
-        assert time.monotonic() < deadline, os.listdir(output)
+        assert time.monotonic() < deadline, member.ok("logs", f"p-1/{shard}")
         time.sleep(0.05)
 
 
@@ -60,13 +60,13 @@ def check(
     output = member.folder / "out"
     member.ok(
         "predict", "numbers", "--input", "*.csv", "--output", "out", "--shards", str(shards), "--batch", str(batch),
-        "--python", "python3", "--name=p-1", "--qos=scavenge", "--set", "roles.worker.mem=1G",
+        "--name=p-1", "--qos=scavenge", "--set", "roles.worker.mem=1G",
         "--set", "roles.worker.cpus-per-task=1", timeout=120,
     )  # fmt: skip
     for shard in killed:
-        wait_until_begun(output, shard)
+        wait_until_begun(member, output, shard)
         kill_shard(member, output, shard)
-    wait_until_begun(output, preempted)
+    wait_until_begun(member, output, preempted)
     preempt(member.sandbox)
     member.type("wait", "p-1", timeout=900)
     states = {point["run"]: point["state"] for point in member.status("p-1")}

@@ -1,0 +1,141 @@
+"""Measures `slurm-tf predict` beside a hand-written loop over tf.saved_model: rows a second of one process.
+
+    python benchmarks/predict.py [--rows 200000] [--rounds 5] [--batch 256]
+
+Prints a Markdown table. The model is a small network on 64 numbers, the rows are tf.train.Examples in one TFRecord file,
+and both write a line of JSON for each row. The loop reads with tf.data, parses batches, calls the signature and writes;
+it checks, counts and flushes nothing. A round is each way once, in a process of its own that has loaded the model and
+computed a batch before the clock starts; the next round has them in the other order. Cells are medians of the rounds
+with the smallest and largest, the ratio is the median of the ratios of each round.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+
+WIDTH = 64
+
+
+def write_model(folder):
+    import tensorflow as tf
+
+    class Network(tf.Module):
+        def __init__(self):
+            self.first = tf.Variable(tf.random.stateless_normal([WIDTH, 128], [1, 2]) / 8)
+            self.second = tf.Variable(tf.random.stateless_normal([128, 10], [1, 3]) / 11)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, WIDTH], tf.float32, "x")])
+        def __call__(self, x):
+            return {"scores": tf.nn.softmax(tf.nn.relu(x @ self.first) @ self.second)}
+
+    network = Network()
+    tf.saved_model.save(network, folder, {"serving_default": network.__call__})
+
+
+def write_rows(path, rows):
+    import numpy as np
+    import tensorflow as tf
+
+    values = np.random.default_rng(0).normal(size=(rows, WIDTH)).astype("float32")
+    with tf.io.TFRecordWriter(path) as writer:
+        for each in values:
+            feature = tf.train.Feature(float_list=tf.train.FloatList(value=each))
+            writer.write(tf.train.Example(features=tf.train.Features(feature={"x": feature})).SerializeToString())
+
+
+def by_hand(version, source, target, batch):
+    """Return the seconds of the loop that one writes by hand."""
+    import tensorflow as tf
+
+    model = tf.saved_model.load(version)
+    function = model.signatures["serving_default"]
+    function(x=tf.zeros([batch, WIDTH]))
+    features = {"x": tf.io.FixedLenFeature([WIDTH], tf.float32)}
+    started = time.perf_counter()
+    data = (
+        tf.data.TFRecordDataset(source).batch(batch).map(lambda each: tf.io.parse_example(each, features)).prefetch(2)
+    )
+    with open(target, "w") as file:
+        for each in data:
+            for scores in function(**each)["scores"].numpy().tolist():
+                file.write(json.dumps({"scores": scores}) + "\n")
+    return time.perf_counter() - started
+
+
+def by_predict(output, batch):
+    """Return the seconds of shard_process for its shard."""
+    import tensorflow as tf
+
+    from slurm_tf.predict import prediction_plan, shard_process
+
+    prediction = shard_process._Prediction(output, prediction_plan.read(output))
+    prediction._function(x=tf.zeros([batch, WIDTH]))
+    started = time.perf_counter()
+    prediction.compute(0)
+    return time.perf_counter() - started
+
+
+def seconds(*words):
+    """Measure one way in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--one", *map(str, words)], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout.split()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--one", nargs="+")
+    options = parser.parse_args()
+    if options.one:
+        way, *words = options.one
+        words[-1] = int(words[-1])
+        print({"hand": by_hand, "predict": by_predict}[way](*words))
+        return
+    from slurm_tf.models import model_versions
+    from slurm_tf.predict import batch_prediction
+
+    with tempfile.TemporaryDirectory() as scratch:
+        version, source = f"{scratch}/m/1", f"{scratch}/rows.tfrecord"
+        os.mkdir(f"{scratch}/m", 0o700)
+        write_model(version)
+        for path in (version, *map(str, Path(version).rglob("*"))):
+            os.chmod(path, 0o700)
+        assert model_versions.find(f"{scratch}/m").number == 1
+        write_rows(source, options.rows)
+        rates = {"hand": [], "predict": []}
+        for number in range(options.rounds):
+            output = f"{scratch}/out{number}"
+            batch_prediction.prepare(
+                batch_prediction.Request(f"{scratch}/m", None, "", source, output, 1, options.batch, 0)
+            )
+            ways = [("hand", version, source, f"{scratch}/hand.jsonl"), ("predict", output)]
+            for way, *words in ways if number % 2 else ways[::-1]:
+                rates[way].append(options.rows / seconds(way, *words, options.batch))
+            same = Path(f"{scratch}/hand.jsonl").read_text() == Path(f"{output}/part-00000-of-00001.jsonl").read_text()
+            assert same, "the two ways have written other rows"
+    print(
+        f"{options.rows} rows of {WIDTH} numbers, batches of {options.batch}, {options.rounds} rounds, {os.cpu_count()} CPUs\n"
+    )
+    print("| way | rows/s |\n|---|---|")
+    for way, title in (("hand", "a loop over tf.saved_model"), ("predict", "slurm-tf predict")):
+        found = rates[way]
+        print(f"| {title} | {statistics.median(found):,.0f} ({min(found):,.0f} to {max(found):,.0f}) |")
+    ratios = [ours / theirs for ours, theirs in zip(rates["predict"], rates["hand"], strict=True)]
+    print(f"\npredict / loop: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+main()
