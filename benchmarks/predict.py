@@ -2,7 +2,7 @@
 
     python benchmarks/predict.py [--rows 200000] [--rounds 5] [--batch 256]
 
-Prints a Markdown table. The model is a small network on 64 numbers, the rows are tf.train.Examples in one TFRecord file,
+Prints a Markdown table. The model is a small network on 64 numbers, the rows are tf.train.Examples in a TFRecord file,
 and both write a line of JSON for each row. The loop reads with tf.data, parses batches, calls the signature and writes;
 it checks, counts and flushes nothing. A round is each way once, in a process of its own that has loaded the model and
 computed a batch before the clock starts; the next round has them in the other order. Cells are medians of the rounds
@@ -127,9 +127,7 @@ def main():
                 rates[way].append(options.rows / seconds(way, *words, options.batch))
             same = Path(f"{scratch}/hand.jsonl").read_text() == Path(f"{output}/part-00000-of-00001.jsonl").read_text()
             assert same, "the two ways have written other rows"
-    print(
-        f"{options.rows} rows of {WIDTH} numbers, batches of {options.batch}, {options.rounds} rounds, {os.cpu_count()} CPUs\n"
-    )
+    print(f"{options.rows} rows of {WIDTH} numbers, batches of {options.batch}, {options.rounds} rounds\n")
     print("| way | rows/s |\n|---|---|")
     for way, title in (("hand", "a loop over tf.saved_model"), ("predict", "slurm-tf predict")):
         found = rates[way]

@@ -63,7 +63,7 @@ TYPED: dict[str, Sequence[str]] = {
     "plugin horovod": ["plugin horovod"],
     "plugin task-prolog": ["plugin task-prolog --output prolog"],
     "preflight": ["preflight flowers.toml --site local", "preflight flowers.toml --test-only"],
-    "predict": ["predict ../models/petals --input '*.csv' --output out", "predict"],
+    "predict": ["predict flowers --input '*.csv' --shards 0 --output out", "predict"],
     "prepare": [
         "prepare ../data/petals.toml --dry-run", "prepare ../data/petals.toml --check", "prepare flowers.toml --json",
         "prepare ../data/petals.toml --check --json", "prepare ../data/petals.toml --check --resume",
