@@ -21,7 +21,7 @@ def text(found: Limits, screen: Screen, rows: int | None = _ROWS) -> list[str]:
     first = ordered(found)[:rows]
     cells = [
         [
-            limit_words.amount(each, each.left),
+            "unknown" if each.is_unknown else limit_words.amount(each, each.left),
             limit_words.amount(each, each.most),
             limit_words.what(each),
             each.owner,
@@ -72,7 +72,7 @@ def _limit(each: Limit) -> dict[str, Any]:
         "limit": each.most / size,
         "used": None if each.used is None else each.used / size,
         "promised": each.promised / size,
-        "left": each.left / size,
+        "left": None if each.is_unknown else each.left / size,
     }
 
 

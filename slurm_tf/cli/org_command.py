@@ -69,7 +69,7 @@ def show(name: str, as_json: bool) -> None:
         return
     click.echo(org_tables.text(found, shown), nl=False)
     if found.unknown:
-        click.echo(f"slurm-tf: what is allocated, used and waiting is unknown: {found.unknown}", err=True)
+        click.echo(f"slurm-tf: what is unknown was not said: {found.unknown}", err=True)
 
 
 @org.command()

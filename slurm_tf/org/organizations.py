@@ -4,7 +4,7 @@ An organization is an account of Slurm, at any place of the tree below root. Amo
 mem in MiB, gres/gpu, gres/gpu:TYPE).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -22,8 +22,8 @@ NO_DECAY, DENY_ON_LIMIT = "NoDecay", "DenyOnLimit"
 class Quota:
     """The limits of an organization or of a user in it, and what is used of them.
 
-    None of `use` and `waiting` is unknown, as slurmctld did not say it. `waiting`: what pending jobs ask for, of those
-    that PrivateData does not hide. `gpu_minutes`: the limit on what is used over time, None for none.
+    None of `use` and `waiting` is unknown: slurmctld did not say it, or PrivateData hides it. `waiting`: what pending
+    jobs ask for. `gpu_minutes`: the limit on what is used over time, None for none.
     """
 
     limits: AssociationLimits
@@ -56,10 +56,14 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class OrganizationUser:
-    """A user of an organization; `partition`: "", or the only one that the association is for."""
+    """A user of an organization; `partition`: "", or the only one that the association is for.
+
+    `has_own_qos`: the association names QOS, and does not have those of the organization.
+    """
 
     name: str
     partition: str
+    has_own_qos: bool
     quota: Quota
 
 
@@ -119,68 +123,64 @@ def read() -> Organizations:
     cluster = settings.get("ClusterName", "")
     rows = associations.associations(cluster)
     qos = {each.name: each for each in associations.qos()}
+    now, unknown = None, ""
     try:
-        used, used_qos = assoc_mgr.association_use()
-        queue: tuple[QueuedJob, ...] = queued_jobs.ask()
+        now = _Now(*assoc_mgr.association_use(), queued_jobs.ask(), associations.hides(settings, "jobs"))
+        if associations.hides(settings, "usage") or now.hides_jobs:
+            unknown = f"PrivateData={settings['PrivateData']} hides some of it"
     except SlurmError as error:
-        return _of(settings, rows, qos, None, {}, (), error.found)
-    return _of(settings, rows, qos, used, used_qos, queue)
+        unknown = error.found
+    forgetting = Forgetting(*usage_limits.forgetting(settings))
+    return Organizations(cluster, _organizations(rows, qos, now), forgetting, unknown)
 
 
-def _of(
-    settings: Mapping[str, str],
-    rows: tuple[Association, ...],
-    qos: Mapping[str, QosRecord],
-    used: Mapping[tuple[str, str], AssociationUse] | None,
-    used_qos: Mapping[str, AssociationUse],
-    queue: tuple[QueuedJob, ...],
-    unknown: str = "",
-) -> Organizations:
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """What slurmctld says: what is used, by association and by QOS, and the queue, perhaps without jobs of others."""
+
+    used: Mapping[tuple[str, str], AssociationUse]
+    used_qos: Mapping[str, AssociationUse]
+    queue: tuple[QueuedJob, ...]
+    hides_jobs: bool
+
+    def waits(self, accounts: set[str], user: str = "") -> list[QueuedJob] | None:
+        """Return the jobs that wait in these accounts, of a user or of all; None where some may be hidden."""
+        if self.hides_jobs and user != associations.me():
+            return None
+        return [
+            each for each in self.queue
+            if each.is_pending and each.account in accounts and (not user or each.user == user)
+        ]  # fmt: skip
+
+
+def _organizations(
+    rows: tuple[Association, ...], qos: Mapping[str, QosRecord], now: _Now | None
+) -> tuple[Organization, ...]:
     below = _below(rows)
-    waits = [each for each in queue if each.is_pending]
     found = []
     for row in rows:
         if row.user or row.account == associations.ROOT:
             continue
         own = qos.get(row.account) if row.default_qos == row.account else None
-        jobs = None if used is None else [each for each in waits if each.account in below[row.account]]
-        quota = _quota(row, own, None if used is None else used.get((row.account, "")), used_qos, jobs)
+        quota = _quota(row, own, now, now.waits(below[row.account]) if now else None)
         users = tuple(
             OrganizationUser(
-                user.user,
-                user.partition,
-                _quota(
-                    user,
-                    None,
-                    None if used is None else used.get((row.account, user.user)),
-                    {},
-                    None if used is None else _of_user(waits, user),
-                ),
+                user.user, user.partition, bool(user.qos or user.default_qos),
+                _quota(user, None, now, now.waits({row.account}, user.user) if now else None),
             )
             for user in rows
             if user.user and user.account == row.account
-        )
+        )  # fmt: skip
         found.append(Organization(row.account, row.parent, own, quota, users))
-    return Organizations(
-        settings.get("ClusterName", ""), tuple(found), Forgetting(*usage_limits.forgetting(settings)), unknown
-    )
+    return tuple(found)
 
 
-def _of_user(waits: Iterable[QueuedJob], row: Association) -> list[QueuedJob]:
-    return [each for each in waits if (each.account, each.user) == (row.account, row.user)]
-
-
-def _quota(
-    row: Association,
-    own: QosRecord | None,
-    use: AssociationUse | None,
-    used_qos: Mapping[str, AssociationUse],
-    waits: list[QueuedJob] | None,
-) -> Quota:
+def _quota(row: Association, own: QosRecord | None, now: _Now | None, waits: list[QueuedJob] | None) -> Quota:
     """Return the quota of one association; hours that its own QOS limits are those of the QOS."""
+    use = now.used.get((row.account, row.user)) if now else None
     minutes, counted = row.limits.grp_tres_mins.get(GPU), use
     if own is not None and GPU in own.grp_tres_mins:
-        minutes, counted = own.grp_tres_mins[GPU], used_qos.get(own.name)
+        minutes, counted = own.grp_tres_mins[GPU], now.used_qos.get(own.name) if now else None
     waiting: dict[str, int] | None = None if waits is None else {}
     for each in waits or ():
         waiting = assoc_mgr.add(waiting or {}, each.total)

@@ -143,6 +143,15 @@ def _use_of_qos(cluster: str, known: Organization, qos: QosRecord | None) -> Ite
     """Yield what gives an organization that is there its own QOS as the only one, or takes it away."""
     where = ("where", f"name={known.name}", f"cluster={cluster}")
     if qos is not None and known.qos is None:
+        # sacctmgr ends with 0 and changes nothing where a user has another default
+        for user in (each.name for each in known.users if each.has_own_qos):
+            words, named = (
+                f"have {user} use the QOS of {known.name}",
+                ("where", f"name={user}", f"account={known.name}"),
+            )
+            for setting in ("DefaultQOS=-1", "QOS="):
+                argv = ("modify", "user", *named, f"cluster={cluster}", "set", setting)
+                yield Change(words, argv, AdminLevel.OPERATOR)
         yield _modify(
             f"have jobs of {known.name} use QOS {qos.name} alone", where, f"QOS={qos.name}", f"DefaultQOS={qos.name}"
         )

@@ -4,7 +4,7 @@ The limits are those of the user's associations, of the accounts above them and 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import Enum
 
@@ -123,7 +123,7 @@ class UserQuota:
             return False
         if limit.qos:
             return limit.qos == qos
-        return limit.account == account or (not limit.of_user and limit.account in self._above(account))
+        return limit.account == account or (not limit.of_user and limit.account in self.above(account))
 
     def _counts(self, limit: Limit, job: QueuedJob) -> bool:
         """Whether a job that runs counts for a limit."""
@@ -133,9 +133,9 @@ class UserQuota:
             return False
         if limit.qos:
             return job.qos == limit.qos
-        return job.account == limit.account or (not limit.of_user and limit.account in self._above(job.account))
+        return job.account == limit.account or (not limit.of_user and limit.account in self.above(job.account))
 
-    def _above(self, account: str) -> list[str]:
+    def above(self, account: str) -> list[str]:
         """Return the accounts above one, the nearest first."""
         parents = {row.account: row.parent for row in self.tree if not row.user}
         above: list[str] = []
@@ -145,7 +145,7 @@ class UserQuota:
 
     def _default_qos(self, account: str) -> str:
         """Return the QOS of a job that names none: the user's default, else that of the nearest account above."""
-        rows = [(account, self.user), *((each, "") for each in (account, *self._above(account)))]
+        rows = [(account, self.user), *((each, "") for each in (account, *self.above(account)))]
         known = {(row.account, row.user): row.default_qos for row in self.tree}
         return next((known[each] for each in rows if known.get(each)), "normal")
 
@@ -156,13 +156,31 @@ def of_user(user: str = "") -> UserQuota:
     if limits.unknown:
         return UserQuota(limits, unknown=limits.unknown)
     try:
-        cluster = live_cluster.ask_settings().get("ClusterName", "")
-        tree = associations.associations(cluster)
+        settings = live_cluster.ask_settings()
+        tree = associations.associations(settings.get("ClusterName", ""))
         defaults = [each.default_account for each in associations.users(limits.user)]
-        queue = queued_jobs.ask()
+        queue, is_hidden = queued_jobs.ask(), associations.hides(settings, "usage")
     except SlurmError as error:
         return UserQuota(limits, unknown=error.found)
-    return UserQuota(limits, queue, tree, next(iter(defaults), ""))
+    found = UserQuota(limits, queue, tree, next(iter(defaults), ""))
+    return replace(found, limits=_with_hidden(found)) if is_hidden else found
+
+
+def _with_hidden(quota: UserQuota) -> Limits:
+    """Return the limits with those of organizations, whose use PrivateData hides: slurmctld says nothing of them then.
+
+    What is used of them is unknown.
+    """
+    mine = {row.account for row in quota.tree if row.user == quota.user}
+    every = {name for account in mine for name in (account, *quota.above(account))}
+    known = {(each.account, each.name, each.tres) for each in quota.limits.limits if not each.of_user}
+    hidden = [
+        Limit(f"account {row.account}", name, tres, most, account=row.account)
+        for row in quota.tree if not row.user and row.account in every
+        for name, limits in (("GrpTRES", row.limits.grp_tres), ("GrpTRESMins", row.limits.grp_tres_mins))
+        for tres, most in limits.items() if (row.account, name, tres) not in known
+    ]  # fmt: skip
+    return replace(quota.limits, limits=(*quota.limits.limits, *hidden))
 
 
 def demand_of(quota: UserQuota, job: str) -> Demand | None:

@@ -88,6 +88,19 @@ def associations(cluster: str) -> tuple[Association, ...]:
     return parse_associations(_show(*words, f"format={','.join(ASSOCIATIONS)}"))
 
 
+def hides(settings: Mapping[str, str], what: str) -> bool:
+    """Whether PrivateData hides `what` of others ("jobs", "usage") from who asks: from all but operators.
+
+    Coordinators see more of their own accounts; that is not counted on here. Raises SlurmError.
+    """
+    if what not in settings.get("PrivateData", "").replace(" ", "").split(","):
+        return False
+    name = me()
+    if name in ("root", settings.get("SlurmUser", "").partition("(")[0]):
+        return False
+    return all(each.level is AdminLevel.NONE for each in users(name))
+
+
 def qos() -> tuple[QosRecord, ...]:
     """Ask slurmdbd for all QOS. Raises SlurmError."""
     return parse_qos(_show("qos", f"format={','.join(QOS)}"))

@@ -38,7 +38,8 @@ class Limit:
     """One limit: whose it is, its name in Slurm, and of what (gres/gpu; "" for jobs and times).
 
     `most`, `used`, `promised`: minutes, or minutes of a TRES, where the name has Mins or Wall; else numbers, and MiB.
-    `used` is None for a limit of one job. `promised`: what running jobs may still use until their time limits.
+    `used` is None for a limit of one job, and where it is unknown. `promised`: what running jobs may still use until
+    their time limits.
     `owner` is for people; `account` or `qos` says it for programs, and `of_user` whether it is the user's own there.
     """
 
@@ -56,6 +57,11 @@ class Limit:
     def left(self) -> int:
         """What a job that starts now may have."""
         return max(0, self.most - (self.used or 0) - self.promised)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nobody said what is used."""
+        return self.used is None and self.name not in OF_A_JOB
 
     @property
     def is_time(self) -> bool:

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 SHAPE = Shape(
     nodes=2,
     qos=(*QOS, "hour MaxWall=01:00:00"),
-    slurm_conf=("PriorityDecayHalfLife=0", "PriorityUsageResetPeriod=YEARLY"),
+    slurm_conf=("PriorityDecayHalfLife=0", "PriorityUsageResetPeriod=YEARLY", "PrivateData=jobs"),
 )
 GPU = "gres/gpu"
 JOB = """\
@@ -122,9 +122,13 @@ def test_an_admin_gives_two_gpus_and_a_user_asks_for_more(
     assert alice.status("one")[0]["waits_for_limit"] is None
     assert "You have 2 GPUs in physics, 2 are in use" in alice.ok("quota")
     # the organization's GPUs: two of alice and two of bob, who waits with another one
-    sbatch(bob, "--account=physics", "--gpus=2")
+    assert reason(bob, sbatch(bob, "--account=physics", "--gpus=2")) == "RUNNING"
+    said = bob.type("submit", "digits.toml", "--account=physics", "--name", "four", "--dry-run").stderr
+    assert "it would wait: your organization physics has 4 GPUs, 4 are in use by job" in said
+    assert "and others" in said  # PrivateData hides who else
     waits = sbatch(bob, "--account=physics", "--gpus=1")
     assert reason(bob, waits) == "AssocGrpGRES"
+    assert "unknown" in bob.ok("org", "show", "physics")
     found = shown(admin, "physics")
     assert (found["allocated"][GPU], found["left"][GPU], found["waiting"][GPU], found["waiting_jobs"]) == (4, 0, 2, 2)
     assert {each["name"]: each["allocated"][GPU] for each in found["users"]} == {"alice": 2, "bob": 2}
@@ -190,6 +194,17 @@ def test_the_longest_job_of_a_qos(alice: Member) -> None:
     assert reason(alice, job) == "QOSMaxWallDurationPerJobLimit"
     said = refused(alice, "--account=vision", "--qos=hour", "--time=2:00:00")
     assert "it asks for 2.0 hours, and QOS hour has 1.0 hours for one job (MaxWallPJ=60): it can never start" in said
+
+
+def test_users_with_qos_of_their_own_get_that_of_the_organization(admin: Member) -> None:
+    # sacctmgr itself would end with 0, and leave the account without the QOS
+    admin.ok("org", "set", "nlp", "--deny-on-limit")
+    assert shown(admin, "nlp")["flags"] == ["DenyOnLimit"]
+    argv = ("sacctmgr", "-nP", "show", "assoc", "where", "account=nlp", "user=bob", "format=QOS,DefaultQOS")
+    assert admin.run(*argv).strip() == "nlp|nlp"
+    admin.ok("org", "set", "nlp", "--wait-on-limit")
+    assert shown(admin, "nlp")["qos"] is None
+    assert admin.run(*argv).strip() == "normal|"
 
 
 def test_a_job_that_slurm_itself_denies(admin: Member, alice: Member) -> None:

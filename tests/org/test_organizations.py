@@ -65,6 +65,22 @@ def test_slurmctld_that_does_not_answer_leaves_amounts_unknown(
     assert quota.limits.grp_tres[GPU] == 4
 
 
+def test_what_private_data_hides_is_unknown(cluster: RecordedCluster) -> None:
+    cluster.changes["PrivateData             = none"] = "PrivateData             = jobs,usage"
+    cluster.changes["ClusterName=sandbox Account=physics UserName= "] = "hidden "
+    found = organizations.read()
+    physics = found.named("physics")
+    assert found.unknown == "PrivateData=jobs,usage hides some of it"
+    assert (physics.quota.allocated, physics.quota.left, physics.quota.waiting) == (None, None, None)
+    # her own
+    (alice,) = physics.users
+    assert (alice.quota.allocated or {})[GPU] == 2
+    assert alice.quota.waiting_jobs == 2
+    assert found.named("lasers").users[0].quota.waiting is None
+    cluster.changes["alice|vision|None|"] = "alice|vision|Operator|"
+    assert organizations.read().named("lasers").users[0].quota.waiting_jobs == 5
+
+
 def test_slurmdbd_that_does_not_answer(cluster: RecordedCluster) -> None:
     cluster.silent = ("sacctmgr",)
     with pytest.raises(UnreachableError):

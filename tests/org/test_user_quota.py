@@ -37,6 +37,22 @@ def test_who_uses_it_is_left_out_where_private_data_hides_it(cluster: RecordedCl
     assert words("4") == "your organization physics has 4 GPUs, 4 are in use"
 
 
+def test_limits_of_an_organization_whose_use_is_hidden(cluster: RecordedCluster) -> None:
+    # PrivateData=usage: of associations slurmctld shows one's own alone
+    cluster.changes["PrivateData             = none"] = "PrivateData             = usage"
+    for name in ("root", "nlp", "physics", "lasers", "speech", "vision"):
+        cluster.changes[f"ClusterName=sandbox Account={name} UserName= "] = "hidden "
+    found = user_quota.of_user()
+    hidden = [each for each in found.limits.limits if each.is_unknown]
+    assert {(each.account, each.name, each.tres, each.most) for each in hidden} == {
+        ("physics", "GrpTRES", "cpu", 8), ("physics", "GrpTRES", GPU, 4), ("physics", "GrpTRES", "mem", 8192),
+        ("physics", "GrpTRESMins", GPU, 6000),
+    }  # fmt: skip
+    (hit, *_) = found.hits(Demand(({"cpu": 9},), 5, "physics"))
+    assert (hit.obstacle, hit.limit.account) == (Obstacle.NEVER, "physics")
+    assert not [each for each in found.hits(Demand(({"cpu": 8},), 5, "physics")) if each.limit.account == "physics"]
+
+
 @pytest.mark.usefixtures("cluster")
 def test_a_job_that_can_never_start() -> None:
     assert words("5") == (
