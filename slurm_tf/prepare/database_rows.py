@@ -43,7 +43,7 @@ def write(recipe: LoadedRecipe, name: str, path: str) -> None:
 
 def _url(recipe: LoadedRecipe, source: Source, password: str) -> str:
     if source.format == "sqlite":
-        return f"sqlite://{quote(recipe.full(recipe_file.paths_of(source)[0]))}"
+        return f"sqlite://{quote(recipe.data_path(recipe_file.paths_of(source)[0]))}"
     before, _, after = (source.url or "").partition("@")
     return f"{before}:{quote(password, safe='')}@{after}" if password else f"{before}@{after}"
 
@@ -56,7 +56,7 @@ def _password(recipe: LoadedRecipe, source: Source, where: str) -> str:
         return value
     if not source.password_file:
         return ""
-    path = recipe.full(source.password_file)
+    path = recipe.data_path(source.password_file)
     try:
         with open(path, encoding="utf-8") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)

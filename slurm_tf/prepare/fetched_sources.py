@@ -31,7 +31,7 @@ def fetch(
         elif source.format == "jsonl":
             json_rows.write(sources[name].paths, source, path, is_head=recipe.keys.engine == "spark")
         elif source.format == "arrays":
-            array_rows.write(recipe.full(recipe_file.paths_of(source)[0]), source, path)
+            array_rows.write(recipe.data_path(recipe_file.paths_of(source)[0]), source, path)
         else:
             continue
         found[name] = path

@@ -89,7 +89,7 @@ def outline(recipe: LoadedRecipe) -> Outline:
 
 def check(recipe: LoadedRecipe, say: Say) -> Mapping[str, int]:
     """Do all that a preparation does but write the data set; return how many rows each split has."""
-    scratch = recipe.full(recipe.keys.scratch) if recipe.keys.scratch else None
+    scratch = recipe.data_path(recipe.keys.scratch) if recipe.keys.scratch else None
     with tempfile.TemporaryDirectory(prefix="slurm-tf-prepare-", dir=scratch) as folder:
         output = msgspec.structs.replace(recipe.keys.output, folder=folder)
         there = dataclasses.replace(recipe, keys=msgspec.structs.replace(recipe.keys, output=output))
@@ -192,7 +192,7 @@ def _fingerprints(recipe: LoadedRecipe, sources: Mapping[str, SourceFiles]) -> d
     """Return the fingerprints of sources that are files; those of databases are of the rows that were read."""
     return {
         name: source_files.fingerprint(
-            source, sources[name], recipe.full(recipe_file.paths_of(source)[0]), _cpus(recipe)
+            source, sources[name], recipe.data_path(recipe_file.paths_of(source)[0]), _cpus(recipe)
         )
         for name, source in recipe.keys.sources.items()
         if source.format not in recipe_file.DATABASES
@@ -331,7 +331,7 @@ def _spill(recipe: LoadedRecipe) -> str:
     if recipe.keys.scratch is None:
         return os.path.join(_unfinished(recipe), _SPILL)
     name = hashlib.sha256(os.path.abspath(recipe.folder).encode()).hexdigest()[:16]
-    return os.path.join(recipe.full(recipe.keys.scratch), f"slurm-tf-prepare-{os.getuid()}-{name}")
+    return os.path.join(recipe.data_path(recipe.keys.scratch), f"slurm-tf-prepare-{os.getuid()}-{name}")
 
 
 def _spark_rows(recipe: LoadedRecipe) -> str:

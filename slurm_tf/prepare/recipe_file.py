@@ -22,6 +22,8 @@ from slurm_tf.jobspec.layers import Layer
 from slurm_tf.prepare import sql_types
 from slurm_tf.prepare.form import Form
 from slurm_tf.prepare.recipe import FeatureKeys, Recipe, Source
+from slurm_tf.run import env, manifest
+from slurm_tf.run.folder import RunFolder
 
 FILES, FOLDERS = ("csv", "jsonl", "parquet"), ("images", "arrays")
 SERVERS = ("mysql", "postgresql")
@@ -42,7 +44,11 @@ _FORMS = {"tfrecord": Form.TFRECORD, "csv": Form.CSV, "jsonl": Form.JSON_LINES}
 
 @dataclass(frozen=True)
 class LoadedRecipe:
-    """A recipe that was read from `path`, with the texts that it names; `hash`: of all rows depend on but inputs."""
+    """A recipe that was read from `path`, with the texts that it names; `hash`: of all rows depend on but inputs.
+
+    `data_folder`: what the paths of data are relative to; it is another folder than that of `path` where a job runs a
+    copy of the code.
+    """
 
     path: str
     keys: Recipe
@@ -50,6 +56,7 @@ class LoadedRecipe:
     python: str | None
     schema: Schema
     hash: str
+    data_folder: str
 
     def located(self) -> "LoadedRecipe":
         """Return the recipe with its path from the root, for processes that run elsewhere."""
@@ -58,7 +65,7 @@ class LoadedRecipe:
     @property
     def folder(self) -> str:
         """The folder of the data set."""
-        return self.full(self.keys.output.folder)
+        return self.data_path(self.keys.output.folder)
 
     @property
     def form(self) -> Form:
@@ -75,15 +82,19 @@ class LoadedRecipe:
         shards = self.keys.output.shards
         return shards if isinstance(shards, int) else shards[split]
 
-    def full(self, path: str) -> str:
-        """Return a path of the recipe, which is relative to its folder."""
+    def code_path(self, path: str) -> str:
+        """Return the path of code that the recipe names, which is relative to its folder."""
         return os.path.join(os.path.dirname(os.path.abspath(self.path)), files.expand(path))
+
+    def data_path(self, path: str) -> str:
+        """Return the path of data that the recipe names."""
+        return os.path.join(self.data_folder, files.expand(path))
 
     @property
     def function(self) -> tuple[str, str] | None:
         """The file and the name of the Python function."""
         match = _FUNCTION.fullmatch(self.keys.transform.python or "")
-        return (self.full(match["file"]), match["function"]) if match else None
+        return (self.code_path(match["file"]), match["function"]) if match else None
 
 
 def load(path: Path) -> LoadedRecipe:
@@ -95,9 +106,22 @@ def load(path: Path) -> LoadedRecipe:
         check(keys, str(path), errors)
     schema = _schema(keys, str(path), errors)
     errors.raise_all()
-    found = LoadedRecipe(str(path), keys, None, None, schema, "")
+    folder = _original(os.path.dirname(os.path.abspath(path)), os.environ.get(env.RUN_FOLDER, ""))
+    found = LoadedRecipe(str(path), keys, None, None, schema, "", folder)
     texts = _sql(found), _python(found)
-    return LoadedRecipe(str(path), keys, *texts, schema, _hash(keys, *texts))
+    return LoadedRecipe(str(path), keys, *texts, schema, _hash(keys, *texts), folder)
+
+
+def _original(folder: str, run: str) -> str:
+    """Return the folder of which `folder` is the copy that the run in the folder `run` made; else `folder`.
+
+    Data in a copy of the code would be in the run's folder, where nobody looks for it. Raises RunError.
+    """
+    for submission in RunFolder(run).submissions if run else ():
+        inside = os.path.relpath(os.path.realpath(folder), os.path.realpath(submission.code))
+        if inside.partition(os.sep)[0] != os.pardir and (code := manifest.read(submission.manifest).code):
+            return os.path.normpath(os.path.join(code.root, inside))
+    return folder
 
 
 def paths_of(source: Source) -> tuple[str, ...]:
@@ -310,7 +334,7 @@ def _python(recipe: LoadedRecipe) -> str | None:
 def _text(recipe: LoadedRecipe, path: str, key: str) -> str:
     where = f"{recipe.path}: transform.{key}"
     try:
-        return Path(recipe.full(path)).read_text(encoding="utf-8")
+        return Path(recipe.code_path(path)).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror})", "a file that can be", where=where) from error
     except UnicodeDecodeError as error:

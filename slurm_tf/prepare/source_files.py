@@ -100,7 +100,7 @@ def _sha256(path: str) -> str:
 def _paths(recipe: LoadedRecipe, name: str, source: Source) -> tuple[str, ...]:
     found: list[str] = []
     for stated in recipe_file.paths_of(source):
-        path = recipe.full(stated)
+        path = recipe.data_path(stated)
         if source.format in recipe_file.FOLDERS:
             found += _inside(path, source)
         elif any(character in stated for character in _WILD):

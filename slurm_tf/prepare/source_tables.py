@@ -73,7 +73,7 @@ def select(
     if source.format == "csv":
         return _csv(name, source, paths)
     if source.format == "images":
-        return _images(recipe.full(recipe_file.paths_of(source)[0]), paths)
+        return _images(recipe.data_path(recipe_file.paths_of(source)[0]), paths)
     return f"SELECT {', '.join(map(quoted, source.columns))} FROM read_parquet({texts(paths)})"
 
 
@@ -130,7 +130,7 @@ def _origin(recipe: LoadedRecipe, source: Source) -> Mapping[str, str]:
     if source.format == "jsonl":
         return {"file": quoted(json_rows.FILE), "line": quoted(json_rows.LINE)}
     if source.format == "arrays":
-        folder = recipe.full(recipe_file.paths_of(source)[0])
+        folder = recipe.data_path(recipe_file.paths_of(source)[0])
         return {"file": f"{text(folder)} || '/' || file", "row": '"row"'}
     return {}
 

@@ -32,3 +32,17 @@ def test_a_preempted_preparation_goes_on(alice: Member, sandbox: Sandbox) -> Non
     here = json.loads(alice.ok("prepare", "here.toml", "--json", timeout=120))
     assert here["digest"] == json.loads(alice.ok("data", "show", "data/job", "--json"))["digest"]
     alice.ok("data", "verify", "data/job")
+
+
+@pytest.mark.long  # without a Slurm: prepare/test_preparation.py
+@pytest.mark.timeout(600)
+def test_data_of_a_job_that_runs_a_copy_of_the_code_is_in_the_folder_of_its_job_file(alice: Member) -> None:
+    alice.write("clicks.csv", "\n".join([recipes.HEADER, *recipes.csv_rows(50)]) + "\n")
+    alice.write("clicks.toml", recipes.recipe_text(output='folder = "data/clicks"'))
+    command = 'command = ["slurm-tf", "prepare", "clicks.toml"]'
+    alice.write("job.toml", f'name = "a"\nstrategy = "single"\n{command}\n[roles.worker]\nmem = "1G"\n')
+    run = Job(alice, "job.toml")
+    output = run.wait()
+    assert (run.folder / "submission-1" / "code" / "clicks.toml").exists(), output
+    assert not (run.folder / "submission-1" / "code" / "data").exists()
+    alice.ok("data", "verify", "data/clicks")

@@ -23,6 +23,11 @@ from slurm_tf.dataset.dataset_manifest import Manifest
 from slurm_tf.errors import ConfigError, DatasetError, RunError
 from slurm_tf.prepare import preparation, record_file, row_keys, verification
 from slurm_tf.prepare.example_fields import feature, values
+from slurm_tf.run import env
+from slurm_tf.run import manifest as run_manifest
+from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.manifest import CodeOrigin
+from slurm_tf.run.manifest import Manifest as RunManifest
 from tests.conftest import ROOT
 from tests.prepare import recipes
 
@@ -165,6 +170,28 @@ def test_the_recipe_is_named_by_what_rows_depend_on(tmp_path: Path) -> None:
     assert recipes.load(tmp_path, same).hash == hash_
     assert recipes.load(tmp_path, text.replace("0.8", "0.9").replace("0.2", "0.1")).hash != hash_
     assert recipes.load(tmp_path, text, {"x.sql": "SELECT * FROM clicks WHERE id > 1"}).hash != hash_
+
+
+def test_data_of_a_recipe_in_a_copy_of_the_code_is_where_the_code_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, run = tmp_path / "mine", RunFolder(str(tmp_path / "runs" / "a-1"))
+    copy = Path(run.submission(1).code, "recipes")
+    (mine / "recipes").mkdir(parents=True)
+    copy.mkdir(parents=True)
+    code = CodeOrigin(str(mine), "", None, 1, 1, (), ())
+    origin = RunManifest("a-1", "", "job.toml", {"name": "a"}, "x", None, code, "", {})
+    run_manifest.write(run.submission(1).manifest, origin)
+    recipes.write_csv(mine / "recipes" / "clicks.csv", recipes.csv_rows(50))
+    text = recipes.recipe_text(transform='sql = "x.sql"')
+    others = {"x.sql": "SELECT * FROM clicks WHERE id < 40"}
+    monkeypatch.setenv(env.RUN_FOLDER, run.path)
+    prepared(copy, text, others)
+    assert sorted(os.listdir(copy)) == ["recipe.toml", "x.sql"]
+    found = dataset_manifest.read(str(mine / "recipes" / "out"))
+    assert sum(split.rows for split in found.splits) == 40
+    prepared(mine, text.replace("clicks.csv", "recipes/clicks.csv"), others)
+    assert (mine / "out" / "manifest.json").exists()
 
 
 def test_a_data_set_is_not_changed(tmp_path: Path) -> None:
