@@ -1,5 +1,7 @@
 """Records are read by their numbers, and what is damaged is named."""
 
+import gc
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -124,3 +126,15 @@ def test_reading_ahead_that_fails_is_one_error(folder: Path) -> None:
     ahead.ask("next", [(40, 50)])
     with pytest.raises(StorageError, match="train-00004-of-00005"):
         ahead.wait("next")
+
+
+def test_the_thread_that_reads_ahead_ends_with_what_asks(folder: Path) -> None:
+    before = threading.enumerate()
+    ahead = ReadAhead(opened(folder))
+    ahead.ask("all", [(0, len(ROWS))])
+    ahead.wait("all")
+    (thread,) = [each for each in threading.enumerate() if each not in before]
+    del ahead
+    gc.collect()
+    thread.join(10)
+    assert not thread.is_alive()
