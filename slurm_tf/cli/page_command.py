@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     type=options.ExpandedPath(dir_okay=False),
     help="Listen on a socket that no other user of this machine can connect to, and on no port.",
 )
+@click.option("--admin", is_flag=True, help="Offer the forms of organizations, as to an operator of Slurm.")
 @options.JSON
-def page(port: int | None, path: Path | None, as_json: bool) -> None:
+def page(port: int | None, path: Path | None, admin: bool, as_json: bool) -> None:
     """Show your runs in a browser, until Ctrl-C, and print the ssh command with which to reach it.
 
     It listens on this machine alone, and the link that it prints opens it once: for another browser, Enter prints
@@ -49,7 +50,7 @@ def page(port: int | None, path: Path | None, as_json: bool) -> None:
             listener = stack.enter_context(server.listen_on_port(port or 0))
         else:
             listener = stack.enter_context(server.listening_socket(os.path.abspath(path)))
-        server.serve(listener, watch_commands.connect, runs, _print_json if as_json else _print_how_to_reach)
+        server.serve(listener, watch_commands.connect, runs, admin, _print_json if as_json else _print_how_to_reach)
 
 
 def _print_json(place: "Listening") -> None:

@@ -15,13 +15,17 @@ from slurm_tf.slurm.client import Client
 
 @dataclass(frozen=True, slots=True)
 class PageContext:
-    """What views read and write through. `connect` returns the client of Slurm that is configured."""
+    """What views read and write through. `connect` returns the client of Slurm that is configured.
+
+    `is_admin`: the forms of organizations are offered in any case.
+    """
 
     runs: RunCache
     sessions: Sessions
     templates: HtmlTemplates
     connect: Callable[[], Client]
     quota: QuotaCache
+    is_admin: bool
 
     def answer(self, request: Request, name: str, values: Mapping[str, object], status: int = 200) -> Response:
         """Return a page: see HtmlTemplates.answer."""

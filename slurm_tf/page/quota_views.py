@@ -7,11 +7,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from slurm_tf import units
+from slurm_tf.errors import SlurmError
 from slurm_tf.org import limit_words, organizations, user_quota
 from slurm_tf.org.organizations import GPU, Organization, Quota
 from slurm_tf.org.user_quota import UserQuota
 from slurm_tf.page import quota_cache
 from slurm_tf.page.context import PageContext
+from slurm_tf.slurm import associations
+from slurm_tf.slurm.associations import AdminLevel
 from slurm_tf.slurm.usage_limits import Limit
 
 _UNKNOWN, _NONE = "unknown", "-"
@@ -56,6 +59,15 @@ class QuotaViews:
         }
         return self._context.answer(request, "quota", values)
 
+    def _is_admin(self) -> bool:
+        """Return whether the forms are offered: --admin was typed, or slurmdbd says that the user is an operator."""
+        if self._context.is_admin:
+            return True
+        try:
+            return any(each.level is not AdminLevel.NONE for each in associations.users(associations.me()))
+        except SlurmError:
+            return False
+
     def list_organizations(self, request: Request) -> Response:
         """Show organizations with their users, limits, and what is in use, used and waiting."""
         found = organizations.read()
@@ -65,6 +77,7 @@ class QuotaViews:
             "cluster": found.cluster,
             "problems": [f"what is in use and waiting is unknown: {found.unknown}"] if found.unknown else [],
             "rows": [row for each in shown for row in _organization_rows(each)],
+            "is_admin": self._is_admin(),
             "forgetting": user_quota.forgetting_lines(found.forgetting.half_life, found.forgetting.reset),
             "kept": [each.name for each in shown if each.never_forgotten and each.quota.gpu_minutes is not None],
         }

@@ -82,13 +82,15 @@ def _remove_dead(path: str) -> None:
     raise UsageError(f"a page listens on {path} already", "another path, or the end of that page")
 
 
-def serve(listener: socket.socket, connect: Callable[[], Client], runs: str, say: Callable[[Listening], None]) -> None:
-    """Answer requests until a signal ends it. `runs`: the runs folder.
+def serve(
+    listener: socket.socket, connect: Callable[[], Client], runs: str, is_admin: bool, say: Callable[[Listening], None]
+) -> None:
+    """Answer requests until a signal ends it. `runs`: the runs folder; `is_admin`: see PageContext.
 
     `say` gets where the page is, with a link that opens it once: at first, and again whenever a line is typed here.
     """
     sessions = Sessions()
-    views = _Views(sessions, connect, runs)
+    views = _Views(sessions, connect, runs, is_admin)
     guards = Guards(views, sessions)
     is_port = listener.family is socket.AF_INET
     port, path = (listener.getsockname()[1], "") if is_port else (0, str(listener.getsockname()))
@@ -106,8 +108,8 @@ def serve(listener: socket.socket, connect: Callable[[], Client], runs: str, say
 class _Views:
     """The views, imported in the background once the page listens: its user has to open the link first."""
 
-    def __init__(self, sessions: Sessions, connect: Callable[[], Client], runs: str) -> None:
-        self._sessions, self._connect, self._runs = sessions, connect, runs
+    def __init__(self, sessions: Sessions, connect: Callable[[], Client], runs: str, is_admin: bool) -> None:
+        self._sessions, self._connect, self._runs, self._is_admin = sessions, connect, runs, is_admin
         self._application: asyncio.Future[ASGIApp] | None = None
 
     def load(self) -> "asyncio.Future[ASGIApp]":
@@ -124,7 +126,7 @@ class _Views:
     def _import(self) -> ASGIApp:
         from slurm_tf.page import views  # noqa: PLC0415
 
-        return views.application(self._sessions, self._connect, self._runs)
+        return views.application(self._sessions, self._connect, self._runs, self._is_admin)
 
 
 async def _answer(server: uvicorn.Server, listener: socket.socket, invite: Callable[[], None], views: _Views) -> None:

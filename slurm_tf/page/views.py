@@ -19,6 +19,7 @@ from slurm_tf.page.data_sets import DataSetViews
 from slurm_tf.page.html_templates import HtmlTemplates
 from slurm_tf.page.model_views import ModelViews
 from slurm_tf.page.new_run_views import NewRunViews
+from slurm_tf.page.org_views import OrgViews
 from slurm_tf.page.quota_cache import QuotaCache
 from slurm_tf.page.quota_views import QuotaViews
 from slurm_tf.page.run_cache import RunCache
@@ -30,9 +31,12 @@ from slurm_tf.slurm.client import Client
 _STATIC = Path(__file__).with_name("static")
 
 
-def application(sessions: Sessions, connect: Callable[[], Client], runs: str) -> Starlette:
-    """Return the views of the user's runs; `runs`: the runs folder. They have to stand behind guards.Guards."""
-    context = PageContext(RunCache(connect, runs), sessions, HtmlTemplates(sessions), connect, QuotaCache())
+def application(sessions: Sessions, connect: Callable[[], Client], runs: str, is_admin: bool) -> Starlette:
+    """Return the views of the user's runs, which have to stand behind guards.Guards.
+
+    `runs`: the runs folder; `is_admin`: see PageContext.
+    """
+    context = PageContext(RunCache(connect, runs), sessions, HtmlTemplates(sessions), connect, QuotaCache(), is_admin)
     views = (
         RunViews(context),
         NewRunViews(context),
@@ -41,6 +45,7 @@ def application(sessions: Sessions, connect: Callable[[], Client], runs: str) ->
         UsageViews(context),
         QuotaViews(context),
         ClusterViews(context),
+        OrgViews(context),
     )
     routes: list[Route | Mount] = [route for each in views for route in each.routes()]
     routes.append(Mount("/static", StaticFiles(directory=_STATIC)))

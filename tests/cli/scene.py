@@ -320,7 +320,7 @@ class _Board:
         raise KeyboardInterrupt
 
 
-def _serve(_listener: object, _connect: object, _runs: str, say: Callable[[Listening], None]) -> None:
+def _serve(_listener: object, _connect: object, _runs: str, _admin: bool, say: Callable[[Listening], None]) -> None:
     """Say where a page is that runs until Ctrl-C."""
     say(Listening(8080, "", "http://localhost:8080/5b1d0cf3a2e94c07/open?link=kY3vT8Qe"))
     raise KeyboardInterrupt

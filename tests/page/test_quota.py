@@ -45,7 +45,7 @@ def shown(application: ASGIApp, path: str) -> str:
 @pytest.fixture
 def application(cluster: RecordedCluster, slurm: Slurm, tmp_path: Path) -> ASGIApp:  # noqa: F811
     assert cluster.user == "alice"
-    return views.application(Sessions(), lambda: slurm, str(tmp_path / "runs"))
+    return views.application(Sessions(), lambda: slurm, str(tmp_path / "runs"), is_admin=False)
 
 
 def test_a_user_sees_what_is_left_and_who_has_it(application: ASGIApp) -> None:

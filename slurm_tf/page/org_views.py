@@ -1,0 +1,100 @@
+"""The forms by which an operator of Slurm makes and changes organizations, as the verb `org` does: first the plan."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from slurm_tf.errors import SlurmTfError
+from slurm_tf.org import org_updates
+from slurm_tf.org.org_updates import Site, Update
+from slurm_tf.page.context import PageContext
+
+_LIMITS = {
+    "gpus": "GPUs at a time: 8, a100:4 or a100:4,v100:8",
+    "cpus": "CPUs at a time",
+    "mem": "memory at a time, such as 512G",
+    "gpu-hours": "GPU-hours of all jobs together",
+    "max-time": "the longest time limit of a job, as sbatch --time",
+    "gpus-per-job": "GPUs of one job",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OrgForm:
+    """One form: its title, and the fields before those of the limits, each with what it is."""
+
+    title: str
+    fields: Mapping[str, str]
+
+
+_FORMS = {
+    "create": OrgForm(
+        "Create an organization", {"name": "name: small letters, digits, _, . and -", "parent": "above it; empty: none"}
+    ),
+    "add-user": OrgForm("Add a user", {"user": "a user of this machine", "name": "the organization"}),
+    "set": OrgForm(
+        "Change limits", {"name": "the organization", "user": "a user in it; empty: the limits of the organization"}
+    ),
+}
+
+
+class OrgViews:
+    """The forms of organizations. Slurm itself refuses who may not change them, before anything is done."""
+
+    def __init__(self, context: PageContext) -> None:
+        self._context = context
+
+    def routes(self) -> list[Route]:
+        """Return the address of each view."""
+        return [
+            Route("/organizations/{verb}", self.ask),
+            Route("/organizations/{verb}", self.plan_or_make, methods=["POST"]),
+        ]
+
+    def ask(self, request: Request) -> Response:
+        """Show an empty form."""
+        return self._form(request, {})
+
+    def plan_or_make(self, request: Request) -> Response:
+        """Show what would be done, or do it."""
+        form = request.state.form
+        try:
+            update = _update(org_updates.ask(), request.path_params["verb"], form)
+            if form.get("do") != "make":
+                plan = [each.words for each in update.changes] or ["nothing to change"]
+                return self._form(request, form, plan=plan)
+            done: list[str] = []
+            org_updates.make(update, cancel=False, say=done.append)
+        except SlurmTfError as error:
+            return self._form(request, form, problem=str(error))
+        self._context.sessions.put_note(request.state.cookie, f"Done: {'; '.join(done) or 'nothing was to be changed'}")
+        return RedirectResponse(f"{request.scope['root_path']}/organizations", HTTPStatus.SEE_OTHER)
+
+    def _form(self, request: Request, form: Mapping[str, str], problem: str = "", plan: object = ()) -> Response:
+        shape = _FORMS.get(request.path_params["verb"])
+        if shape is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"there is {', '.join(_FORMS)}")
+        fields = {**shape.fields, **_LIMITS}
+        values = {
+            "title": shape.title,
+            "fields": [(name, about, form.get(name, "")) for name, about in fields.items()],
+            "problems": problem.splitlines(),
+            "plan": plan,
+        }
+        return self._context.answer(request, "org_form", values, HTTPStatus.BAD_REQUEST if problem else HTTPStatus.OK)
+
+
+def _update(site: Site, verb: str, form: Mapping[str, str]) -> Update:
+    """Return what a form asks for. Raises UsageError, UnitError or OrganizationError."""
+    limits = {name: form[name].strip() for name in _LIMITS if form.get(name, "").strip()}
+    name, user = form.get("name", "").strip(), form.get("user", "").strip()
+    if verb == "create":
+        return org_updates.create(site, name, form.get("parent", "").strip() or "root", limits)
+    if verb == "add-user":
+        return org_updates.add_user(site, user, name, limits)
+    return org_updates.set_limits(site, name, user, limits)
