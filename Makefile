@@ -61,6 +61,7 @@ bench: $(VENV)/.examples $(VENV)/.bench ## the measurements of docs/benchmarks.m
 	$(BIN)/python benchmarks/serialize.py
 	$(BIN)/python benchmarks/prepare.py
 	$(BIN)/python benchmarks/reading.py
+	$(BIN)/python benchmarks/data_service.py
 
 bench-allreduce: $(VENV)/.examples $(VENV)/.bench $(VENV)/.horovod ## half an hour; ARGS="--rounds 3 --rounds-of-four 0"
 	$(BIN)/python benchmarks/allreduce.py $(ARGS)
