@@ -88,6 +88,7 @@ class Run:
         self._adopt_keras()
         self._batches: List[Batches] = []
         self._inputs: Optional[Any] = None
+        self._is_distributed = False
         self._tracked: List[Any] = []
         self._iterators: List[Any] = []
         self._has_position = False
@@ -195,8 +196,13 @@ class Run:
         run starts a new pass. Raises UsageError.
         """
         made = distribution.distribute(dataset, self._task.data_dispatcher, self._task.data_workers, self._agent)
-        self._inputs = inputs_of(made)
+        self._inputs, self._is_distributed = inputs_of(made), True
         return made
+
+    def _check_data_workers(self) -> None:
+        """Raise DataServiceError unless all data workers are there, if they compute this run's data."""
+        if self._is_distributed and self._agent:
+            distribution.check_workers(self._agent, self._task.data_workers)
 
     def _per_worker(self, make: Callable[[tf.distribute.InputContext], tf.data.Dataset]) -> Any:
         def on_worker() -> tf.data.Dataset:
@@ -361,8 +367,8 @@ class Run:
         self.checkpoint(model=model, optimizer=model.optimizer)
         self._log_if_data_starts_anew()
         trains, after_epoch = self._task.export_step is None, functools.partial(self._exports.export_if_due, model)
-        report = self._progress.report_fit
-        return [fit.callback(model, self._collective, self._batches, self._boundary, report, after_epoch, trains)]
+        state = (self._collective, self._batches, self._boundary, self._progress.report_fit)
+        return [fit.callback(model, *state, self._check_data_workers, after_epoch, trains)]
 
     # --- progress and results ---
 

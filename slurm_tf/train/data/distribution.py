@@ -69,7 +69,7 @@ def _check_of_workers(made: tf.data.Dataset, workers: int, agent: Optional[Agent
 
     def count() -> "tf.Tensor":
         if agent:
-            _ask(agent, workers)
+            check_workers(agent, workers)
         return tf.constant(0, tf.int64)
 
     @without_autograph
@@ -81,7 +81,7 @@ def _check_of_workers(made: tf.data.Dataset, workers: int, agent: Optional[Agent
     return tf.data.Dataset.from_tensors(0).flat_map(none)
 
 
-def _ask(agent: AgentConnection, workers: int) -> None:
+def check_workers(agent: AgentConnection, workers: int) -> None:
     """Raise DataServiceError unless all data workers are there. One that was restarted has ended this program too."""
     answers = agent.request(DATA_WORKER, {})
     expected = [f"{DATA_WORKER}:{index}" for index in range(workers)]

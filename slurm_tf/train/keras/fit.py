@@ -95,14 +95,18 @@ class FitCallback:
         batches: List[Batches],
         boundary: StepBoundary,
         report: Callable[..., None],
+        check_data: Callable[[], None],
         after_epoch: Callable[[], None],
         trains: bool,
     ) -> None:
-        """`after_epoch` is called once an epoch was reported. `trains`: whether `fit` is to do any step."""
+        """`check_data` is called before the last step of an epoch is saved, `after_epoch` once the epoch was reported.
+
+        `trains`: whether `fit` is to do any step.
+        """
         super().__init__()
         self._adapter = adapter
         self._collective, self._batches, self._boundary, self._report = collective, batches, boundary, report
-        self._after_epoch, self._trains = after_epoch, trains
+        self._check_data, self._after_epoch, self._trains = check_data, after_epoch, trains
         self._epoch_start = boundary.step
         self._check = replica_check.ReplicaCheck(collective, lambda: self.model.trainable_variables)
         self._reported_at = time.monotonic()
@@ -128,14 +132,21 @@ class FitCallback:
         """Count the step, save when due, and stop at the last step, as a resumed run may start within an epoch."""
         step = self._epoch_start + batch + 1
         self._check.after_step()
-        if step % self._steps_per_epoch == 0 and self._collective.size > 1:
-            # moving statistics, which each task has computed from its own samples
-            allreduce.average_floats(self._collective, local_state.variables([self.model], self._collective.size))
+        if step % self._steps_per_epoch == 0:
+            self._end_epoch()
         if step >= self._last_step:
             self.model.stop_training = True
         self._boundary.after_step(step)
         if time.monotonic() - self._reported_at >= _REPORT_SECONDS:
             self._report_progress(logs, is_epoch=False, bar_is_drawn=batch > 0)
+
+    def _end_epoch(self) -> None:
+        """See to the data and to the variables before the last step of an epoch is saved."""
+        # Keras reads as many batches as it knows of, and so not the end of a data set, which would be an error
+        self._check_data()
+        if self._collective.size > 1:
+            # moving statistics, which each task has computed from its own samples
+            allreduce.average_floats(self._collective, local_state.variables([self.model], self._collective.size))
 
     def on_test_begin(self, logs: Optional[Dict[str, Any]] = None) -> None:
         """Pause training for its validation."""

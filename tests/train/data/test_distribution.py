@@ -4,6 +4,7 @@ import collections
 import functools
 import os
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -146,6 +147,32 @@ def test_the_end_of_a_pass_needs_all_data_workers(
     assert f"{gone} ended during this pass over the data: what it had read and not delivered is lost" in "".join(
         capsys.readouterr()
     )
+
+
+def test_model_fit_asks_before_the_last_step_of_an_epoch_is_saved() -> None:
+    import keras
+    import numpy as np
+
+    from slurm_tf.train.collectives.allreduce import SingleTaskCollective
+    from slurm_tf.train.keras import fit
+
+    events: list[int | str] = []
+    boundary: Any = SimpleNamespace(step=0, enter_phase=lambda _phase: None)
+
+    def after_step(step: int, last: bool = False) -> None:
+        boundary.step = step
+        events.append("the end" if last else step)
+
+    def nothing(*_: object, **__: object) -> None:
+        pass
+
+    boundary.after_step = after_step
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    asks = functools.partial(events.append, "asked")
+    callback = fit.callback(model, SingleTaskCollective(), [], boundary, nothing, asks, nothing, True)
+    model.fit(np.zeros((6, 2)), np.zeros(6), batch_size=2, epochs=2, callbacks=[callback], verbose=0)
+    assert events == [1, 2, "asked", 3, 4, 5, "asked", 6, "the end"]
 
 
 def test_without_a_service_there_is_one_error() -> None:
