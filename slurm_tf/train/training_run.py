@@ -88,7 +88,7 @@ class Run:
         self._adopt_keras()
         self._batches: List[Batches] = []
         self._inputs: Optional[Any] = None
-        self._is_distributed = False
+        self._check_data: Callable[[], None] = lambda: None
         self._tracked: List[Any] = []
         self._iterators: List[Any] = []
         self._has_position = False
@@ -196,13 +196,9 @@ class Run:
         run starts a new pass. Raises UsageError.
         """
         made = distribution.distribute(dataset, self._task.data_dispatcher, self._task.data_workers, self._agent)
-        self._inputs, self._is_distributed = inputs_of(made), True
+        self._inputs = inputs_of(made)
+        self._check_data = functools.partial(distribution.check_workers, self._agent, self._task.data_workers)
         return made
-
-    def _check_data_workers(self) -> None:
-        """Raise DataServiceError unless all data workers are there, if they compute this run's data."""
-        if self._is_distributed and self._agent:
-            distribution.check_workers(self._agent, self._task.data_workers)
 
     def _per_worker(self, make: Callable[[tf.distribute.InputContext], tf.data.Dataset]) -> Any:
         def on_worker() -> tf.data.Dataset:
@@ -368,7 +364,7 @@ class Run:
         self._log_if_data_starts_anew()
         trains, after_epoch = self._task.export_step is None, functools.partial(self._exports.export_if_due, model)
         state = (self._collective, self._batches, self._boundary, self._progress.report_fit)
-        return [fit.callback(model, *state, self._check_data_workers, after_epoch, trains)]
+        return [fit.callback(model, *state, self._check_data, after_epoch, trains)]
 
     # --- progress and results ---
 

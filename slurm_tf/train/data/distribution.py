@@ -68,8 +68,7 @@ def _check_of_workers(made: tf.data.Dataset, workers: int, agent: Optional[Agent
     """Return a data set without elements, which fails when it is read unless all data workers are there."""
 
     def count() -> "tf.Tensor":
-        if agent:
-            check_workers(agent, workers)
+        check_workers(agent, workers)
         return tf.constant(0, tf.int64)
 
     @without_autograph
@@ -81,8 +80,13 @@ def _check_of_workers(made: tf.data.Dataset, workers: int, agent: Optional[Agent
     return tf.data.Dataset.from_tensors(0).flat_map(none)
 
 
-def check_workers(agent: AgentConnection, workers: int) -> None:
-    """Raise DataServiceError unless all data workers are there. One that was restarted has ended this program too."""
+def check_workers(agent: Optional[AgentConnection], workers: int) -> None:
+    """Raise DataServiceError unless all data workers are there. One that was restarted has ended this program too.
+
+    `agent`: None where no launcher is, which would know.
+    """
+    if agent is None:
+        return
     answers = agent.request(DATA_WORKER, {})
     expected = [f"{DATA_WORKER}:{index}" for index in range(workers)]
     gone = [name for name in expected if name not in answers or answers[name] is not None]
