@@ -67,6 +67,12 @@ class Batcher:
         self.seconds = took if math.isinf(self.seconds) else self.seconds + _WEIGHT * (took - self.seconds)
         return outputs
 
+    async def run(self, inputs: Arrays, deadline: float, alone: bool) -> Arrays:
+        """Return the outputs of a request. `alone`: the replica has no other now. Raises RequestError."""
+        if alone and self.seconds < QUICK_SECONDS and not self._waiting:
+            return self.timed(inputs)
+        return await self.submit(inputs, deadline)
+
     def submit(self, inputs: Arrays, deadline: float) -> "asyncio.Future[Arrays]":
         """Return what will have the outputs of a request; `deadline`: in seconds of time.monotonic.
 

@@ -64,7 +64,7 @@ class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc]
             remaining = context.time_remaining()
             asked = Asked(api, "GRPC", began, math.inf if remaining is None else began + remaining)
             try:
-                recorder.begin()
+                recorder.begin(asked)
             except RequestError as error:
                 await _abort(context, error)
             code, answer = Code.INTERNAL, b""

@@ -38,7 +38,7 @@ class Inference:
         version = self.version(request.model_spec, asked)
         with version.held():
             signature, names, inputs = warmup.predict_call(version, request, self.max_bytes)
-            outputs = await version.run(signature, names, inputs, asked.deadline)
+            outputs = await version.run(signature, names, inputs, asked.deadline, asked.alone)
         response = protocol.PredictResponse()
         _fill_spec(response.model_spec, version, signature.name)
         for name, array in zip(names, outputs):
@@ -71,7 +71,7 @@ class Inference:
         number = len(inputs[0])
         self._metrics.examples.add(number, version.model)
         self._metrics.examples_total.add(version.model, by=number)
-        outputs = await version.run(signature, names, inputs, asked.deadline)
+        outputs = await version.run(signature, names, inputs, asked.deadline, asked.alone)
         return signature.name, dict(zip(names, outputs)), number
 
     async def multi_inference(self, request: Any, asked: Asked) -> Any:

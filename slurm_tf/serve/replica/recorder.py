@@ -17,7 +17,10 @@ _NO_MODEL = ""
 
 @dataclass
 class Asked:
-    """A request on its way: when it came and until when it counts, in seconds of time.monotonic; who answers it."""
+    """A request on its way: when it came and until when it counts, in seconds of time.monotonic; who answers it.
+
+    `alone`: the replica had no other when it came.
+    """
 
     api: str
     entrypoint: str
@@ -25,6 +28,7 @@ class Asked:
     deadline: float
     model: str = _NO_MODEL
     version: Optional[int] = None
+    alone: bool = False
 
     def answered_by(self, version: ServedVersion) -> None:
         """Say which version answers."""
@@ -39,10 +43,11 @@ class Recorder:
         self._max_in_flight = max_in_flight
         self.in_flight = 0
 
-    def begin(self) -> None:
+    def begin(self, asked: Asked) -> None:
         """Count a request that has come. Raises RequestError if there are too many; then `end` is not called."""
         if self.in_flight >= self._max_in_flight:
             raise RequestError(Code.UNAVAILABLE, f"the replica has {self.in_flight} requests", busy=True)
+        asked.alone = not self.in_flight
         self.in_flight += 1
 
     def end(self, asked: Asked, code: Code, request: bytes = b"", response: bytes = b"") -> None:

@@ -129,7 +129,7 @@ class RestService:
         began = time.monotonic()
         seconds = self._settings.request_seconds
         asked = Asked(call.capitalize(), "REST", began, began + seconds)
-        self._recorder.begin()
+        self._recorder.begin(asked)
         code, answer = Code.INTERNAL, b""
         calls = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
         try:
@@ -152,7 +152,7 @@ class RestService:
             signature = version.signature(request.get(json_tensors.SIGNATURE_NAME, ""))
             arrays, rows = json_tensors.arrays(request, signature)
             names = signature.chosen(())
-            outputs = await version.run(signature, names, signature.arrays(arrays), asked.deadline)
+            outputs = await version.run(signature, names, signature.arrays(arrays), asked.deadline, asked.alone)
         return json_tensors.text(dict(zip(names, outputs)), rows)
 
     async def _classify(self, spec: Any, body: bytes, asked: Asked) -> bytes:
@@ -258,5 +258,6 @@ def server(
     """Return a server that listens. Raises ModelError, OSError for a port that is taken."""
     family = socket.AF_INET6 if ":" in settings.address else socket.AF_INET
     bound = socket.create_server((settings.address, settings.rest_port), family=family, backlog=2048)
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does not see that this is TCP
     say(f"REST listens on port {bound.getsockname()[1]}")
     return RestServer(RestService(settings, calls, recorder, access), bound, certificate)

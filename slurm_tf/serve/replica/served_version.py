@@ -55,10 +55,15 @@ class ServedVersion:
         return self.loaded.call(signature, outputs, inputs)
 
     async def run(
-        self, signature: ServedSignature, outputs: Tuple[str, ...], inputs: List[np.ndarray], deadline: float
+        self,
+        signature: ServedSignature,
+        outputs: Tuple[str, ...],
+        inputs: List[np.ndarray],
+        deadline: float,
+        alone: bool,
     ) -> Arrays:
-        """Return the named outputs of a signature. Raises RequestError."""
-        return await self.batcher(signature, outputs).submit(inputs, deadline)
+        """Return the named outputs of a signature; `deadline`, `alone`: as for a Batcher. Raises RequestError."""
+        return await self.batcher(signature, outputs).run(inputs, deadline, alone)
 
     async def drain(self) -> None:
         """Wait until nobody holds the version, at most _DRAIN_SECONDS; then free its memory."""

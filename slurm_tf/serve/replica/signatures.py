@@ -5,6 +5,7 @@ convolution does). Models of operations that are known not to may get any shape.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -28,7 +29,7 @@ class TensorInfo:
     shape: Optional[Tuple[Optional[int], ...]]
     any_shape: bool
 
-    @property
+    @cached_property
     def batched(self) -> bool:
         """Return whether its first dimension is of any size: the rows of a batch."""
         return bool(self.shape) and self.shape is not None and self.shape[0] is None
@@ -38,15 +39,17 @@ class TensorInfo:
         kind = TYPES[self.dtype]
         if array.dtype != kind.array:
             raise invalid(f"input {name} has elements of {array.dtype}; needed {kind.name}")
-        if self.shape is None or self.any_shape:
+        if self.shape is None or self.any_shape or self._takes(array.shape):
             return
-        fits = len(array.shape) == len(self.shape)
-        if fits:
-            for size, needed in zip(array.shape, self.shape):
-                if needed is not None and size != needed:
-                    fits = False
-        if not fits:
-            raise invalid(f"input {name} has the shape {shape_text(array.shape)}; needed {shape_text(self.shape)}")
+        raise invalid(f"input {name} has the shape {shape_text(array.shape)}; needed {shape_text(self.shape)}")
+
+    def _takes(self, shape: Tuple[int, ...]) -> bool:
+        needed = self.shape or ()
+        if len(shape) != len(needed):
+            return False
+        if shape[1:] == needed[1:] and self.batched:
+            return True
+        return all(each is None or size == each for size, each in zip(shape, needed))
 
 
 @dataclass(frozen=True)
@@ -65,28 +68,31 @@ class ServedSignature:
 
     def arrays(self, given: Mapping[str, np.ndarray]) -> List[np.ndarray]:
         """Return the inputs in their order, once each fits. Raises RequestError in TensorFlow Serving's words."""
+        if given.keys() != self.inputs.keys():
+            raise self._other_names(given)
+        for name, info in self.inputs.items():
+            info.check(name, given[name])
+        return [given[name] for name in self.inputs]
+
+    def _other_names(self, given: Mapping[str, np.ndarray]) -> RequestError:
         expected = ", ".join(sorted(self.inputs))
         unknown = sorted(set(given) - set(self.inputs))
         if unknown:
-            raise invalid(
+            return invalid(
                 f"input tensor alias not found in signature: {unknown[0]}. Inputs expected to be in the set "
                 f"{{{expected}}}."
             )
         missing = sorted(set(self.inputs) - set(given))
-        if missing:
-            raise invalid(
-                f"input size does not match signature: {len(given)}!={len(self.inputs)} "
-                f"len({{{', '.join(sorted(given))}}}) != len({{{expected}}}). "
-                f"Missing but required: {{{', '.join(missing)}}}."
-            )
-        arrays = []
-        for name, info in self.inputs.items():
-            info.check(name, given[name])
-            arrays.append(given[name])
-        return arrays
+        return invalid(
+            f"input size does not match signature: {len(given)}!={len(self.inputs)} "
+            f"len({{{', '.join(sorted(given))}}}) != len({{{expected}}}). "
+            f"Missing but required: {{{', '.join(missing)}}}."
+        )
 
     def chosen(self, names: Sequence[str]) -> Tuple[str, ...]:
         """Return which outputs are asked for, all for (). Raises RequestError."""
+        if not names:
+            return self.all_outputs
         for name in names:
             if name not in self.outputs:
                 expected = ", ".join(sorted(self.outputs))
@@ -96,7 +102,12 @@ class ServedSignature:
                 )
         if len(set(names)) < len(names):
             raise invalid("duplicate output tensor alias in output_filter")
-        return tuple(names) or tuple(self.outputs)
+        return tuple(names)
+
+    @cached_property
+    def all_outputs(self) -> Tuple[str, ...]:
+        """Return the names of all outputs."""
+        return tuple(self.outputs)
 
 
 def from_signature_defs(signature_defs: Mapping[str, Any], any_shape: bool) -> Dict[str, ServedSignature]:

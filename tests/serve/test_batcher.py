@@ -1,0 +1,160 @@
+"""Requests of several clients become one call, each gets its own rows, and none waits or fails for another."""
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from slurm_tf.serve.replica_settings import Batching
+
+
+class Model:
+    """A model that doubles its rows, slowly, and remembers the sizes of its calls. A row of -1 fails."""
+
+    def __init__(self, seconds: float = 0.02) -> None:
+        self.sizes: list[int] = []
+        self.seconds = seconds
+        self.threads: set[int] = set()
+
+    def __call__(self, inputs: Sequence[Any]) -> list[Any]:
+        from slurm_tf.serve.replica.request_error import invalid
+
+        self.sizes.append(len(inputs[0]))
+        self.threads.add(threading.get_ident())
+        time.sleep(self.seconds)
+        if (inputs[0] == -1).any():
+            raise invalid("a row of -1")
+        return [2 * inputs[0]]
+
+
+def run(
+    model: Any, batching: Batching, asks: Callable[[Any], Sequence[Awaitable[Any]]], batched: bool = True
+) -> list[Any]:
+    """Return the outcome of each request that `asks` makes of a batcher."""
+    from slurm_tf.serve.replica.batcher import Batcher
+
+    async def main() -> list[Any]:
+        with ThreadPoolExecutor(4) as threads:
+            batcher = Batcher(model, batched, batching, threads)
+            return await asyncio.gather(*asks(batcher), return_exceptions=True)
+
+    return asyncio.run(main())
+
+
+def rows(*values: float) -> Any:
+    import numpy as np
+
+    return np.array(values, np.float32)
+
+
+def test_what_comes_during_a_call_is_the_next_one() -> None:
+    model = Model()
+    answers = run(
+        model, Batching(num_batch_threads=1), lambda each: [each.submit([rows(i)], math.inf) for i in range(9)]
+    )
+    assert [answer[0].tolist() for answer in answers] == [[2 * i] for i in range(9)]
+    assert model.sizes == [9]
+
+
+def test_a_batch_has_at_most_the_rows_of_the_settings() -> None:
+    model = Model()
+    batching = Batching(max_batch_size=4, num_batch_threads=1)
+    run(model, batching, lambda each: [each.submit([rows(*range(size))], math.inf) for size in (3, 2, 1, 4, 9, 1, 0)])
+    assert model.sizes == [3, 3, 4, 9, 1, 0]
+
+
+def test_sizes_are_filled_up_to_those_allowed() -> None:
+    model = Model()
+    batching = Batching(max_batch_size=8, num_batch_threads=1, allowed_batch_sizes=(2, 8))
+    answers = run(model, batching, lambda each: [each.submit([rows(1)], math.inf), each.submit([rows(2, 3)], math.inf)])
+    assert model.sizes == [8]
+    assert [answer[0].tolist() for answer in answers] == [[2], [4, 6]]
+
+
+def test_an_error_is_that_of_its_request() -> None:
+    from slurm_tf.serve.replica.request_error import RequestError
+
+    model = Model()
+    good, bad, other = run(
+        model, Batching(num_batch_threads=1), lambda each: [each.submit([rows(i)], math.inf) for i in (1, -1, 3)]
+    )
+    assert (good[0].tolist(), other[0].tolist()) == ([2], [6])
+    assert isinstance(bad, RequestError)
+    assert model.sizes == [3, 1, 1, 1]
+
+
+def test_rows_of_other_shapes_are_other_calls() -> None:
+    import numpy as np
+
+    model = Model()
+    given = [np.zeros((1, 2)), np.zeros((1, 2)), np.zeros((1, 3)), np.zeros(())]
+    answers = run(
+        model, Batching(num_batch_threads=1), lambda each: [each.submit([one], math.inf) for one in given[:3]]
+    )
+    assert [answer[0].shape for answer in answers] == [(1, 2), (1, 2), (1, 3)]
+    assert model.sizes == [2, 1]
+
+
+def test_outputs_without_rows_are_asked_for_one_by_one() -> None:
+    def total(inputs: Sequence[Any]) -> list[Any]:
+        return [inputs[0].sum()]
+
+    answers = run(
+        total, Batching(num_batch_threads=1), lambda each: [each.submit([rows(i, 1)], math.inf) for i in (1, 2)]
+    )
+    assert [float(answer[0]) for answer in answers] == [2, 3]
+
+
+def test_a_late_request_is_not_computed_and_too_many_are_refused() -> None:
+    from slurm_tf.serve.replica.request_error import Code, RequestError
+
+    model = Model()
+    batching = Batching(max_batch_size=2, max_enqueued_batches=2, num_batch_threads=1)
+
+    def asks(batcher: Any) -> Sequence[Awaitable[Any]]:
+        first = [batcher.submit([rows(1)], math.inf), batcher.submit([rows(2)], time.monotonic() - 1)]
+        first += [batcher.submit([rows(3)], math.inf) for _ in range(2)]
+        with pytest.raises(RequestError) as caught:
+            batcher.submit([rows(4)], math.inf)
+        assert (caught.value.code, caught.value.http_status) == (Code.UNAVAILABLE, 429)
+        return first
+
+    outcomes = run(model, batching, asks)
+    assert outcomes[1].code is Code.DEADLINE_EXCEEDED
+    assert sum(model.sizes) == 3
+
+
+def test_a_quick_call_of_a_client_that_is_alone_is_made_at_once() -> None:
+    model = Model(0)
+
+    async def both(batcher: Any) -> Any:
+        batcher.timed([rows(0)])
+        return [await batcher.run([rows(1)], math.inf, True), await batcher.run([rows(2)], math.inf, False)]
+
+    ((first, second),) = run(model, Batching(), lambda each: [both(each)])
+    assert (first[0].tolist(), second[0].tolist()) == ([2], [4])
+    assert model.threads == {threading.get_ident()}
+    slow = Model(0.01)
+    run(slow, Batching(), lambda each: [both(each)])
+    assert len(slow.threads) > 1
+
+
+@hypothesis.given(
+    sizes=st.lists(st.integers(0, 5), min_size=1, max_size=20),
+    most=st.integers(1, 8),
+    threads=st.integers(1, 3),
+    wait=st.sampled_from((0, 500)),
+)
+@hypothesis.settings(max_examples=30)
+def test_every_request_gets_its_own_rows(sizes: list[int], most: int, threads: int, wait: int) -> None:
+    given = [rows(*[100 * number + i for i in range(size)]) for number, size in enumerate(sizes)]
+    batching = Batching(most, wait, 100, threads)
+    answers = run(Model(0.001), batching, lambda each: [each.submit([one], math.inf) for one in given])
+    assert [answer[0].tolist() for answer in answers] == [(2 * one).tolist() for one in given]
