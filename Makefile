@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 WORKERS := 5
 
 .PHONY: demo test tests test-long test-faults test-matrix matrix quick lint bench bench-allreduce bench-overhead \
-	bench-containers bench-checkpoint bench-goodput docs horovod sandbox sandbox-shell sandbox-down clean
+	bench-containers bench-checkpoint bench-goodput bench-serve docs horovod sandbox sandbox-shell sandbox-down clean
 
 demo: $(VENV)/.examples ## train on this machine; NAME=wide-and-deep-1 goes on with that run
 	$(BIN)/slurm-tf run jobs/wide_and_deep.toml $(if $(NAME),--name $(NAME))
@@ -78,6 +78,9 @@ bench-checkpoint: $(VENV)/.examples ## minutes; ARGS="--rounds 3 --folder /share
 bench-goodput: $(VENV)/.examples ## what preemptions leave of the allocated time; as root with ten real ones
 	$(BIN)/python benchmarks/checkpoint.py --costs $(VENV)/costs.json
 	$(BIN)/python benchmarks/goodput.py --costs $(VENV)/costs.json $(ARGS)
+
+bench-serve: $(VENV)/.examples $(VENV)/.bench ## five minutes; needs h2load (Debian: nghttp2-client); ARGS="--rounds 1"
+	$(BIN)/python benchmarks/serve.py $(ARGS)
 
 docs: $(VENV)/.docs ## the documentation as a site, in site/
 	$(BIN)/python website/build.py

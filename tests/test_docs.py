@@ -185,6 +185,7 @@ def test_every_snippet_is_run_by_a_test_or_says_why_not() -> None:
         "containers.md: tests/jobspec/test_containers.py fits it to the site below",
         "containers.md: tests/sandbox/files.py writes the same",
         "data.md: tests/jobs/test_distribution.py runs tests/programs/distributed.py, which is like it",
+        "serve.md: tests/serve/test_rest.py runs curl, like it",
         "data.md: tests/programs/recorded.py trains so",
         "doctor.md: tests/cluster/test_doctor.py types it",
         "export.md: tests/jobs/test_exports.py exports a run so",

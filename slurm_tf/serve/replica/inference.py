@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Tuple
 import numpy as np
 
 from slurm_tf.serve.protocol import serving_messages as protocol
-from slurm_tf.serve.replica import classify_regress, tensors, warmup
+from slurm_tf.serve.replica import classify_regress, tensors
 from slurm_tf.serve.replica.metrics import Metrics
 from slurm_tf.serve.replica.model_table import ModelTable
 from slurm_tf.serve.replica.recorder import Asked
@@ -37,7 +37,7 @@ class Inference:
         """Return the outputs of a signature."""
         version = self.version(request.model_spec, asked)
         with version.held():
-            signature, names, inputs = warmup.predict_call(version, request, self.max_bytes)
+            signature, names, inputs = version.predict_call(request, self.max_bytes)
             outputs = await version.run(signature, names, inputs, asked.deadline, asked.alone)
         response = protocol.PredictResponse()
         _fill_spec(response.model_spec, version, signature.name)

@@ -5,11 +5,11 @@ import contextlib
 import functools
 import time
 from concurrent.futures import Executor
-from typing import Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
-from slurm_tf.serve.replica import signatures
+from slurm_tf.serve.replica import signatures, tensors
 from slurm_tf.serve.replica.batcher import Arrays, Batcher
 from slurm_tf.serve.replica.loaded_version import LoadedVersion
 from slurm_tf.serve.replica.metrics import Metrics
@@ -32,6 +32,15 @@ class ServedVersion:
     def signature(self, name: str) -> ServedSignature:
         """Return a signature, "" for the default one. Raises RequestError."""
         return signatures.find(self.loaded.signatures, name)
+
+    def predict_call(self, request: Any, max_bytes: int) -> Tuple[ServedSignature, Tuple[str, ...], List[np.ndarray]]:
+        """Return signature, outputs and inputs of the call that a PredictRequest asks for. Raises RequestError.
+
+        `max_bytes`: of a tensor.
+        """
+        signature = self.signature(request.model_spec.signature_name)
+        given = {name: tensors.array_of(tensor, max_bytes) for name, tensor in request.inputs.items()}
+        return signature, signature.chosen(request.output_filter), signature.arrays(given)
 
     @contextlib.contextmanager
     def held(self) -> Iterator["ServedVersion"]:

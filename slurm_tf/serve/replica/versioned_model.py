@@ -46,11 +46,15 @@ class _Failure:
 
 @dataclass(frozen=True)
 class _Base:
-    """What is in the folder of a model: its whole versions, why others are none, and serving.json."""
+    """What is in the folder of a model: its whole versions, why others are none, and serving.json.
+
+    `changed`: when the files of each whole version that is not loaded were last changed.
+    """
 
     whole: Mapping[int, Version]
     broken: Mapping[int, str]
     serving: Serving
+    changed: Mapping[int, int]
 
 
 class _MismatchError(ModelError):
@@ -150,34 +154,36 @@ class VersionedModel:
                 whole[number] = each
             else:
                 broken.setdefault(number, each)
-        return _Base(whole, {number: why for number, why in broken.items() if number not in whole}, serving)
+        broken = {number: why for number, why in broken.items() if number not in whole}
+        changed = {number: _changed(each.path) for number, each in whole.items() if number not in self.available}
+        return _Base(whole, broken, serving, changed)
 
     async def _load_wanted(self, base: _Base) -> Set[int]:
         """Load what is wanted and can be; return which versions are wanted of those that are loaded."""
         while True:
-            numbers = {number for number, each in base.whole.items() if not self._blocked(each, base.serving)}
+            numbers = {number for number, each in base.whole.items() if not self._blocked(each, base)}
             wanted = base.serving.loaded(numbers | set(self.available))
             missing = sorted(wanted - set(self.available))
             if not missing:
                 return wanted
-            await self._load(base.whole[missing[-1]], base.serving)
+            await self._load(base.whole[missing[-1]], base)
 
-    def _blocked(self, version: Version, serving: Serving) -> bool:
+    def _blocked(self, version: Version, base: _Base) -> bool:
         """Return whether a version failed, and need not be tried again now."""
         failure = self._failures.get(version.number)
-        if failure is None or _changed(version.path) != failure.changed:
+        if failure is None or base.changed.get(version.number) != failure.changed:
             return False
         if failure.signatures:
-            return version.number not in _named(serving)
+            return version.number not in _named(base.serving)
         return failure.attempts > _RETRIES or time.monotonic() < failure.at + self._retry_seconds
 
-    async def _load(self, version: Version, serving: Serving) -> None:
+    async def _load(self, version: Version, base: _Base) -> None:
         """Load a version and warm it up; what it lacks becomes its reason."""
         loop = asyncio.get_running_loop()
         self._set(version.number, VersionState.LOADING)
-        begin, changed = time.perf_counter(), _changed(version.path)
+        begin, changed = time.perf_counter(), base.changed.get(version.number, 0)
         try:
-            current = None if version.number in _named(serving) else self.available.get(self.default or -1)
+            current = None if version.number in _named(base.serving) else self.available.get(self.default or -1)
             found = await loop.run_in_executor(self._threads, self._loaded, version, current)
         except (ModelError, OSError) as error:
             self._fail(version, changed, error)

@@ -23,8 +23,6 @@ _MOST_BYTES = 64 << 20
 # Calls with zeros, which also show how long a call takes.
 _CALLS = 3
 
-Call = Tuple[ServedSignature, Tuple[str, ...], List[np.ndarray]]
-
 
 def warm_up(version: ServedVersion, path: str) -> int:
     """Make the warm-up calls of a version in the folder `path`; return how many. Raises RequestError, OSError.
@@ -47,12 +45,14 @@ def warm_up(version: ServedVersion, path: str) -> int:
     return number
 
 
-def _calls(version: ServedVersion, record: bytes) -> Iterator[Call]:
+def _calls(
+    version: ServedVersion, record: bytes
+) -> Iterator[Tuple[ServedSignature, Tuple[str, ...], List[np.ndarray]]]:
     """Yield the calls that a record asks for."""
     log = serving_messages.PredictionLog.FromString(record)
     kind = log.WhichOneof("log_type")
     if kind == "predict_log":
-        yield predict_call(version, log.predict_log.request, _MOST_BYTES)
+        yield version.predict_call(log.predict_log.request, _MOST_BYTES)
     elif kind == "classify_log":
         request = log.classify_log.request
         yield classify_regress.call(version.signature(request.model_spec.signature_name), request.input)
@@ -65,13 +65,6 @@ def _calls(version: ServedVersion, record: bytes) -> Iterator[Call]:
             yield classify_regress.call(version.signature(task.model_spec.signature_name), request.input)
     else:
         raise invalid(f"{NAME} has a record of kind {kind}")
-
-
-def predict_call(version: ServedVersion, request: "serving_messages.PredictRequest", max_bytes: int) -> Call:
-    """Return the call that a PredictRequest asks for. Raises RequestError."""
-    signature = version.signature(request.model_spec.signature_name)
-    given = {name: tensors.array_of(tensor, max_bytes) for name, tensor in request.inputs.items()}
-    return signature, signature.chosen(request.output_filter), signature.arrays(given)
 
 
 def _with_zeros(version: ServedVersion, signature: ServedSignature) -> int:
