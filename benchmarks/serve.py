@@ -225,7 +225,7 @@ def over_grpc(server, model, rows, how, seconds):
 def over_rest(url, rows, how, seconds):
     import numpy as np
 
-    pixels = np.random.default_rng(0).random((rows, 28, 28, 1), np.float32).round(3).tolist()
+    pixels = np.random.default_rng(0).random((rows, 28, 28, 1)).round(3).tolist()
     connections = ("-c64",) if how is MANY else ("-c1",)
     body = json.dumps({"instances": pixels}).encode()
     return load(url, body, connections, seconds, {**HEADERS, "content-type": "application/json"}, h1=True)

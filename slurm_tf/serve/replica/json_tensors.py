@@ -14,6 +14,7 @@ import binascii
 import json
 from typing import Any, Dict, List, Mapping, Tuple
 
+import msgspec
 import numpy as np
 
 from slurm_tf.serve.replica.request_error import invalid
@@ -33,7 +34,7 @@ def parsed(body: bytes) -> Dict[str, Any]:
     if not body:
         raise invalid("JSON Parse error: The document is empty")
     try:
-        found = json.loads(body)
+        found = _decoded(body)
     except RecursionError as error:
         raise invalid("JSON Parse error: nested too deeply") from error
     except ValueError as error:  # UnicodeDecodeError too, and integers of thousands of digits
@@ -44,6 +45,17 @@ def parsed(body: bytes) -> Dict[str, Any]:
     if not isinstance(name, str):
         raise invalid(f"'{SIGNATURE_NAME}' key must be a string value.")
     return found
+
+
+def _decoded(body: bytes) -> Any:
+    """Return what JSON holds. Raises RecursionError, ValueError.
+
+    msgspec reads numbers in a fifth of the time, but no NaN and no Infinity.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return json.loads(body)
 
 
 def arrays(request: Mapping[str, Any], signature: ServedSignature) -> Tuple[Dict[str, np.ndarray], bool]:
