@@ -4,6 +4,7 @@ A call goes through TensorFlow's C interface, `Session._make_callable_from_optio
 that tf.saved_model.load returns. It is private to TensorFlow; one without it calls those signatures.
 """
 
+import ctypes
 import gc
 import os
 import threading
@@ -59,6 +60,7 @@ class LoadedVersion:
             self._runner: _Runner = _SessionRunner(path) if fast else _SignatureRunner(path)
         except _LOAD_ERRORS as error:
             found = f"TensorFlow cannot load it: {type(error).__name__}: {error}"[:_MOST_TEXT]
+            free_memory()
             raise ModelError(found, "a SavedModel", where=path) from error
         self.signature_defs: Mapping[str, Any] = {
             name: _ours(definition) for name, definition in self._runner.signature_defs.items()
@@ -75,7 +77,15 @@ class LoadedVersion:
     def close(self) -> None:
         """Free its memory: nothing can be called any more."""
         self._runner.close()
-        gc.collect()  # graphs refer to themselves
+        free_memory()
+
+
+def free_memory() -> None:
+    """Give what nobody refers to any more back to the system: graphs refer to themselves, and malloc keeps pages."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
+    if trim is not None:
+        trim(0)
 
 
 def _ours(definition: Any) -> Any:
