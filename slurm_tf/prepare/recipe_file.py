@@ -118,9 +118,10 @@ def _original(folder: str, run: str) -> str:
     Data in a copy of the code would be in the run's folder, where nobody looks for it. Raises RunError.
     """
     for submission in RunFolder(run).submissions if run else ():
-        inside = os.path.relpath(os.path.realpath(folder), os.path.realpath(submission.code))
-        if inside.partition(os.sep)[0] != os.pardir and (code := manifest.read(submission.manifest).code):
-            return os.path.normpath(os.path.join(code.root, inside))
+        # the copy lies in a folder of its name
+        first, *inside = os.path.relpath(os.path.realpath(folder), os.path.realpath(submission.code)).split(os.sep)
+        if first not in (os.curdir, os.pardir) and (code := manifest.read(submission.manifest).code):
+            return os.path.join(code.root, *inside)
     return folder
 
 

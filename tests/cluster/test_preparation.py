@@ -43,6 +43,7 @@ def test_data_of_a_job_that_runs_a_copy_of_the_code_is_in_the_folder_of_its_job_
     alice.write("job.toml", f'name = "a"\nstrategy = "single"\n{command}\n[roles.worker]\nmem = "1G"\n')
     run = Job(alice, "job.toml")
     output = run.wait()
-    assert (run.folder / "submission-1" / "code" / "clicks.toml").exists(), output
-    assert not (run.folder / "submission-1" / "code" / "data").exists()
+    copy = run.folder / "submission-1" / "code" / alice.folder.name
+    assert (copy / "clicks.toml").exists(), output
+    assert not (copy / "data").exists()
     alice.ok("data", "verify", "data/clicks")

@@ -176,7 +176,7 @@ def test_data_of_a_recipe_in_a_copy_of_the_code_is_where_the_code_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, run = tmp_path / "mine", RunFolder(str(tmp_path / "runs" / "a-1"))
-    copy = Path(run.submission(1).code, "recipes")
+    copy = Path(run.submission(1).code, "mine", "recipes")
     (mine / "recipes").mkdir(parents=True)
     copy.mkdir(parents=True)
     code = CodeOrigin(str(mine), "", None, 1, 1, (), ())
