@@ -17,6 +17,8 @@ from slurm_tf.train.autograph import without_autograph
 from slurm_tf.train.data.sample_orders import Indices
 
 _Weights = npt.NDArray[np.float32]
+# Batches that are read while others are decoded.
+_READ_AHEAD = 2
 
 
 class Order(Protocol):
@@ -103,6 +105,7 @@ class Batches:
             tf.data.Dataset.from_tensors(0)
             .flat_map(steps)
             .map(read)
+            .prefetch(_READ_AHEAD)
             .map(without_autograph(self.decode), num_parallel_calls=tf.data.AUTOTUNE)
             .apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch))
             .prefetch(tf.data.AUTOTUNE)
