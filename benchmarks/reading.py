@@ -6,16 +6,22 @@ Prints a Markdown table for a warm page cache and one for a cold cache, and how 
 round is one epoch of each way over the same data set, and the next round runs them in reverse order. Cells are medians
 of the rounds with the smallest and largest; ratios are medians of the ratios of each round. "a core" divides by the
 seconds of CPU of all threads. Every way must give every record once. For the cold cache each file's pages are dropped
-(posix_fadvise) before each epoch. Bytes and reads are those of /proc/self/io: what is mapped into memory counts among
-the bytes from storage alone. ArrayRecord takes part where array-record is installed (pip install array-record etils).
+before each epoch (posix_fadvise), and mincore says that they are; as the pages of files that are mapped stay, such an
+epoch has a process of its own, after one of a small data set. Bytes and reads are those of /proc/self/io: what is
+mapped into memory counts among the bytes from storage alone. ArrayRecord takes part where array-record is installed
+(pip install array-record etils).
 """
 
 import argparse
+import ctypes
 import gc
 import importlib.util
+import json
+import mmap
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -38,6 +44,7 @@ from slurm_tf.train.data.batches import Batches
 from slurm_tf.train.data.prepared_records import Records
 
 SHARDS = 10
+SMALL = 20_000
 OURS = "run.records, shuffled by records"
 
 
@@ -138,18 +145,30 @@ def storage():
 
 
 def drop_caches(folder):
-    """Have the kernel forget the pages of the data set's files."""
+    """Have the kernel forget the pages of the data set's files, and make sure that it has."""
     gc.collect()  # pages that are mapped stay
     for path in folder.iterdir():
         with open(path, "rb") as file:
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # and so do pages that are not written yet
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    pages = sum(map(resident_pages, folder.glob("*.tfrecord")))
+    assert not pages, f"{pages} pages are still in the page cache"
 
 
-def measure(way, folder, size, rows, is_cold):
+def resident_pages(path):
+    """Return how many pages of a file are in the page cache (mincore)."""
+    size = os.path.getsize(path)
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        flags, start = np.zeros(-(-size // mmap.PAGESIZE), np.uint8), np.frombuffer(mapped, np.uint8)
+        libc = ctypes.CDLL(None, use_errno=True)
+        failed = libc.mincore(*map(ctypes.c_void_p, (start.ctypes.data, size, flags.ctypes.data)))
+        del start
+    assert not failed, os.strerror(ctypes.get_errno())
+    return int((flags & 1).sum())
+
+
+def measure(way, folder, size, rows):
     """Return what an epoch takes: examples/s, examples/s a core, and what was read of how many bytes."""
-    if is_cold:
-        drop_caches(folder)
     before, start, cpu = storage(), time.perf_counter(), time.process_time()
     batches = [(features["user"], features.get("weight")) for features in way(folder, size)]
     taken, cpu = time.perf_counter() - start, time.process_time() - cpu
@@ -160,19 +179,41 @@ def measure(way, folder, size, rows, is_cold):
     return {
         "rate": rows / taken,
         "core": rows / cpu,
-        "called": read[0] / 1e6,
-        "calls": read[1],
-        "storage": read[2] / 1e6,
+        "called": float(read[0] / 1e6),
+        "calls": int(read[1]),
+        "storage": float(read[2] / 1e6),
     }
 
 
+def measure_cold(name, folder, options):
+    """Return what an epoch takes in a process of its own, whose caches are cold."""
+    command = [sys.executable, __file__, "--cold-epoch", name, str(folder)]
+    command += ["--rows", str(options.rows), "--batch-size", str(options.batch_size)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def cold_epoch(name, folder, options):
+    """Print what an epoch takes, as JSON."""
+    way = installed_ways()[name]
+    measure(way, folder.parent / "small", options.batch_size, SMALL)  # imports, traces
+    drop_caches(folder)
+    print(json.dumps(measure(way, folder, options.batch_size, options.rows)))
+
+
 def compare(ways, folder, options, is_cold):
-    for way in ways.values():  # imports, traces
-        measure(way, folder, options.batch_size, options.rows, is_cold=False)
+    def one(name, way):
+        if is_cold:
+            return measure_cold(name, folder, options)
+        return measure(way, folder, options.batch_size, options.rows)
+
+    if not is_cold:
+        for name, way in ways.items():  # imports, traces
+            one(name, way)
     rounds = []
     for number in range(options.rounds):
         order = list(ways.items())[:: 1 if number % 2 == 0 else -1]
-        rounds.append({name: measure(way, folder, options.batch_size, options.rows, is_cold) for name, way in order})
+        rounds.append({name: one(name, way) for name, way in order})
     print(f"\nPage cache {'cold' if is_cold else 'warm'}:\n")
     heads = (
         "way",
@@ -232,15 +273,20 @@ def main():
     parser.add_argument("--cache", choices=("both", "warm", "cold"), default="both")
     parser.add_argument("--start-rows", type=int, default=10_000_000, help="rows of the epochs that are started")
     parser.add_argument("--folder", help="where the data sets are written; needed are 0.4 GB for a million rows")
+    parser.add_argument("--cold-epoch", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.rows -= options.rows % SHARDS
+    if options.cold_epoch:
+        cold_epoch(options.cold_epoch[0], Path(options.cold_epoch[1]), options)
+        return
     ways = installed_ways()
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         folder = data_set(Path(scratch, "data"), options.rows)
         size = sum(os.path.getsize(path) for path in files_of(folder))
         print(f"Python {platform.python_version()}, TensorFlow {tf.__version__}, {os.cpu_count()} cores.")
         print(f"{options.rows} records of {size / options.rows:.0f} bytes in {SHARDS} shards, {options.rounds} rounds.")
-        for is_cold in (False, True):
+        data_set(Path(scratch, "small"), SMALL)
+        for is_cold in (True, False):  # what was mapped once here would not become cold
             if options.cache in ("both", "cold" if is_cold else "warm"):
                 compare(ways, folder, options, is_cold)
         linked = Path(scratch, "linked")
