@@ -21,6 +21,7 @@
     │   └── UnreachableError   69   Slurm does not answer
     ├── DataServiceError       75   elements of a data set are lost, as a data worker ended
     ├── ReplicaError           70   tasks that should train one model train several
+    ├── ServiceError           69   a service does not answer, or refuses a request
     ├── StorageError           74   a file or folder cannot be read or written
     ├── RunError               73   a run's folder cannot be used
     │   └── LeaseError         75   Slurm does not say whether the run's last attempt lives
@@ -40,7 +41,7 @@
 Codes from 64 on are those of sysexits.h. This module imports nothing of slurm-tf and runs on Python 3.9.
 """
 
-from typing import Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 
 class SlurmTfError(Exception):
@@ -175,6 +176,16 @@ class DataServiceError(SlurmTfError):
     """Elements of a data set are lost, as a data worker of the tf.data service ended."""
 
     exit_code = 75
+
+
+class ServiceError(SlurmTfError):
+    """A service does not answer, or refuses a request; `status`: that of HTTP, None without an answer."""
+
+    exit_code = 69
+
+    def __init__(self, found: str, needed: str = "", do: str = "", status: Optional[int] = None) -> None:
+        super().__init__(found, needed, do)
+        self.status = status
 
 
 class ReplicaError(SlurmTfError):

@@ -201,6 +201,8 @@ def test_every_snippet_is_run_by_a_test_or_says_why_not() -> None:
         "page.md: it runs until it is ended; tests/page runs it",
         "page.md: the port and the link are others each time",
         "sandbox.md: installs packages",
+        "serve.md: there is no model here",
+        "serve.md: there is no service here",
         "submit.md: beside a training that lives",
         "submit.md: needs jq",
         "usage.md: tests/cli/test_usage_question.py has such jobs",
@@ -383,6 +385,6 @@ def test_verbs_and_options_in_the_text_are_known() -> None:
                 assert verb in ("-h", "--help", "--version"), f"{page}: {command}"
                 continue
             if isinstance(found, click.Group):
-                found = found.commands[words[0]]
+                found = found.commands.get("".join(words[:1])) or found.commands["start"]  # of `serve MODEL`
             options = {name for each in found.params for name in each.opts}
             assert used <= options | {f"--{name}" for name in OTHER_OPTIONS}, f"{page}: {command}"

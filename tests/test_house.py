@@ -36,8 +36,9 @@ ROOMS = {
     "export": {"errors", "files", "run", "dataset", "models"},
     "train": {"errors", "files", "run", "dataset", "models", "export"},
     "predict": {"errors", "files", "run", "models"},
-    "serve": {"errors", "files", "run", "models"},
-    "watch": {"errors", "units", "files", "plots", "run", "models", "slurm", "jobspec", "submit", "export"},
+    "serve": {"errors", "files", "run", "models", "slurm"},
+    "client": {"errors", "run", "submit", "serve"},
+    "watch": {"errors", "units", "files", "plots", "run", "models", "slurm", "jobspec", "submit", "export", "serve"},
     "account": {"errors", "units", "files", "search_path", "plots", "run", "slurm", "jobspec", "watch"},
     "page": {
         "errors", "units", "files", "plots", "run", "dataset", "models", "slurm", "jobspec", "prepare", "submit",
@@ -46,7 +47,7 @@ ROOMS = {
     "doctor": {"errors", "units", "files", "run", "slurm", "jobspec", "submit", "launch"},
     "cli": {
         "errors", "units", "files", "search_path", "run", "dataset", "prepare", "predict", "slurm", "jobspec", "images",
-        "submit", "launch", "watch", "account", "org", "page", "doctor",
+        "submit", "launch", "models", "serve", "watch", "account", "org", "page", "doctor",
     },
 }  # fmt: skip
 # Inside these rooms a module or room imports only those before it, and itself.
@@ -82,7 +83,16 @@ ORDERS = {
         "model_exports",
         "training_run",
     ),
-    "serve": ("replica_settings", "endpoint", "request_log", "protocol", "replica"),
+    "serve": (
+        "replica_settings",
+        "endpoint",
+        "request_log",
+        "replica_watch",
+        "replica_task",
+        "protocol",
+        "replica",
+        "forwarder",
+    ),
 }
 # module: the rooms that may import it
 ONLY_IN = {
@@ -101,9 +111,10 @@ ONLY_IN = {
     "mpi4py": {"launch.nodes"},
     "jinja2": {"submit.render", "plots.html_page", "page.html_templates"},
     "starlette": {"page"},
-    "uvicorn": {"page", "serve.replica.rest_service"},
-    "grpc": {"serve.replica.grpc_service"},
+    "uvicorn": {"page", "serve.replica.rest_service", "serve.forwarder.http_server"},
+    "grpc": {"serve.replica.grpc_service", "serve.forwarder.grpc_server"},
     "cryptography": {"serve.replica.certificate"},
+    "h11": {"serve.forwarder.upstream"},
     "click": {"cli"},
     "pyarrow": {"prepare", "predict.parquet_rows"},
     "pyspark": {"prepare"},
@@ -121,6 +132,7 @@ ONLY_IN = {
         "page.usage_views",
         "prepare.spark_cluster",
         "prepare.worker_process",
+        "serve.replica_task",
         "submit.bash_syntax",
         "submit.environments",
         "submit.git",
@@ -235,6 +247,7 @@ def test_what_a_room_names_is_there_and_wanted() -> None:
 
 def test_one_name_a_module() -> None:
     names = [name.rpartition(".")[2] for name in MODULES if MODULES[name].name not in ("__init__.py", "__main__.py")]
+    names.remove("client")  # slurm_tf.client is what users' programs import; slurm/client.py has its name from Slurm
     names += [room for room in ROOMS if room not in names]
     assert sorted(name for name in set(names) if names.count(name) > 1) == []
 
@@ -260,7 +273,7 @@ def test_only_the_command_line_prints_and_exits() -> None:
         if within(module, {"cli"}):
             continue
         ends = {"launch", "train.agent_connection", "train.collectives", "train.checkpoint.verify"}
-        ends |= {"train.data.service", "train.devices", "predict.shard_process", "serve.replica"}
+        ends |= {"train.data.service", "train.devices", "predict.shard_process", "serve.replica", "serve.replica_task"}
         allowed = {"sys.exit", "os._exit"} if within(module, ends) else set()
         allowed |= {"print"} if module == "train.progress_reports" else set()
         assert calls & {"print", "sys.exit", "exit", "os._exit", "quit"} <= allowed, module

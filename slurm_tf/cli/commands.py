@@ -54,6 +54,9 @@ GROUPS = {
         "du": ("storage_commands", "du"),
         "rm": ("storage_commands", "rm"),
     },
+    "Serve models": {
+        "serve": ("serve_commands", "serve"),
+    },
     "Prepare data": {
         "prepare": ("prepare_command", "prepare"),
         "data": ("data_command", "data"),

@@ -96,7 +96,19 @@ def _report(folder: RunFolder, job: "Job", again: str, code: int) -> None:
         (f"run {again}", "go on from its last checkpoint" if _has_checkpoint(folder) else "start it again"),
         (f"explain {job.typed}", "each value and where it came from"),
         (f"render {job.typed} --site generic", "the batch script for a cluster"),
+        *_serving(folder, job),
     )
+
+
+def _serving(folder: RunFolder, job: "Job") -> list[tuple[str, str]]:
+    """Return the command that serves the model of a run here, as the last one; none for a run without a model."""
+    from slurm_tf.jobspec import serve_table
+    from slurm_tf.models import model_versions
+
+    name = job.spec.name
+    if not model_versions.numbered(folder.exports) or not serve_table.MODEL_NAME.fullmatch(name):
+        return []
+    return [(f"serve {name}={shlex.quote(short_path(folder.exports))} --local", "its model answers requests here")]
 
 
 def _has_checkpoint(folder: RunFolder) -> bool:

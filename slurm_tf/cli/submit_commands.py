@@ -188,7 +188,7 @@ def send(plan: "Plan", options: SubmitOptions) -> None:
         print_excluded_nodes(plan.run)
     if not options.parsable and not options.quiet and not options.as_json:
         _print_where(plan)
-    _print_warnings(plan, sent.jobs[0].partition(";")[0])
+    print_warnings(plan, sent.jobs[0].partition(";")[0])
     finish(SelectedRun(plan.run), [sent], options)
 
 
@@ -307,7 +307,7 @@ def _print_lacking(plan: "Plan") -> None:
         click.echo(f"slurm-tf: warning: {line}", err=True)
 
 
-def _print_warnings(plan: "Plan", job: str) -> None:
+def print_warnings(plan: "Plan", job: str) -> None:
     """Print warnings about a job that sbatch accepted without a message: shared nodes, a job that cannot start."""
     from slurm_tf.cli import limit_notes
     from slurm_tf.slurm import pending_reasons, sbatch_choices

@@ -20,6 +20,7 @@ __all__ = [
     "program_outline",
     "sbatch_options",
     "serve_plan",
+    "serve_table",
     "site_comparison",
     "site_detection",
     "site_variables",

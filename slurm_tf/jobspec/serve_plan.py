@@ -95,8 +95,9 @@ def resolve(job: Job, run: RunFolder) -> ServeSettings | None:
         is_open=serve.open,
         certificate=_file(job, "certificate"),
         key=_file(job, "key"),
-        batch_rows=serve.batch_rows,
-        batch_wait=serve.batch_wait,
+        max_batch_size=serve.max_batch_size,
+        batch_timeout_micros=serve.batch_timeout_micros,
+        ports=units.parse_ports(job.site.ports) if job.site.ports else None,
     )
 
 

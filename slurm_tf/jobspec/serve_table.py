@@ -35,13 +35,14 @@ class Serve(Base, frozen=True):
         str, Meta(description="the site's certificate in PEM, with key; default: each replica makes one for itself")
     ] = ""
     key: Annotated[str, Meta(description="the file of the certificate's private key")] = ""
-    batch_rows: Annotated[
+    max_batch_size: Annotated[
         int,
-        Meta(ge=0, description="rows of several requests that are computed together at most; 0: each request alone"),
+        Meta(ge=1, description="rows of several requests that are computed together at most; 1: each request alone"),
+    ] = 64
+    batch_timeout_micros: Annotated[
+        int,
+        Meta(ge=0, description="how long a request waits for others, in microseconds; 0: while others are computed"),
     ] = 0
-    batch_wait: Annotated[
-        float, Meta(ge=0, le=10, description="seconds for which a request waits for others to be computed with")
-    ] = 0.001
 
 
 def model_name(base: str) -> str:

@@ -1,7 +1,7 @@
 """What [serve] of a job file says to its replicas: one variable, as JSON. Standard library, Python 3.9."""
 
 from dataclasses import dataclass
-from typing import Mapping
+from typing import Mapping, Optional, Tuple
 
 from slurm_tf.errors import AllocationError
 from slurm_tf.run import env, json_file
@@ -14,8 +14,9 @@ class ServeSettings:
     `models`: the folder of each model by its name. `folder`: of the service, the run that all its jobs have in common.
     `processes`: replica processes of each task, 0 where its CPUs and GPUs decide. `overlap`: seconds before the job's
     time limit at which the next job may start. `is_open`: no token is asked for. `certificate`, `key`: files in PEM, ""
-    where each replica makes its own. `batch_rows`: rows of several requests that are computed together at most, 0
-    without batching; `batch_wait`: seconds for which a request waits for others.
+    where each replica makes its own. `max_batch_size`: rows of several requests that are computed together at most, 1
+    without batching; `batch_timeout_micros`: how long a request waits for others. `ports`: of the site, where a
+    replica's are to be, None for any.
     """
 
     models: Mapping[str, str]
@@ -25,8 +26,9 @@ class ServeSettings:
     is_open: bool = False
     certificate: str = ""
     key: str = ""
-    batch_rows: int = 0
-    batch_wait: float = 0.0
+    max_batch_size: int = 64
+    batch_timeout_micros: int = 0
+    ports: Optional[Tuple[int, int]] = None
 
 
 def from_environ(environ: Mapping[str, str]) -> ServeSettings:

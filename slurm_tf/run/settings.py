@@ -196,8 +196,8 @@ class LaunchSettings:
 
     @property
     def shares_addresses(self) -> bool:
-        """Whether programs need addresses that TF_CONFIG does not have: of an engine, or of a tf.data service."""
-        return self.strategy == ENGINE or any(role.name in DATA_SERVICE for role in self.roles)
+        """Whether programs need addresses that TF_CONFIG does not have: of an engine, of one service or the other."""
+        return self.strategy in (ENGINE, SERVE) or any(role.name in DATA_SERVICE for role in self.roles)
 
     @property
     def tasks(self) -> List[Tuple[str, int]]:

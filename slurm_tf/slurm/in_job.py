@@ -45,11 +45,9 @@ _OPTIONS = ("SQUEUE_", "SINFO_", "SBATCH_")
 # in all three cases, and only one that is preempted has a PreemptTime (22.05.8).
 _FIELDS = ("State", "PreemptTime", "EndTime", "StartTime", "TimeLimit", "RestartCnt", "exit_code")
 _UNKNOWN_JOB = "Invalid job id specified"
-# The state of a job that lost a node, and was not put back into the queue.
-NODE_FAIL = "NODE_FAIL"
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
 _ENDED = (
-    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", NODE_FAIL, "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
     "TIMEOUT",
 )  # fmt: skip
 # Of sinfo's states (sinfo(1) and node_state_string() of 22.05 to 25.11): nodes on which Slurm starts nothing until they
@@ -377,6 +375,17 @@ def takeover_command(script: str, output: str, job: str, minutes: Optional[int],
     conditions = [f"after:{job}+{minutes}"] if minutes is not None else []
     dependency = "?".join([*conditions, f"afterany:{job}"])
     return ["sbatch", "--parsable", f"--output={output}", f"--dependency={dependency}", script, str(point)]
+
+
+def loss_command(job: str) -> List[str]:
+    """Return what asks whether a job has lost a node."""
+    return ["squeue", "--noheader", f"--jobs={job}", "--states=all", "--format=%T|%r"]
+
+
+def has_lost_node(answer: Answer) -> bool:
+    """Whether squeue says that the job ends for the loss of a node; it is COMPLETING while other nodes end it."""
+    rows = [line.partition("|") for line in answer.output.splitlines()] if answer.code == 0 else []
+    return any(state == "NODE_FAIL" or reason == "NodeDown" for state, _, reason in rows)
 
 
 def trial_command(submission: Sequence[str]) -> List[str]:

@@ -105,8 +105,11 @@ def pending_reason(slurm: client.Client, job: str) -> JobRecord | None:
 
 
 def shares_nodes(fitted: Plan) -> bool:
-    """Whether other users' jobs may run on the nodes of tasks that listen: TensorFlow has no authentication."""
-    return len(fitted.settings.tasks) > 1 and not directives.exclusive(fitted.job)
+    """Whether other users' jobs may run on the nodes of tasks that listen: TensorFlow has no authentication.
+
+    Replicas have.
+    """
+    return len(fitted.settings.tasks) > 1 and not fitted.settings.serve and not directives.exclusive(fitted.job)
 
 
 def has_open_data_service(fitted: Plan) -> bool:

@@ -241,6 +241,9 @@ def furnished() -> Path:
     (folder.parent / "data" / "2" / "test-00000-of-00001.tfrecord").write_bytes(b"")
     (folder.parent / "data" / "petals.csv").write_text("flower,petal,colour\n1,1.5,red\n2,2.5,white\n3,4,red\n")
     (folder.parent / "data" / "petals.toml").write_text(PETALS)
+    for version in ("1", "2", "3"):
+        (folder / "models" / "petals" / version).mkdir(parents=True)
+        (folder / "models" / "petals" / version / "saved_model.pb").touch()
     failed = make_run(folder, "flowers-1", "7")
     tasks = {"worker:0": TaskStatus(TaskState.ENDED, "gpu006", 0, 0), "worker:1": TaskStatus(TaskState.ENDED, "gpu007")}
     end = RunStatus("flowers-1", "7", 0, "gpu006", 0, AttemptState.ENDED, 0, 1, _WHY, "worker:1", tasks=tasks)

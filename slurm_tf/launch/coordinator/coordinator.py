@@ -125,8 +125,8 @@ class Coordinator:
             return False
         if self._termination.cause is EndCause.CANCEL:
             # the job also gets its signal where another node of it has failed
-            answer = in_job.ask(in_job.job_status_command(self._context.job), self._context.environ)
-            return in_job.job_status(answer).state == in_job.NODE_FAIL
+            answer = in_job.ask(in_job.loss_command(self._context.job), self._context.environ)
+            return in_job.has_lost_node(answer)
         is_permanent = outcome.cause is OutcomeCause.PROGRAM and outcome.code in self._settings.retry.permanent
         return outcome.cause is not OutcomeCause.CANNOT_START and not is_permanent
 

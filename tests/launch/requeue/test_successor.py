@@ -28,4 +28,7 @@ def test_the_other_job_waits_for_a_time_or_for_the_end() -> None:
     assert command == [
         "sbatch", "--parsable", "--output=/r/slurm-%j.out", "--dependency=after:7+58?afterany:7", "/s", "3"
     ]  # fmt: skip
+    assert in_job.has_lost_node(in_job.Answer(0, "COMPLETING|NodeDown\n", ""))
+    assert in_job.has_lost_node(in_job.Answer(0, "NODE_FAIL|NodeDown\n", ""))
+    assert not in_job.has_lost_node(in_job.Answer(0, "COMPLETING|None\n", ""))
     assert "--dependency=afterany:7" in in_job.takeover_command("/s", "/r", "7", None, 3)
