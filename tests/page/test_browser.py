@@ -99,7 +99,15 @@ def views(opened: Browser) -> list[str]:
     """Return the addresses of one view of each kind."""
     run, sweep = (opened.find_element(By.LINK_TEXT, name).get_attribute("href") for name in ("flowers-1", "rates-1"))
     own = [f"{run}{path}" for path in ("", "/log", "/cancel", "/resubmit")]
-    return [opened.current_url, *own, str(sweep), f"{sweep}/compare", f"{sweep}/1", f"{opened.current_url}nothing"]
+    others = ("new", "new/network", "data", "models", "quota", "organizations/create", "nothing")
+    return [
+        opened.current_url,
+        *own,
+        str(sweep),
+        f"{sweep}/compare",
+        f"{sweep}/1",
+        *(f"{opened.current_url}{each}" for each in others),
+    ]
 
 
 def test_each_view_fits_a_telephone_and_a_desk_in_the_light_and_in_the_dark(opened: Browser) -> None:
