@@ -60,6 +60,7 @@ bench: $(VENV)/.examples $(VENV)/.bench ## the measurements of docs/benchmarks.m
 	$(BIN)/python benchmarks/page.py
 	$(BIN)/python benchmarks/serialize.py
 	$(BIN)/python benchmarks/prepare.py
+	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/data_service.py
 

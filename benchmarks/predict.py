@@ -5,8 +5,8 @@
 Prints a Markdown table. The model is a small network on 64 numbers, the rows are tf.train.Examples in a TFRecord file,
 and both write a line of JSON for each row. The loop reads with tf.data, parses batches, calls the signature and writes;
 it checks, counts and flushes nothing. A round is each way once, in a process of its own that has loaded the model and
-computed a batch before the clock starts; the next round has them in the other order. Cells are medians of the rounds
-with the smallest and largest, the ratio is the median of the ratios of each round.
+computed a batch before the clock starts; the next round has them in the other order. "a core" divides by the seconds of
+CPU of all threads. Cells are medians of the rounds with the smallest and largest, ratios those of each round's ratios.
 """
 
 import argparse
@@ -54,14 +54,14 @@ def write_rows(path, rows):
 
 
 def by_hand(version, source, target, batch):
-    """Return the seconds of the loop that one writes by hand."""
+    """Return the seconds, and those of CPU, of the loop that one writes by hand."""
     import tensorflow as tf
 
     model = tf.saved_model.load(version)
     function = model.signatures["serving_default"]
     function(x=tf.zeros([batch, WIDTH]))
     features = {"x": tf.io.FixedLenFeature([WIDTH], tf.float32)}
-    started = time.perf_counter()
+    started = time.perf_counter(), time.process_time()
     data = (
         tf.data.TFRecordDataset(source).batch(batch).map(lambda each: tf.io.parse_example(each, features)).prefetch(2)
     )
@@ -69,20 +69,20 @@ def by_hand(version, source, target, batch):
         for each in data:
             for scores in function(**each)["scores"].numpy().tolist():
                 file.write(json.dumps({"scores": scores}) + "\n")
-    return time.perf_counter() - started
+    return time.perf_counter() - started[0], time.process_time() - started[1]
 
 
 def by_predict(output, batch):
-    """Return the seconds of shard_process for its shard."""
+    """Return the seconds, and those of CPU, of shard_process for its shard."""
     import tensorflow as tf
 
     from slurm_tf.predict import prediction_plan, shard_process
 
     prediction = shard_process._Prediction(output, prediction_plan.read(output))
     prediction._function(x=tf.zeros([batch, WIDTH]))
-    started = time.perf_counter()
+    started = time.perf_counter(), time.process_time()
     prediction.compute(0)
-    return time.perf_counter() - started
+    return time.perf_counter() - started[0], time.process_time() - started[1]
 
 
 def seconds(*words):
@@ -90,7 +90,7 @@ def seconds(*words):
     done = subprocess.run(
         [sys.executable, __file__, "--one", *map(str, words)], capture_output=True, text=True, check=True
     )
-    return float(done.stdout.split()[-1])
+    return [float(each) for each in done.stdout.split()[-2:]]
 
 
 def main():
@@ -103,7 +103,7 @@ def main():
     if options.one:
         way, *words = options.one
         words[-1] = int(words[-1])
-        print({"hand": by_hand, "predict": by_predict}[way](*words))
+        print(*{"hand": by_hand, "predict": by_predict}[way](*words))
         return
     from slurm_tf.models import model_versions
     from slurm_tf.predict import batch_prediction
@@ -124,16 +124,20 @@ def main():
             )
             ways = [("hand", version, source, f"{scratch}/hand.jsonl"), ("predict", output)]
             for way, *words in ways if number % 2 else ways[::-1]:
-                rates[way].append(options.rows / seconds(way, *words, options.batch))
+                rates[way].append([options.rows / each for each in seconds(way, *words, options.batch)])
             same = Path(f"{scratch}/hand.jsonl").read_text() == Path(f"{output}/part-00000-of-00001.jsonl").read_text()
             assert same, "the two ways have written other rows"
     print(f"{options.rows} rows of {WIDTH} numbers, batches of {options.batch}, {options.rounds} rounds\n")
-    print("| way | rows/s |\n|---|---|")
+    print("| way | rows/s | rows/s a core | predict / this | predict / this, a core |\n|---|---|---|---|---|")
     for way, title in (("hand", "a loop over tf.saved_model"), ("predict", "slurm-tf predict")):
-        found = rates[way]
-        print(f"| {title} | {statistics.median(found):,.0f} ({min(found):,.0f} to {max(found):,.0f}) |")
-    ratios = [ours / theirs for ours, theirs in zip(rates["predict"], rates["hand"], strict=True)]
-    print(f"\npredict / loop: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+        pairs = list(zip(rates["predict"], rates[way], strict=True))
+        cells = [cell([each[place] for each in rates[way]], ",.0f") for place in (0, 1)]
+        cells += [cell([ours[place] / theirs[place] for ours, theirs in pairs], ".2f") for place in (0, 1)]
+        print(f"| {title} | {' | '.join(cells)} |")
+
+
+def cell(values, form):
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 main()

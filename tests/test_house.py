@@ -328,7 +328,9 @@ def test_train_zip_is_what_slurm_tf_train_imports() -> None:
 @pytest.mark.slow
 def test_what_runs_on_nodes_runs_on_python_3_9() -> None:
     vermin = Path(sys.executable).parent / "vermin"
-    modules = launcher() | closure(*(name for name in MODULES if within(name, {"train", "serve.replica"})))
+    modules = launcher() | closure(
+        *(name for name in MODULES if within(name, {"train", "serve.replica", "predict.shard_process"}))
+    )
     done = subprocess.run(
         [vermin, "--target=3.9-", "--violations", "--no-tips", "--backport", "typing",
          *(str(MODULES[name]) for name in modules)],

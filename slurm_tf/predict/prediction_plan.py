@@ -134,8 +134,16 @@ def shard_manifest(folder: str, plan: Plan, shard: int) -> Optional[ShardManifes
 
 
 def write_shard_manifest(folder: str, plan: Plan, shard: int, manifest: ShardManifest) -> None:
-    """Write that a shard is done; if all are, write the manifest of the prediction as well. Raises OSError."""
+    """Write that a shard is done. Raises OSError."""
     _JSON.write(os.path.join(folder, plan.manifest(shard)), manifest, prefix=plan.temporary(shard))
+
+
+def finish(folder: str, plan: Plan) -> None:
+    """Write the manifest of the prediction if all shards are done. Raises DatasetError, OSError.
+
+    Two shards that end at once on two nodes may not see each other's yet: then any shard that is asked for again does
+    it.
+    """
     found = [shard_manifest(folder, plan, each) for each in range(len(plan.shards))]
     done = tuple(each for each in found if each)
     if len(done) == len(found):

@@ -83,6 +83,7 @@ class _Prediction:
         """Write the predictions of a shard, unless it is done. Raises DatasetError, ModelError, OSError."""
         plan, started = self._plan, time.monotonic()
         if prediction_plan.shard_manifest(self._folder, plan, shard):
+            prediction_plan.finish(self._folder, plan)
             _say(f"shard {shard} is done already")
             return
         self._remove_left(shard)
@@ -93,6 +94,7 @@ class _Prediction:
             for lines in map(self._lines, _ahead(_batches(rows, plan.batch_size))):
                 file.write(written.add(lines))
         prediction_plan.write_shard_manifest(self._folder, plan, shard, written.manifest())
+        prediction_plan.finish(self._folder, plan)
         seconds = time.monotonic() - started
         _say(f"shard {shard} is done: {written.rows} rows in {seconds:.1f} s, {written.errors} of them with an error")
 
@@ -135,7 +137,7 @@ class _Written:
         """Return the bytes of lines. Raises DatasetError if too many rows have failed."""
         failed = [line.error for line in lines if isinstance(line, _RowError)]
         values = [{"error": line.error} if isinstance(line, _RowError) else line for line in lines]
-        data = "".join(f"{json.dumps(each, default=_as_json)}\n" for each in values).encode()
+        data = "".join(f"{_ENCODER.encode(each)}\n" for each in values).encode()
         self.rows, self.errors, self._bytes = self.rows + len(lines), self.errors + len(failed), self._bytes + len(data)
         self._digest.update(data)
         if self.errors > self._plan.max_errors:
@@ -175,6 +177,10 @@ def _as_json(value: object) -> object:
         return value.decode()
     except UnicodeDecodeError:
         return {"b64": base64.b64encode(value).decode()}
+
+
+# json.dumps makes one for each call that has a `default`
+_ENCODER = json.JSONEncoder(default=_as_json)
 
 
 def _words(error: Exception) -> str:

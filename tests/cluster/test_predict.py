@@ -66,6 +66,8 @@ def check(
     for shard in killed:
         wait_until_begun(member, output, shard)
         kill_shard(member, output, shard)
+    for shard in killed:  # else the preemption takes those whose end is not known yet
+        member.wait_for(f"p-1/{shard}", "state", "FAILED", 240)
     wait_until_begun(member, output, preempted)
     preempt(member.sandbox)
     member.type("wait", "p-1", timeout=900)
