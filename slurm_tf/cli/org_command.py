@@ -166,7 +166,7 @@ def apply(file: Path, with_removal: bool, cancel: bool, dry_run: bool, as_json: 
     update = org_updates.plan(site, wanted, others if with_removal else Removal())
     if not with_removal:
         for said in [*others.organizations, *(f"{user} of {name}" for name, user in others.users)]:
-            click.echo(f"slurm-tf: not in {printable(str(file))}, and stays: {said}", err=True)
+            click.echo(f"slurm-tf: not in {printable(str(file))}, and stays: {printable(said)}", err=True)
     _make(site, update, dry_run, as_json, cancel)
 
 
@@ -183,7 +183,7 @@ def _make(site: "Site", update: "Update", dry_run: bool, as_json: bool, cancel: 
     done: list[str] = []
     if not as_json:
         for each in update.changes:
-            click.echo(f"will {each.words}")
+            click.echo(f"will {printable(each.words)}")
         click.echo("" if update.changes else "nothing to change\n", nl=False)
     if update.jobs and (dry_run or cancel):
         click.echo(f"slurm-tf: jobs in the queue: {', '.join(update.jobs)}", err=True)
@@ -202,7 +202,7 @@ def _make(site: "Site", update: "Update", dry_run: bool, as_json: bool, cancel: 
 def _say(words: str, done: list[str], as_json: bool) -> None:
     done.append(words)
     if not as_json:
-        click.echo(f"done: {words}")
+        click.echo(f"done: {printable(words)}")
 
 
 def _as_dict(change: "Change", is_done: bool) -> dict[str, Any]:

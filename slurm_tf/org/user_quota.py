@@ -189,7 +189,8 @@ def demand_of(quota: UserQuota, job: str) -> Demand | None:
     if not found:
         return None
     first = found[0]
-    return Demand(tuple(each.tres for each in found), first.minutes, first.account, first.qos, job)
+    components = found[:1] if first.is_array else found
+    return Demand(tuple(each.tres for each in components), first.minutes, first.account, first.qos, job)
 
 
 def why_waiting(quota: UserQuota, demand: Demand, runs: Mapping[str, str] | None = None) -> str:

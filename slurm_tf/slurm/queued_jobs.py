@@ -17,11 +17,13 @@ COLUMNS = (
 )  # fmt: skip
 STATES = "PENDING,RUNNING,SUSPENDED,COMPLETING,CONFIGURING,STOPPED"
 _SECONDS = 30.0
+_NO_ARRAY = ("", "N/A")
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
-    """A job in the queue. `id`: of the whole job; `tasks`: of the array that this stands for, at least 1.
+    """A job in the queue. `id`: of the whole job. `tasks`: of the array that this stands for, at least 1; `is_array`:
+    it is of an array, where each task is a job by itself.
 
     `tres`: what each task holds, or asks for as long as it is pending; memory in MiB. `end`: when its time limit ends,
     None of a job that waits. `minutes`: its time limit, None for none.
@@ -29,6 +31,7 @@ class QueuedJob:
 
     id: str
     tasks: int
+    is_array: bool
     state: JobState
     reason: str
     user: str
@@ -65,9 +68,9 @@ def parse(text: str) -> tuple[QueuedJob, ...]:
         end = None if state is JobState.PENDING else command_output.local_time(row["EndTime"])
         found.append(
             QueuedJob(
-                _whole_id(row), _tasks(row["ArrayTaskID"]), state, text_or_empty(row["Reason"]), row["UserName"],
-                text_or_empty(row["Account"]), text_or_empty(row["QOS"]), end, _minutes(row["TimeLimit"]),
-                associations.tres(text_or_empty(row["tres-alloc"])),
+                _whole_id(row), _tasks(row["ArrayTaskID"]), row["ArrayTaskID"] not in _NO_ARRAY, state,
+                text_or_empty(row["Reason"]), row["UserName"], text_or_empty(row["Account"]), text_or_empty(row["QOS"]),
+                end, _minutes(row["TimeLimit"]), associations.tres(text_or_empty(row["tres-alloc"])),
             )
         )  # fmt: skip
     return tuple(found)
@@ -75,7 +78,7 @@ def parse(text: str) -> tuple[QueuedJob, ...]:
 
 def _whole_id(row: Mapping[str, str]) -> str:
     """Return the id that sbatch printed: of the array or the heterogeneous job."""
-    if row["ArrayTaskID"] not in ("", "N/A"):
+    if row["ArrayTaskID"] not in _NO_ARRAY:
         return row["ArrayJobID"]
     return row["HetJobID"] if row["HetJobID"].isdigit() and row["HetJobID"] != "0" else row["JobID"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from slurm_tf.org import limit_words, user_quota
 from slurm_tf.org.user_quota import Demand, Obstacle
-from tests.org.recorded_cluster import RecordedCluster
+from tests.org.recorded_cluster import TEXTS, RecordedCluster
 
 GPU = "gres/gpu"
 
@@ -35,6 +35,22 @@ def test_who_uses_it_is_left_out_where_private_data_hides_it(cluster: RecordedCl
     assert words("4") == "your organization physics has 4 GPUs, 4 are in use by job 2 and others until about TIME"
     cluster.changes["RUNNING\x1fNone\x1fbob"] = "PENDING\x1fNone\x1fbob"
     assert words("4") == "your organization physics has 4 GPUs, 4 are in use"
+
+
+def test_tasks_of_an_array_are_jobs_by_themselves(cluster: RecordedCluster) -> None:
+    cluster.user = "bob"
+    # squeue has a row for tasks with another reason
+    line = "4\x1f4\x1f0,2,4,6,8\x1f"
+    (row,) = (each for each in TEXTS["bob"][squeue()].split("\x1f\n") if each.startswith(line))
+    cluster.changes[line] = f"{row.replace('0,2,4,6,8', '9-11')}\x1f\n{line}"
+    demand = user_quota.demand_of(user_quota.of_user(), "4")
+    assert demand is not None
+    assert [each[GPU] for each in demand.components] == [1]
+
+
+def squeue() -> str:
+    """Return the question for the whole queue."""
+    return next(typed for typed in TEXTS["bob"] if typed.startswith("squeue") and "--account" not in typed)
 
 
 def test_limits_of_an_organization_whose_use_is_hidden(cluster: RecordedCluster) -> None:

@@ -68,6 +68,15 @@ def test_a_pending_job_has_an_expected_start_and_what_is_sooner(look: Look) -> N
     assert re.search(r"STARTS +NODES .*\n.* PENDING +- +in \d+ [hd] ", tables.run_list([state]))
 
 
+def test_which_limit_a_run_waits_for(look: Look) -> None:
+    (state,) = look(record("7", JobState.PENDING, reason="AssocGrpGRES", submitted=NOW))
+    words = "you have 2 GPUs in physics, 2 are in use by run b until about 14:00"
+    assert f"\nLimit       {words}\n" in tables.status([state], waits={"7": words})
+    assert "Limit" not in tables.status([state], waits={"8": words})
+    points = look(*(record(f"7_{n}", JobState.PENDING, reason="AssocGrpGRES", submitted=NOW) for n in range(2)))
+    assert f"\nLimit       {words}\n" in tables.status(points, waits={"7_1": words})
+
+
 def test_what_slurm_does_not_expect_or_did_in_the_past_is_unknown(look: Look) -> None:
     for start in (None, NOW - timedelta(hours=1)):
         (state,) = look(record("7", JobState.PENDING, submitted=NOW, expected_start=start))
