@@ -15,13 +15,14 @@ from tests.cluster.conftest import require
 from tests.cluster.group import Member
 from tests.cluster.mix import Mix, iso, move
 from tests.sandbox.cluster import Sandbox
-from tests.sandbox.shape import GROUP_ID, QOS, Shape
+from tests.sandbox.shape import GROUP_ID, PARTITIONS, QOS, Shape
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 SHAPE = Shape(
     nodes=2,
-    qos=(*QOS, "hour MaxWall=01:00:00"),
+    partitions=(*PARTITIONS, "wide MaxTime=1-0 QOS=wide"),
+    qos=(*QOS, "hour MaxWall=01:00:00", "wide GrpTRES=gres/gpu=6"),
     slurm_conf=("PriorityDecayHalfLife=0", "PriorityUsageResetPeriod=YEARLY", "PrivateData=jobs"),
 )
 GPU = "gres/gpu"
@@ -205,6 +206,14 @@ def test_users_with_qos_of_their_own_get_that_of_the_organization(admin: Member)
     admin.ok("org", "set", "nlp", "--wait-on-limit")
     assert shown(admin, "nlp")["qos"] is None
     assert admin.run(*argv).strip() == "normal|"
+
+
+def test_the_qos_of_a_partition_may_allow_more(admin: Member, alice: Member) -> None:
+    admin.ok("org", "create", "small", "--gpus", "2")
+    admin.ok("org", "add-user", "alice", "--org", "small")
+    refused(alice, "--account=small", "--set", "roles.worker.gpus=3")
+    job = alice.submit("digits.toml", "--account=small", "--set", "roles.worker.gpus=3", "--partition=wide")
+    assert reason(alice, job) == "RUNNING"
 
 
 def test_a_job_that_slurm_itself_denies(admin: Member, alice: Member) -> None:
