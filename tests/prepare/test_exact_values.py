@@ -1,11 +1,12 @@
 """A value is read as the type that a schema states, exactly, or not at all; DuckDB says which texts it would change."""
 
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
-from slurm_tf.errors import DatasetError
+from slurm_tf.errors import ConfigError, DatasetError
 from slurm_tf.prepare import engine, exact_values, refused_values
 from slurm_tf.prepare.refused_values import ColumnPlace
 
@@ -92,3 +93,11 @@ def test_types_of_other_lists_or_with_a_time_zone_are_not_changed() -> None:
     assert exact_values.of_value("x", "BIGINT[]", "BIGINT", refusal("BIGINT")) is None
     assert exact_values.of_value("x", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP", refusal("TIMESTAMP")) is None
     assert exact_values.of_value("x", "DECIMAL(6,2)", "DECIMAL(6, 2)", refusal("DECIMAL(6, 2)")) == "x"
+
+
+def test_no_progress_is_drawn_and_sql_changes_no_setting(tmp_path: Path) -> None:
+    with engine.opened(str(tmp_path / "rows.duckdb"), str(tmp_path), 128, 1) as connection:
+        engine.confine(connection, [])
+        assert engine.first_row(connection, "SELECT current_setting('enable_progress_bar')") == (False,)
+        with pytest.raises(ConfigError), engine.explained("the query"):
+            connection.execute("SET enable_progress_bar = true")
