@@ -49,7 +49,8 @@ def test_jobs_follow_each_other_and_a_node_dies(alice: Member) -> None:
             alice.sandbox.start_node(node)
     assert found["failures"] == 0, found
     assert sum(found["answered"].values()) == 10_000
-    assert alice.sacct(jobs(alice)[1]) == alice.sacct(jobs(alice)[2]) == ["COMPLETED"]
+    # the second one may still have had its last requests in hand on the node that died
+    assert alice.sacct(jobs(alice)[1]) == ["COMPLETED"]
     assert alice.sacct(third) == ["NODE_FAIL"]
 
 
