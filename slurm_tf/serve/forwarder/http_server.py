@@ -30,6 +30,9 @@ _OF_CONNECTION = frozenset({
 _MODEL = re.compile(r"/v1/models/([^/:]+)")
 # What only computes: asked twice it answers the same.
 _CALL = re.compile(r"/v1/models/.*:(predict|classify|regress)", re.IGNORECASE)
+# How programs name this machine, or the end of a tunnel. A browser that a web page of another site has ask (by a form,
+# or by a name that resolves to this machine) is this user's program as well, but names that site: it needs the token.
+_HERE = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
 # Of the state that uvicorn gives with each request of a connection.
 _OWNER = "slurm_tf_owner"
 
@@ -111,10 +114,11 @@ async def serve(sockets: Sequence[socket.socket], spread: Spread[Upstream], toke
 
 def _is_allowed(scope: Mapping[str, Any], token: str) -> bool:
     """Whether the request is from a program of this user, or names the token."""
-    if scope.get("state", {}).get(_OWNER) == os.getuid():
+    headers = dict(scope["headers"])
+    is_web_page = b"origin" in headers or not _HERE.fullmatch(headers.get(b"host", b""))
+    if scope.get("state", {}).get(_OWNER) == os.getuid() and not is_web_page:
         return True
-    given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-    return socket_owner.is_token(given.decode("latin-1"), token)
+    return socket_owner.is_token(headers.get(b"authorization", b"").decode("latin-1"), token)
 
 
 async def _body(receive: Receive) -> bytes | None:

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -66,9 +67,11 @@ class Service:
             program.kill()
             program.wait()
 
-    def ask(self, number: int = 1, path: str = PREDICT, **more: Any) -> tuple[int, Any, dict[str, str]]:
+    def ask(
+        self, number: int = 1, path: str = PREDICT, headers: Mapping[str, str] = MappingProxyType({}), **more: Any
+    ) -> tuple[int, Any, dict[str, str]]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        connection.request("POST", path, json.dumps({"instances": [[number]], **more}))
+        connection.request("POST", path, json.dumps({"instances": [[number]], **more}), dict(headers))
         answer = connection.getresponse()
         body = json.loads(answer.read())
         connection.close()
@@ -91,6 +94,15 @@ def test_requests_go_to_all_replicas_and_round_one_that_died(service: Service) -
     service.programs["1-0-0"].kill()
     after = [service.ask(number) for number in range(20)]
     assert {(status, body["replica"]) for status, body, _ in after} == {(200, "1-1-0")}
+
+
+@pytest.mark.parametrize("of_site", [{"Host": "rebound.example"}, {"Origin": "http://another.example"}])
+def test_a_web_page_of_another_site_needs_the_token(of_site: dict[str, str], service: Service) -> None:
+    """Its browser is a program of this user."""
+    service.start("a")
+    assert service.ask()[0] == 200
+    assert service.ask(headers=of_site)[0] == 401
+    assert service.ask(headers={**of_site, "Authorization": f"Bearer {service.token}"})[0] == 200
 
 
 def test_what_a_dying_replica_had_in_hand_is_asked_once_more(service: Service) -> None:
