@@ -87,7 +87,7 @@ def test_a_profile_is_replaced_only_if_that_is_said(typed: Type, tmp_path: Path)
 
 
 def test_nothing_is_written_where_slurm_does_not_answer(typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise SlurmError("no slurmctld")
 
     monkeypatch.setattr(client, "run", refuse)

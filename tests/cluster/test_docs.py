@@ -93,6 +93,6 @@ def test_what_the_pages_say_can_be_typed(alice: Member) -> None:
     assert "[chief:0] trains as chief\n" in shown["sandbox.md"]
     assert "TOTAL" in shown["usage.md"]
     assert [name.removesuffix(".md") for name, text in shown.items() if text] == [
-        "README", "doctor", "jobs", "keras", "launch", "preflight", "quickstart", "sandbox", "sites",
+        "README", "doctor", "jobs", "keras", "launch", "organizations", "preflight", "quickstart", "sandbox", "sites",
         "troubleshooting", "usage",
     ]  # fmt: skip
