@@ -51,18 +51,34 @@ def kill_shard(member: Member, output: Path, shard: int) -> None:
     raise AssertionError(f"no node runs shard {shard}")
 
 
-def check(
-    member: Member, folder: Path, rows: int, shards: int, batch: int, killed: tuple[int, ...], preempted: int
-) -> None:
+def submit(member: Member, folder: Path, rows: int, shards: int, batch: int) -> Path:
+    """Submit a prediction of that many rows as a job array; return its output folder."""
     take_model(member, folder)
     write_csv(member.folder / "a.csv", np.random.default_rng(0).normal(size=(rows, 3)).astype("float32"))
     os.chown(member.folder / "a.csv", member.folder.stat().st_uid, member.folder.stat().st_gid)
-    output = member.folder / "out"
     member.ok(
         "predict", "numbers", "--input", "*.csv", "--output", "out", "--shards", str(shards), "--batch", str(batch),
         "--name=p-1", "--qos=scavenge", "--set", "roles.worker.mem=1G",
         "--set", "roles.worker.cpus-per-task=1", timeout=120,
     )  # fmt: skip
+    return member.folder / "out"
+
+
+def check(member: Member, output: Path, rows: int, shards: int, batch: int) -> None:
+    """Check that the output is that of one process."""
+    one_process(member, "--batch", str(batch))
+    assert lines(output) == lines(member.folder / "one")
+    manifest = prediction_plan.read_manifest(str(output))
+    assert manifest
+    assert (manifest.rows, manifest.errors, len(manifest.shards)) == (rows, 0, shards)
+    assert not [name for name in os.listdir(output) if name.startswith(".")]
+
+
+def check_interrupted(
+    member: Member, folder: Path, rows: int, shards: int, batch: int, killed: tuple[int, ...], preempted: int
+) -> None:
+    """Kill shards and preempt one that is being written: it takes some seconds, in which others' ends become known."""
+    output = submit(member, folder, rows, shards, batch)
     for shard in killed:
         wait_until_begun(member, output, shard)
         kill_shard(member, output, shard)
@@ -76,20 +92,23 @@ def check(
     assert prediction_plan.read_manifest(str(output)) is None
     member.ok("resubmit", "p-1", "--failed", "--yes")
     assert member.type("wait", "p-1", timeout=900).returncode == 0, member.ok("logs", "p-1")
-    one_process(member, "--batch", str(batch))
-    assert lines(output) == lines(member.folder / "one")
-    manifest = prediction_plan.read_manifest(str(output))
-    assert manifest
-    assert (manifest.rows, manifest.errors, len(manifest.shards)) == (rows, 0, shards)
-    assert not [name for name in os.listdir(output) if name.startswith(".")]
+    check(member, output, rows, shards, batch)
 
 
+@pytest.mark.timeout(600)
+def test_the_shards_of_an_array_are_the_output_of_one_process(alice: Member, tmp_path: Path) -> None:
+    output = submit(alice, tmp_path, rows=3000, shards=2, batch=32)
+    assert alice.type("wait", "p-1", timeout=500).returncode == 0, alice.ok("logs", "p-1")
+    check(alice, output, rows=3000, shards=2, batch=32)
+
+
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_shards_that_were_killed_or_preempted_are_done_again(alice: Member, tmp_path: Path) -> None:
-    check(alice, tmp_path, rows=60_000, shards=3, batch=32, killed=(0,), preempted=1)
+    check_interrupted(alice, tmp_path, rows=900_000, shards=3, batch=32, killed=(0,), preempted=1)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_a_million_rows_as_an_array_of_twenty(alice: Member, tmp_path: Path) -> None:
-    check(alice, tmp_path, rows=1_000_000, shards=20, batch=256, killed=(0, 1), preempted=3)
+    check_interrupted(alice, tmp_path, rows=1_000_000, shards=20, batch=256, killed=(0, 1), preempted=3)
