@@ -76,7 +76,7 @@ def _applied(function: Function, batches: Iterator[pa.RecordBatch], where: str) 
 def _called(function: Function, batch: pa.RecordBatch, where: str) -> pa.RecordBatch:
     try:
         found: Any = function(batch)
-    except Exception as error:  # as above
+    except Exception as error:  # the function of the user may raise anything
         raise DatasetError(f"the function raised {type(error).__name__}: {error}", "rows", where=where) from error
     if not isinstance(found, pa.RecordBatch):
         needed = "pyarrow.RecordBatch"

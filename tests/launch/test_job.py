@@ -161,17 +161,6 @@ def test_tasks_that_meet_are_a_success(start_job: StartJob, tmp_path: Path) -> N
     assert "joined the cluster" not in job.text
 
 
-def test_a_program_that_has_started_is_of_an_attempt_that_runs(start_job: StartJob) -> None:
-    """Its first command finds so in the status file, also after a restart: who sees it print may act on the run."""
-    program = "cp $SLURM_TF_RUN_FOLDER/status.json $(mktemp $SLURM_TF_RUN_FOLDER/seen.XXXXXX); false"
-    job = start_job(program, max_restarts=1)
-    assert job.wait() == 1, job.text
-    seen = [json.loads(path.read_text()) for path in Path(job.run.path).glob("seen.*")]
-    assert len(seen) >= 2
-    assert {each["state"] for each in seen} == {"running"}
-    assert {each["restarts"] for each in seen} == {0, 1}
-
-
 def test_a_command_that_is_not_there(start_job: StartJob, tmp_path: Path) -> None:
     role = RoleSettings("worker", 1, command=(str(tmp_path / "no such program"),))
     job = start_job("true", strategy="single", roles=(role,))

@@ -100,6 +100,17 @@ def test_the_life_of_a_job(start_job: StartJob) -> None:
     assert status["tasks"]["worker:0"]["progress"]["values"] == {"loss": 0.5}
 
 
+def test_a_program_that_has_started_is_of_an_attempt_that_runs(start_job: StartJob) -> None:
+    """Its first command finds so in the status file, also after a restart: who sees it print may act on the run."""
+    program = "cp $SLURM_TF_RUN_FOLDER/status.json $(mktemp $SLURM_TF_RUN_FOLDER/seen.XXXXXX); false"
+    job = start_job(program, max_restarts=1)
+    assert job.wait() == 1, job.text
+    seen = [read(path) for path in Path(job.run.path).glob("seen.*")]
+    assert len(seen) >= 2
+    assert {each["state"] for each in seen} == {"running"}
+    assert {each["restarts"] for each in seen} == {0, 1}
+
+
 def test_a_cluster_that_cannot_be_written_down_ends_the_attempt_in_all_its_files(
     start_job: StartJob, tmp_path: Path
 ) -> None:
