@@ -151,14 +151,13 @@ def _process(path: Path) -> RankProcess:
 
 def _samples(lines: list[list[str]], one: str) -> Iterator[list[Sample]]:
     """Yield the samples of each step of one replica."""
-    numbers, weights, losses = (
-        [values for what, replica, *values in lines if (what, replica) == (kind, one)]
-        for kind in ("samples", "weights", "losses")
+    samples, losses = (
+        [values for what, replica, *values in lines if (what, replica) == (kind, one)] for kind in ("samples", "losses")
     )
-    for step in zip(numbers, weights, losses, strict=False):
+    for numbers, of_step in zip(samples, losses, strict=False):
         # model.fit has no loss for the padding, unless a part is padding alone
-        missing = len(step[0]) - len(step[2])
-        every = zip(step[0], step[1], step[2] + ["nan"] * missing, strict=True)
+        padded = of_step + ["nan"] * (len(numbers) - len(of_step))
+        every = ((*text.split("*"), loss) for text, loss in zip(numbers, padded, strict=True))
         yield [Sample(int(float(number)), float(weight), float(loss)) for number, weight, loss in every]
 
 

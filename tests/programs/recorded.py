@@ -3,8 +3,9 @@
 They are arrays, records of a prepared data set with the features image, label and number, or what the job's data
 workers compute.
 
-The record lies in the run's folder: `samples`, `weights` and `losses` of each step, in the order in which TensorFlow
-ran them, and what this process had at its start and end. tests/oracle.py reads it.
+The record lies in the run's folder: `samples`, with their weights, and `losses` of each step, in the order in which
+TensorFlow ran them, and what this process had at its start and end. tests/oracle.py reads it. Workers of strategy ps
+write into one file, so the losses of a step may follow on the samples of another.
 """
 
 import argparse
@@ -53,20 +54,23 @@ folder.mkdir(exist_ok=True)
 life = f"{time.time_ns()}-{run.rank}"
 
 
-def record(what: str, values: Any) -> None:
+def text_of(values: Any) -> Any:
+    return tf.strings.as_string(values, precision=9 if values.dtype.is_floating else -1)
+
+
+def record(what: str, texts: Any) -> None:
     """Add a line to the record when the step runs, in whichever process and replica that is."""
     context = tf.distribute.get_replica_context()
     if context is None:  # under mirrored Keras 3 first builds the loss outside of the replicas
         return
     replica = tf.strings.as_string(context.replica_id_in_sync_group)
-    texts = tf.strings.as_string(values, precision=9 if values.dtype.is_floating else -1)
     line = tf.strings.join([what, replica, tf.strings.reduce_join(texts, separator=" ")], separator=" ")
     tf.print(line, output_stream=f"file://{folder}/{life}.steps")
 
 
 def losses_of(marked: Any, predicted: Any) -> Any:
     losses = keras.losses.sparse_categorical_crossentropy(tf.cast(marked[:, 0], tf.int64), predicted)
-    record("losses", losses)
+    record("losses", text_of(losses))
     return losses
 
 
@@ -75,8 +79,7 @@ def accuracy(marked: Any, predicted: Any) -> Any:
 
 
 def recorded(marked: Any, weight: Any) -> None:
-    record("samples", marked[:, 1])
-    record("weights", weight)
+    record("samples", tf.strings.join([text_of(marked[:, 1]), text_of(weight)], separator="*"))
 
 
 def die_once(step: int) -> None:

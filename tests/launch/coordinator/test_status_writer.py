@@ -102,7 +102,9 @@ def test_the_life_of_a_job(start_job: StartJob) -> None:
 
 def test_a_program_that_has_started_is_of_an_attempt_that_runs(start_job: StartJob) -> None:
     """Its first command finds so in the status file, also after a restart: who sees it print may act on the run."""
-    program = "cp $SLURM_TF_RUN_FOLDER/status.json $(mktemp $SLURM_TF_RUN_FOLDER/seen.XXXXXX); false"
+    # by rename, as the restart may end a program that copies
+    copy = "cp status.json copy.$SLURM_TF_TASK && mv copy.$SLURM_TF_TASK seen.$$"
+    program = f"cd $SLURM_TF_RUN_FOLDER; {copy}; false"
     job = start_job(program, max_restarts=1)
     assert job.wait() == 1, job.text
     seen = [read(path) for path in Path(job.run.path).glob("seen.*")]
