@@ -20,6 +20,8 @@ _DIGITS = frozenset("0123456789")
 _CAPITALS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 # No row of sacct is longer.
 _LONGEST = 1 << 20
+# Nor a field of it; also the default of the module csv, which other readers of this process may have changed.
+_LONGEST_FIELD = 128 << 10
 _EARLY = 3
 
 
@@ -97,6 +99,7 @@ class Table:
         """Yield the rows of a CSV file, whose fields are in quotes where that is necessary."""
         width, fit = len(header.names) + header.closed, RowFit(header.names, header.delimiter)
         id_at = header.id_at
+        csv.field_size_limit(_LONGEST_FIELD)
         whole = (f"{line}\n" for line in iter(self._next, None))
         reader = csv.reader(whole, delimiter=header.delimiter)
         try:

@@ -72,9 +72,12 @@ def main() -> None:
         workers = {f"worker:{index}" for index in range(len(cluster["worker"]))}
         print(f"sum {drive(todo, done, workers)}", flush=True)
         sys.exit(3 if f"{task}=exit" in fails else 0)
-    done.put(task)
-    while True:
-        done.put(todo.get() ** 2)
+    try:
+        done.put(task)
+        while True:
+            done.put(todo.get() ** 2)
+    except (EOFError, ConnectionError):
+        sys.exit(1)  # the scheduler has ended; at the job's end that is a moment before this worker
 
 
 if __name__ == "__main__":
