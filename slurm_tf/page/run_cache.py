@@ -1,5 +1,6 @@
 """The user's runs as all browsers see them: read together, and Slurm is asked at most every 15 s for all of them."""
 
+import functools
 import hashlib
 import os
 import threading
@@ -53,14 +54,18 @@ class RunCache:
 
     def look(self, wait: bool = True) -> KnownRuns:
         """Return what is known; where that is old it is read again and, with `wait`, waited for a short time."""
+        reader, known = self.begin()
+        if reader is not None and (wait or not known.is_read):
+            reader.join(_WAIT_SECONDS if known.is_read else _FIRST_WAIT_SECONDS)
+        return self._known
+
+    def begin(self) -> tuple[threading.Thread | None, KnownRuns]:
+        """Have what is old read in the background; return the thread that reads, None for none, and what is known."""
         with self._lock:
             if self._reader is None and time.monotonic() >= self._due:
                 self._reader = threading.Thread(target=self._read, daemon=True)
                 self._reader.start()
-            reader, known = self._reader, self._known
-        if reader is not None and (wait or not known.is_read):
-            reader.join(_WAIT_SECONDS if known.is_read else _FIRST_WAIT_SECONDS)
-        return self._known
+            return self._reader, self._known
 
     def find(self, key: str, point: int | None = None, wait: bool = True) -> tuple[RunOverview, ...]:
         """Return the points of a run, or one of them, with their files read again; none if there is no such run."""
@@ -70,9 +75,14 @@ class RunCache:
 
     def read_again(self, run: RunFolder) -> None:
         """Read one run again, with a question to Slurm: a job was submitted or cancelled, and who did so looks next."""
-        points = tuple(run_overview.read_overviews(self._connect(), [SelectedRun(run)]))
+        points = tuple(run_overview.read_overviews(self._slurm, [SelectedRun(run)]))
         with self._lock:
             self._known = replace(self._known, runs={**self._known.runs, key_of(run): points})
+
+    @functools.cached_property
+    def _slurm(self) -> Client:
+        """The client of Slurm, the same each time: it asks sacct once which fields there are."""
+        return self._connect()
 
     def _read(self) -> None:
         """Read all runs again."""
@@ -92,7 +102,7 @@ class RunCache:
         versions = {key: _version(each.run) for key, each in selected.items()}
         kept = {key: points for key, (version, points) in self._settled.items() if versions.get(key) == version}
         wanted = [each for key, each in selected.items() if key not in kept]
-        read = _by_key(run_overview.read_overviews(self._connect(), wanted)) if wanted else {}
+        read = _by_key(run_overview.read_overviews(self._slurm, wanted)) if wanted else {}
         runs = {key: kept.get(key) or read[key] for key in selected}
         self._settled = {key: (versions[key], points) for key, points in runs.items() if _is_settled(points)}
         return KnownRuns(runs, time.time(), is_read=True)
@@ -124,8 +134,7 @@ def _is_settled(points: Sequence[RunOverview]) -> bool:
 def _ended_before(point: RunOverview, before: float) -> bool:
     if not point.job:
         return True
-    ends = [record.ended.timestamp() for record in point.records if record.ended]
-    return point.is_over and bool(ends) and max(ends) < before
+    return point.ended is not None and point.ended.timestamp() < before
 
 
 def _version(run: RunFolder) -> object:

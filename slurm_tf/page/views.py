@@ -36,7 +36,9 @@ def application(sessions: Sessions, connect: Callable[[], Client], runs: str, is
 
     `runs`: the runs folder; `is_admin`: see PageContext.
     """
-    context = PageContext(RunCache(connect, runs), sessions, HtmlTemplates(sessions), connect, QuotaCache(), is_admin)
+    known = RunCache(connect, runs)
+    known.begin()  # its user has to open the link first
+    context = PageContext(known, sessions, HtmlTemplates(sessions), connect, QuotaCache(), is_admin)
     views = (
         RunViews(context),
         NewRunViews(context),

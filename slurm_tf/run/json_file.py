@@ -12,8 +12,12 @@ from dataclasses import is_dataclass
 from enum import Enum
 from typing import (
     Any,
+    Callable,
+    Dict,
+    List,
     Mapping,
     Optional,
+    Set,
     Tuple,
     Type,
     TypeVar,
@@ -30,8 +34,6 @@ from slurm_tf.run.version import ONE_RELEASE, VERSION
 
 _Value = TypeVar("_Value")
 _KEY = "contract"
-# of each dataclass once: it takes as long as all else of reading a small file
-_type_hints = functools.lru_cache(maxsize=None)(get_type_hints)
 
 
 def read(path: str, kind: Type[_Value], do: str = ONE_RELEASE) -> _Value:
@@ -75,70 +77,113 @@ def _other_release(name: str, found: str, do: str) -> RunError:
     return RunError(f"{name} was written by another release of slurm-tf ({found})", f"contract version {VERSION}", do)
 
 
-def from_json(value: object, kind: object, at: str = "") -> object:
-    """Return `value`, as JSON holds it, as the type `kind`; `at`: the keys that lead to it. Raises ValueError."""
+def from_json(value: object, kind: object) -> object:
+    """Return `value`, as JSON holds it, as the type `kind`. Raises ValueError."""
+    return _reader(kind)(value, None)
+
+
+# The keys that lead to a value: those before, and its own; None for the whole file.
+_At = Optional[Tuple[Any, object]]
+_Reader = Callable[[object, _At], object]
+
+
+@functools.cache
+def _reader(kind: object) -> _Reader:
+    """Return what makes a `kind` of a value and its place: types are looked at once, a thousand runs have many files.
+
+    It raises ValueError.
+    """
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any:
-        return value
+        return lambda value, _: value
     if origin is Union:
-        return _optional(value, arguments, at)
+        return _optional(arguments)
     if origin is tuple:
-        return _tuple(value, arguments, at)
+        return _tuple(arguments)
     if origin is not None and issubclass(origin, Mapping):
-        table = _checked(value, dict, at)
-        return {key: from_json(each, arguments[1], f"{at}.{key}") for key, each in table.items()}
+        return _mapping(_reader(arguments[1]))
     if not isinstance(kind, type):
-        raise TypeError(f"{at} is a {kind}, which is not known here")
+        raise TypeError(f"{kind} is not known here")
     if is_dataclass(kind):
-        return _dataclass(value, kind, at)
+        return _dataclass(kind)
     if issubclass(kind, Enum):
-        return _enum(value, kind, at)
-    return _checked(value, kind, at)
+        return _enum(kind)
+    return _plain(kind)
 
 
-def _optional(value: object, kinds: Tuple[object, ...], at: str) -> object:
-    """Return a value of Optional[...], the one union that files have."""
+def _optional(kinds: Tuple[object, ...]) -> _Reader:
+    """Return the reader of Optional[...], the one union that files have."""
     kind, none = kinds
     if none is not type(None):
-        raise TypeError(f"{at} may be one of {kinds}: only Optional is known here")
-    return None if value is None else from_json(value, kind, at)
+        raise TypeError(f"one of {kinds}: only Optional is known here")
+    of_value = _reader(kind)
+    return lambda value, at: None if value is None else of_value(value, at)
 
 
-def _tuple(value: object, kinds: Tuple[object, ...], at: str) -> Tuple[object, ...]:
-    """Return a tuple: of any length for Tuple[X, ...], else of one member for each of `kinds`."""
-    members = _checked(value, list, at)
-    if kinds[-1] is Ellipsis:
-        kinds = kinds[:1] * len(members)
-    if len(members) != len(kinds):
-        raise ValueError(f"{_path(at)} has {len(members)} members, not {len(kinds)}")
-    return tuple(from_json(each, kind, f"{at}.{index}") for index, (each, kind) in enumerate(zip(members, kinds)))
+def _tuple(kinds: Tuple[object, ...]) -> _Reader:
+    """Return the reader of a tuple: of any length for Tuple[X, ...], else of one member for each of `kinds`."""
+    of_list = _plain(list)
+    readers = [_reader(kind) for kind in kinds if kind is not Ellipsis]
+    any_length = kinds[-1] is Ellipsis
+
+    def read(value: object, at: _At) -> object:
+        members = cast(List[object], of_list(value, at))
+        found = readers * len(members) if any_length else readers
+        if len(members) != len(found):
+            raise ValueError(f"{_path(at)} has {len(members)} members, not {len(found)}")
+        return tuple(of_member(each, (at, index)) for index, (of_member, each) in enumerate(zip(found, members)))
+
+    return read
 
 
-def _dataclass(value: object, kind: type, at: str) -> object:
-    table = _checked(value, dict, at)
-    kinds = _type_hints(kind)
-    for what, keys in (("unknown", set(table) - set(kinds)), ("missing", set(kinds) - set(table))):
-        if keys:
-            raise ValueError(f"{what}: {', '.join(_path(f'{at}.{key}') for key in sorted(keys))}")
-    found: object = kind(**{key: from_json(each, kinds[key], f"{at}.{key}") for key, each in table.items()})
-    return found
+def _mapping(of_value: _Reader) -> _Reader:
+    of_table = _plain(dict)
+
+    def read(value: object, at: _At) -> object:
+        table = cast(Dict[str, object], of_table(value, at))
+        return {key: of_value(each, (at, key)) for key, each in table.items()}
+
+    return read
 
 
-def _enum(value: object, kind: Type[Enum], at: str) -> Enum:
-    try:
-        return kind(value)
-    except ValueError:
-        raise ValueError(f"{_path(at)} is {_shown(value)}") from None
+def _dataclass(kind: type) -> _Reader:
+    of_table = _plain(dict)
+    readers = {name: _reader(each) for name, each in get_type_hints(kind).items()}
+
+    def read(value: object, at: _At) -> object:
+        table = cast(Dict[str, object], of_table(value, at))
+        if table.keys() != readers.keys():
+            raise _wrong_keys(set(table), set(readers), at)
+        return kind(**{key: readers[key](each, (at, key)) for key, each in table.items()})
+
+    return read
 
 
-def _checked(value: object, kind: Type[_Value], at: str) -> _Value:
-    """Return `value` if it is of a type of JSON, else raise ValueError. An int is a float too, a bool is neither."""
-    kinds: Tuple[type, ...] = (int, float) if kind is float else (kind,)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
+def _wrong_keys(found: Set[str], needed: Set[str], at: _At) -> ValueError:
+    what, keys = ("unknown", found - needed) if found - needed else ("missing", needed - found)
+    return ValueError(f"{what}: {', '.join(_path((at, key)) for key in sorted(keys))}")
+
+
+def _enum(kind: Type[Enum]) -> _Reader:
+    members = {each.value: each for each in kind}
+
+    def read(value: object, at: _At) -> object:
+        if isinstance(value, (str, int)) and value in members:
+            return members[value]
         raise ValueError(f"{_path(at)} is {_shown(value)}")
-    if isinstance(value, int) and kind is float and not _fits_float(value):
+
+    return read
+
+
+def _plain(kind: type) -> _Reader:
+    """Return the reader of a type of JSON. An int is a float too, a bool is neither."""
+
+    def read(value: object, at: _At) -> object:
+        if type(value) is kind or (kind is float and type(value) is int and _fits_float(value)):
+            return value
         raise ValueError(f"{_path(at)} is {_shown(value)}")
-    return cast(_Value, value)
+
+    return read
 
 
 def _fits_float(value: int) -> bool:
@@ -146,8 +191,12 @@ def _fits_float(value: int) -> bool:
     return abs(value) <= sys.float_info.max
 
 
-def _path(at: str) -> str:
-    return at.lstrip(".") or "the file"
+def _path(at: _At) -> str:
+    keys: List[str] = []
+    while at is not None:
+        at, key = at
+        keys.insert(0, str(key))
+    return ".".join(keys) or "the file"
 
 
 def _shown(value: object) -> str:

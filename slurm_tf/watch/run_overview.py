@@ -27,6 +27,8 @@ from slurm_tf.watch.find_run import SelectedRun
 
 _Value = TypeVar("_Value")
 _SLURMCTLD = "slurmctld"
+# A job submits the one that follows it before it ends; its end is by Slurm's clock, which may differ from ours.
+_CLOCKS_DIFFER_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,11 @@ class RunOverview:
         return all(record.state.ended for record in self.records)
 
     @property
+    def ended(self) -> datetime | None:
+        """When its last component ended, as Slurm says; None if it is not over, or Slurm does not say."""
+        return max((record.ended for record in self.records if record.ended), default=None) if self.is_over else None
+
+    @property
     def exit_code(self) -> int | None:
         """The exit code, as sbatch --wait has it; None if the run is not over.
 
@@ -153,7 +160,7 @@ def query_jobs(slurm: Client, ids: Sequence[str]) -> JobRecords:
 
 def read_overviews(slurm: Client, selected_runs: Sequence[SelectedRun]) -> list[RunOverview]:
     """Return what is known about each selected run, one for each sweep point; Slurm is asked once for all of them."""
-    single = _jobs(selected_runs)
+    begun, single = time.time(), _jobs(selected_runs)
     answers = query_jobs(slurm, [job for _, job in single if job])
     bad = {run: _read_or_none(bad_nodes.of_run, run) for run in {selected.run for selected in selected_runs}}
     points = [
@@ -173,8 +180,11 @@ def read_overviews(slurm: Client, selected_runs: Sequence[SelectedRun]) -> list[
         for selected, job in single
     ]
     # a job that has ended meanwhile may have submitted the job that follows it
-    over = any(point.is_over for point in points)
-    return read_overviews(slurm, selected_runs) if over and _jobs(selected_runs) != single else _with_answers(points)
+    meanwhile = {point.selected.run for point in points if _may_have_ended_since(point, begun)}
+    now = _jobs([each for each in selected_runs if each.run in meanwhile])
+    if now != [(each, job) for each, job in single if each.run in meanwhile]:
+        return read_overviews(slurm, selected_runs)
+    return _with_answers(points)
 
 
 def with_files(known: RunOverview) -> RunOverview:
@@ -216,6 +226,11 @@ def _with_answers(points: list[RunOverview]) -> list[RunOverview]:
         # the components of a heterogeneous job start together: one alone says nothing
         blocking = reservations.in_the_way([point.records[0] for point in points if len(point.records) == 1], now)
     return [replace(each, memory_used=used.get(each.job), reservation=blocking.get(each.job)) for each in points]
+
+
+def _may_have_ended_since(point: RunOverview, at: float) -> bool:
+    """Return whether a run is over, and may not have been at a time, in seconds since the epoch."""
+    return point.is_over and (point.ended is None or point.ended.timestamp() > at - _CLOCKS_DIFFER_SECONDS)
 
 
 def _read_or_none(reader: Callable[[RunFolder], _Value], folder: RunFolder) -> _Value | None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from slurm_tf.page import run_cache
+from slurm_tf.page import run_cache, views
 from slurm_tf.page.run_cache import RunCache
+from slurm_tf.page.sessions import Sessions
 from slurm_tf.run import job_chain
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
@@ -73,6 +74,13 @@ def test_all_who_look_cost_one_question_in_15_seconds(
     assert len(squeues(slurm)) == 2
 
 
+def test_runs_are_read_before_anybody_looks(slurm: Slurm, make_run: MakeRun, tmp_path: Path) -> None:  # noqa: F811
+    make_run("a-1", ("7", (), False))
+    slurm.live = [record("7")]
+    views.application(Sessions(), lambda: slurm, str(tmp_path / "runs"), is_admin=False)
+    wait_until(lambda: bool(squeues(slurm)))
+
+
 def test_a_slow_slurm_is_asked_less_often_and_nobody_waits_for_it(
     cache: RunCache,
     slurm: Slurm,  # noqa: F811
@@ -109,7 +117,7 @@ def test_a_slow_slurm_is_asked_less_often_and_nobody_waits_for_it(
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not is_so():
         assert time.monotonic() < until
         time.sleep(0.01)

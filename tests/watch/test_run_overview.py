@@ -3,8 +3,9 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.manifest import ArrayShape, CodeOrigin
 from slurm_tf.run.status import AttemptState, Progress, RunStatus, SlowTask, StragglerReport, TaskState, TaskStatus
 from slurm_tf.slurm.job_states import JobState
+from slurm_tf.slurm.records import JobRecord
 from slurm_tf.submit.sbatch import SubmitRequest
 from slurm_tf.watch import cancel, reasons, resubmit, run_overview, status_rows
 from slurm_tf.watch.find_run import SelectedRun
@@ -49,6 +51,24 @@ def test_what_nobody_knows_is_unknown_and_never_over(past: object, make_run: Mak
     assert point.exit_code is None
     assert status_rows.as_dict(point)["state"] == "UNKNOWN"
     assert "slurmctld does not answer: Unable to contact slurm controller" in reasons.reason_words(point)
+
+
+@pytest.mark.parametrize(("ago", "newest"), [(timedelta(), "8"), (timedelta(hours=1), "7")])
+def test_a_job_that_ends_while_slurm_is_asked_may_have_submitted_the_next(
+    ago: timedelta, newest: str, make_run: MakeRun, slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, answer = make_run("a-1", ("7", (), False)), slurm.jobs
+    slurm.live = [record("7", JobState.COMPLETED, ended=datetime.now().astimezone() - ago), record("8")]
+
+    def jobs(ids: Sequence[str]) -> tuple[JobRecord, ...]:
+        if job_chain.newest(run.run) == {None: "7"}:
+            job_chain.add(run.run, "8", "", (), False, after="7", submission=1)
+        return answer(ids)
+
+    monkeypatch.setattr(slurm, "jobs", jobs)
+    (point,) = run_overview.read_overviews(slurm, [run])
+    assert point.job == newest
+    assert len(slurm.asked) == int(newest) - 6  # one that ended long ago is not read twice
 
 
 def test_a_job_that_slurm_has_forgotten(make_run: MakeRun, slurm: Slurm) -> None:
