@@ -1,17 +1,10 @@
 """The verb serve: starts a service, shows it, stops it. Its other verbs have modules of their own."""
 
 import json
-import os
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from slurm_tf import files
 from slurm_tf.cli import completion, options, submit_commands, watch_commands
 from slurm_tf.cli.serve_argument import SERVICE, find
 from slurm_tf.cli.serve_compare_command import compare
@@ -20,14 +13,7 @@ from slurm_tf.cli.serve_version_commands import canary, label, promote, rollback
 from slurm_tf.cli.terminal import print_next_commands, short_path
 from slurm_tf.errors import UsageError
 
-if TYPE_CHECKING:
-    from slurm_tf.jobspec.configuration import Job
-
 _START = "start"
-# Options of sbatch that are keys of a role's table: a service has one role.
-_KEYS = ("constraint", "cpus-per-task", "mem", "mem-per-cpu", "mem-per-gpu", "ntasks-per-node")
-_GPU_KEYS = ("gpus", "gpus-per-node", "gpus-per-task")
-_OF_ROLE = {"ntasks": "count", **{name: name for name in (*_KEYS, *_GPU_KEYS)}}
 
 
 class ServeGroup(click.Group):
@@ -50,16 +36,6 @@ def serve() -> None:
 
 for _command in (connect, promote, rollback, canary, label, compare):
     serve.add_command(_command)
-
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """What to start, and how: the command line of `start`."""
-
-    words: tuple[str, ...]
-    site: str
-    overrides: tuple[str, ...]
-    sbatch: Mapping[str, str | bool]
 
 
 @serve.command(cls=options.SbatchCommand, context_settings=submit_commands.SETTINGS, options_metavar="[OPTIONS]")
@@ -101,14 +77,14 @@ def start(
     serve. Options of sbatch override the job file; --ntasks, --cpus-per-task, --mem, --gpus-per-task and the like are
     about the replicas.
     """
-    from slurm_tf.jobspec import sbatch_options
+    from slurm_tf.jobspec import sbatch_options, service_job
     from slurm_tf.submit import new_run, plan_submission, render
 
     if arguments:
         raise UsageError(f"found {' '.join(arguments)!r} behind --", "nothing: replicas are slurm-tf's own program")
     plain, asked = sbatch_options.parse(words)
     told = {each: value for each, value in asked.items() if each not in sbatch_options.OF_VERB}
-    job = _load(_Start(tuple(plain), "local" if local else site, overrides, told))
+    job = service_job.load(service_job.Start(tuple(plain), "local" if local else site, overrides, told))
     if dry_run or "test-only" in asked:
         click.echo(render.script(new_run.preview(job, name, to_submit=True)), nl=False)
         return
@@ -142,9 +118,11 @@ def status(service: str, as_json: bool) -> None:
 
     Exit with 1 if no replica answers.
     """
-    from slurm_tf.watch import services
+    from slurm_tf.watch import run_overview, services
 
-    found = services.overview(find(service), watch_commands.connect())
+    served = find(service)
+    points = run_overview.read_overviews(watch_commands.connect(), [served.selected])
+    found = services.overview(served, points)
     if as_json:
         click.echo(json.dumps(services.as_dict(found), indent=2))
     else:
@@ -170,62 +148,3 @@ def stop(service: str, as_json: bool) -> None:
         return
     text = f"stopped: job {', '.join(ended)}" if ended else "it has no job that is not over"
     click.echo(f"service {found.run.name}: {text}")
-
-
-def _load(start: _Start) -> "Job":
-    """Return the job of a service: that of a job file, or one that is made for folders of models."""
-    from slurm_tf.jobspec import configuration
-
-    if not start.words:
-        usage = "slurm-tf serve MODELS/NAME [SBATCH OPTIONS], or slurm-tf serve JOB.toml"
-        raise UsageError("found no model", "the folder of a model, with its versions", usage)
-    of_role = {name: value for name, value in start.sbatch.items() if name in _OF_ROLE}
-    overrides = [*start.overrides, *(f"roles.replica.{_OF_ROLE[name]}={value}" for name, value in of_role.items())]
-    others = {name: value for name, value in start.sbatch.items() if name not in _OF_ROLE}
-    if len(start.words) == 1 and start.words[0].endswith(".toml"):
-        path = Path(start.words[0])
-        if not path.is_file():
-            raise UsageError(f"there is no job file {path}", "a .toml file, or the folder of a model")
-        return _checked(configuration.load(path, os.environ, start.site, overrides, others))
-    with tempfile.TemporaryDirectory(prefix="slurm-tf-") as folder:
-        made = Path(folder, "serve.toml")
-        made.write_text(_job_file(start.words))
-        job = configuration.load(made, os.environ, start.site, overrides, others)
-    return _checked(replace(job, path=Path(start.words[0])))
-
-
-def _checked(job: "Job") -> "Job":
-    from slurm_tf.jobspec import serve_plan
-
-    if not serve_plan.is_service(job):
-        needed = 'strategy = "serve"'
-        do = f"slurm-tf submit {job.typed} submits it"
-        raise UsageError(f"found the strategy {job.spec.strategy} in {job.typed}", needed, do)
-    return job
-
-
-def _job_file(models: Sequence[str]) -> str:
-    """Return a job file for folders of models. Raises UsageError."""
-    from slurm_tf.jobspec import serve_table
-
-    bases: dict[str, str] = {}
-    for typed in models:
-        given, equals, folder = typed.partition("=")
-        base = files.absolute(files.expand(folder if equals else typed))
-        name = given if equals else serve_table.model_name(base)
-        if not os.path.isdir(base):
-            raise UsageError(f"there is no folder {base}", "the folder of a model, with its versions")
-        if name in bases:
-            raise UsageError(f"found two models named {name}", "folders with different names")
-        bases[name] = base
-    # JSON's text is TOML's
-    lines = [
-        f"name = {json.dumps(next(iter(bases)))}",
-        'strategy = "serve"',
-        f"chdir = {json.dumps(files.absolute('.'))}",
-        "[roles.replica]",
-        f"command = {json.dumps([sys.executable, '-m', 'slurm_tf.serve.replica_task'])}",
-        "[serve.models]",
-        *(f"{json.dumps(name)} = {json.dumps(base)}" for name, base in bases.items()),
-    ]
-    return "".join(f"{line}\n" for line in lines)

@@ -21,6 +21,7 @@ __all__ = [
     "sbatch_options",
     "serve_plan",
     "serve_table",
+    "service_job",
     "site_comparison",
     "site_detection",
     "site_variables",

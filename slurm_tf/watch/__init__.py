@@ -21,6 +21,7 @@ __all__ = [
     "run_overview",
     "run_params",
     "run_summary",
+    "service_rows",
     "services",
     "status_rows",
     "stored_checkpoints",

@@ -13,7 +13,7 @@ from slurm_tf.serve import endpoint
 from slurm_tf.serve.endpoint import Endpoint
 from slurm_tf.slurm.client import Client
 from slurm_tf.slurm.job_states import JobState
-from slurm_tf.watch import find_run, run_overview
+from slurm_tf.watch import find_run
 from slurm_tf.watch.find_run import SelectedRun
 from slurm_tf.watch.run_overview import RunOverview
 
@@ -97,9 +97,8 @@ def replicas(run: RunFolder) -> tuple[Endpoint, ...]:
         return ()
 
 
-def overview(service: Service, slurm: Client) -> ServiceOverview:
-    """Return what is known of a service."""
-    points = run_overview.read_overviews(slurm, [service.selected])
+def overview(service: Service, points: Sequence[RunOverview]) -> ServiceOverview:
+    """Return what is known of a service, of whose run these are all points."""
     jobs = tuple(each for each in points if each.job and not each.is_over)
     try:
         found: tuple[Endpoint, ...] | None = endpoint.living(service.run.endpoints)
