@@ -92,7 +92,7 @@ class Guards:
         request = Request(scope, receive)
         cookie = request.cookies.get(COOKIE, "")
         refusal = _host_refusal(request.headers) or self._path_refusal(scope) or self._cookie_refusal(cookie)
-        refusal = refusal or _origin_refusal(request)
+        refusal = refusal or _origin_refusal(request) or _text_refusal(scope["path"], *request.query_params.values())
         scope.setdefault("state", {}).update(cookie=cookie, form={})
         if refusal is None and request.method not in _READS:
             refusal = await self._form_refusal(request, cookie)
@@ -131,7 +131,7 @@ class Guards:
         form = {name: values[-1] for name, values in fields.items()}
         token = form.pop(FORM_TOKEN, "")
         request.scope["state"]["form"] = form
-        return self._token_refusal(cookie, token)
+        return _text_refusal(*form.values()) or self._token_refusal(cookie, token)
 
     def _token_refusal(self, cookie: str, token: str) -> Refusal | None:
         if self._sessions.is_form_token(cookie, token):
@@ -145,6 +145,13 @@ def _host_refusal(headers: Headers) -> Refusal | None:
     if is_local and len(headers.getlist("host")) == 1:
         return None
     return Refusal(HTTPStatus.MISDIRECTED_REQUEST, f"needed the address http://localhost, or one of {_HOSTS}")
+
+
+def _text_refusal(*texts: str) -> Refusal | None:
+    """Refuse what no path, name or number can have, and functions of the operating system raise ValueError for."""
+    if not any("\0" in text for text in texts):
+        return None
+    return Refusal(HTTPStatus.BAD_REQUEST, "found the character NUL; needed text")
 
 
 def _origin_refusal(request: Request) -> Refusal | None:

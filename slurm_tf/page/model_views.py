@@ -1,8 +1,6 @@
 """The views of models: those that runs have exported, their versions, what was measured, and which one is served."""
 
-import hashlib
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
@@ -11,18 +9,14 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from slurm_tf.errors import ModelError, RunError
-from slurm_tf.models import model_manifest, model_versions, serving_file
+from slurm_tf.errors import ModelError
+from slurm_tf.models import model_manifest, model_versions, served_versions, serving_file
 from slurm_tf.models.model_manifest import ModelManifest, TensorSpec
 from slurm_tf.models.model_versions import Version
 from slurm_tf.models.serving_file import Serving
+from slurm_tf.page import known_models, known_services
 from slurm_tf.page.context import PageContext
-from slurm_tf.run import settings
-from slurm_tf.run.folder import RunFolder
 from slurm_tf.watch import results_rows
-
-# Of so many runs, the newest, it is looked at where they export.
-_RUNS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +56,36 @@ class ModelViews:
             Route("/models", self.list_models),
             Route("/models/{key}", self.show),
             Route("/models/{key}/promote", self.promote, methods=["POST"]),
+            Route("/models/{key}/rollback", self.rollback, methods=["POST"]),
+            Route("/models/{key}/canary", self.canary, methods=["POST"]),
+            Route("/models/{key}/label", self.label, methods=["POST"]),
         ]
 
     def list_models(self, request: Request) -> Response:
         """Show the models that the user's runs have exported."""
-        rows = [_model_row(base) for base in self._bases()]
-        return self._context.answer(request, "models", {"title": "Models", "rows": rows})
+        known = self._context.runs.look()
+        values = {
+            "title": "Models",
+            "rows": [_model_row(base) for base in known_models.bases(known)],
+            "services": known_services.living(known),
+        }
+        return self._context.answer(request, "models", values)
 
     def show(self, request: Request) -> Response:
         """Show the versions of a model."""
-        base = self._base(request)
+        base = known_models.find(self._context, request)
         serving = serving_file.read(base)
         found = list(model_versions.listed(base))
         whole = [each for _, _, each in found if isinstance(each, Version)]
         default = serving.default(each.number for each in whole)
         values = {
-            "title": f"Model {_name(base)}",
-            "key": _key(base),
+            "title": f"Model {known_models.name_of(base)}",
+            "key": known_models.key_of(base),
             "base": base,
+            "serving": served_versions.words(base, serving),
+            "services": [each for each in known_services.living(self._context.runs.look()) if each.model(base)],
+            "numbers": [each.number for each in whole],
+            "labels": sorted(serving.labels),
             "versions": [_version_row(each, serving, default) for each in whole],
             "rejected": [_rejected_row(number, path) for number, path in model_versions.rejected(base)],
             "left_out": [f"{path}: {each}" for _, path, each in found if isinstance(each, str)],
@@ -88,69 +94,44 @@ class ModelViews:
         return self._context.answer(request, "model", values)
 
     def promote(self, request: Request) -> Response:
-        """Have a version answer requests that name none, as `slurm-tf serve promote` does."""
-        base = self._base(request)
-        text = request.state.form.get("version", "")
-        if not (text.isascii() and text.isdigit() and len(text) < 20):
-            raise HTTPException(HTTPStatus.BAD_REQUEST, "needed the number of a version")
-        version = model_versions.find(base, int(text))
-        model_versions.check_own(base)
-        serving = serving_file.read(base)
-        is_canary = serving.canary is not None and serving.canary.version == version.number
-        serving_file.write(
-            base, replace(serving, promoted=version.number, canary=None if is_canary else serving.canary)
+        """Have a version answer requests that name none."""
+        return self._changed(request, lambda base: served_versions.promote(base, _number(request, "version")))
+
+    def rollback(self, request: Request) -> Response:
+        """Have the version before the present one answer them."""
+        return self._changed(request, served_versions.rollback)
+
+    def canary(self, request: Request) -> Response:
+        """Have a version answer a part of them."""
+        version, percent = _number(request, "version"), _number(request, "percent")
+        return self._changed(request, lambda base: served_versions.canary(base, version, percent))
+
+    def label(self, request: Request) -> Response:
+        """Give a version a name, or take it away."""
+        name = request.state.form.get("label", "")
+        version = _number(request, "version") if request.state.form.get("version") else None
+        return self._changed(request, lambda base: served_versions.label(base, name, version))
+
+    def _changed(self, request: Request, change: Callable[[str], Serving]) -> Response:
+        """Change which versions of a model answer, and say which do."""
+        base = known_models.find(self._context, request)
+        words = served_versions.words(base, change(base))
+        self._context.sessions.put_note(request.state.cookie, f"Within seconds where it is served: {words}")
+        return RedirectResponse(
+            f"{request.scope['root_path']}/models/{known_models.key_of(base)}", HTTPStatus.SEE_OTHER
         )
-        words = f"Version {version.number} answers requests that name no version, within seconds where it is served"
-        self._context.sessions.put_note(request.state.cookie, words)
-        return RedirectResponse(f"{request.scope['root_path']}/models/{_key(base)}", HTTPStatus.SEE_OTHER)
-
-    def _base(self, request: Request) -> str:
-        """Return the folder of the model that an address names: only one that the list has. Raises HTTPException."""
-        found = next((base for base in self._bases() if _key(base) == request.path_params["key"]), None)
-        if found is None:
-            raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such model; the list has all that there are")
-        return found
-
-    def _bases(self) -> list[str]:
-        """Return the folders of models, those of the newest runs first."""
-        runs = [points[0].selected.run for points in self._context.runs.look().runs.values()][::-1][:_RUNS]
-        found = dict.fromkeys(base for run in runs for base in _bases_of(run))
-        return [base for base in found if _has_versions(base)]
 
 
-def _bases_of(run: RunFolder) -> Iterator[str]:
-    """Yield the folders to which a run exports: its own, and that of [export] in its job file."""
-    yield run.exports
-    submissions = run.submissions
-    if not submissions:
-        return
-    try:
-        to = settings.read_settings(submissions[-1]).train.export.to
-    except (RunError, OSError):
-        return
-    if to:
-        yield to
-
-
-def _has_versions(base: str) -> bool:
-    try:
-        return bool(model_versions.numbered(base) or model_versions.rejected(base))
-    except OSError:
-        return False
-
-
-def _key(base: str) -> str:
-    return hashlib.sha256(os.fsencode(base)).hexdigest()[:12]
-
-
-def _name(base: str) -> str:
-    """Return the name of a model: its folder's, or that of the run whose folder of exports it is."""
-    folder, name = os.path.split(base)
-    return os.path.basename(folder) if name == "export" else name
+def _number(request: Request, name: str) -> int:
+    """Return a whole number of a form. Raises HTTPException."""
+    text: str = request.state.form.get(name, "")
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise HTTPException(HTTPStatus.BAD_REQUEST, f"found the {name} {text[:20]!r}; needed a whole number")
+    return int(text)
 
 
 def _model_row(base: str) -> ModelRow:
-    key, name = _key(base), _name(base)
+    key, name = known_models.key_of(base), known_models.name_of(base)
     try:
         whole = model_versions.versions(base)
         served = serving_file.read(base).default(each.number for each in whole)

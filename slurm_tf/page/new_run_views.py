@@ -3,50 +3,25 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from http import HTTPStatus
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from slurm_tf.errors import ConfigError, SlurmError, SlurmTfError
+from slurm_tf.errors import ConfigError, SlurmTfError
 from slurm_tf.jobspec import configuration, job_templates, params
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.job_templates import TemplateFile
 from slurm_tf.jobspec.params import ParamForm
-from slurm_tf.jobspec.plan import Plan
-from slurm_tf.page import data_sets, run_cache, run_rows
+from slurm_tf.page import data_sets, job_form, run_cache, run_rows
 from slurm_tf.page.context import PageContext
+from slurm_tf.page.job_form import Field
 from slurm_tf.run import placeholders
-from slurm_tf.submit import highest_cost, new_run, plan_submission, render, run_index, sooner
+from slurm_tf.submit import new_run
 
-# Options of sbatch that the form has beside the params; an empty one leaves what the template says.
-_OPTIONS = {
-    "time": "time limit, as sbatch takes it: 30 (minutes), 12:00:00, 2-0",
-    "partition": "partition",
-    "account": "account that pays",
-    "qos": "quality of service",
-}
-_PARAM, _OPTION, _COUNT = "param.", "sbatch.", "workers"
+_PARAM, _COUNT = "param.", "workers"
 _ROLE = "worker"
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field of the form. `kind`: text, number, float, path or choice; `wrong`: why what was typed cannot be."""
-
-    name: str
-    label: str
-    kind: str
-    value: str = ""
-    help: str = ""
-    default: str = ""
-    choices: tuple[str, ...] = ()
-    min: str = ""
-    max: str = ""
-    required: bool = False
-    wrong: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +78,15 @@ class NewRunViews:
             if form.get("do") == "submit":
                 return self._submit(request, job, form.get("name", ""))
             plan = new_run.preview(job, form.get("name", ""), to_submit=True)
-            shown = {"script": render.script(plan), **_estimate(plan)}
+            shown = job_form.of_plan(plan)
         except SlurmTfError as error:
             return self._form(request, template, form, checked=True, problem=str(error))
         return self._form(request, template, form, checked=True, shown=shown)
 
     def _submit(self, request: Request, job: Job, name: str) -> Response:
-        plan = new_run.prepare(job, name)
-        sent = plan_submission.submit_plan(plan)
-        run_index.add([plan.run.path])
-        self._context.runs.read_again(plan.run)
-        words = f"Submitted as job {', '.join(sent.jobs)}. {sent.messages}".strip()
-        self._context.sessions.put_note(request.state.cookie, words)
-        key = run_cache.key_of(plan.run)
-        path = f"{request.scope['root_path']}{run_rows.run_address(key, plan.run.name)}"
-        return RedirectResponse(path, HTTPStatus.SEE_OTHER)
+        run = job_form.submit(self._context, request, job, name)
+        address = run_rows.run_address(run_cache.key_of(run), run.name)
+        return RedirectResponse(f"{request.scope['root_path']}{address}", HTTPStatus.SEE_OTHER)
 
     def _form(
         self,
@@ -140,10 +109,7 @@ class NewRunViews:
             "data_sets": folders,
             "problems": problem.splitlines(),
             "name": form.get("name", ""),
-            "script": "",
-            "costs": "",
-            "starts": "",
-            "warnings": [],
+            **job_form.NOT_CHECKED,
             **shown,
         }
         is_wrong = bool(problem) or (checked and any(field.wrong for field in fields))
@@ -180,10 +146,7 @@ def _fields(template: TemplateFile, form: Mapping[str, str], checked: bool) -> l
             )
         )
     stated = {"time": job.spec.time, "partition": job.spec.partition, "account": job.spec.account, "qos": job.spec.qos}
-    for name, about in _OPTIONS.items():
-        default = str(stated.get(name) or "")
-        found.append(Field(f"{_OPTION}{name}", name, "text", form.get(f"{_OPTION}{name}", ""), about, default))
-    return found
+    return found + job_form.option_fields(job_form.OPTIONS, form, stated)
 
 
 def _param_field(form: ParamForm, typed: str, checked: bool) -> Field:
@@ -213,19 +176,6 @@ def _param_field(form: ParamForm, typed: str, checked: bool) -> Field:
 def _job(template: TemplateFile, form: Mapping[str, str]) -> Job:
     """Return the job of a form. Raises ConfigError or UsageError."""
     values = [f"{name.removeprefix(_PARAM)}={text}" for name, text in form.items() if name.startswith(_PARAM) and text]
-    options = {name: form[f"{_OPTION}{name}"] for name in _OPTIONS if form.get(f"{_OPTION}{name}")}
+    options = job_form.options(job_form.OPTIONS, form)
     overrides = [f"roles.{_ROLE}.count={form[_COUNT]}"] if form.get(_COUNT) else []
     return configuration.load(template, os.environ, "", overrides, options, values)
-
-
-def _estimate(plan: Plan) -> dict[str, object]:
-    """Return the most that a job may take, and when Slurm would start it; what is not known is said."""
-    script = render.script(plan)
-    try:
-        expected = sooner.estimate(script)
-        starts = [expected.text]
-        if expected.start:
-            starts += sooner.lines(plan, expected.start, datetime.now().astimezone())
-    except SlurmError as error:
-        starts = [f"when it would start is unknown: {error}"]
-    return {"costs": highest_cost.words(plan), "starts": starts, "warnings": new_run.warnings(plan.job)}

@@ -24,6 +24,7 @@ from slurm_tf.page.quota_cache import QuotaCache
 from slurm_tf.page.quota_views import QuotaViews
 from slurm_tf.page.run_cache import RunCache
 from slurm_tf.page.run_views import RunViews
+from slurm_tf.page.service_views import ServiceViews
 from slurm_tf.page.sessions import Sessions
 from slurm_tf.page.usage_views import UsageViews
 from slurm_tf.slurm.client import Client
@@ -44,6 +45,7 @@ def application(sessions: Sessions, connect: Callable[[], Client], runs: str, is
         NewRunViews(context),
         DataSetViews(context),
         ModelViews(context),
+        ServiceViews(context),
         UsageViews(context),
         QuotaViews(context),
         ClusterViews(context),

@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from slurm_tf.models import serving_file
 from slurm_tf.run import progress
 from tests.cluster.group import SLURM_TF, Member
 from tests.cluster.test_verbs import job
+from tests.models.test_model_versions import write_version
 from tests.page import browser
 from tests.page.browser import Browser
 from tests.page.digits import write_digits
@@ -158,11 +160,45 @@ def test_another_user_of_the_node_gets_nothing_from_the_port(
         assert page.link.partition("link=")[2] not in seen
 
 
+def test_a_service_is_started_shown_and_stopped(alice: Member, tmp_path: Path) -> None:
+    alice.submit(job(alice, "true"))
+    version = write_version(tmp_path / "model")
+    shutil.copytree(version, alice.folder / "runs" / "a-1" / "export" / version.name)
+    give(alice, alice.folder / "runs" / "a-1" / "export")
+    with page_of(alice, f"--socket={alice.folder}/page") as page:
+        assert page.open().status == 200
+        text = until(page, "/models", ">a-1</a>").text
+        model = re.findall(rf'href="{page.prefix}(/models/\w+)">a-1</a>', text)[0]
+        fields = {"form_token": page.get(f"{model}/serve").form_token, "sbatch.time": "10", "sbatch.mem": "1500M"}
+        checked = page.post(f"{model}/serve", {**fields, "do": "check"})
+        assert re.search(r"Job \d+ to start at", checked.text)
+        started = page.post(f"{model}/serve", {**fields, "do": "submit"})
+        assert started.status == 303
+        service = started.headers["location"].removeprefix(page.prefix)
+        # the job that takes over waits behind the first one
+        text = until(page, service, "Dependency").text
+        assert "Jobs that are not over" in text
+        assert "0 answering" in text
+        assert "nobody will answer" not in text
+        assert f'href="{page.prefix}{service}">a-1-1</a> no replica answers; job' in page.get(model).text
+        form = page.get(f"{service}/stop")
+        assert "Stop the service a-1-1 for good?" in form.text
+        assert page.post(f"{service}/stop", {}).status == 403
+        assert page.post(f"{service}/stop", {"form_token": form.form_token}).status == 303
+        until(page, service, "No job of it is left: nobody answers")
+    assert {each["state"] for each in alice.status("a-1-1")} == {"CANCELLED"}
+
+
+def give(member: Member, folder: Path) -> None:
+    """Make a folder and all in it the member's."""
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, member.folder.stat().st_uid, member.folder.stat().st_gid)
+
+
 @pytest.mark.tensorflow
 def test_a_person_without_code_trains_a_network_on_a_data_set_and_sees_its_curve(alice: Member) -> None:
     write_digits(alice.folder / "data" / "digits")
-    for path in (alice.folder / "data", *(alice.folder / "data").rglob("*")):
-        os.chown(path, alice.folder.stat().st_uid, alice.folder.stat().st_gid)
+    give(alice, alice.folder / "data")
     socket = alice.folder / "page"
     with page_of(alice, f"--socket={socket}") as page, tunnel(str(socket)) as port, browser.started() as chromium:
         chromium.get(page.link.replace("PORT", str(port)))
@@ -191,7 +227,7 @@ def test_a_person_without_code_trains_a_network_on_a_data_set_and_sees_its_curve
         chromium.find_element(By.LINK_TEXT, "network-1").click()
         assert "answers requests that name no version" in chromium.page_source
         chromium.find_element(By.XPATH, "//button[text()='Promote version 1']").click()
-        wait(lambda: "Version 1 answers requests that name no version" in chromium.page_source)
+        wait(lambda: "version 1 answers" in chromium.page_source)
         assert serving_file.read(f"{run}/export").promoted == 1
         assert chromium.problems() == []
 

@@ -58,9 +58,9 @@ class Asked:
         """Ask for the view; return the status."""
         return self.ask("GET", f"{self.guards.prefix}/", headers)[0]
 
-    def post(self, token: str | None = None, **headers: str) -> int:
-        """Send a form; return the status."""
-        fields = {FORM_TOKEN: self.sessions.form_token(self.cookie) if token is None else token}
+    def post(self, token: str | None = None, more: str = "", **headers: str) -> int:
+        """Send a form, with a further field; return the status."""
+        fields = {FORM_TOKEN: self.sessions.form_token(self.cookie) if token is None else token, "more": more}
         return self.ask("POST", f"{self.guards.prefix}/", {**OWN, **headers}, urlencode(fields).encode())[0]
 
     def view(self, cookie: str) -> int:
@@ -89,7 +89,7 @@ class Threat:
 
 HOSTS, ORIGINS = (guards, "_host_refusal"), (guards, "_origin_refusal")
 COOKIES, TOKENS, PATHS = (Guards, "_cookie_refusal"), (Guards, "_token_refusal"), (Guards, "_path_refusal")
-FORMS = (Guards, "_form_refusal")
+FORMS, TEXTS = (Guards, "_form_refusal"), (guards, "_text_refusal")
 THREATS = {
     # jupyter/help#138, ray-project/ray#5888
     "another user reaches the port": Threat(COOKIES, 401, lambda to: to.view(cookie="")),
@@ -117,6 +117,8 @@ THREATS = {
     "a method that is none of ours": Threat(FORMS, 415, lambda to: to.send("DELETE", b"")),
     "a form that fills the memory": Threat(FORMS, 413, lambda to: to.send("POST", b"a" * (1 << 16 | 1))),
     "a form of very many fields": Threat(FORMS, 400, lambda to: to.send("POST", b"a=1&" * 1000)),
+    "an address with a NUL": Threat(TEXTS, 400, lambda to: to.ask("GET", f"{to.guards.prefix}/?folder=%00")[0]),
+    "a form with a NUL": Threat(TEXTS, 400, lambda to: to.post(more="x\0")),
     "a form that is no text": Threat(FORMS, 400, lambda to: to.send("POST", b"a=%ff")),
 }
 
