@@ -1,12 +1,14 @@
 """Measures `slurm-tf predict` beside a hand-written loop over tf.saved_model: rows a second of one process.
 
-    python benchmarks/predict.py [--rows 200000] [--rounds 5] [--batch 256]
+    python benchmarks/predict.py [--rows 200000] [--rounds 9] [--batch 256]
 
-Prints a Markdown table. The model is a small network on 64 numbers, the rows are tf.train.Examples in a TFRecord file,
-and both write a line of JSON for each row. The loop reads with tf.data, parses batches, calls the signature and writes;
-it checks, counts and flushes nothing. A round is each way once, in a process of its own that has loaded the model and
-computed a batch before the clock starts; the next round has them in the other order. "a core" divides by the seconds of
-CPU of all threads. Cells are medians of the rounds with the smallest and largest, ratios those of each round's ratios.
+Prints a Markdown table. The models are networks on 64 numbers: a small one, whose call takes a fraction of a
+millisecond a batch, and one of 17 million weights, whose call takes nearly all of the time; it has a 20th of the rows.
+The rows are tf.train.Examples in a TFRecord file, and both ways write a line of JSON for each row. The loop reads with
+tf.data, parses batches, calls the signature and writes with the module json; it checks, counts and flushes nothing. A
+round is each way once, in a process of its own that has loaded the model and computed a batch before the clock starts;
+the next round has them in the other order. "a CPU second" divides by the seconds of CPU of all threads. Cells are
+medians of the rounds with the smallest and largest, ratios those of each round's ratios.
 """
 
 import argparse
@@ -24,19 +26,25 @@ sys.path.insert(0, str(ROOT))
 os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 
 WIDTH = 64
+# The widths of the layers of each model, and which fraction of the rows it has.
+MODELS = {"small": ([128, 10], 1), "17 M weights": ([4096, 4096, 10], 20)}
 
 
-def write_model(folder):
+def write_model(folder, layers):
     import tensorflow as tf
 
     class Network(tf.Module):
         def __init__(self):
-            self.first = tf.Variable(tf.random.stateless_normal([WIDTH, 128], [1, 2]) / 8)
-            self.second = tf.Variable(tf.random.stateless_normal([128, 10], [1, 3]) / 11)
+            self.weights = [
+                tf.Variable(tf.random.stateless_normal([before, after], [1, 2]) / before**0.5)
+                for before, after in zip([WIDTH, *layers], layers, strict=False)
+            ]
 
         @tf.function(input_signature=[tf.TensorSpec([None, WIDTH], tf.float32, "x")])
         def __call__(self, x):
-            return {"scores": tf.nn.softmax(tf.nn.relu(x @ self.first) @ self.second)}
+            for weight in self.weights[:-1]:
+                x = tf.nn.relu(x @ weight)
+            return {"scores": tf.nn.softmax(x @ self.weights[-1])}
 
     network = Network()
     tf.saved_model.save(network, folder, {"serving_default": network.__call__})
@@ -74,11 +82,13 @@ def by_hand(version, source, target, batch):
 
 def by_predict(output, batch):
     """Return the seconds, and those of CPU, of shard_process for its shard."""
+    import threading
+
     import tensorflow as tf
 
     from slurm_tf.predict import prediction_plan, shard_process
 
-    prediction = shard_process._Prediction(output, prediction_plan.read(output))
+    prediction = shard_process._Prediction(output, prediction_plan.read(output), threading.Event())
     prediction._function(x=tf.zeros([batch, WIDTH]))
     started = time.perf_counter(), time.process_time()
     prediction.compute(0)
@@ -96,7 +106,7 @@ def seconds(*words):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--one", nargs="+")
     options = parser.parse_args()
@@ -105,35 +115,47 @@ def main():
         words[-1] = int(words[-1])
         print(*{"hand": by_hand, "predict": by_predict}[way](*words))
         return
+    print("| model | way | rows/s | rows a CPU second | predict / this, rows/s | predict / this, a CPU second |")
+    print("|---|---|---|---|---|---|")
+    for name, (layers, fraction) in MODELS.items():
+        rates = measure(layers, options.rows // fraction, options.rounds, options.batch)
+        for way, title in (("hand", "a loop over tf.saved_model"), ("predict", "slurm-tf predict")):
+            pairs = list(zip(rates["predict"], rates[way], strict=True))
+            cells = [cell([each[place] for each in rates[way]], ",.0f") for place in (0, 1)]
+            cells += [cell([ours[place] / theirs[place] for ours, theirs in pairs], ".2f") for place in (0, 1)]
+            print(f"| {name} | {title} | {' | '.join(cells)} |", flush=True)
+    print(f"\n{options.rows} rows of {WIDTH} numbers, batches of {options.batch}, {options.rounds} rounds")
+
+
+def measure(layers, rows, rounds, batch):
+    """Return the rows a second, and a second of CPU, of each round of each way."""
     from slurm_tf.models import model_versions
     from slurm_tf.predict import batch_prediction
 
+    rates = {"hand": [], "predict": []}
     with tempfile.TemporaryDirectory() as scratch:
         version, source = f"{scratch}/m/1", f"{scratch}/rows.tfrecord"
         os.mkdir(f"{scratch}/m", 0o700)
-        write_model(version)
+        write_model(version, layers)
         for path in (version, *map(str, Path(version).rglob("*"))):
             os.chmod(path, 0o700)
         assert model_versions.find(f"{scratch}/m").number == 1
-        write_rows(source, options.rows)
-        rates = {"hand": [], "predict": []}
-        for number in range(options.rounds):
+        write_rows(source, rows)
+        for number in range(rounds):
             output = f"{scratch}/out{number}"
             batch_prediction.prepare(
-                batch_prediction.Request(f"{scratch}/m", None, "", source, output, 1, options.batch, 0)
+                batch_prediction.Request(f"{scratch}/m", None, "", source, output, 1, batch, 0, 60.0)
             )
             ways = [("hand", version, source, f"{scratch}/hand.jsonl"), ("predict", output)]
             for way, *words in ways if number % 2 else ways[::-1]:
-                rates[way].append([options.rows / each for each in seconds(way, *words, options.batch)])
-            same = Path(f"{scratch}/hand.jsonl").read_text() == Path(f"{output}/part-00000-of-00001.jsonl").read_text()
-            assert same, "the two ways have written other rows"
-    print(f"{options.rows} rows of {WIDTH} numbers, batches of {options.batch}, {options.rounds} rounds\n")
-    print("| way | rows/s | rows/s a core | predict / this | predict / this, a core |\n|---|---|---|---|---|")
-    for way, title in (("hand", "a loop over tf.saved_model"), ("predict", "slurm-tf predict")):
-        pairs = list(zip(rates["predict"], rates[way], strict=True))
-        cells = [cell([each[place] for each in rates[way]], ",.0f") for place in (0, 1)]
-        cells += [cell([ours[place] / theirs[place] for ours, theirs in pairs], ".2f") for place in (0, 1)]
-        print(f"| {title} | {' | '.join(cells)} |")
+                rates[way].append([rows / each for each in seconds(way, *words, batch)])
+            found = [read(path) for path in (f"{scratch}/hand.jsonl", f"{output}/part-00000-of-00001.jsonl")]
+            assert found[0] == found[1], "the two ways have written other rows"
+    return rates
+
+
+def read(path):
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
 def cell(values, form):

@@ -30,6 +30,10 @@ from slurm_tf.errors import DatasetError, UsageError
 )
 @click.option("--signature", default="", help="The signature to run; default: serving_default.")
 @click.option("--batch", default=256, type=click.IntRange(1, 1 << 20), help="How many rows are computed at once.")
+@click.option(
+    "--save-every", default=60, type=click.IntRange(1), metavar="SECONDS",
+    help="A shard that is killed loses at most what it has computed in so many seconds; default: 60.",
+)  # fmt: skip
 @click.option("--max-errors", default=0, type=click.IntRange(0), help="How many rows of a shard may fail.")
 @click.option("--python", default="python", help="The job's Python, with TensorFlow.")
 @options.SITE
@@ -45,6 +49,7 @@ def predict(
     number: int | None,
     signature: str,
     batch: int,
+    save_every: int,
     max_errors: int,
     python: str,
     site: str,
@@ -56,7 +61,8 @@ def predict(
 
     The rows are divided into shards, each a task of a job array; with --site local they are computed here, one after
     the other. A shard writes a line of JSON for each row, in the order of the input, and appears whole or not at all;
-    manifest.json in FOLDER says that all are there. `slurm-tf resubmit RUN --failed` does again what is missing.
+    manifest.json in FOLDER says that all are there. `slurm-tf resubmit RUN --failed` does what is missing: a shard that
+    was killed goes on where it was.
 
     A row that fails has {"error": ...} in place of its prediction; with more than --max-errors the shard fails.
     """
@@ -69,8 +75,9 @@ def predict(
         )
     folder = os.path.abspath(output)
     request = batch_prediction.Request(
-        os.path.abspath(os.path.expanduser(model)), number, signature, inputs, folder, shards, batch, max_errors
-    )
+        os.path.abspath(os.path.expanduser(model)), number, signature, inputs, folder, shards, batch, max_errors,
+        float(save_every),
+    )  # fmt: skip
     plan = batch_prediction.prepare(request)
     job_name = f"predict-{os.path.basename(request.model)}"
     is_local = watch_commands.site_settings(site).site.scheduler == "local"

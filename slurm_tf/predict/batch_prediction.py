@@ -19,7 +19,10 @@ _DEFAULT_SIGNATURE = "serving_default"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to predict. `number`: of the model's version, None for the one that is served; `shards`: at most so many."""
+    """What to predict. `number`: of the model's version, None for the one that is served; `shards`: at most so many.
+
+    `save_every`: seconds, see Plan.
+    """
 
     model: str
     number: int | None
@@ -29,6 +32,7 @@ class Request:
     shards: int
     batch_size: int
     max_errors: int
+    save_every: float
 
 
 def prepare(request: Request) -> Plan:
@@ -42,7 +46,9 @@ def prepare(request: Request) -> Plan:
     with files.explained("read the input"):
         found, shards = input_rows.divide(paths, form, request.shards, request.batch_size)
     signature = request.signature or _DEFAULT_SIGNATURE
-    plan = Plan(version.path, signature, form, found, shards, request.batch_size, request.max_errors)
+    plan = Plan(
+        version.path, signature, form, found, shards, request.batch_size, request.max_errors, request.save_every
+    )  # fmt: skip
     with files.explained("make the output folder", request.output):
         files.own_folder(request.output)
         former = prediction_plan.read(request.output)

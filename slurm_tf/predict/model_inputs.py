@@ -3,14 +3,18 @@
 import json
 from typing import Any, Dict, List, Mapping, Sequence
 
+import msgspec
 import numpy as np
 import tensorflow as tf
 
 from slurm_tf.errors import ModelError
+from slurm_tf.predict import parquet_rows
 from slurm_tf.predict.prediction_plan import InputFormat
 
 # What tf.io.parse_example reads.
 _PARSED = (tf.float32, tf.int64, tf.string)
+# What a truth value may be in CSV.
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 class ModelInputs:
@@ -32,44 +36,54 @@ class ModelInputs:
         if form is InputFormat.IMAGES and not self._only:
             raise ModelError(f"it has the inputs {', '.join(self._specs)}", "one, for the image of each file")
         self._places = {name: columns.index(name) for name in self._specs if name in columns}
+        self._takes_records = bool(self._only) and self._specs[self._only].dtype == tf.string
+        self._takes_records = self._takes_records and self._specs[self._only].shape.rank == 1
+        self._parsed = tf.function(self._parse, [tf.TensorSpec([None], tf.string)], autograph=False)
 
     def _has_places(self, columns: int) -> bool:
         return bool(self._only) and self._specs[self._only].shape.as_list()[1:] == [columns]
 
-    def of(self, rows: Sequence[Any]) -> Dict[str, tf.Tensor]:
-        """Return the inputs for rows. Raises ValueError, TypeError or tf.errors.OpError if one does not fit."""
+    def of(self, rows: Any) -> Dict[str, tf.Tensor]:
+        """Return the inputs for rows of row_reader. Raises ValueError, TypeError, tf.errors.OpError if one is unfit."""
         if self._form is InputFormat.TFRECORD:
-            return self._of_records(rows)
+            return {self._only: rows} if self._takes_records else self._parsed(rows)
         if self._form is InputFormat.IMAGES:
             return {self._only: tf.stack([_image(row, self._specs[self._only]) for row in rows])}
-        if self._is_vector:
-            return {self._only: _tensor(rows, self._specs[self._only])}
+        if self._form is InputFormat.PARQUET:
+            return {name: _tensor(parquet_rows.values(rows, name), spec) for name, spec in self._specs.items()}
         if self._form is InputFormat.JSONL:
             values = [self._of_line(row) for row in rows]
             return {name: _tensor([each[name] for each in values], spec) for name, spec in self._specs.items()}
-        found = {}
-        for name, spec in self._specs.items():
-            place = self._places[name]
-            cells: List[Any] = [row[place] if place < len(row) else None for row in rows]
-            if self._form is InputFormat.CSV and spec.shape.rank > 1 and spec.shape.as_list()[1:] != [1]:
-                cells = [json.loads(cell) for cell in cells if cell is not None]
-            found[name] = _tensor(cells, spec)
-        return found
+        if self._is_vector:
+            spec = self._specs[self._only]
+            return {self._only: _tensor([_of_cells(row, spec.dtype) for row in rows], spec)}
+        return {name: _tensor(self._of_column(rows, name), spec) for name, spec in self._specs.items()}
 
-    def _of_records(self, rows: Sequence[bytes]) -> Dict[str, tf.Tensor]:
-        """Return what tf.train.Examples have; the records themselves for a model that parses them."""
-        if self._only and self._specs[self._only].dtype == tf.string and self._specs[self._only].shape.rank == 1:
-            return {self._only: tf.constant(list(rows), tf.string)}
+    def _of_column(self, rows: Sequence[List[str]], name: str) -> List[Any]:
+        """Return the values of a column of CSV."""
+        place, spec = self._places[name], self._specs[name]
+        cells = [row[place] for row in rows if place < len(row)]
+        if len(cells) < len(rows):
+            raise ValueError(f"{name} is missing")
+        if spec.shape.rank > 1 and spec.shape.as_list()[1:] != [1]:
+            return [json.loads(cell) for cell in cells]
+        return _of_cells(cells, spec.dtype)
+
+    def _parse(self, records: tf.Tensor) -> Dict[str, tf.Tensor]:
+        """Return what tf.train.Examples have."""
         features = {
             name: tf.io.FixedLenFeature(spec.shape[1:], spec.dtype if spec.dtype in _PARSED else _parsed(spec.dtype))
             for name, spec in self._specs.items()
         }
-        parsed = tf.io.parse_example(list(rows), features)
+        parsed = tf.io.parse_example(records, features)
         return {name: tf.cast(parsed[name], spec.dtype) for name, spec in self._specs.items()}
 
     def _of_line(self, line: bytes) -> Mapping[str, Any]:
         """Return the values of a line of JSON: an object, or the value of the only input."""
-        value = json.loads(line)
+        try:
+            value = msgspec.json.decode(line)
+        except msgspec.DecodeError:
+            value = json.loads(line)  # which also reads NaN, and whose message is the usual one
         if isinstance(value, dict):
             missing = [name for name in self._specs if name not in value]
             if missing:
@@ -84,16 +98,35 @@ def _parsed(dtype: tf.DType) -> tf.DType:
     return tf.float32 if dtype.is_floating else tf.int64
 
 
-def _tensor(values: Sequence[Any], spec: tf.TensorSpec) -> tf.Tensor:
+def _of_cells(cells: List[str], dtype: tf.DType) -> List[Any]:
+    """Return the text of cells as numbers, or as it is. Raises ValueError."""
+    if dtype == tf.string:
+        return cells
+    if dtype == tf.bool:
+        return list(map(_truth, cells))
+    return list(map(int if dtype.is_integer else float, cells))
+
+
+def _truth(cell: str) -> bool:
+    found = _TRUTH.get(cell.strip().lower())
+    if found is None:
+        raise ValueError(f"found {cell!r}; needed {', '.join(_TRUTH)}")
+    return found
+
+
+def _tensor(values: Any, spec: tf.TensorSpec) -> tf.Tensor:
     """Return values, one for each row, as a tensor. Raises ValueError or TypeError."""
-    if any(each is None for each in values):
+    if isinstance(values, list) and None in values:
         raise ValueError(f"{spec.name} is missing")
     if spec.dtype == tf.string:
         return tf.constant([_text(each) for each in values], tf.string)
-    array = np.asarray(values)
-    if array.dtype == object:
+    found = np.asarray(values)
+    if found.dtype.kind not in "biuf":
         raise ValueError(f"{spec.name} is no number, or an array of another shape")
-    array = array.astype(spec.dtype.as_numpy_dtype)
+    with np.errstate(invalid="ignore"):  # of what is compared below
+        array = found.astype(spec.dtype.as_numpy_dtype)
+    if spec.dtype.is_integer and not np.array_equal(array, found):
+        raise ValueError(f"{spec.name} is no {spec.dtype.name}")
     shape = spec.shape.as_list()[1:]
     if array.ndim == 1 and shape == [1]:
         array = array.reshape(-1, 1)
@@ -112,8 +145,10 @@ def _text(value: Any) -> Any:
     return value
 
 
-def _image(data: bytes, spec: tf.TensorSpec) -> tf.Tensor:
+def _image(path: str, spec: tf.TensorSpec) -> tf.Tensor:
     """Return an image as a model takes it: its bytes, whole numbers up to 255, or fractions up to 1."""
+    with open(path, "rb") as file:
+        data = file.read()
     if spec.dtype == tf.string:
         return tf.constant(data)
     channels = spec.shape.as_list()[-1] or 0

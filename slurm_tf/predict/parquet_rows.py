@@ -10,22 +10,68 @@ def count(path: str) -> int:
     return int(_opened(path).metadata.num_rows)
 
 
-def rows(path: str, columns: Sequence[str], start: int, number: int) -> Iterator[Tuple[Any, ...]]:
-    """Yield the values of `columns` of `number` rows from row `start` on. Raises DatasetError."""
+def tables(path: str, columns: Sequence[str], start: int, rows: int, size: int) -> "Iterator[Any]":
+    """Yield tables with `columns` of `rows` rows from row `start` on, of at most `size` rows. Raises DatasetError."""
     file = _opened(path)
     missing = set(columns) - set(file.schema_arrow.names)
     if missing:
         raise DatasetError(f"it has no column {', '.join(sorted(missing))}", "the inputs of the model", where=path)
     groups, skipped = _groups(file, start)
-    for batch in file.iter_batches(row_groups=groups, columns=list(columns)):
-        table = batch.slice(skipped)
+    for batch in file.iter_batches(size, row_groups=groups, columns=list(columns)):
+        table = pyarrow().Table.from_batches([batch]).slice(skipped, rows)
         skipped = max(skipped - batch.num_rows, 0)
-        values = [table.column(name).to_pylist() for name in columns]
-        for row in zip(*values):
-            if number == 0:
-                return
-            number -= 1
-            yield row
+        rows -= table.num_rows
+        if table.num_rows:
+            yield table
+        if not rows:
+            return
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Return the rows of tables as one table. Raises DatasetError for tables with other types."""
+    try:
+        return pyarrow().concat_tables(parts)
+    except pyarrow().ArrowInvalid as error:
+        found = str(error).splitlines()[0]
+        raise DatasetError(f"two files have other types ({found})", "the same columns in all files") from error
+
+
+def values(table: Any, name: str) -> Any:
+    """Return the values of a column: an array of numpy, where it has numbers or lists of one length, else a list."""
+    return _values(table.column(name).combine_chunks())
+
+
+def _values(column: Any) -> Any:
+    types = pyarrow().types
+    kind = column.type
+    if column.null_count or not len(column):
+        return column.to_pylist()
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
+        return column.to_numpy(zero_copy_only=False)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        inner = _values(column.flatten())
+        length = len(inner) // len(column)
+        # of fixed_size_list there is no value_lengths
+        if not isinstance(inner, list) and len(inner) and all(each == length for each in _lengths(column)):
+            return inner.reshape((len(column), length, *inner.shape[1:]))
+    return column.to_pylist()
+
+
+def _lengths(column: Any) -> Any:
+    if pyarrow().types.is_fixed_size_list(column.type):
+        return [column.type.list_size]
+    return column.value_lengths().unique().to_pylist()
+
+
+def pyarrow() -> Any:
+    """Return the module. Raises DatasetError if it is not there."""
+    try:
+        import pyarrow as module
+        import pyarrow.parquet
+    except ImportError as error:
+        do = "pip install pyarrow in the Python of the job, and of slurm-tf"
+        raise DatasetError("there is no pyarrow", "it, for Parquet", do) from error
+    return module
 
 
 def _groups(file: Any, start: int) -> "Tuple[List[int], int]":
@@ -39,12 +85,8 @@ def _groups(file: Any, start: int) -> "Tuple[List[int], int]":
 
 
 def _opened(path: str) -> Any:
+    module = pyarrow()
     try:
-        from pyarrow import lib, parquet
-    except ImportError as error:
-        do = "pip install pyarrow in the Python of the job, and of slurm-tf"
-        raise DatasetError("there is no pyarrow", "it, to read Parquet", do, path) from error
-    try:
-        return parquet.ParquetFile(path)
-    except (lib.ArrowException, OSError) as error:
+        return module.parquet.ParquetFile(path)
+    except (module.ArrowException, OSError) as error:
         raise DatasetError(f"it cannot be read ({error})", "a Parquet file", where=path) from error

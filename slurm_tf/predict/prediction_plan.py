@@ -6,6 +6,7 @@
       part-00003-of-00020.jsonl          the predictions of a shard, a line a row, in the order of the input
       part-00003-of-00020.json           its manifest: it is written last, so the shard is done
       manifest.json                      all shards are done
+      .part-00003-of-00020.jsonl-...     what a shard that is not done has written: see `pieces`
 
 Standard library, Python 3.9.
 """
@@ -58,7 +59,7 @@ class Plan:
 
     `shards`: the parts of each shard. Rows are computed in batches of `batch_size`, which begin at the same rows
     whatever the shards are, as the last bits of a result may depend on the batch. `max_errors`: with more rows that
-    fail, a shard fails.
+    fail, a shard fails. `save_every`: after so many seconds what a shard has computed is kept for its next attempt.
     """
 
     version: str
@@ -68,6 +69,7 @@ class Plan:
     shards: Tuple[Tuple[Part, ...], ...]
     batch_size: int
     max_errors: int
+    save_every: float
 
     @property
     def rows(self) -> int:
@@ -87,7 +89,7 @@ class Plan:
         return f"part-{shard:05}-of-{len(self.shards):05}.json"
 
     def temporary(self, shard: int) -> str:
-        """Return how the names of files begin that a shard is writing, or left when it was killed."""
+        """Return how the names of files begin that a shard writes until it is done."""
         return f".{self.output(shard)}-"
 
 

@@ -2,21 +2,21 @@
 
     python -m slurm_tf.predict.shard_process OUTPUT SHARD     or "all"
 
-A shard that is done is left as it is, so a job that is requeued, or submitted again, does what is missing. Its output
-appears by one rename, and its manifest after that.
+A shard that is done is left as it is, and one that was begun goes on behind what it has kept, so a job that is
+requeued, or submitted again, does what is missing. While the model computes a batch, one thread reads the next ones
+and another writes the answers to the last ones.
 """
 
-import base64
 import contextlib
-import hashlib
-import itertools
-import json
 import os
+import signal
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Union
+from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, TypeVar
 
 import tensorflow as tf
 
@@ -24,15 +24,18 @@ from slurm_tf import files
 from slurm_tf.errors import DatasetError, ModelError, SlurmTfError
 from slurm_tf.models import model_versions
 from slurm_tf.predict import prediction_plan, row_reader
+from slurm_tf.predict.answers import Answers
 from slurm_tf.predict.model_inputs import ModelInputs
-from slurm_tf.predict.prediction_plan import Plan, ShardManifest
+from slurm_tf.predict.prediction_plan import Plan
+from slurm_tf.predict.shard_output import ShardOutput
 
 _LONGEST_MESSAGE = 300
 _REPORT_SECONDS = 30.0
 # Of a row that does not fit, or of what the model makes of it; not that there is no memory.
 _OF_ROW = (tf.errors.InvalidArgumentError, ValueError, TypeError, KeyError)
-# What a model answers for a row, by the names of its outputs.
-_Answer = Dict[str, Any]
+# How many batches are read ahead, and wait to be written.
+_AHEAD = 2
+_Item = TypeVar("_Item")
 
 
 def main() -> None:
@@ -44,7 +47,9 @@ def main() -> None:
             raise DatasetError(f"there is no {prediction_plan.NAME}", "the output folder of a prediction", where=folder)
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
-        prediction = _Prediction(folder, plan)
+        ended = threading.Event()
+        prediction = _Prediction(folder, plan, ended)
+        signal.signal(signal.SIGTERM, lambda *_: ended.set())
         for shard in range(len(plan.shards)) if which == "all" else (int(which),):
             prediction.compute(shard)
     except SlurmTfError as error:
@@ -57,18 +62,19 @@ def main() -> None:
 
 
 @dataclass(frozen=True)
-class _RowError:
-    """Why there is no answer for a row."""
+class _Batch:
+    """Rows, and the inputs that they are for the model; None where a row does not fit."""
 
-    error: str
+    rows: Any
+    inputs: Optional[Dict[str, tf.Tensor]]
 
 
 class _Prediction:
     """The model, loaded, and what it is to compute."""
 
-    def __init__(self, folder: str, plan: Plan) -> None:
-        """Load the model. Raises ModelError, DatasetError, OSError."""
-        self._folder, self._plan = folder, plan
+    def __init__(self, folder: str, plan: Plan, ended: threading.Event) -> None:
+        """Load the model; `ended`: is set when the process is to end. Raises ModelError, DatasetError, OSError."""
+        self._folder, self._plan, self._ended = folder, plan, ended
         model_versions.check_own(os.path.dirname(plan.version), plan.version)
         self._model = tf.saved_model.load(plan.version)  # what it holds is alive as long as it is
         if plan.signature not in self._model.signatures:
@@ -81,106 +87,89 @@ class _Prediction:
 
     def compute(self, shard: int) -> None:
         """Write the predictions of a shard, unless it is done. Raises DatasetError, ModelError, OSError."""
-        plan, started = self._plan, time.monotonic()
-        if prediction_plan.shard_manifest(self._folder, plan, shard):
-            prediction_plan.finish(self._folder, plan)
+        if self._is_done(shard):
             _say(f"shard {shard} is done already")
             return
-        self._remove_left(shard)
-        path = os.path.join(self._folder, plan.output(shard))
-        written = _Written(shard, plan)
-        with files.whole_file(path, prefix=plan.temporary(shard)) as file:
-            rows = row_reader.rows(plan, shard, self._columns)
-            for lines in map(self._lines, _ahead(_batches(rows, plan.batch_size))):
-                file.write(written.add(lines))
-        prediction_plan.write_shard_manifest(self._folder, plan, shard, written.manifest())
-        prediction_plan.finish(self._folder, plan)
+        started = time.monotonic()
+        output = ShardOutput(self._folder, self._plan, shard)
+        before = output.rows
+        if before:
+            _say(f"shard {shard} goes on: {before} of {self._plan.rows_of(shard)} rows were computed before")
+        with contextlib.ExitStack() as stack:
+            stack.callback(output.discard)
+            self._write(shard, output)
+            output.finish()
+        prediction_plan.finish(self._folder, self._plan)
         seconds = time.monotonic() - started
-        _say(f"shard {shard} is done: {written.rows} rows in {seconds:.1f} s, {written.errors} of them with an error")
+        _say(
+            f"shard {shard} is done: {output.rows - before} rows in {seconds:.1f} s,"
+            f" {output.errors} of all {output.rows} with an error"
+        )
 
-    def _remove_left(self, shard: int) -> None:
-        """Remove what attempts of this shard left when they were killed."""
-        for name in os.listdir(self._folder):
-            if name.startswith(self._plan.temporary(shard)):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(os.path.join(self._folder, name))
+    def _is_done(self, shard: int) -> bool:
+        if not prediction_plan.shard_manifest(self._folder, self._plan, shard):
+            return False
+        prediction_plan.finish(self._folder, self._plan)
+        return True
 
-    def _lines(self, rows: Sequence[Any]) -> "List[Union[_Answer, _RowError]]":
-        """Return what the model answers for each row, or why it does not."""
+    def _write(self, shard: int, output: ShardOutput) -> None:
+        """Write what is missing of a shard's output. If the process is to end, keep what is there and do so."""
+        rows = row_reader.batches(self._plan, shard, self._columns, output.rows)
+        said = time.monotonic()
+        writes: Deque[Future[None]] = deque()
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+            for batch in _ahead(reader, map(self._read, rows)):
+                writes.append(writer.submit(output.add, self._answers(batch.rows, batch.inputs)))
+                if len(writes) > _AHEAD:
+                    writes.popleft().result()
+                if self._ended.is_set():
+                    break
+                if time.monotonic() - said > _REPORT_SECONDS:
+                    said = time.monotonic()
+                    _say(f"shard {shard}: {output.rows} of {self._plan.rows_of(shard)} rows")
+            for write in writes:
+                write.result()
+        if self._ended.is_set():
+            output.save()
+            _say(f"shard {shard} ends by SIGTERM: {output.rows} of {self._plan.rows_of(shard)} rows are kept")
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _read(self, rows: Any) -> _Batch:
         try:
-            return [*self._answers(rows)]
+            return _Batch(rows, self._inputs.of(rows))
+        except _OF_ROW:
+            return _Batch(rows, None)
+
+    def _answers(self, rows: Any, inputs: Optional[Dict[str, tf.Tensor]] = None) -> List[Answers]:
+        """Return what the model answers for rows, and for those that fail why it does not.
+
+        Of a batch that fails each half is computed by itself, down to the rows that fail.
+        """
+        try:
+            return [self._answer(len(rows), inputs or self._inputs.of(rows))]
         except _OF_ROW as error:
             if len(rows) == 1:
-                return [_RowError(_words(error))]
-        return [line for row in rows for line in self._lines([row])]
+                return [Answers(1, {}, _words(error))]
+        middle = len(rows) // 2
+        return [*self._answers(rows[:middle]), *self._answers(rows[middle:])]
 
-    def _answers(self, rows: Sequence[Any]) -> List[_Answer]:
-        outputs = {name: each.numpy() for name, each in self._function(**self._inputs.of(rows)).items()}
+    def _answer(self, rows: int, inputs: Dict[str, tf.Tensor]) -> Answers:
+        outputs = {name: each.numpy() for name, each in self._function(**inputs).items()}
         for name, each in outputs.items():
-            if each.shape[:1] != (len(rows),):
-                found = f"its output {name} has the shape {list(each.shape)} for {len(rows)} rows"
+            if each.shape[:1] != (rows,):
+                found = f"its output {name} has the shape {list(each.shape)} for {rows} rows"
                 raise ModelError(found, "an output whose first dimension is that of the rows", where=self._plan.version)
-        names = list(outputs)
-        return [dict(zip(names, values)) for values in zip(*(each.tolist() for each in outputs.values()))]
+        return Answers(rows, outputs)
 
 
-class _Written:
-    """What a shard has written so far."""
-
-    def __init__(self, shard: int, plan: Plan) -> None:
-        self._shard, self._plan = shard, plan
-        self.rows = self.errors = self._bytes = 0
-        self._digest = hashlib.sha256()
-        self._said = time.monotonic()
-
-    def add(self, lines: "Sequence[Union[_Answer, _RowError]]") -> bytes:
-        """Return the bytes of lines. Raises DatasetError if too many rows have failed."""
-        failed = [line.error for line in lines if isinstance(line, _RowError)]
-        values = [{"error": line.error} if isinstance(line, _RowError) else line for line in lines]
-        data = "".join(f"{_ENCODER.encode(each)}\n" for each in values).encode()
-        self.rows, self.errors, self._bytes = self.rows + len(lines), self.errors + len(failed), self._bytes + len(data)
-        self._digest.update(data)
-        if self.errors > self._plan.max_errors:
-            found = f"{self.errors} of the first {self.rows} rows of shard {self._shard} failed, the last: {failed[-1]}"
-            raise DatasetError(found, f"at most {self._plan.max_errors}", "--max-errors allows more")
-        if time.monotonic() - self._said > _REPORT_SECONDS:
-            self._said = time.monotonic()
-            _say(f"shard {self._shard}: {self.rows} of {self._plan.rows_of(self._shard)} rows")
-        return data
-
-    def manifest(self) -> ShardManifest:
-        """Return the manifest of what was written."""
-        output = self._plan.output(self._shard)
-        return ShardManifest(output, self.rows, self.errors, self._bytes, self._digest.hexdigest())
-
-
-def _batches(rows: Iterator[Any], size: int) -> Iterator[List[Any]]:
-    while batch := list(itertools.islice(rows, size)):
-        yield batch
-
-
-def _ahead(batches: Iterator[List[Any]]) -> Iterable[List[Any]]:
-    """Yield batches, of which the next one is read in a thread while the model computes the last one."""
-    following: Callable[[], List[Any] | None] = lambda: next(batches, None)  # noqa: E731
-    with ThreadPoolExecutor(1) as reader:
-        waiting = reader.submit(following)
-        while (batch := waiting.result()) is not None:
-            waiting = reader.submit(following)
-            yield batch
-
-
-def _as_json(value: object) -> object:
-    """Return bytes as text, or as TensorFlow Serving writes those that are none."""
-    if not isinstance(value, bytes):
-        raise TypeError(f"the model's output has a {type(value).__name__}")
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return {"b64": base64.b64encode(value).decode()}
-
-
-# json.dumps makes one for each call that has a `default`
-_ENCODER = json.JSONEncoder(default=_as_json)
+def _ahead(reader: ThreadPoolExecutor, items: Iterator[_Item]) -> Iterator[_Item]:
+    """Yield items, of which the next ones are made in a thread meanwhile."""
+    following: Callable[[], Optional[_Item]] = lambda: next(items, None)  # noqa: E731
+    waiting = deque(reader.submit(following) for _ in range(_AHEAD))
+    while (item := waiting.popleft().result()) is not None:
+        waiting.append(reader.submit(following))
+        yield item
 
 
 def _words(error: Exception) -> str:

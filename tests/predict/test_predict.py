@@ -2,9 +2,7 @@
 
 import json
 import os
-import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ pytestmark = pytest.mark.tensorflow
 
 def request(model: Path, inputs: Path, output: Path, **more: Any) -> Request:
     values: dict[str, Any] = {
-        "number": None, "signature": "", "shards": 1, "batch_size": 4, "max_errors": 0, **more,
+        "number": None, "signature": "", "shards": 1, "batch_size": 4, "max_errors": 0, "save_every": 60.0, **more,
     }  # fmt: skip
     return Request(model=str(model), inputs=str(inputs), output=str(output), **values)
 
@@ -137,24 +135,6 @@ def test_a_row_that_fails_says_so_in_its_place_and_too_many_end_the_shard(model:
     assert process.returncode == 65
     assert "5 of the first 7 rows of shard 0 failed, the last: x is missing; needed at most 4" in said
     assert sorted(os.listdir(tmp_path / "strict")) == ["plan.json"]
-
-
-def test_a_shard_that_is_killed_leaves_nothing_and_is_done_again(model: Path, tmp_path: Path) -> None:
-    write_csv(tmp_path / "a.csv", vectors(50_000))
-    batch_prediction.prepare(request(model, tmp_path / "a.csv", tmp_path / "out", batch_size=64))
-    process = shard_process(tmp_path / "out", "0")
-    deadline = time.monotonic() + 60
-    while not [name for name in os.listdir(tmp_path / "out") if name.endswith("_temp")]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
-    time.sleep(1)
-    (left,) = [name for name in os.listdir(tmp_path / "out") if name.endswith("_temp")]
-    assert prediction_plan.read_manifest(str(tmp_path / "out")) is None
-    compute(tmp_path / "out")
-    assert left not in os.listdir(tmp_path / "out")
-    assert len(lines(tmp_path / "out")) == 50_000
 
 
 def test_what_does_not_fit_is_one_error(model: Path, tmp_path: Path) -> None:
