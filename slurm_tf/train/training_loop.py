@@ -29,9 +29,13 @@ class LockstepLoop:
         strategy: tf.distribute.Strategy,
         check: replica_check.ReplicaCheck,
         boundary: StepBoundary,
+        check_data: Callable[[], None],
     ) -> None:
-        """`data`: a data set, or an iterator of one, which goes on where it is."""
-        self._check, self._boundary = check, boundary
+        """`data`: a data set, or an iterator of one, which goes on where it is.
+
+        `check_data` is called before the last step is saved: the end of that pass over the data is not read.
+        """
+        self._check, self._boundary, self._check_data = check, boundary, check_data
         self._batches, self._collective = batches, collective
         self._data, self._step = data, tf.function(step)
         if isinstance(strategy, tf.distribute.MirroredStrategy):
@@ -45,6 +49,8 @@ class LockstepLoop:
         for step in range(done, until):
             all_logs.append(self._step(self._next_batch(step)))
             self._check.after_step()
+            if step + 1 == total:
+                self._check_data()
             self._boundary.after_step(step + 1, step + 1 == total)
         names = sorted(all_logs[0])
         means = [tf.reduce_mean([tf.cast(logs[name], tf.float32) for logs in all_logs]) for name in names]

@@ -22,6 +22,7 @@ from slurm_tf.train.collectives.step_clock import StepClock, TimedCollective
 from slurm_tf.train.data import distribution, iterator_positions
 from slurm_tf.train.data.arrays import Arrays
 from slurm_tf.train.data.batches import Batches, Source, inputs_of, repeated_batches
+from slurm_tf.train.data.passes import Passes
 from slurm_tf.train.data.prepared_records import Map, Records, validation_dataset
 from slurm_tf.train.keras import one_task
 from slurm_tf.train.keras.model_files import ModelFiles
@@ -33,6 +34,7 @@ from slurm_tf.train.train_log import log
 _LOCKSTEP = ("multi_worker", "horovod")
 # Strategies under which variables must be created in the scope of the tf.distribute strategy.
 _SCOPED = ("mirrored", "ps")
+_Make = Callable[[tf.distribute.InputContext], tf.data.Dataset]
 
 
 def init() -> "Run":
@@ -91,6 +93,7 @@ class Run:
         self._check_data: Callable[[], None] = lambda: None
         self._tracked: List[Any] = []
         self._iterators: List[Any] = []
+        self._passes: Optional[Passes] = None
         self._has_position = False
         self._checkpoint: Optional[tf.train.Checkpoint] = None
         self._checkpoints = self._open_checkpoints()
@@ -147,9 +150,8 @@ class Run:
         """Return this task's part of global batches of a prepared data set, as `batches` does of arrays.
 
         A batch is parsed by the data set's schema: a dict of its features, or what `map` makes of it, x, (x, y) or
-        (x, y, weights), in TensorFlow operations. `shuffle`: "records", in any order, or "blocks", for more data than
-        memory; None chooses by the size of the split, see docs/data.md. Under ps the chief reads each step's batch and
-        sends it to the worker, and the result is for `loop`. Raises DatasetError and UsageError.
+        (x, y, weights), in TensorFlow operations. `shuffle`: "records", or "blocks" for more data than memory; None
+        chooses by the size of the split. Under ps the result is for `loop`. Raises DatasetError and UsageError.
         """
         self._exports.add_data_set(folder)
         return self._batches_of(Records(folder, split, seed, shuffle, map), batch_size)
@@ -176,17 +178,23 @@ class Run:
         self._inputs = inputs_of(self._batches[-1].dataset)
         return self._batches[-1].dataset
 
-    def dataset(self, make: Callable[[tf.distribute.InputContext], tf.data.Dataset]) -> Any:
+    def dataset(self, make: _Make, steps_per_epoch: Optional[int] = None) -> Any:
         """Return the data set that `make(context)` makes for this task, from a tf.distribute.InputContext.
 
-        `context.num_input_pipelines` and `context.input_pipeline_id` say how to shard. The position in the data set is
-        not part of a checkpoint: a resumed run starts it anew.
+        `context.num_input_pipelines` and `context.input_pipeline_id` say how to shard. A resumed run starts the data
+        set anew. With `steps_per_epoch`, for `model.fit`, its position is in checkpoints, and each pass has the next so
+        many elements. Raises UsageError.
         """
+        if self._coordinator is not None and steps_per_epoch is not None:
+            raise UsageError("found steps_per_epoch under strategy ps", "run.loop, which counts steps")
         if self._coordinator is not None:
             return self._per_worker(make)
         made = make(tf.distribute.InputContext(self.size, self.rank, self.strategy.num_replicas_in_sync))
         self._inputs = inputs_of(made)
-        return made
+        if steps_per_epoch is None:
+            return made
+        self._passes = Passes(made, steps_per_epoch)
+        return self._passes.dataset
 
     def distribute(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """Return `dataset` as the job's data workers compute it: each of its elements once, in any order.
@@ -200,7 +208,7 @@ class Run:
         self._check_data = functools.partial(distribution.check_workers, self._agent, self._task.data_workers)
         return made
 
-    def _per_worker(self, make: Callable[[tf.distribute.InputContext], tf.data.Dataset]) -> Any:
+    def _per_worker(self, make: _Make) -> Any:
         def on_worker() -> tf.data.Dataset:
             index = tf.cast(tf.distribute.coordinator.experimental_get_current_worker_index(), tf.int64)
             return make(tf.distribute.InputContext(self._task.workers, index, 1))
@@ -249,8 +257,8 @@ class Run:
         self._progress.resumed_at = self.step
         if found and self.is_chief:
             log(f"resumed at step {found.step} from {found.path}")
-        local = local_variables, self._iterators
-        self._boundary.track(self.step, self._collective, self._checkpoints, self._checkpoint, *local)
+        what = self._checkpoint, local_variables, self._iterators
+        self._boundary.track(self.step, self._collective, self._checkpoints, *what)
 
     def _restore(self, local_variables: Sequence[Any]) -> Optional[checkpoint_folder.Committed]:
         """Restore the newest checkpoint that rank 0 can read, in all tasks, and set `step`. Collective."""
@@ -283,17 +291,11 @@ class Run:
             parameter_servers.check_shared(folder, task.parameter_servers)
             if agent:
                 flush = functools.partial(parameter_servers.flush_everywhere, agent=agent)
+        of = task.settings
         checkpoints = Checkpoints(
-            folder,
-            task.settings.checkpoint_keep,
-            task.settings.checkpoint_every,
-            task.settings.checkpoint_every_steps,
-            flush,
-            asynchronous=self._coordinator is None,
-            on_commit=self._on_commit,
-            fence=self._fence(),
-            mtbf=task.settings.mtbf,
-        )
+            folder, of.checkpoint_keep, of.checkpoint_every, of.checkpoint_every_steps, flush,
+            self._coordinator is None, self._on_commit, self._fence(), of.mtbf,
+        )  # fmt: skip
         if self.is_chief and task.export_step is None:
             checkpoints.remove_unfinished()
         return checkpoints
@@ -314,25 +316,23 @@ class Run:
         evaluator does not train: it restores each new checkpoint and yields its step, up to that of the last one.
         """
         if self.role == "evaluator":
-            folder = self._task.checkpoint_folder
-            yield from ((done, {}) for done in evaluator_steps.restore_each(self._checkpoint, folder, steps))
+            for done in evaluator_steps.restore_each(self._checkpoint, self._task.checkpoint_folder, steps):
+                yield done, {}
             return
-        accumulate = self._task.settings.accumulate
-        if accumulate > 1:
+        if (accumulate := self._task.settings.accumulate) > 1:
             raise UsageError(f"found train.accumulate={accumulate} and run.loop", "model.fit for it")
         if self._task.export_step is not None:
             return
         if self._iterators and not any(data is each for each in self._iterators):
             raise UsageError("found other data in run.loop", "the iterator that run.checkpoint has got")
         self._log_if_data_starts_anew()
+        boundary, check = self._boundary, (self._replica_check(), self._boundary, self._check_data)
         loop = (
-            training_loop.ParameterServerLoop(step, data, self._coordinator, self._task.workers, self._boundary)
+            training_loop.ParameterServerLoop(step, data, self._coordinator, self._task.workers, boundary)
             if self._coordinator is not None
-            else training_loop.LockstepLoop(
-                step, data, self._batches, self._collective, self.strategy, self._replica_check(), self._boundary
-            )
+            else training_loop.LockstepLoop(step, data, self._batches, self._collective, self.strategy, *check)
         )
-        self._boundary.enter_phase(Phase.COMPILE)
+        boundary.enter_phase(Phase.COMPILE)
         while self.step < steps:
             # yields at the same steps after a resume as without one
             self.step, logs = loop.run(self.step, min(self.step - self.step % every + every, steps), steps)
@@ -351,8 +351,8 @@ class Run:
     def callbacks(self, model: Any) -> List[Any]:
         """Return the callbacks for `model.fit`, and prepare the compiled model for it. Collective.
 
-        A model that has no variables yet is built for the newest data of `batches` or `dataset`. Put the callbacks
-        before those of your own, which then see the metrics of all tasks.
+        A model without variables is built for the newest data of `batches` or `dataset`. Put the callbacks before your
+        own, which then see the metrics of all tasks.
         """
         from slurm_tf.train.keras import fit
 
@@ -360,11 +360,12 @@ class Run:
             raise UsageError("model.fit under strategy ps", "run.loop", "Keras 3 cannot fit on parameter servers")
         with self.scope():
             fit.prepare(model, self._collective, self._batches, self._task.settings.accumulate, self._inputs)
-        self.checkpoint(model=model, optimizer=model.optimizer)
+        position = {"data": self._passes.iterator} if self._passes else {}
+        self.checkpoint(model=model, optimizer=model.optimizer, **position)
         self._log_if_data_starts_anew()
-        trains, after_epoch = self._task.export_step is None, functools.partial(self._exports.export_if_due, model)
-        state = (self._collective, self._batches, self._boundary, self._progress.report_fit)
-        return [fit.callback(model, *state, self._check_data, after_epoch, trains)]
+        state = (self._collective, self._batches, self._boundary, self._progress.report_fit, self._check_data)
+        after_epoch = functools.partial(self._exports.export_if_due, model)
+        return [fit.callback(model, *state, after_epoch, self._task.export_step is None, self._passes)]
 
     # --- progress and results ---
 

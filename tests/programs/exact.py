@@ -1,7 +1,7 @@
 """Trains a small model that has all that is hard to resume: dropout, moving statistics, momentum, a decaying rate.
 
-exact.py "fit|loop|pipeline [compile|evaluate]" PAUSE [EPOCHS]: an epoch has 6 steps. pipeline: a loop with an iterator
-of the program's own, of this task's part of the samples.
+exact.py "[fit|loop] [pipeline] [compile|evaluate]" PAUSE [EPOCHS]: an epoch has 6 steps. pipeline: the data is
+a data set of the program's own, of this task's part of the samples.
 """
 
 import hashlib
@@ -33,13 +33,24 @@ model = keras.Sequential(
     ]
 )
 optimizer = keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.3, 5, 0.8), momentum=0.9)
-data: Any = run.batches((x, y), batch_size=16, seed=3)
+data: Any
 position: dict[str, Any] = {}
-if "pipeline" in how:
+
+
+def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
+    """Return this task's part of the samples, without end."""
     weights = np.ones([len(x), 1], np.float32)
     part = tf.data.Dataset.from_tensor_slices((x, y, weights)).shard(run.size, run.rank).shuffle(30, seed=5)
-    data = iter(part.repeat().batch(16 // run.size, drop_remainder=True).prefetch(2))
+    return part.repeat().batch(16 // context.num_input_pipelines, drop_remainder=True).prefetch(2)
+
+
+if how.startswith("fit pipeline"):
+    data = run.dataset(make, steps_per_epoch=6)
+elif "pipeline" in how:
+    data = iter(run.dataset(make))
     position = {"data": data}
+else:
+    data = run.batches((x, y), batch_size=16, seed=3)
 
 
 def slowly(step: Any) -> Any:

@@ -1,6 +1,6 @@
 """A loop under ps whose worker dies after its step, before the chief has fetched its logs; a loop whose data ends."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -95,18 +95,39 @@ class NoCheck:
         pass
 
 
+def lockstep_loop(data: Any, boundary: Any, check_data: Callable[[], object]) -> Any:
+    import tensorflow as tf
+
+    from slurm_tf.train import training_loop
+    from slurm_tf.train.collectives.allreduce import SingleTaskCollective
+
+    strategy = tf.distribute.get_strategy()
+    return training_loop.LockstepLoop(
+        lambda batch: {"mean": batch}, data, [], SingleTaskCollective(), strategy, NoCheck(), boundary, check_data  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_data_workers_are_asked_before_the_last_step_is_saved() -> None:
+    import tensorflow as tf
+
+    class Boundary(NoBoundary):
+        def after_step(self, step: int, last: bool) -> None:
+            events.append("the end" if last else step)
+
+    events: list[int | str] = []
+    loop = lockstep_loop(tf.data.Dataset.range(2), Boundary(), lambda: events.append("asked"))
+    loop.run(0, 3, 5)
+    loop.run(3, 5, 5)
+    assert events == [1, 2, 3, 4, "asked", "the end"]
+
+
 def test_a_data_set_begins_anew_at_its_end_and_an_iterator_is_an_error() -> None:
     import tensorflow as tf
 
     from slurm_tf.errors import UsageError
-    from slurm_tf.train import training_loop
-    from slurm_tf.train.collectives.allreduce import SingleTaskCollective
 
     def loop(data: Any) -> Any:
-        strategy = tf.distribute.get_strategy()
-        return training_loop.LockstepLoop(
-            lambda batch: {"mean": batch}, data, [], SingleTaskCollective(), strategy, NoCheck(), NoBoundary()  # type: ignore[arg-type]
-        )  # fmt: skip
+        return lockstep_loop(data, NoBoundary(), lambda: None)
 
     data = tf.data.Dataset.range(3)
     assert loop(data).run(0, 5, 5) == (5, {"mean": pytest.approx((0 + 1 + 2 + 0 + 1) / 5)})

@@ -47,7 +47,7 @@ def gather(collective: allreduce.Collective, iterators: Sequence[Any]) -> bytes:
     """Return the positions in all tasks as the contents of a file. Collective. Raises UsageError for large ones."""
     arrays = {}
     for number, iterator in enumerate(iterators):
-        data = _bytes_of(iterator)
+        data = position(iterator)
         own = tf.one_hot(collective.rank, collective.size, dtype=tf.int64)
         (lengths,) = collective.sum([own * len(data)])
         longest = int(tf.reduce_max(lengths))
@@ -82,7 +82,7 @@ def restore(collective: allreduce.Collective, data: Optional[bytes], iterators: 
     for number, (iterator, width) in enumerate(zip(iterators, widths.numpy().tolist())):
         lengths, rows = saved[number] if saved else _nothing(collective.size, width)
         lengths, rows = (each.numpy() for each in collective.sum([tf.constant(lengths), tf.constant(rows)]))
-        _set(iterator, rows[collective.rank].tobytes()[: int(lengths[collective.rank])])
+        set_position(iterator, rows[collective.rank].tobytes()[: int(lengths[collective.rank])])
     return True
 
 
@@ -105,7 +105,7 @@ def _nothing(size: int, width: int) -> Tuple[npt.NDArray[np.int64], npt.NDArray[
 def _check(name: str, iterator: Any) -> None:
     """Raise UsageError for an iterator whose position TensorFlow cannot save, or not all of it."""
     try:
-        _bytes_of(iterator)
+        position(iterator)
         operation = _unseeded(iterator)
     except tf.errors.OpError as error:
         why = error.message.rpartition("}} ")[2].partition(" [")[0]
@@ -130,7 +130,7 @@ def _unseeded(iterator: Any) -> str:
     return ""
 
 
-def _bytes_of(iterator: Any) -> bytes:
+def position(iterator: Any) -> bytes:
     """Return the position of an iterator. Raises OpError."""
     resource = iterator._iterator_resource
     state = tf.raw_ops.SerializeIterator(resource_handle=resource, external_state_policy=_FAIL)
@@ -138,7 +138,8 @@ def _bytes_of(iterator: Any) -> bytes:
     return data
 
 
-def _set(iterator: Any, data: bytes) -> None:
+def set_position(iterator: Any, data: bytes) -> None:
+    """Set an iterator to a position. Raises CheckpointError for that of another pipeline."""
     state = tf.io.parse_tensor(data, tf.variant)
     try:
         tf.raw_ops.DeserializeIterator(resource_handle=iterator._iterator_resource, serialized=state)

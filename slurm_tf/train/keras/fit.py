@@ -13,6 +13,7 @@ from slurm_tf.train.checkpoint import local_state
 from slurm_tf.train.checkpoint.step_boundary import StepBoundary
 from slurm_tf.train.collectives import allreduce, replica_check
 from slurm_tf.train.data.batches import Batches
+from slurm_tf.train.data.passes import Passes
 from slurm_tf.train.keras import keras_2, keras_3
 from slurm_tf.train.keras.padding import Padding, samples_in_metrics
 
@@ -98,15 +99,19 @@ class FitCallback:
         check_data: Callable[[], None],
         after_epoch: Callable[[], None],
         trains: bool,
+        passes: Optional[Passes] = None,
     ) -> None:
         """`check_data` is called before the last step of an epoch is saved, `after_epoch` once the epoch was reported.
 
-        `trains`: whether `fit` is to do any step.
+        `trains`: whether `fit` is to do any step. `passes`: of a data set of the program's own.
         """
         super().__init__()
         self._adapter = adapter
         self._collective, self._batches, self._boundary, self._report = collective, batches, boundary, report
         self._check_data, self._after_epoch, self._trains = check_data, after_epoch, trains
+        self._passes = passes
+        if passes:
+            passes.remember()
         self._epoch_start = boundary.step
         self._check = replica_check.ReplicaCheck(collective, lambda: self.model.trainable_variables)
         self._reported_at = time.monotonic()
@@ -120,6 +125,8 @@ class FitCallback:
             return
         self._adapter.set_initial_epoch(self.model, self._boundary.step // self._steps_per_epoch)
         self._set_data_position()
+        if self._passes:
+            self._passes.begin()
         self._is_training = True
         self._boundary.enter_phase(Phase.COMPILE)
 

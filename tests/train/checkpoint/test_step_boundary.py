@@ -71,10 +71,17 @@ def interrupt(programs: list[Program]) -> Saved:
     ("how", "tasks"),
     [
         ("loop", 1),
-        ("pipeline", 1),
+        ("fit pipeline", 1),
         *(
             pytest.param(*each, marks=pytest.mark.long)
-            for each in (("fit", 1), ("fit", 2), ("loop", 2), ("pipeline", 2))
+            for each in (
+                ("fit", 1),
+                ("fit", 2),
+                ("loop", 2),
+                ("loop pipeline", 1),
+                ("loop pipeline", 2),
+                ("fit pipeline", 2),
+            )
         ),
     ],
 )
@@ -93,16 +100,16 @@ def test_an_interrupted_run_ends_with_the_bits_of_one_that_was_not(trainings: An
 
 @pytest.mark.long
 def test_a_killed_run_goes_on_at_the_sample_of_its_own_pipeline(trainings: Any) -> None:
-    expected = trainings("whole").whole("pipeline", 2)
+    expected = trainings("whole").whole("loop pipeline", 2)
     killed = trainings("killed")
     settings = to_variable(TrainSettings(checkpoint_every_steps=5, checkpoint_keep=9))
     for at in (9, 15):
-        programs = killed.start("pipeline", pause=0.2, tasks=2, SLURM_TF_TRAIN=settings)
+        programs = killed.start("loop pipeline", pause=0.2, tasks=2, SLURM_TF_TRAIN=settings)
         programs[0].wait_for(rf"\bstep {at}$")
         for each in programs:
             each.process.kill()
             each.process.wait(30)
-    programs = killed.start("pipeline", tasks=2)
+    programs = killed.start("loop pipeline", tasks=2)
     for each in programs:
         assert each.process.wait(300) == 0, each.text
     assert int(programs[0].wait_for(r"resumed at step (\d+)")[1]) >= 10
@@ -113,10 +120,10 @@ def test_a_killed_run_goes_on_at_the_sample_of_its_own_pipeline(trainings: Any) 
 @pytest.mark.long
 def test_another_number_of_tasks_starts_its_own_pipelines_anew(trainings: Any) -> None:
     training = trainings("r")
-    programs = training.start("pipeline", pause=0.2, tasks=2)
+    programs = training.start("loop pipeline", pause=0.2, tasks=2)
     programs[0].wait_for(r"\bstep 3$")
     step = interrupt(programs).step
-    (program,) = training.start("pipeline")
+    (program,) = training.start("loop pipeline")
     assert program.process.wait(300) == 0, program.text
     assert f"resumed at step {step} " in program.text
     assert "has no position in the data" in program.text

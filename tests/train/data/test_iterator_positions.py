@@ -113,3 +113,57 @@ def test_a_large_position_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(iterator_positions, "_MOST_BYTES", 1 << 10)
     with pytest.raises(UsageError, match="in a smaller buffer"):
         iterator_positions.gather(SingleTaskCollective(), [iter(numbers().shuffle(100, seed=1))])
+
+
+def pairs(count: int) -> Any:
+    import tensorflow as tf
+
+    shuffled = numbers(count).shuffle(9, seed=1)
+    return shuffled.map(lambda each: (tf.cast(each, tf.float32), 0.0)).batch(2, drop_remainder=True)
+
+
+def fitted(passes: Any, epochs: int) -> list[float]:
+    """Run `fit` for so many epochs, with a loss that makes Keras look at a batch before; return the samples."""
+    import keras
+    import tensorflow as tf
+
+    from slurm_tf.train.checkpoint.step_boundary import StepBoundary
+    from slurm_tf.train.collectives.allreduce import SingleTaskCollective
+    from slurm_tf.train.keras import fit
+
+    def nothing(*_: object, **__: object) -> None:
+        pass
+
+    seen: list[float] = []
+
+    class Model(keras.Model):  # type: ignore[misc]
+        def train_step(self, data: Any) -> Any:
+            tf.py_function(lambda x: seen.extend(x.numpy().tolist()), [data[0]], [])
+            return super().train_step(data)
+
+    inputs = keras.Input((1,))
+    model = Model(inputs, keras.layers.Dense(1)(inputs))
+    model.compile("sgd", "mse", metrics=["mae"])
+    boundary = StepBoundary(None, is_writer=True, in_lockstep=False, saves_in_pauses=True)
+    collective = SingleTaskCollective()
+    callback = fit.callback(model, collective, [], boundary, nothing, nothing, nothing, True, passes)
+    model.fit(passes.dataset, epochs=epochs, callbacks=[callback], verbose=0)
+    return seen
+
+
+def test_model_fit_reads_each_element_of_a_data_set_once() -> None:
+    from slurm_tf.train.data.passes import Passes
+
+    expected = [each for batch, _ in pairs(90).take(5) for each in batch.numpy().tolist()]
+    passes = Passes(pairs(90), 2)
+    assert fitted(passes, 2) == expected[:8]
+    assert next(passes.iterator)[0].numpy().tolist() == expected[8:]
+
+
+def test_model_fit_on_a_data_set_that_ends_is_an_error() -> None:
+    import tensorflow as tf
+
+    from slurm_tf.train.data.passes import Passes
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="the data set has ended"):
+        fitted(Passes(pairs(6), 2), 2)
