@@ -1,19 +1,19 @@
 """Measures how long a table takes to become a data set: `slurm-tf prepare` against a hand-written script in Polars.
 
-    python benchmarks/prepare.py [--rows 3000000] [--rounds 3] [--cpus 2] [--mem 1G] [--beam PYTHON]
+    python benchmarks/prepare.py [--rows 3000000] [--rounds 3] [--cpus 2] [--mem 1G] [--beam PYTHON] [--spark PYTHON]
 
 The job: clicks in CSV, joined with a table of users in MariaDB (in CSV without `mariadbd`, or if not root), a sum for
 each user, three vocabularies, a split, 10 shards of tf.Example. Prints a Markdown table of seconds, rows a second,
 seconds of CPU and the peak of memory, which is the sum of the processes' PSS. A round is one run of each way, and the
 next round runs them in reverse order; cells are medians, with the smallest and largest. Each way must write the same
-shards, byte for byte. Apache Beam takes part where --beam names an interpreter that has it (it needs other releases of
-some packages than TensorFlow, and is slow: give fewer rows). Of Spark it says whether it is installed.
+shards, byte for byte. Apache Beam and Spark take part where --beam and --spark name interpreters that have them: Beam
+needs other releases of some packages than TensorFlow, and has a table of its own with fewer rows. Both read the users
+as CSV, as neither has a driver for MariaDB without a download.
 """
 
 import argparse
 import contextlib
 import hashlib
-import importlib.util
 import json
 import os
 import platform
@@ -30,92 +30,25 @@ from urllib.parse import quote
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import duckdb
-
 from slurm_tf.prepare import recipe_file
-from tests.prepare import database_servers
+from tests.prepare import clicks_job, database_servers
 
 USERS, PASSWORD = 200_000, database_servers.PASSWORD
-COLUMNS = {
-    "id": "BIGINT", "user_id": "BIGINT", "item": "BIGINT", "country": "VARCHAR", "device": "VARCHAR",
-    "query": "VARCHAR", "cents": "BIGINT", "score": "DOUBLE", "clicked": "BIGINT",
-}  # fmt: skip
-RECIPE = """
-mem = "{mem}"
-cpus = {cpus}
-[sources.clicks]
-format = "csv"
-path = "clicks.csv"
-columns = {columns}
-[sources.users]
-{users}
-columns = {{ user_id = "BIGINT", age = "BIGINT", segment = "VARCHAR" }}
-[transform]
-sql = "job.sql"
-[features.clicked]
-kind = "int64"
-[features.item]
-kind = "int64"
-[features.country]
-vocabulary = {{}}
-[features.device]
-vocabulary = {{}}
-[features.segment]
-vocabulary = {{ min-count = 2 }}
-[features.query]
-kind = "bytes"
-[features.score]
-kind = "float"
-[features.spent]
-kind = "int64"
-[features.age]
-kind = "int64"
-[split]
-key = ["id"]
-shares = {{ train = 0.8, test = 0.2 }}
-[output]
-folder = "{out}"
-shards = {{ train = 8, test = 2 }}
-"""
-SQL = """
-SELECT clicks.*, age, segment, spent
-FROM clicks
-JOIN users USING (user_id)
-JOIN (SELECT user_id, sum(cents) AS spent FROM clicks GROUP BY user_id) USING (user_id)
-"""
-QUERY = "SELECT user_id, age, segment FROM users"
-
-
-def make_tables(folder, rows):
-    """Write clicks.csv and users.csv; one in fifty clicks is of a user that is not in the table."""
-    with duckdb.connect() as connection:
-        connection.execute(
-            f"COPY (SELECT i AS id, hash(i) % {USERS * 51 // 50} AS user_id, hash(i + 1) % 1000000 AS item, "
-            "'c' || hash(i + 2) % 200 AS country, 'device ' || hash(i + 3) % 50 AS device, "
-            "'what somebody looked for ' || repeat('w', (hash(i + 4) % 60)::INT) || hash(i + 5) % 1000 AS query, "
-            "hash(i + 6) % 10000 AS cents, (hash(i + 7) % 1000000) / 7 AS score, hash(i + 8) % 2 AS clicked "
-            f"FROM range({rows}) AS t(i)) TO '{folder}/clicks.csv' (HEADER)"
-        )
-        connection.execute(
-            f"COPY (SELECT i AS user_id, hash(i) % 90 AS age, 's' || hash(i + 1) % 30 AS segment "
-            f"FROM range({USERS}) AS t(i)) TO '{folder}/users.csv' (HEADER)"
-        )
+OURS, POLARS = "slurm-tf prepare", "Polars, one process"
 
 
 @contextlib.contextmanager
-def users_table(folder):
+def users_table():
     """Give the keys of the source users, and the URL of the database, "" for CSV."""
     if os.getuid() or not shutil.which("mariadbd"):
-        yield 'format = "csv"\npath = "users.csv"', ""
+        yield clicks_job.USERS_IN_CSV, ""
         return
     with database_servers.mariadb() as server:
-        server.run("use shop; create table users (user_id bigint primary key, age bigint, segment varchar(20))")
-        rows = (folder / "users.csv").read_text().splitlines()[1:]
-        for start in range(0, len(rows), 2_000):
-            values = ",".join(f"({a},{b},'{c}')" for a, b, c in (row.split(",") for row in rows[start : start + 2_000]))
-            server.run(f"use shop; insert into users values {values}")
-        keys = f'format = "mysql"\nurl = "{server.url}"\npassword-variable = "SHOP_PASSWORD"\nquery = "{QUERY}"'
-        yield keys, server.url.replace("reader@", f"reader:{quote(PASSWORD, safe='')}@")
+        for statement in clicks_job.statements(USERS):
+            server.run(statement)
+        keys = f'format = "mysql"\nurl = "{server.url}"\npassword-variable = "SHOP_PASSWORD"'
+        url = server.url.replace("reader@", f"reader:{quote(PASSWORD, safe='')}@")
+        yield f'{keys}\nquery = "{clicks_job.QUERY}"', url
 
 
 def with_polars(folder, out, url):
@@ -126,11 +59,13 @@ def with_polars(folder, out, url):
     from slurm_tf.prepare import feature_columns, serialize
     from slurm_tf.prepare.row_errors import RowErrors
 
-    schema = recipe_file.load(folder / "job.toml").schema
+    schema = recipe_file.load(folder / "duckdb.toml").schema
     types = {"VARCHAR": pl.String, "DOUBLE": pl.Float64, "BIGINT": pl.Int64}
-    kinds = {name: types[kind] for name, kind in COLUMNS.items()}
-    clicks = pl.scan_csv(folder / "clicks.csv", schema=kinds)
-    table = pl.read_database_uri(QUERY, url, engine="connectorx") if url else pl.read_csv(folder / "users.csv")
+    kinds = {name: types[kind] for name, kind in clicks_job.COLUMNS.items()}
+    clicks = pl.scan_csv(folder / "clicks*.csv", schema=kinds)
+    table = (
+        pl.read_database_uri(clicks_job.QUERY, url, engine="connectorx") if url else pl.read_csv(folder / "users.csv")
+    )
     spent = clicks.group_by("user_id").agg(pl.col("cents").sum().alias("spent"))
     rows = clicks.join(table.lazy(), on="user_id").join(spent, on="user_id").collect()
     key = [str(number).encode() for number in rows["id"].to_list()]
@@ -205,63 +140,82 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--mem", default="1G")
-    parser.add_argument("--beam", metavar="PYTHON", help="an interpreter with apache-beam, pyarrow and google-crc32c")
+    parser.add_argument("--beam", metavar="PYTHON", help="an interpreter with apache-beam, and what shards need")
+    parser.add_argument("--beam-rows", type=int, default=100_000, help="of a job of Apache Beam, which is slow")
+    parser.add_argument("--spark", metavar="PYTHON", help="an interpreter with slurm-tf[prepare,spark]; a JDK 17")
     parser.add_argument("--polars", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.polars:
         with_polars(Path(options.polars[0]), Path(options.polars[1]), os.environ["SHOP_URL"])
         return
-    there = "installed" if importlib.util.find_spec("pyspark") else "not installed"
-    print(f"Spark is {there}, and takes no part.")
-    with tempfile.TemporaryDirectory(prefix="slurm-tf-bench-") as name:
+    print(f"Python {platform.python_version()}, {options.cpus} cpus, mem {options.mem}.")
+    compare(options, options.rows, own_ways() | (spark_ways(options) if options.spark else {}))
+    if options.beam:
+        compare(options, options.beam_rows, own_ways() | beam_ways(options))
+
+
+def own_ways():
+    """Return the commands of each way by its name; {folder} is that of the sources, {out} that of the shards."""
+    return {
+        OURS: [sys.executable, "-m", "slurm_tf", "prepare", "{folder}/duckdb.toml"],
+        POLARS: [sys.executable, __file__, "--polars", "{folder}", "{out}"],
+    }
+
+
+def spark_ways(options):
+    program = str(ROOT / "benchmarks" / "prepare_spark.py")
+    return {
+        'slurm-tf prepare, engine = "spark"': [options.spark, "-m", "slurm_tf", "prepare", "{folder}/spark.toml"],
+        "Spark, local": [options.spark, program, "{folder}", "{out}", str(options.cpus), options.mem],
+    }
+
+
+def beam_ways(options):
+    program = str(ROOT / "benchmarks" / "prepare_beam.py")
+    return {"Apache Beam, DirectRunner": [options.beam, program, "{folder}", "{out}", str(options.cpus)]}
+
+
+def compare(options, rows, ways):
+    """Run the ways on so many rows and print the table."""
+    with tempfile.TemporaryDirectory(prefix="slurm-tf-bench-") as name, users_table() as (users, url):
         folder = Path(name)
-        make_tables(folder, options.rows)
-        with users_table(folder) as (users, url):
-            rounds, rows, size = compare(options, folder, users, url)
+        clicks_job.write_sources(folder, rows, USERS)
+        clicks_job.write_users(folder, USERS)
+        for engine in ("duckdb", "spark"):
+            text = clicks_job.recipe(engine, options.mem, users, "out", options.cpus)
+            (folder / f"{engine}.toml").write_text(text)
+        rounds, records, size = measured_rounds(options, folder, ways, url)
     where = "MariaDB" if url else "CSV"
-    print(f"Python {platform.python_version()}, {options.cpus} cpus, mem {options.mem}, users in {where}.")
-    print(f"{options.rows} rows of CSV, {rows} records of {size} bytes, {options.rounds} alternating rounds.\n")
+    print(f"\n{rows} rows of CSV, users in {where}; {records} records of {size} bytes; {options.rounds} rounds.\n")
     print("| way | s | rows/s | CPU, s | peak, MB | times Polars |\n|---|---|---|---|---|---|")
-    for way in rounds[0]:
+    for way in ways:
         seconds, peaks, cpu = ([each[way][figure] for each in rounds] for figure in range(3))
-        ratios = [each[way][0] / each["Polars, one process"][0] for each in rounds]
-        rates = [options.rows / each for each in seconds]
+        ratios = [each[way][0] / each[POLARS][0] for each in rounds]
+        rates = [rows / each for each in seconds]
         cells = cell(seconds, 1), cell(rates, 0), cell(cpu, 1), cell(peaks, 0), cell(ratios, 2)
         print(f"| {way} | {' | '.join(cells)} |")
 
 
-def compare(options, folder, users, url):
-    columns = "{ " + ", ".join(f'{name} = "{kind}"' for name, kind in COLUMNS.items()) + " }"
-    (folder / "job.sql").write_text(SQL)
-    text = RECIPE.format(mem=options.mem, cpus=options.cpus, columns=columns, users=users, out="ours")
-    (folder / "job.toml").write_text(text)
+def measured_rounds(options, folder, ways, url):
+    """Return the figures of each way in each round, the number of records, and their mean size."""
     environ = {
         **os.environ, "PYTHONPATH": str(ROOT), "SHOP_PASSWORD": PASSWORD, "SHOP_URL": url,
         "POLARS_MAX_THREADS": str(options.cpus),
     }  # fmt: skip
-    ways = {
-        "slurm-tf prepare": ([sys.executable, "-m", "slurm_tf", "prepare", str(folder / "job.toml")], "ours"),
-        "Polars, one process": (
-            [sys.executable, __file__, "--polars", str(folder), str(folder / "theirs")], "theirs",
-        ),
-    }  # fmt: skip
-    if options.beam:
-        program = ROOT / "benchmarks" / "prepare_beam.py"
-        words = [options.beam, str(program), str(folder), str(folder / "beam"), str(options.cpus)]
-        ways["Apache Beam, DirectRunner"] = (words, "beam")
-    rounds, expected = [], None
+    out, rounds, expected = folder / "out", [], None
     for number in range(options.rounds):
         times = {}
-        for way, (command, out) in list(ways.items())[:: 1 if number % 2 == 0 else -1]:
-            shutil.rmtree(folder / out, ignore_errors=True)
-            times[way] = measured(command, environ)
-            expected = expected or sums(folder / out)
-            assert sums(folder / out) == expected, f"{way} gives other shards"
-        rounds.append({way: times[way] for way in ways})
-    manifest = json.loads((folder / "ours" / "manifest.json").read_text())
+        for way, command in list(ways.items())[:: 1 if number % 2 == 0 else -1]:
+            shutil.rmtree(out, ignore_errors=True)
+            times[way] = measured([word.format(folder=folder, out=out) for word in command], environ)
+            expected = expected or sums(out)
+            assert sums(out) == expected, f"{way} gives other shards"
+            if way == OURS:
+                manifest = json.loads((out / "manifest.json").read_text())
+        rounds.append(times)
     shards = [shard for split in manifest["splits"] for shard in split["shards"]]
-    rows = sum(shard["rows"] for shard in shards)
-    return rounds, rows, sum(shard["bytes"] for shard in shards) // rows
+    records = sum(shard["rows"] for shard in shards)
+    return rounds, records, sum(shard["bytes"] for shard in shards) // records
 
 
 def cell(values, digits):

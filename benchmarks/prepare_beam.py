@@ -2,7 +2,8 @@
 
     python benchmarks/prepare_beam.py FOLDER OUT CPUS
 
-FOLDER has clicks.csv, users.csv and job.toml, as prepare.py writes them; it runs this by the Python that it was given.
+FOLDER has clicks*.csv, users.csv and duckdb.toml, as prepare.py writes them; it runs this by the Python that it was
+given.
 Serialises with the code of slurm-tf, and writes the same shards, byte for byte.
 """
 
@@ -74,7 +75,7 @@ def with_numbers(row, **tables):
 
 def write(group, folder, out):
     number, rows = group
-    schema = recipe_file.load(Path(folder) / "job.toml").schema
+    schema = recipe_file.load(Path(folder) / "duckdb.toml").schema
     rows = sorted(rows, key=lambda row: (row["hash"], row["key"]))
     names = [feature.name for feature in schema.features]
     split, place, count = ("train", number, TRAIN) if number < TRAIN else ("test", number - TRAIN, TEST)
@@ -90,7 +91,7 @@ def main(folder, out, cpus):
     Path(out).mkdir()
     words = ["--runner=DirectRunner", "--direct_running_mode=multi_processing", f"--direct_num_workers={cpus}"]
     with beam.Pipeline(options=PipelineOptions([*words, "--save_main_session"])) as pipeline:
-        clicks = pipeline | "clicks" >> beam.io.ReadFromText(f"{folder}/clicks.csv", skip_header_lines=1)
+        clicks = pipeline | "clicks" >> beam.io.ReadFromText(f"{folder}/clicks*.csv", skip_header_lines=1)
         clicks = clicks | "click" >> beam.Map(click)
         users = pipeline | "users" >> beam.io.ReadFromText(f"{folder}/users.csv", skip_header_lines=1)
         users = users | "user" >> beam.Map(user)

@@ -6,86 +6,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-import duckdb
 import pytest
 
 from slurm_tf.dataset import dataset_manifest
 from tests.cluster.group import SLURM_TF, Member
 from tests.conftest import PYTHONPATH, ROOT
-from tests.prepare import database_servers, spark_recipe
+from tests.prepare import clicks_job, database_servers, spark_recipe
 
 pytestmark = [pytest.mark.slurm, pytest.mark.long, spark_recipe.needs("pyspark", "pandas", "java", "mariadbd")]
 
 USERS = 20_000
-RECIPE = """\
-engine = "{engine}"
-mem = "{mem}"
-cpus = 2
-[sources.clicks]
-format = "csv"
-path = "clicks*.csv"
-[sources.clicks.columns]
-id = "BIGINT"
-user_id = "BIGINT"
-country = "VARCHAR"
-query = "VARCHAR"
-cents = "BIGINT"
-score = "DOUBLE"
-[sources.users]
-format = "mysql"
-url = "{url}"
-query = "SELECT user_id, age, segment FROM users"
-password-file = "password"
-columns = {{ user_id = "BIGINT", age = "BIGINT", segment = "VARCHAR" }}
-[transform]
-sql = "clicks.sql"
-[features.id]
-kind = "int64"
-[features.country]
-vocabulary = {{}}
-[features.segment]
-vocabulary = {{ min-count = 2 }}
-[features.query]
-kind = "bytes"
-[features.score]
-kind = "float"
-[features.spent]
-kind = "int64"
-[features.age]
-kind = "int64"
-[split]
-key = ["id"]
-shares = {{ train = 0.8, test = 0.2 }}
-[output]
-folder = "{name}"
-shards = {{ train = 8, test = 2 }}
-"""
-SQL = """\
-SELECT clicks.*, age, segment, spent FROM clicks JOIN users USING (user_id)
-JOIN (SELECT user_id, sum(cents) AS spent FROM clicks GROUP BY user_id) USING (user_id)
-"""
 # the driver, on the second node, alone reads the database
 NODES = ("node1", "node2")
 SERVER = ROOT / "tests" / "prepare" / "programs" / "serves_users.py"
-
-
-CLICKS = """\
-SELECT i AS id, hash(i) % $users AS user_id, 'c' || hash(i + 2) % 200 AS country,
-    'what somebody looked for ' || repeat('w', (hash(i + 4) % 60)::INT) || hash(i + 5) % 1000 AS query,
-    hash(i + 6) % 10000 AS cents, (hash(i + 7) % 1000000) / 7 AS score
-FROM range($first, $end) AS t(i)
-"""
-
-
-def write_sources(folder: Path, rows: int) -> None:
-    """Write the clicks, in four files; one in fifty is of a user that is not in the table."""
-    with duckdb.connect() as connection:
-        for number in range(4):
-            part = {"first": rows * number // 4, "end": rows * (number + 1) // 4, "users": USERS * 51 // 50}
-            connection.sql(CLICKS, params=part).write_csv(str(folder / f"clicks{number}.csv"))
-    (folder / "clicks.sql").write_text(SQL)
 
 
 @contextlib.contextmanager
@@ -119,13 +53,14 @@ def prepared(alice: Member, name: str) -> str:
 @pytest.mark.parametrize("rows", [3_000, 3_000_000])
 @pytest.mark.timeout(3600)
 def test_one_digest(rows: int, alice: Member) -> None:
-    write_sources(alice.folder, rows)
+    clicks_job.write_sources(alice.folder, rows, USERS)
     alice.take_jobs()
     is_large = rows > 1_000_000
     with database(alice) as url:
         for name, engine in {"duckdb": "duckdb", "one": "spark", "two": "spark"}.items():
             mem = "2G" if is_large else "512M"
-            alice.write(f"{name}.toml", RECIPE.format(engine=engine, mem=mem, url=url, name=name))
+            users = f'format = "mysql"\nurl = "{url}"\nquery = "{clicks_job.QUERY}"\npassword-file = "password"'
+            alice.write(f"{name}.toml", clicks_job.recipe(engine, mem, users, name))
         digests = {prepared(alice, name) for name in ("duckdb", "one")}
         command = json.dumps([sys.executable, "-m", "slurm_tf", "prepare", "--resume", "{recipe}"])
         sets = (f"command={command}", "roles.worker.ntasks-per-node=1")
