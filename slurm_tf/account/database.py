@@ -4,6 +4,7 @@ Text is read in parts of some megabytes, so that memory does not grow with its l
 """
 
 import csv
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,11 @@ _NO_ROWS = """select count(*) filter (not coalesce(regexp_matches(coalesce(JobID
   and regexp_matches(State, '^[A-Z]'), false))"""
 _QUIET = "set enable_progress_bar = false;"  # of a connection: none for a program without a file (python -c)
 _FETCHED = 2048  # rows that are records at a time
+# A job id that has a step: 12.0, 12_3.batch, 12+0.extern.
+_STEP = re.compile(rb"^[0-9][0-9_+\[\],%-]*\.", re.MULTILINE)
+_BEGINNING = 1 << 16
+# So many rows are kept in memory: DuckDB plans a query of a view with all that the view is made of, each time.
+_FEW = 50_000
 _OF_STEPS = ", ".join(f'"{each.name}"' for each in columns.STEPS)
 _COUNTS = ("suspended", "cpus", "node_count", "gpus", "memory", "billing")
 
@@ -91,8 +97,9 @@ class Tables:
     ) -> bool:
         """Read a file of `lines` lines, each of them a row in UTF-8 whose fields have the separator between them.
 
-        Columns without a name are left out. `is_local`: whether times may be local times. `is_checked`: whether each
-        line is known to begin a row. Return whether the file is what is said here; if not, nothing is read.
+        The first is the job id. Columns without a name are left out. `is_local`: whether times may be local times.
+        `is_checked`: whether each line is known to begin a row. Return whether the file is what is said here; if not,
+        nothing is read.
         """
         import duckdb
 
@@ -100,6 +107,7 @@ class Tables:
         try:
             if not is_checked and self.database.execute(f"{_NO_ROWS} from {source}").fetchall() != [(0,)]:
                 return False
+            self._has_steps = self._has_steps or _begins_with_steps(path)
             self._read(source, lines, is_local)
         except duckdb.InvalidInputException:
             return False
@@ -277,6 +285,14 @@ class Tables:
             self.database.execute(f"insert into runs_of_jobs select {values}", columns_of)
             self.database.execute(jobs_sql.jobs(has_runs=True))
 
+    def hold(self) -> bool:
+        """Keep the rows of the view `jobs` in memory if they are few; return whether they are."""
+        if self.diagnostics.records > _FEW:
+            return False
+        self.database.execute("create or replace table held_jobs as select * from jobs")
+        self.database.execute("create or replace view jobs as select * from held_jobs")
+        return True
+
     def _read_summaries(self) -> None:
         """Make the table of what jobstats wrote into AdminComment."""
         self.database.execute("create or replace table job_summaries (admin_comment varchar, gpu_use double)")
@@ -308,6 +324,11 @@ class Tables:
         path = self.folder / f"{table}-{self._parts}.parquet"
         found = self.database.execute(f"copy ({query}) to {literal(str(path))} ({COPIED})").fetchone()
         return int(found[0]) if found else 0
+
+
+def _begins_with_steps(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _STEP.search(file.read(_BEGINNING)) is not None
 
 
 def _record(column: str) -> str:

@@ -61,8 +61,11 @@ class Aggregate:
         by: Sequence[str] = (),
         prices: Prices | None = None,
         now: int | None = None,
+        are_few: bool = False,
     ) -> None:
-        """`now`: running jobs are counted until then. Raises UsageError."""
+        """`now`: running jobs are counted until then. `are_few`: whether memory has room for the rows. Raises
+        UsageError.
+        """
         check_words(by)
         self.window, self.by, self._database = window, tuple(by), database
         now = int(time.time()) if now is None else now
@@ -70,13 +73,18 @@ class Aggregate:
         if "node" in by:
             # a job is a part of each of its nodes, and counts once in all
             others = [word for word in by if word != "node"]
-            self._whole = Aggregate(database, window, others, prices, now).total()
+            self._whole = Aggregate(database, window, others, prices, now, are_few).total()
             nodes.expand(database)
         days = [window.start]
         if "day" in by:
             first, last = _span(database, now)
             days = midnights(max(window.start, first), min(window.end, now + 1, last))
-        database.execute(_parts(days, window.end, now, prices, by))
+        parts = _parts(days, window.end, now, prices, by)
+        if are_few and not {"day", "node"} & {*by}:
+            # DuckDB plans a query of a view with all that the view is made of, each time
+            database.execute(f"create or replace table held_parts as {parts}")
+            parts = "select * from held_parts"
+        database.execute(f"create or replace view parts as {parts}")
         self._keys = [f'"{WORDS[word]}"' for word in by]
         has_runs = bool(database.execute("select 1 from runs_of_jobs limit 1").fetchall())
         self._sums = SUMS | ({} if has_runs else _OF_RUNS) | ({} if _has_cost(prices) else {"cost": "null::double"})
@@ -156,7 +164,7 @@ def _ended(word: str, incarnations: int, *sums: int | None) -> ExitClassSums:
 
 
 def _parts(days: Sequence[int], end: int, now: int, prices: Prices | None, by: Sequence[str]) -> str:
-    """Return the statement that makes the view `parts`: what the window or each of the days has of each row of jobs."""
+    """Return the query of the view `parts`: what the window or each of the days has of each row of jobs."""
     ends = [*days[1:], end]
     if "day" in by:
         names = [time.strftime("%Y-%m-%d", time.localtime(day)) for day in days]
@@ -166,7 +174,6 @@ def _parts(days: Sequence[int], end: int, now: int, prices: Prices | None, by: S
     else:
         cut = f"cross join (select {days[0]} as low, {end} as high) days"
     return f"""
-create or replace view parts as
 with ran as (
   select *, case when is_runaway then started + coalesce(time_limit * 60, {FORGOTTEN})
     else coalesce(ended, counted_until, {now}) end as stop from {nodes.PARTS if "node" in by else "jobs"}

@@ -145,7 +145,7 @@ def usage(
         if sql is not None:
             usage_output.print_answer(exports.answer(found.database, sql), as_json, as_csv)
             return
-        sums = usages.Aggregate(found.database, window, groups.by, table)
+        sums = usages.Aggregate(found.database, window, groups.by, table, are_few=found.hold())
         rows = sums.rows(as_json)
         shown = groups.shown(rows)
         total = Amounts() if as_csv and not html else sums.total()  # CSV has none
