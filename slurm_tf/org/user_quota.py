@@ -122,7 +122,7 @@ class UserQuota:
         if "Submit" in limit.name:  # sbatch itself refuses then
             return False
         if limit.qos:
-            return limit.qos == qos
+            return limit.qos == qos and limit.account in ("", account)
         return limit.account == account or (not limit.of_user and limit.account in self.above(account))
 
     def _counts(self, limit: Limit, job: QueuedJob) -> bool:
@@ -132,7 +132,7 @@ class UserQuota:
         if limit.of_user and job.user != self.user:
             return False
         if limit.qos:
-            return job.qos == limit.qos
+            return job.qos == limit.qos and limit.account in ("", job.account)
         return job.account == limit.account or (not limit.of_user and limit.account in self.above(job.account))
 
     def above(self, account: str) -> list[str]:
@@ -259,7 +259,9 @@ def _owner(quota: UserQuota, limit: Limit) -> tuple[str, str]:
     is_own = quota.user == associations.me()
     if not limit.of_user:
         whose = f"{'your ' if is_own else ''}organization {limit.account}"
-        return f"QOS {limit.qos} has" if limit.qos else f"{whose} has", ""
+        if not limit.account:
+            return f"QOS {limit.qos} has", ""
+        return f"{whose} has", f" in QOS {limit.qos}" if limit.qos else ""
     where = f" in QOS {limit.qos}" if limit.qos else f" in {limit.account}"
     return "you have" if is_own else f"{quota.user} has", where
 

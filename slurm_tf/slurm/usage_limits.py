@@ -2,13 +2,13 @@
 
 slurmctld holds jobs to the limits and says both in `scontrol show assoc_mgr`; sacctmgr only knows the limits. Seen on
 Slurm 22.05.8: hours are minutes there, times the UsageFactor of a job's QOS; "N" is no limit; a QOS without a job of
-the user's says nothing of its limits for a user.
+the user's says nothing of its limits for a user, and likewise for an account.
 """
 
 import os
 import pwd
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -19,6 +19,7 @@ from slurm_tf.slurm import assoc_mgr, client, live_cluster
 _SECONDS = 10.0
 # The columns of sacctmgr that are asked for: what assoc_mgr does not say.
 QOS = ("Name", "UsageFactor", "Flags", "MaxTRESPU", "MaxTRESPA", "MaxJobsPU", "MaxSubmitPU")
+_PER_USER, _PER_ACCOUNT = ("MaxTRESPU", "MaxJobsPU", "MaxSubmitPU"), ("MaxTRESPA",)
 _ENFORCED = {"limits", "safe"}
 
 # Limits on what has been used in all, what is in use at a time, and what one job may have, by Slurm's own names.
@@ -26,7 +27,7 @@ IN_ALL = ("GrpTRESMins", "GrpWall")
 OF_A_JOB = ("MaxTRESPJ", "MaxTRESMinsPJ", "MaxWallPJ")
 _AT_A_TIME = (
     "GrpTRES", "GrpTRESRunMins", "MaxTRESPU", "MaxTRESPA", "GrpJobs", "GrpSubmitJobs", "MaxJobs", "MaxSubmitJobs",
-    "MaxJobsPU", "MaxSubmitJobsPU",
+    "MaxJobsPU", "MaxSubmitJobsPU", "MaxJobsPA", "MaxSubmitJobsPA",
 )  # fmt: skip
 _NAMES = (*IN_ALL, *_AT_A_TIME, *OF_A_JOB)
 # How sacctmgr names the limits of QOS that assoc_mgr names otherwise.
@@ -126,9 +127,8 @@ def parse(user: str, settings: str, manager: str, qos: str, own: str) -> Limits:
         return Limits(user, factors=parse_factors(qos), unknown=f"this cluster holds jobs to no limits: {found}")
     cluster = conf.get("ClusterName", "")
     rows = [row for row in _rows(own) if row[0] in ("", cluster)]
-    allowed = {name for row in rows for name in row[2].split(",") if name}
     lines = manager.splitlines()
-    limits = [*_of_associations(user, lines), *_of_qos(user, lines, qos, allowed)] if rows else []
+    limits = [*_of_associations(user, lines), *_of_qos(user, lines, qos, rows)] if rows else []
     half_life, reset = forgetting(conf)
     kept = tuple(row[0] for row in _rows(qos) if "NoDecay" in row[2].split(","))
     return Limits(user, tuple(limits), half_life, reset, kept, parse_factors(qos))
@@ -173,26 +173,40 @@ def _of_associations(user: str, lines: list[str]) -> Iterator[Limit]:
         yield from (each for each in found if each.name not in OF_A_JOB)
 
 
-def _of_qos(user: str, lines: list[str], qos: str, allowed: set[str]) -> Iterator[Limit]:
-    """Yield the limits of the QOS that the user may name."""
+def _of_qos(user: str, lines: list[str], qos: str, own: list[list[str]]) -> Iterator[Limit]:
+    """Yield the limits of the QOS that the user may name. `own`: cluster, account and QOS of the user's associations.
+
+    A QOS holds each account by itself to its limits for an account, not with the accounts below it.
+    """
     rows = {row[0]: row for row in _rows(qos)}
     found = re.search(rf" UserName={re.escape(user)}\((\d+)\) ", "\n".join(lines))
     key = f"(?:{found[1]}|{re.escape(user)}\\({found[1]}\\))" if found else re.escape(user)
     for line in lines:
         name = assoc_mgr.plain_name(line.removeprefix("QOS=").partition(" ")[0])
-        if not line.startswith("QOS=") or name not in allowed:
+        accounts = [row[1] for row in own if name in row[2].split(",")]
+        if not line.startswith("QOS=") or not accounts:
             continue
         whole, _, of_parts = line.partition(" Account Limits=")
+        of_accounts, _, of_users = of_parts.partition("User Limits=")
+        known = rows.get(name, [])
         yield from _limits(f"QOS {name}", assoc_mgr.record(whole), qos=name)
-        mine = re.search(rf"\s{key}=\{{([^}}]*)\}}", of_parts.partition("User Limits=")[2])
-        own = assoc_mgr.record(mine[1]) if mine else _unused(rows.get(name, []))
-        yield from _limits(f"{user} in QOS {name}", own, qos=name, of_user=True)
+        for account in dict.fromkeys(accounts):
+            part = _of_part(of_accounts, re.escape(account)) or _unused(known, _PER_ACCOUNT)
+            yield from _limits(f"account {account} in QOS {name}", part, account=account, qos=name)
+        part = _of_part(of_users, key) or _unused(known, _PER_USER)
+        yield from _limits(f"{user} in QOS {name}", part, qos=name, of_user=True)
 
 
-def _unused(row: list[str]) -> dict[str, str]:
-    """Return the limits for each user that sacctmgr has of a QOS, of which this one uses nothing."""
+def _of_part(text: str, key: str) -> Mapping[str, str]:
+    """Return the limits of one account or user in those of a QOS, {} for one that has no job of it."""
+    found = re.search(rf"\s{key}=\{{([^}}]*)\}}", text)
+    return assoc_mgr.record(found[1]) if found else {}
+
+
+def _unused(row: list[str], names: Sequence[str]) -> Mapping[str, str]:
+    """Return those limits that sacctmgr has of a QOS, of which nothing is used."""
     found = dict(zip(QOS, row, strict=False))
-    limits = {_OF_SACCTMGR.get(name, name): found.get(name, "") for name in ("MaxTRESPU", "MaxJobsPU", "MaxSubmitPU")}
+    limits = {_OF_SACCTMGR.get(name, name): found.get(name, "") for name in names}
     return {name: re.sub(r"(\d)(?=,|$)", r"\1(0)", text) for name, text in limits.items()}
 
 

@@ -17,23 +17,26 @@ def words(plan: Plan) -> str:
     cost = most.price(prices)
     if prices.billing_hour is not None:
         cost = None if billed is None else billed * prices.billing_hour
-    if cost is not None and prices.currency:
-        amounts.append(f"{cost * _qos_factor(plan):.2f} {prices.currency}")
+    factor = _qos_factor(plan) if cost is not None and prices.currency else None
+    if cost is not None and factor is not None:
+        amounts.append(f"{cost * factor:.2f} {prices.currency}")
     if billed is not None:
         amounts.append(f"{_number(billed)} billing-hours")
     return ", ".join(amounts)
 
 
-def _qos_factor(plan: Plan) -> float:
-    """Return what the price of a job is multiplied by: what the prices say of its QOS, else Slurm's UsageFactor."""
-    spec, prices = plan.job.spec, plan.job.site.prices
-    qos = spec.qos or str(spec.sbatch.get("qos", ""))
+def _qos_factor(plan: Plan) -> float | None:
+    """Return what the price of a job is multiplied by: what the prices say of its QOS, else Slurm's UsageFactor.
+
+    None where Slurm does not say it.
+    """
+    qos, prices = plan.job.spec.qos, plan.job.site.prices
     if qos and qos not in prices.qos:
         try:
             prices = prices.with_factors(usage_limits.usage_factors())
         except SlurmError:  # as of the billing above
-            return 1.0
-    return prices.qos.get(qos, 1.0)
+            return None
+    return prices.qos.get(qos or "", 1.0)
 
 
 def _number(value: float | None) -> str:

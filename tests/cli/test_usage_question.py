@@ -105,7 +105,7 @@ def test_without_options_it_answers_a_person(typed: Type, golden: Callable[[str,
 def test_the_advice_that_is_given_can_be_typed(typed: Type, tmp_path: Path) -> None:
     found = json.loads(ok(typed("usage", *WINDOW, "--json")))
     assert [each["template"] for each in found["templates"]] == ["solve", "bert", "cnn", "prepare"]
-    assert found["limits"]["limits"][0]["left"] == pytest.approx(2936 / 60)
+    assert found["limits"]["limits"][0]["left"] == pytest.approx(2933 / 60)
     causes = found["wasted"]["causes"]
     assert [each["why"] for each in causes] == [
         "timeout", "out of memory", "preempted", "failed", "idle cpus", "cancelled",

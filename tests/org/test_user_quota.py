@@ -104,6 +104,20 @@ def test_the_limit_of_a_qos_stands_for_those_of_associations(cluster: RecordedCl
     assert not user_quota.of_user().hits(Demand(({"cpu": 1},), 2000, "physics", "gpuq"))
 
 
+def test_a_qos_limits_each_account_by_itself(cluster: RecordedCluster) -> None:
+    # what alice has in use in account physics: two GPUs
+    cluster.changes["pages=N(0),gres/gpu=N(2),gres/gpu:a100=N(2)} lasers="] = "pages=N(0),gres/gpu=3(2)} lasers="
+    cluster.changes["normal|1.000000|||||"] = "normal|1.000000|||gres/gpu=3||"
+    found = user_quota.of_user()
+    (hit,) = (each for each in found.hits(Demand(({GPU: 2},), 5, "physics")) if each.limit.name == "MaxTRESPA")
+    assert (hit.obstacle, hit.limit.account, hit.limit.qos, hit.limit.left) == (Obstacle.IN_USE, "physics", "normal", 1)
+    assert [each.id for each in found.holders(hit.limit)] == ["1"]
+    (never, *_) = found.hits(Demand(({GPU: 4},), 5, "vision"))
+    assert limit_words.in_slurm(never.limit) == "MaxTRESPA gres/gpu=3"
+    why = user_quota.why_waiting(found, Demand(({GPU: 4},), 5, "vision"))
+    assert why.startswith("it asks for 4 GPUs, and your organization vision has 3 GPUs in QOS normal at a time")
+
+
 def test_hours_that_are_used_up(cluster: RecordedCluster) -> None:
     cluster.changes["gres/gpu=6000(0)"] = "gres/gpu=6000(5900)"
     asked = Demand(({GPU: 2},), 60, "physics")

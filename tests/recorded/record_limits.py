@@ -16,7 +16,8 @@ SHAPE = Shape(
         "modify account vision set GrpTRESMins=gres/gpu=6000,cpu=100000 GrpTRES=gres/gpu=6 MaxTRES=node=2",
         "modify user alice set MaxTRESMins=gres/gpu=1200 GrpTRESMins=gres/gpu=3000 MaxJobs=20 MaxSubmitJobs=50 "
         "MaxWall=1-0",
-        "modify qos scavenge set UsageFactor=0",
+        "modify qos scavenge set UsageFactor=0 MaxTRESPA=gres/gpu=2",
+        "modify qos normal set MaxTRESPA=gres/gpu=8",
         "modify qos urgent set UsageFactor=2.5 GrpTRESMins=gres/gpu=500 Flags=NoDecay",
     ),
 )

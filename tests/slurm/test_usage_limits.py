@@ -27,11 +27,11 @@ def test_what_is_left_of_each_limit(golden: Callable[[str, str], None]) -> None:
 
 
 def test_hours_of_running_jobs_are_promised() -> None:
-    # two GPUs and one, for 20 minutes each, that began a minute ago; before, three GPUs ran for 50 s, and two of other
+    # two GPUs and one, for 21 minutes each, that have just begun; before, three GPUs ran for 50 s, and two of other
     # QOS: one costs two and a half times as much, one nothing
-    mine = Limit("alice in vision", "GrpTRESMins", "gres/gpu", most=3000, used=4, promised=60)
+    mine = Limit("alice in vision", "GrpTRESMins", "gres/gpu", most=3000, used=4, promised=63)
     assert mine in of("alice").limits
-    assert (mine.left, mine.is_time) == (2936, True)
+    assert (mine.left, mine.is_time) == (2933, True)
     assert Limit("alice", "GrpTRESMins", "cpu", most=10, used=9, promised=9).left == 0
 
 
@@ -39,6 +39,12 @@ def test_the_use_of_others_is_not_ones_own() -> None:
     # alice has a GPU of this QOS
     own = {each.owner: each.used for each in of("bob").limits if each.name == "MaxTRESPU"}
     assert own == {"bob in QOS gpuq": 0, "bob in QOS strict": 0}
+
+
+def test_what_a_qos_gives_each_account() -> None:
+    """Of a QOS without a job of the account sacctmgr knows the limit."""
+    own = {each.owner: (each.most, each.used) for each in of("alice").limits if each.name == "MaxTRESPA"}
+    assert own == {"account vision in QOS normal": (8, 2), "account vision in QOS scavenge": (2, 0)}
 
 
 def test_limits_of_all_accounts_above() -> None:
