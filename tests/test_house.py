@@ -129,7 +129,7 @@ ONLY_IN = {
         "launch",
         "export.version_check",
         "images.image_build",
-        "page.usage_views",
+        "page.report_process",
         "prepare.spark_cluster",
         "prepare.worker_process",
         "serve.replica_task",

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -222,8 +222,9 @@ def _gpus(asked: JobEfficiency) -> Advice:
     return Advice("gpus", words, used, share)
 
 
-def as_dict(component: str, asked: JobEfficiency) -> dict[str, Any]:
-    """Return all values, for JSON; None: unknown."""
+def as_dict(component: str, asked: JobEfficiency, missing: Iterable[str] = ()) -> dict[str, Any]:
+    """Return all values, for JSON; None: unknown. `missing`: columns that the accounting of the job lacks."""
+    rows = advice(asked)
     return {
         "component": component or None,
         "incarnations": asked.incarnations,
@@ -236,7 +237,9 @@ def as_dict(component: str, asked: JobEfficiency) -> dict[str, Any]:
         "memory_mib": {"asked": asked.memory or None, "used": asked.used_memory, "node_at_most": asked.node_most},
         "gpus": {"asked": asked.gpus, "use": None if asked.gpu_use is None else asked.gpu_use / 100},
         "gpu_memory_use": asked.gpu_memory_share,
-        "next": {row.key: row.next for row in advice(asked) if row.next},
+        "next": {row.key: row.next for row in rows if row.next},
+        "advice": [asdict(row) for row in rows],
+        "notes": notes(asked, missing),
     }
 
 

@@ -1,16 +1,14 @@
 """Organizations and their users as a text table and as JSON."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slurm_tf import units
 from slurm_tf.cli import text_table
-from slurm_tf.org import user_quota
+from slurm_tf.org import quota_words, user_quota
 from slurm_tf.org.organizations import GPU, Forgetting, Organization, Organizations, Quota
 
 _HEADS = ("ORGANIZATION", "USER", "GPUS", "GPU-HOURS", "CPUS", "MEM", "WAITING", "MAX-TIME")
 _LEAVE_OUT = ("MAX-TIME", "MEM", "CPUS")
-_UNKNOWN = "unknown"
 
 
 def text(found: Organizations, shown: Sequence[Organization]) -> str:
@@ -19,48 +17,22 @@ def text(found: Organizations, shown: Sequence[Organization]) -> str:
         return f"Cluster {found.cluster} has no organizations that you may see.\n"
     rows = []
     for each in shown:
-        rows.append([_path(each), "", *_cells(each.quota)])
-        for user in each.users:
-            name = f"{user.name} on {user.partition}" if user.partition else user.name
-            rows.append(["", name, *_cells(user.quota)])
+        rows.append([quota_words.organization(each), "", *_cells(each.quota)])
+        rows += [["", quota_words.user(user), *_cells(user.quota)] for user in each.users]
     table = text_table.table(_HEADS, rows, _LEAVE_OUT, "--json has all", names=("ORGANIZATION", "USER"))
     said = ["GPUs, CPUs and memory: in use of the limit; GPU-hours: used of the limit; waiting: jobs and their GPUs."]
     return table + text_table.sentences([*said, *_hours_lines(found.forgetting, shown)])
 
 
-def _path(each: Organization) -> str:
-    return each.name if each.parent in ("", "root") else f"{each.name}, in {each.parent}"
-
-
 def _cells(quota: Quota) -> list[str]:
     return [
-        _of(quota, GPU, str),
-        _hours(quota.used_gpu_minutes, quota.gpu_minutes),
-        _of(quota, "cpu", str),
-        _of(quota, "mem", units.format_memory),
-        _waiting(quota),
-        units.format_time(quota.limits.max_wall) if quota.limits.max_wall else "-",
+        quota_words.in_use(quota, GPU),
+        quota_words.gpu_hours(quota),
+        quota_words.in_use(quota, "cpu"),
+        quota_words.in_use(quota, "mem"),
+        quota_words.waiting(quota),
+        quota_words.longest_job(quota),
     ]
-
-
-def _of(quota: Quota, tres: str, format_amount: Callable[[int], str]) -> str:
-    """Return what is in use and the limit: "3 of 4", with those of each type of GPU."""
-    held, most = quota.allocated, quota.limits.grp_tres.get(tres)
-    used = _UNKNOWN if held is None else format_amount(held.get(tres, 0))
-    types = [name for name in quota.limits.grp_tres if name.startswith(f"{tres}:")]
-    typed = [f"{name.partition(':')[2]} {_of(quota, name, str)}" for name in types]
-    return ", ".join([f"{used} of {format_amount(most)}" if most is not None else used, *typed])
-
-
-def _hours(used: int | None, most: int | None) -> str:
-    words = _UNKNOWN if used is None else f"{used / 60:.1f}"
-    return f"{words} of {most / 60:g}" if most is not None else words
-
-
-def _waiting(quota: Quota) -> str:
-    if quota.waiting is None:
-        return _UNKNOWN
-    return f"{quota.waiting_jobs}: {quota.waiting.get(GPU, 0)} GPUs" if quota.waiting_jobs else "-"
 
 
 def _hours_lines(forgetting: Forgetting, shown: Sequence[Organization]) -> list[str]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     type=options.ExpandedPath(dir_okay=False),
     help="Listen on a socket that no other user of this machine can connect to, and on no port.",
 )
-@click.option("--admin", is_flag=True, help="Offer the forms of organizations, as to an operator of Slurm.")
+@click.option("--admin", is_flag=True, help="Offer what an operator of Slurm sees and does; Slurm decides.")
 @options.JSON
 def page(port: int | None, path: Path | None, admin: bool, as_json: bool) -> None:
     """Show your runs in a browser, until Ctrl-C, and print the ssh command with which to reach it.

@@ -10,6 +10,7 @@ __all__ = [
     "org_file",
     "org_updates",
     "organizations",
+    "quota_words",
     "tree_changes",
     "user_quota",
 ]

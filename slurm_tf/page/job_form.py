@@ -9,6 +9,8 @@ from starlette.requests import Request
 from slurm_tf.errors import SlurmError
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
+from slurm_tf.org import job_check, user_quota
+from slurm_tf.page import quota_cache
 from slurm_tf.page.context import PageContext
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.submit import highest_cost, new_run, plan_submission, render, run_index, sooner
@@ -55,9 +57,14 @@ def options(names: Mapping[str, str], form: Mapping[str, str]) -> dict[str, str]
     return {name: form[f"{_OPTION}{name}"] for name in names if form.get(f"{_OPTION}{name}")}
 
 
-def of_plan(plan: Plan) -> dict[str, object]:
-    """Return the script of a job, the most that it may take, and when Slurm would start it, as far as that is known."""
-    script = render.script(plan)
+def of_plan(context: PageContext, plan: Plan) -> dict[str, object]:
+    """Return the script of a job, the most that it may take, and what is known of when Slurm would start it.
+
+    Raises LimitError for a job that no limit of Slurm's would ever let start.
+    """
+    quota, script = job_check.check(plan), render.script(plan)
+    names = quota_cache.run_names(context.runs.look(wait=False))
+    waits = user_quota.why_waiting(quota, job_check.demand(plan), names)
     try:
         expected = sooner.estimate(script)
         starts = [expected.text]
@@ -65,6 +72,7 @@ def of_plan(plan: Plan) -> dict[str, object]:
             starts += sooner.lines(plan, expected.start, datetime.now().astimezone())
     except SlurmError as error:
         starts = [f"when it would start is unknown: {error}"]
+    starts += [f"It would wait: {waits}."] if waits else []
     costs, warnings = highest_cost.words(plan), new_run.warnings(plan.job)
     return {"script": script, "costs": costs, "starts": starts, "warnings": warnings}
 

@@ -20,7 +20,7 @@ from slurm_tf.page.job_form import Field
 from slurm_tf.run import placeholders
 from slurm_tf.submit import new_run
 
-_PARAM, _COUNT = "param.", "workers"
+_PARAM, _COUNT, _GPUS = "param.", "workers", "gpus"
 _ROLE = "worker"
 
 
@@ -78,7 +78,7 @@ class NewRunViews:
             if form.get("do") == "submit":
                 return self._submit(request, job, form.get("name", ""))
             plan = new_run.preview(job, form.get("name", ""), to_submit=True)
-            shown = job_form.of_plan(plan)
+            shown = job_form.of_plan(self._context, plan)
         except SlurmTfError as error:
             return self._form(request, template, form, checked=True, problem=str(error))
         return self._form(request, template, form, checked=True, shown=shown)
@@ -133,18 +133,12 @@ def _fields(template: TemplateFile, form: Mapping[str, str], checked: bool) -> l
     worker = job.spec.roles.with_tasks.get(_ROLE)
     if worker is not None:
         wrong = "" if form.get(_COUNT, "") in ("", *map(str, range(1, 10000))) else "needed a whole number from 1 on"
-        found.append(
-            Field(
-                _COUNT,
-                "workers",
-                "number",
-                form.get(_COUNT, ""),
-                "tasks that train",
-                str(worker.count),
-                min="1",
-                wrong=wrong,
-            )
-        )
+        count, gpus = str(worker.count), "" if worker.gpus is None else str(worker.gpus)
+        about = "GPUs of all workers together: 2, or a100:2"
+        found += [
+            Field(_COUNT, _COUNT, "number", form.get(_COUNT, ""), "tasks that train", count, min="1", wrong=wrong),
+            Field(_GPUS, _GPUS, "text", form.get(_GPUS, ""), about, gpus),
+        ]
     stated = {"time": job.spec.time, "partition": job.spec.partition, "account": job.spec.account, "qos": job.spec.qos}
     return found + job_form.option_fields(job_form.OPTIONS, form, stated)
 
@@ -177,5 +171,6 @@ def _job(template: TemplateFile, form: Mapping[str, str]) -> Job:
     """Return the job of a form. Raises ConfigError or UsageError."""
     values = [f"{name.removeprefix(_PARAM)}={text}" for name, text in form.items() if name.startswith(_PARAM) and text]
     options = job_form.options(job_form.OPTIONS, form)
-    overrides = [f"roles.{_ROLE}.count={form[_COUNT]}"] if form.get(_COUNT) else []
+    of_role = {"count": form.get(_COUNT), "gpus": form.get(_GPUS)}
+    overrides = [f"roles.{_ROLE}.{key}={text}" for key, text in of_role.items() if text]
     return configuration.load(template, os.environ, "", overrides, options, values)

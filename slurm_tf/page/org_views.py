@@ -1,8 +1,9 @@
 """The forms by which an operator of Slurm makes and changes organizations, as the verb `org` does: first the plan."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -52,13 +53,15 @@ class OrgViews:
     def routes(self) -> list[Route]:
         """Return the address of each view."""
         return [
+            Route("/organizations/remove", self.ask_remove),
+            Route("/organizations/remove", self.remove, methods=["POST"]),
             Route("/organizations/{verb}", self.ask),
             Route("/organizations/{verb}", self.plan_or_make, methods=["POST"]),
         ]
 
     def ask(self, request: Request) -> Response:
-        """Show an empty form."""
-        return self._form(request, {})
+        """Show a form; the query may have values for its fields."""
+        return self._form(request, request.query_params)
 
     def plan_or_make(self, request: Request) -> Response:
         """Show what would be done, or do it."""
@@ -72,8 +75,51 @@ class OrgViews:
             org_updates.make(update, cancel=False, say=done.append)
         except SlurmTfError as error:
             return self._form(request, form, problem=str(error))
+        return self._done(request, done, form.get("name", "").strip())
+
+    def ask_remove(self, request: Request) -> Response:
+        """Show what the removal of an organization, or of a user from one, would do, and which jobs it would end."""
+        return self._removal(request, request.query_params)
+
+    def remove(self, request: Request) -> Response:
+        """Remove an organization, or a user from one; jobs in the queue are cancelled first if that was ticked."""
+        form = request.state.form
+        name, user = _named(form)
+        done: list[str] = []
+        try:
+            update = org_updates.remove(org_updates.ask(), name, user)
+            if update.jobs and "cancel" not in form:
+                return self._removal(request, form, "jobs are in the queue: tick the box to have them cancelled")
+            org_updates.make(update, cancel="cancel" in form, say=done.append)
+        except SlurmTfError as error:
+            return self._removal(request, form, str(error))
+        return self._done(request, done, name if user else "")
+
+    def _removal(self, request: Request, form: Mapping[str, str], problem: str = "") -> Response:
+        """Show what a removal would do, and a button that does it."""
+        name, user = _named(form)
+        plan: list[str] = []
+        jobs: tuple[str, ...] = ()
+        try:
+            update = org_updates.remove(org_updates.ask(), name, user)
+            plan, jobs = [each.words for each in update.changes], update.jobs
+        except SlurmTfError as error:
+            problem = problem or str(error)
+        values = {
+            "title": f"Remove {user} from {name}" if user else f"Remove organization {name}",
+            "name": name,
+            "user": user,
+            "plan": plan,
+            "jobs": jobs,
+            "problems": problem.splitlines(),
+        }
+        return self._context.answer(request, "org_remove", values, HTTPStatus.BAD_REQUEST if problem else HTTPStatus.OK)
+
+    def _done(self, request: Request, done: Sequence[str], name: str) -> Response:
+        """Show the organization, or all, with a line of what was done."""
         self._context.sessions.put_note(request.state.cookie, f"Done: {'; '.join(done) or 'nothing was to be changed'}")
-        return RedirectResponse(f"{request.scope['root_path']}/organizations", HTTPStatus.SEE_OTHER)
+        query = f"?{urlencode({'name': name})}" if name else ""
+        return RedirectResponse(f"{request.scope['root_path']}/organizations{query}", HTTPStatus.SEE_OTHER)
 
     def _form(self, request: Request, form: Mapping[str, str], problem: str = "", plan: object = ()) -> Response:
         shape = _FORMS.get(request.path_params["verb"])
@@ -89,10 +135,15 @@ class OrgViews:
         return self._context.answer(request, "org_form", values, HTTPStatus.BAD_REQUEST if problem else HTTPStatus.OK)
 
 
+def _named(form: Mapping[str, str]) -> tuple[str, str]:
+    """Return the organization and the user, "" for none, that a form names."""
+    return form.get("name", "").strip(), form.get("user", "").strip()
+
+
 def _update(site: Site, verb: str, form: Mapping[str, str]) -> Update:
     """Return what a form asks for. Raises UsageError, UnitError or OrganizationError."""
     limits = {name: form[name].strip() for name in _LIMITS if form.get(name, "").strip()}
-    name, user = form.get("name", "").strip(), form.get("user", "").strip()
+    name, user = _named(form)
     if verb == "create":
         return org_updates.create(site, name, form.get("parent", "").strip() or "root", limits)
     if verb == "add-user":

@@ -2,8 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from urllib.parse import quote
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from slurm_tf.page.run_cache import RunCache
 from slurm_tf.plots import charts
 from slurm_tf.plots.charts import Plot, Series
 from slurm_tf.slurm.job_states import JobState
@@ -27,6 +32,8 @@ _UNKNOWN = "-"
 # How many points a plot has, of how many metrics there are plots, and how many rows a table has.
 _POINTS, _PLOTS, _ROWS = 300, 24, 50
 _HELD_OUT = "val_"
+# The addresses of a run, and of one point of a sweep.
+RUN_ROUTES = ("/runs/{key}/{name}", "/runs/{key}/{name}/{point:int}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,15 @@ class RunRow:
     gpus: str = _UNKNOWN
     time: str = _UNKNOWN
     starts: str = _UNKNOWN
+
+
+def named_points(request: Request, cache: RunCache) -> tuple[str, tuple[RunOverview, ...]]:
+    """Return the key of the run that an address names, and its points, or the one named. Raises HTTPException."""
+    key, point = request.path_params["key"], request.path_params.get("point")
+    points = cache.find(key, point)
+    if not points or points[0].selected.run.name != request.path_params["name"]:
+        raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such run; the list has all that there are")
+    return key, points
 
 
 def address(key: str, points: Sequence[RunOverview]) -> str:

@@ -21,7 +21,6 @@ from slurm_tf.watch.run_overview import RunOverview
 
 _ROWS, _LINES, _MOST_STREAMS = 200, 500, 100
 _SHOWS = {"": "all", "living": "not over", "failed": "failed", "done": "completed"}
-_RUN = "/runs/{key}/{name}"
 
 
 class RunViews:
@@ -34,7 +33,7 @@ class RunViews:
     def routes(self) -> list[Route]:
         """Return the address of each view: those of a run, then the same of one point of a sweep."""
         found = [Route("/", self.list_runs)]
-        for path in (_RUN, f"{_RUN}/{{point:int}}"):
+        for path in run_rows.RUN_ROUTES:
             found += [
                 Route(path, self.run),
                 Route(f"{path}/events", self.run_events),
@@ -91,6 +90,7 @@ class RunViews:
             "at": self._cache.look(wait=False).at,
             "facts": run_rows.facts(points),
             "limit": "" if is_sweep else self._context.quota.why_waiting(first, self._cache.look(wait=False)),
+            "has_job": any(point.job for point in points),
             "may_cancel": any(point.job for point in points) and not all(over),
             "may_resubmit": any(point.job for point in points) and any(over),
             "points": run_rows.point_rows(key, points) if is_sweep else [],
@@ -189,12 +189,7 @@ class RunViews:
         return self._done(request, key, points, f"Submitted as job {', '.join(jobs)}")
 
     def _points(self, request: Request) -> tuple[str, tuple[RunOverview, ...]]:
-        """Return the key of the run that an address names, and its points. Raises HTTPException."""
-        key, point = request.path_params["key"], request.path_params.get("point")
-        points = self._cache.find(key, point)
-        if not points or points[0].selected.run.name != request.path_params["name"]:
-            raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such run; the list has all that there are")
-        return key, points
+        return run_rows.named_points(request, self._cache)
 
     def _log_file(self, request: Request, points: Sequence[RunOverview]) -> tuple[LogFile, str]:
         """Return the log that a query names, and the task whose it is. Raises UsageError where there is none."""

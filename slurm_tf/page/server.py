@@ -85,7 +85,7 @@ def _remove_dead(path: str) -> None:
 def serve(
     listener: socket.socket, connect: Callable[[], Client], runs: str, is_admin: bool, say: Callable[[Listening], None]
 ) -> None:
-    """Answer requests until a signal ends it. `runs`: the runs folder; `is_admin`: see PageContext.
+    """Answer requests until a signal ends it. `runs`: the runs folder; `is_admin`: see views.application.
 
     `say` gets where the page is, with a link that opens it once: at first, and again whenever a line is typed here.
     """

@@ -57,7 +57,7 @@ class ServiceViews:
                 run = job_form.submit(self._context, request, job, form.get(_NAME, ""))
                 address = f"{request.scope['root_path']}/services/{run_cache.key_of(run)}"
                 return RedirectResponse(address, HTTPStatus.SEE_OTHER)
-            shown = job_form.of_plan(new_run.preview(job, form.get(_NAME, ""), to_submit=True))
+            shown = job_form.of_plan(self._context, new_run.preview(job, form.get(_NAME, ""), to_submit=True))
         except SlurmTfError as error:
             return self._form(request, base, form, problem=str(error))
         return self._form(request, base, form, shown=shown)

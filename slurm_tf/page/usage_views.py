@@ -1,11 +1,8 @@
-"""The view of what jobs used: `slurm-tf usage` in a process of its own, which takes its database with it."""
+"""The view of what jobs used, as `slurm-tf usage` says: the user's own, and for an admin those of organizations."""
 
 import csv
-import os
-import subprocess
-import sys
-import threading
-import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -13,68 +10,104 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from slurm_tf import units
 from slurm_tf.page.context import PageContext
 
 _DAYS = {"7": "7 days", "30": "30 days", "90": "90 days", "365": "a year"}
+_MINE, _ALL = "mine", "all"
+_WHOSE = {_MINE: "my jobs", _ALL: "the jobs of all users"}
+_SUMMARY = {"": "what was wasted, and what to do"}
 _GROUPS = {
-    "": "what was wasted, and what to do", "template": "template", "name": "name", "state": "state",
-    "partition": "partition", "account": "account", "day": "day",
+    "account": "organization", "user": "user", "account,user": "organization and user", "template": "template",
+    "name": "name", "state": "state", "partition": "partition", "day": "day",
 }  # fmt: skip
-# How long a report may take, and how long it is shown again without asking Slurm.
-_SECONDS, _KEPT_SECONDS = 120.0, 60.0
+_UNKNOWN = "unknown"
+
+
+def _hours(text: str) -> str:
+    return f"{float(text):.1f}"
+
+
+def _share(text: str) -> str:
+    return f"{float(text):.0%}"
+
+
+def _wait(text: str) -> str:
+    return units.format_time(timedelta(seconds=float(text)))
+
+
+# The columns of --csv that are shown, each with its head and its words.
+_COLUMNS: Mapping[str, tuple[str, Callable[[str], str]]] = {
+    "gpu_hours": ("GPU-hours", _hours),
+    "cpu_hours": ("CPU-hours", _hours),
+    "jobs": ("Jobs", str),
+    "wait_p50": ("Median wait, hours:min:s", _wait),
+    "gpu_use": ("GPU use", _share),
+    "cpu_use": ("CPU use", _share),
+    "memory_use": ("Memory use", _share),
+    "lost_gpu_hours_at_most": ("Lost GPU-hours, at most", _hours),
+    "lost_cpu_hours_at_most": ("Lost CPU-hours, at most", _hours),
+    "effective": ("Effective time, at most", _share),
+    "cost": ("Cost", str),
+}
 
 
 class UsageViews:
-    """The views of usage. One report is made at a time."""
+    """The views of usage."""
 
     def __init__(self, context: PageContext) -> None:
         self._context = context
-        self._lock = threading.Lock()
-        self._made: dict[tuple[str, ...], tuple[float, str]] = {}
 
     def routes(self) -> list[Route]:
         """Return the address of each view."""
         return [Route("/usage", self.usage)]
 
     def usage(self, request: Request) -> Response:
-        """Show what the user's jobs used in some days: in words, or a table by what was chosen."""
-        days = request.query_params.get("days", "30")
-        group = request.query_params.get("by", "")
-        if days not in _DAYS or group not in _GROUPS:
-            raise HTTPException(HTTPStatus.BAD_REQUEST, "found other words than the form has")
-        words = [f"--since=now-{days}days"] + ([f"--by={group}", "--csv"] if group else [])
-        text = self._report(tuple(words))
-        heads, *rows = csv.reader(text.splitlines()) if group and text.strip() else [[]]
+        """Show what jobs used in some days: in words, or a table by what was chosen."""
+        is_admin = self._context.admin.look()
+        whose = _chosen(request, "whose", _WHOSE if is_admin else {_MINE: _WHOSE[_MINE]}, _MINE)
+        groups = _GROUPS if whose == _ALL else {**_SUMMARY, **_GROUPS}
+        days, group = _chosen(request, "days", _DAYS, "30"), _chosen(request, "by", groups, next(iter(groups)))
+        words = [f"--since=now-{days}days"]
+        words += [f"--by={group}", "--csv"] if group else []
+        words += ["--all-users"] if whose == _ALL else []
+        report = self._context.reports.report("usage", *words)
+        heads, rows = _table(report.text, group) if group else ([], [])
         values = {
             "title": "Usage",
             "days": days,
             "all_days": _DAYS.items(),
+            "whose": whose,
+            "all_whose": _WHOSE.items() if is_admin else (),
             "by": group,
-            "groups": _GROUPS.items(),
+            "by_words": groups[group],
+            "groups": groups.items(),
             "heads": heads,
             "rows": rows,
-            "text": "" if group else text,
+            "text": "" if group else report.text,
+            "notes": report.notes,
         }
         return self._context.answer(request, "usage", values)
 
-    def _report(self, words: tuple[str, ...]) -> str:
-        """Return what `slurm-tf usage` prints. Raises HTTPException."""
-        with self._lock:
-            at, text = self._made.get(words, (0.0, ""))
-            if at and time.monotonic() - at < _KEPT_SECONDS:
-                return text
-            argv = [sys.executable, "-m", "slurm_tf", "usage", *words]
-            environ = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
-            try:
-                done = subprocess.run(
-                    argv, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-                    timeout=_SECONDS, check=False,
-                )  # fmt: skip
-            except subprocess.TimeoutExpired as error:
-                raise HTTPException(
-                    HTTPStatus.GATEWAY_TIMEOUT, f"slurm-tf usage did not end in {_SECONDS:.0f} s: ask for fewer days"
-                ) from error
-            if done.returncode:
-                raise HTTPException(HTTPStatus.BAD_GATEWAY, done.stderr.strip() or "slurm-tf usage did not say why")
-            self._made = {words: (time.monotonic(), done.stdout)}
-            return done.stdout
+
+def _chosen(request: Request, name: str, known: Mapping[str, str], default: str) -> str:
+    """Return a word of the query. Raises HTTPException for one that the form does not have."""
+    word = request.query_params.get(name, default)
+    if word not in known:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, f"found {name}={word}; needed one of: {', '.join(known)}")
+    return word
+
+
+def _table(text: str, group: str) -> tuple[list[str], list[list[str]]]:
+    """Return the heads and the rows of a table, without the columns of which nothing is known."""
+    rows = list(csv.DictReader(text.splitlines()))
+    keys = group.split(",")
+    columns = [name for name in _COLUMNS if any(row.get(name) for row in rows)]
+    heads = [_GROUPS[key].capitalize() for key in keys] + [_COLUMNS[name][0] for name in columns]
+    return heads, [
+        [*(row[key] or "-" for key in keys), *(_cell(row[name], _COLUMNS[name][1]) for name in columns)] for row in rows
+    ]
+
+
+def _cell(text: str, words: Callable[[str], str]) -> str:
+    return words(text) if text else _UNKNOWN

@@ -13,15 +13,18 @@ from starlette.staticfiles import StaticFiles
 
 from slurm_tf import files
 from slurm_tf.errors import ConfigError, DatasetError, ModelError, SlurmError, SlurmTfError, UsageError
+from slurm_tf.page.admin_rights import AdminRights
 from slurm_tf.page.cluster_views import ClusterViews
 from slurm_tf.page.context import PageContext
 from slurm_tf.page.data_sets import DataSetViews
+from slurm_tf.page.efficiency_views import EfficiencyViews
 from slurm_tf.page.html_templates import HtmlTemplates
 from slurm_tf.page.model_views import ModelViews
 from slurm_tf.page.new_run_views import NewRunViews
 from slurm_tf.page.org_views import OrgViews
 from slurm_tf.page.quota_cache import QuotaCache
 from slurm_tf.page.quota_views import QuotaViews
+from slurm_tf.page.report_process import ReportProcess
 from slurm_tf.page.run_cache import RunCache
 from slurm_tf.page.run_views import RunViews
 from slurm_tf.page.service_views import ServiceViews
@@ -35,13 +38,16 @@ _STATIC = Path(__file__).with_name("static")
 def application(sessions: Sessions, connect: Callable[[], Client], runs: str, is_admin: bool) -> Starlette:
     """Return the views of the user's runs, which have to stand behind guards.Guards.
 
-    `runs`: the runs folder; `is_admin`: see PageContext.
+    `runs`: the runs folder; `is_admin`: what an admin sees and does is offered in any case.
     """
     known = RunCache(connect, runs)
     known.begin()  # its user has to open the link first
-    context = PageContext(known, sessions, HtmlTemplates(sessions), connect, QuotaCache(), is_admin)
+    context = PageContext(
+        known, sessions, HtmlTemplates(sessions), connect, QuotaCache(), AdminRights(is_admin), ReportProcess()
+    )
     views = (
         RunViews(context),
+        EfficiencyViews(context),
         NewRunViews(context),
         DataSetViews(context),
         ModelViews(context),

@@ -158,6 +158,15 @@ def test_the_most_gpus_of_one_job(admin: Member, alice: Member) -> None:
     assert "(MaxTRESPJ gres/gpu=2): it can never start" in said
 
 
+def test_the_longest_job(admin: Member, alice: Member) -> None:
+    admin.ok("org", "create", "brief", "--max-time", "1:00:00")
+    admin.ok("org", "add-user", "alice", "--org", "brief")
+    assert reason(alice, sbatch(alice, "--account=brief", "--time=120")) == "AssocMaxWallDurationPerJobLimit"
+    said = refused(alice, "--account=brief", "--time=2:00:00")
+    assert "you have 1.0 hours in brief for one job (MaxWallPJ=60): it can never start" in said
+    assert reason(alice, sbatch(alice, "--account=brief", "--time=60")) == "RUNNING"
+
+
 def test_a_limit_on_a_type_of_gpu_cannot_be_passed_without_the_type(admin: Member, alice: Member) -> None:
     admin.ok("org", "create", "typed", "--gpus-per-job", "a100:1")
     admin.ok("org", "add-user", "alice", "--org", "typed")

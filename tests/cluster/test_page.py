@@ -42,7 +42,7 @@ _REACH = (
 def page_of(member: Member, *words: str) -> Iterator[RunningPage]:
     """Start `slurm-tf page` of a user on the login node; its squeue notes each call in the file `asked`."""
     folder = member.folder
-    member.run("mkdir", "bin")
+    member.run("mkdir", "-p", "bin")
     member.write("bin/squeue", _SQUEUE.format(notes=folder / "asked"))
     os.chmod(folder / "bin" / "squeue", 0o755)
     environ = {**member.environ(), "PATH": f"{folder}/bin:{member.environ()['PATH']}"}
@@ -117,6 +117,10 @@ def test_runs_are_seen_cancelled_and_submitted_again_and_slurm_is_asked_once_for
         assert re.search(r">node1</td><td [^>]*>\w+</td><td [^>]*>0 of 4</td>", nodes)
         # accounting hears of an end late, and a report is shown again for a minute
         until(page, "/usage?by=state&days=7", "CANCELLED", 150)
+        text = page.get(f"{at}/efficiency").text
+        assert re.search(r"<dt>Incarnations</dt><dd>\d+ \(.*1 cancelled", text)
+        assert re.search(r'<td data-head="Resource">time</td><td data-head="Asked for">\S+</td>', text)
+        assert "no advice to ask for less" in text  # it did not run for long
         deadline = time.monotonic() + 90
         while len(times := asked_for_all(alice)) < 3 and time.monotonic() < deadline:
             page.get("/")

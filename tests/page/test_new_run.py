@@ -2,6 +2,7 @@
 
 import html
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +79,7 @@ def test_a_form_has_each_param_with_its_help_and_limits(page: RunningPage, folde
     assert "learning &lt;rate&gt;; a number from 0.0 to 1.0" in text
     assert '<option value="true">true</option>' in text
     assert 'name="sbatch.partition"' in text
+    assert "GPUs of all workers together" in text
     assert f'<option value="{folder}/data/digits"></option>' in text
     assert f'<option value="{folder}/.config"></option>' not in text
 
@@ -92,7 +94,7 @@ def test_what_is_wrong_is_said_at_its_field_and_nothing_is_made(page: RunningPag
         assert send(page, do="submit", data=text).status == 400
         token = page.get("/new/flowers").form_token
         fields = {"form_token": token, "do": "submit", "param.data": "/x"}
-        for name in ("sbatch.partition", "sbatch.time", "workers", "name"):
+        for name in ("sbatch.partition", "sbatch.time", "workers", "gpus", "name"):
             refused = page.post("/new/flowers", {**fields, name: text})
             assert refused.status == 400, (name, text)
             assert "<pre" not in refused.text
@@ -109,6 +111,9 @@ def test_the_job_is_shown_before_it_starts(page: RunningPage, folder: Path) -> N
     assert "#SBATCH --job-name=" in text
     assert "--rate=0.5 '--data=/shared/x y' --deep=false" in text
     assert "It takes at most" in text
+    token = page.get("/new/flowers").form_token
+    fields = {"form_token": token, "do": "check", "param.data": "/x", "gpus": "a100:2"}
+    assert re.search(r"#SBATCH --gpus\S*=a100:2\n", page.post("/new/flowers", fields).text)
     assert "when it would start is unknown" in text
     assert not (folder / "runs").exists()
 

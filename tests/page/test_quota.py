@@ -3,6 +3,7 @@
 import asyncio
 import html
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ from tests.org.recorded_cluster import RecordedCluster, cluster  # noqa: F401 - 
 from tests.watch.conftest import MakeRun, Slurm, _no_other_runs, make_run, record, slurm  # noqa: F401 - fixtures
 
 
-def shown(application: ASGIApp, path: str) -> str:
-    """Return the text of a view, without its tags."""
+def asked(application: ASGIApp, path: str, status: int = 200, form: Mapping[str, str] | None = None) -> str:
+    """Return what a view answers, or what it answers to a form."""
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -29,16 +30,22 @@ def shown(application: ASGIApp, path: str) -> str:
         sent.append(message)
 
     scope = {
-        "type": "http", "method": "GET", "path": path, "query_string": b"", "root_path": "", "scheme": "http",
-        "headers": [(b"host", b"localhost")], "state": {"cookie": "c", "form": {}},
+        "type": "http", "method": "GET" if form is None else "POST", "path": path.partition("?")[0], "root_path": "",
+        "query_string": path.partition("?")[2].encode(), "scheme": "http", "headers": [(b"host", b"localhost")],
+        "state": {"cookie": "c", "form": form or {}},
     }  # fmt: skip
 
     async def ask() -> None:
         await application(scope, receive, send)
 
     asyncio.run(ask())
-    assert sent[0]["status"] == 200, sent
-    text = b"".join(each.get("body", b"") for each in sent[1:]).decode()
+    assert sent[0]["status"] == status, sent
+    return b"".join(each.get("body", b"") for each in sent[1:]).decode()
+
+
+def shown(application: ASGIApp, path: str, status: int = 200, form: Mapping[str, str] | None = None) -> str:
+    """Return the text of a view, without its tags."""
+    text = asked(application, path, status, form)
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", text)))
 
 
@@ -59,6 +66,42 @@ def test_organizations_have_their_users_and_what_is_in_use(application: ASGIApp)
     text = shown(application, "/organizations")
     assert re.search(r"physics .* alice ", text)
     assert re.search(r"\d of 4", text)
+
+
+def test_one_organization_has_its_users_and_an_admin_may_change_each(
+    application: ASGIApp,
+    cluster: RecordedCluster,  # noqa: F811
+) -> None:
+    text = asked(application, "/organizations?name=physics")
+    assert "<title>Organization physics - slurm-tf</title>" in text
+    assert "vision" not in text
+    assert "/organizations/remove" not in text  # alice is no operator
+    shown(application, "/organizations?name=nothing", 400)
+    asked_before = len([each for each in cluster.asked if "WithCoord" in each])
+    asked(application, "/organizations")
+    assert len([each for each in cluster.asked if "WithCoord" in each]) == asked_before  # once a minute
+    cluster.changes = {"alice|vision|None|": "alice|vision|Operator|"}
+    operator = views.application(Sessions(), Slurm, "/nothing", is_admin=False)
+    text = asked(operator, "/organizations?name=physics")
+    assert 'href="/organizations/remove?name=physics&amp;user=alice"' in text
+    assert 'href="/organizations/set?name=physics&amp;user=alice"' in text
+    assert 'name="user" value="alice"' in asked(operator, "/organizations/set?name=physics&user=alice")
+
+
+def test_a_removal_is_shown_first_with_the_jobs_that_it_would_end_and_needs_the_tick(
+    cluster: RecordedCluster,  # noqa: F811
+) -> None:
+    admin = views.application(Sessions(), Slurm, "/nothing", is_admin=True)
+    text = shown(admin, "/organizations/remove?name=lasers", 400)
+    assert "alice may not do it: remove organization lasers" in text  # Slurm decides, not --admin
+    assert "<button" not in asked(admin, "/organizations/remove?name=lasers", 400)
+    text = shown(admin, "/organizations/remove?name=physics&user=alice")
+    assert "remove user alice from physics" in text
+    assert re.search(r"Jobs in the queue: \d+", text)
+    text = shown(admin, "/organizations/remove", 400, {"name": "physics", "user": "alice"})
+    assert "jobs are in the queue: tick the box to have them cancelled" in text
+    assert not [each for each in cluster.asked if "remove" in each or "delete" in each or "scancel" in each]
+    assert "found no organization 'nothing'" in shown(admin, "/organizations/remove?name=nothing", 400)
 
 
 def test_what_slurm_does_not_say_is_unknown(application: ASGIApp, cluster: RecordedCluster) -> None:  # noqa: F811
