@@ -131,6 +131,7 @@ def measure(layers, rows, rounds, batch):
     """Return the rows a second, and a second of CPU, of each round of each way."""
     from slurm_tf.models import model_versions
     from slurm_tf.predict import batch_prediction
+    from slurm_tf.predict.prediction_plan import OutputFormat
 
     rates = {"hand": [], "predict": []}
     with tempfile.TemporaryDirectory() as scratch:
@@ -144,7 +145,9 @@ def measure(layers, rows, rounds, batch):
         for number in range(rounds):
             output = f"{scratch}/out{number}"
             batch_prediction.prepare(
-                batch_prediction.Request(f"{scratch}/m", None, "", source, output, 1, batch, 0, 60.0)
+                batch_prediction.Request(
+                    f"{scratch}/m", None, "", source, output, 1, batch, 0, 60.0, OutputFormat.JSONL, ()
+                )
             )
             ways = [("hand", version, source, f"{scratch}/hand.jsonl"), ("predict", output)]
             for way, *words in ways if number % 2 else ways[::-1]:

@@ -31,6 +31,7 @@ RUN_BY = {
     "sh install": "tests/test_packaging.py",
     "sh node": "tests/cluster/test_admins.py",
     "sh tensorflow": "tests/jobs/test_docs.py",
+    "sh predict": "tests/predict/test_predict_command.py",
     "python": "tests/jobs/test_docs.py",
     "diff": "tests/test_docs.py",
     "python horovod": "tests/jobs/test_horovod_advice.py",

@@ -104,6 +104,8 @@ ONLY_IN = {
         "predict.shard_process",
         "predict.row_reader",
         "predict.model_inputs",
+        "predict.kept_columns",
+        "predict.record_writer",
     },
     "keras": {"train"},
     "tf_keras": {"train"},

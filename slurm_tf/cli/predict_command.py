@@ -1,5 +1,6 @@
 """The verb predict, which runs a model on every row of many files: as a job array, or on this machine."""
 
+import csv
 import json
 import os
 import sys
@@ -31,6 +32,11 @@ from slurm_tf.errors import DatasetError, UsageError
 @click.option("--signature", default="", help="The signature to run; default: serving_default.")
 @click.option("--batch", default=256, type=click.IntRange(1, 1 << 20), help="How many rows are computed at once.")
 @click.option(
+    "--output-format", default="jsonl", type=click.Choice(["jsonl", "csv", "parquet", "tfrecord"]),
+    help="What is written: JSON lines, CSV, Parquet or tf.train.Examples; default: jsonl.",
+)  # fmt: skip
+@click.option("--keep", default="", metavar="COLUMN,...", help="Columns of the input that are written as well.")
+@click.option(
     "--save-every", default=60, type=click.IntRange(1), metavar="SECONDS",
     help="A shard that is killed loses at most what it has computed in so many seconds; default: 60.",
 )  # fmt: skip
@@ -49,6 +55,8 @@ def predict(
     number: int | None,
     signature: str,
     batch: int,
+    output_format: str,
+    keep: str,
     save_every: int,
     max_errors: int,
     python: str,
@@ -60,13 +68,14 @@ def predict(
     """Run the model in the folder MODEL on every row of the files that GLOB names.
 
     The rows are divided into shards, each a task of a job array; with --site local they are computed here, one after
-    the other. A shard writes a line of JSON for each row, in the order of the input, and appears whole or not at all;
-    manifest.json in FOLDER says that all are there. `slurm-tf resubmit RUN --failed` does what is missing: a shard that
-    was killed goes on where it was.
+    the other. The output has a row for each row, in the order of the input; that of a shard appears whole or not at
+    all, and manifest.json in FOLDER says that all are there. `slurm-tf resubmit RUN --failed` does what is missing: a
+    shard that was killed goes on where it was.
 
-    A row that fails has {"error": ...} in place of its prediction; with more than --max-errors the shard fails.
+    A row that fails has `error` in place of its prediction; with more than --max-errors the shard fails.
     """
     from slurm_tf.predict import batch_prediction
+    from slurm_tf.predict.prediction_plan import OutputFormat
 
     model, *asked_of_sbatch = words
     if arguments or model.startswith("-"):
@@ -76,7 +85,7 @@ def predict(
     folder = os.path.abspath(output)
     request = batch_prediction.Request(
         os.path.abspath(os.path.expanduser(model)), number, signature, inputs, folder, shards, batch, max_errors,
-        float(save_every),
+        float(save_every), OutputFormat(output_format), _columns(keep),
     )  # fmt: skip
     plan = batch_prediction.prepare(request)
     job_name = f"predict-{os.path.basename(request.model)}"
@@ -95,6 +104,14 @@ def predict(
     else:
         click.echo(f"slurm-tf: run {run.name} ended with exit code {code}; the same command goes on", err=True)
     sys.exit(code)
+
+
+def _columns(text: str) -> tuple[str, ...]:
+    """Return the names that are separated by commas; one with a comma is quoted as in CSV. Raises UsageError."""
+    try:
+        return tuple(next(csv.reader([text]), ()))
+    except csv.Error as error:
+        raise UsageError(f"--keep is {text!r} ({error})", "COLUMN,COLUMN", "quote a name as in CSV") from error
 
 
 def _print_done(folder: str, as_json: bool) -> None:

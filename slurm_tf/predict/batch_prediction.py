@@ -3,15 +3,15 @@
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from slurm_tf import files
 from slurm_tf.errors import ModelError, UsageError
 from slurm_tf.models import model_versions, serving_file
 from slurm_tf.models.model_versions import Version
-from slurm_tf.predict import input_rows, prediction_plan
-from slurm_tf.predict.prediction_plan import Plan
+from slurm_tf.predict import answers, input_columns, input_rows, prediction_plan
+from slurm_tf.predict.prediction_plan import InputFormat, OutputFormat, Plan
 from slurm_tf.run import placeholders
 
 _DEFAULT_SIGNATURE = "serving_default"
@@ -21,7 +21,7 @@ _DEFAULT_SIGNATURE = "serving_default"
 class Request:
     """What to predict. `number`: of the model's version, None for the one that is served; `shards`: at most so many.
 
-    `save_every`: seconds, see Plan.
+    `save_every`: in seconds, and `keep`: see Plan.
     """
 
     model: str
@@ -33,6 +33,8 @@ class Request:
     batch_size: int
     max_errors: int
     save_every: float
+    output_format: OutputFormat
+    keep: tuple[str, ...]
 
 
 def prepare(request: Request) -> Plan:
@@ -44,10 +46,12 @@ def prepare(request: Request) -> Plan:
     paths = input_rows.find(request.inputs)
     form = input_rows.format_of(paths)
     with files.explained("read the input"):
+        _check_kept(request.keep, paths[0], form)
         found, shards = input_rows.divide(paths, form, request.shards, request.batch_size)
     signature = request.signature or _DEFAULT_SIGNATURE
     plan = Plan(
-        version.path, signature, form, found, shards, request.batch_size, request.max_errors, request.save_every
+        version.path, signature, form, found, shards, request.batch_size, request.max_errors, request.save_every,
+        request.output_format, request.keep,
     )  # fmt: skip
     with files.explained("make the output folder", request.output):
         files.own_folder(request.output)
@@ -110,4 +114,16 @@ def _version(request: Request) -> Version:
     if described and signature not in described.signatures:
         known = ", ".join(described.signatures) or "none"
         raise ModelError(f"it has no signature {signature}", f"one of {known}", where=version.path)
+    if described:
+        answers.check_names(version.path, tuple(described.signatures[signature].outputs), request.keep)
     return version
+
+
+def _check_kept(keep: Sequence[str], path: str, form: InputFormat) -> None:
+    """Raise UsageError for columns that cannot be kept; DatasetError or OSError for a file that cannot be read."""
+    columns = input_columns.columns(path, form) if keep else None
+    for number, name in enumerate(keep):
+        if name in ("", answers.ERROR) or name in keep[:number]:
+            raise UsageError(f"--keep names {name!r}", f"columns, each once, and none of the name {answers.ERROR}")
+        if columns is not None and name not in columns:
+            raise UsageError(f"--keep names {name!r}", f"one of {', '.join(map(repr, columns))}, as {path} has them")

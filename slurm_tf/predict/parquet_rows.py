@@ -1,6 +1,6 @@
 """Reads rows of Parquet files by pyarrow, which is needed for nothing else here. For Python 3.9."""
 
-from typing import Any, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 from slurm_tf.errors import DatasetError
 
@@ -10,12 +10,25 @@ def count(path: str) -> int:
     return int(_opened(path).metadata.num_rows)
 
 
+def columns(path: str) -> Sequence[str]:
+    """Return the names of a file's columns. Raises DatasetError."""
+    return tuple(_opened(path).schema_arrow.names)
+
+
+def types(path: str, names: Sequence[str]) -> "Dict[str, Any]":
+    """Return the types of columns of a file. Raises DatasetError."""
+    schema = _opened(path).schema_arrow
+    return {name: schema.field(name).type for name in names}
+
+
 def tables(path: str, columns: Sequence[str], start: int, rows: int, size: int) -> "Iterator[Any]":
     """Yield tables with `columns` of `rows` rows from row `start` on, of at most `size` rows. Raises DatasetError."""
     file = _opened(path)
     missing = set(columns) - set(file.schema_arrow.names)
     if missing:
-        raise DatasetError(f"it has no column {', '.join(sorted(missing))}", "the inputs of the model", where=path)
+        raise DatasetError(
+            f"it has no column {', '.join(sorted(missing))}", "the inputs of the model, and what is kept", where=path
+        )
     groups, skipped = _groups(file, start)
     for batch in file.iter_batches(size, row_groups=groups, columns=list(columns)):
         table = pyarrow().Table.from_batches([batch]).slice(skipped, rows)
@@ -42,13 +55,13 @@ def values(table: Any, name: str) -> Any:
 
 
 def _values(column: Any) -> Any:
-    types = pyarrow().types
+    kinds = pyarrow().types
     kind = column.type
     if column.null_count or not len(column):
         return column.to_pylist()
-    if types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
+    if kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_boolean(kind):
         return column.to_numpy(zero_copy_only=False)
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+    if kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind):
         inner = _values(column.flatten())
         length = len(inner) // len(column)
         # of fixed_size_list there is no value_lengths

@@ -3,7 +3,7 @@
     OUTPUT/
       plan.json                          the model's version, the inputs, the rows of each shard
       predict.toml                       the job file
-      part-00003-of-00020.jsonl          the predictions of a shard, a line a row, in the order of the input
+      part-00003-of-00020.jsonl          the predictions of a shard, in the order of the input; or .csv, ...
       part-00003-of-00020.json           its manifest: it is written last, so the shard is done
       manifest.json                      all shards are done
       .part-00003-of-00020.jsonl-...     what a shard that is not done has written: see `pieces`
@@ -34,6 +34,15 @@ class InputFormat(str, Enum):
     IMAGES = "images"
 
 
+class OutputFormat(str, Enum):
+    """How predictions are written; the value is the end of the names of files."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+    TFRECORD = "tfrecord"
+
+
 @dataclass(frozen=True)
 class InputFile:
     """A file of rows; `bytes` and `changed`, in nanoseconds, tell one that was changed since the plan was made."""
@@ -60,6 +69,7 @@ class Plan:
     `shards`: the parts of each shard. Rows are computed in batches of `batch_size`, which begin at the same rows
     whatever the shards are, as the last bits of a result may depend on the batch. `max_errors`: with more rows that
     fail, a shard fails. `save_every`: after so many seconds what a shard has computed is kept for its next attempt.
+    `keep`: columns of the input that are in the output too.
     """
 
     version: str
@@ -70,6 +80,8 @@ class Plan:
     batch_size: int
     max_errors: int
     save_every: float
+    output_format: OutputFormat
+    keep: Tuple[str, ...]
 
     @property
     def rows(self) -> int:
@@ -82,7 +94,7 @@ class Plan:
 
     def output(self, shard: int) -> str:
         """Return the name of a shard's output."""
-        return f"part-{shard:05}-of-{len(self.shards):05}.jsonl"
+        return f"part-{shard:05}-of-{len(self.shards):05}.{self.output_format.value}"
 
     def manifest(self, shard: int) -> str:
         """Return the name of a shard's manifest."""

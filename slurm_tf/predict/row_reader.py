@@ -14,7 +14,7 @@ from typing import Any, Iterable, Iterator, List, Sequence
 import tensorflow as tf
 
 from slurm_tf.errors import DatasetError
-from slurm_tf.predict import parquet_rows
+from slurm_tf.predict import input_columns, parquet_rows
 from slurm_tf.predict.prediction_plan import InputFile, InputFormat, Part, Plan
 
 # What TensorFlow reads of a file at a time, in bytes.
@@ -22,11 +22,13 @@ _BUFFER = 4 << 20
 
 
 def columns(plan: Plan, inputs: Sequence[str]) -> Sequence[str]:
-    """Return the names of the values of a row: those of a CSV file's header, else the model's inputs."""
-    if plan.input_format is not InputFormat.CSV:
-        return inputs
-    with open(plan.files[0].path, encoding="utf-8-sig", newline="") as file:
-        return next(csv.reader(file), [])
+    """Return the names of the values of a row: those of a CSV file's header, else the model's inputs and what is kept.
+
+    Raises DatasetError, OSError.
+    """
+    if plan.input_format is InputFormat.CSV:
+        return input_columns.header(plan.files[0].path)
+    return tuple(dict.fromkeys([*inputs, *plan.keep]))
 
 
 def batches(plan: Plan, shard: int, names: Sequence[str], first: int) -> Iterator[Any]:
@@ -106,10 +108,11 @@ def _records(path: str, start: int, rows: int, size: int) -> Iterator[tf.Tensor]
 
 def _csv_rows(path: str, part: Part, names: Sequence[str]) -> Iterator[List[str]]:
     csv.field_size_limit(sys.maxsize)
+    header = input_columns.header(path)
+    if list(header) != list(names):
+        found, needed = (", ".join(map(repr, each)) for each in (header, names))
+        raise DatasetError(f"its columns are {found}", needed, where=path)
     with open(path, "rb") as file:
-        header = next(csv.reader(io.TextIOWrapper(io.BytesIO(file.readline()), "utf-8-sig", newline="")), [])
-        if header != list(names):
-            raise DatasetError(f"its columns are {', '.join(header)}", f"{', '.join(names)}", where=path)
         file.seek(part.start)
         rows = csv.reader(io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline=""))
         try:

@@ -5,16 +5,15 @@ For Python 3.9.
 
 import hashlib
 import os
-import shutil
 import time
-from typing import List, Optional, Sequence
+from typing import Optional, Sequence
 
 from slurm_tf import files
 from slurm_tf.errors import DatasetError
 from slurm_tf.predict import pieces, prediction_plan
 from slurm_tf.predict.answers import Answers
+from slurm_tf.predict.output_files import OutputFiles, Writer
 from slurm_tf.predict.prediction_plan import Plan, ShardManifest
-from slurm_tf.predict.row_writers import JsonLinesWriter
 
 # What is read of a file at once, in bytes.
 _BLOCK = 1 << 20
@@ -26,9 +25,9 @@ class ShardOutput:
     `rows`, `errors`: how many rows were written, by earlier attempts as well, and how many of them have an error.
     """
 
-    def __init__(self, folder: str, plan: Plan, shard: int) -> None:
+    def __init__(self, folder: str, plan: Plan, shard: int, output_files: OutputFiles) -> None:
         """Find what earlier attempts have written, and remove what none can go on with. Raises OSError."""
-        self._folder, self._plan, self._shard = folder, plan, shard
+        self._folder, self._plan, self._shard, self._files = folder, plan, shard, output_files
         pieces.remove(folder, plan, shard, only_begun=True)
         self._pieces = pieces.written(folder, plan, shard)
         self.rows = self._pieces[-1].end if self._pieces else 0
@@ -37,7 +36,7 @@ class ShardOutput:
 
     def add(self, batch: Sequence[Answers]) -> None:
         """Write some rows. Raises DatasetError if too many have failed, OSError."""
-        begun = self._begun = self._begun or _Begun(pieces.begin(self._folder, self._plan, self._shard))
+        begun = self._begun = self._begun or self._begin()
         for answers in batch:
             begun.write(answers)
             self.rows += answers.rows
@@ -70,35 +69,37 @@ class ShardOutput:
         self.save()
         output = self._plan.output(self._shard)
         path = os.path.join(self._folder, output)
-        _join([piece.path for piece in self._pieces], path, self._plan.temporary(self._shard))
+        self._join(path)
         manifest = ShardManifest(output, self.rows, self.errors, os.path.getsize(path), _sha256(path))
         prediction_plan.write_shard_manifest(self._folder, self._plan, self._shard, manifest)
         pieces.remove(self._folder, self._plan, self._shard, only_begun=False)
+
+    def _begin(self) -> "_Begun":
+        path = pieces.begin(self._folder, self._plan, self._shard)
+        return _Begun(path, self._files.open(path, is_first=self.rows == 0))
+
+    def _join(self, path: str) -> None:
+        """Make the pieces one file. Raises OSError."""
+        joined = self._pieces[0].path
+        if len(self._pieces) > 1:
+            joined = pieces.begin(self._folder, self._plan, self._shard)
+            self._files.join([piece.path for piece in self._pieces], joined)
+            files.sync(joined)
+        os.rename(joined, path)
+        files.sync(self._folder)
 
 
 class _Begun:
     """A piece that is being written."""
 
-    def __init__(self, path: str) -> None:
-        self.path, self.rows, self.errors, self.started = path, 0, 0, time.monotonic()
-        self.writer = JsonLinesWriter(path)
+    def __init__(self, path: str, writer: Writer) -> None:
+        self.path, self.writer = path, writer
+        self.rows, self.errors, self.started = 0, 0, time.monotonic()
 
     def write(self, answers: Answers) -> None:
         self.writer.write(answers)
         self.rows += answers.rows
         self.errors += bool(answers.error)
-
-
-def _join(paths: List[str], target: str, prefix: str) -> None:
-    """Make files one, `target`. Raises OSError."""
-    if len(paths) == 1:
-        os.rename(paths[0], target)
-        files.sync(os.path.dirname(target))
-        return
-    with files.whole_file(target, prefix=prefix) as output:
-        for path in paths:
-            with open(path, "rb") as file:
-                shutil.copyfileobj(file, output, _BLOCK)
 
 
 def _sha256(path: str) -> str:

@@ -16,16 +16,19 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, TypeVar
+from typing import Any, Callable, Deque, Dict, Iterator, List, Mapping, Optional, TypeVar
 
+import numpy as np
 import tensorflow as tf
 
 from slurm_tf import files
 from slurm_tf.errors import DatasetError, ModelError, SlurmTfError
 from slurm_tf.models import model_versions
 from slurm_tf.predict import prediction_plan, row_reader
-from slurm_tf.predict.answers import Answers
+from slurm_tf.predict.answers import Answers, Output, check_names
+from slurm_tf.predict.kept_columns import KeptColumns
 from slurm_tf.predict.model_inputs import ModelInputs
+from slurm_tf.predict.output_files import OutputFiles
 from slurm_tf.predict.prediction_plan import Plan
 from slurm_tf.predict.shard_output import ShardOutput
 
@@ -84,6 +87,10 @@ class _Prediction:
         specs: Dict[str, tf.TensorSpec] = self._function.structured_input_signature[1]
         self._columns = row_reader.columns(plan, tuple(specs))
         self._inputs = ModelInputs(plan.input_format, specs, self._columns)
+        self._kept = KeptColumns(plan.input_format, plan.keep, self._columns)
+        outputs = _outputs(plan.version, self._function.structured_outputs)
+        check_names(plan.version, [output.name for output in outputs], plan.keep)
+        self._output_files = OutputFiles(plan, outputs)
 
     def compute(self, shard: int) -> None:
         """Write the predictions of a shard, unless it is done. Raises DatasetError, ModelError, OSError."""
@@ -91,7 +98,7 @@ class _Prediction:
             _say(f"shard {shard} is done already")
             return
         started = time.monotonic()
-        output = ShardOutput(self._folder, self._plan, shard)
+        output = ShardOutput(self._folder, self._plan, shard, self._output_files)
         before = output.rows
         if before:
             _say(f"shard {shard} goes on: {before} of {self._plan.rows_of(shard)} rows were computed before")
@@ -147,20 +154,43 @@ class _Prediction:
         Of a batch that fails each half is computed by itself, down to the rows that fail.
         """
         try:
-            return [self._answer(len(rows), inputs or self._inputs.of(rows))]
+            return [self._answer(rows, inputs or self._inputs.of(rows))]
         except _OF_ROW as error:
             if len(rows) == 1:
-                return [Answers(1, {}, _words(error))]
+                return [Answers(1, {}, self._kept.of(rows), _words(error))]
         middle = len(rows) // 2
         return [*self._answers(rows[:middle]), *self._answers(rows[middle:])]
 
-    def _answer(self, rows: int, inputs: Dict[str, tf.Tensor]) -> Answers:
-        outputs = {name: each.numpy() for name, each in self._function(**inputs).items()}
+    def _answer(self, rows: Any, inputs: Dict[str, tf.Tensor]) -> Answers:
+        outputs = {name: _array(each) for name, each in self._function(**inputs).items()}
         for name, each in outputs.items():
-            if each.shape[:1] != (rows,):
-                found = f"its output {name} has the shape {list(each.shape)} for {rows} rows"
+            if each.shape[:1] != (len(rows),):
+                found = f"its output {name} has the shape {list(each.shape)} for {len(rows)} rows"
                 raise ModelError(found, "an output whose first dimension is that of the rows", where=self._plan.version)
-        return Answers(rows, outputs)
+        return Answers(len(rows), outputs, self._kept.of(rows))
+
+
+def _outputs(version: str, specs: Mapping[str, tf.TensorSpec]) -> List[Output]:
+    """Return what the outputs of a signature are. Raises ModelError for one that has neither numbers nor text."""
+    found = []
+    for name, spec in sorted(specs.items()):
+        dtype = _type(spec.dtype)
+        if dtype.kind not in "biufO" or spec.dtype in (tf.resource, tf.variant):
+            raise ModelError(f"its output {name!r} is of {spec.dtype.name}", "numbers or text", where=version)
+        found.append(Output(name, dtype, spec.shape.rank))
+    return found
+
+
+def _type(dtype: tf.DType) -> "np.dtype[Any]":
+    """Return the type of numpy in which values are written: numpy itself has no floats of fewer than 16 bits."""
+    return np.dtype(
+        np.float32 if dtype.is_floating and dtype.as_numpy_dtype().dtype.kind == "V" else dtype.as_numpy_dtype
+    )
+
+
+def _array(tensor: tf.Tensor) -> "np.ndarray[Any, Any]":
+    array: np.ndarray[Any, Any] = tensor.numpy()
+    return array.astype(np.float32) if array.dtype.kind == "V" else array
 
 
 def _ahead(reader: ThreadPoolExecutor, items: Iterator[_Item]) -> Iterator[_Item]:

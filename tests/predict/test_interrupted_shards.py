@@ -102,10 +102,10 @@ def kept(output: Path) -> int:
 
 def test_a_shard_that_is_killed_goes_on_whatever_it_did_at_the_moment(model: Path, tmp_path: Path) -> None:
     expected = whole(model, tmp_path, rows=203, batch_size=4)
-    output = begin(model, tmp_path, batch_size=4, save_every=0.0)  # each batch is a piece
+    output = begin(model, tmp_path, batch_size=4, save_every=0.0)  # each batch is a piece, and then all are joined
     before = 0
     for module, name, times in (
-        ("pieces", "begin", 3), ("pieces", "end", 3), ("shard_output", "_join", 1), ("shard_output", "_sha256", 1),
+        ("pieces", "begin", 3), ("pieces", "end", 3), ("pieces", "begin", 48), ("shard_output", "_sha256", 1),
         ("prediction_plan", "write_shard_manifest", 1), ("prediction_plan", "finish", 1),
     ):  # fmt: skip
         code, said = interrupted(_AT_CALL, output, module, name, times)

@@ -12,6 +12,7 @@ import pytest
 from slurm_tf.errors import ModelError, UsageError
 from slurm_tf.predict import batch_prediction, prediction_plan
 from slurm_tf.predict.batch_prediction import Request
+from slurm_tf.predict.prediction_plan import OutputFormat
 from tests import forkserver
 
 pytestmark = pytest.mark.tensorflow
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.tensorflow
 
 def request(model: Path, inputs: Path, output: Path, **more: Any) -> Request:
     values: dict[str, Any] = {
-        "number": None, "signature": "", "shards": 1, "batch_size": 4, "max_errors": 0, "save_every": 60.0, **more,
+        "number": None, "signature": "", "shards": 1, "batch_size": 4, "max_errors": 0, "save_every": 60.0,
+        "output_format": OutputFormat.JSONL, "keep": (), **more,
     }  # fmt: skip
     return Request(model=str(model), inputs=str(inputs), output=str(output), **values)
 

@@ -1,14 +1,17 @@
 """`slurm-tf predict` as a person types it, on this machine."""
 
+import csv
 import json
 import os
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from slurm_tf.predict import prediction_plan
-from tests import forkserver
+from tests import forkserver, snippets
 from tests.conftest import PYTHONPATH
 from tests.jobs.conftest import SLURM_TF
 from tests.predict.test_predict import lines, vectors, write_csv
@@ -51,3 +54,28 @@ def test_what_cannot_be_done_is_one_error_and_an_exit_code(model: Path, tmp_path
         assert (done.returncode, done.stdout) == (code, ""), done.stderr
         assert message in done.stderr
     assert prediction_plan.read_manifest(str(tmp_path / "out")) is None
+
+
+def test_the_lines_of_the_docs(model: Path, tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    (tmp_path / "clicks").mkdir()
+    shutil.copytree(model, tmp_path / "MODELS" / "digits")
+    for number in range(2):
+        with (tmp_path / "clicks" / f"{number}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerows([["id", "x", "day"], *([f"{number}-{row}", "[1, 2, 3]", "Monday"] for row in range(3))])
+    (snippet,) = snippets.of("sh predict")
+    environ = {**os.environ, "PYTHONPATH": PYTHONPATH, **forkserver.environ()}
+    text = snippet.text.replace("slurm-tf ", f"{shlex.join(SLURM_TF)} ")
+    done = subprocess.run(
+        ["bash", "-ec", text], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "predicted.jsonl").read_text().splitlines()) == 6
+    rows = parquet.read_table(tmp_path / "scores" / "part-00000-of-00001.parquet").to_pylist()
+    assert [(row["id"], row["day"], row["error"]) for row in rows] == [
+        (f"{number}-{row}", "Monday", None) for number in range(2) for row in range(3)
+    ]
+    predicted = [json.loads(line) for line in (tmp_path / "predicted.jsonl").read_text().splitlines()]
+    assert [row["y"] for row in rows] == [row["y"] for row in predicted]

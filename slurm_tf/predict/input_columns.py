@@ -1,0 +1,36 @@
+"""The columns of an input file, as it names them itself. For Python 3.9."""
+
+import csv
+import sys
+from typing import Optional, Sequence
+
+from slurm_tf.errors import DatasetError
+from slurm_tf.predict import parquet_rows
+from slurm_tf.predict.prediction_plan import InputFormat
+
+# Of an image: the path of its file.
+FILE = "file"
+
+
+def columns(path: str, form: InputFormat) -> Optional[Sequence[str]]:
+    """Return the names of a file's columns; None where each row has its own. Raises DatasetError, OSError."""
+    if form is InputFormat.CSV:
+        return header(path)
+    if form is InputFormat.PARQUET:
+        return parquet_rows.columns(path)
+    return (FILE,) if form is InputFormat.IMAGES else None
+
+
+def header(path: str) -> Sequence[str]:
+    """Return the names in the first row of a CSV file. Raises DatasetError, OSError."""
+    csv.field_size_limit(sys.maxsize)
+    # what is no UTF-8 may be in a row behind the header, which is its own error
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        try:
+            names = next(filter(None, csv.reader(file)), [])
+            "".join(names).encode()
+        except (csv.Error, UnicodeEncodeError) as error:
+            raise DatasetError(
+                f"its header cannot be read ({error})", "names of columns in UTF-8", where=path
+            ) from error
+    return names

@@ -1,0 +1,60 @@
+"""Writes values as JSON: numbers, text, and bytes as TensorFlow Serving writes them. For Python 3.9."""
+
+import base64
+import datetime
+import json
+import math
+from typing import Any, List, Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+_FAST = msgspec.json.Encoder()
+_PLAIN = (str, int, bool, type(None))
+
+
+def of_array(array: "np.ndarray[Any, Any]") -> List[Any]:
+    """Return an array as lists, of a value for each row: numbers, and text for bytes."""
+    values: List[Any] = array.tolist()
+    return list(map(_text, values)) if array.dtype == object else values
+
+
+def lines(rows: Sequence[Mapping[str, Any]], are_plain: bool) -> bytes:
+    """Return a line of JSON for each row. `are_plain`: no value is a NaN or infinite, which msgspec makes null."""
+    if are_plain:
+        try:
+            return b"".join([_FAST.encode(row) + b"\n" for row in rows])
+        except (UnicodeEncodeError, OverflowError):  # half of a character, or an integer of more than 64 bits
+            pass
+    return b"".join([text(row).encode() + b"\n" for row in rows])
+
+
+def text(value: Any) -> str:
+    """Return the JSON of a value; NaN and infinity are as Python and TensorFlow Serving write them."""
+    return json.dumps(value, separators=(",", ":"), default=_other)
+
+
+def is_plain(value: Any) -> bool:
+    """Whether msgspec writes a value as `text` does."""
+    return isinstance(value, _PLAIN) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _text(value: Any) -> Any:
+    return list(map(_text, value)) if isinstance(value, list) else of_bytes(value)
+
+
+def of_bytes(value: bytes) -> Any:
+    """Return bytes as text, or as TensorFlow Serving writes those that are none."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"b64": base64.b64encode(value).decode()}
+
+
+def _other(value: Any) -> Any:
+    """Return a value of Parquet that JSON has no type for."""
+    if isinstance(value, bytes):
+        return of_bytes(value)
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    return str(value)
