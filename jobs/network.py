@@ -70,7 +70,8 @@ def image_sample(feature):
     size = (options.image_size, options.image_size, 3)
 
     def decoded(file):
-        return tf.image.resize(tf.io.decode_image(file, channels=3, expand_animations=False), size[:2])
+        image = tf.io.decode_image(file, channels=3, expand_animations=False)
+        return tf.image.resize(image, size[:2], antialias=True)  # as the exported model does it
 
     def sample(row):
         if feature.kind is Kind.BYTES:
@@ -121,7 +122,7 @@ def image_model():
     image = keras.Input(shape, name=feature.name)
     build = {"lenet": lenet, "cnn": cnn}.get(options.network, application)
     hidden = build(keras.layers.Rescaling(1.0 / most)(image))
-    return keras.Model(image, head(hidden)), image_sample(feature)
+    return keras.Model(image, head(hidden)), image_sample(feature), most
 
 
 # --- tables ---
@@ -173,7 +174,7 @@ def table_model():
     def sample(row):
         return {name: row[name][:, tf.newaxis] for name in inputs}, row[target.name]
 
-    return keras.Model(inputs, head(hidden)), sample
+    return keras.Model(inputs, head(hidden)), sample, None
 
 
 def joined(columns):
@@ -190,7 +191,7 @@ def head(hidden):
 run = train.init()
 keras.utils.set_random_seed(run.rank)  # training starts from the variables of rank 0
 with run.scope():
-    model, sample = table_model() if options.network in TABLES else image_model()
+    model, sample, max_pixel = table_model() if options.network in TABLES else image_model()
     loss, metrics = ("sparse_categorical_crossentropy", ["accuracy"]) if is_class else ("mse", ["mae"])
     model.compile(keras.optimizers.Adam(options.learning_rate), loss, metrics=metrics)
 
@@ -200,6 +201,6 @@ model.fit(data, epochs=options.epochs, validation_data=validation, callbacks=run
 
 measured = model.evaluate(validation, return_dict=True, verbose=0) if validation is not None else {}
 print(f"rank {run.rank}: " + ", ".join(f"{held_out} {name} {value:.4f}" for name, value in measured.items()))
-path = run.export(model)  # only the chief has one
+path = run.export(model, max_pixel=max_pixel)  # only the chief has one; of images it takes files as well
 if path:
     print(f"exported {path}")

@@ -3,7 +3,8 @@
     python -c "from slurm_tf.export import check_process; check_process.main()" VERSION MODEL REPORT [INPUTS.npz]
 
 A signature whose inputs have the names of the arrays in INPUTS gets these, and its outputs must be finite. Any other
-gets zeros and empty texts of its inputs' shapes, in which a dimension of any size is 1. All variables must be finite.
+gets zeros and empty texts of its inputs' shapes, in which a dimension of any size is 1; an input of text that is named
+image_bytes gets an image of one pixel. All variables must be finite.
 What the signatures were run on becomes the version's warm-up requests, in which MODEL is its model's name.
 """
 
@@ -16,7 +17,7 @@ import tensorflow as tf
 
 from slurm_tf.export import check_report, warmup_requests
 from slurm_tf.export.check_report import CheckReport
-from slurm_tf.models.model_manifest import Signature, TensorSpec
+from slurm_tf.models.model_manifest import IMAGE_BYTES, Signature, TensorSpec
 
 # Signatures of Keras and of TensorFlow for the initialization of a model, which clients do not call.
 _INTERNAL = ("__saved_model_init_op", "__saved_model_train_op")
@@ -74,7 +75,7 @@ def _run(name: str, function: Any, arrays: "Optional[Mapping[str, np.ndarray[Any
     specs = _inputs(function)
     try:
         if arrays is None:
-            inputs = {each: _made_up(spec) for each, spec in specs.items()}
+            inputs = {each: _made_up(each, spec) for each, spec in specs.items()}
         else:
             inputs = {each: _given(arrays[each], spec) for each, spec in specs.items()}
         outputs = function(**inputs)
@@ -102,8 +103,10 @@ def _given(array: "np.ndarray[Any, Any]", spec: Any) -> Any:
     return tf.constant(array, spec.dtype)
 
 
-def _made_up(spec: Any) -> Any:
+def _made_up(name: str, spec: Any) -> Any:
     shape = [1] if spec.shape.rank is None else [size or 1 for size in spec.shape.as_list()]
+    if name == IMAGE_BYTES and spec.dtype == tf.string:
+        return tf.fill(shape, tf.io.encode_png(tf.zeros((1, 1, 1), tf.uint8)))
     return tf.fill(shape, "") if spec.dtype == tf.string else tf.zeros(shape, spec.dtype)
 
 

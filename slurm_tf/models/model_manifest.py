@@ -15,6 +15,8 @@ EXTRA = "assets.extra"
 NAME = os.path.join(EXTRA, "slurm_tf.json")
 # What a replica runs when it has loaded the version (TensorFlow Serving, g3doc/saved_model_warmup.md).
 WARMUP_REQUESTS = os.path.join(EXTRA, "tf_serving_warmup_requests")
+# The signature, and its only input, that takes files of PNG or JPEG.
+IMAGE_BYTES = "image_bytes"
 _JSON = JsonFormat("version of a model", FORMAT, ModelError, "export the version again")
 
 

@@ -16,6 +16,7 @@ from slurm_tf.export.exporter import Exported, Origin
 from slurm_tf.models.new_version import NewVersion
 from slurm_tf.run import checkpoint_folder
 from slurm_tf.train.checkpoint.step_boundary import StepBoundary
+from slurm_tf.train.keras import image_bytes
 from slurm_tf.train.keras.model_files import OUTSIDE_OF_A_RUN
 from slurm_tf.train.progress_reports import ProgressReports
 from slurm_tf.train.task_context import TaskContext
@@ -53,6 +54,7 @@ class ModelExports:
         signatures: Any,
         inputs: Mapping[str, Any],
         in_background: bool,
+        max_pixel: Optional[float] = None,
     ) -> str:
         """Export `model`; return the version's path, "" for none. `metrics`: None for those that were reported.
 
@@ -63,10 +65,10 @@ class ModelExports:
         if not self._is_writer or (in_background and not self._is_due()):
             return ""
         if self._task.export_step is not None:
-            self._export_checkpoint(model, signatures)
+            self._export_checkpoint(model, signatures, max_pixel)
         self.wait()
         self._last = time.monotonic()
-        new = exporter.begin(self._base, lambda folder: _save(model, folder, signatures))
+        new = exporter.begin(self._base, lambda folder: _save(model, folder, signatures, max_pixel))
         run = self._task.run_folder
         values = _numbers(self._progress.values if metrics is None else metrics)
         origin = Origin(os.path.basename(run), run, self._task.attempt, self._boundary.step, values)
@@ -90,9 +92,9 @@ class ModelExports:
         every = self._settings.every
         return every is not None and time.monotonic() - self._last >= every
 
-    def _export_checkpoint(self, model: Any, signatures: Any) -> None:
+    def _export_checkpoint(self, model: Any, signatures: Any, max_pixel: Optional[float]) -> None:
         """Write the model to where `slurm-tf export` expects it, which checks it. Raises SystemExit."""
-        _save(model, self._task.export_folder, signatures)
+        _save(model, self._task.export_folder, signatures, max_pixel)
         for each in self._data_sets:
             exporter.add_data_set(each, self._task.export_folder)
         raise SystemExit(0)
@@ -115,8 +117,11 @@ class ModelExports:
             log(f"the model of step {origin.step} was not exported: {error}")
 
 
-def _save(model: Any, folder: str, signatures: Any) -> None:
+def _save(model: Any, folder: str, signatures: Any, max_pixel: Optional[float]) -> None:
     """Write a SavedModel into a folder that exists."""
+    if max_pixel is not None:
+        image_bytes.save(model, folder, max_pixel)
+        return
     export = getattr(type(model), "export", None)
     if export is None or signatures is not None:
         tf.saved_model.save(model, folder, signatures=signatures)

@@ -386,6 +386,7 @@ class Run:
         metrics: Optional[Mapping[str, float]] = None,
         signatures: Any = None,
         check: Optional[Mapping[str, Any]] = None,
+        max_pixel: Optional[float] = None,
     ) -> str:
         """Export `model`, a tf.Module or a Keras model, as the next version; return its path, "" in all but the chief.
 
@@ -394,7 +395,12 @@ class Run:
         is over; "" is returned.
 
         `metrics`: of this model, by name; default: what was reported last. `signatures`: as tf.saved_model.save takes
-        them. `check`: inputs of a signature by name, as arrays, to check it with; default: made-up ones. Raises
-        ModelError and StorageError.
+        them. `check`: inputs of a signature by name, as arrays, to check it with; default: made-up ones. `max_pixel`:
+        the value of white in the input of a Keras model of images, which gets a signature `image_bytes` as well: it
+        takes files of PNG or JPEG. Raises ModelError, StorageError, UsageError.
         """
-        return self._exports.export(model, metrics, signatures, check or {}, in_background=self._is_between_steps)
+        if max_pixel is not None and signatures is not None:
+            raise UsageError("found signatures and max_pixel", "one of them, as max_pixel makes signatures")
+        return self._exports.export(
+            model, metrics, signatures, check or {}, in_background=self._is_between_steps, max_pixel=max_pixel
+        )
