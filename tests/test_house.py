@@ -42,7 +42,7 @@ ROOMS = {
     "account": {"errors", "units", "files", "search_path", "plots", "run", "slurm", "jobspec", "watch"},
     "page": {
         "errors", "units", "files", "plots", "run", "dataset", "models", "slurm", "jobspec", "prepare", "submit",
-        "watch", "org",
+        "serve", "watch", "org",
     },
     "doctor": {"errors", "units", "files", "run", "slurm", "jobspec", "submit", "launch"},
     "cli": {

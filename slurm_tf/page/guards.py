@@ -14,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from slurm_tf.page import multipart_form
+from slurm_tf.page.multipart_form import MultipartForm
 from slurm_tf.page.sessions import Sessions
 
 COOKIE = "slurm-tf"
@@ -24,6 +26,9 @@ OPEN = "/open"
 _HOSTS = ("localhost", "127.0.0.1", "[::1]")
 _READS = ("GET", "HEAD")
 _MOST_FORM_BYTES, _MOST_FORM_FIELDS = 1 << 16, 500
+# Files may be sent to views whose address ends so.
+UPLOADS, _MOST_UPLOAD_BYTES = "/try", 8 << 20
+_FIELDS, _FILES = "application/x-www-form-urlencoded", "multipart/form-data"
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -55,7 +60,8 @@ class Refusal:
 class Guards:
     """Answers requests that may not pass, and hands all others to `app`, without the word that the address begins with.
 
-    A view finds the cookie in `request.state.cookie`, and the fields of a form in `request.state.form`.
+    A view finds the cookie in `request.state.cookie`, the fields of a form in `request.state.form`, and the files that
+    were uploaded in `request.state.files`.
     """
 
     def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
@@ -93,7 +99,7 @@ class Guards:
         cookie = request.cookies.get(COOKIE, "")
         refusal = _host_refusal(request.headers) or self._path_refusal(scope) or self._cookie_refusal(cookie)
         refusal = refusal or _origin_refusal(request) or _text_refusal(scope["path"], *request.query_params.values())
-        scope.setdefault("state", {}).update(cookie=cookie, form={})
+        scope.setdefault("state", {}).update(cookie=cookie, form={}, files={})
         if refusal is None and request.method not in _READS:
             refusal = await self._form_refusal(request, cookie)
         return None if refusal is None else _answer(refusal)
@@ -114,29 +120,43 @@ class Guards:
 
     async def _form_refusal(self, request: Request, cookie: str) -> Refusal | None:
         """Read a form into the state of the request; return why it is refused."""
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if request.method != "POST" or kind != "application/x-www-form-urlencoded":
+        kind = request.headers.get("content-type", "")
+        most = _most_bytes(request.method, request.scope["path"], kind)
+        if not most:
             return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "needed a POST with the fields of a form")
-        body = b""
+        body = bytearray()
         async for part in request.stream():
             body += part
-            if len(body) > _MOST_FORM_BYTES:
-                return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"needed at most {_MOST_FORM_BYTES} bytes")
+            if len(body) > most:
+                return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"needed at most {most} bytes")
         try:
-            fields = parse_qs(
-                body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FORM_FIELDS
-            )
+            form = _form(kind, bytes(body))
         except ValueError:
             return Refusal(HTTPStatus.BAD_REQUEST, "these are no fields of a form")
-        form = {name: values[-1] for name, values in fields.items()}
-        token = form.pop(FORM_TOKEN, "")
-        request.scope["state"]["form"] = form
-        return _text_refusal(*form.values()) or self._token_refusal(cookie, token)
+        fields = {name: text for name, text in form.fields.items() if name != FORM_TOKEN}
+        request.scope["state"].update(form=fields, files=form.files)
+        return _text_refusal(*fields.values()) or self._token_refusal(cookie, form.fields.get(FORM_TOKEN, ""))
 
     def _token_refusal(self, cookie: str, token: str) -> Refusal | None:
         if self._sessions.is_form_token(cookie, token):
             return None
         return Refusal(HTTPStatus.FORBIDDEN, "the form is of another session: load the page again")
+
+
+def _most_bytes(method: str, path: str, kind: str) -> int:
+    """Return how many bytes a form of this kind may have at an address, 0 where it may be none."""
+    media_type = kind.partition(";")[0].strip().lower()
+    if method == "POST" and media_type == _FIELDS:
+        return _MOST_FORM_BYTES
+    return _MOST_UPLOAD_BYTES if method == "POST" and media_type == _FILES and path.endswith(UPLOADS) else 0
+
+
+def _form(kind: str, body: bytes) -> MultipartForm:
+    """Return the fields and files of a form. Raises ValueError."""
+    if kind.lower().startswith(_FILES):
+        return multipart_form.parse(kind, body, _MOST_FORM_FIELDS)
+    fields = parse_qs(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FORM_FIELDS)
+    return MultipartForm({name: values[-1] for name, values in fields.items()}, {})
 
 
 def _host_refusal(headers: Headers) -> Refusal | None:

@@ -29,6 +29,7 @@ from slurm_tf.page.run_cache import RunCache
 from slurm_tf.page.run_views import RunViews
 from slurm_tf.page.service_views import ServiceViews
 from slurm_tf.page.sessions import Sessions
+from slurm_tf.page.try_views import TryViews
 from slurm_tf.page.usage_views import UsageViews
 from slurm_tf.slurm.client import Client
 
@@ -52,6 +53,7 @@ def application(sessions: Sessions, connect: Callable[[], Client], runs: str, is
         DataSetViews(context),
         ModelViews(context),
         ServiceViews(context),
+        TryViews(context),
         UsageViews(context),
         QuotaViews(context),
         ClusterViews(context),

@@ -20,6 +20,8 @@ from urllib.parse import urlencode, urlsplit
 from tests.conftest import PYTHONPATH
 
 _SECONDS = 30.0
+# As Chromium chooses it.
+BOUNDARY = "----WebKitFormBoundary7MA4YWxkTrZu0gW"
 
 
 @dataclass
@@ -64,7 +66,7 @@ class RunningPage:
         self,
         method: str,
         path: str,
-        body: str | None = None,
+        body: str | bytes | None = None,
         headers: Mapping[str, str] = {},
         prefix: str | None = None,
     ) -> Answer:
@@ -84,6 +86,12 @@ class RunningPage:
         origin = f"http://localhost:{self.port}" if self.port else "http://localhost"
         own = {"Content-Type": "application/x-www-form-urlencoded", "Origin": origin}
         return self.request("POST", path, urlencode(fields), {**own, **headers})
+
+    def upload(self, path: str, fields: Mapping[str, str], name: str, content: bytes) -> Answer:
+        """Send a form with a file, as a browser does."""
+        origin = f"http://localhost:{self.port}" if self.port else "http://localhost"
+        own = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}", "Origin": origin}
+        return self.request("POST", path, multipart(fields, name, content), own)
 
     def open(self) -> Answer:
         """Use the link."""
@@ -113,6 +121,14 @@ class RunningPage:
             yield _events(answer)
         finally:
             connection.close()
+
+
+def multipart(fields: Mapping[str, str], name: str, content: bytes) -> bytes:
+    """Return the body of a form with the file `file`."""
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="'
+    parts = [f'{head}{each}"\r\n\r\n{text}\r\n'.encode() for each, text in fields.items()]
+    file = f'{head}file"; filename="{name}"\r\nContent-Type: image/png\r\n\r\n'.encode()
+    return b"".join(parts) + file + content + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
 def _events(lines: IO[bytes]) -> Iterator[tuple[str, Any, str]]:

@@ -10,8 +10,9 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from slurm_tf.page import guards
-from slurm_tf.page.guards import FORM_TOKEN, Guards
+from slurm_tf.page.guards import FORM_TOKEN, UPLOADS, Guards
 from slurm_tf.page.sessions import Sessions
+from tests.page.running_page import BOUNDARY, multipart
 
 HOST = "localhost:8080"
 OWN = {"host": HOST, "origin": f"http://{HOST}", "content-type": "application/x-www-form-urlencoded"}
@@ -63,6 +64,12 @@ class Asked:
         fields = {FORM_TOKEN: self.sessions.form_token(self.cookie) if token is None else token, "more": more}
         return self.ask("POST", f"{self.guards.prefix}/", {**OWN, **headers}, urlencode(fields).encode())[0]
 
+    def upload(self, token: str | None = None, path: str = UPLOADS, more: str = "", content: bytes = b"1") -> int:
+        """Send a form with a file; return the status."""
+        fields = {FORM_TOKEN: self.sessions.form_token(self.cookie) if token is None else token, "more": more}
+        headers = {**OWN, "content-type": f"multipart/form-data; boundary={BOUNDARY}"}
+        return self.ask("POST", f"{self.guards.prefix}{path}", headers, multipart(fields, "a.png", content))[0]
+
     def view(self, cookie: str) -> int:
         """Ask for the view with a cookie; return the status."""
         return self.ask("GET", f"{self.guards.prefix}/", cookie=cookie)[0]
@@ -90,6 +97,7 @@ class Threat:
 HOSTS, ORIGINS = (guards, "_host_refusal"), (guards, "_origin_refusal")
 COOKIES, TOKENS, PATHS = (Guards, "_cookie_refusal"), (Guards, "_token_refusal"), (Guards, "_path_refusal")
 FORMS, TEXTS = (Guards, "_form_refusal"), (guards, "_text_refusal")
+PART = f'\r\n--{BOUNDARY}\r\nContent-Disposition: form-data; name="a"\r\n\r\n'.encode()
 THREATS = {
     # jupyter/help#138, ray-project/ray#5888
     "another user reaches the port": Threat(COOKIES, 401, lambda to: to.view(cookie="")),
@@ -117,6 +125,14 @@ THREATS = {
     "a method that is none of ours": Threat(FORMS, 415, lambda to: to.send("DELETE", b"")),
     "a form that fills the memory": Threat(FORMS, 413, lambda to: to.send("POST", b"a" * (1 << 16 | 1))),
     "a form of very many fields": Threat(FORMS, 400, lambda to: to.send("POST", b"a=1&" * 1000)),
+    "an upload without the token": Threat(TOKENS, 403, lambda to: to.upload(token="")),
+    "an upload with another session's token": Threat(
+        TOKENS, 403, lambda to: to.upload(token=to.sessions.form_token(to.other_session()))
+    ),
+    "an upload that fills the memory": Threat(FORMS, 413, lambda to: to.upload(content=bytes(8 << 20))),
+    "an upload to a view that takes no files": Threat(FORMS, 415, lambda to: to.upload(path="/")),
+    "an upload of very many parts": Threat(FORMS, 400, lambda to: to.upload(content=PART * 500)),
+    "an upload with a NUL": Threat(TEXTS, 400, lambda to: to.upload(more="x\0")),
     "an address with a NUL": Threat(TEXTS, 400, lambda to: to.ask("GET", f"{to.guards.prefix}/?folder=%00")[0]),
     "a form with a NUL": Threat(TEXTS, 400, lambda to: to.post(more="x\0")),
     "a form that is no text": Threat(FORMS, 400, lambda to: to.send("POST", b"a=%ff")),
@@ -143,6 +159,7 @@ def test_what_may_pass() -> None:
     assert asked.get(**{"sec-fetch-site": "same-origin"}) == asked.get(**{"sec-fetch-site": "none"}) == 200
     # through a tunnel whose near end is another port
     assert asked.post(host="localhost:9000", origin="http://localhost:9000") == 200
+    assert asked.upload(content=bytes(7 << 20)) == 200
 
 
 def test_a_refusal_says_nothing_of_the_user() -> None:

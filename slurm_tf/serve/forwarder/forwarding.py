@@ -5,14 +5,15 @@ import importlib.util
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from slurm_tf.errors import ServiceError
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.serve.forwarder import http_server
 from slurm_tf.serve.forwarder.local_sockets import LOOPBACK
-from slurm_tf.serve.forwarder.spread import Spread
-from slurm_tf.serve.forwarder.upstream import Upstream
+from slurm_tf.serve.forwarder.spread import NoReplicaError, Spread
+from slurm_tf.serve.forwarder.upstream import Answer, LostError, Request, Upstream
 from slurm_tf.serve.replica_watch import ReplicaWatch
 
 if TYPE_CHECKING:
@@ -40,6 +41,25 @@ def has_grpc() -> bool:
 def run(forwarding: Forwarding, is_open: bool) -> None:
     """Forward until SIGINT or SIGTERM; in a thread for as long as the process lives."""
     asyncio.run(_run(forwarding, _token(forwarding.run, is_open)))
+
+
+async def ask(run: RunFolder, is_open: bool, model: str, request: Request, hold: float) -> Answer:
+    """Ask a service once, as the forwarder does for its clients; its connection is closed then.
+
+    Raises ServiceError where no replica answers, ModelError for a folder of endpoints that others can change, OSError.
+    """
+    token = _token(run, is_open)()
+    closing = replace(request, headers=(*request.headers, (b"connection", b"close")))
+    spread = Spread(ReplicaWatch(run.endpoints), Upstream, hold)
+    try:
+        return await spread.ask(
+            model, request.is_idempotent, lambda replica: replica.ask(closing, token), http_server.is_busy
+        )
+    except NoReplicaError as error:
+        found = f"no replica of the service {run.name} answers"
+        raise ServiceError(found, "one", f"slurm-tf serve status {run.name} says why") from error
+    except LostError as error:
+        raise ServiceError(f"the replica was lost before it answered: {error}", "an answer") from error
 
 
 async def _run(forwarding: Forwarding, token: Callable[[], str]) -> None:

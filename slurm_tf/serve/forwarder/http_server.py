@@ -78,7 +78,7 @@ class Forwarder:
                 urllib.parse.unquote(model[1]) if model else "",
                 request.is_idempotent,
                 lambda upstream: upstream.ask(request, token),
-                lambda answer: answer.status == _UNAVAILABLE,
+                is_busy,
             )
         except NoReplicaError:
             return _error(
@@ -110,6 +110,11 @@ async def serve(sockets: Sequence[socket.socket], spread: Spread[Upstream], toke
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching
+
+
+def is_busy(answer: Answer) -> bool:
+    """Return whether an answer says that another replica may do better."""
+    return answer.status == _UNAVAILABLE
 
 
 def _is_allowed(scope: Mapping[str, Any], token: str) -> bool:

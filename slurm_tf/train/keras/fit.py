@@ -28,7 +28,7 @@ def prepare(
     A model without variables is built for `inputs`, a structure of tf.TensorSpec; None: these are not known. Its
     optimizer applies the mean gradient of each `accumulate` steps. Raises UsageError.
     """
-    keras = _keras_of(model)
+    keras = library_of(model)
     adapter = _adapter(keras)
     if getattr(model, "optimizer", None) is None:
         raise UsageError("the model is not compiled", "model.compile(...) before run.callbacks(model)")
@@ -64,7 +64,7 @@ def _build(model: Any, keras: Any, inputs: Optional[Any]) -> None:
     model(tf.nest.map_structure(lambda each: keras.Input(each.shape[1:], dtype=each.dtype.name), inputs))
 
 
-def _keras_of(model: Any) -> Any:
+def library_of(model: Any) -> Any:
     """Return the library, keras or tf_keras, that `model` is of, without importing either. Raises UsageError."""
     for name in ("keras", "tf_keras"):
         library = sys.modules.get(name)
@@ -79,7 +79,7 @@ def _adapter(keras: Any) -> Any:
 
 def callback(model: Any, *arguments: Any) -> Any:
     """Return a `FitCallback` for `model` with these arguments, of the Callback class of the model's library."""
-    keras = _keras_of(model)
+    keras = library_of(model)
     return type("FitCallback", (FitCallback, keras.callbacks.Callback), {})(_adapter(keras), *arguments)
 
 

@@ -4,12 +4,15 @@ What a program, a browser or a telephone has is a file. It is decoded, scaled to
 pixels to the values, inside of the SavedModel: wherever that is served, a client needs no library for images.
 """
 
+import inspect
 from typing import Any
 
 import tensorflow as tf
 
 from slurm_tf.errors import ModelError
 from slurm_tf.models.model_manifest import IMAGE_BYTES
+from slurm_tf.train.autograph import without_autograph
+from slurm_tf.train.keras.fit import library_of
 
 # Decoded and scaled as floats an image of so many pixels takes 250 MB; a small file can decode to any size.
 _MOST_PIXELS = 1 << 24
@@ -23,23 +26,22 @@ def save(model: Any, folder: str, max_pixel: float) -> None:
     signature = _input(model)
     _, height, width, channels = signature.shape
 
-    def call(images: Any) -> Any:
-        outputs = tf.nest.flatten(model(images, training=False))
-        return {f"output_{number}": each for number, each in enumerate(outputs)}
+    def of_pixels(images: Any) -> Any:
+        return model(images, training=False)
 
-    def call_of_files(image_bytes: Any) -> Any:
+    def of_files(image_bytes: Any) -> Any:
         shape = tf.TensorSpec((height, width, channels), tf.float32)
         pixels = tf.map_fn(lambda file: _decoded(file, shape.shape), image_bytes, fn_output_signature=shape)
-        return call(tf.cast(pixels * (max_pixel / 255.0), signature.dtype))
+        return of_pixels(tf.cast(pixels * (max_pixel / 255.0), signature.dtype))
 
+    # of tf.saved_model.save a Keras 3 model has no values in a session, as model servers have one
+    archive = library_of(model).export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", without_autograph(of_pixels), [signature])
     files = tf.TensorSpec([None], tf.string, name=IMAGE_BYTES)
-    of_pixels = tf.function(call, input_signature=[signature], autograph=False)
-    of_files = tf.function(call_of_files, input_signature=[files], autograph=False)
-    module = tf.Module()
-    module.model = model
-    module.of_pixels, module.of_files = of_pixels, of_files
-    signatures = {"serving_default": of_pixels, "serve": of_pixels, IMAGE_BYTES: of_files}
-    tf.saved_model.save(module, folder, signatures=signatures)
+    archive.add_endpoint(IMAGE_BYTES, without_autograph(of_files), [files])
+    quiet = {"verbose": False} if "verbose" in inspect.signature(archive.write_out).parameters else {}
+    archive.write_out(folder, **quiet)
 
 
 def _input(model: Any) -> Any:
