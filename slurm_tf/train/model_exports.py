@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping, Optional
 import numpy as np
 import tensorflow as tf
 
-from slurm_tf.errors import SlurmTfError
+from slurm_tf.errors import ModelError, SlurmTfError
 from slurm_tf.export import exporter
 from slurm_tf.export.exporter import Exported, Origin
 from slurm_tf.models.new_version import NewVersion
@@ -52,15 +52,15 @@ class ModelExports:
         model: Any,
         metrics: Optional[Mapping[str, float]],
         signatures: Any,
+        max_pixel: Optional[float],
         inputs: Mapping[str, Any],
         in_background: bool,
-        max_pixel: Optional[float] = None,
     ) -> str:
         """Export `model`; return the version's path, "" for none. `metrics`: None for those that were reported.
 
         `in_background`: only if the time between two exports is over; the check is done while training goes on, and an
-        error is logged. Raises ModelError and StorageError. Raises SystemExit if this program was started to export a
-        checkpoint.
+        error is logged. `max_pixel`: see keras/image_bytes.py, None for what is no model of images. Raises ModelError
+        and StorageError. Raises SystemExit if this program was started to export a checkpoint.
         """
         if not self._is_writer or (in_background and not self._is_due()):
             return ""
@@ -80,7 +80,7 @@ class ModelExports:
 
     def export_if_due(self, model: Any) -> None:
         """Export `model` in the background if the time between two exports is over."""
-        self.export(model, metrics=None, signatures=None, inputs={}, in_background=True)
+        self.export(model, metrics=None, signatures=None, max_pixel=None, inputs={}, in_background=True)
 
     def wait(self) -> None:
         """Wait until the check of the last export has ended."""
@@ -119,6 +119,8 @@ class ModelExports:
 
 def _save(model: Any, folder: str, signatures: Any, max_pixel: Optional[float]) -> None:
     """Write a SavedModel into a folder that exists."""
+    if max_pixel is not None and signatures is not None:
+        raise ModelError("found signatures and max_pixel", "one of them, as max_pixel makes signatures")
     if max_pixel is not None:
         image_bytes.save(model, folder, max_pixel)
         return

@@ -391,16 +391,10 @@ class Run:
         """Export `model`, a tf.Module or a Keras model, as the next version; return its path, "" in all but the chief.
 
         It is checked in a process of its own. One that fails, or is worse than the served version by [export] of the
-        job file, is kept aside. Between two steps of `loop` this exports, in the background, only when `[export] every`
-        is over; "" is returned.
+        job file, is kept aside. Between two steps of `loop` it is in the background, if `[export] every` is over, and "".
 
         `metrics`: of this model, by name; default: what was reported last. `signatures`: as tf.saved_model.save takes
-        them. `check`: inputs of a signature by name, as arrays, to check it with; default: made-up ones. `max_pixel`:
-        the value of white in the input of a Keras model of images, which gets a signature `image_bytes` as well: it
-        takes files of PNG or JPEG. Raises ModelError, StorageError, UsageError.
+        them. `check`: inputs of a signature by name, as arrays; default: made-up ones. `max_pixel`: the value of white
+        in a Keras model of images, which takes files of PNG and JPEG as well then. Raises ModelError and StorageError.
         """
-        if max_pixel is not None and signatures is not None:
-            raise UsageError("found signatures and max_pixel", "one of them, as max_pixel makes signatures")
-        return self._exports.export(
-            model, metrics, signatures, check or {}, in_background=self._is_between_steps, max_pixel=max_pixel
-        )
+        return self._exports.export(model, metrics, signatures, max_pixel, check or {}, self._is_between_steps)
