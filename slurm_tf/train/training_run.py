@@ -391,7 +391,7 @@ class Run:
         """Export `model`, a tf.Module or a Keras model, as the next version; return its path, "" in all but the chief.
 
         It is checked in a process of its own. One that fails, or is worse than the served version by [export] of the
-        job file, is kept aside. Between two steps of `loop` it is in the background, if `[export] every` is over, and "".
+        job file, is kept aside. Between two steps of `loop` that is in the background, once `[export] every` is over.
 
         `metrics`: of this model, by name; default: what was reported last. `signatures`: as tf.saved_model.save takes
         them. `check`: inputs of a signature by name, as arrays; default: made-up ones. `max_pixel`: the value of white
