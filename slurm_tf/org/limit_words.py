@@ -10,7 +10,7 @@ _JOBS = {"Submit": "jobs that wait or run", "": "jobs at a time"}
 
 def what(each: Limit) -> str:
     """Return what is limited: "GPU-hours in one job"."""
-    unit = _unit(each)
+    unit = _unit(each).removeprefix("of ")
     if each.name in usage_limits.OF_A_JOB:
         return f"{unit} in one job"
     if each.name == "GrpTRESRunMins":

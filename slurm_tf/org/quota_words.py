@@ -47,4 +47,4 @@ def user(each: OrganizationUser) -> str:
 
 
 def _amount(tres: str, number: int) -> str:
-    return units.format_memory(number) if tres == "mem" else str(number)
+    return units.format_memory(number) if tres == "mem" and number else str(number)

@@ -35,7 +35,7 @@ class ClusterViews:
         values = {
             "title": "Cluster",
             "sums": [
-                ("Nodes", f"{len(nodes)}, of which {len(away)} take no jobs"),
+                ("Nodes", f"{len(nodes)}; take no jobs: {len(away)}"),
                 ("GPUs", f"{sum(each.gpus_in_use for each in nodes)} of {sum(each.gpus for each in nodes)} in use"),
                 ("CPUs", f"{sum(each.cpus_in_use for each in nodes)} of {sum(each.cpus for each in nodes)} in use"),
                 ("Memory", _memory(sum(each.memory_in_use for each in nodes), sum(each.memory for each in nodes))),

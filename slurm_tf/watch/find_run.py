@@ -57,7 +57,12 @@ def runs_in(root: str) -> list[SelectedRun]:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), root)
         folders = [Path(root, name) for name in names if os.path.isfile(os.path.join(root, name, "manifest.json"))]
         paths = [path for path in folders if _is_private(path)]
-        return [SelectedRun(RunFolder(str(path))) for path in sorted(paths, key=lambda path: path.stat().st_ctime)]
+        return [SelectedRun(RunFolder(str(path))) for path in sorted(paths, key=_submitted)]
+
+
+def _submitted(run: Path) -> int:
+    """Return when a run was submitted last: its folder changes with each file that a job writes there."""
+    return (run / "manifest.json").stat().st_mtime_ns
 
 
 def all_runs(root: str) -> list[SelectedRun]:

@@ -95,6 +95,22 @@ def test_by_keyboard_to_a_log_and_back(opened: Browser) -> None:
     assert opened.problems() == []
 
 
+def test_each_control_is_reached_by_the_tab_key_and_seen(opened: Browser) -> None:
+    focused = "const e = document.activeElement; const s = getComputedStyle(e); return [e.outerHTML, s.outlineStyle]"
+    controls = "a[href], button, input:not([type=hidden]), select, summary, [tabindex]"
+    root = opened.current_url
+    for path in ("", "new/network", "organizations/create"):
+        opened.get(f"{root}{path}")
+        wanted = [str(each.get_attribute("outerHTML")) for each in opened.find_elements(By.CSS_SELECTOR, controls)]
+        reached = {}
+        for _ in wanted:
+            opened.switch_to.active_element.send_keys(Keys.TAB)
+            html, outline = opened.execute_script(focused)
+            reached[html] = outline
+        assert set(reached) == set(wanted)
+        assert set(reached.values()) == {"solid"}
+
+
 def views(opened: Browser) -> list[str]:
     """Return the addresses of one view of each kind."""
     run, sweep = (opened.find_element(By.LINK_TEXT, name).get_attribute("href") for name in ("flowers-1", "rates-1"))

@@ -54,6 +54,14 @@ def test_what_is_no_run(text: str, make_run: MakeRun, tmp_path: Path, slurm: Slu
         find_run.find(text, str(tmp_path / "runs"), slurm)
 
 
+def test_the_order_is_that_of_submission_whatever_jobs_write_meanwhile(make_run: MakeRun, tmp_path: Path) -> None:
+    first, second = make_run("b-1"), make_run("a-1")
+    os.utime(first.run.manifest, ns=(0, 1000))
+    os.utime(second.run.manifest, ns=(0, 2000))
+    Path(first.run.path, "status.json").write_text("")
+    assert [each.name for each in find_run.runs_in(str(tmp_path / "runs"))] == ["b-1", "a-1"]
+
+
 def test_a_folder_that_others_can_write_is_no_run(make_run: MakeRun, tmp_path: Path, slurm: Slurm) -> None:
     run = make_run("flowers-1", ("40", (), False))
     os.chmod(run.run.path, 0o777)
