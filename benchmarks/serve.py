@@ -1,31 +1,35 @@
 """Measures a replica under load, beside a bare gRPC server in Python that sends back what it gets.
 
-    python benchmarks/serve.py [--seconds 4] [--rounds 3]
+    python benchmarks/serve.py [--seconds 3] [--rounds 3] [--peers PYTHON]
 
-Needs h2load (Debian: nghttp2-client). Prints a Markdown table: requests a second with 64 in flight (4 connections of 16
-streams) and with one, the time of one, and rows a second with 32 rows a request; then what batching gives on a model of
-8 million weights, and what a request costs the replica beside TensorFlow and gRPC. Every way is a process of its own;
-a round is one run of each, and the next round runs them in reverse order. Cells are medians of the rounds with the
-smallest and largest. Every request that a replica answered must count as OK in its metrics. The replica asks for its
-token, counts its metrics and finds the version by a label. LitServe, BentoML and Ray Serve take part where they are
-installed; they answer REST, the model called by tf.saved_model.load.
+Needs h2load (Debian: nghttp2-client), which makes the load. Prints a Markdown table, without TLS and with it: requests
+a second with 64 in flight (gRPC: 4 connections of 16 streams, REST: 64 connections) and with one, the time of one, and
+rows a second with 32 rows a request; then the ratios that count, what batching gives on a model of 8 million weights,
+and what a request costs the replica beside TensorFlow and gRPC. Every server is a process of its own; a round is one
+run of each, and the next round runs them in reverse order. Cells are medians of the rounds with the smallest and
+largest; a ratio is of one round. Every request that a replica answered must count as OK in its metrics. The replica
+asks for its token, counts its metrics and finds the version by a label. LitServe, BentoML and Ray Serve take part where
+--peers names an interpreter that has one of them beside TensorFlow (benchmarks/serve_peers.py): they answer REST, and
+ask for no token.
 """
 
 import argparse
-import asyncio
 import contextlib
-import importlib.util
+import functools
 import json
 import os
 import re
 import shutil
 import signal
+import socket
+import ssl
 import statistics
 import struct
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -33,173 +37,155 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 
-from slurm_tf.models import serving_file
-from slurm_tf.models.serving_file import Serving
+from benchmarks.serve_programs import PREDICT, TOKEN, message
 from slurm_tf.serve import endpoint, replica_settings
-from slurm_tf.serve.protocol import serving_messages as protocol
+from slurm_tf.serve.replica import certificate
 from slurm_tf.serve.replica_settings import Batching, ReplicaSettings, ServedModel
 
-TOKEN = "benchmark-benchmark-benchmark"  # noqa: S105 - of a server that lives for a minute
-PREDICT = "/tensorflow.serving.PredictionService/Predict"
-MANY, ONE = ("-c4", "-m16"), ("-c1", "-m1")
-OTHERS = {"LitServe": "litserve", "BentoML": "bentoml", "Ray Serve": "ray"}
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+PROGRAMS = str(ROOT / "benchmarks" / "serve_programs.py")
+MANY, ONE = 64, 1
+PEERS = {"litserve": "LitServe", "bentoml": "BentoML", "ray": "Ray Serve"}
+ECHO, GRPC, REST = "bare gRPC echo", "replica, gRPC", "replica, REST"
 
 
-def export(folder):
-    """Write the two models, in a process of its own."""
-    from tensorflow import keras
-
-    layers = keras.layers
-    digits = keras.Sequential([
-        layers.Input((28, 28, 1), name="image"), layers.Conv2D(8, 3, activation="relu"), layers.MaxPool2D(),
-        layers.Flatten(), layers.Dense(10, activation="softmax"),
-    ])  # fmt: skip
-    wide = keras.Sequential([
-        layers.Input((784,), name="image"), layers.Dense(2048, activation="relu"),
-        layers.Dense(2816, activation="relu"), layers.Dense(400, activation="relu"), layers.Dense(10),
-    ])  # fmt: skip
-    digits.export(str(folder / "digits" / "1"), verbose=False)
-    wide.export(str(folder / "wide" / "1"), verbose=False)
-    for name in ("digits", "wide"):
-        (folder / name).chmod(0o700)
-        for path in (folder / name).rglob("*"):
-            path.chmod(0o700 if path.is_dir() else 0o600)
-        serving_file.write(str(folder / name), Serving(labels={"stable": 1}))
-
-
-def request(model, rows):
-    """Return the body of a gRPC request: random pixels for a model."""
+@functools.cache
+def document(rows):
+    """Return the body of a REST request."""
     import numpy as np
 
-    shape = (rows, 28, 28, 1) if model == "digits" else (rows, 784)
-    message = protocol.PredictRequest()
-    message.model_spec.name, message.model_spec.version_label = model, "stable"
-    tensor = message.inputs["image"]
-    tensor.dtype = 1
-    for size in shape:
-        tensor.tensor_shape.dim.add().size = size
-    tensor.tensor_content = np.random.default_rng(0).random(shape, np.float32).tobytes()
-    return message.SerializeToString()
+    pixels = np.random.default_rng(0).random((rows, 28, 28, 1)).round(3).tolist()
+    return json.dumps({"instances": pixels}).encode()
 
 
 # --- the servers ---
 
 
-def echo(folder):
-    """Serve a bare gRPC method that sends back what it gets."""
-    import grpc
-
-    async def same(data, _):
-        return data[:64]
-
-    async def main():
-        server = grpc.aio.server()
-        handler = grpc.unary_unary_rpc_method_handler(same)
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", {"Predict": handler}),)
-        )
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        (folder / "echo.port").write_text(str(port))
-        await server.wait_for_termination()
-
-    asyncio.run(main())
-
-
 class Server:
-    """A process of a server; `url`: where it answers."""
+    """A server by its command, with all the processes that it starts; `asks`: how to load it, by the name of a row."""
 
-    def __init__(self, command):
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    def __init__(self, command, folder):
+        self.log = (folder / "server.log").open("w+")
+        self.process = subprocess.Popen(
+            command, stdout=self.log, stderr=self.log, cwd=folder, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "BENTOML_HOME": str(folder / "bentoml")},
+        )  # fmt: skip
+
+    def wait_for(self, ready):
+        end = time.monotonic() + 120
+        while not ready():
+            assert self.process.poll() is None, Path(self.log.name).read_text()
+            assert time.monotonic() < end, Path(self.log.name).read_text()
+            time.sleep(0.1)
 
     def stop(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.communicate()
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.log.close()
 
 
 class Echo(Server):
-    def __init__(self, folder):
-        (folder / "echo.port").unlink(missing_ok=True)
-        super().__init__([sys.executable, __file__, "--echo", str(folder)])
-        wait_for(lambda: (folder / "echo.port").exists() and (folder / "echo.port").read_text(), self.process)
-        self.url = f"http://127.0.0.1:{(folder / 'echo.port').read_text()}{PREDICT}"
+    def __init__(self, folder, tls):
+        port = folder / "echo.port"
+        port.unlink(missing_ok=True)
+        super().__init__([sys.executable, PROGRAMS, "echo", str(folder), *(pair(folder) if tls else [])], folder)
+        self.wait_for(lambda: port.exists() and port.read_text())
+        self.grpc = f"{scheme(tls)}://127.0.0.1:{port.read_text()}{PREDICT}"
+        self.asks = {ECHO: lambda *how: over_grpc(self, "digits", *how)}
 
 
 class Replica(Server):
     def __init__(self, folder, tls=False, max_batch_size=64):
         endpoints = folder / "endpoints"
         endpoints.mkdir(mode=0o700, exist_ok=True)
-        token = folder / "token"
-        token.write_text(TOKEN)
-        token.chmod(0o600)
         models = tuple(
             ServedModel(name, str(folder / name), Batching(max_batch_size=max_batch_size))
             for name in ("digits", "wide")
         )
         settings = ReplicaSettings(
-            "measured", models, str(endpoints), token_file=str(token), plaintext=not tls, connection_seconds=3600
-        )
+            "measured", models, str(endpoints), token_file=str(folder / "token"), plaintext=not tls,
+            connection_seconds=3600,
+        )  # fmt: skip
         replica_settings.write(str(folder / "settings.json"), settings)
         endpoint.remove(str(endpoints), "measured")
-        super().__init__([sys.executable, "-m", "slurm_tf.serve.replica", str(folder / "settings.json")])
+        super().__init__([sys.executable, "-m", "slurm_tf.serve.replica", str(folder / "settings.json")], folder)
         path = Path(endpoint.path(str(endpoints), "measured"))
-        wait_for(path.exists, self.process)
+        self.wait_for(path.exists)
         at = endpoint.read(str(path))
-        scheme = "https" if tls else "http"
-        self.url = f"{scheme}://127.0.0.1:{at.grpc_port}{PREDICT}"
-        self.rest = f"{scheme}://127.0.0.1:{at.rest_port}"
+        self.grpc = f"{scheme(tls)}://127.0.0.1:{at.grpc_port}{PREDICT}"
+        self.rest = f"{scheme(tls)}://127.0.0.1:{at.rest_port}"
+        url = f"{self.rest}/v1/models/digits/labels/stable:predict"
+        self.asks = {
+            GRPC: lambda *how: over_grpc(self, "digits", *how),
+            REST: lambda *how: self.counted(lambda: over_rest(url, *how), how[-1]),
+        }
+
+    def counted(self, ask, seconds):
+        """Return what `ask` returns, a rate first, once the metrics say that all was answered with OK."""
+        before = self.answered()
+        found = ask()
+        after = self.answered()
+        assert after[1] == before[1], "a request failed"
+        assert after[0] - before[0] >= found[0] * seconds * 0.9
+        return found
 
     def answered(self):
         """Return how many requests were OK, and how many were not; h2load cancels those that it has at its end."""
-        page = urllib.request.Request(f"{self.rest}/monitoring/prometheus/metrics", headers=HEADERS)  # noqa: S310
-        import ssl
-
-        context = ssl._create_unverified_context() if self.rest.startswith("https") else None  # noqa: S323 - our own
-        with urllib.request.urlopen(page, context=context, timeout=10) as answer:  # noqa: S310
-            text = answer.read().decode()
-        counts = re.findall(r'request_count\{.*status="(\w+)"\} ([0-9.e+]+)', text)
+        with get(f"{self.rest}/monitoring/prometheus/metrics") as answer:
+            counts = re.findall(r'request_count\{.*status="(\w+)"\} ([0-9.e+]+)', answer.read().decode())
         return sum(float(count) for status, count in counts if status == "OK"), sum(
             float(count) for status, count in counts if status not in ("OK", "CANCELLED")
         )
 
 
-HEADERS = {"Authorization": f"Bearer {TOKEN}"}
-OTHER_APPLICATION = """
-import os, sys
-import numpy as np
-import tensorflow as tf
-PATH, PORT = sys.argv[1:3]
-"""
-APPLICATIONS = {
-    "LitServe": """
-import litserve
-class Api(litserve.LitAPI):
-    def setup(self, device):
-        self.call = tf.saved_model.load(PATH).signatures["serving_default"]
-    def decode_request(self, request): return np.array(request["instances"], np.float32)
-    def predict(self, rows): return self.call(image=tf.constant(rows))["output_0"].numpy()
-    def encode_response(self, output): return {"predictions": output.tolist()}
-server = litserve.LitServer(Api(), accelerator="cpu", api_path="/predict")
-server.run(host="127.0.0.1", port=int(PORT), generate_client_file=False)
-""",
-}
+class Peer(Server):
+    """A server of benchmarks/serve_peers.py."""
+
+    def __init__(self, folder, python, name, tls):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        words = [name, str(folder / "digits" / "1"), str(port)]
+        words += pair(folder) if tls else []
+        super().__init__([python, str(ROOT / "benchmarks" / "serve_peers.py"), *words], folder)
+        url = f"{scheme(tls)}://127.0.0.1:{port}/predict"
+        self.wait_for(lambda: self.answers(url))
+        self.asks = {PEERS[name]: lambda *how: over_rest(url, *how)}
+
+    def answers(self, url):
+        with contextlib.suppress(OSError), get(url, document(1)) as answer:
+            return len(json.load(answer))
+        return False
 
 
-def wait_for(ready, process):
-    end = time.monotonic() + 120
-    while not ready():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < end
-        time.sleep(0.1)
+def pair(folder):
+    """Return the files of a certificate and its key."""
+    return [str(folder / "certificate.pem"), str(folder / "key.pem")]
 
 
-def load(url, body, how, seconds, headers, h1=False):
+def scheme(tls):
+    return "https" if tls else "http"
+
+
+def get(url, body=None):
+    request = urllib.request.Request(url, body, {**HEADERS, "Content-Type": "application/json"})  # noqa: S310 - ours
+    context = ssl._create_unverified_context() if url.startswith("https") else None  # noqa: S323 - our own
+    return urllib.request.urlopen(request, context=context, timeout=10)  # noqa: S310
+
+
+# --- the load ---
+
+
+def load(url, body, words, seconds, headers):
     """Return requests a second, and the mean time of a request in milliseconds."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(body)
         file.flush()
-        argv = ["h2load", "-D", str(seconds), "--warm-up-time=1", *how, "-d", file.name, "-t1"]
-        argv += ["--h1"] if h1 else []
+        argv = ["h2load", "-D", str(seconds), "--warm-up-time=1", *words, "-d", file.name, "-t1"]
         argv += [part for key, value in headers.items() for part in ("-H", f"{key}: {value}")]
         done = subprocess.run([*argv, url], capture_output=True, text=True, timeout=seconds + 60, check=True)
     rate = float(re.search(r"finished in [^,]*, ([0-9.]+) req/s", done.stdout)[1])
@@ -209,100 +195,97 @@ def load(url, body, how, seconds, headers, h1=False):
     return rate, float(mean[1]) * {"us": 0.001, "ms": 1, "s": 1000}[mean[2]]
 
 
-def over_grpc(server, model, rows, how, seconds):
+def over_grpc(server, model, rows, in_flight, seconds):
     """Load a server over gRPC; a replica must have answered all with OK."""
-    message = request(model, rows)
     headers = {**HEADERS, "content-type": "application/grpc", "te": "trailers"}
-    before = server.answered() if isinstance(server, Replica) else None
-    found = load(server.url, struct.pack(">BI", 0, len(message)) + message, how, seconds, headers)
-    if before:
-        after = server.answered()
-        assert after[1] == before[1], "a request failed"
-        assert after[0] - before[0] >= found[0] * seconds * 0.9
-    return found
+    data = message(model, rows)
+    body = struct.pack(">BI", 0, len(data)) + data
+    words = ("-c4", f"-m{in_flight // 4}") if in_flight > 1 else ("-c1", "-m1")
+
+    def ask():
+        return load(server.grpc, body, words, seconds, headers)
+
+    return server.counted(ask, seconds) if isinstance(server, Replica) else ask()
 
 
-def over_rest(url, rows, how, seconds):
-    import numpy as np
-
-    pixels = np.random.default_rng(0).random((rows, 28, 28, 1)).round(3).tolist()
-    connections = ("-c64",) if how is MANY else ("-c1",)
-    body = json.dumps({"instances": pixels}).encode()
-    return load(url, body, connections, seconds, {**HEADERS, "content-type": "application/json"}, h1=True)
+def over_rest(url, rows, in_flight, seconds):
+    headers = {**HEADERS, "content-type": "application/json"}
+    return load(url, document(rows), ("--h1", f"-c{in_flight}"), seconds, headers)
 
 
 # --- what is measured ---
 
 
-def ways(folder):
-    """Yield a name, a function that starts a server, and one that loads it: (server, rows, how, seconds)."""
-
-    def grpc(server, rows, how, seconds):
-        return over_grpc(server, "digits", rows, how, seconds)
-
-    yield "bare gRPC echo", lambda: Echo(folder), grpc
-    yield "replica, gRPC", lambda: Replica(folder), grpc
-    yield "replica, gRPC, TLS", lambda: Replica(folder, tls=True), grpc
-    yield (
-        "replica, REST",
-        lambda: Replica(folder),
-        lambda server, rows, how, seconds: over_rest(
-            f"{server.rest}/v1/models/digits/labels/stable:predict", rows, how, seconds
-        ),
-    )
-    for name, text in APPLICATIONS.items():
-        if importlib.util.find_spec(OTHERS[name]):
-            yield name, lambda text=text: Other(folder, text), over_other
-
-
-class Other(Server):
-    def __init__(self, folder, text):
-        import socket
-
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        program = folder / "other.py"
-        program.write_text(OTHER_APPLICATION + "if __name__ == '__main__':\n" + re.sub("(?m)^", "    ", text))
-        super().__init__([sys.executable, str(program), str(folder / "digits" / "1"), str(port)])
-        self.url = f"http://127.0.0.1:{port}/predict"
-
-        def answers():
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                return True
-            return False
-
-        wait_for(answers, self.process)
-        time.sleep(15)  # its workers load the model after it listens
-
-
-def over_other(server, rows, how, seconds):
-    return over_rest(server.url, rows, how, seconds)
+def servers(folder, tls, peers):
+    """Return functions that start a server each."""
+    found = [lambda: Echo(folder, tls), lambda: Replica(folder, tls)]
+    for name in PEERS:
+        program = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({name!r}) is None)"
+        if peers and subprocess.run([peers, "-c", program], check=False).returncode == 0:
+            found.append(lambda name=name: Peer(folder, peers, name, tls))
+    return found
 
 
 def cell(values, digits=0):
     return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
 
 
-def compare(folder, rounds, seconds):
+def measure(folder, tls, peers, rounds, seconds):
+    """Return what each server does in each round, by the name of its row."""
     measured = {}
-    every = list(ways(folder))
+    every = servers(folder, tls, peers)
     for number in range(rounds):
-        for name, start, ask in every if number % 2 == 0 else every[::-1]:
+        for start in every if number % 2 == 0 else every[::-1]:
             server = start()
             try:
-                found = measured.setdefault(name, {"many": [], "one": [], "ms": [], "rows": []})
-                found["many"].append(ask(server, 1, MANY, seconds)[0])
-                rate, mean = ask(server, 1, ONE, seconds)
-                found["one"].append(rate)
-                found["ms"].append(mean)
-                found["rows"].append(32 * ask(server, 32, MANY, seconds)[0])
+                for name, ask in server.asks.items():
+                    found = measured.setdefault(name, {"many": [], "one": [], "ms": [], "rows": []})
+                    found["many"].append(ask(1, MANY, seconds)[0])
+                    rate, mean = ask(1, ONE, seconds)
+                    found["one"].append(rate)
+                    found["ms"].append(mean)
+                    found["rows"].append(32 * ask(32, MANY, seconds)[0])
             finally:
                 server.stop()
-    print("| | requests/s, 64 in flight | one at a time | ms of one | rows/s, 32 a request |\n|---|---|---|---|---|")
+    return measured
+
+
+def print_measured(measured, tls):
+    heads = ("requests/s, 64 in flight", "one at a time", "ms of one", "rows/s, 32 a request")
+    print(f"| {'TLS' if tls else 'no TLS'} | {' | '.join(heads)} |\n|---|---|---|---|---|")
     for name, found in measured.items():
         cells = (cell(found["many"]), cell(found["one"]), cell(found["ms"], 2), cell(found["rows"]))
         print(f"| {name} | {' | '.join(cells)} |")
+    print()
+
+
+def ratios(first, second):
+    return [one / other for one, other in zip(first, second, strict=True)]
+
+
+def best_peer(measured, what):
+    """Return the best of the other servers in each round."""
+    rows = [measured[name][what] for name in PEERS.values() if name in measured]
+    return [max(each) for each in zip(*rows, strict=True)]
+
+
+def print_ratios(measured, call):
+    """Print what is wanted of a replica; `call`: of the model, in milliseconds."""
+    ours, rest, bare = measured[GRPC], measured[REST], measured[ECHO]
+    limits = [2 * each + call for each in bare["ms"]]
+    lines = [
+        ("gRPC, 64 in flight, to the bare echo", ratios(ours["many"], bare["many"]), "at least 0.5"),
+        ("gRPC, rows/s, 32 a request, to requests/s of one row", ratios(ours["rows"], ours["many"]), "at least 12"),
+        ("gRPC, ms of one, to twice the bare echo's and the model's call", ratios(ours["ms"], limits), "at most 1"),
+    ]
+    if any(name in measured for name in PEERS.values()):
+        many, rows = best_peer(measured, "many"), best_peer(measured, "rows")
+        lines.append(("REST, 64 in flight, to the best of the others", ratios(rest["many"], many), "at least 3"))
+        lines.append(("REST, rows/s, 32 a request, to the best of the others", ratios(rest["rows"], rows), ""))
+    print("| of the replica | ratio | wanted |\n|---|---|---|")
+    for name, found, wanted in lines:
+        print(f"| {name} | {cell(found, 2)} | {wanted} |")
+    print()
 
 
 def batching(folder, rounds, seconds):
@@ -314,79 +297,48 @@ def batching(folder, rounds, seconds):
                 rates.append(over_grpc(server, "wide", 1, MANY, seconds)[0])
             finally:
                 server.stop()
-    ratio = [many / one for one, many in zip(found[1], found[64], strict=True)]
-    print("\n| 8M weights, requests/s, 64 in flight | no batching | batching | ratio |\n|---|---|---|---|")
-    print(f"| replica, gRPC | {cell(found[1])} | {cell(found[64])} | {cell(ratio, 1)} |")
+    print("| 8M weights, requests/s, 64 in flight | no batching | batching | ratio |\n|---|---|---|---|")
+    print(f"| replica, gRPC | {cell(found[1])} | {cell(found[64])} | {cell(ratios(found[64], found[1]), 1)} |\n")
 
 
-def own_work(folder):
-    """Print what a request costs in the replica beside TensorFlow's call and gRPC, and what the call costs."""
-    from concurrent.futures import ThreadPoolExecutor
+def prepare(folder):
+    """Write what the servers need: the models, a token, a certificate."""
+    printed("export", folder)
+    made = certificate.own(["127.0.0.1"])
+    for name, data in (("token", TOKEN.encode()), ("certificate.pem", made.chain), ("key.pem", made.key)):
+        (folder / name).write_bytes(data)
+        (folder / name).chmod(0o600)
 
-    import numpy as np
 
-    from slurm_tf.serve.replica.grpc_service import GrpcService
-    from slurm_tf.serve.replica.inference import Inference
-    from slurm_tf.serve.replica.metrics import Metrics
-    from slurm_tf.serve.replica.model_table import ModelTable
-    from slurm_tf.serve.replica.recorder import Recorder
-
-    class Context:
-        def time_remaining(self):
-            return 10.0
-
-    async def main():
-        settings = ReplicaSettings("own", (ServedModel("digits", str(folder / "digits")),), str(folder), open=True)
-        metrics = Metrics()
-        with ThreadPoolExecutor(2) as threads:
-            models = ModelTable(settings, threads, metrics)
-            await models.look()
-            service = GrpcService(Inference(models, metrics, 1 << 26, False), Recorder(metrics, None, 100))
-            handle = service._handlers[PREDICT].unary_unary
-            loaded = models.models["digits"].available[1].loaded
-            signature = loaded.signatures["serving_default"]
-            image = np.random.default_rng(0).random((1, 28, 28, 1), np.float32)
-            data, call, output = request("digits", 1), loaded.call, [np.zeros((1, 10), np.float32)]
-            calls = await timed(lambda: call(signature, ("output_0",), [image]))
-            loaded.call = lambda *_: output
-            own = await timed(lambda: handle(data, Context()))
-            await models.close()
-        print(f"\nThe model's call: {calls:.0f} us. The replica's own work a request: {own:.1f} us.")
-
-    async def timed(what, number=5000):
-        times = []
-        for _ in range(5):
-            begin = time.perf_counter()
-            for _ in range(number):
-                found = what()
-                if asyncio.iscoroutine(found):
-                    await found
-            times.append((time.perf_counter() - begin) / number * 1e6)
-        return min(times)
-
-    asyncio.run(main())
+def printed(program, folder):
+    """Return what a program of benchmarks/serve_programs.py prints."""
+    words = [sys.executable, PROGRAMS, program, str(folder)]
+    return subprocess.run(words, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=4)
-    parser.add_argument("--echo", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--export", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=int, default=3, help="of each load, after one that does not count")
+    parser.add_argument(
+        "--peers", metavar="PYTHON", help="an interpreter with LitServe, BentoML, Ray Serve, TensorFlow"
+    )
     options = parser.parse_args()
-    if options.echo:
-        echo(options.echo)
-    elif options.export:
-        export(options.export)
-    elif not shutil.which("h2load"):
+    if not shutil.which("h2load"):
         sys.exit("found no h2load; needed it, of nghttp2 (Debian: apt install nghttp2-client)")
-    else:
-        with tempfile.TemporaryDirectory() as made:
-            folder = Path(made)
-            subprocess.run([sys.executable, __file__, "--export", made], check=True, stderr=subprocess.DEVNULL)
-            compare(folder, options.rounds, options.seconds)
-            batching(folder, options.rounds, options.seconds)
-            own_work(folder)
+    with tempfile.TemporaryDirectory() as made:
+        compare(Path(made), options)
+
+
+def compare(folder, options):
+    prepare(folder)
+    call, work = map(float, printed("own-work", folder).split())
+    for tls in (False, True):
+        measured = measure(folder, tls, options.peers, options.rounds, options.seconds)
+        print_measured(measured, tls)
+        print_ratios(measured, call / 1000)
+    batching(folder, options.rounds, options.seconds)
+    print(f"The model's call: {call:.0f} us. The replica's own work a request: {work:.1f} us (at most 25).")
 
 
 if __name__ == "__main__":

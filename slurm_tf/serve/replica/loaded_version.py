@@ -166,4 +166,6 @@ def _operations(graph: Any) -> Set[str]:
 def _config() -> Any:
     config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
     config.gpu_options.allow_growth = True
+    # threads that spin while they wait for work take the cores from what reads requests: twice the CPU of small calls
+    config.experimental.disable_thread_spinning = True
     return config

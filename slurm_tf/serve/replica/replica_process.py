@@ -27,6 +27,8 @@ from slurm_tf.serve.request_log import RequestLog
 # How long the requests that a replica still has may take when it ends.
 _GRACE_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
+# How many objects are made before the garbage collector looks through them: JSON of many rows has tens of thousands.
+_GC_OBJECTS = 50_000
 
 
 async def run(settings: ReplicaSettings) -> None:
@@ -34,6 +36,7 @@ async def run(settings: ReplicaSettings) -> None:
     # what TensorFlow's import made stays: to look through it takes the garbage collector half a second each time
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_GC_OBJECTS, *gc.get_threshold()[1:])
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -68,10 +71,11 @@ class _Replica:
         await _first(stop, looking, ending=True)
         if stop.is_set():
             return
+        access = Access(token)
         grpc_server, grpc_port = grpc_service.server(
-            settings, GrpcService(self._inference, self._recorder), Access(token), pair
+            settings, GrpcService(self._inference, self._recorder, access), pair
         )
-        rest = rest_service.server(settings, self._inference, self._recorder, Access(token), pair)
+        rest = rest_service.server(settings, self._inference, self._recorder, access, pair)
         await grpc_server.start()
         serving = asyncio.ensure_future(rest.run())
         watching = asyncio.ensure_future(self._models.watch())
