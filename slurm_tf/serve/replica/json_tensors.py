@@ -11,6 +11,7 @@ numbers.
 
 import base64
 import binascii
+import itertools
 import json
 from typing import Any, Dict, List, Mapping, Tuple
 
@@ -27,6 +28,7 @@ _B64 = "b64"
 # numpy's kinds of arrays that are numbers of JSON
 _INTEGERS, _NUMBERS = "iu", "iuf"
 _MOST_DIMENSIONS = 32
+_UNEQUAL = "the lists of the JSON value are not all of one length"
 
 
 def parsed(body: bytes) -> Dict[str, Any]:
@@ -131,10 +133,7 @@ def _array(value: Any, name: str, kind: ElementType) -> np.ndarray:
     """Return a JSON value, a list of lists or a scalar, as an array. Raises RequestError."""
     if kind is TYPES[STRING]:
         return _strings(value, name)
-    try:
-        found = np.array(value)
-    except (ValueError, OverflowError) as error:
-        raise invalid(f"input {name}: the lists of the JSON value are not all of one length") from error
+    found = _values(value, name)
     if not found.size and found.dtype.kind == "f":
         return found.astype(kind.array)
     wanted = kind.array
@@ -148,6 +147,26 @@ def _array(value: Any, name: str, kind: ElementType) -> np.ndarray:
         raise invalid(f"input {name}: JSON Value is not of expected type: {kind.name}")
     with np.errstate(over="ignore"):
         return found.astype(wanted)
+
+
+def _values(value: Any, name: str) -> np.ndarray:
+    """Return a JSON value as an array of the type that its elements have. Raises RequestError.
+
+    Lists of lists are put together level by level, which takes half the time of numpy's own look at all levels.
+    """
+    shape = [len(value)] if isinstance(value, list) else []
+    try:
+        while shape and value and isinstance(value[0], list):
+            sizes = set(map(len, value))
+            if len(sizes) > 1:
+                raise invalid(f"input {name}: {_UNEQUAL}")
+            if len(shape) == _MOST_DIMENSIONS:
+                raise invalid(f"input {name}: nested too deeply")
+            shape.append(sizes.pop())
+            value = list(itertools.chain.from_iterable(value))
+        return np.array(value).reshape(shape)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise invalid(f"input {name}: {_UNEQUAL}") from error
 
 
 def _in_range(array: np.ndarray, wanted: np.dtype) -> bool:
@@ -176,7 +195,7 @@ def _gather(value: Any, shape: List[int], name: str, flat: List[bytes]) -> None:
         flat.append(_string(value, name))
         return
     if not isinstance(value, list) or len(value) != shape[0]:
-        raise invalid(f"input {name}: the lists of the JSON value are not all of one length")
+        raise invalid(f"input {name}: {_UNEQUAL}")
     for each in value:
         _gather(each, shape[1:], name, flat)
 

@@ -8,6 +8,7 @@ import time
 from typing import Any, Awaitable, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 from urllib.parse import unquote_to_bytes
 
+import numpy as np
 import uvicorn
 from google.protobuf import json_format
 
@@ -19,6 +20,8 @@ from slurm_tf.serve.replica.inference import Inference
 from slurm_tf.serve.replica.recorder import Asked, Recorder
 from slurm_tf.serve.replica.replica_log import say
 from slurm_tf.serve.replica.request_error import Code, RequestError, invalid
+from slurm_tf.serve.replica.served_version import ServedVersion
+from slurm_tf.serve.replica.signatures import ServedSignature
 from slurm_tf.serve.replica_settings import ReplicaSettings
 
 # model_servers/http_rest_api_util.cc
@@ -146,13 +149,11 @@ class RestService:
         return answer
 
     async def _predict(self, spec: Any, body: bytes, asked: Asked) -> bytes:
-        request = json_tensors.parsed(body)
         version = self._inference.version(spec, asked)
         with version.held():
-            signature = version.signature(request.get(json_tensors.SIGNATURE_NAME, ""))
-            arrays, rows = json_tensors.arrays(request, signature)
+            signature, inputs, rows = _predict_call(body, version)
             names = signature.chosen(())
-            outputs = await version.run(signature, names, signature.arrays(arrays), asked.deadline, asked.alone)
+            outputs = await version.run(signature, names, inputs, asked.deadline, asked.alone)
         return json_tensors.text(dict(zip(names, outputs)), rows)
 
     async def _classify(self, spec: Any, body: bytes, asked: Asked) -> bytes:
@@ -200,6 +201,18 @@ def _spec(match: "re.Match[str]") -> Any:
             raise invalid(f"Failed to convert version: {match['version'][:64]} to numeric.")
         spec.version.value = int(match["version"])
     return spec
+
+
+def _predict_call(body: bytes, version: ServedVersion) -> Tuple[ServedSignature, List[np.ndarray], bool]:
+    """Return signature and inputs of the call that a body asks for, and whether it is in row form. Raises RequestError.
+
+    Of what the JSON holds only the arrays are left while the request waits: the garbage collector would look through
+    the lists of all requests that wait, each time that it parses another one.
+    """
+    request = json_tensors.parsed(body)
+    signature = version.signature(request.get(json_tensors.SIGNATURE_NAME, ""))
+    arrays, rows = json_tensors.arrays(request, signature)
+    return signature, signature.arrays(arrays), rows
 
 
 def _examples_request(request: Any, spec: Any, body: bytes) -> Any:
