@@ -322,7 +322,7 @@ def test_launch_pyz_is_what_the_launcher_imports() -> None:
 
 def test_train_zip_is_what_slurm_tf_train_imports() -> None:
     packed = {path for pattern in TRAIN_FILES for path in PACKAGE.glob(pattern)}
-    needed = closure(*(name for name in MODULES if within(name, {"train"})))
+    needed = closure(*(name for name in MODULES if within(name, {"train", "predict.shard_process"})))
     assert {MODULES[name] for name in needed if name} <= packed
     assert not {path for path in PACKAGE.rglob("train/**/*") if path.suffix not in (".py", ".pyc") and path.is_file()}
 

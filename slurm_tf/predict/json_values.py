@@ -1,16 +1,27 @@
-"""Writes values as JSON: numbers, text, and bytes as TensorFlow Serving writes them. For Python 3.9."""
+"""Reads and writes JSON: numbers, text, and bytes as TensorFlow Serving writes them. For Python 3.9.
+
+msgspec does it, several times faster than the module json, where the Python of the job has it; the values are the same.
+"""
 
 import base64
 import datetime
 import json
 import math
-from typing import Any, List, Mapping, Sequence
+from typing import Any, Callable, List, Mapping, Sequence
 
-import msgspec
 import numpy as np
 
-_FAST = msgspec.json.Encoder()
 _PLAIN = (str, int, bool, type(None))
+
+
+def loads(line: bytes) -> Any:
+    """Return the value of a line of JSON, in which NaN and Infinity may stand. Raises ValueError."""
+    try:
+        return _decode(line)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except ValueError:
+        return json.loads(line)  # whose message is the usual one
 
 
 def of_array(array: "np.ndarray[Any, Any]") -> List[Any]:
@@ -23,7 +34,7 @@ def lines(rows: Sequence[Mapping[str, Any]], are_plain: bool) -> bytes:
     """Return a line of JSON for each row. `are_plain`: no value is a NaN or infinite, which msgspec makes null."""
     if are_plain:
         try:
-            return b"".join([_FAST.encode(row) + b"\n" for row in rows])
+            return b"".join([_encode(row) + b"\n" for row in rows])
         except (UnicodeEncodeError, OverflowError):  # half of a character, or an integer of more than 64 bits
             pass
     return b"".join([text(row).encode() + b"\n" for row in rows])
@@ -58,3 +69,16 @@ def _other(value: Any) -> Any:
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
     return str(value)
+
+
+def _text_bytes(value: Any) -> bytes:
+    return text(value).encode()
+
+
+try:
+    import msgspec
+except ImportError:  # a Python with TensorFlow alone
+    _decode: Callable[[bytes], Any] = json.loads
+    _encode: Callable[[Any], bytes] = _text_bytes
+else:
+    _decode, _encode = msgspec.json.decode, msgspec.json.encode

@@ -2,10 +2,10 @@
 
 from typing import Any, Dict, List, Mapping, Sequence
 
-import msgspec
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from slurm_tf.predict import json_values
 from slurm_tf.predict.input_columns import FILE
 from slurm_tf.predict.prediction_plan import InputFormat
 
@@ -45,8 +45,8 @@ def _cell(row: List[str], place: int) -> Any:
 
 def _of_line(line: bytes) -> Mapping[str, Any]:
     try:
-        value = msgspec.json.decode(line)
-    except msgspec.DecodeError:  # the row has its error
+        value = json_values.loads(line)
+    except ValueError:  # the row has its error
         return {}
     return value if isinstance(value, dict) else {}
 

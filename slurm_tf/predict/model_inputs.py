@@ -3,12 +3,11 @@
 import json
 from typing import Any, Dict, List, Mapping, Sequence
 
-import msgspec
 import numpy as np
 import tensorflow as tf
 
 from slurm_tf.errors import ModelError
-from slurm_tf.predict import parquet_rows
+from slurm_tf.predict import json_values, parquet_rows
 from slurm_tf.predict.prediction_plan import InputFormat
 
 # What tf.io.parse_example reads.
@@ -80,10 +79,7 @@ class ModelInputs:
 
     def _of_line(self, line: bytes) -> Mapping[str, Any]:
         """Return the values of a line of JSON: an object, or the value of the only input."""
-        try:
-            value = msgspec.json.decode(line)
-        except msgspec.DecodeError:
-            value = json.loads(line)  # which also reads NaN, and whose message is the usual one
+        value = json_values.loads(line)
         if isinstance(value, dict):
             missing = [name for name in self._specs if name not in value]
             if missing:

@@ -38,7 +38,7 @@ LAUNCHER_FILES = (
     "dataset/statistics.py",
     "launch/**/*.py",
 )
-# The modules of slurm_tf.train, beside the package's own __init__.py.
+# The modules of slurm_tf.train and predict, beside the package's own __init__.py.
 TRAIN_FILES = (
     "errors.py",
     "files.py",
@@ -48,12 +48,7 @@ TRAIN_FILES = (
     "models/*.py",
     "export/*.py",
     "train/**/*.py",
-    "predict/__init__.py",
-    "predict/model_inputs.py",
-    "predict/parquet_rows.py",
-    "predict/prediction_plan.py",
-    "predict/row_reader.py",
-    "predict/shard_process.py",
+    "predict/*.py",
 )
 # Slurm reads a TaskProlog's stderr as it reads its stdout: a line is shown to the user if it begins with "print".
 _MAIN = b"""import sys

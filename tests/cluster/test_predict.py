@@ -30,14 +30,14 @@ def one_process(member: Member, *words: str) -> None:
     member.ok("predict", "numbers", "--input", "*.csv", "--output", "one", "--site", "local", *words, timeout=500)
 
 
-def begun(output: Path, shard: int) -> bool:
-    """Whether a shard is being written."""
-    return any(name.startswith(f".part-{shard:05}-") for name in os.listdir(output))
+def kept(output: Path, shard: int) -> bool:
+    """Whether a shard that is not done has kept rows for its next attempt."""
+    return any(name.startswith(f".part-{shard:05}-") and "rows-" in name for name in os.listdir(output))
 
 
-def wait_until_begun(member: Member, output: Path, shard: int, seconds: float = 120.0) -> None:
+def wait_until_kept(member: Member, output: Path, shard: int, seconds: float = 240.0) -> None:
     deadline = time.monotonic() + seconds
-    while not begun(output, shard):
+    while not kept(output, shard):
         assert time.monotonic() < deadline, member.ok("logs", f"p-1/{shard}")
         time.sleep(0.05)
 
@@ -58,7 +58,7 @@ def submit(member: Member, folder: Path, rows: int, shards: int, batch: int) -> 
     os.chown(member.folder / "a.csv", member.folder.stat().st_uid, member.folder.stat().st_gid)
     member.ok(
         "predict", "numbers", "--input", "*.csv", "--output", "out", "--shards", str(shards), "--batch", str(batch),
-        "--name=p-1", "--qos=scavenge", "--set", "roles.worker.mem=1G",
+        "--save-every", "1", "--name=p-1", "--qos=scavenge", "--set", "roles.worker.mem=1G",
         "--set", "roles.worker.cpus-per-task=1", timeout=120,
     )  # fmt: skip
     return member.folder / "out"
@@ -77,14 +77,14 @@ def check(member: Member, output: Path, rows: int, shards: int, batch: int) -> N
 def check_interrupted(
     member: Member, folder: Path, rows: int, shards: int, batch: int, killed: tuple[int, ...], preempted: int
 ) -> None:
-    """Kill shards and preempt one that is being written: it takes some seconds, in which others' ends become known."""
+    """Kill shards and preempt one, each while it computes: it takes some seconds, in which it keeps what it has."""
     output = submit(member, folder, rows, shards, batch)
     for shard in killed:
-        wait_until_begun(member, output, shard)
+        wait_until_kept(member, output, shard)
         kill_shard(member, output, shard)
     for shard in killed:  # else the preemption takes those whose end is not known yet
         member.wait_for(f"p-1/{shard}", "state", "FAILED", 240)
-    wait_until_begun(member, output, preempted)
+    wait_until_kept(member, output, preempted)
     preempt(member.sandbox)
     member.type("wait", "p-1", timeout=900)
     states = {point["run"]: point["state"] for point in member.status("p-1")}
@@ -92,6 +92,8 @@ def check_interrupted(
     assert prediction_plan.read_manifest(str(output)) is None
     member.ok("resubmit", "p-1", "--failed", "--yes")
     assert member.type("wait", "p-1", timeout=900).returncode == 0, member.ok("logs", "p-1")
+    for shard in (*killed, preempted):
+        assert f"shard {shard} goes on: " in member.ok("logs", f"p-1/{shard}")
     check(member, output, rows, shards, batch)
 
 
@@ -105,10 +107,10 @@ def test_the_shards_of_an_array_are_the_output_of_one_process(alice: Member, tmp
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_shards_that_were_killed_or_preempted_are_done_again(alice: Member, tmp_path: Path) -> None:
-    check_interrupted(alice, tmp_path, rows=900_000, shards=3, batch=32, killed=(0,), preempted=1)
+    check_interrupted(alice, tmp_path, rows=90_000, shards=3, batch=4, killed=(0,), preempted=1)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_a_million_rows_as_an_array_of_twenty(alice: Member, tmp_path: Path) -> None:
-    check_interrupted(alice, tmp_path, rows=1_000_000, shards=20, batch=256, killed=(0, 1), preempted=3)
+    check_interrupted(alice, tmp_path, rows=1_000_000, shards=20, batch=8, killed=(0, 1), preempted=3)

@@ -277,3 +277,21 @@ def test_names_that_would_be_there_twice_are_refused(model: Path, tmp_path: Path
     process = shard_process(output, "0")
     assert "d.csv: its columns are 'text', 'n'; needed 'n', 'text'" in process.communicate(timeout=60)[1]
     assert process.returncode == 65
+
+
+def test_a_python_without_msgspec_writes_the_same_values(model: Path, tmp_path: Path) -> None:
+    rows = ['{"n": 1, "text": "ä\\u0000", "id": 1e-7}', '{"n": 2, "text": "b", "id": NaN}', "no json"]
+    rows.append('{"n": ' + 100_000 * "[" + 100_000 * "]" + "}")
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    found = []
+    program = "from slurm_tf.predict import shard_process; shard_process.main()"
+    for name, code in (("with", program), ("without", f"import sys; sys.modules['msgspec'] = None\n{program}")):
+        output = begin(
+            model, tmp_path / "a.jsonl", tmp_path / name, signature="named", keep=("id",), max_errors=2, batch_size=1
+        )
+        returned, said = interrupted(code, output, "all")
+        assert returned == 0, said
+        found.append(of_json(parts(output)))
+    assert repr(found[0]) == repr(found[1])
+    assert [row.get("joined") for row in found[0]] == ["ä\x001", "b2", None, None]
+    assert found[0][3]["error"] == "it is nested too deeply"
