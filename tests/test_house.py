@@ -115,7 +115,7 @@ ONLY_IN = {
     "starlette": {"page"},
     "uvicorn": {"page", "serve.replica.rest_service", "serve.forwarder.http_server"},
     "grpc": {"serve.replica.grpc_service", "serve.forwarder.grpc_server"},
-    "cryptography": {"serve.replica.certificate"},
+    "cryptography": {"serve.replica.certificate", "serve.forwarder.grpc_server"},
     "h11": {"serve.forwarder.upstream"},
     "click": {"cli"},
     "pyarrow": {"prepare", "predict.parquet_rows"},

@@ -5,9 +5,12 @@ import contextlib
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from slurm_tf.serve import endpoint
 from slurm_tf.serve.endpoint import Endpoint
@@ -20,9 +23,28 @@ _OPTIONS = (("grpc.max_send_message_length", _MAX_BYTES), ("grpc.max_receive_mes
 _AUTHORIZATION = "authorization"
 # What only computes: asked twice it answers the same.
 _IDEMPOTENT = re.compile(r".*/(Predict|Classify|Regress|MultiInference|GetModelMetadata|GetModelStatus|Check)")
+# What sends several messages: a client that watches takes UNIMPLEMENTED for a server that always answers.
+_WATCH = "/grpc.health.v1.Health/Watch"
+# In the trailers of a replica that is busy (gRPC's proposal A6, client retries).
+_PUSHBACK = "grpc-retry-pushback-ms"
+_CONNECT_SECONDS = 3.0
 _PEER = re.compile(r"ipv[46]:\[?(?P<host>[^\]]+?)\]?:(?P<port>\d+)")
 
 Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a replica answered: the message and the trailers, or its error."""
+
+    message: bytes
+    trailers: Metadata
+    error: "grpc.aio.AioRpcError | None" = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the replica refused the call as it has too many: another one may have time."""
+        return self.error is not None and _is_pushed_back(self.error)
 
 
 class Channel:
@@ -31,35 +53,53 @@ class Channel:
     def __init__(self, replica: Endpoint) -> None:
         """Make the channel; it connects with the first call."""
         self.in_flight = 0
-        self._channel = _channel(replica)
+        self._replica = replica
+        self._channel: grpc.aio.Channel | None = None
         self._calls: set[Any] = set()
         self._is_gone = False
 
-    async def ask(self, method: str, request: bytes, metadata: Metadata, seconds: float | None) -> bytes:
-        """Call a method; return the answer. Raises LostError, or grpc.aio.AioRpcError for an error of the replica."""
+    async def ask(self, method: str, request: bytes, metadata: Metadata, seconds: float | None) -> Reply:
+        """Call a method; return what the replica answered. Raises LostError."""
         self.in_flight += 1
-        call = self._channel.unary_unary(method)(request, metadata=metadata, timeout=seconds)
-        self._calls.add(call)
         try:
-            answer: bytes = await call
+            channel = await self._connected()
+            call = channel.unary_unary(method)(request, metadata=metadata, timeout=seconds)
+            self._calls.add(call)
+            try:
+                return Reply(await call, tuple(await call.trailing_metadata() or ()))
+            finally:
+                self._calls.discard(call)
         except asyncio.CancelledError:
             if self._is_gone:
                 raise LostError("it has not renewed its endpoint file", is_sent=True) from None
             raise
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNAVAILABLE:
+            if error.code() is grpc.StatusCode.UNAVAILABLE and not _is_pushed_back(error):
                 raise LostError(error.details() or "unavailable", is_sent=True) from error
-            raise
+            return Reply(b"", (), error)
         finally:
-            self._calls.discard(call)
             self.in_flight -= 1
-        return answer
 
     def give_up(self) -> None:
         """End all calls that are under way: the replica's node is gone."""
         self._is_gone = True
         for call in tuple(self._calls):
             call.cancel()
+
+    async def _connected(self) -> "grpc.aio.Channel":
+        """Return the channel once it is connected. Raises LostError where it cannot be: nothing was sent."""
+        self._channel = channel = self._channel or _channel(self._replica)
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                state = channel.get_state(try_to_connect=True)
+                while state is not grpc.ChannelConnectivity.READY:
+                    if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                        raise LostError("it cannot be reached", is_sent=False)
+                    await channel.wait_for_state_change(state)
+                    state = channel.get_state(try_to_connect=True)
+        except TimeoutError as error:
+            raise LostError("no connection in time", is_sent=False) from error
+        return channel
 
 
 class Server:
@@ -97,23 +137,25 @@ class _Forwarded(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no t
         given: Metadata = tuple(context.invocation_metadata() or ())
         if not self._is_allowed(context.peer(), given, token):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "found no token, or a wrong one")
-        own = ((_AUTHORIZATION, f"Bearer {token}"),) if token else ()
-        metadata = (*own, *(each for each in given if each[0] not in (_AUTHORIZATION, "user-agent")))
-        seconds = context.time_remaining()
+        if method == _WATCH:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "the forwarder passes no streams on; needed Check")
+        metadata = _passed_on(given, token)
         try:
-            return await self._spread.ask(
+            reply = await self._spread.ask(
                 "",
                 bool(_IDEMPOTENT.fullmatch(method)),
-                lambda channel: channel.ask(method, request, metadata, seconds),
-                lambda _: False,
+                lambda channel: channel.ask(method, request, metadata, context.time_remaining()),
+                lambda answer: answer.is_busy,
             )
-        except grpc.aio.AioRpcError as error:
-            await context.abort(error.code(), error.details() or "", error.trailing_metadata() or ())
         except NoReplicaError:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "no replica answers; slurm-tf serve status says why")
         except LostError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, f"the replica was lost before it answered: {error}")
-        raise AssertionError("abort raises")
+        if reply.error is not None:
+            trailers = tuple(reply.error.trailing_metadata() or ())
+            await context.abort(reply.error.code(), reply.error.details() or "", trailers)
+        context.set_trailing_metadata(reply.trailers)
+        return reply.message
 
     def _is_allowed(self, peer: str, given: Metadata, token: str) -> bool:
         """Whether the call is from a program of this user, or names the token."""
@@ -136,11 +178,42 @@ async def start(
     return Server(server, asyncio.ensure_future(spread.watch()))
 
 
+def _passed_on(given: Metadata, token: str) -> Metadata:
+    """Return the metadata of a client's call for the replica, with the service's token in place of the client's."""
+    own = ((_AUTHORIZATION, f"Bearer {token}"),) if token else ()
+    return (
+        *own,
+        *(each for each in given if each[0] not in (_AUTHORIZATION, "user-agent") and not each[0].startswith("grpc-")),
+    )
+
+
+def _is_pushed_back(error: "grpc.aio.AioRpcError") -> bool:
+    """Whether an error is of a replica that is busy, not one of the connection."""
+    return any(name == _PUSHBACK for name, _ in error.trailing_metadata() or ())
+
+
 def _channel(replica: Endpoint) -> "grpc.aio.Channel":
-    target = f"{replica.host}:{replica.grpc_port}"
+    """Return a channel that trusts the replica's certificate alone. Raises LostError for one that is another."""
+    target = f"[{replica.host}]" if ":" in replica.host else replica.host
+    target = f"{target}:{replica.grpc_port}"
     if not replica.certificate:
         return grpc.aio.insecure_channel(target, options=_OPTIONS)
     if endpoint.fingerprint(replica.certificate) != replica.fingerprint:
-        raise LostError("its certificate is not that of its fingerprint", is_sent=False)
-    credentials = grpc.ssl_channel_credentials(root_certificates=replica.certificate.encode())
-    return grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
+        raise LostError("its certificate is not that of its endpoint file", is_sent=False)
+    # a site's certificate may name its hosts only: which one it is says the fingerprint
+    first = x509.load_pem_x509_certificates(replica.certificate.encode())[0]
+    credentials = grpc.ssl_channel_credentials(first.public_bytes(serialization.Encoding.PEM))
+    options = (*_OPTIONS, ("grpc.ssl_target_name_override", _named(first)))
+    return grpc.aio.secure_channel(target, credentials, options=options)
+
+
+def _named(certificate: x509.Certificate) -> str:
+    """Return a host that a certificate is for, as gRPC checks one. Raises LostError for a certificate for none."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        raise LostError("its certificate names no host", is_sent=False) from None
+    hosts = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+    if not hosts:
+        raise LostError("its certificate names no host", is_sent=False)
+    return hosts[0].replace("*", "any", 1)

@@ -21,7 +21,7 @@ from slurm_tf.serve.forwarder.upstream import Answer, Headers, LostError, Reques
 _MAX_BODY = 256 << 20
 # When a client may try again where no replica answers.
 _RETRY_AFTER = b"5"
-_UNAVAILABLE = 503
+_UNAVAILABLE, _BUSY = 503, 429
 # Headers that are about one connection, and those that are made anew (RFC 9110, 7.6.1).
 _OF_CONNECTION = frozenset({
     b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer",
@@ -114,7 +114,7 @@ async def serve(sockets: Sequence[socket.socket], spread: Spread[Upstream], toke
 
 def is_busy(answer: Answer) -> bool:
     """Return whether an answer says that another replica may do better."""
-    return answer.status == _UNAVAILABLE
+    return answer.status in (_UNAVAILABLE, _BUSY)
 
 
 def _is_allowed(scope: Mapping[str, Any], token: str) -> bool:

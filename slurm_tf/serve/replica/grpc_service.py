@@ -25,6 +25,8 @@ _STATUS = {status.value[0]: status for status in grpc.StatusCode}
 # Of a message for a client; gRPC sends it as a header.
 _MOST_TEXT = 1000
 _WATCH_SECONDS = 0.5
+# Says that the replica is busy, not lost, and when to come back (gRPC's proposal A6, client retries).
+_PUSHBACK = (("grpc-retry-pushback-ms", "1000"),)
 # How long the requests of a connection that is to close may take.
 _GRACE_MS = 60_000
 
@@ -130,7 +132,7 @@ class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 
 async def _abort(context: Any, error: RequestError) -> NoReturn:
-    await context.abort(_STATUS[error.code], error.message[:_MOST_TEXT])
+    await context.abort(_STATUS[error.code], error.message[:_MOST_TEXT], _PUSHBACK if error.busy else ())
     raise error
 
 
