@@ -131,6 +131,7 @@ ONLY_IN = {
         "launch",
         "export.version_check",
         "images.image_build",
+        "page.export_process",
         "page.report_process",
         "prepare.spark_cluster",
         "prepare.worker_process",

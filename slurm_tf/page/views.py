@@ -18,6 +18,7 @@ from slurm_tf.page.cluster_views import ClusterViews
 from slurm_tf.page.context import PageContext
 from slurm_tf.page.data_sets import DataSetViews
 from slurm_tf.page.efficiency_views import EfficiencyViews
+from slurm_tf.page.export_views import ExportViews
 from slurm_tf.page.html_templates import HtmlTemplates
 from slurm_tf.page.model_views import ModelViews
 from slurm_tf.page.new_run_views import NewRunViews
@@ -51,6 +52,7 @@ def application(sessions: Sessions, connect: Callable[[], Client], runs: str, is
         EfficiencyViews(context),
         NewRunViews(context),
         DataSetViews(context),
+        ExportViews(context),
         ModelViews(context),
         ServiceViews(context),
         TryViews(context),
