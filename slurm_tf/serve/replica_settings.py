@@ -25,10 +25,10 @@ class Batching:
     """How requests of several clients become one call of the model; the names are TensorFlow Serving's.
 
     `max_batch_size`: rows of a call; 1: each request is a call. `batch_timeout_micros`: how long the first request of
-    a batch waits for others; with 0 a batch is what has come while the last call ran, so that a single client never
-    waits. `max_enqueued_batches`: full batches that may wait; what comes then is refused as UNAVAILABLE.
-    `num_batch_threads`: calls at a time. `allowed_batch_sizes`: rows are added up to the next of these sizes, the last
-    of which is max_batch_size; () for calls of any size.
+    a batch waits for others; with 0 a batch is what has come while the last call ran, or after a quick call as many
+    requests as that had, so that a single client never waits. `max_enqueued_batches`: full batches that may wait; what
+    comes then is refused as UNAVAILABLE. `num_batch_threads`: calls at a time. `allowed_batch_sizes`: rows are added up
+    to the next of these sizes, the last of which is max_batch_size; () for calls of any size.
     """
 
     max_batch_size: int = 64

@@ -150,6 +150,65 @@ def test_a_quick_call_of_a_client_that_is_alone_is_made_at_once(monkeypatch: pyt
     assert len(slow.threads) > 1
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Model:
+    """Return a model whose calls count as quick, also where a busy machine stops the process within one."""
+    from slurm_tf.serve.replica import batcher as batchers
+
+    monkeypatch.setattr(batchers, "QUICK_SECONDS", 60.0)
+    return Model(0)
+
+
+def clients(number: int, requests: int, rounds: int = 0) -> Callable[[Any], Sequence[Awaitable[Any]]]:
+    """Return what has clients ask a batcher, each so often, and wait for some rounds of the loop between."""
+
+    async def client(batcher: Any, in_flight: list[int]) -> None:
+        for _ in range(requests):
+            in_flight[0] += 1
+            answer = await batcher.run([rows(1)], math.inf, in_flight[0] == 1)
+            in_flight[0] -= 1
+            assert answer[0].tolist() == [2]
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+
+    def asks(batcher: Any) -> Sequence[Awaitable[Any]]:
+        batcher.timed([rows(0)])
+        in_flight = [0]
+        return [client(batcher, in_flight) for _ in range(number)]
+
+    return asks
+
+
+def test_quick_calls_of_several_clients_become_one(quick: Model) -> None:
+    """Each is over before the next request is read: only by waiting for the others there is ever a batch."""
+    assert run(quick, Batching(), clients(7, 40)) == [None] * 7
+    assert max(quick.sizes) == 7
+    assert len(quick.sizes) < 7 * 40 / 2
+
+
+def test_a_client_that_is_alone_never_waits(quick: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    from slurm_tf.serve.replica import batcher as batchers
+
+    monkeypatch.setattr(batchers, "_IDLE_SECONDS", 3600.0)
+    assert run(quick, Batching(), clients(1, 100, rounds=5)) == [None]
+    assert quick.sizes == [1] * 101
+
+
+def test_who_is_left_alone_gets_an_answer(quick: Model) -> None:
+    def asks(batcher: Any) -> Sequence[Awaitable[Any]]:
+        return [*clients(3, 10)(batcher), *clients(1, 30)(batcher)]
+
+    assert run(quick, Batching(), asks) == [None] * 4
+
+
+def test_calls_that_are_no_batches_do_not_wait(quick: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    from slurm_tf.serve.replica import batcher as batchers
+
+    monkeypatch.setattr(batchers, "_IDLE_SECONDS", 3600.0)
+    assert run(quick, Batching(), clients(4, 30), batched=False) == [None] * 4
+    assert quick.sizes == [1] * 121
+
+
 @hypothesis.given(
     sizes=st.lists(st.integers(0, 5), min_size=1, max_size=20),
     most=st.integers(1, 8),

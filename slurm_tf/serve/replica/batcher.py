@@ -3,6 +3,8 @@
 A batch is what has come while the call before it ran, so that a client that is alone never waits for others.
 
 A call that takes less than QUICK_SECONDS runs on the event loop itself: to hand it to a thread and back takes longer.
+Nothing comes while it runs, so its batch is as many requests as the last one had, or those that have come until none
+came for _IDLE_SECONDS.
 """
 
 import asyncio
@@ -15,11 +17,16 @@ from typing import Callable, Deque, List, Sequence, Tuple
 
 import numpy as np
 
+from slurm_tf.serve.replica.expected_requests import ExpectedRequests
 from slurm_tf.serve.replica.request_error import Code, RequestError
 from slurm_tf.serve.replica_settings import Batching
 
 Arrays = List[np.ndarray]
-QUICK_SECONDS = 0.001
+QUICK_SECONDS = 0.002
+# How long none has come when no more are expected; asyncio waits in whole milliseconds.
+_IDLE_SECONDS = 0.001
+# An answer is on its way for at least so many rounds of the event loop.
+_ROUNDS = 3
 # The weight of the last call in the average time of calls.
 _WEIGHT = 0.1
 
@@ -57,6 +64,10 @@ class Batcher:
         self._rows = 0
         self._running = 0
         self._scheduled = False
+        self._expected = ExpectedRequests()
+        self._come = 0
+        self._timer = False
+        self._answering = 0
 
     def timed(self, inputs: Sequence[np.ndarray]) -> Arrays:
         """Call the model and remember how long that took. Raises RequestError."""
@@ -69,9 +80,18 @@ class Batcher:
 
     async def run(self, inputs: Arrays, deadline: float, alone: bool) -> Arrays:
         """Return the outputs of a request. `alone`: the replica has no other now. Raises RequestError."""
-        if alone and self.seconds < QUICK_SECONDS and not self._waiting:
+        if self._answering:
+            self._expected.another()
+        elif alone and self.seconds < QUICK_SECONDS and not self._waiting and self._expected.number == 1:
+            self._answer_goes(asyncio.get_running_loop(), _ROUNDS)
             return self.timed(inputs)
         return await self.submit(inputs, deadline)
+
+    def _answer_goes(self, loop: asyncio.AbstractEventLoop, rounds: int) -> None:
+        """Remember for some rounds of the loop that an answer is on its way: who asks now is another client."""
+        self._answering = rounds
+        if rounds:
+            loop.call_soon(self._answer_goes, loop, rounds - 1)
 
     def submit(self, inputs: Arrays, deadline: float) -> "asyncio.Future[Arrays]":
         """Return what will have the outputs of a request; `deadline`: in seconds of time.monotonic.
@@ -87,6 +107,7 @@ class Batcher:
         answer: asyncio.Future[Arrays] = loop.create_future()
         self._waiting.append(_Waiting(inputs, rows, alone, deadline, answer))
         self._rows += rows
+        self._come += 1
         self._schedule(loop)
         return answer
 
@@ -99,15 +120,41 @@ class Batcher:
         return rows, len(sizes) != 1 or not 0 < rows <= self._max_rows
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the next batch begin once the requests are read that have come, or after the timeout of batching."""
+        """Have the next batch begin once the requests are read that have come, or are expected, or after a timeout."""
         if self._scheduled or self._running >= self._batching.num_batch_threads:
             return
-        self._scheduled = True
         timeout = self._batching.batch_timeout_micros / 1e6
+        if not timeout and self._expects_more():
+            self._await_more(loop)
+            return
+        self._scheduled = True
         if timeout and self._rows < self._max_rows:
             loop.call_later(timeout, self._begin, loop)
         else:
             loop.call_soon(self._begin, loop)
+
+    def _expects_more(self) -> bool:
+        return (
+            self.seconds < QUICK_SECONDS
+            and len(self._waiting) < self._expected.number
+            and self._rows < self._max_rows
+            and not self._waiting[-1].alone
+        )
+
+    def _await_more(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._timer:
+            self._timer = True
+            loop.call_later(_IDLE_SECONDS, self._idle, loop, self._come)
+
+    def _idle(self, loop: asyncio.AbstractEventLoop, come: int) -> None:
+        """Begin with those that wait, if none has come since there were `come`."""
+        self._timer = False
+        if self._scheduled or not self._waiting:
+            return
+        if self._come > come:
+            self._schedule(loop)
+        elif self._running < self._batching.num_batch_threads:
+            self._begin(loop)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._scheduled = False
@@ -115,6 +162,7 @@ class Batcher:
         if not batch:
             return
         if self.seconds < QUICK_SECONDS:
+            self._expected.called(len(batch))
             self._finish(batch, self._outcome(batch))
         else:
             self._running += 1
