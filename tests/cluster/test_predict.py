@@ -27,7 +27,7 @@ def take_model(member: Member, folder: Path) -> None:
 
 
 def one_process(member: Member, *words: str) -> None:
-    member.ok("predict", "numbers", "--input", "*.csv", "--output", "one", "--site", "local", *words, timeout=500)
+    member.ok("predict", "numbers", "--input", "*.csv", "--output", "one", "--site", "local", *words, timeout=1500)
 
 
 def kept(output: Path, shard: int) -> bool:
@@ -35,17 +35,22 @@ def kept(output: Path, shard: int) -> bool:
     return any(name.startswith(f".part-{shard:05}-") and "rows-" in name for name in os.listdir(output))
 
 
-def wait_until_kept(member: Member, output: Path, shard: int, seconds: float = 240.0) -> None:
+def hold(member: Member, output: Path, shards: tuple[int, ...], seconds: float = 600.0) -> None:
+    """Stop the program of each shard as soon as it has kept rows: none may be done before the others are there."""
     deadline = time.monotonic() + seconds
-    while not kept(output, shard):
-        assert time.monotonic() < deadline, member.ok("logs", f"p-1/{shard}")
-        time.sleep(0.05)
+    waiting = set(shards)
+    while waiting:
+        assert time.monotonic() < deadline, [member.ok("logs", f"p-1/{shard}") for shard in waiting]
+        for shard in [each for each in waiting if kept(output, each)]:
+            send(member, output, shard, "STOP")
+            waiting.remove(shard)
+        time.sleep(0.02)
 
 
-def kill_shard(member: Member, output: Path, shard: int) -> None:
-    """Kill the program of a shard, on whichever node it is."""
+def send(member: Member, output: Path, shard: int, number: str) -> None:
+    """Send a signal to the program of a shard, on whichever node it is."""
     for node in member.sandbox.shape.names:
-        argv = ("pkill", "-KILL", "-f", f"shard_process {output} {shard}$")
+        argv = ("pkill", f"-{number}", "-f", f"shard_process {output} {shard}$")
         if member.sandbox.run(*argv, user=member.user, node=node, check=False).returncode == 0:
             return
     raise AssertionError(f"no node runs shard {shard}")
@@ -77,14 +82,13 @@ def check(member: Member, output: Path, rows: int, shards: int, batch: int) -> N
 def check_interrupted(
     member: Member, folder: Path, rows: int, shards: int, batch: int, killed: tuple[int, ...], preempted: int
 ) -> None:
-    """Kill shards and preempt one, each while it computes: it takes some seconds, in which it keeps what it has."""
+    """Kill shards and preempt one, each while it computes and has kept some rows."""
     output = submit(member, folder, rows, shards, batch)
+    hold(member, output, (*killed, preempted))
     for shard in killed:
-        wait_until_kept(member, output, shard)
-        kill_shard(member, output, shard)
+        send(member, output, shard, "KILL")
     for shard in killed:  # else the preemption takes those whose end is not known yet
         member.wait_for(f"p-1/{shard}", "state", "FAILED", 240)
-    wait_until_kept(member, output, preempted)
     preempt(member.sandbox)
     member.type("wait", "p-1", timeout=900)
     states = {point["run"]: point["state"] for point in member.status("p-1")}
