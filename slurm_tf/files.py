@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import pwd
 import re
@@ -16,6 +17,8 @@ from slurm_tf.errors import RunError, StorageError, UsageError
 SHARED_FOLDER, SHARED_FILE = 0o2750, 0o640
 # The end of the names of files that are being written.
 TEMPORARY = "_temp"
+# What is read at once, in bytes.
+_BLOCK = 1 << 20
 # What was needed, by the number of an error, and what to do.
 _NEEDED = {
     errno.EACCES: ("permission for it", "use a folder of your own"),
@@ -82,6 +85,23 @@ def sync(path: str) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def remove_temporary(folder: str, prefix: str) -> None:
+    """Remove what writers of files with this prefix left in `folder` when they were killed. Raises OSError."""
+    for name in os.listdir(folder):
+        if name.startswith(prefix) and name.endswith(TEMPORARY):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, name))
+
+
+def sha256(path: str) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits. Raises OSError."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def newest(folder: str) -> int:
@@ -222,8 +242,12 @@ def path_below(path: str, folder: str) -> Optional[str]:
 def own_folder(path: str) -> str:
     """Make the folder `path` with mode 0700, its parents as usual, or accept one that only we can change; return it.
 
-    Raises RunError for a folder that another user owns or can write: what it holds runs with our rights.
+    Raises RunError for a folder, or a link to one, that another user owns or can write: what it holds runs with our
+    rights.
     """
+    if os.path.islink(path) and os.lstat(path).st_uid not in (os.geteuid(), 0):
+        found = f"{path} is a link of user id {os.lstat(path).st_uid}"
+        raise RunError(found, "a folder of yours, or a link of yours to one")
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     try:
         os.mkdir(path, 0o700)

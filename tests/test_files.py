@@ -1,6 +1,7 @@
 """Files that are whole or not there, and for their owner alone."""
 
 import errno
+import hashlib
 import os
 import pwd
 import stat
@@ -208,3 +209,27 @@ def test_a_write_that_failed_names_the_file(tmp_path: Path) -> None:
         with pytest.raises(OSError, match=r"Errno") as raised:
             files.write_whole(str(path), b"x")
         assert raised.value.filename == str(path)
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".a-1_temp", ".a-2", ".b-1_temp", "a_temp"):
+        (tmp_path / name).touch()
+    files.remove_temporary(str(tmp_path), ".a-")
+    assert sorted(os.listdir(tmp_path)) == [".a-2", ".b-1_temp", "a_temp"]
+
+
+def test_the_checksum_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    data = os.urandom((1 << 20) + 7)
+    (tmp_path / "a").write_bytes(data)
+    assert files.sha256(str(tmp_path / "a")) == hashlib.sha256(data).hexdigest()
+
+
+def test_a_link_of_another_user_leads_to_no_folder_of_ours(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a link of another user")
+    (tmp_path / "ours").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to("ours")
+    assert files.own_folder(str(tmp_path / "link")) == str(tmp_path / "link")
+    os.lchown(tmp_path / "link", 65534, 65534)
+    with pytest.raises(RunError, match="link is a link of user id 65534; needed a folder of yours"):
+        files.own_folder(str(tmp_path / "link"))

@@ -35,7 +35,7 @@ ROOMS = {
     "launch": {"errors", "units", "files", "run", "dataset", "slurm"},
     "export": {"errors", "files", "run", "dataset", "models"},
     "train": {"errors", "files", "run", "dataset", "models", "export"},
-    "predict": {"errors", "files", "run", "models"},
+    "predict": {"errors", "files", "run", "dataset", "models"},
     "serve": {"errors", "files", "run", "models", "slurm"},
     "client": {"errors", "run", "submit", "serve"},
     "watch": {"errors", "units", "files", "plots", "run", "models", "slurm", "jobspec", "submit", "export", "serve"},

@@ -11,6 +11,11 @@ from slurm_tf.errors import DatasetError
 _ITEM = 8  # bytes: a little-endian uint64
 
 
+def shard_name(start: str, number: int, count: int) -> str:
+    """Return how the name of shard `number` of `count`, from 0, begins, as TensorFlow Datasets names them."""
+    return f"{start}-{number:05}-of-{count:05}"
+
+
 def path(shard: str) -> str:
     """Return the path of the index of a shard's file."""
     return f"{shard}.index"

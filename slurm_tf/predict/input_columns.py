@@ -23,7 +23,7 @@ def columns(path: str, form: InputFormat) -> Optional[Sequence[str]]:
 
 def header(path: str) -> Sequence[str]:
     """Return the names in the first row of a CSV file. Raises DatasetError, OSError."""
-    csv.field_size_limit(sys.maxsize)
+    csv.field_size_limit(sys.maxsize)  # of the module, also for the rows: 128 KiB, which a row of an array has
     # what is no UTF-8 may be in a row behind the header, which is its own error
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         try:

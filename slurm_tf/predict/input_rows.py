@@ -5,11 +5,11 @@ and rows in that of their file.
 """
 
 import glob
-import gzip
 import os
 from array import array
 from collections.abc import Iterator, Sequence
 
+from slurm_tf.dataset import record_frame
 from slurm_tf.errors import DatasetError, UsageError
 from slurm_tf.predict.prediction_plan import InputFile, InputFormat, Part
 
@@ -20,8 +20,6 @@ _ENDS = {
     ".png": InputFormat.IMAGES, ".jpg": InputFormat.IMAGES, ".jpeg": InputFormat.IMAGES, ".bmp": InputFormat.IMAGES,
     ".gif": InputFormat.IMAGES,
 }  # fmt: skip
-# Of a TFRecord: the length, its checksum, and the checksum of the record.
-_LENGTH, _SUM = 8, 4
 
 
 def find(pattern: str) -> tuple[str, ...]:
@@ -114,15 +112,4 @@ def _count(path: str, form: InputFormat) -> int:
         from slurm_tf.predict import parquet_rows
 
         return parquet_rows.count(path)
-    return sum(1 for _ in _lengths(path))
-
-
-def _lengths(path: str) -> Iterator[int]:
-    """Yield the length of each record of a TFRecord file, plain or compressed. Raises DatasetError."""
-    with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
-        while head := file.read(_LENGTH + _SUM):
-            length = int.from_bytes(head[:_LENGTH], "little")
-            file.seek(length + _SUM - 1, os.SEEK_CUR)
-            if len(head) < _LENGTH + _SUM or len(file.read(1)) < 1:
-                raise DatasetError("the file ends within a record", "whole records", where=path)
-            yield length
+    return sum(1 for _ in record_frame.lengths(path))

@@ -60,9 +60,9 @@ def end(folder: str, plan: Plan, shard: int, path: str, first: int, rows: int, e
     return piece
 
 
-def remove(folder: str, plan: Plan, shard: int, only_begun: bool) -> None:
-    """Remove what attempts of a shard have left; `only_begun`: no pieces. Raises OSError."""
+def remove(folder: str, plan: Plan, shard: int) -> None:
+    """Remove what attempts of a shard have left. Raises OSError."""
     for name in os.listdir(folder):
-        if name.startswith(plan.temporary(shard)) and (name.endswith(files.TEMPORARY) or not only_begun):
+        if name.startswith(plan.temporary(shard)):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(folder, name))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Optional, Tuple
 
+from slurm_tf.dataset import shard_index
 from slurm_tf.errors import DatasetError
 from slurm_tf.run.json_format import JsonFormat
 
@@ -94,11 +95,11 @@ class Plan:
 
     def output(self, shard: int) -> str:
         """Return the name of a shard's output."""
-        return f"part-{shard:05}-of-{len(self.shards):05}.{self.output_format.value}"
+        return f"{shard_index.shard_name('part', shard, len(self.shards))}.{self.output_format.value}"
 
     def manifest(self, shard: int) -> str:
         """Return the name of a shard's manifest."""
-        return f"part-{shard:05}-of-{len(self.shards):05}.json"
+        return f"{shard_index.shard_name('part', shard, len(self.shards))}.json"
 
     def temporary(self, shard: int) -> str:
         """Return how the names of files begin that a shard writes until it is done."""

@@ -8,7 +8,6 @@ import csv
 import io
 import itertools
 import os
-import sys
 from typing import Any, Iterable, Iterator, List, Sequence
 
 import tensorflow as tf
@@ -107,7 +106,6 @@ def _records(path: str, start: int, rows: int, size: int) -> Iterator[tf.Tensor]
 
 
 def _csv_rows(path: str, part: Part, names: Sequence[str]) -> Iterator[List[str]]:
-    csv.field_size_limit(sys.maxsize)
     header = input_columns.header(path)
     if list(header) != list(names):
         found, needed = (", ".join(map(repr, each)) for each in (header, names))

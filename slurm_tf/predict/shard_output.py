@@ -3,7 +3,6 @@
 For Python 3.9.
 """
 
-import hashlib
 import os
 import time
 from typing import Optional, Sequence
@@ -15,9 +14,6 @@ from slurm_tf.predict.answers import Answers
 from slurm_tf.predict.output_files import OutputFiles, Writer
 from slurm_tf.predict.prediction_plan import Plan, ShardManifest
 
-# What is read of a file at once, in bytes.
-_BLOCK = 1 << 20
-
 
 class ShardOutput:
     """The output of one shard, which has one writer at a time.
@@ -28,7 +24,7 @@ class ShardOutput:
     def __init__(self, folder: str, plan: Plan, shard: int, output_files: OutputFiles) -> None:
         """Find what earlier attempts have written, and remove what none can go on with. Raises OSError."""
         self._folder, self._plan, self._shard, self._files = folder, plan, shard, output_files
-        pieces.remove(folder, plan, shard, only_begun=True)
+        files.remove_temporary(folder, plan.temporary(shard))
         self._pieces = pieces.written(folder, plan, shard)
         self.rows = self._pieces[-1].end if self._pieces else 0
         self.errors = sum(piece.errors for piece in self._pieces)
@@ -70,9 +66,9 @@ class ShardOutput:
         output = self._plan.output(self._shard)
         path = os.path.join(self._folder, output)
         self._join(path)
-        manifest = ShardManifest(output, self.rows, self.errors, os.path.getsize(path), _sha256(path))
+        manifest = ShardManifest(output, self.rows, self.errors, os.path.getsize(path), files.sha256(path))
         prediction_plan.write_shard_manifest(self._folder, self._plan, self._shard, manifest)
-        pieces.remove(self._folder, self._plan, self._shard, only_begun=False)
+        pieces.remove(self._folder, self._plan, self._shard)
 
     def _begin(self) -> "_Begun":
         path = pieces.begin(self._folder, self._plan, self._shard)
@@ -100,11 +96,3 @@ class _Begun:
         self.writer.write(answers)
         self.rows += answers.rows
         self.errors += bool(answers.error)
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

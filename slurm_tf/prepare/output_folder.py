@@ -15,9 +15,6 @@ def make(folder: str) -> None:
     """
     new = "name a new folder"
     with files.explained("make the folder of the data set", folder):
-        if os.path.islink(folder) and os.lstat(folder).st_uid not in (os.geteuid(), 0):
-            found = f"it is a link of user id {os.lstat(folder).st_uid}"
-            raise DatasetError(found, "a folder of yours, or a link of yours to one", new, folder)
         try:
             files.own_folder(folder)
         except RunError as error:

@@ -5,13 +5,10 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from slurm_tf.dataset.record_frame import FRAME, HEAD, LENGTH, SUM
 from slurm_tf.errors import DatasetError
 from slurm_tf.prepare import checksum
 
-# Bytes of a record's length, and of each checksum.
-_LENGTH, _SUM = 8, 4
-# Of a file beside each record.
-FRAME = _LENGTH + 2 * _SUM
 # Of the longest record that is read: a length with a sound checksum may still be nonsense.
 _LONGEST = 1 << 31
 
@@ -24,13 +21,13 @@ def records(path: str, file: BinaryIO, is_compressed: bool) -> Iterator[bytes]:
     source = gzip.GzipFile(fileobj=file, mode="rb") if is_compressed else file
     offset = number = 0
     try:
-        while head := source.read(_LENGTH + _SUM):
-            length = int.from_bytes(head[:_LENGTH], "little")
+        while head := source.read(HEAD):
+            length = int.from_bytes(head[:LENGTH], "little")
             where = f"{path}: record {number}, at byte {offset}"
-            if _is_wrong(head[:_LENGTH], head[_LENGTH:]) or length > _LONGEST:
+            if _is_wrong(head[:LENGTH], head[LENGTH:]) or length > _LONGEST:
                 raise _damaged("the length of the record is damaged or cut off", where)
-            record, found = source.read(length), source.read(_SUM)
-            if len(record) < length or len(found) < _SUM:
+            record, found = source.read(length), source.read(SUM)
+            if len(record) < length or len(found) < SUM:
                 raise _damaged("the file ends within the record", where)
             if _is_wrong(record, found):
                 raise _damaged("the record is not what its checksum says", where)
@@ -41,7 +38,7 @@ def records(path: str, file: BinaryIO, is_compressed: bool) -> Iterator[bytes]:
 
 
 def _is_wrong(data: bytes, found: bytes) -> bool:
-    return checksum.of_record(data).to_bytes(_SUM, "little") != found
+    return checksum.of_record(data).to_bytes(SUM, "little") != found
 
 
 def _damaged(found: str, where: str) -> DatasetError:

@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 
 from slurm_tf import files
-from slurm_tf.dataset import shard_index, sidecar
+from slurm_tf.dataset import record_frame, shard_index, sidecar
 from slurm_tf.dataset.schema import Schema
 from slurm_tf.dataset.sidecar import ShardSummary
 from slurm_tf.dataset.statistics import FeatureStatistics
-from slurm_tf.prepare import feature_columns, record_file, row_bytes, serialize
+from slurm_tf.prepare import feature_columns, row_bytes, serialize
 from slurm_tf.prepare.digests import RowsDigest
 from slurm_tf.prepare.form import Form
 from slurm_tf.prepare.row_errors import RowErrors
@@ -45,7 +45,7 @@ class ShardFile:
     @property
     def name(self) -> str:
         """The name of its file, as TensorFlow Datasets names them."""
-        return f"{self.split}-{self.number:05d}-of-{self.count:05d}{self.form.value}"
+        return f"{shard_index.shard_name(self.split, self.number, self.count)}{self.form.value}"
 
     @property
     def path(self) -> str:
@@ -124,7 +124,7 @@ class _Rows:
         self._digest.add_with_lengths(memoryview(serialize.contents(serialize.with_sizes(digested))))
         self._collector.add(batch)
         if self._shard.form is Form.TFRECORD:
-            self._sizes.append(serialize.sizes(messages) + record_file.FRAME)
+            self._sizes.append(serialize.sizes(messages) + record_frame.FRAME)
         self.number += batch.num_rows
         return data
 
@@ -192,8 +192,6 @@ def _compressed(file: _SummedFile, form: Form) -> Iterator[_SummedFile | gzip.Gz
 
 def _remove_leftovers(shard: ShardFile) -> None:
     """Remove what an attempt that was killed left, and the sidecar, which must not describe another file."""
-    for name in os.listdir(shard.folder):
-        if name.startswith(shard_index.temporary_prefix(shard.path)) and name.endswith(files.TEMPORARY):
-            os.unlink(os.path.join(shard.folder, name))
+    files.remove_temporary(shard.folder, shard_index.temporary_prefix(shard.path))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(sidecar.path(shard.path))

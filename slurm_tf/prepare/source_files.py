@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import IO, TypeAlias
 
 from slurm_tf.errors import DatasetError
+from slurm_tf.files import sha256
 from slurm_tf.prepare import image_files, recipe_file
 from slurm_tf.prepare.recipe import Source
 from slurm_tf.prepare.recipe_file import LoadedRecipe
@@ -72,7 +73,7 @@ def signature(paths: Iterable[str]) -> Signature:
 def fingerprint(source: Source, files: SourceFiles, folder: str, cpus: int) -> str:
     """Return the SHA-256 of the contents of the files, whatever their order and names; those of folders with names."""
     with ThreadPoolExecutor(cpus) as pool:
-        sums = list(pool.map(_sha256, files.paths))
+        sums = list(pool.map(sha256, files.paths))
     if source.format in recipe_file.FOLDERS:
         sums = [f"{os.path.relpath(path, folder)} {each}" for path, each in zip(files.paths, sums, strict=True)]
     return hashlib.sha256(json.dumps(sorted(sums)).encode()).hexdigest()
@@ -90,11 +91,6 @@ def check_unchanged(files: dict[str, SourceFiles]) -> None:
 def open_text(path: str) -> IO[bytes]:
     """Open a file of text, which may be compressed with gzip."""
     return gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _paths(recipe: LoadedRecipe, name: str, source: Source) -> tuple[str, ...]:

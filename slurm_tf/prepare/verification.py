@@ -1,13 +1,13 @@
 """Compares the files of a data set with its manifest: sizes, sums, each record, its place in the index."""
 
 import csv
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from slurm_tf.dataset import dataset_manifest, shard_index
+from slurm_tf import files
+from slurm_tf.dataset import dataset_manifest, record_frame, shard_index
 from slurm_tf.dataset.dataset_manifest import Manifest, Shard
 from slurm_tf.errors import DatasetError
 from slurm_tf.prepare import digests, example_fields, record_file
@@ -36,7 +36,7 @@ def damages(folder: str, manifest: Manifest, quick: bool = False) -> Iterator[Da
         path = os.path.join(folder, dataset_manifest.ASSETS, name)
         if not os.path.isfile(path):
             yield Damage(path, "the file is missing", "the asset that the manifest names")
-        elif not quick and _sha256(path) != sha256:
+        elif not quick and files.sha256(path) != sha256:
             yield Damage(path, "the file was changed", f"the SHA-256 {sha256}")
     known = {shard.name for shard in shards}
     for name in sorted(os.listdir(folder)):
@@ -69,7 +69,7 @@ def _shard_damage(folder: str, manifest: Manifest, shard: Shard) -> Damage | Non
     path, form = os.path.join(folder, shard.name), Form(manifest.form)
     try:
         found = _records(path, manifest, form) if form.is_tfrecord else _lines(path, form)
-        sha256 = _sha256(path)
+        sha256 = files.sha256(path)
     except DatasetError as error:
         return Damage(error.where or path, error.found, error.needed)
     except OSError as error:
@@ -101,7 +101,7 @@ def _records(path: str, manifest: Manifest, form: Form) -> _Content:
                 found = f"the index says that record {rows} begins at byte {starts[rows]}"
                 raise DatasetError(found, f"byte {at}, where it does", where=shard_index.path(path))
             digest.add(example_fields.without(record, left_out) if left_out else record)
-            rows, at = rows + 1, at + record_file.FRAME + len(record)
+            rows, at = rows + 1, at + record_frame.FRAME + len(record)
     return _Content(rows, digest.value)
 
 
@@ -113,9 +113,3 @@ def _lines(path: str, form: Form) -> _Content:
         except (UnicodeDecodeError, csv.Error) as error:
             raise DatasetError(f"the text cannot be read ({error})", "rows as they were written", where=path) from error
     return _Content(rows, None)
-
-
-def _sha256(path: str) -> str:
-    """Return the SHA-256 of a file. Raises OSError."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

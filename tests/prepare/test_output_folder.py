@@ -52,7 +52,7 @@ def _writable_by_all(path: Path) -> None:
     [
         (_of_another_user, "belongs to user id 65534"),
         (_link_to_another_users, "belongs to user id 65534"),
-        (_link_of_another_user, "it is a link of user id 65534"),
+        (_link_of_another_user, "is a link of user id 65534"),
         (_writable_by_all, "has mode 777"),
     ],
 )

@@ -16,10 +16,9 @@ import numpy.typing as npt
 from slurm_tf import files
 from slurm_tf.dataset import shard_index
 from slurm_tf.dataset.dataset_manifest import Shard, Split
+from slurm_tf.dataset.record_frame import FOOT, HEAD, LENGTH
 from slurm_tf.errors import DatasetError
 
-# Of a record's frame: its length and the checksum of that before it, its checksum after it.
-_LENGTH, _HEAD, _FOOT = 8, 12, 4
 _ITEM = 8  # bytes of an offset in an index
 # Bytes that are read at once.
 PIECE = 4 << 20
@@ -51,14 +50,14 @@ class RecordFiles:
         for shard, own in places.items():
             starts[own], ends[own] = opened[shard].starts[rows[own]], opened[shard].starts[rows[own] + 1]
         sizes = np.array([opened[shard].size for shard in opened])[np.searchsorted(list(opened), shards)]
-        fits = (starts >= 0) & (ends - starts >= _HEAD + _FOOT) & (ends <= sizes)
+        fits = (starts >= 0) & (ends - starts >= HEAD + FOOT) & (ends <= sizes)
         self._check(shards, rows, starts, fits, "the index leads to bytes that are no record")
         for shard, own in places.items():
             lengths[own] = opened[shard].lengths[starts[own]]
-        is_sound = lengths == ends - starts - _HEAD - _FOOT
+        is_sound = lengths == ends - starts - HEAD - FOOT
         self._check(shards, rows, starts, is_sound, "the length of the record is not what the index says")
         files = [opened[shard].data for shard in shards.tolist()]
-        spans = zip(files, (starts + _HEAD).tolist(), (ends - _FOOT).tolist())
+        spans = zip(files, (starts + HEAD).tolist(), (ends - FOOT).tolist())
         records: List[Any] = [file[start:end] for file, start, end in spans]
         return np.array(records, object)
 
@@ -98,7 +97,7 @@ class _OpenShard:
         self.data = _mapped(path)
         self.size = len(self.data)
         self.starts: _Numbers = np.frombuffer(_mapped(shard_index.path(path)), "<i8")
-        self.lengths: _Numbers = np.ndarray((self.size - _LENGTH + 1,), "<i8", self.data, strides=(1,))
+        self.lengths: _Numbers = np.ndarray((self.size - LENGTH + 1,), "<i8", self.data, strides=(1,))
 
 
 def _check_sizes(path: str, shard: Shard) -> None:
