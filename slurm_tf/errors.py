@@ -23,6 +23,7 @@
     ├── ReplicaError           70   tasks that should train one model train several
     ├── ServiceError           69   a service does not answer, or refuses a request
     ├── StorageError           74   a file or folder cannot be read or written
+    │   └── MemoryLimitError   74   what is computed does not fit into the memory that it may have
     ├── RunError               73   a run's folder cannot be used
     │   └── LeaseError         75   Slurm does not say whether the run's last attempt lives
     ├── CheckpointError        74   a checkpoint cannot be written or read
@@ -204,6 +205,10 @@ class StorageError(SlurmTfError):
     """A file or folder cannot be read or written; files.storage_error makes one from an OSError."""
 
     exit_code = 74
+
+
+class MemoryLimitError(StorageError):
+    """What is computed does not fit into the memory that it may have."""
 
 
 class RunError(SlurmTfError):

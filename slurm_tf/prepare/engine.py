@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 
 from slurm_tf import files
-from slurm_tf.errors import ConfigError, DatasetError, SlurmTfError, StorageError
+from slurm_tf.errors import ConfigError, DatasetError, MemoryLimitError, SlurmTfError, StorageError
 from slurm_tf.prepare import refused_values, sql_types
 
 _CSV_LINE = re.compile(r"CSV Error on Line: (?P<line>\d+)\n(?P<rest>.*)", re.DOTALL | re.ASCII)
@@ -18,11 +18,13 @@ _STRICT = ("found a quote in the middle of a value, or one that is not closed", 
 
 
 @contextlib.contextmanager
-def opened(path: str, spill: str, mem: int, cpus: int, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+def opened(
+    path: str, spill: str, mem: int, threads: int, read_only: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """Give a connection to the database file `path`. `mem`: MiB; what does not fit goes to the folder `spill`."""
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{mem}MiB",
-        "threads": str(cpus),
+        "threads": str(threads),
         "temp_directory": spill,
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
@@ -63,7 +65,7 @@ def _error(error: duckdb.Error, where: str) -> SlurmTfError:
     kind, _, message = text.partition(": ")
     line = message.partition("\n")[0]
     if isinstance(error, duckdb.OutOfMemoryException):
-        return StorageError(f"{where}: {line}", "more memory, or space for what does not fit", "state a larger mem")
+        return MemoryLimitError(f"{where}: {line}", "more memory, or space for what does not fit", "state a larger mem")
     if isinstance(error, duckdb.IOException):
         do = "`df -h` shows how much there is" if "No space" in text else ""
         return StorageError(f"{where}: {line}", "storage that can be read and written", do)

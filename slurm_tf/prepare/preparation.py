@@ -31,6 +31,7 @@ from slurm_tf.prepare import (
     engine,
     fetched_sources,
     learned,
+    memory,
     output_folder,
     recipe_file,
     rows_table,
@@ -81,7 +82,8 @@ def outline(recipe: LoadedRecipe) -> Outline:
     found = _checked_files(recipe)
     with tempfile.TemporaryDirectory(prefix="slurm-tf-prepare-") as folder:
         fetched = fetched_sources.empty(recipe, folder)
-        with _tables(recipe, os.path.join(folder, _ROWS), os.path.join(folder, _SPILL), found, fetched) as connection:
+        rows, spill = os.path.join(folder, _ROWS), os.path.join(folder, _SPILL)
+        with _tables(recipe, rows, spill, found, fetched, threads=1) as connection:
             unreproducible = rows_table.bind(connection, recipe)
             columns = {} if recipe.python is not None else rows_table.types(connection, recipe)
     return Outline(recipe, found, columns, unreproducible)
@@ -218,46 +220,67 @@ def _made_rows(
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(_unfinished(recipe), name))
     inputs = _fingerprints(recipe, sources)
+    if spark is None:
+        memory.check_files(recipe, sources, _mem(recipe))
     fetched = fetched_sources.fetch(recipe, sources, _unfinished(recipe), say)
+    if spark is None:
+        memory.check_fetched(recipe, fetched, _mem(recipe))
     say("reading the sources")
-    with _tables(recipe, _rows(recipe), _spill(recipe), sources, fetched) as connection:
+
+    def made(threads: int) -> Progress:
+        return _made_table(recipe, sources, fetched, inputs, threads, say, spark)
+
+    progress = memory.fitted(memory.threads(_mem(recipe), _cpus(recipe)), say, made)
+    with files.explained("write the progress"):
+        format_json.write(os.path.join(_unfinished(recipe), _PROGRESS), progress)
+    return progress
+
+
+def _made_table(
+    recipe: LoadedRecipe,
+    sources: Mapping[str, SourceFiles],
+    fetched: Mapping[str, str],
+    inputs: Mapping[str, str],
+    threads: int,
+    say: Say,
+    spark: "SparkSession | None",
+) -> Progress:
+    """Make the table of rows and the assets. `inputs`: the fingerprints of sources that are files."""
+    with _tables(recipe, _rows(recipe), _spill(recipe), sources, fetched, threads) as connection:
         source_tables.check_rows(connection, recipe)
-        inputs |= {name: fetched_sources.fingerprint(connection, name) for name in fetched if name not in inputs}
+        databases = {name for name in fetched if name not in inputs}
+        inputs = {**inputs, **{name: fetched_sources.fingerprint(connection, name) for name in databases}}
         unreproducible = rows_table.bind(connection, recipe)
         rows_table.apply_python(connection, recipe)
         known = rows_table.types(connection, recipe)
         rows = {} if spark else rows_table.make(connection, recipe, known)
     if spark:
         spark_rows.make(spark, recipe, sources, fetched, known, _spark_rows(recipe))
-    with _opened(recipe, _rows(recipe), _spill(recipe)) as connection:
+    with engine.opened(_rows(recipe), _spill(recipe), _mem(recipe), threads) as connection:
         rows = spark_rows.take(connection, recipe, _spark_rows(recipe)) if spark else rows
         source_files.check_unchanged(dict(sources))
         say(", ".join(f"{split}: {count:,} rows" for split, count in rows.items()))
         learned.learn(connection, recipe, known)
-    progress = Progress(recipe.hash, inputs, unreproducible, rows)
-    with files.explained("write the progress"):
-        format_json.write(os.path.join(_unfinished(recipe), _PROGRESS), progress)
-    return progress
+    return Progress(recipe.hash, inputs, unreproducible, rows)
 
 
 @contextlib.contextmanager
 def _tables(
-    recipe: LoadedRecipe, path: str, spill: str, sources: Mapping[str, SourceFiles], fetched: Mapping[str, str]
+    recipe: LoadedRecipe,
+    path: str,
+    spill: str,
+    sources: Mapping[str, SourceFiles],
+    fetched: Mapping[str, str],
+    threads: int,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Give a connection with a view of each source."""
     engine.make_spill_folder(spill)
-    with _opened(recipe, path, spill) as connection:
+    with engine.opened(path, spill, _mem(recipe), threads) as connection:
         os.chmod(path, 0o600)
         for name, source in recipe.keys.sources.items():
             if source.format == "parquet":
                 source_tables.check_parquet(connection, source, sources[name])
         source_tables.make(connection, recipe, sources, fetched)
-        yield connection
-
-
-@contextlib.contextmanager
-def _opened(recipe: LoadedRecipe, path: str, spill: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    with engine.opened(path, spill, _mem(recipe), _cpus(recipe)) as connection:
         yield connection
 
 
@@ -274,9 +297,8 @@ def _spark(recipe: LoadedRecipe) -> "Iterator[SparkSession | None]":
 
 def _work(recipe: LoadedRecipe, progress: Progress, is_check: bool = False) -> ShardWork:
     text = json.dumps([progress.recipe, sorted(progress.inputs.items())])
-    mem = max(64, _mem(recipe) // (2 * _cpus(recipe)))
     return ShardWork(
-        recipe, _rows(recipe), _spill(recipe), mem, hashlib.sha256(text.encode()).hexdigest(),
+        recipe, _rows(recipe), _spill(recipe), _mem(recipe), hashlib.sha256(text.encode()).hexdigest(),
         progress.unreproducible, is_check,
     )  # fmt: skip
 

@@ -14,7 +14,8 @@ from slurm_tf.prepare.recipe_file import LoadedRecipe
 from slurm_tf.prepare.row_errors import shortened
 from slurm_tf.prepare.sql_types import name as quoted
 
-_BATCH = 1 << 14
+# The most rows, and about the most bytes, that are read at once; DuckDB reads 2048 rows or more.
+_BATCH, _BATCH_BYTES = 1 << 14, 32 << 20
 
 
 class ShardRows:
@@ -28,14 +29,14 @@ class ShardRows:
         """Yield the features of the rows of a shard. Raises DatasetError, with the source's line if it has one."""
         key = self._recipe.keys.split.key
         names = [quoted(name) for name in feature_values.columns(list(self._recipe.keys.features), key)]
-        query = (
-            f"SELECT {', '.join(names)}, {row_keys.KEY} FROM {learned.ROWS} "
-            f"WHERE {row_keys.SPLIT} = {split} AND {row_keys.SHARD} = {shard} ORDER BY {row_keys.HASH}, {row_keys.KEY}"
-        )
+        rows = f"FROM {learned.ROWS} WHERE {row_keys.SPLIT} = {split} AND {row_keys.SHARD} = {shard}"
+        query = f"SELECT {', '.join(names)}, {row_keys.KEY} {rows} ORDER BY {row_keys.HASH}, {row_keys.KEY}"
+        sample = f"SELECT avg(strlen(each::VARCHAR)) FROM (SELECT {', '.join(names)} {rows} LIMIT 2048) AS each"
         last: bytes | None = None
         with engine.opened(self._path, self._spill, self._mem, 1, read_only=True) as connection:
             with engine.explained(self._recipe.path):
-                reader = connection.sql(query).to_arrow_reader(_BATCH)
+                (length,) = engine.first_row(connection, sample)
+                reader = connection.sql(query).to_arrow_reader(min(_BATCH, int(_BATCH_BYTES / (length or 1)) + 1))
             for batch in reader:
                 last = self._check_keys(batch, last)
                 self._check_values(batch)

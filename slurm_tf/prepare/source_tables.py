@@ -17,6 +17,8 @@ from slurm_tf.prepare.sql_types import text, texts
 # Of a folder of images: the path in it, the class, the number of the class by its name, and the file's bytes.
 IMAGE_COLUMNS = {"file": "VARCHAR", "class": "VARCHAR", "label": "BIGINT", "image": "BLOB"}
 
+# Bytes that a thread reads of CSV at once, more than the longest line that DuckDB takes; its default is 32 MB.
+_CSV_BUFFER = 4_000_000
 # The column of read_csv with the path of a row's file.
 _FILE = "slurm_tf_file"
 
@@ -105,7 +107,7 @@ def _csv(name: str, source: Source, paths: Sequence[str]) -> str:
         f"read_csv({texts(list(paths))}, columns = {types}, auto_detect = false, strict_mode = true, "
         f"header = true, delim = {text(source.delimiter)}, quote = {text(source.quote)}, "
         f"escape = {text(source.quote)}, nullstr = {texts(source.null)}, null_padding = false, ignore_errors = false, "
-        f"filename = {text(_FILE)})"
+        f"filename = {text(_FILE)}, buffer_size = {_CSV_BUFFER})"
     )
 
 
