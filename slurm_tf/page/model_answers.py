@@ -75,12 +75,12 @@ def _shown(outputs: object, names: Mapping[int, str]) -> ShownAnswer:
     cells = [
         (_class(number, names), f"{scores[number]:.1%}" if is_probable else f"{scores[number]:.5g}") for number in order
     ]
-    best = f"{cells[0][0]} ({cells[0][1]})"
+    best = f"{'' if order[0] in names else 'class '}{cells[0][0]} ({cells[0][1]})"
     return ShownAnswer(best, "Probability" if is_probable else "Score", tuple(cells), values)
 
 
 def _class(number: int, names: Mapping[int, str]) -> str:
-    return f"{names[number]} (class {number})" if number in names else f"class {number}"
+    return f"{names[number]} (class {number})" if number in names else str(number)
 
 
 def _only_row(outputs: object) -> Any:  # noqa: ANN401 - JSON

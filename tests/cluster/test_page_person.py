@@ -13,7 +13,7 @@ from slurm_tf.run import progress
 from tests.cluster.group import Member
 from tests.cluster.test_page import give, page_of, steps_shown
 from tests.page import browser
-from tests.page.browser import Browser
+from tests.page.browser import DESK, PHONE, Browser
 from tests.page.digits import write_digits
 from tests.page.running_page import tunnel
 from tests.page.test_browser import captions, wait
@@ -36,6 +36,13 @@ def fill(chromium: Browser, **fields: str) -> None:
 
 def until(chromium: Browser, words: str, seconds: float = 60.0) -> None:
     wait(lambda: words in chromium.find_element(By.TAG_NAME, "main").text, seconds)
+
+
+def fits(chromium: Browser) -> None:
+    """Look at the view on a telephone in the dark, and on a desk."""
+    for width, dark in ((PHONE, True), (DESK, False)):
+        chromium.resize(width, dark)
+        assert chromium.too_wide == 0, (chromium.title, width)
 
 
 def train(chromium: Browser, alice: Member) -> None:
@@ -67,6 +74,7 @@ def serve(chromium: Browser) -> None:
     click(chromium, "Export ...")
     click(chromium, "Export")
     until(chromium, "Exported", 120)
+    fits(chromium)
     click(chromium, "the model and its versions")
     click(chromium, "Serve ...")
     fill(chromium, sbatch__mem="2G", sbatch__time="20", sbatch__cpus_per_task="1")
@@ -76,6 +84,7 @@ def serve(chromium: Browser) -> None:
     wait(lambda: chromium.title.startswith("Service "), 60)
     until(chromium, "1 answering", 180)
     assert "nobody will answer" not in chromium.page_source
+    fits(chromium)
 
 
 def upload(chromium: Browser, file: Path) -> str:
@@ -105,8 +114,11 @@ def test_a_person_without_code_trains_exports_serves_and_asks(alice: Member, tmp
             file.write_bytes(grey_png.encode(digits.images[row].ravel().tolist(), (8, 8), 0, 16))
             answers.append((int(digits.target[row]), upload(chromium, file)))
         assert sum(words.startswith(f"class {label} (") for label, words in answers) >= 9, answers
+        fits(chromium)
+        chromium.scripts(enabled=False)
         chromium.find_element(By.CSS_SELECTOR, "button.sample").click()
         until(chromium, "of row 0 of test, label 0")
+        chromium.scripts(enabled=True)
         assert chromium.find_element(By.ID, "answer").text.startswith("class 0 (")
         wrong = tmp_path / "wrong.png"
         wrong.write_bytes(b"no image")

@@ -9,6 +9,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from slurm_tf.run.folder import RunFolder
+from tests.models.test_model_versions import write_version
 from tests.page import browser
 from tests.page.browser import DESK, PHONE, Browser
 from tests.page.running_page import RunningPage, running_page
@@ -29,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page")
     make_sweep(path, "rates-1", "9")
     make_training(path, "a-run-with-quite-a-long-name-for-a-telephone-1", "8", 100)
-    make_training(path, "flowers-1", "7", 200)
+    write_version(Path(make_training(path, "flowers-1", "7", 200).exports))
     return path
 
 
@@ -114,11 +115,16 @@ def test_each_control_is_reached_by_the_tab_key_and_seen(opened: Browser) -> Non
 def views(opened: Browser) -> list[str]:
     """Return the addresses of one view of each kind."""
     run, sweep = (opened.find_element(By.LINK_TEXT, name).get_attribute("href") for name in ("flowers-1", "rates-1"))
-    own = [f"{run}{path}" for path in ("", "/log", "/cancel", "/resubmit")]
+    own = [f"{run}{path}" for path in ("", "/log", "/cancel", "/resubmit", "/export")]
+    root = opened.current_url
+    opened.get(f"{root}models")
+    model = opened.find_element(By.LINK_TEXT, "flowers-1").get_attribute("href")
+    opened.get(root)
     others = ("new", "new/network", "data", "models", "quota", "organizations/create", "nothing")
     return [
         opened.current_url,
         *own,
+        *(f"{model}{each}" for each in ("", "/serve", "/try")),
         str(sweep),
         f"{sweep}/compare",
         f"{sweep}/1",

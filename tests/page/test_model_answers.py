@@ -29,6 +29,7 @@ def test_probabilities_are_classes_with_their_names() -> None:
 def test_scores_that_are_no_probabilities_are_not_called_so() -> None:
     answer = shown([[-1.5, 8.25, 3.0]])
     assert (answer.best, answer.head) == ("class 1 (8.25)", "Score")
+    assert answer.classes[0] == ("1", "8.25")
     assert shown([[0.5, 0.6]]).head == "Score"
 
 
