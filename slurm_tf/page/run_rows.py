@@ -201,7 +201,7 @@ def plots(found: Result) -> list[tuple[Plot, str]]:
     for names in list(groups.values())[:_PLOTS]:
         series = [_series(found, name) for name in names if found.values(name)]
         if series:
-            drawn.append((charts.curves(series, ", ".join(names)), _last_words(found, names)))
+            drawn.append((charts.curves(series, ", ".join(names), width=charts.NARROW), _last_words(found, names)))
     return drawn
 
 

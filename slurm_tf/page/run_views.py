@@ -13,6 +13,7 @@ from starlette.routing import Route
 from slurm_tf.errors import RunError
 from slurm_tf.page import event_streams, run_cache, run_rows
 from slurm_tf.page.context import PageContext
+from slurm_tf.plots import charts
 from slurm_tf.run import bad_nodes
 from slurm_tf.watch import cancel, logs, resubmit, results, results_page, results_rows
 from slurm_tf.watch.logs import LogFile
@@ -21,6 +22,12 @@ from slurm_tf.watch.run_overview import RunOverview
 
 _ROWS, _LINES, _MOST_STREAMS = 200, 500, 100
 _SHOWS = {"": "all", "living": "not over", "failed": "failed", "done": "completed"}
+
+# The heads of a comparison in the terminal, as the page writes them; params and metrics have their own names.
+_HEADS = {
+    "RUN": "Run", "STATE": "State", "STEP": "Step", "TIME": "Time", "GPU-H": "GPU-hours", "CPU-H": "CPU-hours",
+    "GPU": "GPU use",
+}  # fmt: skip
 
 
 class RunViews:
@@ -112,10 +119,12 @@ class RunViews:
         values = {
             "title": f"Points of {points[0].selected.run.name}",
             "address": run_rows.address(key, points),
-            "heads": [each.head for each in columns],
+            "heads": [_HEADS.get(each.head, each.head) for each in columns],
             "rows": list(zip(*(each.cells for each in columns), strict=True)),
             "lines": results_rows.lines(rows, metric),
-            "plots": results_page.plots(rows, metric),
+            "plots": list(
+                zip(results_page.plots(rows, metric), results_page.plots(rows, metric, charts.NARROW), strict=True)
+            ),
         }
         return self._context.answer(request, "compare", values)
 

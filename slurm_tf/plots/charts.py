@@ -251,9 +251,9 @@ class Series:
     values: Sequence[tuple[float, float]]
 
 
-def curves(series: Sequence[Series], words: str, axis: str = "step") -> Plot:
+def curves(series: Sequence[Series], words: str, axis: str = "step", width: int = WIDE) -> Plot:
     """Return a plot of each series over its steps, or what `axis` says; the first series lie on top."""
-    plot = Plot(940, 300, words)
+    plot = Plot(width, 300, words)
     values = [value for each in series for _, value in each.values]
     most_steps = max((step for each in series for step, _ in each.values), default=0.0)
     low, high = _range(values)

@@ -27,8 +27,8 @@ def write(path: Path, rows: Sequence[Result], metric: str) -> None:
     html_page.write(path, Path(__file__).with_name("results.html.j2"), values)
 
 
-def plots(rows: Sequence[Result], metric: str) -> list[Plot]:
-    """Return a plot of each metric, `metric` first, with a curve for each run."""
+def plots(rows: Sequence[Result], metric: str, width: int = charts.WIDE) -> list[Plot]:
+    """Return a plot of each metric, `metric` first, with a curve for each run; `width`: WIDE or NARROW of charts."""
     metrics = results.all_metrics(rows)
     found = []
     for name in sorted(metrics, key=lambda each: (each != metric, metrics.index(each)))[:_PLOTS]:
@@ -37,7 +37,7 @@ def plots(rows: Sequence[Result], metric: str) -> list[Plot]:
         if known:
             series = [_series(each, name, number < _NAMED) for number, each in enumerate(known)]
             which = f", in colour the first {_NAMED} of {len(known)} by it" if len(known) > _NAMED else ""
-            found.append(charts.curves(series, f"{name}{which}"))
+            found.append(charts.curves(series, f"{name}{which}", width=width))
     return found
 
 

@@ -234,6 +234,13 @@ def test_a_person_without_code_trains_a_network_on_a_data_set_and_sees_its_curve
         wait(lambda: "version 1 answers" in chromium.page_source)
         assert serving_file.read(f"{run}/export").promoted == 1
         assert chromium.problems() == []
+        root = f"http://localhost:{port}{page.prefix}"
+        for path in ("/", "/data", "/quota", "/organizations", "/cluster", "/usage", "/usage?by=account"):
+            chromium.get(f"{root}{path}")
+            for width in (browser.PHONE, browser.DESK):
+                chromium.resize(width)
+                assert chromium.too_wide == 0, (path, width)
+            assert "This did not work" not in chromium.title, path
 
 
 def steps_shown(chromium: Browser) -> int:

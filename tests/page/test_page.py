@@ -86,6 +86,7 @@ def test_a_sweep_has_its_points_and_a_comparison(page: RunningPage) -> None:
     assert "rates-1/2 (rate=0.025 units=32)" in page.get(at).text
     assert "loss 0.83763" in page.get(f"{at}/2").text
     text = page.get(f"{at}/compare").text
+    assert '<th scope="col">Run</th><th scope="col">rate</th>' in text
     assert text.index("rates-1/0") < text.index("rates-1/1") < text.index("rates-1/3")
     assert "best: max val_accuracy" in text
 
