@@ -55,6 +55,8 @@ def export(run: str, step: str, to: Path | None, inputs: Path | None, python: st
             run_command.environ_here(os.environ),
         )
     )
+    for line in exported.removal_words():
+        click.echo(f"slurm-tf: {line}", err=True)
     if as_json:
         click.echo(json.dumps(vars(exported), indent=2))
     if exported.rejected:

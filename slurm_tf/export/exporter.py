@@ -14,9 +14,10 @@ from slurm_tf import files
 from slurm_tf.dataset import dataset_manifest
 from slurm_tf.errors import ModelError, RunError
 from slurm_tf.export import served_metric, version_check
-from slurm_tf.models import model_manifest, model_versions, new_version
+from slurm_tf.models import model_manifest, model_versions, new_version, old_versions
 from slurm_tf.models.model_manifest import ModelManifest
 from slurm_tf.models.new_version import NewVersion
+from slurm_tf.models.old_versions import Removal
 from slurm_tf.run import manifest
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.train_settings import ExportSettings
@@ -41,11 +42,22 @@ class Origin:
 
 @dataclass(frozen=True)
 class Exported:
-    """A version that was exported. `rejected`: why it is kept aside, "" for one that is served from now on."""
+    """A version that was exported. `rejected`: why it is kept aside, "" for one that is served from now on.
+
+    `removed`: the old versions that were removed then; `not_removed`: why some could not be.
+    """
 
     path: str
     number: int
     rejected: str
+    removed: Tuple[int, ...] = ()
+    not_removed: Tuple[str, ...] = ()
+
+    def removal_words(self) -> Tuple[str, ...]:
+        """Return which versions were removed, and which could not be, each in words; nothing for nothing."""
+        text = "removed old versions: " + ", ".join(map(str, self.removed))
+        problems = tuple(f"could not remove old versions: {each}" for each in self.not_removed)
+        return ((text,) if self.removed else ()) + problems
 
 
 def export(
@@ -113,17 +125,21 @@ def finish(
                 versions=_versions(report.tensorflow),
                 files=dict(model_versions.digests(new.path)),
             )
-            return Exported(new.commit(described, fence), new.number, rejected)
+            path = new.commit(described, fence)
     except BaseException:
         new.abandon()
         raise
+    removal = old_versions.remove(new.base, settings.keep) if settings.keep else Removal()
+    return Exported(path, new.number, rejected, removal.removed, removal.problems)
 
 
 def words(exported: Exported) -> str:
     """Return in words what became of a version."""
     if exported.rejected:
-        return f"version {exported.number} is kept aside in {exported.path}: {exported.rejected}"
-    return f"version {exported.number} of the model is in {exported.path}"
+        text = f"version {exported.number} is kept aside in {exported.path}: {exported.rejected}"
+    else:
+        text = f"version {exported.number} of the model is in {exported.path}"
+    return "; ".join((text, *exported.removal_words()))
 
 
 def copy_of(version: str) -> Callable[[str], None]:

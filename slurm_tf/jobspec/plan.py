@@ -312,6 +312,7 @@ def _export(job: Job) -> ExportSettings:
         metric=export.metric,
         mode=Better(export.mode),
         every=None if export.every is None else _seconds(export.every),
+        keep=export.keep,
     )
 
 

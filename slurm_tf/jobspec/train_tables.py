@@ -79,3 +79,14 @@ class Export(Base, frozen=True):
         ]
         | None
     ) = None
+    keep: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                description="how many versions stay, the newest ones; "
+                "none is removed that is promoted, has a label or is a canary; default: all",
+            ),
+        ]
+        | None
+    ) = None

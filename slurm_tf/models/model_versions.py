@@ -7,6 +7,7 @@
         assets.extra/tf_serving_warmup_requests
       .rejected/4/                     a version that is not served: it failed its check, or is worse than another
       .export-5/                       a version that is being written, or that an exporter left when it was killed
+      .removed-1/                      a version that is being removed: see old_versions.py
       serving.json                     which versions are served: see serving_file.py
 
 As for TensorFlow Serving a version is a folder whose name is a number, which may begin with zeros. A folder without a

@@ -19,13 +19,14 @@ class ExportSettings:
     """Where a program exports its model, and when. `to`: the model's folder, "" for the run's folder of exports.
 
     `metric`: by which versions are compared, "" for none; `mode`: which of its values are better. `every`: seconds
-    between two exports while training; None: at its end alone.
+    between two exports while training; None: at its end alone. `keep`: how many versions stay, None for all.
     """
 
     to: str = ""
     metric: str = ""
     mode: Better = Better.MAX
     every: Optional[float] = None
+    keep: Optional[int] = None
 
 
 @dataclass(frozen=True)

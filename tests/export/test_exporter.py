@@ -26,6 +26,7 @@ from tests import forkserver
 from tests.conftest import ROOT
 from tests.dataset.test_dataset_manifest import MANIFEST
 from tests.models.test_model_versions import MANIFEST as MODEL
+from tests.models.test_model_versions import write_version
 
 ANY = ExportSettings()
 
@@ -97,6 +98,17 @@ def test_a_version_that_fails_its_check_is_kept_aside(
     assert os.path.exists(f"{exported.path}/saved_model.pb")
     assert numbers(tmp_path / "m") == []
     assert f"version 1 is kept aside in {exported.path}: " in exporter.words(exported)
+
+
+@pytest.mark.tensorflow
+def test_old_versions_go_once_a_new_one_is_there(saved_models: Path, tmp_path: Path, python: str) -> None:
+    base = tmp_path / "m"
+    for _ in range(3):
+        write_version(base)
+    write, settings = exporter.copy_of(str(saved_models / "doubled")), ExportSettings(keep=1)
+    exported = exporter.export(str(base), write, Origin(), settings, python=python)
+    assert (exported.number, exported.removed, exported.not_removed) == (4, (1, 2), ())
+    assert numbers(base) == [4, 3]
 
 
 @pytest.mark.tensorflow

@@ -122,7 +122,8 @@ def test_a_checkpoint_is_exported_by_the_program_which_trains_nothing(run_line: 
 
     done = export("--step", "20", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"path": str(base / "1"), "number": 1, "rejected": ""}
+    said = {"path": str(base / "1"), "number": 1, "rejected": "", "removed": [], "not_removed": []}
+    assert json.loads(done.stdout) == said
     assert "step 30" not in done.stderr
     (version,) = versions(base).values()
     reader = tf.train.load_checkpoint(str(tmp_path / "runs/line-1/checkpoints/step-0000000020/checkpoint"))
