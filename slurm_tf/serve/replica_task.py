@@ -273,10 +273,10 @@ def _end(running: List[Process]) -> None:
 
 
 def _environ(environ: Mapping[str, str], here: Place, count: int) -> Dict[str, str]:
-    """Return the environment of replica processes: none takes all of a GPU, and together they have the task's CPUs."""
+    """Return the environment of replica processes: together they have the task's CPUs."""
     threads = str(max(1, here.cpus // count))
     names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-    return {"TF_FORCE_GPU_ALLOW_GROWTH": "true", **dict.fromkeys(names, threads), **environ}
+    return {**dict.fromkeys(names, threads), **environ}
 
 
 def main() -> None:

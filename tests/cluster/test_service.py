@@ -1,7 +1,9 @@
 """A service on a real Slurm: each of its jobs submits the one that takes over, which starts before or after its end."""
 
+import json
 import re
 import time
+from typing import Any
 
 import pytest
 
@@ -35,6 +37,11 @@ def jobs(alice: Member) -> dict[int, str]:
     return {int(each["run"].rpartition("/")[2]): each["job"] for each in alice.status("digits-1")}
 
 
+def status(alice: Member) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(alice.type("serve", "status", "digits-1", "--json").stdout)
+    return found
+
+
 def dependency(alice: Member, job: str) -> str:
     return alice.run("squeue", "--noheader", f"--jobs={job}", "--format=%E", check=False).strip()
 
@@ -47,6 +54,12 @@ def test_the_next_job_is_submitted_at_the_start_and_goes_when_the_service_does(a
     token = alice.folder / "runs" / "digits-1" / "token"
     assert token.stat().st_mode & 0o777 == 0o600
     assert re.fullmatch(r"[0-9a-f]{64}\n", token.read_text())
+    assert status(alice)["gap"] is None
+    alice.run("scontrol", "hold", second)
+    found = status(alice)
+    assert found["gap"] == {"begin": found["jobs"][0]["ends"], "until": None}
+    said = alice.type("serve", "status", "digits-1").stdout
+    assert re.search(r"nobody will answer from \d{4}-\S+ \S+ on, and Slurm does not say until when", said)
     began = time.monotonic()
     alice.ok("cancel", "digits-1")
     linux.wait_until("both jobs are gone", lambda: not alice.run("squeue", "--noheader", "--me"), 30)

@@ -139,6 +139,8 @@ class Finalizer:
         """Return a clause that says why no attempt follows an interruption after which one could."""
         if not self._context.job:
             return ""
+        if self._settings.serve:
+            return "; the next job of the service takes over"
         if not self._settings.goes_on:
             return "; the run does not go on, as it was submitted with no-requeue"
         return "; the run does not go on: it has told of no checkpoint, and would start over"

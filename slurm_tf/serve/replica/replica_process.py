@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Optional
+
+import tensorflow as tf
 
 from slurm_tf.errors import ModelError, RunError
 from slurm_tf.serve import endpoint
@@ -29,6 +32,17 @@ _GRACE_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
 # How many objects are made before the garbage collector looks through them: JSON of many rows has tens of thousands.
 _GC_OBJECTS = 50_000
+_ALLOW_GROWTH = "TF_FORCE_GPU_ALLOW_GROWTH"
+
+
+def share_gpus() -> None:
+    """Have TensorFlow take memory of each GPU as it needs it: else the first process that starts takes all of it.
+
+    TF_FORCE_GPU_ALLOW_GROWTH in the environment says otherwise.
+    """
+    if _ALLOW_GROWTH not in os.environ:
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
 
 
 async def run(settings: ReplicaSettings) -> None:
@@ -37,6 +51,7 @@ async def run(settings: ReplicaSettings) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_OBJECTS, *gc.get_threshold()[1:])
+    share_gpus()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -23,6 +23,7 @@ from slurm_tf.run import attempts, job_chain, lease
 from slurm_tf.run.attempts import AttemptRecorder, EndCause
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.lease import Lease
+from slurm_tf.run.serve_settings import ServeSettings
 from slurm_tf.run.settings import RetrySettings, write_settings
 from slurm_tf.run.status import AttemptState
 from slurm_tf.slurm.in_job import JobStatus
@@ -291,6 +292,13 @@ def test_a_run_with_no_requeue_ends(ended: EndedJob) -> None:
     assert ended.conclude(PREEMPTED, preemption(), goes_on=False) == dataclasses.replace(PREEMPTED, reason=reason)
     assert ended.calls == []
     assert (ended.record.attempt.cause, ended.record.attempt.may_go_on) == (EndCause.PREEMPTION, False)
+
+
+def test_a_service_goes_on_in_its_next_job(ended: EndedJob) -> None:
+    serve = ServeSettings({"digits": "/models/digits"}, "/runs/digits-1")
+    found = ended.conclude(PREEMPTED, preemption(), goes_on=False, serve=serve)
+    assert found.reason == f"{PREEMPTED.reason}; the next job of the service takes over"
+    assert ended.calls == []
 
 
 def test_a_signal_of_unknown_cause_waits_for_slurm(ended: EndedJob) -> None:
