@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slurm_tf import files
 from slurm_tf.errors import ModelError, UsageError
@@ -58,9 +58,12 @@ def prepare(request: Request) -> Plan:
         former = prediction_plan.read(request.output)
         if former is None and os.listdir(request.output):
             raise UsageError(f"{request.output} holds files, but no prediction", "a new or empty folder")
-        if former not in (None, plan):
-            found_words = f"{request.output} has another prediction: of another model, input or number of shards"
-            raise UsageError(found_words, "another folder, or the same words again")
+        if former and former != replace(plan, max_errors=former.max_errors, save_every=former.save_every):
+            found_words = (
+                f"{request.output} has another prediction: of another model, input, format or number of shards"
+            )
+            needed = "another folder, or the same words again; --max-errors and --save-every may be others"
+            raise UsageError(found_words, needed)
         prediction_plan.write(request.output, plan)
     return plan
 

@@ -33,6 +33,7 @@ from slurm_tf.predict.prediction_plan import Plan
 from slurm_tf.predict.shard_output import ShardOutput
 
 _LONGEST_MESSAGE = 300
+_OF_GRAPH = "Graph execution error"
 _REPORT_SECONDS = 30.0
 # Of a row that does not fit, or of what the model makes of it; not that there is no memory.
 _OF_ROW = (tf.errors.InvalidArgumentError, ValueError, TypeError, KeyError)
@@ -203,9 +204,13 @@ def _ahead(reader: ThreadPoolExecutor, items: Iterator[_Item]) -> Iterator[_Item
 
 
 def _words(error: Exception) -> str:
-    """Return the first line of an error: those of TensorFlow go on with a graph."""
-    text = str(getattr(error, "message", error)).strip() or type(error).__name__
-    return text.splitlines()[0][:_LONGEST_MESSAGE]
+    """Return the line of an error that says what is wrong: the first one, but the last one of an error in a graph.
+
+    TensorFlow writes there first where the operation was defined, and at the end its name.
+    """
+    text = str(getattr(error, "message", error)).partition("\n\t [[{{node ")[0].strip() or type(error).__name__
+    lines = text.splitlines()
+    return lines[-1 if text.startswith(_OF_GRAPH) else 0].strip()[:_LONGEST_MESSAGE]
 
 
 def _say(text: str) -> None:

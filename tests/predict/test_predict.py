@@ -128,6 +128,7 @@ def test_a_row_that_fails_says_so_in_its_place_and_too_many_end_the_shard(model:
     assert "x has the shape [2]; needed [3]" in found[1]["error"]
     assert "it has no x" in found[5]["error"]
     assert "x is missing" in found[6]["error"]
+    assert "Condition x > y did not hold" in found[4]["error"]
     manifest = prediction_plan.read_manifest(str(tmp_path / "out"))
     assert manifest
     assert (manifest.rows, manifest.errors) == (7, 5)
@@ -137,6 +138,9 @@ def test_a_row_that_fails_says_so_in_its_place_and_too_many_end_the_shard(model:
     assert process.returncode == 65
     assert "5 of the first 7 rows of shard 0 failed, the last: x is missing; needed at most 4" in said
     assert sorted(os.listdir(tmp_path / "strict")) == ["plan.json"]
+    batch_prediction.prepare(request(model, tmp_path / "a.jsonl", tmp_path / "strict", max_errors=5))
+    compute(tmp_path / "strict")
+    assert lines(tmp_path / "strict") == found
 
 
 def test_what_does_not_fit_is_one_error(model: Path, tmp_path: Path) -> None:
