@@ -130,3 +130,4 @@ def _check_kept(keep: Sequence[str], path: str, form: InputFormat) -> None:
             raise UsageError(f"--keep names {name!r}", f"columns, each once, and none of the name {answers.ERROR}")
         if columns is not None and name not in columns:
             raise UsageError(f"--keep names {name!r}", f"one of {', '.join(map(repr, columns))}, as {path} has them")
+    input_columns.check_once(columns or (), keep, path)

@@ -21,6 +21,13 @@ def columns(path: str, form: InputFormat) -> Optional[Sequence[str]]:
     return (FILE,) if form is InputFormat.IMAGES else None
 
 
+def check_once(names: Sequence[str], needed: Sequence[str], path: str) -> None:
+    """Raise DatasetError if a file has a needed column more than once."""
+    for name in needed:
+        if names.count(name) > 1:
+            raise DatasetError(f"it has {names.count(name)} columns {name!r}", "one", where=path)
+
+
 def header(path: str) -> Sequence[str]:
     """Return the names in the first row of a CSV file. Raises DatasetError, OSError."""
     csv.field_size_limit(sys.maxsize)  # of the module, also for the rows: 128 KiB, which a row of an array has

@@ -27,7 +27,9 @@ def tables(path: str, columns: Sequence[str], start: int, rows: int, size: int) 
     missing = set(columns) - set(file.schema_arrow.names)
     if missing:
         raise DatasetError(
-            f"it has no column {', '.join(sorted(missing))}", "the inputs of the model, and what is kept", where=path
+            f"it has no column {', '.join(map(repr, sorted(missing)))}",
+            "the inputs of the model, and what is kept",
+            where=path,
         )
     groups, skipped = _groups(file, start)
     for batch in file.iter_batches(size, row_groups=groups, columns=list(columns)):

@@ -25,9 +25,13 @@ def columns(plan: Plan, inputs: Sequence[str]) -> Sequence[str]:
 
     Raises DatasetError, OSError.
     """
-    if plan.input_format is InputFormat.CSV:
-        return input_columns.header(plan.files[0].path)
-    return tuple(dict.fromkeys([*inputs, *plan.keep]))
+    needed = tuple(dict.fromkeys([*inputs, *plan.keep]))
+    if plan.input_format is not InputFormat.CSV:
+        return needed
+    path = plan.files[0].path
+    names = input_columns.header(path)
+    input_columns.check_once(names, needed, path)
+    return names
 
 
 def batches(plan: Plan, shard: int, names: Sequence[str], first: int) -> Iterator[Any]:
@@ -84,6 +88,7 @@ def _part(plan: Plan, file: InputFile, part: Part, names: Sequence[str], skipped
     if form is InputFormat.TFRECORD:
         return _records(file.path, part.start + skipped, rows, size)
     if form is InputFormat.PARQUET:
+        input_columns.check_once(parquet_rows.columns(file.path), names, file.path)
         return parquet_rows.tables(file.path, names, part.start + skipped, rows, size)
     if form is InputFormat.IMAGES:
         return iter([[file.path]])

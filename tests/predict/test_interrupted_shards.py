@@ -129,6 +129,26 @@ def test_a_shard_that_is_ended_keeps_each_row_that_it_has_computed(model: Path, 
     check(output, expected, 4000)
 
 
+def test_rows_that_failed_before_a_kill_count_after_it(model: Path, tmp_path: Path) -> None:
+    lines = ["[1, 2, 3]"] * 20
+    lines[1] = lines[9] = "no json"
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    for name, most in (("fails", 1), ("passes", 2)):
+        output = tmp_path / name
+        batch_prediction.prepare(
+            request(model, tmp_path / "a.jsonl", output, batch_size=4, save_every=0.0, max_errors=most)
+        )
+        assert interrupted(_AT_CALL, output, "pieces", "begin", 2)[0] == -signal.SIGKILL
+        assert kept(output) == 4
+    code, said = interrupted(_AT_CALL, tmp_path / "fails", "pieces", "begin", 99)
+    assert code == 65
+    assert "2 of the first 12 rows of shard 0 failed, the last: " in said
+    assert "shard 0 is done: 16 rows" in compute(tmp_path / "passes")
+    manifest = prediction_plan.read_manifest(str(tmp_path / "passes"))
+    assert manifest
+    assert (manifest.rows, manifest.errors) == (20, 2)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_shard_that_is_killed_at_ten_random_moments_has_the_bytes_of_one_that_is_not(

@@ -49,6 +49,11 @@ def test_what_cannot_be_done_is_one_error_and_an_exit_code(model: Path, tmp_path
         ((str(tmp_path / "m"), "--input", "a.csv", "--output", "out"), 65, "there is no such folder"),
         ((str(model), "--input", "a.csv", "--output", "."), 2, "holds files, but no prediction"),
         ((str(model), "--input", "a.csv", "--output", "out"), 65, "the input has no column x"),
+        (
+            (str(model), "--input", "a.csv", "--output", "o", "--keep", 'a,"b,c"'),
+            2,
+            "--keep names 'b,c'; needed one of",
+        ),
     ):
         done = type_predict(tmp_path, *words)
         assert (done.returncode, done.stdout) == (code, ""), done.stderr
