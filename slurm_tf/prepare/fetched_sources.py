@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import duckdb
 
-from slurm_tf.prepare import array_rows, database_rows, engine, json_rows, recipe_file, sql_types
+from slurm_tf.prepare import array_rows, database_rows, engine, json_rows, recipe_file, sql_types, sqlite_rows
 from slurm_tf.prepare.recipe import Source
 from slurm_tf.prepare.recipe_file import LoadedRecipe
 from slurm_tf.prepare.source_files import SourceFiles
@@ -27,7 +27,7 @@ def fetch(
         path = os.path.join(folder, f"{name}.parquet")
         if source.format in recipe_file.DATABASES:
             say(f"reading {name} from the database")
-            database_rows.write(recipe, name, path)
+            (sqlite_rows if source.format == "sqlite" else database_rows).write(recipe, name, path)
         elif source.format == "jsonl":
             json_rows.write(sources[name].paths, source, path, is_head=recipe.keys.engine == "spark")
         elif source.format == "arrays":
