@@ -80,7 +80,7 @@ bench-goodput: $(VENV)/.examples ## what preemptions leave of the allocated time
 	$(BIN)/python benchmarks/checkpoint.py --costs $(VENV)/costs.json
 	$(BIN)/python benchmarks/goodput.py --costs $(VENV)/costs.json $(ARGS)
 
-bench-serve: $(VENV)/.examples $(VENV)/.bench ## five minutes; needs h2load (Debian: nghttp2-client); ARGS="--rounds 1"
+bench-serve: $(VENV)/.examples $(VENV)/.bench ## five minutes; needs h2load (Debian: nghttp2-client); ARGS="--peers PYTHON"
 	$(BIN)/python benchmarks/serve.py $(ARGS)
 
 docs: $(VENV)/.docs ## the documentation as a site, in site/

@@ -9,7 +9,7 @@ and what a request costs the replica beside TensorFlow and gRPC. Every server is
 run of each, and the next round runs them in reverse order. Cells are medians of the rounds with the smallest and
 largest; a ratio is of one round. Every request that a replica answered must count as OK in its metrics. The replica
 asks for its token, counts its metrics and finds the version by a label. LitServe, BentoML and Ray Serve take part where
---peers names an interpreter that has one of them beside TensorFlow (benchmarks/serve_peers.py): they answer REST, and
+--peers names an interpreter that has one of them beside TensorFlow (benchmarks/serve_peers/): they answer REST, and
 ask for no token.
 """
 
@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import functools
 import json
+import math
 import os
 import re
 import shutil
@@ -143,15 +144,15 @@ class Replica(Server):
 
 
 class Peer(Server):
-    """A server of benchmarks/serve_peers.py."""
+    """A server of benchmarks/serve_peers/."""
 
     def __init__(self, folder, python, name, tls):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        words = [name, str(folder / "digits" / "1"), str(port)]
+        words = [str(folder / "digits" / "1"), str(port)]
         words += pair(folder) if tls else []
-        super().__init__([python, str(ROOT / "benchmarks" / "serve_peers.py"), *words], folder)
+        super().__init__([python, str(ROOT / "benchmarks" / "serve_peers" / f"{name}_server.py"), *words], folder)
         url = f"{scheme(tls)}://127.0.0.1:{port}/predict"
         self.wait_for(lambda: self.answers(url))
         self.asks = {PEERS[name]: lambda *how: over_rest(url, *how)}
@@ -260,7 +261,8 @@ def print_measured(measured, tls):
 
 
 def ratios(first, second):
-    return [one / other for one, other in zip(first, second, strict=True)]
+    """Return the ratio of each round; inf where the other server answered none in time."""
+    return [one / other if other else math.inf for one, other in zip(first, second, strict=True)]
 
 
 def best_peer(measured, what):
