@@ -213,7 +213,8 @@ def _checked(template: "TemplateFile", site: str) -> _Checked:
         job = configuration.load(template, os.environ, site)
         site_name = job.site_name
         examples = {form.name: form.example for form in params.forms(job) if form.required}
-        plan = new_run.preview(dataclasses.replace(job, given=examples), "", to_submit=True)
+        job = dataclasses.replace(job, given=examples, examples=frozenset(examples))
+        plan = new_run.preview(job, "", to_submit=True)
         bash_syntax.check(render.script(plan), str(template.path))
     except SlurmTfError as error:
         wrong = _in_a_line(error)

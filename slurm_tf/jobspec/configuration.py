@@ -54,6 +54,7 @@ class Job:
     `template`: the job template that it comes from, None for none; `is_named`: it was typed by the template's name.
 
     `given`: the values of params that were typed on the command line, by name. `trusted`: whose templates count.
+    `examples`: the params whose values were made up, to see whether the job would be sound with others.
     `errors`: what is wrong with keys that are left out of `spec`, by their dotted paths in `left_out`; checks.check
     raises it.
     """
@@ -71,6 +72,7 @@ class Job:
     is_named: bool = False
     errors: tuple[ConfigError, ...] = ()
     left_out: frozenset[str] = frozenset()
+    examples: frozenset[str] = frozenset()
 
     @property
     def typed(self) -> str:

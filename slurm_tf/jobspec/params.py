@@ -284,12 +284,14 @@ def _check_declaration(job: Job, name: str, param: Param, kind: ParamType | None
 
 
 def _check_placeholders(job: Job, known: tuple[str, ...]) -> None:
-    """Raise ConfigError unless each {NAME} in command, env and stage is a param, and each param is one of them."""
+    """Raise ConfigError unless each {NAME} in command, env, stage and serve is a param, and each param one of them."""
     spec, used = job.spec, dict[str, str]()
     for name, role in spec.roles.with_tasks.items():
         key = f"roles.{name}.command" if role.command else "command"
         used |= {found: key for word in spec.command_of(role) for found in placeholders.names(word)}
     used |= {found: "stage.paths" for path in spec.stage.paths for found in placeholders.names(path)}
+    for model in spec.serve.models.items():
+        used |= {found: "serve.models" for text in model for found in placeholders.names(text)}
     used |= {found: f"env.{key}" for key, value in spec.env.items() for found in placeholders.names(value)}
     unknown = [name for name in used if name not in known]
     if unknown:

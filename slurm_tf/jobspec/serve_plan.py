@@ -4,7 +4,7 @@ import os
 
 from slurm_tf import files, units
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import configuration, layers
+from slurm_tf.jobspec import configuration, layers, params
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.error_list import ErrorList
 from slurm_tf.jobspec.serve_table import MODEL_NAME, Serve
@@ -49,9 +49,9 @@ def check(job: Job) -> None:
         needed = "models = {NAME = FOLDER}: what to serve"
         errors.add(ConfigError("there is no model", needed, where=job.where("serve.models")))
     for name in serve.models:
-        if not MODEL_NAME.fullmatch(name):
-            needed = "a name of letters, digits and . _ -, as it is a part of URLs"
-            errors.add(ConfigError(f"found the model {name!r}", needed, where=job.where("serve.models")))
+        if not placeholders.names(name):
+            with errors.collecting():
+                _check_name(job, name)
     if bool(serve.certificate) != bool(serve.key):
         needed = "both or none: the certificate and its private key"
         errors.add(ConfigError("found one of certificate and key", needed, where=job.where("serve.certificate")))
@@ -67,10 +67,11 @@ def check_overlap(job: Job) -> None:
 
 
 def check_models(job: Job) -> None:
-    """Raise ConfigError for a model or a certificate that is not there."""
+    """Raise ConfigError for a model or a certificate that is not there. A folder that is made up is not looked for."""
     errors = ErrorList()
-    for name, base in _models(job).items():
-        if not os.path.isdir(base):
+    made_up = {base for base in job.spec.serve.models.values() if job.examples.intersection(placeholders.names(base))}
+    for name, (typed, base) in _models(job).items():
+        if typed not in made_up and not os.path.isdir(base):
             needed = "the folder of a model, with its versions"
             errors.add(ConfigError(f"there is no folder {base}", needed, where=job.where(f"serve.models.{name}")))
     for key in ("certificate", "key"):
@@ -88,7 +89,7 @@ def resolve(job: Job, run: RunFolder) -> ServeSettings | None:
     serve = job.spec.serve
     overlap = units.parse_time(str(serve.overlap))
     return ServeSettings(
-        models=_models(job),
+        models={name: base for name, (_, base) in _models(job).items()},
         folder=run.path,
         processes=serve.processes,
         overlap=overlap.total_seconds() if overlap else 0.0,
@@ -101,17 +102,32 @@ def resolve(job: Job, run: RunFolder) -> ServeSettings | None:
     )
 
 
-def _models(job: Job) -> dict[str, str]:
-    return {name: _path(job, base, f"serve.models.{name}") for name, base in job.spec.serve.models.items()}
+def _models(job: Job) -> dict[str, tuple[str, str]]:
+    """Return each model's folder by its name, as it is typed and with the values of params, absolute."""
+    values = {name: placeholders.value_text(value) for name, value in params.resolve(job).fixed.items()}
+    found: dict[str, tuple[str, str]] = {}
+    for name, base in job.spec.serve.models.items():
+        filled = placeholders.fill(name, values)
+        _check_name(job, filled)
+        if filled in found:
+            raise ConfigError(f"found two models named {filled}", "different names", where=job.where("serve.models"))
+        found[filled] = base, _path(job, placeholders.fill(base, values), f"serve.models.{name}")
+    return found
+
+
+def _check_name(job: Job, name: str) -> None:
+    if not MODEL_NAME.fullmatch(name):
+        needed = "a name of letters, digits and . _ -, as it is a part of URLs"
+        raise ConfigError(f"found the model {name!r}", needed, where=job.where("serve.models"))
 
 
 def _file(job: Job, key: str) -> str:
     path: str = getattr(job.spec.serve, key)
+    if placeholders.names(path):
+        raise ConfigError(f"found {path!r}", "a path without params", where=job.where(f"serve.{key}"))
     return _path(job, path, f"serve.{key}") if path else ""
 
 
 def _path(job: Job, path: str, key: str) -> str:
-    """Return a path of the job file as an absolute one; it has no params. Raises ConfigError."""
-    if placeholders.names(path):
-        raise ConfigError(f"found {path!r}", "a path without params", where=job.where(key))
+    """Return a path of the job file as an absolute one. Raises ConfigError."""
     return files.absolute(str(job.folder / configuration.expand(path, job.where(key))))

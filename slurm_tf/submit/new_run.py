@@ -106,7 +106,7 @@ def _on_this_machine(job: Job) -> list[checks.Check]:
         if words:
             found.append(((key, "chdir", "setup"), partial(program_files.check, job, words, job.where(key))))
         found.append((("container", f"roles.{name}"), partial(container_files.check, job, name)))
-    found.append((("serve",), partial(serve_plan.check_models, job)))
+    found.append((("serve", "params"), partial(serve_plan.check_models, job)))
     return [*found, (("chdir", "setup"), partial(environments.check, job, os.environ))]
 
 

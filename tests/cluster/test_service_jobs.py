@@ -17,20 +17,18 @@ pytestmark = [pytest.mark.slurm, pytest.mark.tensorflow, pytest.mark.long, pytes
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
 
 
-def started(alice: Member, *words: str) -> str:
+MODEL = ("serve", "models/digits", "--ntasks=2", "--ntasks-per-node=1", "--mem=1500M")
+TEMPLATE = (
+    "submit", "-t", "serve", "model=models/digits", "name=digits", "--name=digits-1", "--set",
+    "roles.replica.mem=1500M", "--set", "roles.replica.cpus-per-task=1",
+)  # fmt: skip
+
+
+def started(alice: Member, *words: str, verb: tuple[str, ...] = MODEL) -> str:
     """Serve a model that doubles; return the first job."""
     python, program = sys.executable, str(PROGRAMS / "doubling_model.py")
     alice.run(python, program, "models/digits", "1", timeout=120, environ=QUIET)
-    job = alice.ok(
-        "serve",
-        "models/digits",
-        "--ntasks=2",
-        "--ntasks-per-node=1",
-        "--mem=1500M",
-        "--parsable",
-        *words,
-        environ=QUIET,
-    )
+    job = alice.ok(*verb, "--parsable", *words, environ=QUIET)
     linux.wait_until("both replicas answer", lambda: len(replicas(alice)) == 2, 120)
     return job.strip()
 
@@ -69,8 +67,8 @@ def test_a_preemption_fails_no_request(alice: Member) -> None:
 
 
 def test_versions_are_promoted_and_compared(alice: Member) -> None:
-    """One version multiplies by two, the other one by three."""
-    started(alice, "--time=10")
+    """One version multiplies by two, the other one by three. The job is that of the template."""
+    started(alice, "--time=10", verb=TEMPLATE)
     python, program = sys.executable, str(PROGRAMS / "doubling_model.py")
     alice.run(python, program, "models/digits", "2", "3", timeout=120, environ=QUIET)
     ask = ["curl", "-s", "--unix-socket"]

@@ -58,6 +58,40 @@ def test_all_jobs_of_a_service_have_the_settings_of_the_first(fit: Callable[...,
     assert serve_settings.from_environ({"SLURM_TF_SERVE": variable}) == settings.serve
 
 
+TEMPLATE = (
+    TEXT.partition("[serve]")[0]
+    + """
+[params]
+name = {default = "model"}
+base = {type = "path"}
+[serve.models]
+"{name}" = "{base}"
+letters = "models/letters"
+"""
+)
+
+
+def test_params_fill_the_name_and_the_folder_of_a_model(fit: Callable[..., Plan], load: Callable[..., Job]) -> None:
+    settings = fit(TEMPLATE, values=["base=models/flowers", "name=flowers"]).settings.serve
+    assert settings is not None
+    assert {name: Path(base).name for name, base in settings.models.items()} == {
+        "flowers": "flowers",
+        "letters": "letters",
+    }
+    for name, needed in (("../etc", "it is a part of URLs"), ("letters", "found two models named letters")):
+        with pytest.raises(ConfigError, match=needed):
+            fit(TEMPLATE, values=["base=models/flowers", f"name={name}"])
+    with pytest.raises(ConfigError, match=r"base: .*needed"):
+        fit(TEMPLATE)
+    # an example is not looked for, all else is
+    job = load(TEMPLATE, values=["base=/nowhere/flowers"])
+    with pytest.raises(ConfigError, match=r"flowers(.|\n)*letters"):
+        serve_plan.check_models(job)
+    with pytest.raises(ConfigError) as error:
+        serve_plan.check_models(replace(job, examples=frozenset(["base"])))
+    assert "flowers" not in str(error.value)
+
+
 def test_a_model_must_be_there(load: Callable[..., Job], tmp_path: Path) -> None:
     job = load(TEXT)
     with pytest.raises(ConfigError, match=r"there is no folder .*models/digits; needed the folder of a model"):
