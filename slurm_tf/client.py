@@ -3,18 +3,22 @@
 from slurm_tf.client import Model
 
 Model("digits").predict(images)
+
+`predict` is over gRPC where what that needs is installed (the extra `serve`), else over REST, with the same answers.
 """
 
 import base64
 import hashlib
 import http.client
+import importlib.util
 import json
 import os
 import random
 import ssl
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +30,11 @@ from slurm_tf.serve.endpoint import Endpoint
 from slurm_tf.serve.replica_watch import ReplicaWatch
 from slurm_tf.submit import run_index
 
+if TYPE_CHECKING:
+    from slurm_tf.serve.predict_call import PredictChannel
+
 Array = npt.NDArray[Any]
+_Answer = TypeVar("_Answer")
 
 _CONNECT_SECONDS, _ANSWER_SECONDS, _PAUSE_SECONDS = 3.0, 60.0, 0.2
 # The types of TensorFlow (tensorflow/core/framework/types.proto) whose values JSON has as numbers or truths.
@@ -35,7 +43,20 @@ _TYPES = {
     "DT_INT32": np.int32, "DT_INT64": np.int64, "DT_UINT8": np.uint8, "DT_UINT16": np.uint16, "DT_UINT32": np.uint32,
     "DT_UINT64": np.uint64, "DT_BOOL": np.bool_,
 }  # fmt: skip
+_TEXT = "DT_STRING"
+# An output of texts with such a name is bytes, as over REST.
+_BYTES = "_bytes"
 _UNAVAILABLE = 503
+# What gRPC needs; ml_dtypes comes with TensorFlow.
+_OF_GRPC = ("grpc", "google", "google.protobuf", "cryptography", "ml_dtypes")
+
+
+@dataclass(frozen=True, slots=True)
+class _Types:
+    """The types of a signature's inputs and outputs, by name, as TensorFlow names them: DT_FLOAT."""
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
 
 
 class Model:
@@ -60,17 +81,23 @@ class Model:
         self._watch = ReplicaWatch(run.endpoints)
         self._token = _token(run)
         self._connections: dict[tuple[str, float], http.client.HTTPSConnection] = {}
+        self._channels: dict[tuple[str, float], PredictChannel] = {}
+        self._version, self._label = version, label
         which = f"/versions/{version}" if version is not None else ""
         self._path = f"/v1/models/{name}{which or (f'/labels/{label}' if label else '')}"
-        self._types: Mapping[str, str] | None = None
+        self._types: _Types | None = None
+        self._has_grpc = has_grpc()
 
     def predict(self, inputs: Any) -> Any:  # noqa: ANN401 - an array, or one by name, as the model has it
         """Return what the model computes of `inputs`: an array, or a dictionary of arrays by the names of the inputs.
 
         The first dimension is that of rows. The result is an array, or a dictionary of arrays where there are several.
         """
+        arrays = _typed(inputs, self._signature_types().inputs) if self._has_grpc else None
+        if arrays is not None and {_TEXT, *_TYPES}.issuperset(self._signature_types().outputs.values()):
+            return self._predict_over_grpc(arrays)
         found = self._post("predict", {"inputs": _encoded(inputs)})["outputs"]
-        types = self._output_types()
+        types = self._signature_types().outputs
         if isinstance(found, dict):
             return {name: _array(value, types.get(name, "")) for name, value in found.items()}
         return _array(found, next(iter(types.values()), ""))
@@ -89,15 +116,28 @@ class Model:
         body = json.dumps({"signature_name": self._signature, **value}).encode()
         return self._ask("POST", f"{self._path}:{verb}", body)
 
-    def _output_types(self) -> Mapping[str, str]:
-        """Return the types of the signature's outputs, asked for once."""
+    def _predict_over_grpc(self, inputs: Mapping[str, Array]) -> Any:  # noqa: ANN401 - as `predict`
+        from slurm_tf.serve import predict_call  # noqa: PLC0415 - grpcio may be missing
+
+        target = predict_call.Target(self.name, self._signature, self._version, self._label)
+        request = predict_call.request(target, inputs)
+        answer = self._exchange(lambda replica: self._channel(replica).ask(request, _ANSWER_SECONDS))
+        found = {name: _plain_output(name, array) for name, array in predict_call.outputs(answer).items()}
+        return found if len(found) > 1 else next(iter(found.values()))
+
+    def _signature_types(self) -> _Types:
+        """Return the types of the signature's inputs and outputs, asked for once."""
         if self._types is None:
             signatures = self.metadata()["metadata"]["signature_def"]["signature_def"]
-            outputs = signatures.get(self._signature, {}).get("outputs", {})
-            self._types = {name: each.get("dtype", "") for name, each in outputs.items()}
+            found = signatures.get(self._signature, {})
+            self._types = _Types(*(_dtypes(found.get(each, {})) for each in ("inputs", "outputs")))
         return self._types
 
     def _ask(self, method: str, path: str, body: bytes | None) -> Any:  # noqa: ANN401 - JSON
+        """Return the JSON of an answer to a request that only computes."""
+        return self._exchange(lambda replica: self._rest(replica, method, path, body))
+
+    def _exchange(self, send: Callable[[Endpoint], _Answer]) -> _Answer:
         """Return the answer to a request that only computes; another replica is asked where one is lost."""
         until, lost = time.monotonic() + self._wait, 0
         while True:
@@ -108,36 +148,50 @@ class Model:
                 time.sleep(_PAUSE_SECONDS)
                 continue
             try:
-                status, text = self._exchange(replica, method, path, body)
+                return send(replica)
             except (OSError, http.client.HTTPException) as error:
                 self._forget(replica)
                 lost += 1
                 if lost > 3:
                     raise ServiceError(f"replica {replica.replica} was lost: {error}", "an answer") from error
-                continue
-            if status == _UNAVAILABLE and time.monotonic() < until:
+            except ServiceError as error:
+                self._types = None  # another version may have another signature by now
+                if error.status != _UNAVAILABLE or time.monotonic() >= until:
+                    raise
                 time.sleep(_PAUSE_SECONDS)
-                continue
-            return _answer(status, text)
 
     def _choose(self) -> Endpoint | None:
         able = [each for each in self._watch.usable() if each.answers(self.name)]
         return random.choice(able) if able else None
 
-    def _exchange(self, replica: Endpoint, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+    def _rest(self, replica: Endpoint, method: str, path: str, body: bytes | None) -> Any:  # noqa: ANN401 - JSON
         key = (replica.replica, replica.started)
         connection = self._connections.get(key) or _connection(replica)
         self._connections[key] = connection
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        return _answer(answer.status, answer.read())
+
+    def _channel(self, replica: Endpoint) -> "PredictChannel":
+        from slurm_tf.serve import predict_call  # noqa: PLC0415 - grpcio may be missing
+
+        key = (replica.replica, replica.started)
+        if key not in self._channels:
+            self._channels[key] = predict_call.PredictChannel(replica, self._token)
+        return self._channels[key]
 
     def _forget(self, replica: Endpoint) -> None:
         self._watch.lost(replica)
-        connection = self._connections.pop((replica.replica, replica.started), None)
-        if connection is not None:
-            connection.close()
+        key = (replica.replica, replica.started)
+        for known in (self._connections.pop(key, None), self._channels.pop(key, None)):
+            if known is not None:
+                known.close()
+
+
+def has_grpc() -> bool:
+    """Return whether all that gRPC needs is installed."""
+    return all(importlib.util.find_spec(name) for name in _OF_GRPC)
 
 
 def _find(name: str) -> RunFolder:
@@ -183,6 +237,59 @@ def _answer(status: int, text: bytes) -> Any:  # noqa: ANN401 - JSON
     if status != http.client.OK:
         raise ServiceError(f"the replica answered {status}: {value.get('error', value)}", "an answer", status=status)
     return value
+
+
+def _dtypes(tensors: Mapping[str, Mapping[str, str]]) -> Mapping[str, str]:
+    return {name: each.get("dtype", "") for name, each in tensors.items()}
+
+
+def _typed(inputs: Any, types: Mapping[str, str]) -> Mapping[str, Array] | None:  # noqa: ANN401 - as `predict`
+    """Return the inputs as arrays of the signature's types, None where they are not what it takes: REST says why."""
+    named = inputs if isinstance(inputs, Mapping) else dict.fromkeys(types, inputs)
+    if not types or named.keys() != types.keys() or (len(types) > 1 and named is not inputs):
+        return None
+    found: dict[str, Array] = {}
+    for name, value in named.items():
+        array = _of_type(np.asarray(value), types[name])
+        if array is None:
+            return None
+        found[name] = array
+    return found
+
+
+def _of_type(array: Array, type_name: str) -> Array | None:
+    """Return an array in the type of an input, None where values would change more than by rounding."""
+    if type_name == _TEXT:
+        return _bytes_of(array)
+    if type_name not in _TYPES or array.dtype.kind not in "biuf":
+        return None
+    wanted = np.dtype(_TYPES[type_name])
+    if wanted.kind == "f":
+        return array.astype(wanted) if array.dtype.kind != "b" else None
+    if wanted.kind == "b" or array.dtype.kind not in "iu":
+        return array if array.dtype == wanted else None
+    limits = np.iinfo(wanted.name)
+    fits = not array.size or (int(array.min()) >= limits.min and int(array.max()) <= limits.max)
+    return array.astype(wanted) if fits else None
+
+
+def _bytes_of(array: Array) -> Array | None:
+    """Return an array of texts as one of bytes, None for another array."""
+    values = array.ravel().tolist()
+    if not all(isinstance(each, (str, bytes)) for each in values):
+        return None
+    found = np.empty(len(values), dtype=object)
+    found[:] = [each.encode() if isinstance(each, str) else each for each in values]
+    return found.reshape(array.shape)
+
+
+def _plain_output(name: str, array: Array) -> Array:
+    """Return an output as REST gives it: texts as text, bytes where the name says so."""
+    if array.dtype != object or name.endswith(_BYTES):
+        return array
+    texts = np.empty(array.size, dtype=object)
+    texts[:] = [each.decode() for each in array.ravel().tolist()]
+    return texts.reshape(array.shape)
 
 
 def _encoded(value: Any) -> Any:  # noqa: ANN401 - what JSON has

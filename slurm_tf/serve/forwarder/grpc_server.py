@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
-from slurm_tf.serve import endpoint
+from slurm_tf.errors import ServiceError
+from slurm_tf.serve import replica_channel
 from slurm_tf.serve.endpoint import Endpoint
 from slurm_tf.serve.forwarder import socket_owner
 from slurm_tf.serve.forwarder.spread import NoReplicaError, Spread
@@ -25,8 +24,6 @@ _AUTHORIZATION = "authorization"
 _IDEMPOTENT = re.compile(r".*/(Predict|Classify|Regress|MultiInference|GetModelMetadata|GetModelStatus|Check)")
 # What sends several messages: a client that watches takes UNIMPLEMENTED for a server that always answers.
 _WATCH = "/grpc.health.v1.Health/Watch"
-# In the trailers of a replica that is busy (gRPC's proposal A6, client retries).
-_PUSHBACK = "grpc-retry-pushback-ms"
 _CONNECT_SECONDS = 3.0
 _PEER = re.compile(r"ipv[46]:\[?(?P<host>[^\]]+?)\]?:(?P<port>\d+)")
 
@@ -44,7 +41,7 @@ class Reply:
     @property
     def is_busy(self) -> bool:
         """Whether the replica refused the call as it has too many: another one may have time."""
-        return self.error is not None and _is_pushed_back(self.error)
+        return self.error is not None and replica_channel.is_pushed_back(self.error)
 
 
 class Channel:
@@ -74,7 +71,7 @@ class Channel:
                 raise LostError("it has not renewed its endpoint file", is_sent=True) from None
             raise
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNAVAILABLE and not _is_pushed_back(error):
+            if error.code() is grpc.StatusCode.UNAVAILABLE and not replica_channel.is_pushed_back(error):
                 raise LostError(error.details() or "unavailable", is_sent=True) from error
             return Reply(b"", (), error)
         finally:
@@ -187,33 +184,12 @@ def _passed_on(given: Metadata, token: str) -> Metadata:
     )
 
 
-def _is_pushed_back(error: "grpc.aio.AioRpcError") -> bool:
-    """Whether an error is of a replica that is busy, not one of the connection."""
-    return any(name == _PUSHBACK for name, _ in error.trailing_metadata() or ())
-
-
 def _channel(replica: Endpoint) -> "grpc.aio.Channel":
     """Return a channel that trusts the replica's certificate alone. Raises LostError for one that is another."""
-    target = f"[{replica.host}]" if ":" in replica.host else replica.host
-    target = f"{target}:{replica.grpc_port}"
-    if not replica.certificate:
-        return grpc.aio.insecure_channel(target, options=_OPTIONS)
-    if endpoint.fingerprint(replica.certificate) != replica.fingerprint:
-        raise LostError("its certificate is not that of its endpoint file", is_sent=False)
-    # a site's certificate may name its hosts only: which one it is says the fingerprint
-    first = x509.load_pem_x509_certificates(replica.certificate.encode())[0]
-    credentials = grpc.ssl_channel_credentials(first.public_bytes(serialization.Encoding.PEM))
-    options = (*_OPTIONS, ("grpc.ssl_target_name_override", _named(first)))
-    return grpc.aio.secure_channel(target, credentials, options=options)
-
-
-def _named(certificate: x509.Certificate) -> str:
-    """Return a host that a certificate is for, as gRPC checks one. Raises LostError for a certificate for none."""
     try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        raise LostError("its certificate names no host", is_sent=False) from None
-    hosts = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
-    if not hosts:
-        raise LostError("its certificate names no host", is_sent=False)
-    return hosts[0].replace("*", "any", 1)
+        made = replica_channel.settings(replica)
+    except ServiceError as error:
+        raise LostError(error.found, is_sent=False) from error
+    if made.credentials is None:
+        return grpc.aio.insecure_channel(made.target, options=made.options)
+    return grpc.aio.secure_channel(made.target, made.credentials, options=made.options)
