@@ -107,8 +107,10 @@ def _program(
     """Return what has the run's program write the SavedModel of a checkpoint into a folder. Raises ModelError."""
     role = next(role for role in launched.roles if role.name == launched.lead.partition(":")[0])
     if role.container:
-        do = "call run.export in the program: it runs in the container"
-        raise ModelError(f"run {request.selected.name} has its program in a container", "one on the node itself", do)
+        name = request.selected.name
+        found = f"the program of run {name} is in a container, and has exported nothing of step {step}"
+        do = f"slurm-tf resubmit {name}: there it restores its newest checkpoint and ends in run.export"
+        raise ModelError(found, "what it has exported there, or a program that is started here", do)
     if not os.path.isdir(launched.chdir):
         raise ModelError(f"there is no folder {launched.chdir}", "the code of the run, to build its model")
 
