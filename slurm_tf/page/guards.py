@@ -130,7 +130,7 @@ class Guards:
             if len(body) > most:
                 return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"needed at most {most} bytes")
         try:
-            form = _form(kind, bytes(body))
+            form = _form(kind, body)
         except ValueError:
             return Refusal(HTTPStatus.BAD_REQUEST, "these are no fields of a form")
         fields = {name: text for name, text in form.fields.items() if name != FORM_TOKEN}
@@ -151,7 +151,7 @@ def _most_bytes(method: str, path: str, kind: str) -> int:
     return _MOST_UPLOAD_BYTES if method == "POST" and media_type == _FILES and path.endswith(UPLOADS) else 0
 
 
-def _form(kind: str, body: bytes) -> MultipartForm:
+def _form(kind: str, body: bytearray) -> MultipartForm:
     """Return the fields and files of a form. Raises ValueError."""
     if kind.lower().startswith(_FILES):
         return multipart_form.parse(kind, body, _MOST_FORM_FIELDS)

@@ -25,7 +25,7 @@ class MultipartForm:
     files: Mapping[str, Upload]
 
 
-def parse(content_type: str, body: bytes, most_parts: int) -> MultipartForm:
+def parse(content_type: str, body: bytes | bytearray, most_parts: int) -> MultipartForm:
     """Return what a body has. Raises ValueError for one that is none, or has more parts."""
     delimiter = _END + _boundary(content_type)
     if not body.startswith(delimiter):
@@ -54,14 +54,14 @@ def _boundary(content_type: str) -> bytes:
     return boundary
 
 
-def _part(part: bytes) -> tuple[str, str | None, bytes]:
+def _part(part: bytes | bytearray) -> tuple[str, str | None, bytes]:
     """Return the name of a part, the name of its file, None for a field, and its content."""
-    head, empty_line, content = part.partition(_LINE * 2)
-    if not head.startswith(_LINE) or not empty_line or len(head) > _LONGEST_HEAD:
+    at = part.find(_LINE * 2, 0, _LONGEST_HEAD)
+    if at < 0 or not part.startswith(_LINE):
         raise ValueError("a part has no head")
-    headers = HeaderParser().parsestr(head[len(_LINE) :].decode("utf-8", "replace") + "\r\n\r\n")
+    headers = HeaderParser().parsestr(part[len(_LINE) : at].decode("utf-8", "replace") + "\r\n\r\n")
     name = headers.get_param("name", header="content-disposition")
     if headers.get_content_disposition() != "form-data" or not isinstance(name, str):
         raise ValueError("a part is no field")
     file = headers.get_param("filename", header="content-disposition")
-    return name, file if isinstance(file, str) else None, content
+    return name, file if isinstance(file, str) else None, bytes(part[at + len(_LINE * 2) :])

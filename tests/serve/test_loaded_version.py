@@ -46,6 +46,27 @@ for name, given in inputs.items():
         assert one.dtype == other.dtype and one.tolist() == other.tolist(), name
 print("equal")
 """
+ANY_BYTES = """
+import sys
+import numpy as np
+import tensorflow as tf
+from slurm_tf.serve.replica.loaded_version import LoadedVersion
+from slurm_tf.serve.replica.request_error import Code, RequestError
+
+class Part(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "file")])
+    def part(self, file):
+        return {"part": tf.strings.substr(file, 16, 8)}
+
+model = Part()
+tf.saved_model.save(model, sys.argv[1], {"serving_default": model.part})
+version = LoadedVersion(1, sys.argv[1])
+try:
+    version.call(version.signatures["serving_default"], ("part",), [np.array([b"\\x89PNG"], object)])
+except RequestError as error:
+    assert error.code is Code.INVALID_ARGUMENT and "PNG" in error.message, error.message
+    print("refused")
+"""
 WARM_UP = """
 import os
 import sys
@@ -103,6 +124,7 @@ def printed(program: str, path: Path) -> str:
         cwd=ROOT,
         capture_output=True,
         text=True,
+        errors="replace",
         timeout=120,
         check=False,
     )
@@ -112,6 +134,11 @@ def printed(program: str, path: Path) -> str:
 
 def test_both_ways_to_call_a_model_give_the_same(models: Path) -> None:
     assert printed(BOTH_WAYS, models / "kinds" / "1").splitlines()[-1] == "equal"
+
+
+def test_an_error_whose_text_is_none_refuses_the_request(tmp_path: Path) -> None:
+    """TensorFlow puts the bytes of an input into the text of an error, and then cannot make an exception of it."""
+    assert printed(ANY_BYTES, tmp_path / "1").splitlines()[-1] == "refused"
 
 
 def test_warm_up_requests_are_made_and_damaged_ones_refused(models: Path, tmp_path: Path) -> None:

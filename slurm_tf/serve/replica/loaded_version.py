@@ -73,6 +73,10 @@ class LoadedVersion:
             return self._runner.run(signature, outputs, inputs)
         except tf.errors.OpError as error:
             raise RequestError(Code(error.error_code), error.message) from error
+        except UnicodeDecodeError as error:
+            # an error whose text has bytes of an input: which kind of error it is has been lost
+            text = error.object.decode("utf-8", "replace")
+            raise RequestError(Code.INVALID_ARGUMENT, text) from error
 
     def close(self) -> None:
         """Free its memory: nothing can be called any more."""
