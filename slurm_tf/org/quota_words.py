@@ -1,6 +1,7 @@
 """Words for what an organization, or a user in it, may use and uses: "3 of 4, a100 1 of 2", "2: 3 GPUs"."""
 
 from slurm_tf import units
+from slurm_tf.org import quota_options
 from slurm_tf.org.organizations import GPU, Organization, OrganizationUser, Quota
 from slurm_tf.slurm import associations
 
@@ -34,6 +35,17 @@ def waiting(quota: Quota) -> str:
 def longest_job(quota: Quota) -> str:
     """Return the longest time limit that a job may have; "-" for none."""
     return units.format_time(quota.limits.max_wall) if quota.limits.max_wall else _NONE
+
+
+def limits_in_slurm(each: Organization, name: str) -> str:
+    """Return the limits of an organization, or of the user `name` in it, as Slurm has them.
+
+    "" where that user is not in it.
+    """
+    if not name:
+        return quota_options.words(quota_options.wish_of(each.quota.limits, each.qos).limits)
+    found = [one.quota.limits for one in each.users if (one.name, one.partition) == (name, "")]
+    return quota_options.words(found[0]) if found else ""
 
 
 def organization(each: Organization) -> str:

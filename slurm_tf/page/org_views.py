@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from slurm_tf.errors import SlurmTfError
-from slurm_tf.org import org_updates
+from slurm_tf.org import org_updates, organizations, quota_words
 from slurm_tf.org.org_updates import Site, Update
 from slurm_tf.page.context import PageContext
 
@@ -61,7 +61,10 @@ class OrgViews:
 
     def ask(self, request: Request) -> Response:
         """Show a form; the query may have values for its fields."""
-        return self._form(request, request.query_params)
+        name, user = _named(request.query_params)
+        is_known = request.path_params["verb"] == "set" and name
+        now = quota_words.limits_in_slurm(organizations.read().named(name), user) if is_known else ""
+        return self._form(request, request.query_params, now=now)
 
     def plan_or_make(self, request: Request) -> Response:
         """Show what would be done, or do it."""
@@ -121,7 +124,9 @@ class OrgViews:
         query = f"?{urlencode({'name': name})}" if name else ""
         return RedirectResponse(f"{request.scope['root_path']}/organizations{query}", HTTPStatus.SEE_OTHER)
 
-    def _form(self, request: Request, form: Mapping[str, str], problem: str = "", plan: object = ()) -> Response:
+    def _form(
+        self, request: Request, form: Mapping[str, str], problem: str = "", plan: object = (), now: str = ""
+    ) -> Response:
         shape = _FORMS.get(request.path_params["verb"])
         if shape is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, f"there is {', '.join(_FORMS)}")
@@ -131,6 +136,7 @@ class OrgViews:
             "fields": [(name, about, form.get(name, "")) for name, about in fields.items()],
             "problems": problem.splitlines(),
             "plan": plan,
+            "now": now,
         }
         return self._context.answer(request, "org_form", values, HTTPStatus.BAD_REQUEST if problem else HTTPStatus.OK)
 

@@ -86,6 +86,9 @@ def test_one_organization_has_its_users_and_an_admin_may_change_each(
     assert 'href="/organizations/remove?name=physics&amp;user=alice"' in text
     assert 'href="/organizations/set?name=physics&amp;user=alice"' in text
     assert 'name="user" value="alice"' in asked(operator, "/organizations/set?name=physics&user=alice")
+    assert "Limits now: GrpTRES gres/gpu=2 " in shown(operator, "/organizations/set?name=physics&user=alice")
+    assert "Limits now: GrpTRES " in shown(operator, "/organizations/set?name=physics")
+    assert "Limits now" not in shown(operator, "/organizations/set?name=physics&user=nobody")
 
 
 def test_a_removal_is_shown_first_with_the_jobs_that_it_would_end_and_needs_the_tick(
