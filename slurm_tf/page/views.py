@@ -1,37 +1,30 @@
-"""All views of the page as one application: what they import takes longer than all else before the page listens."""
+"""All views of the page as one application: those of runs, and the others once one of them is asked for."""
 
+import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from slurm_tf import files
 from slurm_tf.errors import ConfigError, DatasetError, ModelError, SlurmError, SlurmTfError, UsageError
 from slurm_tf.page.admin_rights import AdminRights
-from slurm_tf.page.cluster_views import ClusterViews
 from slurm_tf.page.context import PageContext
-from slurm_tf.page.data_sets import DataSetViews
 from slurm_tf.page.efficiency_views import EfficiencyViews
-from slurm_tf.page.export_views import ExportViews
 from slurm_tf.page.html_templates import HtmlTemplates
-from slurm_tf.page.model_views import ModelViews
-from slurm_tf.page.new_run_views import NewRunViews
-from slurm_tf.page.org_views import OrgViews
 from slurm_tf.page.quota_cache import QuotaCache
-from slurm_tf.page.quota_views import QuotaViews
 from slurm_tf.page.report_process import ReportProcess
 from slurm_tf.page.run_cache import RunCache
 from slurm_tf.page.run_views import RunViews
-from slurm_tf.page.service_views import ServiceViews
 from slurm_tf.page.sessions import Sessions
-from slurm_tf.page.try_views import TryViews
-from slurm_tf.page.usage_views import UsageViews
 from slurm_tf.slurm.client import Client
 
 _STATIC = Path(__file__).with_name("static")
@@ -47,22 +40,9 @@ def application(sessions: Sessions, connect: Callable[[], Client], runs: str, is
     context = PageContext(
         known, sessions, HtmlTemplates(sessions), connect, QuotaCache(), AdminRights(is_admin), ReportProcess()
     )
-    views = (
-        RunViews(context),
-        EfficiencyViews(context),
-        NewRunViews(context),
-        DataSetViews(context),
-        ExportViews(context),
-        ModelViews(context),
-        ServiceViews(context),
-        TryViews(context),
-        UsageViews(context),
-        QuotaViews(context),
-        ClusterViews(context),
-        OrgViews(context),
-    )
+    views = (RunViews(context), EfficiencyViews(context))
     routes: list[Route | Mount] = [route for each in views for route in each.routes()]
-    routes.append(Mount("/static", StaticFiles(directory=_STATIC)))
+    routes += [Mount("/static", StaticFiles(directory=_STATIC)), Mount("", _OtherViews(context))]
 
     def problem(request: Request, error: Exception) -> Response:
         values = {"title": "This did not work", "lines": _words(error).splitlines()}
@@ -71,6 +51,30 @@ def application(sessions: Sessions, connect: Callable[[], Client], runs: str, is
     return Starlette(
         routes=routes, exception_handlers={SlurmTfError: problem, HTTPException: problem, OSError: problem}
     )
+
+
+class _OtherViews:
+    """The views beside those of runs, imported when one is asked for first."""
+
+    def __init__(self, context: PageContext) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+        self._router: Router | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        router = self._router
+        if router is None:
+            router = await run_in_threadpool(self._load)
+        await router(scope, receive, send)
+
+    def _load(self) -> Router:
+        with self._lock:
+            if self._router is None:
+                from slurm_tf.page import other_views  # noqa: PLC0415
+
+                self._router = other_views.router(self._context)
+            return self._router
 
 
 def _words(error: Exception) -> str:
