@@ -15,6 +15,7 @@ import pytest
 from slurm_tf.serve import endpoint, replica_settings, request_log
 from slurm_tf.serve.protocol import serving_messages as protocol
 from slurm_tf.serve.replica_settings import Batching, ReplicaSettings, RequestLogSettings, ServedModel
+from tests import forkserver
 from tests.conftest import PYTHONPATH, ROOT
 from tests.serve.running_replica import Replica, predict_request, wait_for
 
@@ -50,6 +51,58 @@ def test_what_a_replica_does_not_start_with(models: Path, tmp_path: Path) -> Non
     endpoints.chmod(0o777)
     code, log = refusal(settings, tmp_path)
     assert (code, "others can change it" in log, "Traceback" in log) == (65, True, False)
+
+
+SLOW_STORAGE = """
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+import urllib.request
+
+from slurm_tf.serve import endpoint, replica_settings
+from slurm_tf.serve.replica import replica_process
+
+write, written, answered = endpoint.write, [], threading.Event()
+
+
+def slow_write(folder, each):
+    write(folder, each)
+    written.append(each)
+    if len(written) == 2:
+        print("answered meanwhile:", answered.wait(60))
+
+
+def ask():
+    while len(written) < 2:
+        time.sleep(0.01)
+    with urllib.request.urlopen(f"http://127.0.0.1:{written[0].rest_port}/v1/models/kinds", timeout=100) as answer:
+        answer.read()
+    answered.set()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+endpoint.write = slow_write
+threading.Thread(target=ask, daemon=True).start()
+asyncio.run(replica_process.run(replica_settings.read(sys.argv[1])))
+"""
+
+
+def test_requests_are_answered_while_the_endpoint_file_is_written(models: Path, tmp_path: Path) -> None:
+    endpoints = tmp_path / "endpoints"
+    endpoints.mkdir(mode=0o700)
+    served = (ServedModel("kinds", str(models / "kinds")),)
+    file = tmp_path / "settings.json"
+    settings = ReplicaSettings("first", served, str(endpoints), open=True, plaintext=True, connection_seconds=0.1)
+    replica_settings.write(str(file), settings)
+    done = subprocess.run(
+        [forkserver.python(), "-c", SLOW_STORAGE, str(file)],
+        cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "answered meanwhile: True\n"), done.stderr
+    assert not list(endpoints.iterdir())
 
 
 @pytest.mark.long

@@ -8,7 +8,7 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import tensorflow as tf
 
@@ -56,8 +56,8 @@ async def run(settings: ReplicaSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    with ThreadPoolExecutor(_threads(settings), "replica") as threads:
-        await _Replica(settings, threads).run(stop)
+    with ThreadPoolExecutor(_threads(settings), "replica") as threads, ThreadPoolExecutor(1, "endpoint") as writer:
+        await _Replica(settings, threads, writer).run(stop)
 
 
 def _threads(settings: ReplicaSettings) -> int:
@@ -66,10 +66,10 @@ def _threads(settings: ReplicaSettings) -> int:
 
 
 class _Replica:
-    """The parts of a replica."""
+    """The parts of a replica. `writer`: one thread that writes and removes the endpoint file, in this order."""
 
-    def __init__(self, settings: ReplicaSettings, threads: ThreadPoolExecutor) -> None:
-        self._settings, self._threads = settings, threads
+    def __init__(self, settings: ReplicaSettings, threads: ThreadPoolExecutor, writer: ThreadPoolExecutor) -> None:
+        self._settings, self._threads, self._writer = settings, threads, writer
         self._metrics = Metrics()
         self._log = RequestLog(settings.request_log, settings.replica) if settings.request_log else None
         self._models = ModelTable(settings, threads, self._metrics)
@@ -101,7 +101,7 @@ class _Replica:
             await self._await_successor(stop, *tasks)
         finally:
             renewing.cancel()
-            endpoint.remove(settings.endpoint_folder, settings.replica)
+            await self._in_writer(endpoint.remove, settings.endpoint_folder, settings.replica)
         say("SIGTERM: no new clients")
         rest.close_connections()
         await asyncio.sleep(settings.connection_seconds)
@@ -128,7 +128,7 @@ class _Replica:
             if any(each.default is not None for each in models):
                 written = replace(unwritten, models=models, written=time.time())
                 try:
-                    endpoint.write(self._settings.endpoint_folder, written)
+                    await self._in_writer(endpoint.write, self._settings.endpoint_folder, written)
                 except OSError as error:
                     say(f"the endpoint file cannot be written: {error}")
                 if not announced:
@@ -136,6 +136,10 @@ class _Replica:
                     say(f"answers: gRPC {written.host}:{written.grpc_port}, REST {written.host}:{written.rest_port}")
             await asyncio.get_running_loop().run_in_executor(self._threads, self._flush)
             await asyncio.sleep(RENEW_SECONDS if announced else _LOOK_SECONDS)
+
+    async def _in_writer(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Call it in the thread that writes: shared storage may take a second, and requests are to be answered."""
+        await asyncio.get_running_loop().run_in_executor(self._writer, call, *arguments)
 
     def _flush(self) -> None:
         if self._log is None:
