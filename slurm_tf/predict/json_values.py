@@ -40,6 +40,11 @@ def lines(rows: Sequence[Mapping[str, Any]], are_plain: bool) -> bytes:
     return b"".join([text(row).encode() + b"\n" for row in rows])
 
 
+def plain_text(value: Any) -> str:
+    """Return the JSON of lists of numbers that are finite, and of text that is UTF-8."""
+    return _encode(value).decode()
+
+
 def text(value: Any) -> str:
     """Return the JSON of a value; NaN and infinity are as Python and TensorFlow Serving write them."""
     return json.dumps(value, separators=(",", ":"), default=_other)

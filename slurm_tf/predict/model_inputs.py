@@ -55,7 +55,7 @@ class ModelInputs:
             return {name: _tensor([each[name] for each in values], spec) for name, spec in self._specs.items()}
         if self._is_vector:
             spec = self._specs[self._only]
-            return {self._only: _tensor([_of_cells(row, spec.dtype) for row in rows], spec)}
+            return {self._only: _tensor(_of_vectors(rows, spec), spec)}
         return {name: _tensor(self._of_column(rows, name), spec) for name, spec in self._specs.items()}
 
     def _of_column(self, rows: Sequence[List[str]], name: str) -> List[Any]:
@@ -101,6 +101,17 @@ def _of_cells(cells: List[str], dtype: tf.DType) -> List[Any]:
     if dtype == tf.bool:
         return list(map(_truth, cells))
     return list(map(int if dtype.is_integer else float, cells))
+
+
+def _of_vectors(rows: Sequence[List[str]], spec: tf.TensorSpec) -> Any:
+    """Return rows of cells as an array of numbers, or as they are for text. Raises ValueError."""
+    width = spec.shape[1]
+    for row in rows:
+        if len(row) != width:
+            raise ValueError(f"it has {len(row)} columns; needed {width}")
+    if spec.dtype == tf.string:
+        return rows
+    return np.array(_of_cells([cell for row in rows for cell in row], spec.dtype)).reshape(len(rows), width)
 
 
 def _truth(cell: str) -> bool:

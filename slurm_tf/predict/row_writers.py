@@ -88,5 +88,5 @@ def _is_finite(array: "np.ndarray[Any, Any]") -> bool:
 def _cells(array: "np.ndarray[Any, Any]") -> List[Any]:
     values = json_values.of_array(array)
     if array.ndim > 1 or array.dtype.kind == "b":
-        return list(map(json_values.text, values))
+        return list(map(json_values.plain_text if _is_finite(array) else json_values.text, values))
     return list(map(text_of, values)) if array.dtype == object else values
