@@ -219,19 +219,20 @@ def compare(ways, folder, options, is_cold):
         "way",
         "thousand examples/s",
         "thousand a core",
-        "ours / this, a core",
+        "ours / this",
+        "a core",
         "MB read",
         "reads",
         "MB of storage",
     )
     print(f"| {' | '.join(heads)} |")
-    print("|---|---|---|---|---|---|---|")
+    print("|---" * len(heads) + "|")
     for name in ways:
         one = [each[name] for each in rounds]
-        ratios = [each[OURS]["core"] / each[name]["core"] for each in rounds]
+        ratios = [cell([each[OURS][key] / each[name][key] for each in rounds], 2) for key in ("rate", "core")]
         rates = [cell([each[key] / 1e3 for each in one], 0) for key in ("rate", "core")]
         read = [f"{statistics.median(each[key] for each in one):.0f}" for key in ("called", "calls", "storage")]
-        print(f"| {name} | {' | '.join(rates)} | {cell(ratios, 2)} | {' | '.join(read)} |")
+        print(f"| {name} | {' | '.join([*rates, *ratios, *read])} |")
 
 
 def epoch_starts(folder, rows, linked, shuffle):

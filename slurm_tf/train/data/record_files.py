@@ -42,29 +42,38 @@ class RecordFiles:
 
     def read(self, numbers: _Numbers) -> npt.NDArray[np.object_]:
         """Return the records with these numbers, as bytes. Raises DatasetError, which names the file and the record."""
-        shards = np.searchsorted(self._starts, numbers, side="right") - 1
-        rows = numbers - self._starts[shards]
-        starts, ends, lengths = np.empty_like(rows), np.empty_like(rows), np.empty_like(rows)
-        opened = {shard: self._shard(shard) for shard in np.unique(shards).tolist()}
-        places = {shard: np.flatnonzero(shards == shard) for shard in opened}
-        for shard, own in places.items():
-            starts[own], ends[own] = opened[shard].starts[rows[own]], opened[shard].starts[rows[own] + 1]
-        sizes = np.array([opened[shard].size for shard in opened])[np.searchsorted(list(opened), shards)]
+        order = np.argsort(numbers)
+        ordered = numbers[order]
+        parts = [(self._shard(shard), self._starts[shard], part) for shard, part in self._parts(ordered)]
+        starts, ends, sizes, lengths = (np.empty_like(ordered) for _ in range(4))
+        for shard, offset, part in parts:
+            rows = ordered[part] - offset
+            starts[part], ends[part], sizes[part] = shard.starts[rows], shard.starts[rows + 1], shard.size
         fits = (starts >= 0) & (ends - starts >= HEAD + FOOT) & (ends <= sizes)
-        self._check(shards, rows, starts, fits, "the index leads to bytes that are no record")
-        for shard, own in places.items():
-            lengths[own] = opened[shard].lengths[starts[own]]
+        self._check(ordered, starts, fits, "the index leads to bytes that are no record")
+        for shard, _, part in parts:
+            lengths[part] = shard.lengths[starts[part]]
         is_sound = lengths == ends - starts - HEAD - FOOT
-        self._check(shards, rows, starts, is_sound, "the length of the record is not what the index says")
-        files = [opened[shard].data for shard in shards.tolist()]
-        spans = zip(files, (starts + HEAD).tolist(), (ends - FOOT).tolist())
-        records: List[Any] = [file[start:end] for file, start, end in spans]
-        return np.array(records, object)
+        self._check(ordered, starts, is_sound, "the length of the record is not what the index says")
+        first, last = (starts + HEAD).tolist(), (ends - FOOT).tolist()
+        found: List[Any] = []
+        for shard, _, part in parts:
+            found += [shard.data[start:end] for start, end in zip(first[part], last[part])]
+        records = np.empty(len(numbers), object)
+        records[order] = found
+        return records
 
-    def _check(self, shards: _Numbers, rows: _Numbers, starts: _Numbers, is_right: Any, found: str) -> None:
+    def _parts(self, ordered: _Numbers) -> List[Tuple[int, slice]]:
+        """Return the shards that have some of the numbers, which are in order, and which of them."""
+        shards, places = np.unique(np.searchsorted(self._starts, ordered, side="right") - 1, return_index=True)
+        return list(zip(shards.tolist(), map(slice, places, [*places[1:], len(ordered)])))
+
+    def _check(self, numbers: _Numbers, starts: _Numbers, is_right: Any, found: str) -> None:
         if not is_right.all():
             wrong = int(np.argmin(is_right))
-            where = f"{self._paths[shards[wrong]]}: record {rows[wrong]}, at byte {starts[wrong]}"
+            shard = int(np.searchsorted(self._starts, numbers[wrong], side="right")) - 1
+            row = numbers[wrong] - self._starts[shard]
+            where = f"{self._paths[shard]}: record {row}, at byte {starts[wrong]}"
             raise DatasetError(found, "records as they were written, and their index", _DO, where)
 
     def read_ahead(self, first: int, end: int) -> None:
