@@ -105,7 +105,7 @@ def overview(service: Service, points: Sequence[RunOverview]) -> ServiceOverview
     except (ModelError, OSError):
         found = None
     notes = jobs[0].notes if jobs else ()
-    return ServiceOverview(service, jobs, found, _gap(jobs), notes)
+    return ServiceOverview(service, jobs, found, _gap(jobs, bool(found)), notes)
 
 
 def _by_run(text: str, root: str, slurm: Client, is_needed: bool) -> Service | None:
@@ -123,10 +123,11 @@ def _by_run(text: str, root: str, slurm: Client, is_needed: bool) -> Service | N
     return service
 
 
-def _gap(jobs: Sequence[RunOverview]) -> Gap | None:
+def _gap(jobs: Sequence[RunOverview], is_answering: bool) -> Gap | None:
     """Return the time between the end of the last job that runs and the start of the next one, as Slurm expects it.
 
-    A job whose dependency holds it starts in time, as far as Slurm does not say more.
+    A job whose dependency holds it starts in time, as far as Slurm does not say more. Before a replica answers, its
+    job may not have submitted the next one.
     """
     ends = [each.records[0].ended for each in jobs if each.records and each.state is JobState.RUNNING]
     end = max((each for each in ends if each is not None), default=None)
@@ -134,7 +135,7 @@ def _gap(jobs: Sequence[RunOverview]) -> Gap | None:
     if end is None or any(ended is None for ended in ends):
         return None
     if not waiting:
-        return Gap(end, None)
+        return Gap(end, None) if is_answering else None
     first = waiting[0]
     if first.reason == "Dependency":
         return None

@@ -1,13 +1,18 @@
 """Whether somebody will answer: as Slurm says of the job that runs and of the one that waits."""
 
+import time
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from slurm_tf.run.serve_settings import ServeSettings
+from slurm_tf.serve import endpoint
+from slurm_tf.serve.endpoint import Endpoint
 from slurm_tf.slurm.job_states import JobState
 from slurm_tf.slurm.records import JobRecord
 from slurm_tf.watch import run_overview, service_rows, services
+from slurm_tf.watch.find_run import SelectedRun
 from slurm_tf.watch.services import Gap, Service
 from tests.watch.conftest import MakeRun, Slurm, record
 
@@ -17,6 +22,15 @@ RUNS = record("1", started=END - timedelta(days=1), ended=END)
 
 def waits(reason: str, start: "datetime | None" = None) -> JobRecord:
     return record("2", JobState.PENDING, reason=reason, expected_start=start)
+
+
+def with_a_replica(selected: SelectedRun) -> SelectedRun:
+    """Have a replica of the run answer."""
+    folder = selected.run.endpoints
+    Path(folder).mkdir(mode=0o700)
+    now = time.time()
+    endpoint.write(folder, Endpoint("1-0-0", "1", "127.0.0.1", 1, 2, "", "", False, (), now, now, None))
+    return selected
 
 
 @pytest.mark.parametrize(
@@ -39,7 +53,8 @@ def waits(reason: str, start: "datetime | None" = None) -> JobRecord:
     ],
 )
 def test_when_nobody_will_answer(jobs: list[JobRecord], gap: "Gap | None", make_run: MakeRun, slurm: Slurm) -> None:
-    selected = make_run("digits-1", *((each.id, (number,), False) for number, each in enumerate(jobs, 1)))
+    submissions = [(each.id, (number,), False) for number, each in enumerate(jobs, 1)]
+    selected = with_a_replica(make_run("digits-1", *submissions))
     slurm.live = jobs
     points = run_overview.read_overviews(slurm, [selected]) if jobs else []
     service = Service(selected, ServeSettings({"digits": "/models/digits"}, selected.run.path))
@@ -47,6 +62,14 @@ def test_when_nobody_will_answer(jobs: list[JobRecord], gap: "Gap | None", make_
     assert found.gap == gap
     until = services.as_dict(found)["gap"]
     assert until == (gap and {"begin": gap.begin.timestamp(), "until": gap.until.timestamp() if gap.until else None})
+
+
+def test_a_job_that_does_not_answer_yet_may_not_have_submitted_the_next_one(make_run: MakeRun, slurm: Slurm) -> None:
+    selected, slurm.live = make_run("digits-1", ("1", (1,), False)), [RUNS]
+    service = Service(selected, ServeSettings({"digits": "/models/digits"}, selected.run.path))
+    assert services.overview(service, run_overview.read_overviews(slurm, [selected])).gap is None
+    with_a_replica(selected)
+    assert services.overview(service, run_overview.read_overviews(slurm, [selected])).gap == Gap(END, None)
 
 
 def test_the_words_name_both_ends() -> None:
