@@ -1,6 +1,7 @@
 """The verb serve: starts a service, shows it, stops it. Its other verbs have modules of their own."""
 
 import json
+import shlex
 import sys
 
 import click
@@ -10,7 +11,7 @@ from slurm_tf.cli.serve_argument import SERVICE, find
 from slurm_tf.cli.serve_compare_command import compare
 from slurm_tf.cli.serve_connect_command import connect
 from slurm_tf.cli.serve_version_commands import canary, label, promote, rollback
-from slurm_tf.cli.terminal import print_next_commands, short_path
+from slurm_tf.cli.terminal import short_path
 from slurm_tf.errors import UsageError
 
 _START = "start"
@@ -103,11 +104,7 @@ def start(
         click.echo(json.dumps({"run": run.name, "folder": run.path, "jobs": list(sent.jobs)}, indent=2))
     elif not is_quiet:
         click.echo(f"Service {run.name} in {short_path(run.path)}", err=True)
-        print_next_commands(
-            (f"serve status {run.name}", "its jobs, its replicas, and whether somebody will answer"),
-            (f"serve connect {run.name}", "a socket here that leads to its replicas"),
-            (f"serve stop {run.name}", "end it for good"),
-        )
+        submit_commands.print_service_commands(shlex.quote(run.name))
 
 
 @serve.command()

@@ -239,10 +239,22 @@ def _print_where(plan: "Plan") -> None:
     _print_nodes(plan)
     _print_highest_cost(plan)
     _print_code(plan)
+    if plan.settings.serve:
+        print_service_commands(name)
+        return
     print_next_commands(
         (f"status {name}", "its state, and why it is pending"),
         (f"logs {name} --follow", "its output"),
         (f"cancel {name}", "end it for good"),
+    )
+
+
+def print_service_commands(name: str) -> None:
+    """Print commands to type next for a service; `name`: of its run, quoted for a shell."""
+    print_next_commands(
+        (f"serve status {name}", "its jobs, its replicas, and whether somebody will answer"),
+        (f"serve connect {name}", "a socket here that leads to its replicas"),
+        (f"serve stop {name}", "end it for good"),
     )
 
 

@@ -28,7 +28,9 @@ def started(alice: Member, *words: str, verb: tuple[str, ...] = MODEL) -> str:
     """Serve a model that doubles; return the first job."""
     python, program = sys.executable, str(PROGRAMS / "doubling_model.py")
     alice.run(python, program, "models/digits", "1", timeout=120, environ=QUIET)
-    job = alice.ok(*verb, "--parsable", *words, environ=QUIET)
+    done = alice.type(*verb, *words, environ=QUIET)
+    assert "serve connect digits-1" in done.stderr, done.stderr
+    job = done.stdout.split()[-1]
     linux.wait_until("both replicas answer", lambda: len(replicas(alice)) == 2, 120)
     return job.strip()
 
