@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
 
 from slurm_tf.page import grey_png
@@ -35,7 +36,15 @@ def fill(chromium: Browser, **fields: str) -> None:
 
 
 def until(chromium: Browser, words: str, seconds: float = 60.0) -> None:
-    wait(lambda: words in chromium.find_element(By.TAG_NAME, "main").text, seconds)
+    """Wait until a view has these words; one that is replaced meanwhile is looked at again."""
+
+    def has_words() -> bool:
+        try:
+            return words in chromium.find_element(By.TAG_NAME, "main").text
+        except (NoSuchElementException, StaleElementReferenceException):
+            return False
+
+    wait(has_words, seconds)
 
 
 def fits(chromium: Browser) -> None:
@@ -43,6 +52,11 @@ def fits(chromium: Browser) -> None:
     for width, dark in ((PHONE, True), (DESK, False)):
         chromium.resize(width, dark)
         assert chromium.too_wide == 0, (chromium.title, width)
+
+
+def state(chromium: Browser) -> str:
+    """Return the state of the run, as it is shown."""
+    return chromium.find_element(By.CSS_SELECTOR, "[data-live=state]").text
 
 
 def train(chromium: Browser, alice: Member) -> None:
@@ -58,7 +72,7 @@ def train(chromium: Browser, alice: Member) -> None:
     wait(lambda: "val_accuracy" in captions(chromium), 180)
     (run,) = (alice.folder / "runs").iterdir()
     behind = []
-    while chromium.find_element(By.CSS_SELECTOR, "[data-live=state]").text != "completed":
+    while state(chromium) != "completed":
         last = progress.read(f"{run}/progress.jsonl")[-1].step
         behind.append(wait(lambda last=last: steps_shown(chromium) >= last, 30))  # type: ignore[misc]
         time.sleep(0.5)
