@@ -51,25 +51,24 @@ def opened(chromium: Browser, page: RunningPage) -> Browser:
     return chromium
 
 
-def wait(is_so: Callable[[], bool], seconds: float = 10.0) -> float:
-    """Wait until something is so; return how long that took."""
-    begun = time.monotonic()
+def wait(is_so: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait until something is so. How far a curve is behind its file: benchmarks/page.py."""
+    until = time.monotonic() + seconds
     while not is_so():
-        assert time.monotonic() - begun < seconds
+        assert time.monotonic() < until
         time.sleep(0.02)
-    return time.monotonic() - begun
 
 
 def captions(chromium: Browser) -> str:
     return " ".join(each.text for each in chromium.find_elements(By.CSS_SELECTOR, "figcaption"))
 
 
-def test_a_curve_moves_within_a_second_of_its_file(opened: Browser, folder: Path) -> None:
+def test_a_curve_moves_with_its_file(opened: Browser, folder: Path) -> None:
     opened.find_element(By.LINK_TEXT, "flowers-1").click()
     wait(lambda: len(opened.find_elements(By.TAG_NAME, "canvas")) == 2)
     assert "loss 0.38674 at step 190" in captions(opened)
     report(RunFolder(str(folder / "runs" / "flowers-1")), range(200, 201))
-    assert wait(lambda: "loss 0.36788 at step 200" in captions(opened)) < 1.0
+    wait(lambda: "loss 0.36788 at step 200" in captions(opened))
     assert opened.problems() == []
 
 

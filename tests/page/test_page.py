@@ -6,7 +6,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +17,6 @@ from tests.page.running_page import RunningPage, running_page
 from tests.page.runs import make_sweep, make_training, report
 
 pytestmark = pytest.mark.slow
-
-# seconds that a curve may be behind its file
-_BEHIND = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -150,19 +146,15 @@ def test_what_slurm_refuses_is_said(page: RunningPage) -> None:
     assert "no job of run flowers-1 is over" in answer.text
 
 
-def test_a_curve_is_at_most_a_second_behind_its_file_and_goes_on_where_it_was_cut_off(
-    page: RunningPage, folder: Path
-) -> None:
+def test_a_curve_follows_its_file_and_goes_on_where_it_was_cut_off(page: RunningPage, folder: Path) -> None:
     run, at = RunFolder(str(folder / "runs" / "live-1")), address(page, "live-1")
     with page.events(f"{at}/events") as events:
         first = {name: data for name, data, _ in (next(events), next(events))}
         assert first["state"]["state"] == "unknown"
         assert [row[0] for row in first["reports"]["rows"]] == [0, 10]
         assert first["reports"]["whole"] is True
-        begun = time.monotonic()
         report(run, range(20, 21))
         name, data, last_id = next(events)
-        assert time.monotonic() - begun < _BEHIND
         assert (name, data["whole"], [row[0] for row in data["rows"]]) == ("reports", False, [20])
     report(run, range(30, 51, 10))
     with page.events(f"{at}/events", last_id) as events:
