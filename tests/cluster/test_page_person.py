@@ -71,16 +71,16 @@ def train(chromium: Browser, alice: Member) -> None:
     wait(lambda: chromium.title.startswith("network-1"), 60)
     wait(lambda: "val_accuracy" in captions(chromium), 180)
     (run,) = (alice.folder / "runs").iterdir()
-    behind = []
+    seen = set()
+    until_completed = time.monotonic() + 600
     while state(chromium) != "completed":
         last = progress.read(f"{run}/progress.jsonl")[-1].step
-        behind.append(wait(lambda last=last: steps_shown(chromium) >= last, 30))  # type: ignore[misc]
+        wait(lambda last=last: steps_shown(chromium) >= last)  # type: ignore[misc]
+        seen.add(steps_shown(chromium))
         time.sleep(0.5)
-        assert len(behind) < 600
-    assert steps_shown(chromium) == progress.read(f"{run}/progress.jsonl")[-1].step
-    assert behind
-    # a machine that is busy may hold up one look, not most of them
-    assert sorted(behind)[len(behind) * 3 // 4] < 1, behind
+        assert time.monotonic() < until_completed
+    wait(lambda: steps_shown(chromium) == progress.read(f"{run}/progress.jsonl")[-1].step)
+    assert len(seen) > 2
 
 
 def serve(chromium: Browser) -> None:
