@@ -4,7 +4,8 @@
 
 A signature whose inputs have the names of the arrays in INPUTS gets these, and its outputs must be finite. Any other
 gets zeros and empty texts of its inputs' shapes, in which a dimension of any size is 1; an input of text that is named
-image_bytes gets an image of one pixel. All variables must be finite.
+image_bytes gets an image of one pixel. All variables must be finite. Each is run in Python, and in a session as model
+servers run it.
 What the signatures were run on becomes the version's warm-up requests, in which MODEL is its model's name.
 """
 
@@ -35,6 +36,7 @@ def main() -> None:
     problem = ""
     try:
         ran = _check(version, _arrays(inputs[0]) if inputs else None, signatures)
+        _check_session(version, signatures, ran)
         warmup_requests.write(version, model, ran)
     except _UnusableError as error:
         problem = str(error)
@@ -68,6 +70,25 @@ def _check(
             if variable.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(variable))):
                 raise _UnusableError(f"its variable {variable.name} has values that are NaN or infinite")
     return ran
+
+
+def _check_session(version: str, signatures: Mapping[str, Signature], inputs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Run the signatures in a session on the same inputs. Raises _UnusableError."""
+    graph = tf.Graph()
+    name = ""
+    try:
+        with tf.compat.v1.Session(graph=graph) as session, graph.as_default():
+            definitions = tf.compat.v1.saved_model.loader.load(session, ["serve"], version).signature_def
+            for name, signature in signatures.items():
+                tensors = definitions[name].inputs
+                feed = {tensors[each].name: value.numpy() for each, value in inputs[name].items()}
+                session.run([definitions[name].outputs[each].name for each in signature.outputs], feed)
+    except (tf.errors.OpError, OSError, ValueError, LookupError, RuntimeError) as error:
+        where = f"the signature {name}" if name else "it"
+        raise _UnusableError(
+            f"{where} fails in a session, as model servers run it: {_words(error)}; needed a model whose variables "
+            "TensorFlow saves: of Keras 3, model.export or run.export"
+        ) from error
 
 
 def _run(name: str, function: Any, arrays: "Optional[Mapping[str, np.ndarray[Any, Any]]]") -> Dict[str, Any]:

@@ -68,7 +68,7 @@ class ModelExports:
             self._export_checkpoint(model, signatures, max_pixel)
         self.wait()
         self._last = time.monotonic()
-        new = exporter.begin(self._base, lambda folder: _save(model, folder, signatures, max_pixel))
+        new = exporter.begin(self._base, lambda folder: save(model, folder, signatures, max_pixel))
         run = self._task.run_folder
         values = _numbers(self._progress.values if metrics is None else metrics)
         origin = Origin(os.path.basename(run), run, self._task.attempt, self._boundary.step, values)
@@ -94,7 +94,7 @@ class ModelExports:
 
     def _export_checkpoint(self, model: Any, signatures: Any, max_pixel: Optional[float]) -> None:
         """Write the model to where `slurm-tf export` expects it, which checks it. Raises SystemExit."""
-        _save(model, self._task.export_folder, signatures, max_pixel)
+        save(model, self._task.export_folder, signatures, max_pixel)
         for each in self._data_sets:
             exporter.add_data_set(each, self._task.export_folder)
         raise SystemExit(0)
@@ -117,8 +117,8 @@ class ModelExports:
             log(f"the model of step {origin.step} was not exported: {error}")
 
 
-def _save(model: Any, folder: str, signatures: Any, max_pixel: Optional[float]) -> None:
-    """Write a SavedModel into a folder that exists."""
+def save(model: Any, folder: str, signatures: Any = None, max_pixel: Optional[float] = None) -> None:
+    """Write a SavedModel into a folder that exists. Raises ModelError."""
     if max_pixel is not None and signatures is not None:
         raise ModelError("found signatures and max_pixel", "one of them, as max_pixel makes signatures")
     if max_pixel is not None:
@@ -126,11 +126,25 @@ def _save(model: Any, folder: str, signatures: Any, max_pixel: Optional[float]) 
         return
     export = getattr(type(model), "export", None)
     if export is None or signatures is not None:
-        tf.saved_model.save(model, folder, signatures=signatures)
+        tf.saved_model.save(_with_values(model), folder, signatures=signatures)
         return
     export = getattr(export, "unwrapped", export)  # see keras/one_task.py: only one task is here
     quiet = {"verbose": False} if "verbose" in inspect.signature(export).parameters else {}
     export(model, folder, **quiet)
+
+
+def _with_values(model: Any) -> Any:
+    """Return what TensorFlow saves of a model with its values.
+
+    The variables of Keras 3 are not TensorFlow's: those inside of them are restored by Python alone, and a session, as
+    model servers have one, finds none (Keras 3.12, TensorFlow 2.21).
+    """
+    wrapped = [variable for variable in getattr(model, "variables", ()) if not isinstance(variable, tf.Variable)]
+    if not wrapped:
+        return model
+    whole = tf.Module()
+    whole.model, whole.values = model, [variable.value for variable in wrapped]
+    return whole
 
 
 def _numbers(metrics: Mapping[str, Any]) -> Mapping[str, float]:

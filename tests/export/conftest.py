@@ -8,7 +8,8 @@ import pytest
 
 from tests import forkserver
 
-# doubled: of a vector and of text; nan: a variable that is NaN; broken: a signature that fails for an empty text
+# doubled: of a vector and of text; nan: a variable that is NaN; broken: a signature that fails for an empty text;
+# keras: what run.export writes of a model with signatures; without-values: what TensorFlow alone does
 _PROGRAM = """
 import sys, tensorflow as tf
 
@@ -40,6 +41,20 @@ tf.saved_model.save(model, f"{folder}/logarithm", {"serving_default": model.loga
 tf.saved_model.save(tf.Module(), f"{folder}/without")
 nan = Doubled(float("nan"))
 tf.saved_model.save(nan, f"{folder}/nan", {"serving_default": nan.double})
+
+import keras
+from slurm_tf.train import model_exports
+
+words = keras.layers.StringLookup(vocabulary=["cat", "dog"])
+text = keras.Input((1,), dtype="string")
+network = keras.Model(text, keras.layers.Dense(2)(keras.layers.Embedding(3, 4)(words(text))[:, 0]))
+
+@tf.function(input_signature=[tf.TensorSpec([None, 1], tf.string, "word")])
+def score(word):
+    return {"score": network(word, training=False)}
+
+model_exports.save(network, f"{folder}/keras", score)
+tf.saved_model.save(network, f"{folder}/without-values", score)
 """
 
 

@@ -81,6 +81,7 @@ def test_a_version_is_checked_described_and_answers_as_the_model(
     [
         ("without", {}, "it has no signature"),
         ("nan", {}, "has values that are NaN"),
+        ("without-values", {}, "the signature serving_default fails in a session, as model servers run it: "),
         ("parse", {}, "its input was made up of empty texts: give real inputs to check it"),
         ("logarithm", {"x": -np.ones((2, 3))}, "the output y of the signature serving_default has values that are NaN"),
         ("doubled", {"z": np.ones(3)}, "the inputs to check are z; needed those of a signature: "),
@@ -98,6 +99,12 @@ def test_a_version_that_fails_its_check_is_kept_aside(
     assert os.path.exists(f"{exported.path}/saved_model.pb")
     assert numbers(tmp_path / "m") == []
     assert f"version 1 is kept aside in {exported.path}: " in exporter.words(exported)
+
+
+@pytest.mark.tensorflow
+def test_a_model_of_keras_with_signatures_has_its_values(saved_models: Path, tmp_path: Path, python: str) -> None:
+    exported = export(saved_models / "keras", tmp_path / "m", python)
+    assert (exported.rejected, exported.number) == ("", 1)
 
 
 @pytest.mark.tensorflow
