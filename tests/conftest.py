@@ -28,6 +28,8 @@ PYTHONPATH = f"{ROOT / 'tests' / 'lean'}:{ROOT}"
 # the profile that Hypothesis chose, but on a busy machine an example takes as long as it takes
 hypothesis.settings.register_profile("without deadline", hypothesis.settings.default, deadline=None)
 hypothesis.settings.load_profile("without deadline")
+# where a test forks this process, gRPC of another test would end the child
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 # About how many seconds a test of a marker takes.
 _SECONDS = {"slurm": 12, "tensorflow": 12, "slow": 3}
 

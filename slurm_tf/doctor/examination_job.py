@@ -15,6 +15,7 @@ from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.error_list import ErrorList
 from slurm_tf.jobspec.job_file import Container, Horovod, Role, Roles
 from slurm_tf.jobspec.plan import Plan
+from slurm_tf.jobspec.serve_table import Serve
 from slurm_tf.run import placeholders
 from slurm_tf.run.examination import RoleContainer
 from slurm_tf.run.folder import RunFolder
@@ -98,6 +99,7 @@ def _on_nodes(job: Job, nodes: int) -> Job:
         snapshot=False,
         preflight=False,
         horovod=Horovod(),
+        serve=Serve(),
     )
     return replace(job, spec=spec)
 

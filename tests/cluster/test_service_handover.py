@@ -69,11 +69,13 @@ def connected(alice: Member, *words: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def load(alice: Member, where: str, requests: int, pause: float = 0.0, threads: int = 4) -> Iterator[dict[str, Any]]:
-    """Ask meanwhile; what came of it is in the value at the end."""
+    """Ask meanwhile, from before the block on; what came of it is in the value at the end."""
     argv = [sys.executable, str(PROGRAMS / "rest_load.py"), where, "digits", str(requests), str(threads), str(pause)]
     process = alice.sandbox.popen(*argv, user=alice.user, cwd=alice.folder, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = {}
     try:
+        assert process.stdout
+        assert process.stdout.readline() == "answered\n"
         yield found
         out, _ = process.communicate(timeout=600)
         found.update(json.loads(out))

@@ -28,13 +28,14 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def main() -> None:
-    """Ask, and print the result."""
+    """Ask, print a line at the first answer, and the result at the end."""
     where, model, requests, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     pause = float(sys.argv[5]) if len(sys.argv) > 5 else 0.0
     numbers, lock = iter(range(requests)), threading.Lock()
     failed: list[str] = []
     answered: collections.Counter[str] = collections.Counter()
     slowest = 0.0
+    first = threading.Event()
 
     def ask() -> None:
         nonlocal slowest
@@ -60,11 +61,14 @@ def main() -> None:
                 if answer.status != 200 or body.get("predictions") != [[2 * number]]:
                     failed.append(f"{answer.status}: {body}")
                 answered[body.get("replica", "")] += 1
+            first.set()
             time.sleep(pause)
 
     workers = [threading.Thread(target=ask) for _ in range(threads)]
     for worker in workers:
         worker.start()
+    first.wait(120)
+    print("answered", flush=True)
     for worker in workers:
         worker.join()
     found = {"failed": failed[:20], "failures": len(failed), "answered": dict(answered), "slowest": slowest}

@@ -46,6 +46,8 @@ def test_lists_are_numpys_arrays(value: Any) -> None:
 
 @hypothesis.settings(max_examples=100, deadline=None, database=None)
 @hypothesis.given(LISTS)
+@hypothesis.example([[], ""])
+@hypothesis.example([[], {}])
 def test_what_numpy_makes_no_array_of_is_refused(value: Any) -> None:
     import numpy as np
 

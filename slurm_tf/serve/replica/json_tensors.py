@@ -158,7 +158,8 @@ def _values(value: Any, name: str) -> np.ndarray:
     try:
         while shape and value and isinstance(value[0], list):
             sizes = set(map(len, value))
-            if len(sizes) > 1:
+            # what is no list, but has a length, is an element of the next level, unless it has none
+            if len(sizes) > 1 or (sizes == {0} and not all(isinstance(each, list) for each in value)):
                 raise invalid(f"input {name}: {_UNEQUAL}")
             if len(shape) == _MOST_DIMENSIONS:
                 raise invalid(f"input {name}: nested too deeply")
