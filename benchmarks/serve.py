@@ -182,13 +182,19 @@ def get(url, body=None):
 
 
 def load(url, body, words, seconds, headers):
-    """Return requests a second, and the mean time of a request in milliseconds."""
+    """Return requests a second, and the mean time of a request in milliseconds; 0 and NaN where none was answered.
+
+    h2load connects again and again to a server that resets its connections, and does not end then.
+    """
     with tempfile.NamedTemporaryFile() as file:
         file.write(body)
         file.flush()
         argv = ["h2load", "-D", str(seconds), "--warm-up-time=1", *words, "-d", file.name, "-t1"]
         argv += [part for key, value in headers.items() for part in ("-H", f"{key}: {value}")]
-        done = subprocess.run([*argv, url], capture_output=True, text=True, timeout=seconds + 60, check=True)
+        try:
+            done = subprocess.run([*argv, url], capture_output=True, text=True, timeout=seconds + 60, check=True)
+        except subprocess.TimeoutExpired:
+            return 0.0, math.nan
     rate = float(re.search(r"finished in [^,]*, ([0-9.]+) req/s", done.stdout)[1])
     mean = re.search(r"time for request: +\S+ +\S+ +([0-9.]+)(us|ms|s) ", done.stdout)
     failed = re.search(r"requests: .* (\d+) failed, (\d+) errored", done.stdout)
