@@ -155,7 +155,20 @@ def run_commands() -> None:
         click.echo(f"slurm-tf: {explained}", err=True)
         sys.exit(explained.exit_code)
     except Exception as error:
+        if _is_interrupt(error):
+            sys.exit(130)
         if os.environ.get("SLURM_TF_DEBUG"):
             raise
         click.echo(f"slurm-tf: {type(error).__name__}: {error}\nHINT: SLURM_TF_DEBUG=1 shows the traceback", err=True)
         sys.exit(70)
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Return whether an error is what became of Ctrl-C.
+
+    What is raised while a class is made, as where a module with an enum is imported, becomes a RuntimeError (type_new
+    in typeobject.c, Python 3.11).
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None

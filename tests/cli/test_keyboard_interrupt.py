@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from slurm_tf.cli import commands as commands_module
 from slurm_tf.run import job_chain
 from slurm_tf.run.folder import RunFolder
 from tests.cli.test_cli import SLURM_TF
@@ -147,3 +148,20 @@ def test_a_verb_that_has_started_a_program_ends_with_it(words: list[str], starte
         wait_until(lambda: "sleep" in commands(process.pid))
     os.killpg(process.pid, signal.SIGINT)
     assert exit_code(process) == 130
+
+
+def test_one_that_comes_while_a_class_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.11 makes a RuntimeError of it."""
+
+    class Interrupted:
+        def __set_name__(self, owner: type, name: str) -> None:
+            raise KeyboardInterrupt
+
+    def imports_an_enum(**_: object) -> None:
+        type("Enum", (), {"member": Interrupted()})
+
+    monkeypatch.setattr(commands_module.cli, "main", imports_an_enum)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as end:
+        commands_module.run_commands()
+    assert end.value.code == 130
