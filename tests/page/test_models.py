@@ -1,16 +1,14 @@
 """Models on the page: versions with what was measured, those kept aside, and the one that is promoted."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from slurm_tf.models import serving_file
 from tests.models.test_model_versions import write_version
-from tests.page.running_page import RunningPage, running_page
+from tests.page.running_page import RunningPage
 from tests.page.runs import make_training
-from tests.page.test_page import own_folders
 
 pytestmark = pytest.mark.slow
 
@@ -29,14 +27,6 @@ def base(folder: Path) -> Path:
         write_version(path, rejected)
     (path / "4").mkdir()
     return path
-
-
-@pytest.fixture(scope="module")
-def page(folder: Path, base: Path) -> Iterator[RunningPage]:
-    assert base.is_dir()
-    with running_page(folder, **own_folders(folder)) as started:
-        assert started.open().status == 200
-        yield started
 
 
 def address(page: RunningPage) -> str:

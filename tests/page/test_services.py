@@ -1,7 +1,6 @@
 """Services on the page: the form that starts one, what it would be, which versions answer; and what is refused."""
 
 import html
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,10 +8,9 @@ import pytest
 from slurm_tf.models import serving_file
 from slurm_tf.models.serving_file import Canary
 from tests.models.test_model_versions import write_version
-from tests.page.running_page import Answer, RunningPage, running_page
+from tests.page.running_page import Answer, RunningPage
 from tests.page.runs import make_training
 from tests.page.test_models import address
-from tests.page.test_page import own_folders
 
 pytestmark = pytest.mark.slow
 
@@ -31,14 +29,6 @@ def base(folder: Path) -> Path:
     for _ in range(2):
         write_version(path)
     return path
-
-
-@pytest.fixture(scope="module")
-def page(folder: Path, base: Path) -> Iterator[RunningPage]:
-    assert base.is_dir()
-    with running_page(folder, **own_folders(folder)) as started:
-        assert started.open().status == 200
-        yield started
 
 
 def send(page: RunningPage, verb: str, **fields: str) -> Answer:
