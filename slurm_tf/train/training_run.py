@@ -294,7 +294,7 @@ class Run:
         of = task.settings
         checkpoints = Checkpoints(
             folder, of.checkpoint_keep, of.checkpoint_every, of.checkpoint_every_steps, flush,
-            self._coordinator is None, self._on_commit, self._fence(), of.mtbf,
+            asynchronous=self._coordinator is None, on_commit=self._on_commit, fence=self._fence(), mtbf=of.mtbf,
         )  # fmt: skip
         if self.is_chief and task.export_step is None:
             checkpoints.remove_unfinished()
@@ -326,11 +326,11 @@ class Run:
         if self._iterators and not any(data is each for each in self._iterators):
             raise UsageError("found other data in run.loop", "the iterator that run.checkpoint has got")
         self._log_if_data_starts_anew()
-        boundary, check = self._boundary, (self._replica_check(), self._boundary, self._check_data)
+        boundary, checks = self._boundary, (self._replica_check(), self._boundary, self._check_data)
         loop = (
             training_loop.ParameterServerLoop(step, data, self._coordinator, self._task.workers, boundary)
             if self._coordinator is not None
-            else training_loop.LockstepLoop(step, data, self._batches, self._collective, self.strategy, *check)
+            else training_loop.LockstepLoop(step, data, self._batches, self._collective, self.strategy, *checks)
         )
         boundary.enter_phase(Phase.COMPILE)
         while self.step < steps:
