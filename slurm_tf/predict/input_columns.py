@@ -1,11 +1,12 @@
 """The columns of an input file, as it names them itself. For Python 3.9."""
 
 import csv
+import io
 import sys
 from typing import Optional, Sequence
 
 from slurm_tf.errors import DatasetError
-from slurm_tf.predict import parquet_rows
+from slurm_tf.predict import input_text, parquet_rows
 from slurm_tf.predict.prediction_plan import InputFormat
 
 # Of an image: the path of its file.
@@ -32,9 +33,10 @@ def header(path: str) -> Sequence[str]:
     """Return the names in the first row of a CSV file. Raises DatasetError, OSError."""
     csv.field_size_limit(sys.maxsize)  # of the module, also for the rows: 128 KiB, which a row of an array has
     # what is no UTF-8 may be in a row behind the header, which is its own error
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    with input_text.opened(path) as file:
+        text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
         try:
-            names = next(filter(None, csv.reader(file)), [])
+            names = next(filter(None, csv.reader(text)), [])
             "".join(names).encode()
         except (csv.Error, UnicodeEncodeError) as error:
             raise DatasetError(

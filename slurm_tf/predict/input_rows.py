@@ -11,11 +11,13 @@ from collections.abc import Iterator, Sequence
 
 from slurm_tf.dataset import record_frame
 from slurm_tf.errors import DatasetError, UsageError
+from slurm_tf.predict import input_text
 from slurm_tf.predict.prediction_plan import InputFile, InputFormat, Part
 
 _ENDS = {
     ".tfrecord": InputFormat.TFRECORD, ".tfrecords": InputFormat.TFRECORD, ".tfrecord.gz": InputFormat.TFRECORD,
     ".csv": InputFormat.CSV, ".jsonl": InputFormat.JSONL, ".ndjson": InputFormat.JSONL,
+    ".csv.gz": InputFormat.CSV, ".jsonl.gz": InputFormat.JSONL, ".ndjson.gz": InputFormat.JSONL,
     ".parquet": InputFormat.PARQUET,
     ".png": InputFormat.IMAGES, ".jpg": InputFormat.IMAGES, ".jpeg": InputFormat.IMAGES, ".bmp": InputFormat.IMAGES,
     ".gif": InputFormat.IMAGES,
@@ -91,7 +93,7 @@ def _starts(path: str, form: InputFormat) -> Iterator[int]:
 def _lines(path: str, quote: bytes = b"") -> Iterator[int]:
     start = at = 0
     inside = False
-    with open(path, "rb") as file:
+    with input_text.opened(path) as file:
         for line in file:
             at += len(line)
             if quote and line.count(quote) % 2:

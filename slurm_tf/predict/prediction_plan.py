@@ -56,7 +56,10 @@ class InputFile:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one file, for a shard: `rows` from `start` on, a byte of CSV and JSON lines, the number of a row else."""
+    """Rows of one file, for a shard: `rows` from `start` on.
+
+    `start` is a byte of CSV and JSON lines, of their text where they are compressed, else the number of a row.
+    """
 
     file: int
     start: int

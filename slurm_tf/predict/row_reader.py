@@ -13,7 +13,7 @@ from typing import Any, Iterable, Iterator, List, Sequence
 import tensorflow as tf
 
 from slurm_tf.errors import DatasetError
-from slurm_tf.predict import input_columns, parquet_rows
+from slurm_tf.predict import input_columns, input_text, parquet_rows
 from slurm_tf.predict.prediction_plan import InputFile, InputFormat, Part, Plan
 
 # What TensorFlow reads of a file at a time, in bytes.
@@ -115,7 +115,7 @@ def _csv_rows(path: str, part: Part, names: Sequence[str]) -> Iterator[List[str]
     if list(header) != list(names):
         found, needed = (", ".join(map(repr, each)) for each in (header, names))
         raise DatasetError(f"its columns are {found}", needed, where=path)
-    with open(path, "rb") as file:
+    with input_text.opened(path) as file:
         file.seek(part.start)
         rows = csv.reader(io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline=""))
         try:
@@ -125,7 +125,7 @@ def _csv_rows(path: str, part: Part, names: Sequence[str]) -> Iterator[List[str]
 
 
 def _lines(path: str, part: Part) -> Iterator[bytes]:
-    with open(path, "rb") as file:
+    with input_text.opened(path) as file:
         file.seek(part.start)
         for line in file:
             if line.strip():

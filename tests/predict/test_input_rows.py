@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slurm_tf.errors import DatasetError, UsageError
-from slurm_tf.predict import input_rows
+from slurm_tf.predict import input_columns, input_rows
 from slurm_tf.predict.prediction_plan import InputFormat, Part
 
 
@@ -64,6 +64,24 @@ def test_records_are_counted_also_compressed_and_a_torn_file_is_named(tmp_path: 
     (tmp_path / "a.tfrecord").write_bytes(record * 10 + record[:-2])
     with pytest.raises(DatasetError, match="ends within a record"):
         input_rows.divide([str(tmp_path / "a.tfrecord")], InputFormat.TFRECORD, 1, 1)
+
+
+def test_rows_of_compressed_text_are_those_of_the_text_and_a_torn_file_is_named(tmp_path: Path) -> None:
+    text = b'\xef\xbb\xbfa,b\n1,"two\nlines"\n\n2,x\n3,y'
+    (tmp_path / "a.csv").write_bytes(text)
+    # as of two files that were compressed one by one and joined
+    (tmp_path / "b.CSV.gz").write_bytes(gzip.compress(text[:9]) + gzip.compress(text[9:]))
+    paths = input_rows.find(f"{tmp_path}/*")
+    assert input_rows.format_of(paths) is InputFormat.CSV
+    (plain, compressed), shards = input_rows.divide(paths, InputFormat.CSV, 6, 1)
+    assert (plain.rows, compressed.rows) == (3, 3)
+    starts = [(part.file, part.start) for (part,) in shards]
+    assert starts == [(file, text.index(row)) for file in (0, 1) for row in (b"1,", b"2,", b"3,")]
+    assert input_columns.header(paths[1]) == ["a", "b"]
+    for damaged in (gzip.compress(text)[:-9], b"no gzip", gzip.compress(text)[:10] + b"\xff" * 20):
+        (tmp_path / "b.CSV.gz").write_bytes(damaged)
+        with pytest.raises(DatasetError, match=r"b\.CSV\.gz: it is damaged"):
+            input_rows.divide(paths, InputFormat.CSV, 1, 1)
 
 
 @pytest.mark.parametrize(

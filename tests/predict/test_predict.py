@@ -1,5 +1,6 @@
 """A model is run on every row, here and as processes: order, count and bits are the input's, and what fails says so."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -103,8 +104,10 @@ def test_every_format_gives_the_same(model: Path, tmp_path: Path) -> None:
                 "text": tf.train.Feature(bytes_list=tf.train.BytesList(value=[t.encode()])),
             }
             writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    for end in ("csv", "jsonl"):
+        (tmp_path / f"a.{end}.gz").write_bytes(gzip.compress((tmp_path / f"a.{end}").read_bytes()))
     expected = [{"joined": f"ä{n}{n}", "twice": 2 * n} for n in numbers]
-    for end in ("csv", "jsonl", "parquet", "tfrecord"):
+    for end in ("csv", "csv.gz", "jsonl", "jsonl.gz", "parquet", "tfrecord"):
         output = tmp_path / f"of-{end}"
         batch_prediction.prepare(request(model, tmp_path / f"a.{end}", output, signature="named", shards=2))
         compute(output)
