@@ -25,6 +25,7 @@ _IDEMPOTENT = re.compile(r".*/(Predict|Classify|Regress|MultiInference|GetModelM
 # What sends several messages: a client that watches takes UNIMPLEMENTED for a server that always answers.
 _WATCH = "/grpc.health.v1.Health/Watch"
 _CONNECT_SECONDS = 3.0
+_LOST = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 _PEER = re.compile(r"ipv[46]:\[?(?P<host>[^\]]+?)\]?:(?P<port>\d+)")
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -53,7 +54,7 @@ class Channel:
         self._replica = replica
         self._channel: grpc.aio.Channel | None = None
         self._calls: set[Any] = set()
-        self._is_gone = False
+        self._is_closed = False
 
     async def ask(self, method: str, request: bytes, metadata: Metadata, seconds: float | None) -> Reply:
         """Call a method; return what the replica answered. Raises LostError."""
@@ -67,9 +68,11 @@ class Channel:
             finally:
                 self._calls.discard(call)
         except asyncio.CancelledError:
-            if self._is_gone:
+            if self._is_closed:
                 raise LostError("it has not renewed its endpoint file", is_sent=True) from None
             raise
+        except grpc.aio.UsageError as error:  # the channel was closed while it connected
+            raise LostError("it has not renewed its endpoint file", is_sent=False) from error
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNAVAILABLE and not replica_channel.is_pushed_back(error):
                 raise LostError(error.details() or "unavailable", is_sent=True) from error
@@ -77,11 +80,13 @@ class Channel:
         finally:
             self.in_flight -= 1
 
-    def give_up(self) -> None:
-        """End all calls that are under way: the replica's node is gone."""
-        self._is_gone = True
+    async def close(self) -> None:
+        """Close the channel; calls that are under way end with LostError, as when the replica's node is gone."""
+        self._is_closed = True
         for call in tuple(self._calls):
             call.cancel()
+        if self._channel is not None:
+            await self._channel.close()
 
     async def _connected(self) -> "grpc.aio.Channel":
         """Return the channel once it is connected. Raises LostError where it cannot be: nothing was sent."""
@@ -90,7 +95,7 @@ class Channel:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 state = channel.get_state(try_to_connect=True)
                 while state is not grpc.ChannelConnectivity.READY:
-                    if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                    if state in _LOST:
                         raise LostError("it cannot be reached", is_sent=False)
                     await channel.wait_for_state_change(state)
                     state = channel.get_state(try_to_connect=True)

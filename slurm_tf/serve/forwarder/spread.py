@@ -23,8 +23,8 @@ class Connections(Protocol):
 
     in_flight: int
 
-    def give_up(self) -> None:
-        """End all requests that are under way: the replica's node is gone."""
+    async def close(self) -> None:
+        """Close the connections; what is under way on them ends with LostError."""
 
 
 _Kind = TypeVar("_Kind", bound=Connections)
@@ -74,12 +74,16 @@ class Spread(Generic[_Kind]):
                 return answer
 
     async def watch(self) -> None:
-        """Look which replicas have gone, until cancelled: requests that are under way there are sent to others."""
+        """Look which replicas have gone, until cancelled: requests that are under way there are sent to others.
+
+        The connections to a replica that has ended are closed once it has answered what it was asked.
+        """
         while True:
-            for replica in self._watch.gone():
-                connections = self._connections.pop((replica.replica, replica.started), None)
-                if connections is not None:
-                    connections.give_up()
+            gone, living = ({_key(each) for each in found} for found in (self._watch.gone(), self._watch.living()))
+            ended = [key for key, each in self._connections.items() if key not in living and not each.in_flight]
+            closing = [self._connections.pop(key) for key in {*gone, *ended} & self._connections.keys()]
+            for each in closing:
+                await each.close()
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _choose(self, model: str, tried: set[str]) -> Endpoint | None:
@@ -89,7 +93,12 @@ class Spread(Generic[_Kind]):
         return min(able, key=lambda each: (self._of(each).in_flight, random.random()), default=None)
 
     def _of(self, replica: Endpoint) -> _Kind:
-        key = (replica.replica, replica.started)
+        key = _key(replica)
         if key not in self._connections:
             self._connections[key] = self._connect(replica)
         return self._connections[key]
+
+
+def _key(replica: Endpoint) -> tuple[str, float]:
+    """Return what tells a replica from one of the same name that was started later."""
+    return replica.replica, replica.started

@@ -67,30 +67,32 @@ class Upstream:
         self.in_flight = 0
         self._replica = replica
         self._idle: list[_Connection] = []
-        self._is_gone = asyncio.Event()
+        self._is_closed = asyncio.Event()
 
     async def ask(self, request: Request, token: str) -> Answer:
         """Send a request with the service's token; return the answer. Raises LostError."""
         self.in_flight += 1
         try:
-            return await self._unless_gone(request, token)
+            return await self._unless_closed(request, token)
         finally:
             self.in_flight -= 1
 
-    def give_up(self) -> None:
-        """End all requests that are under way, as the replica will answer none of them: its node is gone."""
-        self._is_gone.set()
+    async def close(self) -> None:
+        """Close the connections; what is under way on them ends with LostError, as when the replica's node is gone."""
+        self._is_closed.set()
+        while self._idle:
+            _close(self._idle.pop())
 
-    async def _unless_gone(self, request: Request, token: str) -> Answer:
+    async def _unless_closed(self, request: Request, token: str) -> Answer:
         asking = asyncio.ensure_future(self._ask(request, token))
-        gone = asyncio.ensure_future(self._is_gone.wait())
+        closed = asyncio.ensure_future(self._is_closed.wait())
         try:
-            await asyncio.wait((asking, gone), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((asking, closed), return_when=asyncio.FIRST_COMPLETED)
             if asking.done():
                 return asking.result()
             raise LostError("it has not renewed its endpoint file", is_sent=True)
         finally:
-            gone.cancel()
+            closed.cancel()
             asking.cancel()
 
     async def _ask(self, request: Request, token: str) -> Answer:
@@ -150,7 +152,8 @@ class Upstream:
     def _keep(self, connection: _Connection) -> None:
         """Keep a connection for the next request, if the replica does, too."""
         http = connection.http
-        if http.our_state is h11.DONE and http.their_state is h11.DONE and len(self._idle) < _KEPT:
+        is_open = http.our_state is h11.DONE and http.their_state is h11.DONE and not self._is_closed.is_set()
+        if is_open and len(self._idle) < _KEPT:
             http.start_next_cycle()
             connection.is_used = True
             self._idle.append(connection)

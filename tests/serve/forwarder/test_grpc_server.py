@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import http.client
+import json
 import os
 import signal
 import socket
@@ -21,6 +23,7 @@ from slurm_tf.serve.forwarder import forwarding, local_sockets
 from slurm_tf.serve.forwarder.forwarding import Forwarding
 from slurm_tf.serve.forwarder.upstream import LostError
 from slurm_tf.serve.protocol import serving_messages as protocol
+from slurm_tf.serve.replica_settings import Batching
 from tests import free_ports
 from tests.serve.running_replica import TOKEN, Replica, predict_request, wait_for
 
@@ -172,6 +175,58 @@ async def health(told: Endpoint) -> "grpc_server.Reply":
 
     metadata = (("authorization", f"Bearer {TOKEN}"),)
     return await grpc_server.Channel(told).ask("/grpc.health.v1.Health/Check", b"", metadata, 60)
+
+
+def test_a_channel_that_is_closed_while_it_connects_has_sent_nothing(replica: Replica) -> None:
+    """What listens answers nothing: the connection is never made."""
+    from slurm_tf.serve.forwarder import grpc_server
+
+    async def closed(told: Endpoint) -> None:
+        channel = grpc_server.Channel(told)
+        asking = asyncio.ensure_future(channel.ask("/grpc.health.v1.Health/Check", b"", (), 60))
+        await asyncio.sleep(0)
+        await channel.close()
+        await asking
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, pytest.raises(LostError) as error:
+        asyncio.run(closed(replace(replica.endpoint, host="127.0.0.1", grpc_port=listening.getsockname()[1])))
+    assert not error.value.is_sent
+
+
+def test_another_replica_is_asked_where_one_is_busy(replica: Replica, models: Path, tmp_path: Path) -> None:
+    """A request that waits for others of its batch for an hour is all that the second replica takes."""
+    import grpc
+
+    more = {"replica": "full", "max_in_flight": 1}
+    waiting = Batching(batch_timeout_micros=3_600_000_000)
+    full = Replica(replica.folder, {"kinds": models / "kinds"}, waiting, **more).ready()
+    metadata = [("authorization", f"Bearer {TOKEN}")]
+    body = {"instances": [2.0]}
+    rest, path = local_sockets.listen_tcp(0), str(tmp_path / "grpc.sock")
+    what = Forwarding(RunFolder(str(replica.folder)), [rest], path, 60)
+    threading.Thread(target=forwarding.run, args=(what, False), daemon=True).start()
+    wait_for(lambda: os.path.exists(path))
+    with full.channel() as direct, grpc.insecure_channel(f"unix:{path}") as forwarded:
+        held = direct.unary_unary(PREDICT).future(twice(2).SerializeToString(), metadata=metadata, timeout=600)
+        wait_for(lambda: "requests_in_flight{} 1" in full.rest("/monitoring/prometheus/metrics")[1])
+        assert full.rest("/v1/models/kinds:predict", body)[0] == 429
+        for number in range(20):  # it has one request, as the other one has none: it is chosen where that is by chance
+            found = protocol.PredictResponse.FromString(ask(forwarded, twice(number)))
+            assert found.outputs["y"].float_val[0] == number / 2 + 2
+        for _ in range(20):
+            assert posted(rest.getsockname()[1], body) == (200, {"predictions": [3.0]})
+        assert full.rest("/v1/models/kinds:predict", body)[0] == 429
+        held.cancel()
+    assert full.stop() == 0
+
+
+def posted(port: int, body: Any) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("POST", "/v1/models/kinds:predict", json.dumps(body))
+    answer = connection.getresponse()
+    found = json.loads(answer.read())
+    connection.close()
+    return answer.status, found
 
 
 @pytest.mark.long

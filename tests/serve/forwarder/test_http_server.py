@@ -19,10 +19,13 @@ import pytest
 
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.serve import endpoint, replica_settings
-from slurm_tf.serve.forwarder import forwarding, local_sockets
+from slurm_tf.serve.endpoint import Endpoint
+from slurm_tf.serve.forwarder import forwarding, http_server, local_sockets
 from slurm_tf.serve.forwarder.forwarding import Forwarding
+from slurm_tf.serve.forwarder.spread import Spread
 from slurm_tf.serve.forwarder.upstream import LostError, Request, Upstream
 from slurm_tf.serve.replica_settings import ReplicaSettings, ServedModel
+from slurm_tf.serve.replica_watch import ReplicaWatch
 from slurm_tf.submit import service_files
 from tests.conftest import PYTHONPATH, ROOT
 
@@ -154,3 +157,46 @@ def test_a_certificate_that_is_not_that_of_the_file_gets_no_token(service: Servi
     with pytest.raises(LostError, match="not that of its endpoint file") as error:
         asyncio.run(other.ask(request, service.token))
     assert not error.value.is_sent
+
+
+def test_connections_to_a_replica_that_has_ended_are_closed(service: Service) -> None:
+    """What it was asked before it ended is answered."""
+    for name in ("1-0-0", "1-1-0"):
+        service.start(name)
+    closed: list[str] = []
+
+    class Recorded(Upstream):
+        """Connections that say when they are closed."""
+
+        def __init__(self, replica: Endpoint) -> None:
+            super().__init__(replica)
+            self.name = replica.replica
+
+        async def close(self) -> None:
+            closed.append(self.name)
+            await super().close()
+
+    spread = Spread(ReplicaWatch(service.run.endpoints), Recorded, 60.0)
+
+    async def ask(number: int, **more: Any) -> Any:
+        body = json.dumps({"instances": [[number]], **more}).encode()
+        request = Request(b"POST", PREDICT.encode(), (), body, is_idempotent=True)
+        answer = await spread.ask(
+            "digits", True, lambda replica: replica.ask(request, service.token), http_server.is_busy
+        )
+        return json.loads(answer.body)
+
+    async def main() -> None:
+        watching = asyncio.ensure_future(spread.watch())
+        slow = [asyncio.ensure_future(ask(each, sleep=1.0)) for each in range(4)]
+        await asyncio.sleep(0.1)
+        service.programs["1-0-0"].terminate()
+        assert [each["predictions"] for each in await asyncio.gather(*slow)] == [[[2 * each]] for each in range(4)]
+        until = time.monotonic() + 60
+        while "1-0-0" not in closed and time.monotonic() < until:
+            await asyncio.sleep(0.05)
+        assert (await ask(5))["replica"] == "1-1-0"
+        watching.cancel()
+
+    asyncio.run(main())
+    assert "1-0-0" in closed
