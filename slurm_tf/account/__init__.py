@@ -8,6 +8,7 @@ __all__ = [
     "efficiency_table",
     "exports",
     "group",
+    "group_page",
     "html_report",
     "job_use",
     "ledger",

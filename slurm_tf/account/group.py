@@ -52,6 +52,29 @@ class GroupReport:
     idle: Sequence[Oversized]
     oversized: Sequence[Oversized]
 
+    @property
+    def idle_words(self) -> str:
+        """A sentence in place of the table of idle GPUs; "" where there is one, or where nobody had a GPU."""
+        if not self.total.gpu_seconds or self.idle:
+            return ""
+        if self.total.idle_seconds is None:
+            return "Unknown: neither Slurm (gres/gpuutil) nor a run recorded how busy any GPU was."
+        return "No GPUs were idle, of those whose use is known."
+
+    @property
+    def oversized_words(self) -> str:
+        """A sentence in place of the table of jobs that asked for too much; "" where there is one."""
+        return "" if self.oversized else "No job used less than half of what it asked for, of those whose use is known."
+
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the rows of each table by its name, for JSON and CSV; None: unknown."""
+        return {
+            "members": [each.as_dict("user") for each in self.members],
+            "templates": [each.as_dict("template") for each in self.templates],
+            "idle_gpus": [each.as_dict() for each in self.idle],
+            "less_than_half_used": [each.as_dict() for each in self.oversized],
+        }
+
 
 _CPU_USE = "used_cpu / (cpus * nullif(whole, 0))"
 _MEMORY_USE = "used_memory / 1048576.0 / nullif(memory, 0)"

@@ -50,6 +50,10 @@ class Page:
 
     def write(self, path: Path, report: Report) -> None:
         """Write the page. Raises UsageError."""
+        html_page.write(path, Path(__file__).with_name("usage.html.j2"), self.values(report))
+
+    def values(self, report: Report) -> dict[str, object]:
+        """Return the values of usage.html.j2, by name."""
         run, spans = self._timeline()
         days = _Days(self._by_day, self._stacked_by, self._window)
         plots = [
@@ -59,14 +63,13 @@ class Page:
         ]
         title = f"Attempts of run {run}" + (f", the last {_SHOWN} of {len(spans)}" if len(spans) > _SHOWN else "")
         attempts = _both(lambda width: charts.timeline(spans[-_SHOWN:], title, width), f"What did run {run} do?")
-        values = {
+        return {
             "report": report, "title": days.title, "run": run, "tiles": usage_table.tiles(report),
             "plots": [each for each in plots if each[0].bars], "uses": self._uses(),
             "attempts": attempts if spans else None,
             "table": usage_table.table(report.by, report.rows[:_ROWS], report),
             "more": max(0, len(report.rows) - _ROWS),
         }  # fmt: skip
-        html_page.write(path, Path(__file__).with_name("usage.html.j2"), values)
 
     def _uses(self) -> list[Plot]:
         kinds = (

@@ -9,17 +9,27 @@ from slurm_tf.slurm import usage_limits
 from slurm_tf.slurm.usage_limits import Limit, Limits
 
 _ROWS = 8
+HEADS = ("LEFT", "OF", "WHAT", "WHOSE", "IN SLURM")
 _LEAVE_OUT = ("IN SLURM", "OF")
 
 
 def text(found: Limits, screen: Screen, rows: int | None = _ROWS) -> list[str]:
     """Return the lines of the table of `rows` limits (None: all), and what Slurm forgets of what was used."""
-    if found.unknown:
-        return _folded([f"What {found.user} may still use is unknown: {found.unknown}"], screen)
-    if not found.limits:
-        return [f"Slurm has no limits for {found.user}."]
-    first = ordered(found)[:rows]
-    cells = [
+    if none := none_words(found):
+        return _folded([none], screen)
+    rows_of_all = cells(found)
+    first = rows_of_all[:rows]
+    lines = text_table.table(
+        HEADS, first, _LEAVE_OUT, "--json has all", names=("WHAT", "WHOSE"), right=("LEFT", "OF"), screen=screen
+    ).splitlines()
+    more = len(rows_of_all) - len(first)
+    said = [f"{more} more limits are in --json."] if more else []
+    return [*lines, *_folded([*said, *sentences(found)], screen)]
+
+
+def cells(found: Limits) -> list[list[str]]:
+    """Return the cells of all limits, a row for each, below HEADS."""
+    return [
         [
             "unknown" if each.is_unknown else limit_words.amount(each, each.left),
             limit_words.amount(each, each.most),
@@ -27,16 +37,21 @@ def text(found: Limits, screen: Screen, rows: int | None = _ROWS) -> list[str]:
             each.owner,
             each.name,
         ]
-        for each in first
+        for each in ordered(found)
     ]
-    heads = ["LEFT", "OF", "WHAT", "WHOSE", "IN SLURM"]
-    lines = text_table.table(
-        heads, cells, _LEAVE_OUT, "--json has all", names=("WHAT", "WHOSE"), right=("LEFT", "OF"), screen=screen
-    ).splitlines()
-    said = [f"{len(found.limits) - len(first)} more limits are in --json."] if len(found.limits) > len(first) else []
-    if any(each.promised for each in found.limits):
-        said.append("What running jobs may use until their time limits is taken off.")
-    return [*lines, *_folded([*said, *_forgetting(found)], screen)]
+
+
+def sentences(found: Limits) -> list[str]:
+    """Return what the cells leave open, in words."""
+    promised = ["What running jobs may use until their time limits is taken off."]
+    return [*(promised if any(each.promised for each in found.limits) else []), *_forgetting(found)]
+
+
+def none_words(found: Limits) -> str:
+    """Return a sentence in place of the table: why there is none; "" where there is one."""
+    if found.unknown:
+        return f"What {found.user} may still use is unknown: {found.unknown}"
+    return "" if found.limits else f"Slurm has no limits for {found.user}."
 
 
 def ordered(found: Limits) -> list[Limit]:

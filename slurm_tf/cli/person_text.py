@@ -1,5 +1,7 @@
-"""The reports for a person and for the leader of an account, as text and as JSON."""
+"""The reports for a person and for the leader of an account, as text, as JSON and, for the leader, as CSV."""
 
+import csv
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +20,10 @@ from slurm_tf.slurm.usage_limits import Limits
 _CAUSES, _ROWS = 3, 10
 _SOME = 18
 _LEAVE_OUT = ("CPU", "WAIT", "CPU-H", "GPU", "WASTED")
+_GROUP_CSV = (
+    "table", "user", "template", "job", "jobs", "gpus", "gpu_hours", "cpu_hours", "wait_p50", "gpu_use", "cpu_use",
+    "memory_use", "idle_gpu_hours", "wasted_gpu_hours_at_most", "wasted_cpu_hours_at_most",
+)  # fmt: skip
 
 
 def person(report: PersonReport, limits: Limits | None, notes: Sequence[str], screen: Screen) -> str:
@@ -79,13 +85,20 @@ def group_dict(report: GroupReport, limits: Limits | None, notes: Sequence[str])
         "until": local(report.window.end),
         "accounts": list(report.accounts),
         "total": report.total.as_dict("user"),
-        "members": [each.as_dict("user") for each in report.members],
-        "templates": [each.as_dict("template") for each in report.templates],
-        "idle_gpus": [each.as_dict() for each in report.idle],
-        "less_than_half_used": [each.as_dict() for each in report.oversized],
+        **report.tables(),
         "limits": limits_table.as_dict(limits) if limits else None,
         "notes": list(notes),
     }
+
+
+def group_csv(report: GroupReport) -> str:
+    """Return the rows of all tables as CSV, the name of the table first; empty means unknown, or no column of it."""
+    rows = [{"table": name, **row} for name, table in report.tables().items() for row in table]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _GROUP_CSV, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _since(report: PersonReport | GroupReport) -> str:
@@ -195,16 +208,14 @@ def _cause(each: Cause, width: int | None) -> list[str]:
 
 def _idle(report: GroupReport, screen: Screen) -> list[str]:
     head = _head("Idle GPUs: less than 10% busy", screen)
-    if not report.total.gpu_seconds:
-        return []
-    if report.total.idle_seconds is None:
-        return [head, "Unknown: neither Slurm (gres/gpuutil) nor a run recorded how busy any GPU was."]
-    return [head, *_few(report.idle, screen)] if report.idle else ["No GPUs were idle, of those whose use is known."]
+    if report.idle_words:
+        return [head, report.idle_words] if report.total.idle_seconds is None else [report.idle_words]
+    return [head, *_few(report.idle, screen)] if report.idle else []
 
 
 def _oversized(report: GroupReport, screen: Screen) -> list[str]:
-    if not report.oversized:
-        return ["No job used less than half of what it asked for, of those whose use is known."]
+    if report.oversized_words:
+        return [report.oversized_words]
     head = _head("Less than half used of what was asked for", screen)
     return [head, *_few(report.oversized, screen), "slurm-tf efficiency JOB says what to ask for."]
 

@@ -11,6 +11,7 @@ from slurm_tf.cli import completion, options, watch_commands
 from slurm_tf.errors import SlurmError, UsageError
 
 if TYPE_CHECKING:
+    from slurm_tf.account.html_report import Page
     from slurm_tf.account.run_records import RunRecords
     from slurm_tf.account.source import Source
     from slurm_tf.account.usage_record import Window
@@ -122,8 +123,6 @@ def usage(
         table = _with_usage_factors(table, runs.problems)
     label, jobs = _of_run(run, runs)
     groups = group_options.Groups.read(by, sort, top, group)
-    if group and (as_csv or html):
-        raise UsageError("found --group with --csv or --html", "--group --json, or --by user,template with the others")
     where = group_options.conditions(split(names), split(states))
     is_for_person = not (by or group or sort or top or run or path or all_users or as_csv or html or sql or parquet)
     owners = split(accounts)
@@ -153,16 +152,20 @@ def usage(
             window, sums.by, shown, total, found.diagnostics, table.currency, runs.problems,
             len(rows) - len(shown),
         )  # fmt: skip
-        if is_for_person or group:
-            usage_output.print_question(found.database, report, limits(), group, as_json)
+        if is_for_person:
+            usage_output.print_person(found.database, report, limits(), as_json)
             return
-        if html:
+
+        def page() -> "Page":
             from slurm_tf.account.html_report import Page
 
-            Page(found.database, window, label, by=groups.by).write(html, report)
-            click.echo(f"slurm-tf: wrote {html}", err=True)
-    if as_json or as_csv or not (html or parquet):
-        usage_output.print_report(report, as_json, as_csv)
+            return Page(found.database, window, label, by=groups.by)
+
+        forms = usage_output.Forms(as_json, as_csv, html, parquet)
+        if group:
+            usage_output.print_leader(found.database, report, page, limits(), forms)
+        else:
+            usage_output.print_groups(report, page, forms)
 
 
 def _of_run(run: str, runs: "RunRecords") -> tuple[str, list[str]]:

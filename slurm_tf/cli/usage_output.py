@@ -1,4 +1,4 @@
-"""Prints the reports of `slurm-tf usage`: groups, the person's and the group leader's report, the answer to a query."""
+"""Prints and writes the reports of `slurm-tf usage`: groups, those for a person and for the leader of an account."""
 
 import csv
 import json
@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -22,7 +23,24 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from slurm_tf.account.exports import Answer
+    from slurm_tf.account.group import GroupReport
+    from slurm_tf.account.html_report import Page
     from slurm_tf.account.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """In which forms a report is wanted: --json, --csv, a page (--html FILE), rows (--parquet FILE); none: as text."""
+
+    as_json: bool
+    as_csv: bool
+    html: Path | None
+    parquet: Path | None
+
+    @property
+    def is_printed(self) -> bool:
+        """Whether the report itself is printed; a file may be all that is wanted."""
+        return self.as_json or self.as_csv or not (self.html or self.parquet)
 
 
 @contextmanager
@@ -36,38 +54,75 @@ def limits_meanwhile(are_wanted: bool) -> Iterator[Callable[[], Limits | None]]:
         yield asked.result
 
 
-def print_report(report: "Report", as_json: bool, as_csv: bool) -> None:
-    """Print groups of jobs."""
+def print_groups(report: "Report", page: "Callable[[], Page]", forms: Forms) -> None:
+    """Print groups of jobs, and write them as a page."""
     from slurm_tf.cli import usage_tables
 
-    if as_json:
+    if forms.html:
+        page().write(forms.html, report)
+        click.echo(f"slurm-tf: wrote {forms.html}", err=True)
+    if not forms.is_printed:
+        return
+    if forms.as_json:
         sys.stdout.writelines(report.json())
-    elif as_csv:
-        sys.stdout.write(usage_tables.comma_separated(report))
-        for remark in report.remarks():
-            click.echo(f"slurm-tf: {remark}", err=True)
+    elif forms.as_csv:
+        _print_csv(usage_tables.comma_separated(report), report)
     else:
         click.echo(usage_tables.text(report, _screen()), nl=False)
 
 
-def print_question(
-    database: "DuckDBPyConnection", report: "Report", limits: Limits | None, is_of_group: bool, as_json: bool
-) -> None:
-    """Print the report for a person, or for the leader of accounts."""
-    from slurm_tf.account import group, person
+def print_person(database: "DuckDBPyConnection", report: "Report", limits: Limits | None, as_json: bool) -> None:
+    """Print the report for a person."""
+    from slurm_tf.account import person
     from slurm_tf.cli import person_text
 
-    notes, screen = report.remarks(), _screen()
-    if is_of_group:
-        of_group = group.report(database, report.window)
-        limits = limits and _of_accounts(limits, of_group.accounts)
-        found = person_text.group_dict(of_group, limits, notes) if as_json else {}
-        text = "" if as_json else person_text.group(of_group, limits, notes, screen)
+    mine, notes = person.report(database, report.window), report.remarks()
+    if as_json:
+        click.echo(json.dumps(person_text.person_dict(mine, limits, notes), indent=1))
     else:
-        mine = person.report(database, report.window)
-        found = person_text.person_dict(mine, limits, notes) if as_json else {}
-        text = "" if as_json else person_text.person(mine, limits, notes, screen)
-    click.echo(json.dumps(found, indent=1) if as_json else text.rstrip("\n"))
+        click.echo(person_text.person(mine, limits, notes, _screen()).rstrip("\n"))
+
+
+def print_leader(
+    database: "DuckDBPyConnection", report: "Report", page: "Callable[[], Page]", limits: Limits | None, forms: Forms
+) -> None:
+    """Print the report for the leader of accounts, and write it as a page."""
+    from slurm_tf.account import group
+    from slurm_tf.cli import person_text
+
+    found, notes = group.report(database, report.window), report.remarks()
+    limits = limits and _of_accounts(limits, found.accounts)
+    if forms.html:
+        _write_leader(forms.html, page(), report, found, limits)
+    if not forms.is_printed:
+        return
+    if forms.as_json:
+        click.echo(json.dumps(person_text.group_dict(found, limits, notes), indent=1))
+    elif forms.as_csv:
+        _print_csv(person_text.group_csv(found), report)
+    else:
+        click.echo(person_text.group(found, limits, notes, _screen()).rstrip("\n"))
+
+
+def _write_leader(path: Path, page: "Page", report: "Report", found: "GroupReport", limits: Limits | None) -> None:
+    from slurm_tf.account import group_page
+    from slurm_tf.cli import limits_table
+
+    table = None
+    if limits:
+        none = limits_table.none_words(limits)
+        rows = [] if none else limits_table.cells(limits)
+        lines = [none] if none else limits_table.sentences(limits)
+        heads = [head.capitalize() for head in limits_table.HEADS]
+        table = group_page.LimitTable(f"What {limits.user} may still use", heads, rows, lines)
+    group_page.write(path, page, report, found, table)
+    click.echo(f"slurm-tf: wrote {path}", err=True)
+
+
+def _print_csv(text: str, report: "Report") -> None:
+    sys.stdout.write(text)
+    for remark in report.remarks():
+        click.echo(f"slurm-tf: {remark}", err=True)
 
 
 def _of_accounts(limits: Limits, accounts: Sequence[str]) -> Limits:

@@ -122,7 +122,7 @@ def test_the_advice_that_is_given_can_be_typed(typed: Type, tmp_path: Path) -> N
     assert {"#SBATCH --time=03:00:00", "#SBATCH --mem=48G"} <= set(script.splitlines())
 
 
-def test_a_leader_sees_each_member(typed: Type) -> None:
+def test_a_leader_sees_each_member(typed: Type, tmp_path: Path) -> None:
     text = ok(typed("usage", "--group", *WINDOW))
     assert re.search(rf"^{ME} +\S+ +\S+ +18 ", text, re.MULTILINE)
     assert re.search(r"^bob +0.0 +8.00 +1 ", text, re.MULTILINE)
@@ -131,6 +131,14 @@ def test_a_leader_sees_each_member(typed: Type) -> None:
     # of the account, not of who asks
     assert "account vision" in text
     assert f"{ME} in vision" not in text
+    done = typed("usage", "--group", *WINDOW, "--csv", "--html", "group.html")
+    header, *rows = ok(done).splitlines()
+    assert header.startswith("table,user,template,job,jobs,gpus,gpu_hours,cpu_hours,")
+    assert [row for row in rows if row.startswith("members,bob,,,1,,0.0,8.0,")]
+    assert "slurm-tf: wrote group.html\n" in done.stderr
+    page = (tmp_path / "group.html").read_text()
+    assert "What vision may still use" in page
+    assert "GrpTRESMins" in page
 
 
 def test_slurm_without_limits_leaves_a_report(typed: Type, tmp_path: Path) -> None:
@@ -179,7 +187,6 @@ def test_answers_in_each_form(capsys: pytest.CaptureFixture[str]) -> None:
         (["--sort", "colour"], "found --sort colour; needed one of user, gpu-hours"),
         (["--state", "SLEEPY"], "found --state SLEEPY; needed one of BOOT_FAIL, CANCELLED"),
         (["--group", "--by", "user"], "found --group with --by, --sort or --top"),
-        (["--group", "--csv"], "found --group with --csv or --html"),
         (["--sql", "copy jobs to 'x'"], "found COPY in --sql; needed one SELECT"),
         (["--top", "0"], "0 is not in the range"),
     ],
