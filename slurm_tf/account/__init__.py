@@ -5,6 +5,7 @@ __all__ = [
     "amounts",
     "database",
     "efficiency",
+    "efficiency_nodes",
     "efficiency_table",
     "exports",
     "group",

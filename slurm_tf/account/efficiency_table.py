@@ -85,6 +85,12 @@ def columns(form: str, jobs: Iterable[JobUse]) -> list[Column]:
     return [*(column for column in usual if column not in named), *named] if form.startswith("+") else named
 
 
+def with_id_first(wanted: Sequence[Column]) -> list[Column]:
+    """Return the columns with that of the job's id first, which names what is in a line."""
+    first = _BY_NAME["jobid"]
+    return [first, *(column for column in wanted if column is not first)]
+
+
 def check(form: str, order: str) -> None:
     """Raise UsageError for names that are none of a column."""
     columns(form, ())

@@ -2,9 +2,9 @@
 
 import heapq
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from slurm_tf.account import jobstats
@@ -93,6 +93,7 @@ class JobUse:
     gpu_use: float | None = None  # percent
     gpu_memory_share: float | None = None
     lacks_tasks: bool = False  # a step's memory is unknown as its tasks are
+    summary: Summary = field(default_factory=lambda: Summary({}))  # what jobstats measured on each node
 
     @property
     def ran(self) -> bool:
@@ -133,7 +134,7 @@ def read(job: Mapping[str, Any], steps: Iterable[Mapping[str, Any]] = ()) -> Job
         node_least=_first(summary.node_memory, least),
         node_most=_first(summary.node_memory, None if lacks_tasks else _first(busiest_node(parts), used)),
         gpu_use=_first(summary.gpu_use, job.get("gpu_use")), gpu_memory_share=summary.gpu_memory_share,
-        lacks_tasks=lacks_tasks and summary.memory is None,
+        lacks_tasks=lacks_tasks and summary.memory is None, summary=summary,
     )  # fmt: skip
 
 
@@ -143,26 +144,41 @@ _AMOUNTS = ("submitted", "started", "ended", "elapsed", "time_limit", "cpus", "n
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which jobs are wanted: of these states, names (patterns as a shell's) and partitions; empty: of all."""
+    """Which jobs are wanted: of these states, names (patterns as a shell's), partitions and clusters; empty: of all.
+
+    `not_states`: of none of these states.
+    """
 
     states: tuple[JobState, ...] = ()
     names: tuple[str, ...] = ()
     partitions: tuple[str, ...] = ()
+    not_states: tuple[JobState, ...] = ()
+    clusters: tuple[str, ...] = ()
 
     @property
     def conditions(self) -> tuple[str, list[Any]]:
         """A condition of SQL on the table `jobs`, and its parameters."""
-        states = [word for state in self.states for word in (state.name, state.short)]
+        states, others = _words_of(self.states), _words_of(self.not_states)
         parts = [
-            (f"state in ({', '.join('?' * len(states))})", states),
+            (f"state in ({_marks(states)})", states),
+            (f"(state not in ({_marks(others)})) is not false", others),
             (" or ".join(["name glob ?"] * len(self.names)), list(self.names)),
-            (f"partition in ({', '.join('?' * len(self.partitions))})", list(self.partitions)),
+            (f"partition in ({_marks(self.partitions)})", list(self.partitions)),
+            (f"cluster in ({_marks(self.clusters)})", list(self.clusters)),
         ]
         used = [(text, values) for text, values in parts if values]
         return (
             " and ".join(f"({text})" for text, _ in used) or "true",
             [value for _, values in used for value in values],
         )
+
+
+def _words_of(states: Iterable[JobState]) -> list[str]:
+    return [word for state in states for word in (state.name, state.short)]
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def found(database: "DuckDBPyConnection", chosen: Chosen, each: bool = True) -> Iterator[JobUse]:
@@ -178,6 +194,12 @@ def found(database: "DuckDBPyConnection", chosen: Chosen, each: bool = True) -> 
         for row in rows:
             job = dict(zip(names, row, strict=True))
             yield read(job, job.pop("parts") or ())
+
+
+def without_small_arrays(uses: Sequence[JobUse], least: int) -> list[JobUse]:
+    """Return the jobs without those of arrays of which there are fewer than `least`; others stay."""
+    arrays = Counter(array for array, _, task in {each.id.partition("_") for each in uses} if task)
+    return [each for each in uses if "_" not in each.id or arrays[each.id.partition("_")[0]] >= least]
 
 
 _FETCHED = 1000

@@ -7,30 +7,38 @@ import base64
 import binascii
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 _LARGEST = 1 << 20
 _GZIP = 31
 _TAG = "JS1:"
+_OF_GPUS = ("gpu_utilization", "gpu_used_memory", "gpu_total_memory")
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSummary:
+    """One GPU of a node, by its number there: its use in percent, its memory in bytes; None: the summary does not say.
+
+    `memory_of`: how much memory the GPU has.
+    """
+
+    name: str
+    use: float | None = None
+    memory: int | None = None
+    memory_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSummary:
-    """One node of a job: CPU seconds and bytes that were used, the percents of its GPUs, and their memory in bytes.
-
-    None and no GPUs: the summary does not say.
-    """
+    """One node of a job: CPU seconds and bytes that were used, and its GPUs; None: the summary does not say."""
 
     cpu: float | None = None
     memory: int | None = None
     memory_of: int | None = None  # how much memory the job has there
     cpus: int | None = None
-    gpu_count: int = 0
-    gpus: tuple[float, ...] = ()
-    gpu_memory: int | None = None
-    gpu_memory_of: int | None = None  # how much memory those GPUs have
+    gpus: tuple[GpuSummary, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +80,33 @@ class Summary:
     @property
     def gpus(self) -> int | None:
         """How many GPUs it had; None for none."""
-        return sum(node.gpu_count for node in self.nodes.values()) or None
+        return len(self._gpus) or None
 
     @property
     def gpu_use(self) -> float | None:
         """The mean use in percent of the GPUs whose use was measured."""
-        shares = [share for node in self.nodes.values() for share in node.gpus]
-        return sum(shares) / len(shares) if shares else None
+        return mean_use(self._gpus)
 
     @property
     def gpu_memory_share(self) -> float | None:
         """The share of the GPUs' memory that was used."""
-        used = _total(node.gpu_memory for node in self.nodes.values())
-        whole = _total(node.gpu_memory_of for node in self.nodes.values())
-        return used / whole if used is not None and whole else None
+        return memory_share(self._gpus)
+
+    @property
+    def _gpus(self) -> list[GpuSummary]:
+        return [gpu for node in self.nodes.values() for gpu in node.gpus]
+
+
+def mean_use(gpus: Sequence[GpuSummary]) -> float | None:
+    """Return the mean use in percent of those GPUs whose use was measured; None for none."""
+    shares = [gpu.use for gpu in gpus if gpu.use is not None]
+    return sum(shares) / len(shares) if shares else None
+
+
+def memory_share(gpus: Sequence[GpuSummary]) -> float | None:
+    """Return the share of the GPUs' memory that was used; None if unknown."""
+    used, whole = _total(gpu.memory for gpu in gpus), _total(gpu.memory_of for gpu in gpus)
+    return used / whole if used is not None and whole else None
 
 
 def read(text: str) -> Summary | None:
@@ -114,15 +135,18 @@ def _node(values: dict[str, Any]) -> NodeSummary:
         memory=None if values.get("used_memory") is None else int(values["used_memory"]),
         memory_of=None if values.get("total_memory") is None else int(values["total_memory"]),
         cpus=None if values.get("cpus") is None else int(values["cpus"]),
-        gpu_count=max(len(values.get("gpu_total_memory", {})), len(values.get("gpu_utilization", {}))),
-        gpus=tuple(float(share) for share in values.get("gpu_utilization", {}).values()),
-        gpu_memory=_bytes(values.get("gpu_used_memory", {})),
-        gpu_memory_of=_bytes(values.get("gpu_total_memory", {})),
+        gpus=tuple(_gpus(*(values.get(name, {}) for name in _OF_GPUS))),
     )
 
 
-def _bytes(each: dict[str, Any]) -> int | None:
-    return sum(int(amount) for amount in each.values()) if each else None
+def _gpus(use: dict[str, Any], memory: dict[str, Any], memory_of: dict[str, Any]) -> Iterator[GpuSummary]:
+    for name in dict.fromkeys([*memory_of, *use, *memory]):
+        yield GpuSummary(
+            str(name),
+            float(use[name]) if name in use else None,
+            int(memory[name]) if name in memory else None,
+            int(memory_of[name]) if name in memory_of else None,
+        )
 
 
 def _total(amounts: Iterable[float | None]) -> float | None:

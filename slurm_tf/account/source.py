@@ -64,12 +64,13 @@ class Source(ABC):
 class SacctSource(Source):
     """Calls sacct once for each call of `read`.
 
-    If no users are named, sacct is asked for the jobs of this user; for root or with `all_users`, for all jobs.
+    If no users are named, sacct is asked for the jobs of this user; for root or with `all_users`, for all jobs. If no
+    clusters are named, it is asked for those of the one that it runs on.
     """
 
-    def __init__(self, all_users: bool = False, seconds: float = sacct.SECONDS) -> None:
+    def __init__(self, all_users: bool = False, seconds: float = sacct.SECONDS, clusters: Sequence[str] = ()) -> None:
         super().__init__()
-        self.all_users, self.seconds = all_users, seconds
+        self.all_users, self.seconds, self.clusters = all_users, seconds, clusters
 
     def fill(
         self,
@@ -90,7 +91,7 @@ class SacctSource(Source):
         found.diagnostics.unknown_fields = sorted(known - sacct_fields.KNOWN)
         # sacct --jobs=42_3 (22.05.8) finds nothing while the task is pending, so sacct is asked for job 42
         ids = list(dict.fromkeys(map(whole_job, jobs)))
-        printed = sacct.printed(names, *window, users, accounts, ids, self.all_users, self.seconds)
+        printed = sacct.printed(names, *window, users, accounts, ids, self.all_users, self.seconds, self.clusters)
         sacct_stream.read(found, printed, names)
 
     def read(

@@ -11,6 +11,8 @@ from slurm_tf.cli import completion, options, watch_commands
 from slurm_tf.errors import SlurmError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from slurm_tf.account.html_report import Page
     from slurm_tf.account.run_records import RunRecords
     from slurm_tf.account.source import Source
@@ -193,8 +195,10 @@ def time_window(since: str | None, until: str | None, days: int | None) -> "Wind
     return Window(start, end)
 
 
-def source(path: str | None, fields: str, all_users: bool, lengths_suffice: bool = False) -> "Source":
-    """Return where records come from: a saved table, else sacct. Raises UsageError.
+def source(
+    path: str | None, fields: str, all_users: bool, lengths_suffice: bool = False, clusters: "Sequence[str]" = ()
+) -> "Source":
+    """Return where records come from: a saved table, else sacct, of these clusters. Raises UsageError.
 
     `lengths_suffice`: whether a table without the times of start and end will do.
     """
@@ -203,7 +207,9 @@ def source(path: str | None, fields: str, all_users: bool, lengths_suffice: bool
 
     if fields and not path:
         raise UsageError("found --fields without --from", "both: --fields is for a file without a header line")
-    return FileSource(path, fields, lengths_suffice=lengths_suffice) if path else SacctSource(all_users)
+    if path:
+        return FileSource(path, fields, lengths_suffice=lengths_suffice)
+    return SacctSource(all_users, clusters=clusters)
 
 
 def _with_ledger(inner: "Source", all_users: bool, rebuild: bool) -> "Source":

@@ -17,6 +17,7 @@ __all__ = [
     "node_sizes",
     "node_use",
     "out_of_memory",
+    "output_pattern",
     "pending_reasons",
     "queued_jobs",
     "records",

@@ -78,6 +78,7 @@ def printed(
     jobs: Sequence[str] = (),
     all_users: bool = False,
     seconds: float = SECONDS,
+    clusters: Sequence[str] = (),
 ) -> Printed:
     """Return what `rows` reads, as bytes. The errors are raised while the chunks are read."""
     separator = _drawn()
@@ -88,6 +89,7 @@ def printed(
     argv += [f"--user={','.join(users)}"] if users else []
     argv += [f"--accounts={','.join(accounts)}"] if accounts else []
     argv += [f"--jobs={','.join(jobs)}"] if jobs else []
+    argv += [f"--clusters={','.join(clusters)}"] if clusters else []
     return Printed(separator.encode(), output(argv, seconds, _environment()))
 
 

@@ -37,6 +37,8 @@ NOW = 1795255200  # 2026-11-21T11:00:00 in Berlin
         ("-2h", (2026, 11, 21, 9)),
         ("-90m", (2026, 11, 21, 9, 30)),
         ("-1w", (2026, 11, 14, 11)),
+        ("d=2,h=1", (2026, 11, 19, 10)),
+        ("Weeks=1, minutes=30", (2026, 11, 14, 10, 30)),
         ("2026-01-31", (2026, 1, 31)),
         ("2026-07-31T12:30", (2026, 7, 31, 12, 30)),
         ("2026-07-31T12:30:07", (2026, 7, 31, 12, 30, 7)),
@@ -62,7 +64,9 @@ def test_local_times(text: str, parts: tuple[int, ...]) -> None:
     assert when.parse(text, NOW) == here(*parts)
 
 
-@pytest.mark.parametrize("text", ["", "2026-13-01", "31.12.2026", "now-", "now-7fortnights", "-7days", "02/30"])
+@pytest.mark.parametrize(
+    "text", ["", "2026-13-01", "31.12.2026", "now-", "now-7fortnights", "-7days", "02/30", "d=", "d=1,", "x=3"]
+)
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(UnitError, match="found '"):
         when.parse(text, NOW)

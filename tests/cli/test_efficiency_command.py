@@ -1,6 +1,7 @@
 """The verb efficiency for many jobs, as a person types it, on tables that somebody saved."""
 
 import csv
+import json
 import os
 import subprocess
 from collections.abc import Callable
@@ -52,6 +53,35 @@ def test_a_table_of_jobs_that_have_a_length_and_no_time(typed: Type) -> None:
     assert (one["JobID"], one["GPUEff"], one["UsedMem"][:9], one["Start"]) == ("8189521", "0.035", "29436.128", "")
 
 
+def test_lines_of_nodes_and_of_gpus(typed: Type) -> None:
+    lines = ok(typed("8205048", "8189521", "--node", "--format", "JobID,State,CPUEff")).splitlines()
+    assert [line.split() for line in lines] == [
+        ["JobID", "State", "CPUEff"],
+        ["8189521", "CANCELLED", "10.5%"],
+        ["8205048", "COMPLETED", "4.6%"],
+        ["tiger-h19c1n15", "18.6%"], ["tiger-h26c2n13", "0.0%"], ["tiger-i26c2n11", "0.0%"], ["tiger-i26c2n15", "0.0%"],
+    ]  # fmt: skip
+    assert lines[3].startswith("  tiger")
+    rows = list(csv.reader(ok(typed("8197399", "-g", "--format", "GPUMem", "--csv")).splitlines()))
+    assert [row[:3] for row in rows] == [
+        ["JobID", "Node", "GPU"], ["8197399", "", ""], ["8197399", "tiger-i23g14", ""],
+        ["8197399", "tiger-i23g14", "3"],
+    ]  # fmt: skip
+    (job,) = json.loads(ok(typed("8197399", "-g", "--json")))["jobs"]
+    assert [(node["node"], [gpu["gpu"] for gpu in node["gpus"]]) for node in job["nodes"]] == [("tiger-i23g14", ["3"])]
+
+
+def test_jobs_by_what_reportseff_selects(typed: Type) -> None:
+    def ids(*words: str) -> list[str]:
+        return [row["JobID"] for row in csv.DictReader(ok(typed(*words, "--csv")).splitlines())]
+
+    assert ids("--not-state", "CD,Failed") == ["8189521", "45352405", "46044267"]
+    assert ids("--array-min-size", "2", "--state", "CD,F") == ["131042", "6196869", "8197399", "8205048", "8205464"]
+    assert ids("--slurm-format", "slurm-%j.out", "logs/slurm-8205464.out", "slurm-131042.out") == ["131042", "8205464"]
+    # the table names no cluster
+    assert ids("--cluster", "della") == []
+
+
 def test_one_job_of_them(typed: Type) -> None:
     text = ok(typed("8189521"))
     assert text.splitlines()[1] == "ran for 19.1 h, waited for an unknown time"
@@ -66,6 +96,9 @@ def test_one_job_of_them(typed: Type) -> None:
     ("words", "message"),
     [
         (["--state", "DONE"], "found --state 'DONE'; needed states as sacct names them"),
+        (["--not-state", "DONE"], "found --not-state 'DONE'; needed states as sacct names them"),
+        (["--slurm-format", "%j.out"], "found --slurm-format without a file"),
+        (["--since", "d=2,x"], "needed parts such as d=2,h=1"),
         (["--format", "JobID,Priority"], "found 'Priority'; needed one of JobID, State"),
         (["--sort", "x"], "found 'x'; needed one of JobID, State"),
         (["--since", "tomorrow"], "a --since that is before --until"),

@@ -107,7 +107,8 @@ def test_components_and_points_are_of_their_runs_and_templates(alice: Member) ->
     assert [row["component"] for row in components] == ["+0", "+1"]
     (point,) = json.loads(alice.ok("efficiency", "points-1/1", "--json"))["components"]
     assert point["incarnations"] == 1
-    jobs = json.loads(alice.ok("efficiency", "--since=-1h", "--name=stf-points", "--state=CD", "--json"))["jobs"]
+    words = ("--since=-1h", "--cluster=sandbox", "--name=stf-points", "--state=CD", "--json")
+    jobs = json.loads(alice.ok("efficiency", *words))["jobs"]
     assert [(job["State"], job["Elapsed"] >= 1, job["AllocCPUS"] >= 1) for job in jobs] == [
         ("COMPLETED", True, True)
     ] * 3
