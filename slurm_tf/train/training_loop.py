@@ -89,7 +89,7 @@ class ParameterServerLoop:
         self._max_scheduled = _SCHEDULED_PER_WORKER * workers
 
         def worker_step(*given: Any) -> Logs:
-            batch = data.decode(*given) if isinstance(data, Batches) else next(*given)
+            batch = _decoded(data, *given) if isinstance(data, Batches) else next(*given)
             logs: Logs = coordinator.strategy.run(step, args=(batch,))
             return logs
 
@@ -122,8 +122,14 @@ class ParameterServerLoop:
 
     def _arguments(self, step: int) -> Tuple[Any, ...]:
         if isinstance(self._data, Batches):
-            return tuple(tf.convert_to_tensor(each) for each in self._data.read(step))
+            return tuple(tf.convert_to_tensor(each) for each in self._data.read([step]))
         return (self._data,)
+
+
+def _decoded(batches: Batches, *read: tf.Tensor) -> Any:
+    """Return the batch of one step, which the chief has read."""
+    elements, weights = batches.parts(*read)
+    return batches.decode(elements[0], weights[0])
 
 
 def _fetch(result: Any) -> List[Logs]:

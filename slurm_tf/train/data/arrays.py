@@ -1,6 +1,6 @@
 """Arrays as the samples of batches."""
 
-from typing import Any
+from typing import Any, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,8 @@ from slurm_tf.train.data.sample_orders import WholeOrder
 class Arrays:
     """An array, or a structure of arrays of one length. Raises UsageError."""
 
-    read_type = tf.int64
+    read_types = (tf.int64,)
+    sample_bytes = 8
 
     def __init__(self, arrays: Any, seed: int) -> None:
         lengths = {len(array) for array in tf.nest.flatten(arrays)}
@@ -29,10 +30,14 @@ class Arrays:
     def prepare(self, epoch: int, first: int, rank: int, size: int) -> None:
         """Do nothing, as arrays are in memory."""
 
-    def read(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def read(self, indices: npt.NDArray[np.int64]) -> Tuple[npt.NDArray[np.int64]]:
         """Return the indices, by which `decode` takes the samples."""
+        return (indices,)
+
+    def elements(self, indices: tf.Tensor) -> tf.Tensor:
+        """Return the indices."""
         return indices
 
-    def decode(self, read: tf.Tensor) -> Any:
-        """Return the samples of what was read."""
-        return tf.nest.map_structure(lambda tensor: tf.gather(tensor, read), self._tensors)
+    def decode(self, elements: tf.Tensor) -> Any:
+        """Return the samples with these indices."""
+        return tf.nest.map_structure(lambda tensor: tf.gather(tensor, elements), self._tensors)

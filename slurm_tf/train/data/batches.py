@@ -6,7 +6,7 @@ continues where it was.
 """
 
 import functools
-from typing import Any, List, Optional, Protocol, Tuple
+from typing import Any, List, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,9 @@ from slurm_tf.train.autograph import without_autograph
 from slurm_tf.train.data.sample_orders import Indices
 
 _Weights = npt.NDArray[np.float32]
-# Batches that are read while others are decoded.
+# How much is read at once: each call of Python takes as long as the reading of 1000 small samples.
+_SAMPLES_AT_ONCE, _BYTES_AT_ONCE = 4096, 4 << 20
+# How often that much is read while batches are decoded.
 _READ_AHEAD = 2
 
 
@@ -29,11 +31,16 @@ class Order(Protocol):
 
 
 class Source(Protocol):
-    """Samples that are read by index. `has_weights`: each is (x, y, weight)."""
+    """Samples that are read by index, of which there are `samples`.
+
+    `sample_bytes`: how many of them a sample has when it is read, on average. `has_weights`: each is (x, y, weight).
+    `read_types`: of the tensors that `read` returns.
+    """
 
     samples: int
     has_weights: bool
-    read_type: tf.DType
+    read_types: Tuple[tf.DType, ...]
+    sample_bytes: int
 
     @property
     def order(self) -> Order:
@@ -42,11 +49,14 @@ class Source(Protocol):
     def prepare(self, epoch: int, first: int, rank: int, size: int) -> None:
         """Prepare to read what task `rank` of `size` needs at place `first` of an epoch and after it."""
 
-    def read(self, indices: Indices) -> npt.NDArray[Any]:
-        """Return one element of `read_type` for each index."""
+    def read(self, indices: Indices) -> Tuple[Any, ...]:
+        """Return the samples with these indices, in whichever form is fast to read."""
 
-    def decode(self, read: tf.Tensor) -> Any:
-        """Return the samples of what was read, in the graph."""
+    def elements(self, *read: tf.Tensor) -> tf.Tensor:
+        """Return one element for each sample that was read, in the graph."""
+
+    def decode(self, elements: tf.Tensor) -> Any:
+        """Return the samples of these elements, in the graph."""
 
 
 class Batches:
@@ -77,6 +87,8 @@ class Batches:
         self.step = 0
         self._source, self._rank, self._size, self._replicas = source, rank, size, replicas
         self._part_size = batch_size // size
+        samples_at_once = min(_SAMPLES_AT_ONCE, _BYTES_AT_ONCE // max(source.sample_bytes, 1))
+        self._steps_at_once = max(samples_at_once // self._part_size, 1)
 
     def real_samples(self, first: int, end: int) -> int:
         """Return how many samples, without padding, this task's parts have from step `first` to before `end`."""
@@ -95,8 +107,8 @@ class Batches:
             return tf.data.Dataset.range(first, first + self.steps_per_epoch)
 
         @without_autograph
-        def read(step: tf.Tensor) -> Any:
-            return tf.numpy_function(self.read, [step], [self._source.read_type, tf.float32])
+        def read(steps: tf.Tensor) -> Any:
+            return self.parts(*tf.numpy_function(self.read, [steps], [*self._source.read_types, tf.float32]))
 
         options = tf.data.Options()
         # MirroredStrategy must cut the batches, not the source
@@ -104,26 +116,32 @@ class Batches:
         return (
             tf.data.Dataset.from_tensors(0)
             .flat_map(steps)
+            .batch(self._steps_at_once)
             .map(read)
             .prefetch(_READ_AHEAD)
+            .unbatch()
             .map(without_autograph(self.decode), num_parallel_calls=tf.data.AUTOTUNE)
             .apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch))
             .prefetch(tf.data.AUTOTUNE)
             .with_options(options)
         )
 
-    def read(self, step: int) -> Tuple[npt.NDArray[Any], _Weights]:
-        """Return this task's part of the batch of `step` as its source reads it, and its weights."""
-        epoch, batch = divmod(int(step), self.steps_per_epoch)
-        self._source.prepare(epoch, batch * self.batch_size, self._rank, self._size)
-        indices, weights = self.part(step)
-        return self._source.read(indices), weights
+    def read(self, steps: Sequence[int]) -> Tuple[Any, ...]:
+        """Return this task's parts of the batches of `steps` as its source reads them, and then their weights."""
+        for step in steps:
+            epoch, batch = divmod(int(step), self.steps_per_epoch)
+            self._source.prepare(epoch, batch * self.batch_size, self._rank, self._size)
+        indices, weights = zip(*map(self.part, steps))
+        return (*self._source.read(np.concatenate(indices)), np.concatenate(weights))
 
-    def decode(self, read: tf.Tensor, weight: tf.Tensor) -> Any:
-        """Return the batch, with its weights, of what `read` returned."""
-        for each in (read, weight):
-            each.set_shape([self._part_size])
-        batch = self._source.decode(read)
+    def parts(self, *read: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
+        """Return what `read` returned in the graph: the elements of the samples, and their weights, [step, sample]."""
+        *samples, weights = read
+        return tuple(tf.reshape(each, [-1, self._part_size]) for each in (self._source.elements(*samples), weights))
+
+    def decode(self, elements: tf.Tensor, weight: tf.Tensor) -> Any:
+        """Return the batch, with its weights, of the elements of one step."""
+        batch = self._source.decode(elements)
         for each in tf.nest.flatten(batch, expand_composites=False):
             if each.shape.rank == 0 or each.shape[0] not in (None, self._part_size):
                 raise UsageError(f"found a batch with {each.shape}", f"{self._part_size} samples, as there were")

@@ -14,7 +14,7 @@ from slurm_tf.errors import DatasetError, SlurmTfError, UsageError
 from slurm_tf.train.autograph import without_autograph
 from slurm_tf.train.data import examples
 from slurm_tf.train.data.read_ahead import ReadAhead
-from slurm_tf.train.data.record_files import PIECE, RecordFiles
+from slurm_tf.train.data.record_files import PIECE, RecordFiles, StoredRecords
 from slurm_tf.train.data.sample_orders import BlockOrder, WholeOrder
 from slurm_tf.train.train_log import log
 
@@ -35,7 +35,7 @@ class Shuffle(Enum):
 class Records:
     """The records of one split of a prepared data set. Raises DatasetError for a damaged one, and UsageError."""
 
-    read_type = tf.string
+    read_types = (tf.string, tf.int64, tf.int64)
 
     def __init__(self, folder: str, split: str, seed: int, shuffle: Optional[str], map: Map) -> None:  # noqa: A002 - as tf.data names it
         manifest, of_split = _opened(folder, split)
@@ -47,6 +47,7 @@ class Records:
         self._schema, self._map = manifest.schema, map
         self._files = RecordFiles(folder, of_split)
         self.samples = self._files.rows
+        self.sample_bytes = self._files.bytes // max(self.samples, 1)
         self.order = self._order(_shuffle(shuffle, self._files.bytes), seed)
         self._ahead = ReadAhead(self._files)
         no_records = tf.data.Dataset.from_tensor_slices(tf.constant([], tf.string))
@@ -69,7 +70,7 @@ class Records:
             self._ahead.ask(each, order.ranges(*each, rank, size))
         self._ahead.wait((epoch, window))
 
-    def read(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
+    def read(self, indices: npt.NDArray[np.int64]) -> StoredRecords:
         """Return serialised records. Raises DatasetError, which names the file and the record."""
         try:
             return self._files.read(indices)
@@ -78,10 +79,14 @@ class Records:
             log(str(error))
             raise
 
+    def elements(self, data: tf.Tensor, starts: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        """Return the serialised records of what was read."""
+        return tf.strings.substr(data, starts, lengths)
+
     @without_autograph
-    def decode(self, read: tf.Tensor) -> Any:
-        """Return the samples of what was read: the features by name, or what the program makes of them."""
-        return _decoded(self._schema, self._map, read)
+    def decode(self, elements: tf.Tensor) -> Any:
+        """Return the samples of serialised records: the features by name, or what the program makes of them."""
+        return _decoded(self._schema, self._map, elements)
 
     @property
     def _block(self) -> int:

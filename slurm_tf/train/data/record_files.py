@@ -8,7 +8,7 @@ library nor TensorFlow has a function: `slurm-tf data verify` compares it.
 import functools
 import mmap
 import os
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Iterator, List, NamedTuple, Tuple, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from slurm_tf import files
 from slurm_tf.dataset import shard_index
 from slurm_tf.dataset.dataset_manifest import Shard, Split
-from slurm_tf.dataset.record_frame import FOOT, HEAD, LENGTH
+from slurm_tf.dataset.record_frame import FOOT, HEAD
 from slurm_tf.errors import DatasetError
 
 _ITEM = 8  # bytes of an offset in an index
@@ -26,6 +26,16 @@ PIECE = 4 << 20
 _OPEN_SHARDS = 256
 _Numbers = npt.NDArray[np.int64]
 _DO = "copy or prepare the data set again"
+# Bytes that numpy copies at once: it takes longer to make a Python object of each record than to copy so many.
+_CHUNK = 256
+
+
+class StoredRecords(NamedTuple):
+    """Records among other bytes: each is `lengths` bytes of `data` from its place in `starts` on."""
+
+    data: bytes
+    starts: _Numbers
+    lengths: _Numbers
 
 
 class RecordFiles:
@@ -40,8 +50,8 @@ class RecordFiles:
         self._starts = np.cumsum([0, *(shard.rows for shard in shards)])
         self._shard = functools.lru_cache(maxsize=_OPEN_SHARDS)(lambda number: _OpenShard(self._paths[number]))
 
-    def read(self, numbers: _Numbers) -> npt.NDArray[np.object_]:
-        """Return the records with these numbers, as bytes. Raises DatasetError, which names the file and the record."""
+    def read(self, numbers: _Numbers) -> StoredRecords:
+        """Return the records with these numbers. Raises DatasetError, which names the file and the record."""
         order = np.argsort(numbers)
         ordered = numbers[order]
         parts = [(self._shard(shard), self._starts[shard], part) for shard, part in self._parts(ordered)]
@@ -55,13 +65,16 @@ class RecordFiles:
             lengths[part] = shard.lengths[starts[part]]
         is_sound = lengths == ends - starts - HEAD - FOOT
         self._check(ordered, starts, is_sound, "the length of the record is not what the index says")
-        first, last = (starts + HEAD).tolist(), (ends - FOOT).tolist()
-        found: List[Any] = []
+        counts = -(-lengths // _CHUNK)
+        firsts = np.concatenate([[0], np.cumsum(counts)])
+        places = np.arange(firsts[-1]) * _CHUNK + np.repeat(starts + HEAD - firsts[:-1] * _CHUNK, counts)
+        copied = np.empty(firsts[-1], f"V{_CHUNK}")
         for shard, _, part in parts:
-            found += [shard.data[start:end] for start, end in zip(first[part], last[part])]
-        records = np.empty(len(numbers), object)
-        records[order] = found
-        return records
+            chunks = slice(firsts[part.start], firsts[part.stop])
+            copied[chunks] = shard.chunks(places[chunks])
+        found = StoredRecords(copied.tobytes(), np.empty_like(order), np.empty_like(order))
+        found.starts[order], found.lengths[order] = firsts[:-1] * _CHUNK, lengths
+        return found
 
     def _parts(self, ordered: _Numbers) -> List[Tuple[int, slice]]:
         """Return the shards that have some of the numbers, which are in order, and which of them."""
@@ -103,10 +116,29 @@ class _OpenShard:
     """
 
     def __init__(self, path: str) -> None:
-        self.data = _mapped(path)
-        self.size = len(self.data)
+        data = _mapped(path)
+        self.size = len(data)
         self.starts: _Numbers = np.frombuffer(_mapped(shard_index.path(path)), "<i8")
-        self.lengths: _Numbers = np.ndarray((self.size - LENGTH + 1,), "<i8", self.data, strides=(1,))
+        self.lengths: _Numbers = _from_each_byte("<i8", data)
+        self._chunks = _from_each_byte(f"V{_CHUNK}", data)
+        self._last_chunks = _from_each_byte(f"V{_CHUNK}", data[len(self._chunks) :] + bytes(_CHUNK))
+
+    def chunks(self, places: _Numbers) -> npt.NDArray[np.void]:
+        """Return _CHUNK bytes from each of these bytes of the file on, with zeros after its end."""
+        whole = len(self._chunks)
+        if places.max() < whole:
+            return self._chunks[places]
+        is_whole = places < whole
+        found = np.empty(len(places), self._chunks.dtype)
+        found[is_whole] = self._chunks[places[is_whole]]
+        found[~is_whole] = self._last_chunks[places[~is_whole] - whole]
+        return found
+
+
+def _from_each_byte(kind: str, data: Union[bytes, mmap.mmap]) -> npt.NDArray[Any]:
+    """Return an array of the items of a type that begin at each byte of the data."""
+    items = max(len(data) - np.dtype(kind).itemsize + 1, 0)
+    return np.ndarray((items,), kind, data, strides=(1,))
 
 
 def _check_sizes(path: str, shard: Shard) -> None:

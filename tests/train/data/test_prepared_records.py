@@ -72,6 +72,25 @@ def test_every_record_once_an_epoch_and_from_any_step_on(tmp_path: Path, shuffle
         assert real <= {*epoch[number], *epoch[number + 7]}
 
 
+@pytest.mark.parametrize("samples", [1, 20, 1000])
+def test_batches_are_the_same_however_many_are_read_at_once(
+    tmp_path: Path, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from slurm_tf.train.data import batches as module
+
+    folder = write_data_set(tmp_path / "data", SCHEMA, {"train": ROWS}, count=3)
+    found = []
+    for at_once in (samples, 8):
+        monkeypatch.setattr(module, "_SAMPLES_AT_ONCE", at_once)
+        (task,) = batches(folder)
+        task.step = 3  # so that batches of two epochs are read at once
+        found.append([(features["id"].numpy().tolist(), weight.numpy().tolist()) for features, weight in task.dataset])
+    assert found[0] == found[1]
+    stored = [number for first in range(3) for number in range(first, 50, 3)]
+    parts = map(task.part, range(3, 10))
+    assert found[0] == [([stored[place] for place in indices], weights.tolist()) for indices, weights in parts]
+
+
 def test_what_the_program_makes_of_features(tmp_path: Path) -> None:
     folder = write_data_set(tmp_path / "data", SCHEMA, {"train": ROWS})
     (task,) = batches(folder, map=lambda features: (features["image"], features["id"], features["score"] * 0))
