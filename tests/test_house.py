@@ -36,7 +36,7 @@ ROOMS = {
     "export": {"errors", "files", "run", "dataset", "models"},
     "train": {"errors", "files", "run", "dataset", "models", "export"},
     "predict": {"errors", "files", "run", "dataset", "models"},
-    "serve": {"errors", "files", "run", "models", "slurm"},
+    "serve": {"errors", "files", "run", "models", "slurm", "launch"},
     "client": {"errors", "run", "submit", "serve"},
     "watch": {"errors", "units", "files", "plots", "run", "models", "slurm", "jobspec", "submit", "export", "serve"},
     "account": {"errors", "units", "files", "search_path", "plots", "run", "slurm", "jobspec", "watch"},

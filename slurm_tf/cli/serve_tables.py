@@ -15,6 +15,8 @@ def status(found: ServiceOverview) -> str:
     count = "unknown how many" if found.replicas is None else str(len(found.replicas))
     rows = [("Service", found.service.run.name), ("Replicas", f"{count} answering")]
     rows += [("Model", f"{name} in {base}") for name, base in found.service.settings.models.items()]
+    rows += [("Last job", service_rows.last_job_words(found.last_job))] if found.last_job else []
+    rows += [("Replica", service_rows.replica_end_words(each)) for each in found.replica_ends or ()]
     rows += [("Gap", service_rows.gap_words(found.gap))] if found.gap else []
     parts = [text_table.summary(rows, _NAME_WIDTH)]
     if found.jobs:

@@ -1,4 +1,4 @@
 """Inside the job: from what Slurm allocated to a running TensorFlow cluster. Standard library only, Python 3.9."""
 
 # what other rooms may import
-__all__ = ["direct", "examination", "requeue"]
+__all__ = ["agent", "direct", "examination", "requeue"]

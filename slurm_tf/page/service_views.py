@@ -76,6 +76,8 @@ class ServiceViews:
             "replicas_words": f"{replicas} answering",
             "models": [(name, base, known_models.key_of(base)) for name, base in known.service.settings.models.items()],
             "problems": [service_rows.gap_words(found.gap)] if found.gap else [],
+            "last_job": service_rows.last_job_words(found.last_job) if found.last_job else "",
+            "ended": [service_rows.replica_end_words(each) for each in found.replica_ends or ()],
             "notes": found.notes,
             "job_heads": service_rows.JOBS,
             "jobs": [service_rows.job_cells(each) for each in found.jobs],

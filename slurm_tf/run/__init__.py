@@ -25,6 +25,7 @@ __all__ = [
     "preflight_report",
     "program_messages",
     "progress",
+    "replica_ends",
     "serve_settings",
     "settings",
     "stage_plan",

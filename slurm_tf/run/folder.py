@@ -200,6 +200,11 @@ class RunFolder:
         return os.path.join(self.path, "requests")
 
     @property
+    def replica_ends(self) -> str:
+        """The folder of a service's job with how its replicas ended, one file a replica: see run/replica_ends.py."""
+        return os.path.join(self.path, "replica_ends")
+
+    @property
     def logs(self) -> str:
         """The folder of logs, one file a task."""
         return os.path.join(self.path, "logs")

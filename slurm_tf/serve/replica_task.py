@@ -17,14 +17,16 @@ from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from slurm_tf import files
-from slurm_tf.errors import AllocationError, SlurmTfError
-from slurm_tf.run import env, serve_settings
+from slurm_tf.errors import AllocationError, RunError, SlurmTfError
+from slurm_tf.launch.agent.memory_cgroup import MemoryCgroup
+from slurm_tf.run import env, replica_ends, serve_settings
 from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.replica_ends import ReplicaEnd
 from slurm_tf.run.serve_settings import ServeSettings
 from slurm_tf.serve import endpoint, replica_settings
 from slurm_tf.serve.replica_settings import Batching, ReplicaSettings, RequestLogSettings, ServedModel
 from slurm_tf.serve.replica_watch import ReplicaWatch
-from slurm_tf.slurm import in_job
+from slurm_tf.slurm import in_job, out_of_memory
 
 _PROGRAM = ("-m", "slurm_tf.serve.replica")
 _POLL_SECONDS = 0.5
@@ -142,15 +144,38 @@ def _port(address: str, ports: Optional[Tuple[int, int]]) -> int:
     raise AllocationError(f"no port from {first} to {last} is free on {address}", "one for each replica")
 
 
+class MemoryKills:
+    """The processes of a task that the kernel has killed for their memory."""
+
+    def __init__(self) -> None:
+        self._cgroup = MemoryCgroup()
+        self._explained = self._cgroup.kills
+
+    def words(self, code: int) -> str:
+        """Return in words that a process which ended with `code` was one of them, "" if it was none."""
+        if code != -signal.SIGKILL or self._cgroup.kills <= self._explained:
+            return ""
+        self._explained += 1
+        used, limit = self._cgroup.memory
+        return out_of_memory.words({}, limit, used)
+
+
 class Process:
     """One replica process, which is started again when it dies. `is_hopeless`: it never answered, several times."""
 
     def __init__(
-        self, settings: ReplicaSettings, path: str, environ: Mapping[str, str], program: Sequence[str]
+        self,
+        settings: ReplicaSettings,
+        folder: str,
+        environ: Mapping[str, str],
+        program: Sequence[str],
+        kills: MemoryKills,
     ) -> None:
-        """`path`: where its settings are written; `program`: the words behind "python"."""
+        """`folder`: of the job, where its settings are written; `program`: the words behind "python"."""
         self.name = settings.replica
-        self._settings, self._path, self._environ, self._program = settings, path, environ, program
+        self._settings, self._folder, self._environ, self._program = settings, RunFolder(folder), environ, program
+        self._path = os.path.join(folder, f"replica-{self.name}.json")
+        self._kills, self._times = kills, 0
         self._pause, self._due, self._fruitless = _PAUSE_SECONDS, 0.0, 0
         self._has_answered = False
         self._process: Optional[subprocess.Popen[bytes]] = None
@@ -184,12 +209,22 @@ class Process:
             self._process.send_signal(signal.SIGTERM)
 
     def _ended(self, now: float) -> None:
-        code = self._process.returncode if self._process else None
+        code = self._process.returncode if self._process else 0
+        why = self._kills.words(code) or _end_words(code)
         self._fruitless += not self._has_answered
-        say(f"replica {self.name} ended with {code}; it is started again in {self._pause:.0f} s")
+        say(f"replica {self.name} has ended: {why}; it is started again in {self._pause:.0f} s")
+        self._times += 1
+        try:
+            replica_ends.write(self._folder, ReplicaEnd(self.name, self._times, time.time(), why))
+        except (RunError, OSError) as error:
+            say(f"how it ended cannot be written: {error}")
         endpoint.remove(self._settings.endpoint_folder, self.name)
         self._process, self._has_answered = None, False
         self._due, self._pause = now + self._pause, min(self._pause * 2, _LONGEST_PAUSE)
+
+
+def _end_words(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 def has_successor(names: List[str], here: Place, expected: int, now: float) -> bool:
@@ -221,10 +256,8 @@ def run(environ: Mapping[str, str], program: Sequence[str] = _PROGRAM) -> int:
     count = processes(settings, here)
     folder = environ[env.RUN_FOLDER]
     inner = _environ(environ, here, count)
-    running = [
-        Process(each, os.path.join(folder, f"replica-{each.replica}.json"), inner, program)
-        for each in (of_process(settings, here, process) for process in range(count))
-    ]
+    kills = MemoryKills()
+    running = [Process(of_process(settings, here, process), folder, inner, program, kills) for process in range(count)]
     watch, told = ReplicaWatch(RunFolder(settings.folder).endpoints), _Told()
     expected = here.tasks * count
     while not told.to_end:

@@ -2,8 +2,9 @@
 
 from datetime import datetime
 
+from slurm_tf.run.replica_ends import ReplicaEnd
 from slurm_tf.serve.endpoint import Endpoint, VersionState
-from slurm_tf.watch import status_rows
+from slurm_tf.watch import reasons, status_rows
 from slurm_tf.watch.run_overview import RunOverview
 from slurm_tf.watch.services import Gap
 
@@ -15,6 +16,17 @@ def gap_words(gap: Gap) -> str:
     """Return when nobody will answer, in words."""
     until = f"until {when_text(gap.until)}" if gap.until else "and Slurm does not say until when"
     return f"nobody will answer from {when_text(gap.begin)} on, {until}: no job takes over in time"
+
+
+def last_job_words(each: RunOverview) -> str:
+    """Return how the last job of a service ended that has none any more, in words."""
+    return ": ".join(filter(None, [f"{each.job} {status_rows.state_text(each)}", reasons.reason_words(each)]))
+
+
+def replica_end_words(each: ReplicaEnd) -> str:
+    """Return that a replica has died, and why, in words."""
+    times = f"{each.times} times, the last time" if each.times > 1 else "once,"
+    return f"{each.replica} has ended {times} {status_rows.age_text(each.at)}: {each.why}"
 
 
 def job_cells(each: RunOverview) -> list[str]:

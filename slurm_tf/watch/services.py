@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slurm_tf.errors import ModelError, RunError, UsageError
-from slurm_tf.run import job_chain
+from slurm_tf.run import job_chain, replica_ends
 from slurm_tf.run.folder import RunFolder
+from slurm_tf.run.replica_ends import ReplicaEnd
 from slurm_tf.run.serve_settings import ServeSettings
 from slurm_tf.run.settings import read_settings
 from slurm_tf.serve import endpoint
 from slurm_tf.serve.endpoint import Endpoint
 from slurm_tf.slurm.client import Client
 from slurm_tf.slurm.job_states import JobState
-from slurm_tf.watch import find_run
+from slurm_tf.watch import find_run, reasons
 from slurm_tf.watch.find_run import SelectedRun
 from slurm_tf.watch.run_overview import RunOverview
 
@@ -53,12 +54,15 @@ class Gap:
 class ServiceOverview:
     """What is known of a service: the jobs that are not over, oldest first, the replicas that live.
 
-    `replicas` is None where the folder of endpoints cannot be read. `gap`: None where none is to be expected, or where
-    Slurm does not answer: see `notes`.
+    `last_job`: the last one that has begun, where no job is left. `replica_ends`: of the replicas of these jobs that
+    have died; None where that cannot be read. `replicas` is None where the folder of endpoints cannot be read. `gap`:
+    None where none is to be expected, or where Slurm does not answer: see `notes`.
     """
 
     service: Service
     jobs: tuple[RunOverview, ...]
+    last_job: RunOverview | None
+    replica_ends: tuple[ReplicaEnd, ...] | None
     replicas: tuple[Endpoint, ...] | None
     gap: Gap | None
     notes: tuple[str, ...]
@@ -105,7 +109,23 @@ def overview(service: Service, points: Sequence[RunOverview]) -> ServiceOverview
     except (ModelError, OSError):
         found = None
     notes = jobs[0].notes if jobs else ()
-    return ServiceOverview(service, jobs, found, _gap(jobs, bool(found)), notes)
+    last = None if jobs else _last(points)
+    ends = _replica_ends(jobs or tuple(filter(None, [last])))
+    return ServiceOverview(service, jobs, last, ends, found, _gap(jobs, bool(found)), notes)
+
+
+def _last(points: Sequence[RunOverview]) -> RunOverview | None:
+    """Return the last job that has begun an attempt, else the last one: one that was to follow may be cancelled."""
+    submitted = [each for each in points if each.job]
+    begun = [each for each in submitted if each.attempt]
+    return next(reversed(begun or submitted), None)
+
+
+def _replica_ends(jobs: Sequence[RunOverview]) -> tuple[ReplicaEnd, ...] | None:
+    try:
+        return tuple(end for each in jobs for end in replica_ends.read(each.selected.folder))
+    except (RunError, OSError):
+        return None
 
 
 def _by_run(text: str, root: str, slurm: Client, is_needed: bool) -> Service | None:
@@ -152,6 +172,9 @@ def as_dict(found: ServiceOverview) -> dict[str, object]:
         "folder": found.service.run.path,
         "models": dict(found.service.settings.models),
         "jobs": [_job(each) for each in found.jobs],
+        "last_job": found.last_job
+        and {**_job(found.last_job), "reason_words": reasons.reason_words(found.last_job) or None},
+        "replica_ends": None if found.replica_ends is None else [vars(each) for each in found.replica_ends],
         "replicas": None if found.replicas is None else [_replica(each) for each in found.replicas],
         "gap": None if gap is None else {"begin": gap.begin.timestamp(), "until": _seconds(gap.until)},
         "notes": list(found.notes),

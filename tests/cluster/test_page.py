@@ -189,7 +189,9 @@ def test_a_service_is_started_shown_and_stopped(alice: Member, tmp_path: Path) -
         assert "Stop the service a-1-1 for good?" in form.text
         assert page.post(f"{service}/stop", {}).status == 403
         assert page.post(f"{service}/stop", {"form_token": form.form_token}).status == 303
-        until(page, service, "No job of it is left: nobody answers")
+        text = until(page, service, "No job of it is left: nobody answers").text
+        (last,) = re.findall(r"The last one: (.*)</p>", text)
+        assert re.fullmatch(r"\d+ CANCELLED: .*cancel.*", last)
     assert {each["state"] for each in alice.status("a-1-1")} == {"CANCELLED"}
 
 

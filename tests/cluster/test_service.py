@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import time
 from typing import Any
 
@@ -76,6 +77,40 @@ def test_a_service_whose_replicas_cannot_answer_ends(alice: Member) -> None:
     assert alice.sacct(first) == ["FAILED"]
     assert len(jobs(alice)) == 2
     assert "which was to follow, is cancelled" in alice.ok("logs", "digits-1/1")
+
+
+# The task of a service whose replicas take more memory than the job has.
+HUNGRY = """\
+import os, sys
+from slurm_tf.serve import replica_task
+sys.exit(replica_task.run(os.environ, ["-c", "bytearray(800 << 20)"]))
+"""
+
+
+def test_a_replica_that_the_kernel_ends_for_its_memory_says_so_in_words(alice: Member) -> None:
+    """It is started again twice; then the service ends, and says why."""
+    is_limited = "cgroup" in alice.run("scontrol", "show", "config").partition("ProctrackType")[2].splitlines()[0]
+    line = "exit code 0"
+    if is_limited:
+        line = (
+            r"out of memory: the job may use 300M on the node( \(--mem=300M\))? and used \d+M of it; ask for more, "
+            r"--mem=450M at first, or use a smaller batch"
+        )
+    alice.run("mkdir", "-p", "models/digits")
+    alice.write("hungry.py", HUNGRY)
+    job = alice.write("digits.toml", JOB.format(command=f"'exec {sys.executable} hungry.py'"))
+    alice.submit(job, "--set", "roles.replica.count=1", "--set", "roles.replica.mem=300M")
+    linux.wait_until("a replica has ended", lambda: bool(status(alice)["replica_ends"]), 60)
+    (found,) = status(alice)["replica_ends"]
+    assert found["replica"] == "1-0-0"
+    assert re.fullmatch(line, found["why"])
+    assert alice.type("wait", "digits-1", timeout=120).returncode == 69
+    said = " ".join(alice.type("serve", "status", "digits-1").stdout.split())
+    assert re.search(rf"Replica 1-0-0 has ended 3 times, the last time \d+ s ago: {line}", said), said
+    last = status(alice)["last_job"]
+    assert (last["number"], last["state"] in ("FAILED", "OUT_OF_MEMORY")) == (1, True)
+    if is_limited:
+        assert re.search(rf"Last job {last['job']} {last['state']}: replica:0 .*{line}", said), said
 
 
 def test_a_job_that_slurm_ends_is_followed_at_once(alice: Member) -> None:
