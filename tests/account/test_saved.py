@@ -214,19 +214,32 @@ def test_json_and_text_of_22_05_say_the_same(monkeypatch: pytest.MonkeyPatch) ->
 # github.com/mila-iqia/SARC (BSD 3-Clause), tests/functional/jobs/sacct_outputs, each printed by the release of its
 # name; 24.11.1 from a comment of test_SAcctScraper_convert_version_supported, with names that were made up there;
 # 25.05.2 of its tests/factory/gen_sacct.py, which writes what that release prints.
+# github.com/rackslab/Slurm-web (MIT, recorded/sacct/LICENSE.Slurm-web), tests/assets/slurmrestd/24.05/0.0.41 and
+# 25.11/0.0.44: 24.05.3 and 25.11.0, each printed by slurmrestd of that release with the newest data_parser that it has.
+# sacct prints the same: OPENAPI_SLURMDBD_JOBS_RESP, by that data_parser (src/sacct/print.c of 24.05.3).
 WANTED = {
     "22.05.9": ("20247445_100", "hudson", "FAILED", "124403", "", "2880", "1692160813", "1693865044"),
     "23.02.6": ("4", "masterkohga", "RUNNING", "83853331", "0:0", "7200", "1613725209", "Unknown"),
     "23.11.5": ("4", "masterkohga", "RUNNING", "102228976", "0:0", "7200", "1613725209", "Unknown"),
+    "24.05.3": ("649717", "ksoto", "TIMEOUT", "83", "0:0", "1", "1747754465", "1747754549"),
     "24.11.1": ("123456", "j27dai", "TIMEOUT", "259223", "0:0", "4320", "1747064484", "1751866893"),
     "25.05.2": ("12", "farcher", "COMPLETED", "2858", "0:0", "60", "1708759061", "1708763274"),
+    "25.11.0": ("5739", "vhartman", "FAILED", "2", "1:0", "1", "1762942459", "1762942462"),
 }
 HELD = {
     "22.05.9": "billing=16,cpu=96,gres/gpu=16,mem=262144M,node=4",
     "23.02.6": "billing=3,cpu=4,gres/gpu=2,mem=32768M,node=1",
     "23.11.5": "billing=3,cpu=4,gres/gpu=2,mem=32768M,node=1",
+    "24.05.3": "billing=1,cpu=1,mem=512M,node=1",
     "24.11.1": "billing=8000,cpu=8,mem=16000M,node=1",
     "25.05.2": "billing=1,cpu=4,gres/gpu:rtx8000=1,mem=8192M,node=1",
+    "25.11.0": "billing=1,cpu=1,mem=512M,node=1",
+}
+# The steps, with how they ended.
+ENDS = {
+    "24.05.3": {"649717.batch": ("CANCELLED", "0:15")},
+    "25.05.2": {"12.batch": ("COMPLETED", "0:0"), "12.extern": ("COMPLETED", "0:0")},
+    "25.11.0": {"5739.batch": ("FAILED", "1:0")},
 }
 
 
@@ -237,8 +250,9 @@ def test_json_of_each_shape(release: str) -> None:
     names = ("JobID", "User", "State", "ElapsedRaw", "ExitCode", "TimelimitRaw", "Submit", "End")
     assert tuple(job[name] for name in names) == WANTED[release]
     assert (job["AllocTRES"], found.lost.total) == (HELD[release], 0)
-    assert [step["JobID"] for step in steps] == (["12.batch", "12.extern"] if release == "25.05.2" else [])
-    assert {step["TotalCPU"] for step in steps} <= {"00:47:38"}
+    assert {step["JobID"]: (step["State"], step["ExitCode"]) for step in steps} == ENDS.get(release, {})
+    assert {step["TotalCPU"] for step in steps} <= {"00:47:38", "00:00:00"}
+    assert {step["NTasks"] for step in steps} <= {"1"}
 
 
 def test_json_that_is_cut_or_strange_loses_the_least(saved: Saved) -> None:
