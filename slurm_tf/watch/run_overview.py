@@ -124,13 +124,17 @@ class RunOverview:
     def exit_code(self) -> int | None:
         """The exit code, as sbatch --wait has it; None if the run is not over.
 
-        It is the highest of all components, and 1 for a signal or an end without an exit.
+        It is the highest of all components, and 1 for a signal or an end without an exit. slurmdbd has 0 of a job that
+        Slurm ended, as it is told before the script has ended; slurmctld, and so sbatch --wait, has the script's
+        (22.05.8), which the run wrote as well.
         """
         if not self.is_over:
             return None
         if self.recorded_end and self.attempt:
             return self.attempt.code
-        return max((_exit_code(record) for record in self.records), default=1)
+        last = self.attempts[-1] if self.attempts else None
+        written = last.code if last and last.job == self.job else None
+        return max((_exit_code(record, written) for record in self.records), default=1)
 
 
 def query_jobs(slurm: Client, ids: Sequence[str]) -> JobRecords:
@@ -282,7 +286,8 @@ def _jobs(selected_runs: Sequence[SelectedRun]) -> list[tuple[SelectedRun, str]]
     ]
 
 
-def _exit_code(record: JobRecord) -> int:
+def _exit_code(record: JobRecord, written: int | None) -> int:
+    """Return the exit code of one component; `written`: the one that the run wrote of the job's end."""
     if record.exit_code is None or record.signalled:
         return 1
-    return record.exit_code or (0 if record.state.succeeded else 1)
+    return record.exit_code or (0 if record.state.succeeded else written or 1)

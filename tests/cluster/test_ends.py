@@ -123,6 +123,11 @@ def test_the_line_of_what_slurm_ends(alice: Member, sandbox: Sandbox) -> None:
             assert f"\n  why          {point['reason_words']}\n" in done.stderr
             assert f" {command} " in done.stderr
             assert point["reason_words"] in alice.ok("status", f"{name}-1")
+        # slurmctld has forgotten the job: accounting has ExitCode 0:0 of one that its limit ended
+        alice.write("squeue", "#!/bin/sh\n")
+        (alice.folder / "squeue").chmod(0o755)
+        path = {"PATH": f"{alice.folder}:{alice.environ()['PATH']}"}
+        assert alice.type("wait", "limit-1", environ=path).returncode == BY_SLURM["limit"][4]
     finally:
         for node in ("node3", "node4"):
             sandbox.start_node(node)

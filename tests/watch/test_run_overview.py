@@ -161,6 +161,24 @@ def test_exit_codes_are_those_of_sbatch_wait(
     assert point.exit_code == code
 
 
+def test_a_job_that_slurm_ended_has_the_code_that_its_run_wrote(make_run: MakeRun, slurm: Slurm) -> None:
+    selected = make_run("a-1", ("1", (), False))
+    write_end(selected.run, "1", 75, EndCause.TIMEOUT)
+    # as slurmctld has it, then as slurmdbd alone knows it
+    for live, past in (
+        ([record("1", JobState.TIMEOUT, exit_code=75)], []),
+        ([], [record("1", JobState.TIMEOUT, exit_code=0)]),
+    ):
+        slurm.live, slurm.past = live, past
+        (point,) = run_overview.read_overviews(slurm, [selected])
+        assert (point.state, point.exit_code) == (JobState.TIMEOUT, 75)
+    # what it wrote of an earlier job, or a success, does not count
+    for job, code in (("0", 75), ("1", 0)):
+        write_end(selected.run, job, code, EndCause.TIMEOUT)
+        (point,) = run_overview.read_overviews(slurm, [selected])
+        assert point.exit_code == 1
+
+
 @pytest.mark.slow
 def test_waiting_survives_an_outage_and_ends_with_the_last_point(make_run: MakeRun, slurm: Slurm) -> None:
     selected = make_run("a-1", ("1", (0, 1), True))
