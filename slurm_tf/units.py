@@ -83,6 +83,21 @@ def format_memory(mib: int) -> str:
     return f"{mib}M"
 
 
+def format_memory_beside(mib: int, other: int) -> str:
+    """Return `mib` MiB in the unit that `other` MiB has: "63.80G" beside "64G", as `sacct --units=G`; "0" for none.
+
+    More decimals than two where these would hide that it is some, or that it is not `other`.
+    """
+    if mib in (0, other):
+        return format_memory(mib) if mib else "0"
+    unit = format_memory(other)[-1]
+    value, whole = mib / int(_MIB[unit]), other / int(_MIB[unit])
+    if value.is_integer():
+        return f"{value:.0f}{unit}"
+    texts = (f"{value:.{decimals}f}" for decimals in range(2, 12))
+    return next((f"{text}{unit}" for text in texts if float(text) not in (0, whole)), f"{mib}M")
+
+
 def format_bytes(size: float) -> str:
     """Return a number of bytes for people, in the largest unit of which it is at least one: "8.0 GiB"."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -66,6 +66,25 @@ def test_memory_comes_back(mib: int) -> None:
     assert units.parse_memory(units.format_memory(mib)) == mib
 
 
+@pytest.mark.parametrize(
+    ("mib", "other", "text"),
+    [
+        (65336, 65536, "63.80G"), (65536, 65536, "64G"), (32768, 65536, "32G"), (0, 65536, "0"), (1, 65536, "0.001G"),
+        (65535, 65536, "63.999G"), (65537, 65536, "64.001G"), (512, 8192, "0.50G"), (3000, 1500, "3000M"),
+        (2048, 1500, "2048M"), (1536 * 1024, 1 << 20, "1.50T"), (5, 0, "5M"),
+    ],
+)  # fmt: skip
+def test_two_amounts_of_memory_have_one_unit(mib: int, other: int, text: str) -> None:
+    assert units.format_memory_beside(mib, other) == text
+
+
+@given(st.integers(0, 1 << 50), st.integers(0, 1 << 50))
+def test_two_amounts_of_memory_are_equal_only_if_they_are(mib: int, other: int) -> None:
+    text = units.format_memory_beside(mib, other)
+    assert (text == units.format_memory(other)) == (mib == other and mib > 0)
+    assert (float(text.rstrip("MGTP")) == 0) == (mib == 0)
+
+
 @given(
     st.lists(
         st.builds(Gpus, st.integers(0, 10**6 - 1), st.from_regex(r"([A-Za-z0-9_.+][A-Za-z0-9_.+-]*)?", fullmatch=True)),

@@ -19,9 +19,9 @@ def what(each: Limit) -> str:
 
 
 def amount(each: Limit, number: int) -> str:
-    """Return an amount of what is limited, without its unit, but for memory: "2.5", "512G"."""
+    """Return an amount of what is limited, without its unit, but for memory, which has the limit's: "2.5", "512G"."""
     if each.tres == "mem" and not each.is_time:
-        return units.format_memory(number)
+        return units.format_memory_beside(number, each.most)
     value = number / 60 if each.is_time else number
     if each.tres == "mem":
         value /= 1024

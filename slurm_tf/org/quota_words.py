@@ -11,10 +11,10 @@ _UNKNOWN, _NONE = "unknown", "-"
 def in_use(quota: Quota, tres: str) -> str:
     """Return what is in use of a TRES, and the limit: "3 of 4", with those of each type of GPU."""
     held, most = quota.allocated, quota.limits.grp_tres.get(tres)
-    used = _UNKNOWN if held is None else _amount(tres, held.get(tres, 0))
+    used = _UNKNOWN if held is None else _amount(tres, held.get(tres, 0), most)
     types = [name for name in quota.limits.grp_tres if name.startswith(f"{tres}:")]
     typed = [f"{name.partition(':')[2]} {in_use(quota, name)}" for name in types]
-    return ", ".join([f"{used} of {_amount(tres, most)}" if most is not None else used, *typed])
+    return ", ".join([f"{used} of {_amount(tres, most, most)}" if most is not None else used, *typed])
 
 
 def gpu_hours(quota: Quota) -> str:
@@ -58,5 +58,6 @@ def user(each: OrganizationUser) -> str:
     return f"{each.name} on {each.partition}" if each.partition else each.name
 
 
-def _amount(tres: str, number: int) -> str:
-    return units.format_memory(number) if tres == "mem" and number else str(number)
+def _amount(tres: str, number: int, most: int | None) -> str:
+    """Return an amount of a TRES; of memory in the unit of the limit, where there is one."""
+    return units.format_memory_beside(number, most or number) if tres == "mem" else str(number)
