@@ -82,7 +82,7 @@ def _limit_row(mine: UserQuota, limit: Limit) -> list[str]:
     return [
         limit.owner,
         limit_words.what(limit),
-        limit_words.amount(limit, limit.left),
+        _UNKNOWN if limit.is_unknown else limit_words.amount(limit, limit.left),
         limit_words.amount(limit, limit.most),
         _until(mine, limit),
         limit_words.in_slurm(limit),
@@ -91,6 +91,8 @@ def _limit_row(mine: UserQuota, limit: Limit) -> list[str]:
 
 def _until(mine: UserQuota, limit: Limit) -> str:
     """Return until about when all of a limit is in use."""
+    if limit.is_unknown:
+        return _UNKNOWN
     if limit.left:
         return _NONE
     until = mine.until(limit)

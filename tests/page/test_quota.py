@@ -62,6 +62,13 @@ def test_a_user_sees_what_is_left_and_who_has_it(application: ASGIApp) -> None:
     assert "GrpTRES gres/gpu=2" in text
 
 
+def test_what_is_hidden_of_an_organization_is_unknown(application: ASGIApp, cluster: RecordedCluster) -> None:  # noqa: F811
+    cluster.changes["PrivateData             = none"] = "PrivateData             = usage"
+    cluster.changes["ClusterName=sandbox Account=physics UserName= "] = "hidden "
+    text = shown(application, "/quota")
+    assert re.search(r"account physics GPUs at a time unknown 4 unknown GrpTRES gres/gpu=4", text)
+
+
 def test_organizations_have_their_users_and_what_is_in_use(application: ASGIApp) -> None:
     text = shown(application, "/organizations")
     assert re.search(r"physics .* alice ", text)
