@@ -197,7 +197,8 @@ with run.scope():
 
 data = run.records(options.data, batch_size=options.batch_size, map=sample)
 validation = run.validation_records(options.data, options.batch_size, held_out, map=sample) if held_out else None
-model.fit(data, epochs=options.epochs, validation_data=validation, callbacks=run.callbacks(model), verbose=0)
+callbacks = run.callbacks(model, max_pixel=max_pixel)  # as the last line, for what [export] every exports meanwhile
+model.fit(data, epochs=options.epochs, validation_data=validation, callbacks=callbacks, verbose=0)
 
 measured = model.evaluate(validation, return_dict=True, verbose=0) if validation is not None else {}
 print(f"rank {run.rank}: " + ", ".join(f"{held_out} {name} {value:.4f}" for name, value in measured.items()))

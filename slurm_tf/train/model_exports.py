@@ -78,9 +78,9 @@ class ModelExports:
         self._thread.start()
         return ""
 
-    def export_if_due(self, model: Any) -> None:
+    def export_if_due(self, model: Any, max_pixel: Optional[float]) -> None:
         """Export `model` in the background if the time between two exports is over."""
-        self.export(model, metrics=None, signatures=None, max_pixel=None, inputs={}, in_background=True)
+        self.export(model, metrics=None, signatures=None, max_pixel=max_pixel, inputs={}, in_background=True)
 
     def wait(self) -> None:
         """Wait until the check of the last export has ended."""

@@ -19,12 +19,9 @@ from slurm_tf.train.checkpoint.checkpoints import Checkpoints
 from slurm_tf.train.checkpoint.step_boundary import StepBoundary
 from slurm_tf.train.collectives import allreduce, replica_check, strategies
 from slurm_tf.train.collectives.step_clock import StepClock, TimedCollective
-from slurm_tf.train.data import distribution, iterator_positions
-from slurm_tf.train.data.arrays import Arrays
-from slurm_tf.train.data.batches import Batches, Source, inputs_of, repeated_batches
-from slurm_tf.train.data.passes import Passes
-from slurm_tf.train.data.prepared_records import Map, Records, validation_dataset
-from slurm_tf.train.keras import one_task
+from slurm_tf.train.data import iterator_positions
+from slurm_tf.train.data.task_data import TaskData
+from slurm_tf.train.keras import image_bytes, one_task
 from slurm_tf.train.keras.model_files import ModelFiles
 from slurm_tf.train.model_exports import ModelExports
 from slurm_tf.train.task_context import TaskContext
@@ -34,7 +31,6 @@ from slurm_tf.train.train_log import log
 _LOCKSTEP = ("multi_worker", "horovod")
 # Strategies under which variables must be created in the scope of the tf.distribute strategy.
 _SCOPED = ("mirrored", "ps")
-_Make = Callable[[tf.distribute.InputContext], tf.data.Dataset]
 
 
 def init() -> "Run":
@@ -54,8 +50,8 @@ def init() -> "Run":
     return Run(task, agent)
 
 
-class Run:
-    """One task's view of the run.
+class Run(TaskData):
+    """One task's view of the run; the methods that make its data sets are those of TaskData.
 
     `role`, `index`: its task in the cluster. `rank` of `size`: its number among the tasks that train in lockstep.
     `is_chief`: it reports, writes checkpoints and exports. `step`: where training starts, from the checkpoint.
@@ -63,42 +59,39 @@ class Run:
     """
 
     def __init__(self, task: TaskContext, agent: Optional[AgentConnection]) -> None:
-        self._task, self._agent = task, agent
         self.role, self.index, self.params = task.role, task.index, task.params
-        self.rank, self.size = (task.rank, task.size) if task.strategy in _LOCKSTEP else (0, 1)
+        rank, size = (task.rank, task.size) if task.strategy in _LOCKSTEP else (0, 1)
         self.step = 0
         is_evaluator = self.role == "evaluator"
-        self.is_chief = self.rank == 0 and not is_evaluator
-        in_lockstep = task.strategy in _LOCKSTEP and self.size > 1
+        self.is_chief = rank == 0 and not is_evaluator
+        in_lockstep = task.strategy in _LOCKSTEP and size > 1
         self._boundary = StepBoundary(agent, self.is_chief, in_lockstep, saves_in_pauses=task.strategy != "ps")
         if agent:
             agent.start(self.is_chief, self._boundary.handle_sync_request, self._boundary.interrupt)
             agent.send(TensorFlowVersion(tf.__version__))
-        self.strategy = tf.distribute.get_strategy() if is_evaluator else strategies.create_strategy(task)
+        strategy = tf.distribute.get_strategy() if is_evaluator else strategies.create_strategy(task)
         self._collective: allreduce.Collective = allreduce.SingleTaskCollective()
         if not is_evaluator:
-            self._collective = strategies.create_collective(task, self.strategy)
+            self._collective = strategies.create_collective(task, strategy)
         if agent and in_lockstep and not is_evaluator:
             self._boundary.clock = StepClock()
             self._collective = TimedCollective(self._collective, self._boundary.clock)
-        self._coordinator: Any = None
+        coordinator: Any = None
         if task.strategy == "ps" and not is_evaluator:
-            self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self.strategy)
+            coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
         if agent:
             ignore_slurm_signals()
-        self._saved = ModelFiles(task.export_folder, self.is_chief, self._fence())
+        fence = checkpoint_folder.fence(task.run_folder, task.attempt, task.slurm_step)
+        self._progress = progress_reports.opened(task, agent, self.is_chief, fence)
+        self._exports = ModelExports(task, self.is_chief, fence, self._boundary, self._progress)
+        super().__init__(task, agent, rank, size, strategy, coordinator, self._exports.add_data_set)
+        self._saved = ModelFiles(task.export_folder, self.is_chief, fence)
         self._adopt_keras()
-        self._batches: List[Batches] = []
-        self._inputs: Optional[Any] = None
-        self._check_data: Callable[[], None] = lambda: None
         self._tracked: List[Any] = []
         self._iterators: List[Any] = []
-        self._passes: Optional[Passes] = None
         self._has_position = False
         self._checkpoint: Optional[tf.train.Checkpoint] = None
-        self._checkpoints = self._open_checkpoints()
-        self._progress = progress_reports.opened(task, agent, self.is_chief, self._fence())
-        self._exports = ModelExports(task, self.is_chief, self._fence(), self._boundary, self._progress)
+        self._checkpoints = self._open_checkpoints(fence)
         self._is_between_steps = False
         if self.is_chief and task.tensorboard_folder and task.params:
             hparams.write(task.tensorboard_folder, task.params)
@@ -108,9 +101,6 @@ class Run:
         if self._task.export_folder or self.size > 1 or not self.is_chief:
             one_task.adopt(self._saved, shows_bars=self.rank == 0)
 
-    def _fence(self) -> checkpoint_folder.Fence:
-        return checkpoint_folder.fence(self._task.run_folder, self._task.attempt, self._task.slurm_step)
-
     def scope(self) -> ContextManager[Any]:
         """Return the scope to create the model and its optimizer in."""
         self._adopt_keras()
@@ -118,102 +108,6 @@ class Run:
             scope: ContextManager[Any] = self.strategy.scope()
             return scope
         return contextlib.nullcontext()
-
-    # --- data ---
-
-    def batches(self, arrays: Any, batch_size: int, seed: int = 0) -> Any:
-        """Return this task's part of global batches of `batch_size` samples of `arrays`, in a new order each epoch.
-
-        Each batch ends with the samples' weights, whose mean over the global batch is 1: (x, y) becomes (x, y, weight).
-        The weight 0 marks padding of the last batch of an epoch. The weights of (x, y, weight) are multiplied by them.
-
-        Under ps each worker goes through all samples in its own order, as any worker may die while others continue; the
-        result is for `loop`.
-        """
-        if self._coordinator is not None:
-            return self._per_worker(
-                without_autograph(
-                    lambda context: repeated_batches(arrays, batch_size, seed + 1 + context.input_pipeline_id)
-                )
-            )
-        return self._batches_of(Arrays(arrays, seed), batch_size)
-
-    def records(
-        self,
-        folder: str,
-        batch_size: int,
-        split: str = "train",
-        map: Map = None,  # noqa: A002 - as tf.data names it
-        seed: int = 0,
-        shuffle: Optional[str] = None,
-    ) -> Any:
-        """Return this task's part of global batches of a prepared data set, as `batches` does of arrays.
-
-        A batch is parsed by the data set's schema: a dict of its features, or what `map` makes of it, x, (x, y) or
-        (x, y, weights), in TensorFlow operations. `shuffle`: "records", or "blocks" for more data than memory; None
-        chooses by the size of the split. Under ps the result is for `loop`. Raises DatasetError and UsageError.
-        """
-        self._exports.add_data_set(folder)
-        return self._batches_of(Records(folder, split, seed, shuffle, map), batch_size)
-
-    def validation_records(
-        self,
-        folder: str,
-        batch_size: int,
-        split: str = "test",
-        map: Map = None,  # noqa: A002 - as tf.data names it
-    ) -> tf.data.Dataset:
-        """Return all records of a split in each task, in their order, without weights: for `validation_data` of `fit`.
-
-        `map` is that of `records`. Raises DatasetError.
-        """
-        return validation_dataset(folder, batch_size, split, map)
-
-    def _batches_of(self, source: Source, batch_size: int) -> Any:
-        """Return the data set of this task's parts; under ps the batches themselves, for `loop`."""
-        replicas = self.strategy.num_replicas_in_sync if self._task.strategy == "mirrored" else 1
-        self._batches.append(Batches(source, batch_size, self.rank, self.size, replicas))
-        if self._coordinator is not None:
-            return self._batches[-1]
-        self._inputs = inputs_of(self._batches[-1].dataset)
-        return self._batches[-1].dataset
-
-    def dataset(self, make: _Make, steps_per_epoch: Optional[int] = None) -> Any:
-        """Return the data set that `make(context)` makes for this task, from a tf.distribute.InputContext.
-
-        `context.num_input_pipelines` and `context.input_pipeline_id` say how to shard. A resumed run starts the data
-        set anew. With `steps_per_epoch`, for `model.fit`, its position is in checkpoints, and each pass has the next so
-        many elements. Raises UsageError.
-        """
-        if self._coordinator is not None and steps_per_epoch is not None:
-            raise UsageError("found steps_per_epoch under strategy ps", "run.loop, which counts steps")
-        if self._coordinator is not None:
-            return self._per_worker(make)
-        made = make(tf.distribute.InputContext(self.size, self.rank, self.strategy.num_replicas_in_sync))
-        self._inputs = inputs_of(made)
-        if steps_per_epoch is None:
-            return made
-        self._passes = Passes(made, steps_per_epoch)
-        return self._passes.dataset
-
-    def distribute(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """Return `dataset` as the job's data workers compute it: each of its elements once, in any order.
-
-        `dataset`: this task's part of the data, for one pass; docs/data.md says what it may be made of. The end of a
-        pass fails unless all data workers are still there. The position in it is not part of a checkpoint: a resumed
-        run starts a new pass. Raises UsageError.
-        """
-        made = distribution.distribute(dataset, self._task.data_dispatcher, self._task.data_workers, self._agent)
-        self._inputs = inputs_of(made)
-        self._check_data = functools.partial(distribution.check_workers, self._agent, self._task.data_workers)
-        return made
-
-    def _per_worker(self, make: _Make) -> Any:
-        def on_worker() -> tf.data.Dataset:
-            index = tf.cast(tf.distribute.coordinator.experimental_get_current_worker_index(), tf.int64)
-            return make(tf.distribute.InputContext(self._task.workers, index, 1))
-
-        return iter(self._coordinator.create_per_worker_dataset(on_worker))
 
     # --- collectives ---
 
@@ -282,7 +176,7 @@ class Run:
         self._has_position = iterator_positions.restore(self._collective, positions, self._iterators)
         return found
 
-    def _open_checkpoints(self) -> Optional[Checkpoints]:
+    def _open_checkpoints(self, fence: checkpoint_folder.Fence) -> Optional[Checkpoints]:
         task, folder, agent = self._task, self._task.checkpoint_folder, self._agent
         if not folder:
             return None
@@ -294,7 +188,7 @@ class Run:
         of = task.settings
         checkpoints = Checkpoints(
             folder, of.checkpoint_keep, of.checkpoint_every, of.checkpoint_every_steps, flush,
-            asynchronous=self._coordinator is None, on_commit=self._on_commit, fence=self._fence(), mtbf=of.mtbf,
+            asynchronous=self._coordinator is None, on_commit=self._on_commit, fence=fence, mtbf=of.mtbf,
         )  # fmt: skip
         if self.is_chief and task.export_step is None:
             checkpoints.remove_unfinished()
@@ -348,11 +242,12 @@ class Run:
             which = "the samples of each worker" if self._coordinator else "a data set that is not of run.batches"
             log(f"the checkpoint has no position in the data: {which} starts anew")
 
-    def callbacks(self, model: Any) -> List[Any]:
+    def callbacks(self, model: Any, max_pixel: Optional[float] = None) -> List[Any]:
         """Return the callbacks for `model.fit`, and prepare the compiled model for it. Collective.
 
         A model without variables is built for the newest data of `batches` or `dataset`. Put the callbacks before your
-        own, which then see the metrics of all tasks.
+        own, which then see the metrics of all tasks. `max_pixel`: as `export` has it, for the versions that `[export]
+        every` has `model.fit` export. Raises ModelError if the model is none of images then.
         """
         from slurm_tf.train.keras import fit
 
@@ -360,11 +255,13 @@ class Run:
             raise UsageError("model.fit under strategy ps", "run.loop", "Keras 3 cannot fit on parameter servers")
         with self.scope():
             fit.prepare(model, self._collective, self._batches, self._task.settings.accumulate, self._inputs)
+        if max_pixel is not None:
+            image_bytes.check(model)
         position = {"data": self._passes.iterator} if self._passes else {}
         self.checkpoint(model=model, optimizer=model.optimizer, **position)
         self._log_if_data_starts_anew()
         state = (self._collective, self._batches, self._boundary, self._progress.report_fit, self._check_data)
-        after_epoch = functools.partial(self._exports.export_if_due, model)
+        after_epoch = functools.partial(self._exports.export_if_due, model, max_pixel)
         return [fit.callback(model, *state, after_epoch, self._task.export_step is None, self._passes)]
 
     # --- progress and results ---

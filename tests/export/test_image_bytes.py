@@ -1,5 +1,6 @@
 """A model of images that is exported with max_pixel takes files as well, and refuses what is none or too large."""
 
+import importlib
 import io
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from PIL import Image
 from slurm_tf.errors import ModelError
 from slurm_tf.models import model_versions
 from slurm_tf.models.model_manifest import TensorSpec
+from tests import tf_keras
 from tests.export.test_exporter import export
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
@@ -18,12 +20,11 @@ pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 _START = b"\x89PNG\r\n\x1a\n"
 
 
-def saved(folder: Path, shape: tuple[int, ...] = (8, 8, 1), max_pixel: float = 16.0) -> Path:
+def saved(folder: Path, shape: tuple[int, ...] = (8, 8, 1), max_pixel: float = 16.0, library: str = "keras") -> Path:
     """Save a model that answers with the pixels that it gets."""
-    import keras
-
     from slurm_tf.train.keras import image_bytes
 
+    keras = importlib.import_module(library)
     given = keras.Input(shape, name="image")
     image_bytes.save(keras.Model(given, keras.layers.Flatten()(given)), str(folder), max_pixel)
     return folder
@@ -54,8 +55,11 @@ def digit(size: int = 8) -> Image.Image:
     return Image.fromarray(values).resize((size, size), Image.Resampling.NEAREST)
 
 
-def test_files_become_the_pixels_that_the_model_takes(tmp_path: Path, python: str) -> None:
-    answer = signature(saved(tmp_path / "saved"))
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_files_become_the_pixels_that_the_model_takes(library: str, tmp_path: Path, python: str) -> None:
+    if library == "tf_keras":
+        tf_keras.require()
+    answer = signature(saved(tmp_path / "saved", library=library))
     wanted = np.arange(64) * 4 * 16 / 255
     rgba = digit().convert("RGBA")
     given = answer(file(digit()), file(digit().convert("RGB")), file(rgba))

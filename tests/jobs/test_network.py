@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from slurm_tf.models import model_versions
 from tests.jobs.conftest import JOBS, RunJob
 from tests.page.digits import write_digits, write_table
 
@@ -15,12 +16,19 @@ JOB = str(JOBS / "network.toml")
 @pytest.mark.long  # tests/cluster/test_page.py has a person start it
 def test_a_small_cnn_learns_digits_and_is_exported(run_forked: RunJob, tmp_path: Path) -> None:
     data = write_digits(tmp_path / "digits")
-    job = run_forked(JOB, f"data={data}", "epochs=4", "learning-rate=0.01")
+    every = ("--set", "export.every='0:00:00'")
+    job = run_forked(JOB, f"data={data}", "epochs=4", "learning-rate=0.01", *every)
     assert job.wait() == 0, job.text
     ((accuracy,),) = [job.find(r"test accuracy ([\d.]+)")]
     assert float(accuracy) > 0.9
     ((path,),) = [job.find(r"exported (\S+)")]
     assert (Path(path) / "saved_model.pb").is_file()
+    # those that fit exported after its epochs take files as well
+    found = model_versions.versions(str(Path(path).parent))
+    assert len(found) > 1
+    assert {tuple(sorted(version.manifest.signatures)) for version in found if version.manifest} == {
+        ("image_bytes", "serving_default")
+    }
 
 
 @pytest.mark.long

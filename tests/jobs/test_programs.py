@@ -261,6 +261,7 @@ def test_fit_of_keras_3(strategy: str, devices: str, replicas: str, run_forked: 
             "model = keras.Sequential([keras.layers.Dense(1)]); model.compile('sgd', 'mse'); run.callbacks(model)",
             "no variables yet, and the shape of its input is not known",
         ),
+        ("run.callbacks(model, max_pixel=1.0)", "found a model with inputs of the shapes"),
         ("x, y = x[:100], y", "arrays of \\[100, 256\\] samples"),
     ],
 )

@@ -44,6 +44,11 @@ def save(model: Any, folder: str, max_pixel: float) -> None:
     archive.write_out(folder, **quiet)
 
 
+def check(model: Any) -> None:
+    """Raise ModelError if a model cannot be saved so."""
+    _input(model)
+
+
 def _input(model: Any) -> Any:
     """Return the tf.TensorSpec of the only input of a model, which is images of one size. Raises ModelError."""
     inputs = getattr(model, "inputs", None) or []
