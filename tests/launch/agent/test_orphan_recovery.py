@@ -6,7 +6,7 @@ import pytest
 
 from slurm_tf.launch.agent.orphan_recovery import OrphanRecovery
 from slurm_tf.run.attempts import AttemptRecorder, EndCause
-from tests.launch.requeue.test_finalize import EndedJob
+from tests.launch.requeue.ended_job import EndedJob
 
 
 @pytest.fixture

@@ -1,88 +1,21 @@
-"""`launch` and the TaskProlog without Slurm: real processes with the variables of a step."""
+"""`launch` without Slurm: real processes with the variables of a step."""
 
 import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from slurm_tf.errors import TopologyError
-from slurm_tf.launch.direct import direct_launch
-from slurm_tf.submit import task_prolog
-from tests import container_image
 from tests.conftest import ROOT
 from tests.free_ports import free_range
-from tests.launch.conftest import LAUNCH
-from tests.submit.test_new_run import pythons
+from tests.launch.direct.direct_tasks import LAUNCHER, PROGRAM, one_error, places, seen, start
 
 pytestmark = pytest.mark.slow
-
-Done = list["subprocess.CompletedProcess[str]"]
-
-SHOW = "import json, os, sys; print(json.dumps([dict(os.environ), sys.argv[1:]]))"
-PROGRAM = [sys.executable, "-c", SHOW]
-LAUNCHER = [*LAUNCH, "launch"]
-
-
-def step(rank: int, tasks: int, folder: Path) -> dict[str, str]:
-    """Return the environment of one task; all are on this machine."""
-    return {
-        "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0",
-        "SLURM_PROCID": str(rank), "SLURM_NTASKS": str(tasks), "SLURM_LOCALID": str(rank), "SLURMD_NODENAME": "n1",
-        "SLURM_SUBMIT_DIR": str(folder), "SLURM_CLUSTER_NAME": "c",
-    }  # fmt: skip
-
-
-def start(
-    command: Sequence[str],
-    tasks: int,
-    folder: Path,
-    ranks: Sequence[int] | None = None,
-    environ: Mapping[str, str] = {},
-) -> Done:
-    """Run `command` as each task of a step at once."""
-    processes = [
-        subprocess.Popen(
-            command, env={**step(rank, tasks, folder), **environ}, cwd=folder,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in (range(tasks) if ranks is None else ranks)
-    ]  # fmt: skip
-    try:
-        texts = [process.communicate(timeout=120) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [
-        subprocess.CompletedProcess(command, process.returncode, *text)
-        for process, text in zip(processes, texts, strict=True)
-    ]
-
-
-def seen(done: Done) -> list[tuple[dict[str, str], list[Any]]]:
-    """Return each program's environment and arguments."""
-    assert [each.returncode for each in done] == [0] * len(done), [each.stderr for each in done]
-    return [tuple(json.loads(each.stdout)) for each in done]
-
-
-def places(environs: Sequence[dict[str, str]]) -> list[str]:
-    """Return each task's name, having checked that all know one cluster."""
-    configs = [json.loads(environ["TF_CONFIG"]) for environ in environs]
-    assert all(config["cluster"] == configs[0]["cluster"] for config in configs)
-    return [f"{config['task']['type']}:{config['task']['index']}" for config in configs]
-
-
-# --- launch ---
 
 
 def test_each_task_becomes_the_program_at_its_place(tmp_path: Path) -> None:
@@ -211,14 +144,6 @@ def test_a_program_that_cannot_be_started(command: str, code: int, tmp_path: Pat
     assert re.match(rf"slurm-tf: worker:0 on \S+: cannot start '{command}' \({command}: ", done.stderr)
 
 
-def one_error(done: Done, code: int) -> str:
-    """Return what the one task that speaks said."""
-    assert [each.returncode for each in done] == [code] * len(done)
-    said = [each.stderr or each.stdout for each in done if each.stderr or each.stdout]
-    assert len(said) == 1, said
-    return said[0]
-
-
 @pytest.mark.parametrize(
     ("options", "code", "text"),
     [
@@ -286,122 +211,3 @@ def test_the_verb_loads_nothing_of_the_login_side(tmp_path: Path) -> None:
     (done,) = start([sys.executable, "-c", code], 1, tmp_path)
     assert "slurm_tf.launch.direct.direct_launch" in done.stdout.split()
     assert not {"click", "msgspec", "jinja2", "subprocess", "tensorflow"} & set(done.stdout.split())
-
-
-@pytest.mark.parametrize("python", pythons())
-def test_launch_and_the_task_prolog_run_on_every_python_that_is_here(python: str, tmp_path: Path) -> None:
-    prolog = tmp_path / "prolog"
-    prolog.write_bytes(task_prolog.task_prolog(python))
-    launch = [python, "-IS", str(prolog), "launch", "--roles=worker=2", "--", *PROGRAM]
-    assert places([environ for environ, _ in seen(start(launch, 2, tmp_path))]) == ["worker:0", "worker:1"]
-    done = start(["/bin/sh", str(prolog)], 2, tmp_path, environ={"SLURM_TF_ROLES": "worker=2"})
-    assert places([after(each.stdout, {}) for each in done]) == ["worker:0", "worker:1"]
-
-
-# --- the TaskProlog ---
-
-
-def after(output: str, environ: dict[str, str]) -> dict[str, str]:
-    """Return the environment that Slurm makes of what a TaskProlog prints (seen with 22.05.8)."""
-    environ = dict(environ)
-    for line in output.split("\n"):
-        word, _, rest = line.partition(" ")
-        if word == "export":
-            name, _, value = rest.partition("=")
-            environ[name] = value
-        elif word == "unset":
-            environ.pop(rest, None)
-    return environ
-
-
-@pytest.fixture
-def prolog(tmp_path: Path) -> str:
-    path = tmp_path / "task prolog"
-    path.write_bytes(task_prolog.task_prolog(sys.executable))
-    path.chmod(0o700)
-    return str(path)
-
-
-SHELLS = [shell for shell in ("sh", "dash", "bash") if shutil.which(shell)]
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-def test_a_prolog_gives_what_launch_gives(prolog: str, tmp_path: Path, shell: str) -> None:
-    variables = {
-        "SLURM_TF_ROLES": "ps=1,worker=2",
-        "CUDA_VISIBLE_DEVICES": "0,1",
-        "http_proxy": "x",
-        "no_proxy": "a.b, c",
-    }
-    variables |= {"TF_CONFIG": "stale", "SLURM_TF_PORTS": "{}-{}".format(*free_range(3))}
-    done = start([shell, prolog], 3, tmp_path, environ=variables)
-    assert [(each.returncode, each.stderr) for each in done] == [(0, "")] * 3
-    set_by_prolog = [after(each.stdout, {**step(rank, 3, tmp_path), **variables}) for rank, each in enumerate(done)]
-    launched = [environ for environ, _ in seen(start([*LAUNCHER, "--", *PROGRAM], 3, tmp_path, environ=variables))]
-    assert places(set_by_prolog) == places(launched) == ["ps:0", "worker:0", "worker:1"]
-    for mine, theirs in zip(set_by_prolog, launched, strict=True):
-        differ = {name for name in set(mine) | set(theirs) if mine.get(name) != theirs.get(name)}
-        # the ports, and what the programs' own Python sets
-        assert differ <= {"TF_CONFIG", "LC_CTYPE", "_", "PWD", "OLDPWD", "SHLVL"}
-
-
-def test_both_reach_a_program_that_a_container_runtime_starts(prolog: str, tmp_path: Path) -> None:
-    container_image.require()
-    # an image whose variables count would say its own TF_CONFIG
-    program = ["ch-run", str(container_image.folder()), "--", "python3", "-c", SHOW]
-    variables = {"SLURM_TF_ROLES": "ps=1,worker=1", "USER": "root"}
-    launched = [environ for environ, _ in seen(start([*LAUNCHER, "--", *program], 2, tmp_path, environ=variables))]
-    assert places(launched) == ["ps:0", "worker:0"]
-    done = start(["sh", prolog], 2, tmp_path, environ=variables)
-    lines = [after(each.stdout, variables) for each in done]
-    prologued = [seen(start(program, 1, tmp_path, environ=each))[0][0] for each in lines]
-    assert places(prologued) == ["ps:0", "worker:0"]
-
-
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {"SLURM_TF_ROLES": ""},
-        {"SLURM_TF_ROLES": "worker=1", "SLURM_TF_COORDINATOR": "n1:5"},
-        {"SLURM_TF_ROLES": "worker=1", "SLURM_STEP_ID": ""},
-        *({"SLURM_TF_ROLES": "worker=1", "SLURM_STEP_ID": str(number)} for number in range(4294967290, 4294967296)),
-    ],
-)
-@pytest.mark.parametrize("shell", SHELLS)
-def test_a_prolog_that_nobody_asked_leaves_at_once(
-    prolog: str, tmp_path: Path, shell: str, variables: dict[str, str]
-) -> None:
-    # a Python that would be noticed
-    (done,) = start([shell, prolog], 1, tmp_path, environ={"SLURM_TF_PYTHON": "/bin/echo", **variables})
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def test_a_prolog_says_what_is_wrong_where_it_is_shown(prolog: str, tmp_path: Path) -> None:
-    text = one_error(start([prolog], 2, tmp_path, environ={"SLURM_TF_ROLES": "worker=3"}), 65)
-    assert text.split("\n") == [
-        "print slurm-tf: the roles 'worker=3' are 3 tasks, the step has 2; needed one role for each task of the step",
-        "print slurm-tf: HINT: srun --ntasks=3, or other roles",
-        "",
-    ]
-    (done,) = start([prolog], 1, tmp_path, environ={"SLURM_TF_ROLES": "worker=1", "SLURM_TF_PYTHON": "/no/python"})
-    assert done.returncode == 69
-    assert done.stdout.startswith("print slurm-tf: found no /no/python on ")
-    # whatever else goes wrong
-    (done,) = start([prolog], 1, tmp_path, environ={"SLURM_TF_ROLES": "worker=1", "SLURM_NTASKS": ""})
-    assert done.returncode == 69
-    assert "print slurm-tf: SLURM_NTASKS is ''" in done.stdout
-
-
-VALUES = st.text(st.characters(exclude_characters="\n\0", exclude_categories=["Cs"]))
-ENVIRONS = st.dictionaries(st.text("ABC_", min_size=1, max_size=3), VALUES)
-
-
-@given(ENVIRONS, ENVIRONS)
-def test_the_lines_of_a_prolog_make_any_environment(old: dict[str, str], new: dict[str, str]) -> None:
-    assert after("".join(f"{line}\n" for line in direct_launch.changes(old, new)), old) == new
-
-
-def test_a_value_that_no_line_holds_is_refused() -> None:
-    with pytest.raises(TopologyError, match="needed one line"):
-        list(direct_launch.changes({}, {"A": "b\nexport C=d"}))
-    assert list(direct_launch.changes({"A": "b\nc"}, {"A": "b\nc"})) == []

@@ -8,7 +8,7 @@ import pytest
 
 from slurm_tf.submit import task_prolog
 from tests import forkserver
-from tests.launch.direct.test_direct_launch import LAUNCHER, after, seen, start, step
+from tests.launch.direct.direct_tasks import LAUNCHER, after, seen, start, step
 
 PROGRAM = """
 import json, os

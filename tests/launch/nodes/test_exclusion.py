@@ -9,7 +9,7 @@ from slurm_tf.launch.nodes import exclusion
 from slurm_tf.launch.nodes.exclusion import Exclusion
 from slurm_tf.launch.transport import ports
 from slurm_tf.run import bad_nodes
-from tests.launch.requeue.test_finalize import PREEMPTED, EndedJob, mark, preemption, quiet
+from tests.launch.requeue.ended_job import PREEMPTED, EndedJob, mark, preemption, quiet
 
 
 @pytest.fixture

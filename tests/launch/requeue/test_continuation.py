@@ -1,18 +1,9 @@
 """A requeue during a cancel, or where Slurm is slow. Slurm's commands are fakes."""
 
-from pathlib import Path
-
-import pytest
-
 from slurm_tf.launch.decide.restarts import Outcome
 from slurm_tf.launch.requeue import continuation
 from slurm_tf.run import job_chain
-from tests.launch.requeue.test_finalize import PREEMPTED, EndedJob, ends_early, preemption, quiet
-
-
-@pytest.fixture
-def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EndedJob:
-    return EndedJob(tmp_path, monkeypatch)
+from tests.launch.requeue.ended_job import PREEMPTED, EndedJob, ends_early, preemption, quiet
 
 
 def test_a_cancel_that_comes_while_slurm_is_asked_is_noticed(ended: EndedJob) -> None:

@@ -3,10 +3,8 @@
 import dataclasses
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,141 +13,24 @@ from slurm_tf.launch.coordinator import startup
 from slurm_tf.launch.decide.restarts import Outcome, OutcomeCause
 from slurm_tf.launch.decide.termination import Termination, TerminationAction
 from slurm_tf.launch.job_context import JobContext
-from slurm_tf.launch.nodes.exclusion import Exclusion
-from slurm_tf.launch.requeue import continuation, finalize
-from slurm_tf.launch.requeue.finalize import Finalizer
-from slurm_tf.launch.transport.signal_pipe import SignalPipe
+from slurm_tf.launch.requeue import continuation
 from slurm_tf.run import attempts, job_chain, lease
 from slurm_tf.run.attempts import AttemptRecorder, EndCause
-from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.lease import Lease
 from slurm_tf.run.serve_settings import ServeSettings
-from slurm_tf.run.settings import RetrySettings, write_settings
-from slurm_tf.run.status import AttemptState
+from slurm_tf.run.settings import write_settings
 from slurm_tf.slurm.in_job import JobStatus
-from tests.launch.conftest import DEFAULTS
-
-SETTINGS = dataclasses.replace(DEFAULTS, local=False, retry=RetrySettings((2,), (75,), 2, 3, 600.0))
-PREEMPTED = Outcome(75, "preemption: worker:0 got SIGTERM", OutcomeCause.TERMINATION)
-AGAIN = ["scontrol requeue incomplete 7", "scontrol update JobId=7 StartTime=now+600"]
-# Appends its arguments to the file `calls`; answers as the file of its name and first argument says: exit code, output,
-# error text. A requeue gives the job one restart more, unless it is COMPLETING; squeue-next is what squeue says then.
-COMMAND = """#!/bin/sh
-name=$(basename "$0")
-echo "$name $*" >> "$KEPT/calls"
-answer="$KEPT/$name"
-case "$name $*" in
-scontrol*) answer="$answer-$1";;
-*--format=%x*) answer="$answer-excluded";;
-*--format=%F*) answer="$answer-dependants";;
-*--test-only*) answer="$answer-trial";;
-esac
-[ "$answer" = "$KEPT/scontrol-requeue" ] && [ ! -e "$answer" ] && {
-    grep -q COMPLETING "$KEPT/squeue" && [ "$2" = incomplete ] || sed -i 's/ 0 \\([09]\\)$/ 1 \\1/' "$KEPT/squeue"
-    [ ! -e "$KEPT/squeue-next" ] || mv "$KEPT/squeue-next" "$KEPT/squeue"
-}
-[ -e "$answer" ] || exit 0
-{ read -r code; read -r errors; output=$(cat); } < "$answer"
-[ -z "$output" ] || printf "%s\n" "$output"
-[ -z "$errors" ] || echo "$errors" >&2
-[ ! -e "$answer-once" ] || rm "$answer" "$answer-once"
-exit "$code"
-"""
-
-
-class Pipe(SignalPipe):
-    """Signals that a test sends: the first read returns them, later ones return none."""
-
-    def __init__(self, *numbers: int) -> None:
-        self.numbers = set(numbers)
-
-    def read(self) -> set[int]:
-        came, self.numbers = self.numbers, set()
-        return came
-
-
-class EndedJob:
-    """Job 7 of a run, whose programs have ended, with fakes of Slurm's commands."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(continuation, "_PAUSE_SECONDS", 0.0)
-        monkeypatch.setattr(finalize, "_END_SECONDS", 0.0)
-        self.said = list[str]()
-        self.bad = dict[str, str]()
-        for name in ("squeue", "scontrol", "sbatch", "scancel", "sinfo"):
-            (folder / name).write_text(COMMAND)
-            (folder / name).chmod(0o755)
-        self.kept = folder / "kept"
-        self.kept.mkdir()
-        self.environ = {"PATH": f"{folder}:{os.environ['PATH']}", "KEPT": str(self.kept), "SLURM_JOB_ID": "7"}
-        self.run = RunFolder(str(folder / "run"))
-        os.makedirs(self.run.logs)
-        self.hold("7.0")
-        job_chain.add(self.run, "7", "", (), array=False, submission=1)
-        self.context = JobContext(self.run.submission(1), None, self.environ)
-        self.shown: list[AttemptState] = []
-        self.pipe = Pipe()
-        self.answer("squeue", 0, "RUNNING N/A 9999999999 1 10:00 0 0")
-
-    def hold(self, attempt: str) -> None:
-        lease.write(self.run, Lease(attempt, "7", "node1", "1-1", 0.0))
-
-    def answer(self, command: str, code: int, output: str = "", errors: str = "", once: bool = False) -> None:
-        (self.kept / command).write_text(f"{code}\n{errors}\n{output}\n")
-        if once:
-            (self.kept / f"{command}-once").touch()
-
-    @property
-    def calls(self) -> list[str]:
-        """Calls of Slurm's commands that change something."""
-        lines = (self.kept / "calls").read_text().splitlines() if (self.kept / "calls").exists() else []
-        return [line for line in lines if not line.startswith(("squeue", "sinfo"))]
-
-    def conclude(
-        self,
-        outcome: Outcome,
-        termination: Termination,
-        step: int | None = None,
-        name: str = "7.0",
-        only_stages: bool = False,
-        **changes: Any,
-    ) -> Outcome:
-        settings = dataclasses.replace(SETTINGS, **changes)
-        self.record = AttemptRecorder(self.run, name, "7", self.said.append)
-        if only_stages:
-            self.record.only_stages()
-        if step is not None:
-            self.record.committed(step)
-        self.exclusion = Exclusion(self.context, self.said.append)
-        for node, reason in self.bad.items():
-            self.exclusion.is_bad(node, reason)
-        return Finalizer(self.context, settings, self.record, self.pipe, self.exclusion, self.said.append).conclude(
-            outcome, termination, lambda _, state: self.shown.append(state)
-        )
-
-    @property
-    def states(self) -> tuple[str, str]:
-        """Cause in attempts.json, and the state that `status` shows."""
-        return self.record.attempt.cause, (self.shown or [AttemptState.REGISTERING])[-1].value
-
-
-@pytest.fixture
-def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EndedJob:
-    return EndedJob(tmp_path, monkeypatch)
-
-
-def preemption(left: float = 30.0) -> Termination:
-    made = Termination(SETTINGS)
-    made.started("worker:0")
-    made.listening("worker:0", True, 0.0)
-    made.signal(signal.SIGTERM, "worker:0", False, time.monotonic())
-    made.due(time.monotonic())
-    made.learn(JobStatus("RUNNING", preempted=True), left, time.monotonic())
-    return made
-
-
-def quiet() -> Termination:
-    return Termination(SETTINGS)
+from tests.launch.requeue.ended_job import (
+    PREEMPTED,
+    SETTINGS,
+    EndedJob,
+    cancel,
+    ends_early,
+    mark,
+    preemption,
+    quiet,
+    signal_late,
+)
 
 
 def test_a_preempted_job_is_requeued(ended: EndedJob) -> None:
@@ -228,22 +109,6 @@ def test_a_slurmctld_that_did_not_answer_is_asked_again(ended: EndedJob) -> None
     ended.answer("sbatch", 1, "", "Unable to contact slurm controller", once=True)
     assert ended.conclude(PREEMPTED, preemption()) == Outcome(75, "")
     assert [call.split()[0] for call in ended.calls] == ["scontrol", "sbatch", "scontrol"]
-
-
-def cancel(_: EndedJob, termination: Termination) -> None:
-    termination.signal(signal.SIGTERM, "the coordinator", True, time.monotonic())
-
-
-def mark(ended: EndedJob, _: Termination) -> None:
-    Path(ended.run.cancelled).touch()
-
-
-def signal_late(ended: EndedJob, _: Termination) -> None:
-    ended.pipe.numbers = {signal.SIGTERM}
-
-
-def ends_early(ended: EndedJob, _: Termination) -> None:
-    ended.answer("squeue", 0, f"COMPLETING {int(time.time())} {int(time.time())} 1 10:00 0 0")
 
 
 @pytest.mark.parametrize("how", [cancel, mark, signal_late, ends_early])
@@ -341,80 +206,6 @@ def test_a_time_limit_that_comes_while_files_are_staged_is_followed_by_another_a
             ended.answer("squeue", 0, "RUNNING N/A 9999999999 1 10:00 0 0")
     assert found.code == 78
     assert f"the last one: {outcome.reason}" in found.reason
-
-
-@pytest.mark.parametrize(
-    ("outcome", "step", "calls"),
-    [
-        (Outcome(0, ""), 5, []),
-        (Outcome(1, "bad"), None, []),
-        (Outcome(2, "usage"), 5, []),
-        (Outcome(1, "bad"), 5, ["scontrol requeue incomplete 7", "scontrol update JobId=7 StartTime=now+600"]),
-        (
-            Outcome(1, "a node", OutcomeCause.TASK_LOST),
-            None,
-            ["scontrol requeue incomplete 7", "scontrol update JobId=7 StartTime=now+600"],
-        ),
-    ],
-)
-def test_a_failure_is_retried_by_exit_code_and_new_checkpoints(
-    outcome: Outcome, step: int | None, calls: list[str], ended: EndedJob
-) -> None:
-    found = ended.conclude(outcome, quiet(), step)
-    assert ended.calls == calls
-    assert found == (Outcome(75, "") if calls else outcome)
-
-
-def test_a_command_that_cannot_be_executed_is_not_retried(ended: EndedJob) -> None:
-    outcome = Outcome(127, "worker:0 on n1: cannot start 'pyton'", OutcomeCause.CANNOT_START)
-    assert ended.conclude(outcome, quiet(), step=7, retry=RetrySettings((), (127,), 2, 3, 600.0)) == outcome
-    assert ended.calls == []
-
-
-def test_a_retry_that_slurm_refuses_ends_the_run_with_its_exit_code(ended: EndedJob) -> None:
-    ended.answer("scontrol-requeue", 1, "", "disabled")
-    ended.answer("sbatch", 1, "", "limit")
-    found = ended.conclude(Outcome(9, "bad"), quiet(), step=5)
-    assert (found.code, found.reason) == (9, "bad; scontrol requeue: disabled; sbatch: limit")
-
-
-def test_dependent_jobs_wait_for_the_job_that_follows(ended: EndedJob) -> None:
-    ended.answer("scontrol-requeue", 1, "", "disabled")
-    ended.answer("sbatch", 0, "8")
-    rows = [
-        "20|afterok:7(unfulfilled)|20_[1-3]",
-        "21|afterok:6(unfulfilled)|21",
-        "22|(null)|22",
-        "8|afterany:7(unfulfilled)|8",
-        "20|afterok:7(unfulfilled)|20_5",
-        "30|afterany:7(unfulfilled)|30+0",
-        "31|afterany:7(unfulfilled)|30+1",
-    ]
-    ended.answer("squeue-dependants", 0, "\n".join(rows))
-    assert ended.conclude(PREEMPTED, preemption()) == Outcome(75, "")
-    assert ended.calls[2:] == [
-        "scontrol update JobId=20 Dependency=afterok:8",
-        "scontrol update JobId=30 Dependency=afterany:8",
-    ]
-    words = [f"job {job} waits now for job 8, not for job 7" for job in (20, 30)]
-    assert f"job 8 follows job 7; {'; '.join(words)}; it has told of no" in ended.said[-1]
-
-
-def test_dependent_jobs_that_cannot_be_updated_are_reported(ended: EndedJob) -> None:
-    environ = {**ended.environ, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
-    os.mkdir(ended.run.point(3).path)
-    context = JobContext(ended.run.submission(1), 3, environ)
-    ended.answer("scontrol-requeue", 1, "", "disabled")
-    ended.answer("scontrol-update", 1, "", "Access/permission denied")
-    ended.answer("sbatch", 0, "8")
-    ended.answer("squeue-dependants", 0, "20|afterok:7_*(unfulfilled)|20\n21|afterok:7_3(unfulfilled)|21")
-    assert continuation.arrange(context, None, 0.0, lambda: False).description == (
-        "job 8_3 follows job 7_3; job 20 waits for all of array 7, and not for job 8_3; "
-        "job 21 should wait (Access/permission denied) for job 8_3, not for job 7_3"
-    )
-    ended.answer("squeue-dependants", 1, "", "away")
-    words = continuation.arrange(context, None, 0.0, lambda: False).description
-    assert words.endswith("; jobs that wait for job 7_3 may not wait for job 8_3: away")
 
 
 def test_the_third_attempt_without_a_new_checkpoint_ends_the_run(ended: EndedJob) -> None:
