@@ -108,7 +108,7 @@ class Batches:
 
         @without_autograph
         def read(steps: tf.Tensor) -> Any:
-            return self.parts(*tf.numpy_function(self.read, [steps], [*self._source.read_types, tf.float32]))
+            return tf.numpy_function(self.read, [steps], [*self._source.read_types, tf.float32])
 
         options = tf.data.Options()
         # MirroredStrategy must cut the batches, not the source
@@ -119,6 +119,7 @@ class Batches:
             .batch(self._steps_at_once)
             .map(read)
             .prefetch(_READ_AHEAD)
+            .map(without_autograph(self.parts))
             .unbatch()
             .map(without_autograph(self.decode), num_parallel_calls=tf.data.AUTOTUNE)
             .apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch))
