@@ -8,7 +8,6 @@ reads this.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import time
@@ -20,6 +19,7 @@ import tensorflow as tf
 
 import slurm_tf.train as train
 from slurm_tf.dataset import dataset_manifest
+from tests.programs import training_steps
 
 parser = argparse.ArgumentParser()
 parser.add_argument("model", choices=("cnn", "wide_and_deep"))
@@ -112,31 +112,13 @@ def fit(data: Any) -> None:
     model.compile(keras.optimizers.SGD(0.02, momentum=0.9), losses_of, jit_compile=False)
     callbacks = run.callbacks(model)
     begin()
-    train_step = model.train_step  # ours, which leaves the padding out
-
-    def with_record(batch: Any) -> Any:
-        _, marked, weight = batch
-        recorded(marked, weight)
-        return train_step(batch)
-
-    model.train_step = with_record
+    training_steps.record_steps_of_fit(model, recorded)
     model.fit(data, epochs=options.epochs, callbacks=[*callbacks, Slow()], verbose=0)
 
 
 def own_loop(data: Any) -> None:
     """Train by a loop of the program's own."""
-    variables = [variable.value for variable in model.trainable_variables]
-
-    def step(batch: Any) -> dict[str, Any]:
-        inputs, marked, weight = batch
-        recorded(marked, weight)
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(weight * losses_of(marked, model(inputs, training=True)))
-        # in place, as parameter servers need it
-        for variable, gradient in zip(variables, run.mean(tape.gradient(loss, variables)), strict=True):
-            variable.assign_sub(0.1 * gradient)
-        return {"loss": loss}
-
+    step = training_steps.step_of_loop(run, model, losses_of, recorded)
     run.checkpoint(model=model)
     begin()
     for done, _ in run.loop(step, data, steps=options.epochs * steps_per_epoch, every=2):
@@ -148,7 +130,4 @@ with run.scope():
     model = model_of()
 data = run.records(options.data, options.batch_size, map=samples_of, shuffle=options.shuffle)
 (fit if is_fit else own_loop)(data)
-
-variables = [*model.variables, *(model.optimizer.variables if is_fit else ())]
-digest = hashlib.sha256(b"".join(tf.convert_to_tensor(variable).numpy().tobytes() for variable in variables))
-print("bits", digest.hexdigest())
+print("bits", training_steps.bits_of(model))

@@ -9,7 +9,6 @@ write into one file, so the losses of a step may follow on the samples of anothe
 """
 
 import argparse
-import hashlib
 import importlib.util
 import json
 import os
@@ -23,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 import slurm_tf.train as train
+from tests.programs import training_steps
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--loop", choices=("fit", "own"), default="fit")
@@ -112,33 +112,14 @@ def fit(model: Any, data: Any) -> dict[int, float]:
         model.compile(keras.optimizers.SGD(0.02, momentum=0.9), losses_of, metrics=[accuracy], jit_compile=False)
     callbacks = run.callbacks(model)
     begin()
-    train_step = model.train_step
-
-    # around ours, which leaves the padding out
-    def with_record(batch: Any) -> Any:
-        _, marked, weight = batch
-        recorded(marked, weight)
-        return train_step(batch)
-
-    model.train_step = with_record
+    training_steps.record_steps_of_fit(model, recorded)
     history = model.fit(data, epochs=options.epochs, callbacks=[*callbacks, Dying()], verbose=0)
     return dict(zip(history.epoch, history.history["loss"], strict=True))
 
 
 def own_loop(model: Any, data: Any) -> dict[int, float]:
     """Train by a loop of the program's own; return the loss of each epoch."""
-    variables = [variable.value for variable in model.trainable_variables]
-
-    def step(batch: Any) -> dict[str, Any]:
-        images, marked, weight = batch
-        recorded(marked, weight)
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(weight * losses_of(marked, model(images, training=True)))
-        # in place, as parameter servers need it
-        for variable, gradient in zip(variables, run.mean(tape.gradient(loss, variables)), strict=True):
-            variable.assign_sub(0.1 * gradient)
-        return {"loss": loss}
-
+    step = training_steps.step_of_loop(run, model, losses_of, recorded)
     run.checkpoint(model=model)
     begin()
     losses = {}
@@ -148,12 +129,6 @@ def own_loop(model: Any, data: Any) -> dict[int, float]:
         losses[done // steps_per_epoch - 1] = logs["loss"]
         die_once(done)
     return losses
-
-
-def values_of(model: Any) -> dict[str, Any]:
-    variables = [*model.variables, *(model.optimizer.variables if model.compiled else ())]
-    tensors = {f"{number} {variable.path}": tf.convert_to_tensor(variable) for number, variable in enumerate(variables)}
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 # a loop of its own has statistics of each task's samples, which one process would not have
@@ -169,7 +144,7 @@ with run.scope():
             keras.layers.Dense(10, activation="softmax"),
         ]
     )
-untrained = hashlib.sha256(b"".join(value.tobytes() for value in values_of(model).values())).hexdigest()
+untrained = training_steps.bits_of(model)
 
 
 def samples_of(features: dict[str, Any]) -> Any:
@@ -198,6 +173,6 @@ data = data_of_options()
 losses = (fit if options.loop == "fit" else own_loop)(model, data)
 
 predicted = np.argmax(np.asarray(model(x_test, training=False)), axis=1)
-np.savez(folder / f"{life}.npz", **values_of(model))
+np.savez(folder / f"{life}.npz", **training_steps.values_of(model))
 end = {"losses": losses, "accuracy": float(np.mean(predicted == y_test))}
 (folder / f"{life}.end").write_text(json.dumps(end))
