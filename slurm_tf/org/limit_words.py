@@ -37,8 +37,9 @@ def counted(each: Limit, number: int) -> str:
 
 
 def in_slurm(each: Limit) -> str:
-    """Return a limit as Slurm writes it: "GrpTRES gres/gpu=4"."""
-    return f"{each.name} {each.tres}={each.most}" if each.tres else f"{each.name}={each.most}"
+    """Return a limit as sacctmgr writes it: "GrpTRES gres/gpu=4", "GrpTRES mem=8G"."""
+    most = units.format_memory(each.most) if each.tres == "mem" and not each.is_time else str(each.most)
+    return f"{each.name} {each.tres}={most}" if each.tres else f"{each.name}={most}"
 
 
 def _unit(each: Limit) -> str:

@@ -29,7 +29,8 @@ def waiting(quota: Quota) -> str:
         return _UNKNOWN
     if not quota.waiting_jobs:
         return _NONE
-    return f"{quota.waiting_jobs}: {quota.waiting.get(GPU, 0)} GPUs"
+    gpus = quota.waiting.get(GPU, 0)
+    return f"{quota.waiting_jobs}: {gpus} GPU{'s' * (gpus != 1)}"
 
 
 def longest_job(quota: Quota) -> str:

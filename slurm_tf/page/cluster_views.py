@@ -7,7 +7,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from slurm_tf import units
 from slurm_tf.page.context import PageContext
 from slurm_tf.slurm import node_use
 from slurm_tf.slurm.node_use import NodeUse
@@ -65,4 +64,5 @@ def _row(each: NodeUse) -> list[str]:
 
 
 def _memory(used: int, total: int) -> str:
-    return f"{units.format_bytes(used << 20)} of {units.format_bytes(total << 20)}"
+    """Return two amounts in MiB in one unit."""
+    return f"{used / 1024:.1f} of {total / 1024:.1f} GiB"

@@ -25,7 +25,9 @@ _UNKNOWN = "unknown"
 
 
 def _hours(text: str) -> str:
-    return f"{float(text):.1f}"
+    """Return hours as the verb has them: of a few, two decimals."""
+    number = float(text)
+    return f"{number:.2f}" if 0 < number < 10 else f"{number:.1f}"
 
 
 def _share(text: str) -> str:

@@ -82,7 +82,7 @@ def test_a_job_that_can_never_start() -> None:
     [
         (Demand(({GPU: 2},), 600, "physics"), None),  # alice has both of hers in use: it waits
         (Demand(({"cpu": 9},), 5, "physics"), "GrpTRES cpu=8"),
-        (Demand(({"mem": 9000},), 5, "physics"), "GrpTRES mem=8192"),
+        (Demand(({"mem": 9000},), 5, "physics"), "GrpTRES mem=8G"),
         (Demand(({"cpu": 1},), 1441, "physics"), "MaxWallPJ=1440"),
         (Demand(({GPU: 2},), 3001, "physics"), "MaxWallPJ=1440"),
         (Demand(({GPU: 1},), 5, "vision", "gpuq"), None),

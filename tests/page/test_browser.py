@@ -72,6 +72,30 @@ def test_a_curve_moves_with_its_file(opened: Browser, folder: Path) -> None:
     assert opened.problems() == []
 
 
+# Counts the pixels of the first plot that have the colour of lines.
+GRID = """
+const plot = document.querySelector("canvas"), whole = plot.getContext("2d");
+const line = getComputedStyle(document.documentElement).getPropertyValue("--line").trim();
+const one = document.createElement("canvas").getContext("2d");
+one.fillStyle = line; one.fillRect(0, 0, 1, 1);
+const [red, green, blue] = one.getImageData(0, 0, 1, 1).data;
+const pixels = whole.getImageData(0, 0, plot.width, plot.height).data;
+let count = 0;
+for (let at = 0; at < pixels.length; at += 4)
+  if (pixels[at] === red && pixels[at + 1] === green && pixels[at + 2] === blue && pixels[at + 3] === 255) count += 1;
+return count;
+"""
+
+
+def test_a_plot_has_the_colours_that_the_browser_changes_to(opened: Browser) -> None:
+    opened.find_element(By.LINK_TEXT, "flowers-1").click()
+    wait(lambda: len(opened.find_elements(By.TAG_NAME, "canvas")) == 2)
+    for dark in (False, True, False):
+        opened.resize(DESK, dark)
+        wait(lambda: opened.execute_script(GRID) > 500)
+    opened.problems()  # that pixels are read is said to be slow
+
+
 def test_by_keyboard_to_a_log_and_back(opened: Browser) -> None:
     def press(*keys: str) -> None:
         opened.switch_to.active_element.send_keys(*keys)

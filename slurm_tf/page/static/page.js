@@ -69,7 +69,9 @@
   }
 
   function newPlot(figure, metrics, data) {
-    const axis = { stroke: style("--soft"), grid: { stroke: style("--line"), width: 1 }, ticks: { stroke: style("--line") } };
+    // as functions, which are called at each drawing: the colours change with those of the browser
+    const soft = () => style("--soft"), line = () => style("--line");
+    const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { stroke: line } };
     const series = metrics.map((label, n) => ({ label, stroke: colours[n % colours.length], width: 2, spanGaps: true }));
     const options = {
       width: Math.max(240, figure.clientWidth - 4), height: 260,
@@ -83,6 +85,9 @@
     source.addEventListener("state", (event) => showState(JSON.parse(event.data)));
     source.addEventListener("reports", (event) => addReports(JSON.parse(event.data)));
     source.addEventListener("over", () => source.close());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+      for (const { plot } of plots.values()) plot.redraw(false);
+    });
     addEventListener("resize", () => {
       for (const { figure, plot } of plots.values())
         plot.setSize({ width: Math.max(240, figure.clientWidth - 4), height: 260 });
