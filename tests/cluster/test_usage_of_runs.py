@@ -115,3 +115,7 @@ def test_components_and_points_are_of_their_runs_and_templates(alice: Member) ->
     assert [*jobs[0]] == [column.name for column in efficiency_table.COLUMNS]
     table = alice.ok("efficiency", "two_parts-1", "points-1", "--format=JobID,JobName", "--sort=-JobName")
     assert [line.split()[1] for line in table.splitlines()] == ["JobName", *["stf-two"] * 2, *["stf-points"] * 3]
+    rows = alice.ok("usage", "--group", "--since=now-1hours", "--csv", "--html=group.html").splitlines()
+    assert {row.split(",")[1] for row in rows if row.startswith("members,")} >= {"alice"}
+    assert [row for row in rows if row.startswith("templates,,swept,")]
+    assert "may still use</h2>" in (alice.folder / "group.html").read_text()

@@ -26,9 +26,9 @@ def test_a_small_cnn_learns_digits_and_is_exported(run_forked: RunJob, tmp_path:
     # those that fit exported after its epochs take files as well
     found = model_versions.versions(str(Path(path).parent))
     assert len(found) > 1
-    assert {tuple(sorted(version.manifest.signatures)) for version in found if version.manifest} == {
-        ("image_bytes", "serving_default")
-    }
+    assert [
+        version.number for version in found if "image_bytes" not in getattr(version.manifest, "signatures", ())
+    ] == []
 
 
 @pytest.mark.long
