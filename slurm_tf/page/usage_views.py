@@ -1,9 +1,12 @@
 """The view of what jobs used, as `slurm-tf usage` says: the user's own, and for an admin those of organizations."""
 
 import csv
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -38,7 +41,7 @@ def _wait(text: str) -> str:
     return units.format_time(timedelta(seconds=float(text)))
 
 
-# The columns of --csv that are shown, each with its head and its words.
+# The columns of --csv and of --json that are shown, each with its head and its words.
 _COLUMNS: Mapping[str, tuple[str, Callable[[str], str]]] = {
     "gpu_hours": ("GPU-hours", _hours),
     "cpu_hours": ("CPU-hours", _hours),
@@ -47,11 +50,23 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[str], str]]] = {
     "gpu_use": ("GPU use", _share),
     "cpu_use": ("CPU use", _share),
     "memory_use": ("Memory use", _share),
+    "idle_gpu_hours": ("Idle GPU-hours", _hours),
+    "wasted_gpu_hours_at_most": ("Wasted GPU-hours, at most", _hours),
+    "wasted_cpu_hours_at_most": ("Wasted CPU-hours, at most", _hours),
     "lost_gpu_hours_at_most": ("Lost GPU-hours, at most", _hours),
     "lost_cpu_hours_at_most": ("Lost CPU-hours, at most", _hours),
     "effective": ("Effective time, at most", _share),
     "cost": ("Cost", str),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Summary:
+    """What the verb says to a person without --by: what was used, what was wasted, and the causes, in words."""
+
+    used: str
+    wasted: str
+    causes: Sequence[str]
 
 
 class UsageViews:
@@ -71,10 +86,11 @@ class UsageViews:
         groups = _GROUPS if whose == _ALL else {**_SUMMARY, **_GROUPS}
         days, group = _chosen(request, "days", _DAYS, "30"), _chosen(request, "by", groups, next(iter(groups)))
         words = [f"--since=now-{days}days"]
-        words += [f"--by={group}", "--csv"] if group else []
+        words += [f"--by={group}", "--csv"] if group else ["--json"]
         words += ["--all-users"] if whose == _ALL else []
         report = self._context.reports.report("usage", *words)
-        heads, rows = _table(report.text, group) if group else ([], [])
+        found = {} if group else json.loads(report.text)
+        heads, rows = _table(_rows_of_csv(report.text) if group else _rows_of_json(found), group or "template")
         values = {
             "title": "Usage",
             "days": days,
@@ -86,8 +102,8 @@ class UsageViews:
             "groups": groups.items(),
             "heads": heads,
             "rows": rows,
-            "text": "" if group else report.text,
-            "notes": report.notes,
+            "summary": None if group else _summary(found),
+            "notes": (*report.notes, *found.get("notes", ())),
         }
         return self._context.answer(request, "usage", values)
 
@@ -100,9 +116,36 @@ def _chosen(request: Request, name: str, known: Mapping[str, str], default: str)
     return word
 
 
-def _table(text: str, group: str) -> tuple[list[str], list[list[str]]]:
+def _rows_of_csv(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(text.splitlines()))
+
+
+def _rows_of_json(found: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the rows of templates as --csv would have them: empty for unknown."""
+    return [{name: "" if value is None else str(value) for name, value in row.items()} for row in found["templates"]]
+
+
+def _summary(found: Mapping[str, Any]) -> _Summary:
+    total, wasted = found["total"], found["wasted"]
+    jobs = f"{total['jobs']} job{'s' * (total['jobs'] != 1)}"
+    causes = [f"{each['what']}: {_amount(each)}; {each['advice']}" for each in wasted["causes"]]
+    at_most = " at most" if wasted["is_at_most"] else ""
+    return _Summary(
+        used=f"{_amount(total)} in {jobs}." if total["jobs"] else "No job of yours ran in these days.",
+        wasted=f"Wasted: {_amount(wasted)}{at_most}" if causes else "Nothing was wasted, as far as Slurm knows.",
+        causes=causes,
+    )
+
+
+def _amount(each: Mapping[str, Any]) -> str:
+    """Return GPU-hours, or CPU-hours where there are none."""
+    if each["gpu_hours"]:
+        return f"{_hours(str(each['gpu_hours']))} GPU-hours"
+    return "unknown hours" if each["cpu_hours"] is None else f"{_hours(str(each['cpu_hours']))} CPU-hours"
+
+
+def _table(rows: Sequence[Mapping[str, str]], group: str) -> tuple[list[str], list[list[str]]]:
     """Return the heads and the rows of a table, without the columns of which nothing is known."""
-    rows = list(csv.DictReader(text.splitlines()))
     keys = group.split(",")
     columns = [name for name in _COLUMNS if any(row.get(name) for row in rows)]
     heads = [_GROUPS[key].capitalize() for key in keys] + [_COLUMNS[name][0] for name in columns]

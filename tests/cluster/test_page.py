@@ -117,6 +117,7 @@ def test_runs_are_seen_cancelled_and_submitted_again_and_slurm_is_asked_once_for
         assert re.search(r">node1</td><td [^>]*>\w+</td><td [^>]*>0 of 4</td>", nodes)
         # accounting hears of an end late, and a report is shown again for a minute
         until(page, "/usage?by=state&days=7", "CANCELLED", 150)
+        assert "What your jobs used, by template" in page.get("/usage?days=7").text
         text = page.get(f"{at}/efficiency").text
         assert re.search(r"<dt>Incarnations</dt><dd>\d+ \(.*1 cancelled", text)
         assert re.search(r'<td data-head="Resource">time</td><td data-head="Asked for">\S+</td>', text)
