@@ -9,7 +9,7 @@ from slurm_tf.slurm import usage_limits
 from slurm_tf.slurm.usage_limits import Limit, Limits
 
 _ROWS = 8
-HEADS = ("LEFT", "OF", "WHAT", "WHOSE", "IN SLURM")
+_HEADS = ("LEFT", "OF", "WHAT", "WHOSE", "IN SLURM")
 _LEAVE_OUT = ("IN SLURM", "OF")
 
 
@@ -20,7 +20,7 @@ def text(found: Limits, screen: Screen, rows: int | None = _ROWS) -> list[str]:
     rows_of_all = cells(found)
     first = rows_of_all[:rows]
     lines = text_table.table(
-        HEADS, first, _LEAVE_OUT, "--json has all", names=("WHAT", "WHOSE"), right=("LEFT", "OF"), screen=screen
+        _HEADS, first, _LEAVE_OUT, "--json has all", names=("WHAT", "WHOSE"), right=("LEFT", "OF"), screen=screen
     ).splitlines()
     more = len(rows_of_all) - len(first)
     said = [f"{more} more limits are in --json."] if more else []
@@ -28,7 +28,7 @@ def text(found: Limits, screen: Screen, rows: int | None = _ROWS) -> list[str]:
 
 
 def cells(found: Limits) -> list[list[str]]:
-    """Return the cells of all limits, a row for each, below HEADS."""
+    """Return a row for each limit: what is left, of how much, what it is, whose, and its name in Slurm."""
     return [
         [
             "unknown" if each.is_unknown else limit_words.amount(each, each.left),

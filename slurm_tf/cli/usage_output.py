@@ -113,7 +113,7 @@ def _write_leader(path: Path, page: "Page", report: "Report", found: "GroupRepor
         none = limits_table.none_words(limits)
         rows = [] if none else limits_table.cells(limits)
         lines = [none] if none else limits_table.sentences(limits)
-        heads = [head.capitalize() for head in limits_table.HEADS]
+        heads = ("Left", "Of", "What", "Whose", "In Slurm")
         table = group_page.LimitTable(f"What {limits.user} may still use", heads, rows, lines)
     group_page.write(path, page, report, found, table)
     click.echo(f"slurm-tf: wrote {path}", err=True)

@@ -138,6 +138,7 @@ def test_a_leader_sees_each_member(typed: Type, tmp_path: Path) -> None:
     assert "slurm-tf: wrote group.html\n" in done.stderr
     page = (tmp_path / "group.html").read_text()
     assert "What vision may still use" in page
+    assert ">In Slurm</th>" in page
     assert "GrpTRESMins" in page
 
 
