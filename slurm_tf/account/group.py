@@ -88,14 +88,14 @@ _LONG = f"seconds >= {waste.SOME_MINUTES}"
 
 def report(database: "DuckDBPyConnection", window: Window) -> GroupReport:
     """Return the report of the view `parts`, which a usage.Aggregate of the window has made of the accounts' jobs."""
-    total = person.sums(database, "''")
+    total, members = person.sums(database, """coalesce("user", '')""")
     accounts = database.execute("select distinct account from parts where account is not null order by 1").fetchall()
     return GroupReport(
         window,
         [name for (name,) in accounts],
-        total[0] if total else person.NOTHING,
-        person.sums(database, """coalesce("user", '')"""),
-        person.sums(database, person.LABEL),
+        total,
+        members,
+        person.sums(database, person.LABEL)[1],
         _jobs(database, f"gpus > 0 and gpu_busy < {waste.IDLE_GPU}"),
         _jobs(
             database,

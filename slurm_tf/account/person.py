@@ -66,27 +66,30 @@ class PersonReport:
         return known_sum(each.gpu_seconds for each in self.causes), known_sum(each.cpu_seconds for each in self.causes)
 
 
-_USED = f"""
-    {SUMS["jobs"]}, {SUMS["gpu_seconds"]} as g, {SUMS["cpu_seconds"]} as c, median(waited),
+_SUMS = f"""
+select grouping(label), label, {SUMS["jobs"]}, {SUMS["gpu_seconds"]}, {SUMS["cpu_seconds"]}, median(waited),
     {SUMS["used_gpu"]} / nullif({SUMS["known_gpu"]}, 0), {SUMS["used_cpu"]} / nullif({SUMS["known_cpu"]}, 0),
     sum(case when gpu_busy < {waste.IDLE_GPU} then gpus * seconds else 0 end)
-        filter (gpu_busy is not null and gpus > 0)
+        filter (gpu_busy is not null and gpus > 0),
+    case when count(why) = 0 then 0 else sum(wasted_gpu) filter (why is not null) end,
+    case when count(why) = 0 then 0 else sum(wasted_cpu) filter (why is not null) end
+from (select *, {{key}} as label from ({waste.MARKED})) group by grouping sets ((), (label))
 """
 # What a job is called in a report: its template, else its own name.
 LABEL = "coalesce(template, name, '')"
 
 
-def sums(database: "DuckDBPyConnection", key: str) -> list[Sums]:
-    """Return the sums of the view `parts` for each value of the expression `key`, the largest first."""
-    used = f"select {key} as label, {_USED} from parts where seconds > 0 group by label"
-    lost = f"select {key} as label, sum(wasted_gpu), sum(wasted_cpu) from ({waste.WASTED}) group by label"
-    rows = database.execute(used).fetchall()
-    wasted = {label: sums for label, *sums in database.execute(lost).fetchall()}
-    found = [Sums(*row, *wasted.get(row[0], (0, 0))) for row in rows]
-    return sorted(found, key=lambda each: (-(each.gpu_seconds or 0), -(each.cpu_seconds or 0), each.label))
+def sums(database: "DuckDBPyConnection", key: str) -> tuple[Sums, list[Sums]]:
+    """Return the sums of the view `parts`: in all, and for each value of the expression `key`, the largest first."""
+    total, found = NOTHING, []
+    for is_total, label, jobs, *numbers in database.execute(_SUMS.format(key=key)).fetchall():
+        if is_total:
+            total = Sums("", jobs, *numbers) if jobs else NOTHING
+        else:
+            found.append(Sums(label, jobs, *numbers))
+    return total, sorted(found, key=lambda each: (-(each.gpu_seconds or 0), -(each.cpu_seconds or 0), each.label))
 
 
 def report(database: "DuckDBPyConnection", window: Window) -> PersonReport:
     """Return the report of the view `parts`, which a usage.Aggregate of the window has made."""
-    total = sums(database, "''")
-    return PersonReport(window, total[0] if total else NOTHING, sums(database, LABEL), waste.causes(database))
+    return PersonReport(window, *sums(database, LABEL), waste.causes(database))

@@ -147,9 +147,10 @@ def usage(
             usage_output.print_answer(exports.answer(found.database, sql), as_json, as_csv)
             return
         sums = usages.Aggregate(found.database, window, groups.by, table, are_few=found.hold())
-        rows = sums.rows(as_json)
+        is_question = is_for_person or (group and not html)  # its answers are other sums
+        rows = [] if is_question else sums.rows(as_json)
         shown = groups.shown(rows)
-        total = Amounts() if as_csv and not html else sums.total()  # CSV has none
+        total = Amounts() if is_question or (as_csv and not html) else sums.total()  # CSV has none
         report = reports.Report(
             window, sums.by, shown, total, found.diagnostics, table.currency, runs.problems,
             len(rows) - len(shown),
