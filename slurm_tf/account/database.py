@@ -7,15 +7,16 @@ import csv
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm_tf.account import columns, jobs_sql, jobstats, local_time, sacct_sql, steps_sql
+from slurm_tf.account import columns, jobs_sql, jobstats, local_time, row_store, sacct_sql, steps_sql
 from slurm_tf.account.diagnostics import Diagnostics, Examples
 from slurm_tf.account.fields import FIELDS
 from slurm_tf.account.literals import literal, one_of
 from slurm_tf.account.local_time import Clock
+from slurm_tf.account.row_store import COPIED, PLACE, RowStore, define
 from slurm_tf.account.usage_record import UsageRecord, Window
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ _MEMORY = "256MB"
 # least, one for each thread.
 _LONGEST, _LONGEST_QUOTED = 1 << 20, 16 << 20
 _BUFFER = 8 << 20
-# Rows of a Parquet file that are compressed together: with as many as by default, each text costs twice the time.
-COPIED = "format parquet, row_group_size 20000"
-_NUMBERED = ", filename = true, file_row_number = true"
 # How many lines are no rows: the rest of one whose text has newlines, or another header.
 _NO_ROWS = """select count(*) filter (not coalesce(regexp_matches(coalesce(JobID, JobIDRaw), '^[0-9]')
   and regexp_matches(State, '^[A-Z]'), false))"""
@@ -38,8 +36,6 @@ _FETCHED = 2048  # rows that are records at a time
 # A job id that has a step: 12.0, 12_3.batch, 12+0.extern.
 _STEP = re.compile(rb"^[0-9][0-9_+\[\],%-]*\.", re.MULTILINE)
 _BEGINNING = 1 << 16
-# So many rows are kept in memory: DuckDB plans a query of a view with all that the view is made of, each time.
-_FEW = 50_000
 _OF_STEPS = ", ".join(f'"{each.name}"' for each in columns.STEPS)
 _COUNTS = ("suspended", "cpus", "node_count", "gpus", "memory", "billing")
 
@@ -47,15 +43,8 @@ _COUNTS = ("suspended", "cpus", "node_count", "gpus", "memory", "billing")
 @contextmanager
 def opened(now: int = 0) -> Iterator["Tables"]:
     """Open empty tables; what they need on disk is removed at the end."""
-    import duckdb
-
-    with tempfile.TemporaryDirectory(prefix="slurm-tf-") as folder:
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": _MEMORY, "temp_directory": folder, "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False, "preserve_insertion_order": False,
-        }  # fmt: skip
-        with duckdb.connect(config=settings) as database:
-            yield Tables(database, Path(folder), now)
+    with tempfile.TemporaryDirectory(prefix="slurm-tf-") as folder, ExitStack() as stack:
+        yield Tables(Path(folder), stack, now)
 
 
 class Tables:
@@ -64,15 +53,39 @@ class Tables:
     A running job without an elapsed time is counted until `now`.
     """
 
-    def __init__(self, database: "DuckDBPyConnection", folder: Path, now: int) -> None:
-        self.database, self.folder, self.now = database, folder, now
+    def __init__(self, folder: Path, stack: ExitStack, now: int) -> None:
+        """`stack`: closes what has to be closed."""
+        self.folder, self.now, self._stack = folder, now, stack
+        self._database: DuckDBPyConnection | None = None
         self.diagnostics = Diagnostics()
         self.origin = 0  # a number that all rows get which are read from now on
         self.where: list[str] = []  # further conditions for the rows of `jobs`
-        self._parts = 0
+        self.are_few = True  # whether the rows of `jobs` are in memory
+        self._jobs, self._steps = (RowStore(lambda: self.database, folder, table) for table in ("jobs", "steps"))
         self._has_repeated = False
         self._has_steps = False  # whether the part before had steps: reading them takes longer
+
+    @property
+    def database(self) -> "DuckDBPyConnection":
+        """The connection to them."""
+        if self._database is None:
+            self._database = self._connected()
+        return self._database
+
+    def connect(self) -> None:
+        """Open the connection now, not when it is first used: that takes as long as Slurm takes for a short answer."""
+        self._database = self._database or self._connected()
+
+    def _connected(self) -> "DuckDBPyConnection":
+        import duckdb
+
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": _MEMORY, "temp_directory": str(self.folder), "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False, "preserve_insertion_order": False,
+        }  # fmt: skip
+        database = self._stack.enter_context(duckdb.connect(config=settings))
         database.execute(_QUIET + sacct_sql.macros())
+        return database
 
     def cursor(self) -> "DuckDBPyConnection":
         """Return another connection to the tables, for another thread; the caller closes it."""
@@ -80,8 +93,8 @@ class Tables:
 
     def clear(self) -> None:
         """Forget all rows that were read."""
-        for path in self.folder.glob("*.parquet"):
-            path.unlink()
+        self._jobs.clear()
+        self._steps.clear()
         self.diagnostics.orphans = Examples()
         self.diagnostics.missing_fields, self.diagnostics.unknown_fields = [], []
         self._has_steps = False
@@ -130,10 +143,9 @@ class Tables:
 
     def _read(self, source: str, rows: int, is_local: bool) -> None:
         """Read a part of that many rows, at first as if there were no steps."""
-        self._parts += 1
         clock = self._clock(source) if is_local else local_time.INSTANTS
-        if self._has_steps or self._read_jobs(source, clock) < rows:
-            self._has_steps = self._read_with_steps(source, clock)
+        if self._has_steps or self._read_jobs(source, rows, clock) < rows:
+            self._has_steps = self._read_with_steps(source, rows, clock)
 
     def _clock(self, source: str) -> Clock:
         """Return how the times of a part are read, and make the macros for it."""
@@ -143,43 +155,50 @@ class Tables:
             self.database.execute(macros)
         return clock
 
-    def _read_jobs(self, source: str, clock: Clock) -> int:
+    def _read_jobs(self, source: str, rows: int, clock: Clock) -> int:
         """Read the rows of jobs alone; return how many they are."""
         self.database.execute(f"create or replace view raw as select null::bigint as position, * from {source}")
-        return self._copy_jobs(f"({sacct_sql.jobs(self.now, clock=clock)})")
+        return self._add_jobs(f"({sacct_sql.jobs(self.now, clock=clock)})", rows)
 
-    def _read_with_steps(self, source: str, clock: Clock) -> bool:
+    def _read_with_steps(self, source: str, rows: int, clock: Clock) -> bool:
         """Read the rows of jobs and steps; return whether there are steps."""
         run = self.database.execute
-        path = literal(str(self.folder / "part.parquet"))
         # a step is of a job by its place
         run("set preserve_insertion_order = true")
-        run(f"copy (select * from {source}) to {path} ({COPIED})")
+        run(f"create or replace view raw as {self._placed(source, rows)}")
         run("set preserve_insertion_order = false")
-        run(f"""create or replace view raw as select file_row_number as position, * exclude (file_row_number)
-            from read_parquet({path}, file_row_number = true)""")
         run(steps_sql.step_rows(clock))
         for (step,) in run("select printed_id from step_rows where job is null order by position").fetchall():
             self.diagnostics.orphans.add(step)
         run(steps_sql.USED)
         run(f"create or replace table job_rows as {sacct_sql.jobs(self.now, 'used', clock)}")
-        self._copy_jobs("job_rows")
-        return self._copy(f"select *, {self.origin} as origin from ({steps_sql.STEPS})", "steps") > 0
+        self._add_jobs("job_rows", rows)
+        return self._steps.add(f"select *, {self.origin} as origin from ({steps_sql.STEPS})", rows) > 0
 
-    def _copy_jobs(self, relation: str) -> int:
-        return self._copy(f"select * exclude (position), {self.origin} as origin from {relation}", "jobs")
+    def _placed(self, source: str, rows: int) -> str:
+        """Copy a part; return the query of its rows with their `position`."""
+        if rows <= row_store.FEW:
+            self.database.execute(f"create or replace table printed_rows as select * from {source}")
+            return "select rowid as position, * from printed_rows"
+        path = literal(str(self.folder / "part.parquet"))
+        self.database.execute(f"copy (select * from {source}) to {path} ({COPIED})")
+        return f"""select file_row_number as position, * exclude (file_row_number)
+            from read_parquet({path}, file_row_number = true)"""
+
+    def _add_jobs(self, relation: str, at_most: int) -> int:
+        return self._jobs.add(f"select * exclude (position), {self.origin} as origin from {relation}", at_most)
 
     def drop_repeated(self) -> None:
         """Keep one row of each incarnation, as files overlap: that of its end, else that which has it run longest."""
         run = self.database.execute
         key = "hash(cluster, coalesce(sluid, id), case when sluid is null then (started, submitted) end)"
-        if not self._has("jobs"):
+        if not self._jobs:
             return
-        rows = self._read_parquet("jobs", _NUMBERED)
+        rows = f"({self._jobs.rows(with_place=True)})"
         run(f"""create or replace table repeated as
-            select filename, file_row_number from (
-              select filename, file_row_number, row_number() over (
-                partition by key order by ended is null, counted_until desc, filename, file_row_number) as place
+            select {PLACE} from (
+              select {PLACE}, row_number() over (
+                partition by key order by ended is null, counted_until desc, {PLACE}) as place
               from (select *, {key} as key from {rows})
               where key in (select {key} from {rows} group by 1 having count(*) > 1))
             where place > 1""")
@@ -190,10 +209,10 @@ class Tables:
     def complete(self) -> None:
         """Make the view `completed_rows` of the rows of jobs that were read."""
         run = self.database.execute
-        run(f"create or replace view found_rows as {self._files('jobs')}")
+        run(f"create or replace view found_rows as {self._rows_of_jobs()}")
         run(jobs_sql.TRES)
         self._read_summaries()
-        run(jobs_sql.COMPLETED)
+        define(self.database, "completed_rows", jobs_sql.COMPLETED, self._jobs.are_few)
 
     def select(
         self,
@@ -202,11 +221,12 @@ class Tables:
         fresh: str = "true",
         others: Sequence[str] = (),
         other_steps: Sequence[str] = (),
+        are_few: bool = True,
     ) -> None:
         """Make the views `jobs` and `steps` of the rows that overlap the window and for which the conditions hold.
 
         `fresh`: a condition for rows that were read and completed, "" if there are none; `others`: queries of rows that
-        are complete.
+        are complete; `are_few`: whether memory has room for those.
         """
         run = self.database.execute
         rows = [*others]
@@ -215,12 +235,15 @@ class Tables:
             rows.append(f"select * from completed_rows where {fresh}")
         elif not others:
             rows.append(f"select * from (select {_nulls((each.name, each.type) for each in columns.JOBS)}) where false")
-        run(jobs_sql.accounted(f"({' union all by name '.join(rows)})", window, self.now, [*where, *self.where]))
+        self.are_few = are_few and self._jobs.are_few
+        accounted = jobs_sql.accounted(f"({' union all by name '.join(rows)})", window, self.now, [*where, *self.where])
+        define(self.database, "accounted", accounted, self.are_few)
         run(jobs_sql.RUNS)
         run(jobs_sql.jobs(has_runs=False))
-        own_steps = [self._files("steps")] if self._has("steps") or not other_steps else []
-        steps = " union all by name ".join([*own_steps, *other_steps])
-        run(f"create or replace view steps as {steps}")
+        own_steps = [f"select {_OF_STEPS} from ({self._steps.rows()})"] if self._steps else []
+        nulls = _nulls((each.name, each.type) for each in columns.STEPS)
+        none = f"select * from (select {nulls}) where false"
+        run(f"create or replace view steps as {' union all by name '.join([*own_steps, *other_steps]) or none}")
         self.diagnostics.add_jobs(self.database, window, self.now)
 
     def steps_of(self, start: int, end: int, others: str = "") -> str:
@@ -228,9 +251,9 @@ class Tables:
 
         `others`: a view of jobs whose steps are in it as well.
         """
-        if not self._has("steps"):
+        if not self._steps:
             return ""
-        steps = f"select * from {self._read_parquet('steps')} where origin = 0"
+        steps = f"select * from ({self._steps.rows()}) where origin = 0"
         query = f"select {_OF_STEPS} from ({steps} and job_ended >= {start} and job_ended < {end})"
         if not others:
             return query
@@ -248,34 +271,18 @@ class Tables:
         while rows := found.fetchmany(_FETCHED):
             yield from (UsageRecord(*row) for row in rows)
 
-    def _files(self, table: str) -> str:
-        """Return the query of what was read so far."""
-        if not self._has(table):
-            return self._none(table)
-        if table == "steps":
-            return f"select {_OF_STEPS} from {self._read_parquet(table)}"
-        if self._has_repeated:
-            return (
-                f"select * exclude (filename, file_row_number) from {self._read_parquet(table, _NUMBERED)} "
-                "anti join repeated using (filename, file_row_number)"
+    def _rows_of_jobs(self) -> str:
+        """Return the query of the rows of jobs that were read so far."""
+        if not self._jobs:
+            nulls = _nulls((name, "VARCHAR") for name in FIELDS)
+            self.database.execute(
+                f"create or replace view raw as select * from (select null::bigint as position, {nulls}) where false"
             )
-        return f"select * from {self._read_parquet(table)}"
-
-    def _has(self, table: str) -> bool:
-        return any(self.folder.glob(f"{table}-*.parquet"))
-
-    def _read_parquet(self, table: str, options: str = "") -> str:
-        return f"read_parquet({literal(str(self.folder / f'{table}-*.parquet'))}{options})"
-
-    def _none(self, table: str) -> str:
-        """Return the query of a table without rows."""
-        if table == "steps":
-            return f"select * from (select {_nulls((each.name, each.type) for each in columns.STEPS)}) where false"
-        nulls = _nulls((name, "VARCHAR") for name in FIELDS)
-        self.database.execute(
-            f"create or replace view raw as select * from (select null::bigint as position, {nulls}) where false"
-        )
-        return f"select * exclude (position), 0 as origin from ({sacct_sql.jobs(self.now)})"
+            return f"select * exclude (position), 0 as origin from ({sacct_sql.jobs(self.now)})"
+        if self._has_repeated:
+            placed = self._jobs.rows(with_place=True)
+            return f"select * exclude ({PLACE}) from ({placed}) anti join repeated using ({PLACE})"
+        return self._jobs.rows()
 
     def add_runs(self, rows: Iterable[Sequence[object]]) -> None:
         """Add the template, the run and what it recorded to the rows of `jobs`; the columns of jobs_sql.RUNS."""
@@ -284,14 +291,6 @@ class Tables:
             values = ", ".join(f"unnest(${number})" for number in range(1, len(columns_of) + 1))
             self.database.execute(f"insert into runs_of_jobs select {values}", columns_of)
             self.database.execute(jobs_sql.jobs(has_runs=True))
-
-    def hold(self) -> bool:
-        """Keep the rows of the view `jobs` in memory if they are few; return whether they are."""
-        if self.diagnostics.records > _FEW:
-            return False
-        self.database.execute("create or replace table held_jobs as select * from jobs")
-        self.database.execute("create or replace view jobs as select * from held_jobs")
-        return True
 
     def _read_summaries(self) -> None:
         """Make the table of what jobstats wrote into AdminComment."""
@@ -312,18 +311,12 @@ class Tables:
         rows = self.database.execute("select id, unreadable from completed_rows where unreadable is not null")
         for job, values in rows.fetchall():
             self.diagnostics.values.add(f"job {job}: {values}")
-        if self._has("steps"):
+        if self._steps:
             rows = self.database.execute(
-                f"select raw_id, step, unreadable from ({self._files('steps')}) where unreadable is not null"
+                f"select raw_id, step, unreadable from ({self._steps.rows()}) where unreadable is not null"
             )
             for job, step, values in rows.fetchall():
                 self.diagnostics.values_of_steps.add(f"step {job}.{step}: {values}")
-
-    def _copy(self, query: str, table: str) -> int:
-        """Write what a query returns as a part of a table; return how many rows that is."""
-        path = self.folder / f"{table}-{self._parts}.parquet"
-        found = self.database.execute(f"copy ({query}) to {literal(str(path))} ({COPIED})").fetchone()
-        return int(found[0]) if found else 0
 
 
 def _begins_with_steps(path: Path) -> bool:

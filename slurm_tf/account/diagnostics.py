@@ -67,7 +67,7 @@ class Diagnostics:
     suspended: Examples = field(default_factory=Examples)
 
     def add_jobs(self, database: "DuckDBPyConnection", window: Window, now: int) -> None:
-        """Record what is noticeable about the rows of `jobs` and `steps`, which are counted in the window."""
+        """Record what is noticeable about the rows of `accounted` and `steps`, which are counted in the window."""
         start, end = window
         stop = f"coalesce(ended, {now})"
         kinds = {
@@ -78,7 +78,7 @@ class Diagnostics:
         }
         counts = ", ".join(f"count(*) filter ({condition})" for condition in kinds)
         groups = database.execute(
-            f"select state_text, coalesce(user, ''), count(*), max(counted_until), {counts} from jobs "
+            f"select state_text, coalesce(user, ''), count(*), max(counted_until), {counts} from accounted "
             "group by state_text, user"
         ).fetchall()
         states: Counter[str] = Counter()
@@ -94,7 +94,7 @@ class Diagnostics:
         for condition, examples in kinds.items():
             if examples.total:
                 found = database.execute(
-                    f"select arg_min(id, started, {_NAMED}) from jobs where {condition}"
+                    f"select arg_min(id, started, {_NAMED}) from accounted where {condition}"
                 ).fetchall()
                 examples.first = [*(found[0][0] or ())]
         self.lack_tasks = _lack_tasks(database)
@@ -104,6 +104,6 @@ def _lack_tasks(database: "DuckDBPyConnection") -> Examples:
     """Return the jobs whose memory is unknown, as a step of theirs lacks NTasks."""
     if not database.execute(f"select 1 from steps where {_LACKS_TASKS} limit 1").fetchall():
         return Examples()
-    query = f"from jobs semi join (select incarnation from steps where {_LACKS_TASKS}) using (incarnation)"
+    query = f"from accounted semi join (select incarnation from steps where {_LACKS_TASKS}) using (incarnation)"
     ((total, ids),) = database.execute(f"select count(*), arg_min(id, started, {_NAMED}) {query}").fetchall()
     return Examples(total, [*(ids or ())])

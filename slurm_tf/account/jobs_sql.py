@@ -21,23 +21,24 @@ with parsed as (
     regexp_extract_all(alloc_tres, '(?:^|,)gres/gpu:([^=,]+)=([^,]*)', 1) as types,
     regexp_extract_all(alloc_tres, '(?:^|,)gres/gpu:([^=,]+)=([^,]*)', 2) as counts
   from (select distinct alloc_tres from found_rows where alloc_tres is not null)
+), sized as (
+  select *, size(cpu) as cpus, size(node) as node_count, mebibytes(mem) as memory, size(bill) as billing,
+    case when gpu is null then coalesce(list_sum(list_transform(counts, lambda n: size(n))), 0)::bigint
+      else size(gpu) end as gpus
+  from parsed
 )
-select alloc_tres, size(cpu, '') as cpus, size(node, '') as node_count, size(mem, 'M') // 1048576 as memory,
-  size(bill, '') as billing,
-  case when gpu is null then coalesce(list_sum(list_transform(counts, lambda n: size(n, ''))), 0)::bigint
-    else size(gpu, '') end as gpus,
+select alloc_tres, cpus, node_count, memory, billing, gpus,
   nullif(array_to_string(list_sort(list_distinct(list_filter(types, lambda kind, i: counts[i] <> '0'))), '+'), '')
     as gpu_type,
   nullif(concat_ws(', ', noted('AllocTRES cpu', cpu, cpu is not null and cpus is null),
     noted('AllocTRES node', node, node is not null and node_count is null),
     noted('AllocTRES mem', mem, mem is not null and memory is null),
-    noted('AllocTRES gres/gpu', gpu, gpu is not null and size(gpu, '') is null)), '') as unread
-from parsed;
+    noted('AllocTRES gres/gpu', gpu, gpu is not null and gpus is null)), '') as unread
+from sized;
 """
 # ReqMem: "4000Mc" is for each CPU, "16000Mn" for each node, without a suffix it is the total (since 21.08). sacct -P of
 # 16.05 and 17.02 prints the bit that says "a CPU" as a part of the number of MB.
 COMPLETED = """
-create or replace view completed_rows as
 with held as (
   select f.* exclude (alloc_tres, alloc_cpus, alloc_nodes, req_mem, memory), f.memory as peak, t.unread, t.memory,
     case when not f.has_run then 0 else coalesce(nullif(t.cpus, 0), f.alloc_cpus, t.cpus) end as cpus,
@@ -47,7 +48,7 @@ with held as (
     case when f.has_run then t.gpu_type end as gpu_type,
     case when not f.has_run then 0 else t.billing end as billing,
     right(f.req_mem, 1) as suffix,
-    size(case when suffix in ('c', 'n') then left(f.req_mem, -1) else f.req_mem end, 'M') // 1048576 as requested
+    mebibytes(case when suffix in ('c', 'n') then left(f.req_mem, -1) else f.req_mem end) as requested
   from (select *, started is not null or coalesce(elapsed, 0) > 0 as has_run from found_rows) f
   left join alloc_tres t on f.alloc_tres = t.alloc_tres
   where f.why_left_out is null
@@ -60,12 +61,12 @@ select h.* exclude (cpu, peak, unread, memory, suffix, requested, unreadable, gp
   case when gpus > 0 then coalesce(
     gpu_seconds / (gpus * nullif(coalesce(ended - started, elapsed), 0)), s.gpu_use) end as gpu_use,
   nullif(concat_ws(', ', unreadable, case when has_run then unread end), '') as unreadable
-from held h left join job_summaries s on h.admin_comment = s.admin_comment;
+from held h left join job_summaries s on h.admin_comment = s.admin_comment
 """
 
 
 def accounted(relation: str, window: Window, now: int, where: Iterable[str]) -> str:
-    """Return the statement that makes the view `accounted` of the rows that overlap the window: with all columns.
+    """Return the query of the view `accounted`: the rows that overlap the window, with all columns.
 
     A row overlaps a window that contains a part of its allocation or, if it never ran, its end. A pending one overlaps
     only a window that contains `now`.
@@ -83,7 +84,7 @@ def accounted(relation: str, window: Window, now: int, where: Iterable[str]) -> 
         "state": "nullif(upper(rtrim(split_part(state_text, ' ', 1), '+')), '')",
     }
     names = ", ".join(f'{made[name]} as "{name}"' if name in made else f'"{name}"' for name in (c.name for c in JOBS))
-    return f"create or replace view accounted as select {names} from {relation} where {' and '.join(conditions)}"
+    return f"select {names} from {relation} where {' and '.join(conditions)}"
 
 
 # What runs recorded of their incarnations; `is_told`: whether that is when training began and was saved.

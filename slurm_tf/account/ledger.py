@@ -28,6 +28,8 @@ SETTLED = 2 * DAY
 SCHEMA = 2
 # sacct's command line has no place for more.
 _IDS = 5000
+# Files of so many bytes have some ten thousand rows, for which memory has room.
+_FEW_BYTES = 1 << 20
 _ALL = "all"
 
 
@@ -90,7 +92,8 @@ class LedgerSource(Source):
         if asked:
             ledger.close(asked, now)
         found.now = now
-        found.select(window, chosen(users, accounts), *ledger.rows(asked, bool(alone)))
+        rows = ledger.rows(asked, bool(alone))
+        found.select(window, chosen(users, accounts), *rows, are_few=ledger.size <= _FEW_BYTES)
 
     def _opened(self) -> Path:
         """Return the folder of this schema's files."""
@@ -162,6 +165,11 @@ class _Ledger:
                 select incarnation(cluster, sluid, id, started, submitted) from {known}
                 where id in (select id from open_rows))""")
         return [str(job) for (job,) in run("select distinct id from open_rows order by 1").fetchall()]
+
+    @property
+    def size(self) -> int:
+        """How many bytes the files of jobs have."""
+        return sum(file.path.stat().st_size for file in (*self._with_rows(), *self._some))
 
     def _with_rows(self) -> list[DayFile]:
         return [file for file in self._closed.values() if file.table != day_files.NONE]

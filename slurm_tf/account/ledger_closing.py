@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from slurm_tf.account import day_files
-from slurm_tf.account.database import COPIED, Tables
+from slurm_tf.account.database import Tables
 from slurm_tf.account.day_files import DAY, DayFile
 from slurm_tf.account.jobs_sql import STORED
 from slurm_tf.account.literals import literal
+from slurm_tf.account.row_store import COPIED
 
 _COLUMNS = ", ".join(f'"{name}"' for name in STORED)
 # The rows that are over, and those that have to be asked for again: that run, that ended too lately, or that could not

@@ -73,7 +73,7 @@ select grouping(label), label, {SUMS["jobs"]}, {SUMS["gpu_seconds"]}, {SUMS["cpu
         filter (gpu_busy is not null and gpus > 0),
     case when count(why) = 0 then 0 else sum(wasted_gpu) filter (why is not null) end,
     case when count(why) = 0 then 0 else sum(wasted_cpu) filter (why is not null) end
-from (select *, {{key}} as label from ({waste.MARKED})) group by grouping sets ((), (label))
+from (select *, {{key}} as label from parts where seconds > 0) group by grouping sets ((), (label))
 """
 # What a job is called in a report: its template, else its own name.
 LABEL = "coalesce(template, name, '')"

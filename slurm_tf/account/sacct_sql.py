@@ -23,19 +23,15 @@ create macro is_no_moment(x) as not is_never(x) and naive(x) is null and try_cas
 create macro long_clock(x) as case when regexp_full_match(x, '(\d+-)?(\d+:)?\d+:\d+(\.\d+)?') then
     epoch(try_cast(case when contains(x, '-') then replace(x, '-', ' days ')
         when regexp_full_match(x, '\d+:\d+(\.\d+)?') then '00:' || x else x end as interval)) end;
-create macro clock(x) as case when length(x) = 8 and x[3] = ':' and x[6] = ':'
-    then (try_cast(x[1:2] as integer) * 3600 + try_cast(x[4:5] as integer) * 60 + try_cast(x[7:8] as integer))::double
-    else long_clock(x) end;
+create macro clock(x) as coalesce(
+    case when length(x) = 8 and x[3] = ':' and x[6] = ':' then epoch(try_cast(x as time)) end, long_clock(x));
 create macro seconds(x) as case when contains(x, ':') then clock(x) else try_cast(x as bigint)::double end;
-create macro factor(unit) as case unit when 'K' then 1024.0 when 'M' then 1048576.0 when 'G' then 1073741824.0
-    when 'T' then 1099511627776.0 when 'P' then 1125899906842624.0 when 'E' then 1152921504606846976.0 else 1.0 end;
-create macro size(x, unit) as try_cast(round(case
-    when not regexp_full_match(x, '\d{1,20}(\.\d{1,9})?[KMGTPE]?') then null
-    when right(x, 1) between 'A' and 'Z' then left(x, -1)::double * factor(right(x, 1))
-    else x::double * factor(unit) end) as bigint);
+create macro size(x) as try_cast(round(case when regexp_full_match(x, '\d{1,20}(\.\d{1,9})?[KMGTPE]?')
+    then rtrim(x, 'KMGTPE')::double * pow(1024, strpos('KMGTPE', right(x, 1))) end) as bigint);
+create macro mebibytes(x) as size(case when right(x, 1) <= '9' then x || 'M' else x end) // 1048576;
 -- NO_VAL64 and INFINITE64 stand for no number
 create macro is_no_number(x) as coalesce(try_cast(x as hugeint) >= 9223372036854775808, false);
-create macro resident(rss, tasks) as size(rss, '') * try_cast(tasks as bigint);
+create macro resident(rss, tasks) as size(rss) * try_cast(tasks as bigint);
 create macro instant(x) as in_range(try_cast(x as bigint));
 create macro tres_of(x, name) as nullif(regexp_extract(x, '(?:^|,)' || name || '=([^,]*)', 1), '');
 create macro noted(name, x, is_unread) as case when is_unread then name || ' ''' || left(x, 40) || '''' end;
@@ -126,8 +122,8 @@ select position, id, raw_id, Cluster as cluster, SLUID as sluid, JobName as name
   word(Reason) as reason, submitted, may_start as eligible, started, ended, until as counted_until,
   coalesce(length, ended - started - paused) as elapsed, paused as suspended, time_limit,
   coalesce(until - started > coalesce(time_limit * 60 + {DAY}, {FORGOTTEN}), false) as is_runaway,
-  restart_count as restarts, AllocTRES as alloc_tres, size(any_cpus, '') as alloc_cpus,
-  size(any_nodes, '') as alloc_nodes, ReqMem as req_mem, word(NodeList) as nodes,
+  restart_count as restarts, AllocTRES as alloc_tres, size(any_cpus) as alloc_cpus,
+  size(any_nodes) as alloc_nodes, ReqMem as req_mem, word(NodeList) as nodes,
   coalesce(step_cpu, own_cpu) as cpu,
   case when not lacks_tasks then greatest(coalesce(step_memory, 0), coalesce(own_memory, 0)) end as memory,
   gpu_seconds, energy, Comment as comment, AdminComment as admin_comment, Extra as extra, SubmitLine as submit_line,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from slurm_tf.account import nodes
+from slurm_tf.account import nodes, row_store, waste
 from slurm_tf.account.amounts import MAY_BE_UNKNOWN, REAL, SUMS, Amounts, ExitClassSums
 from slurm_tf.account.exit_classes import ExitClass
 from slurm_tf.account.literals import literal
@@ -80,11 +80,7 @@ class Aggregate:
             first, last = _span(database, now)
             days = midnights(max(window.start, first), min(window.end, now + 1, last))
         parts = _parts(days, window.end, now, prices, by)
-        if are_few and not {"day", "node"} & {*by}:
-            # DuckDB plans a query of a view with all that the view is made of, each time
-            database.execute(f"create or replace table held_parts as {parts}")
-            parts = "select * from held_parts"
-        database.execute(f"create or replace view parts as {parts}")
+        row_store.define(database, "parts", parts, are_few and not {"day", "node"} & {*by})
         self._keys = [f'"{WORDS[word]}"' for word in by]
         has_runs = bool(database.execute("select 1 from runs_of_jobs limit 1").fetchall())
         self._sums = SUMS | ({} if has_runs else _OF_RUNS) | ({} if _has_cost(prices) else {"cost": "null::double"})
@@ -188,19 +184,21 @@ with ran as (
     greatest(started, ceil(began)::bigint) as trained_from, coalesce(busy, gpu_use) as gpu_busy
   from ran {cut}
   left join firsts f on ran.id = f.id and ran.cluster is not distinct from f.cluster
+), lost as (
+  select *, {_cost(prices)} as cost, ended - started - suspended as whole,
+    case when starts_here and eligible is not null then greatest(0, started - eligible) end as waited,
+    starts_here and submitted < started and coalesce(restarts > 0, started > first, false) as is_requeued,
+    case when not coalesce(is_told, false) then null when began is null then seconds
+      else greatest(0, least(stop, high, trained_from) - greatest(started, low)) end as start_lost,
+    case when not coalesce(is_told, false) then null
+      when began is null or ended is null or state in ('COMPLETED', 'CD') or is_kept then 0
+      else greatest(0, least(stop, high) - greatest(started, low, trained_from, coalesce(ceil(saved)::bigint, 0)))
+      end as rolled_back,
+    case when start_lost is not null then start_lost + rolled_back when exit_class in ({_LOSES}) then seconds else 0 end
+      as gone
+  from cut
 )
-select *, {_cost(prices)} as cost, ended - started - suspended as whole,
-  case when starts_here and eligible is not null then greatest(0, started - eligible) end as waited,
-  starts_here and submitted < started and coalesce(restarts > 0, started > first, false) as is_requeued,
-  case when not coalesce(is_told, false) then null when began is null then seconds
-    else greatest(0, least(stop, high, trained_from) - greatest(started, low)) end as start_lost,
-  case when not coalesce(is_told, false) then null
-    when began is null or ended is null or state in ('COMPLETED', 'CD') or is_kept then 0
-    else greatest(0, least(stop, high) - greatest(started, low, trained_from, coalesce(ceil(saved)::bigint, 0)))
-    end as rolled_back,
-  case when start_lost is not null then start_lost + rolled_back when exit_class in ({_LOSES}) then seconds else 0 end
-    as gone
-from cut
+select *, {waste.COLUMNS} from lost
 """
 
 

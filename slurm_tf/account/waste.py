@@ -132,20 +132,17 @@ class Cause:
         }
 
 
-# Rows of `parts` (usage.py) with time in the window: why they wasted some, NULL if they did not, and how many GPU-seconds
-# and CPU-seconds that were.
 _ENDS = ", ".join(literal(why.end) for why in Why if why.end)
-MARKED = f"""
-select *, used_cpu / (cpus * whole) as cpu_share, case
+# Columns of the view `parts` (usage.py): why a row wasted time, NULL if it did not, and how many GPU-seconds and
+# CPU-seconds.
+COLUMNS = f"""used_cpu / (cpus * whole) as cpu_share, case
     when exit_class in ({_ENDS}) and gone > 0 then upper(replace(exit_class, ' ', '_'))
     when gpus > 0 and gpu_busy < {IDLE_GPU} and seconds >= {SOME_MINUTES} then 'IDLE_GPUS'
     when gpus = 0 and seconds >= {SOME_MINUTES} and cpu_share < {IDLE_CPU} then 'IDLE_CPUS'
     end as why,
-    case why when 'IDLE_GPUS' then gpus * seconds when 'IDLE_CPUS' then 0 else gpus * gone end as wasted_gpu,
-    case why when 'IDLE_GPUS' then 0 when 'IDLE_CPUS' then cpus * running * (1 - cpu_share) else cpus * gone end
-        as wasted_cpu
-from parts where seconds > 0
-"""
+  case why when 'IDLE_GPUS' then gpus * seconds when 'IDLE_CPUS' then 0 else gpus * gone end as wasted_gpu,
+  case why when 'IDLE_GPUS' then 0 when 'IDLE_CPUS' then cpus * running * (1 - cpu_share) else cpus * gone end
+    as wasted_cpu"""
 _MOST = "coalesce(wasted_gpu, 0) * 1000.0 + coalesce(wasted_cpu, 0)"
 _CAUSES = f"""
 select why, coalesce(template, ''), case when template is null then coalesce(name, '') else '' end,
@@ -153,7 +150,7 @@ select why, coalesce(template, ''), case when template is null then coalesce(nam
     max(memory / greatest(node_count, 1)), max(time_limit), coalesce(arg_max(id, {_MOST}), ''),
     coalesce(arg_max(run, {_MOST}), ''), coalesce(arg_max(work_dir, {_MOST}), ''),
     bool_and(start_lost is not null or why in ('IDLE_GPUS', 'IDLE_CPUS'))
-from ({MARKED}) where why is not null group by 1, 2, 3 order by g desc nulls last, c desc nulls last, 1, 2, 3
+from parts where seconds > 0 and why is not null group by 1, 2, 3 order by g desc nulls last, c desc nulls last, 1, 2, 3
 """
 
 

@@ -113,17 +113,9 @@ def usage(
     from slurm_tf.account import report as reports
     from slurm_tf.account import usage as usages
     from slurm_tf.account.amounts import Amounts
-    from slurm_tf.account.run_records import RunRecords
     from slurm_tf.cli import group_options, usage_output
-    from slurm_tf.jobspec import sites
 
     window = time_window(since, until, None if path else _DAYS)
-    around = watch_commands.site_settings(site)
-    runs = RunRecords(around.runs)
-    table = sites.read_prices(prices) if prices else around.site.prices
-    if table.currency and not path:
-        table = _with_usage_factors(table, runs.problems)
-    label, jobs = _of_run(run, runs)
     groups = group_options.Groups.read(by, sort, top, group)
     where = group_options.conditions(split(names), split(states))
     is_for_person = not (by or group or sort or top or run or path or all_users or as_csv or html or sql or parquet)
@@ -133,12 +125,18 @@ def usage(
     asked = source(path, fields, all_users)
     if not (path or no_ledger):
         asked = _with_ledger(asked, all_users, rebuild)
+    are_limits_wanted = (is_for_person or group) and not path and not users
     with (
         database.opened() as found,
-        usage_output.limits_meanwhile((is_for_person or group) and not path and not users) as limits,
+        usage_output.meanwhile(usage_output.limits, are_limits_wanted) as limits,
+        usage_output.meanwhile(_runs_and_prices, site, prices, bool(path)) as runs_and_prices,
     ):
+        if run or site or prices:  # what is wrong with them is said before sacct is asked
+            runs_and_prices()
+        label, jobs = _of_run(run, runs_and_prices()[0]) if run else ("", [])
         found.where = where
         asked.read(found, window, split(users), owners, jobs)
+        runs, table = runs_and_prices()
         runs.add_to(found)
         if parquet:
             exports.write_parquet(found.database, parquet)
@@ -146,7 +144,7 @@ def usage(
         if sql is not None:
             usage_output.print_answer(exports.answer(found.database, sql), as_json, as_csv)
             return
-        sums = usages.Aggregate(found.database, window, groups.by, table, are_few=found.hold())
+        sums = usages.Aggregate(found.database, window, groups.by, table, are_few=found.are_few)
         is_question = is_for_person or (group and not html)  # its answers are other sums
         rows = [] if is_question else sums.rows(as_json)
         shown = groups.shown(rows)
@@ -171,10 +169,21 @@ def usage(
             usage_output.print_groups(report, page, forms)
 
 
+def _runs_and_prices(site: str, prices: Path | None, is_of_file: bool) -> "tuple[RunRecords, Prices]":
+    """Return the records of the user's runs, and the prices. Raises ConfigError, UsageError or StorageError."""
+    from slurm_tf.account.run_records import RunRecords
+    from slurm_tf.jobspec import sites
+
+    settings = watch_commands.site_settings(site)
+    runs = RunRecords(settings.runs)
+    found = sites.read_prices(prices) if prices else settings.site.prices
+    if found.currency and not is_of_file:
+        found = _with_usage_factors(found, runs.problems)
+    return runs, found
+
+
 def _of_run(run: str, runs: "RunRecords") -> tuple[str, list[str]]:
-    """Return the label and the jobs of the run that was typed; none without one. Raises UsageError."""
-    if not run:
-        return "", []
+    """Return the label and the jobs of the run that was typed. Raises UsageError."""
     selected = watch_commands.select_run(run).run
     jobs = runs.jobs_of(selected)
     if not jobs:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from slurm_tf.account.group import GroupReport
     from slurm_tf.account.html_report import Page
     from slurm_tf.account.report import Report
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,15 @@ class Forms:
 
 
 @contextmanager
-def limits_meanwhile(are_wanted: bool) -> Iterator[Callable[[], Limits | None]]:
-    """Ask Slurm for the user's limits while sacct is read; yield the function that returns them, None if not wanted."""
-    if not are_wanted:
-        yield lambda: None
-        return
+def meanwhile(function: Callable[..., T], *arguments: object) -> Iterator[Callable[[], T]]:
+    """Call a function in a thread, while sacct is read; yield what waits for it and returns what it returned."""
     with ThreadPoolExecutor(1) as thread:
-        asked = thread.submit(usage_limits.ask)
-        yield asked.result
+        yield thread.submit(function, *arguments).result
+
+
+def limits(are_wanted: bool) -> Limits | None:
+    """Ask Slurm for the user's limits; None if they are not wanted."""
+    return usage_limits.ask() if are_wanted else None
 
 
 def print_groups(report: "Report", page: "Callable[[], Page]", forms: Forms) -> None:

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
@@ -233,7 +234,8 @@ def _values_of(annotation: object) -> object:
     return get_args(annotation)[1] if get_origin(annotation) is dict else None
 
 
-def _fields(spec: type[msgspec.Struct]) -> dict[str, object]:
+@lru_cache
+def _fields(spec: type[msgspec.Struct]) -> Mapping[str, object]:
     return {each.encode_name: each.type for each in msgspec.structs.fields(spec)}
 
 

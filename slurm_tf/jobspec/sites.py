@@ -276,32 +276,41 @@ def read_prices(path: Path) -> Prices:
 def recognise(environ: Mapping[str, str], trusted: Collection[str] = ()) -> str:
     """Return the name of the site that this machine belongs to: by cluster, by host name, else "generic".
 
-    A profile that cannot be used is left out where another one is the machine's. Raises ConfigError or UsageError.
+    A profile that does not say its machines is left out where another one is the machine's. Raises ConfigError or
+    UsageError.
     """
     cluster = cluster_name(environ)
     host = socket.getfqdn()
     names = (host, host.partition(".")[0])
-    profiles, unusable = _usable(trusted)
-    for name, site in profiles.items():
-        if cluster and site.recognise.cluster == cluster:
+    profiles, unknown = _recognised_by(trusted)
+    for name, recognise in profiles.items():
+        if cluster and recognise.cluster == cluster:
             return name
-    for name, site in profiles.items():
-        if any(re.fullmatch(pattern, host) for pattern in site.recognise.hostnames for host in names):
+    for name, recognise in profiles.items():
+        if any(re.fullmatch(pattern, host) for pattern in recognise.hostnames for host in names):
             return name
-    if unusable:  # it may be the one for this machine
-        raise unusable[0]
+    if unknown:  # it may be the one for this machine
+        raise unknown[0]
     return "generic"
 
 
-def _usable(trusted: Collection[str]) -> tuple[dict[str, Site], list[ConfigError]]:
-    """Return the profiles by name, and why others cannot be used."""
-    profiles, unusable = {}, []
-    for name in paths():
+def _recognised_by(trusted: Collection[str]) -> tuple[dict[str, Recognise], list[ConfigError]]:
+    """Return by what the machines of each profile are recognised, and why that of others is unknown.
+
+    Nothing else of a profile is checked: every verb asks for this first.
+    """
+    profiles, unknown = {}, []
+    for name, path in paths().items():
         try:
-            profiles[name] = load(name, trusted)
+            values = inheritance.read(path, trusted)
+            own = {key: values[key] for key in ("recognise",) if key in values}
+            site = layers.resolve([Layer(str(path), own)], Site).spec
+            _check_patterns(site, f"{path}: recognise.hostnames")
         except ConfigError as error:
-            unusable.append(error)
-    return profiles, unusable
+            unknown.append(error)
+        else:
+            profiles[name] = site.recognise
+    return profiles, unknown
 
 
 def paths() -> dict[str, Path]:
@@ -337,11 +346,14 @@ def _check(profile: Profile) -> None:
         layers.check_variable(name, profile.where(f"env.{name}"))
     for name in site.thread_variables:
         layers.check_variable(name, profile.where("thread-variables"))
+    _check_patterns(site, profile.where("recognise.hostnames"))
+
+
+def _check_patterns(site: Site, where: str) -> None:
     for pattern in site.recognise.hostnames:
         try:
             re.compile(pattern)
         except re.error as error:
-            where = profile.where("recognise.hostnames")
             raise ConfigError(f"found {pattern!r} ({error})", "a regular expression", where=where) from error
 
 

@@ -125,7 +125,7 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds: range) -> No
                 low, high = sorted(FIRST + made.rng.randrange(DAYS * 86400) for _ in range(2))
                 window = Window(*((low, high + 1) if made.rng.random() < 0.8 else (0, 2**32)))
                 found.select(window)
-                are_few = made.rng.random() < 0.5 and found.hold()
+                are_few = made.rng.random() < 0.5 and found.are_few
                 report = Aggregate(found.database, window, BY, now=found.now, are_few=are_few)
                 wanted = groups_of(jobs, ("User", "Account", "Partition"), *window)
                 groups = {row.key: row.amounts for row in report.rows()}
