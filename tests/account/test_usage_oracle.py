@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from slurm_tf.account import database
+from slurm_tf.account import database, row_store
 from slurm_tf.account.amounts import Amounts
 from slurm_tf.account.saved import FileSource
 from slurm_tf.account.usage import Aggregate
@@ -116,6 +116,7 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds: range) -> No
         time.tzset()
         path = tmp_path / "saved"
         path.write_text(made.text)
+        monkeypatch.setattr(row_store, "FEW", seed % 2 * 50_000)  # in files as in memory
         jobs = [Job(row, steps, made.zone, int(path.stat().st_mtime)) for row, steps in made.groups]
         with database.opened() as found:
             FileSource(str(path)).fill(found, Window(0, 2**32))
