@@ -8,8 +8,10 @@ from slurm_tf.models import model_versions
 from tests.jobs.conftest import JOBS, RunJob
 from tests.page.digits import write_digits, write_table
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.timeout(900)]
 
+# A large network is traced for minutes where other processes want the CPUs as well.
+SECONDS = 840.0
 JOB = str(JOBS / "network.toml")
 
 
@@ -18,7 +20,7 @@ def test_a_small_cnn_learns_digits_and_is_exported(run_forked: RunJob, tmp_path:
     data = write_digits(tmp_path / "digits")
     every = ("--set", "export.every='0:00:00'")
     job = run_forked(JOB, f"data={data}", "epochs=4", "learning-rate=0.01", *every)
-    assert job.wait() == 0, job.text
+    assert job.wait(SECONDS) == 0, job.text
     ((accuracy,),) = [job.find(r"test accuracy ([\d.]+)")]
     assert float(accuracy) > 0.9
     ((path,),) = [job.find(r"exported (\S+)")]
@@ -38,7 +40,7 @@ def test_wide_and_deep_learns_what_a_table_has(run_forked: RunJob, tmp_path: Pat
         JOB, f"data={data}", "network=wide-and-deep", "target=clicked", "epochs=30", "learning-rate=0.01",
         "--set", "roles.worker.count=2",
     )  # fmt: skip
-    assert job.wait() == 0, job.text
+    assert job.wait(SECONDS) == 0, job.text
     assert min(map(float, job.find(r"test accuracy ([\d.]+)"))) > 0.9
 
 
@@ -47,7 +49,7 @@ def test_wide_and_deep_learns_what_a_table_has(run_forked: RunJob, tmp_path: Pat
 def test_each_network_trains_on_files_of_images(run_forked: RunJob, tmp_path: Path, network: str) -> None:
     data = write_digits(tmp_path / "files", 100, as_files=True)
     job = run_forked(JOB, f"data={data}", f"network={network}", "epochs=1", "image-size=32", "batch-size=50")
-    assert job.wait() == 0, job.text
+    assert job.wait(SECONDS) == 0, job.text
     assert job.find(r"exported (\S+)")
 
 
@@ -59,12 +61,12 @@ def test_each_network_trains_on_numbers(run_forked: RunJob, tmp_path: Path, netw
     else:
         values = (f"data={write_digits(tmp_path / 'digits', 100)}", "batch-size=50")
     job = run_forked(JOB, *values, f"network={network}", "epochs=1")
-    assert job.wait() == 0, job.text
+    assert job.wait(SECONDS) == 0, job.text
     assert job.find(r"exported (\S+)")
 
 
 def test_what_no_network_can_take_is_said(run_forked: RunJob, tmp_path: Path) -> None:
     data = write_table(tmp_path / "table", 20)
     job = run_forked(JOB, f"data={data}", "target=clicked")
-    assert job.wait() == 1
+    assert job.wait(SECONDS) == 1
     assert "found the features id, age, income, country, clicked; needed pixels" in job.text
