@@ -28,7 +28,7 @@ EVALUATES_EACH = 3
 # tasks that train, in the order of their ranks; the first writes the checkpoints
 TRAINERS = {"multi_worker": ("chief:0", "worker:0"), "single": ("worker:0",), "ps": ("chief:0",)}
 PROGRAMS = {**TRAINERS, "ps": ("chief:0", "worker:0", "ps:0")}
-_MINUTE = 60_000_000  # as strace counts
+_SECONDS_IDLE = 2.0  # after which an interrupted training is let do one more step
 ROLE = "[roles.{role}]\ncount = 1\nntasks-per-node = 1\n"
 JOB = """name = "held"
 strategy = "{strategy}"
@@ -112,11 +112,25 @@ class Held:
         aside.rename(self._hold / "until")
 
     def let_save(self) -> None:
-        """Let the steps be done after which an interrupted training is saved.
+        """Let steps be done until the programs that are interrupted have saved, and are gone.
 
-        The one that it is in, one more if the interruption is heard just after that, and one at which all meet.
+        The one that they are in, one more if the interruption is heard just after that, and one at which all meet; and
+        more, one at a time, where the coordinator hears of it later than that.
         """
+        interrupted = {task: self.pid(task) for task in self.trainers}
         self.allow(self.until + 3)
+        idle_since = time.monotonic()
+
+        def are_gone() -> bool:
+            nonlocal idle_since
+            if not self.is_idle():
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since > _SECONDS_IDLE:
+                self.allow(self.until + 1)
+                idle_since = time.monotonic()
+            return all(pid is None or self.pid(task) != pid for task, pid in interrupted.items())
+
+        self.wait("the programs have saved and are gone", are_gone)
 
     def hold(self, what: str) -> None:
         (self._hold / what).touch()

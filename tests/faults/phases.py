@@ -75,6 +75,10 @@ def _slow_save(run: Held, nth: int, is_there: Callable[[], object]) -> Iterator[
     if run.pointer() < run.committed():  # its writer was killed before it said so: the next one does
         run.allow(run.until + SAVES_EACH)
         run.settle()
+    # with its first report a program removes from progress.jsonl what is done again, and flushes that file as well
+    while not run.has_said(r"evaluate \d+"):
+        run.allow(run.until + 1)
+        run.settle()
     run.wait("the last checkpoint is on storage", lambda: run.pointer() >= run.until - run.until % SAVES_EACH)
     old, writer = run.pointer(), run.pid(run.trainers[0])
     assert writer
