@@ -248,7 +248,7 @@ class Held:
         return self.has_said(f"step {self.until + 1}")
 
     def settle(self) -> None:
-        self.wait(f"all are in step {self.until + 1}", self.is_idle)
+        self.wait(f"all are in step {self.until + 1}", self.is_idle, 120)
 
     # --- its checkpoints ---
 
