@@ -146,7 +146,7 @@ ONLY_IN = {
         "submit.environments",
         "submit.git",
         "submit.horovod_wheel",
-        "watch.run_exports",
+        "watch.exporting_program",
         "watch.stored_checkpoints",
         "watch.tensorboard",
     },

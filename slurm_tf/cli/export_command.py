@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import click
@@ -27,13 +26,17 @@ from slurm_tf.errors import ModelError, UsageError
     type=options.ExpandedPath(exists=True, dir_okay=False),
     help="Inputs of a signature by name, to check the version with; default: made-up ones.",
 )
-@click.option("--python", default=sys.executable, help="A Python with TensorFlow; default: the Python of slurm-tf.")
+@click.option(
+    "--python", default="",
+    help="A Python with TensorFlow for the check; default: that of the program's container, or slurm-tf's.",
+)  # fmt: skip
 @options.JSON
 def export(run: str, step: str, to: Path | None, inputs: Path | None, python: str, as_json: bool) -> None:
     """Export the model of RUN as the next version of a model.
 
     It is what the program has exported by run.export. Where it has exported nothing of the step, the program is started
-    again, on this machine: it restores the checkpoint of the step and ends in run.export, without training.
+    again, on this machine and in its container: it restores the checkpoint of the step and ends in run.export, without
+    training.
 
     The version is loaded and its signatures are run by a process of its own. One that fails, or is worse than the
     served version by the metric of [export], is kept aside in .rejected; the exit code is then 65.

@@ -68,10 +68,11 @@ def export(
     data_sets: Sequence[str] = (),
     inputs: str = "",
     python: str = sys.executable,
+    enter: Sequence[str] = (),
     fence: Callable[[], None] = lambda: None,
 ) -> Exported:
     """Make a new version of the model in the folder `base` of what `write(folder)` writes; see `finish`."""
-    return finish(begin(base, write), origin, settings, data_sets, inputs, python, fence)
+    return finish(begin(base, write), origin, settings, data_sets, inputs, python, enter, fence)
 
 
 def begin(base: str, write: Callable[[str], None]) -> NewVersion:
@@ -96,19 +97,20 @@ def finish(
     data_sets: Sequence[str] = (),
     inputs: str = "",
     python: str = sys.executable,
+    enter: Sequence[str] = (),
     fence: Callable[[], None] = lambda: None,
 ) -> Exported:
     """Check a version that was written, compare it with the one that is served, and rename it, or keep it aside.
 
-    `data_sets`: the folders of prepared data sets whose schema and assets the version gets. `inputs`: an .npz file for
-    the check, "" for made-up inputs. `fence` raises an error where the run has another attempt. Raises ModelError,
+    `data_sets`: the folders of prepared data sets whose schema and assets the version gets. `inputs`, `python`,
+    `enter`: see version_check.check. `fence` raises an error where the run has another attempt. Raises ModelError,
     StorageError, FencedError; then there is no new version.
     """
     try:
         with files.explained("export the model", new.path):
             for each in data_sets:
                 add_data_set(each, new.path)
-            report = version_check.check(new.path, os.path.basename(os.path.abspath(new.base)), inputs, python)
+            report = version_check.check(new.path, os.path.basename(os.path.abspath(new.base)), inputs, python, enter)
             rejected = report.problem or served_metric.problem(settings, origin.metrics, new.base)
             commit, dirty = _code(origin.run_folder)
             described = ModelManifest(

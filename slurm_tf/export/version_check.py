@@ -5,10 +5,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from typing import Dict, Mapping
+from typing import Dict, Mapping, Sequence
 
 import slurm_tf
-from slurm_tf.errors import ModelError
+from slurm_tf.errors import ContainerError, ModelError
 from slurm_tf.export import check_report
 from slurm_tf.export.check_report import CheckReport
 
@@ -21,16 +21,19 @@ _WITHOUT_GPUS = {"CUDA_VISIBLE_DEVICES": "-1", "ROCR_VISIBLE_DEVICES": "-1", "HI
 _LONGEST_MESSAGE = 500
 
 
-def check(version: str, model: str, inputs: str = "", python: str = sys.executable) -> CheckReport:
+def check(
+    version: str, model: str, inputs: str = "", python: str = sys.executable, enter: Sequence[str] = ()
+) -> CheckReport:
     """Return what a process that loads the version in the folder `version` finds; it runs on CPUs.
 
     `model`: the model's name, for the warm-up requests that the version gets. `inputs`: an .npz file with inputs of a
-    signature, "" for made-up ones. `python`: a Python with TensorFlow. A process that dies or takes too long has found
-    a problem. Raises ModelError if it cannot be started, OSError.
+    signature, "" for made-up ones. `python`: a Python with TensorFlow. `enter`: the words that start it in a container,
+    () for on this machine. A process that dies or takes too long has found a problem. Raises ModelError if it cannot be
+    started, OSError.
     """
     with tempfile.TemporaryDirectory(prefix="slurm-tf-check-") as folder:
         report, output = os.path.join(folder, "report.json"), os.path.join(folder, "output")
-        argv = [python, "-c", _CODE, version, model, report, *([inputs] if inputs else [])]
+        argv = [*enter, python, "-c", _CODE, version, model, report, *([inputs] if inputs else [])]
         with open(output, "wb") as file:
             try:
                 code = subprocess.run(
@@ -45,7 +48,10 @@ def check(version: str, model: str, inputs: str = "", python: str = sys.executab
         if code == 0:
             return check_report.read(report, CheckReport)
         with open(output, encoding="utf-8", errors="replace") as file:
-            last = "".join(file.read().strip().splitlines()[-1:])
+            text = file.read().strip()
+    if enter and code == ContainerError.exit_code:
+        raise ModelError(text, "a container that can be entered here", "--python names a Python of this machine")
+    last = "".join(text.splitlines()[-1:])
     if any(f"No module named '{name}'" in last for name in ("tensorflow", "numpy")):
         raise ModelError(f"{python} has no TensorFlow", "one to check the model", "--python names a Python that has it")
     return CheckReport(f"the process that loaded and ran it {_how_it_ended(code)}: {last[:_LONGEST_MESSAGE]}", {}, "")

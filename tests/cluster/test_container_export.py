@@ -31,25 +31,36 @@ mounts = [{mount}]
 """
 
 
-def test_a_program_in_a_container_exports_there_and_its_checkpoints_say_what_to_do(alice: Member) -> None:
+# In front of the program: the image has this file, no node has it.
+WHERE = "import os, sys\nprint('in the image:', os.path.exists('/ch/environment'), file=sys.stderr)\n"
+
+
+def test_a_program_in_a_container_exports_there_and_its_checkpoints_are_exported_there(alice: Member) -> None:
     container_image.require()
     text = JOB.format(packages=json.dumps(container_image.SITE), mount=json.dumps(container_image.site_mount()))
-    alice.write("exporting.py", (ROOT / "tests" / "programs" / "exporting.py").read_text())
+    alice.write("exporting.py", WHERE + (ROOT / "tests" / "programs" / "exporting.py").read_text())
     alice.submit(alice.write("line.toml", text), site(alice, rootfs=str(container_image.folder())))
     waited = alice.type("wait", "line-1", timeout=300)
     assert waited.returncode == 0, alice.ok("logs", "line-1")
     run = alice.folder / "runs" / "line-1"
     assert f"exported {run}/export/1" in alice.ok("logs", "line-1")
 
-    refused = alice.type("export", "line-1", "--step", "10", "--to", "models/line")
-    assert refused.returncode == 65
-    assert "is in a container, and has exported nothing of step 10" in refused.stderr
-    assert "slurm-tf resubmit line-1: there it restores" in refused.stderr
-    assert not (alice.folder / "models").exists()
+    # a checkpoint of which it has exported nothing: it builds the model in the container, where it is checked, too
+    done = alice.type("export", "line-1", "--step", "10", "--to", "models/line", timeout=300)
+    assert (done.returncode, done.stdout) == (0, "version 1 is in models/line/1\n"), done.stderr
+    assert "in the image: True\n" in done.stderr
+    version = alice.folder / "models" / "line" / "1"
+    manifest = json.loads((version / "assets.extra" / "slurm_tf.json").read_text())
+    assert (manifest["step"], manifest["rejected"], [*manifest["signatures"]]) == (10, "", ["serving_default"])
+    assert (version / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
 
-    alice.ok("export", "line-1", "--to", "models/line", "--python", sys.executable, timeout=120)
-    assert (alice.folder / "models" / "line" / "1" / "saved_model.pb").exists()
-    # what the error says: the program goes on from its newest checkpoint, and exports again
-    alice.ok("resubmit", "line-1", "--yes")
-    assert alice.type("wait", "line-1", timeout=300).returncode == 0
-    assert (run / "export" / "2" / "saved_model.pb").exists()
+    # what it has exported is copied, and checked by another Python
+    done = alice.type("export", "line-1", "--to", "models/line", "--python", sys.executable, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "version 2 is in models/line/2\n"), done.stderr
+    assert "in the image" not in done.stderr
+
+    # where the container cannot be entered there is one error, and no version
+    done = alice.type("export", "line-1", "--to", "models/line", environ={"PATH": "/nowhere"}, timeout=120)
+    assert done.returncode == 65
+    assert "there is no program ch-run in PATH=/nowhere" in done.stderr
+    assert sorted(path.name for path in version.parent.iterdir() if path.name.isdigit()) == ["1", "2"]
