@@ -18,7 +18,7 @@ os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 from slurm_tf.models import serving_file
 from slurm_tf.models.serving_file import Serving
 from slurm_tf.serve.protocol import serving_messages as protocol
-from slurm_tf.serve.replica_settings import ReplicaSettings, ServedModel
+from slurm_tf.serve.replica_settings import Batching, ReplicaSettings, ServedModel
 
 TOKEN = "benchmark-benchmark-benchmark"  # noqa: S105 - of a server that lives for a minute
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -88,7 +88,10 @@ def echo(folder, *pair):
 
 
 def own_work(folder):
-    """Print what a request costs in the replica beside TensorFlow's call and gRPC, and what the call costs, in us."""
+    """Print what a call of the model costs, how many rows a second it computes alone, and a replica's own work.
+
+    Both times in us; the rows in calls of as many as a replica's are at most; the work beside the call and gRPC.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
     import numpy as np
@@ -120,11 +123,14 @@ def own_work(folder):
             signature = loaded.signatures["serving_default"]
             image = np.random.default_rng(0).random((1, 28, 28, 1), np.float32)
             data, call, output = message("digits", 1), loaded.call, [np.zeros((1, 10), np.float32)]
+            most = Batching().max_batch_size
+            images = np.random.default_rng(0).random((most, 28, 28, 1), np.float32)
             calls = await timed(lambda: call(signature, ("output_0",), [image]))
+            rows = most / await timed(lambda: call(signature, ("output_0",), [images]), 200) * 1e6
             loaded.call = lambda *_: output
             own = await timed(lambda: service.service(Details()).unary_unary(data, Context()))
             await models.close()
-        print(f"{calls:.1f} {own:.1f}")
+        print(f"{calls:.1f} {rows:.0f} {own:.1f}")
 
     async def timed(what, number=5000):
         """Return what a call takes, in us; between two the event loop goes on, as it does while a client reads."""

@@ -38,7 +38,7 @@ class Serve(Base, frozen=True):
     max_batch_size: Annotated[
         int,
         Meta(ge=1, description="rows of several requests that are computed together at most; 1: each request alone"),
-    ] = 64
+    ] = 256
     batch_timeout_micros: Annotated[
         int,
         Meta(ge=0, description="how long a request waits for others, in microseconds; 0: while others are computed"),

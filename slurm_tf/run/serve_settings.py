@@ -26,7 +26,7 @@ class ServeSettings:
     is_open: bool = False
     certificate: str = ""
     key: str = ""
-    max_batch_size: int = 64
+    max_batch_size: int = 256
     batch_timeout_micros: int = 0
     ports: Optional[Tuple[int, int]] = None
 

@@ -31,7 +31,7 @@ class Batching:
     to the next of these sizes, the last of which is max_batch_size; () for calls of any size.
     """
 
-    max_batch_size: int = 64
+    max_batch_size: int = 256
     batch_timeout_micros: int = 0
     max_enqueued_batches: int = 64
     num_batch_threads: int = 2
