@@ -10,6 +10,7 @@ pandas in the same round; memory is the largest resident set.
 """
 
 import argparse
+import compileall
 import csv
 import json
 import math
@@ -213,6 +214,7 @@ def main():
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    compileall.compile_dir(ROOT / "slurm_tf", quiet=1)  # as pip does
     with tempfile.TemporaryDirectory(prefix="stf-bench-") as name:
         folder = Path(name)
         table = folder / "table.txt"

@@ -9,6 +9,7 @@ order. Prints a Markdown table of seconds: medians with the smallest and largest
 """
 
 import argparse
+import compileall
 import os
 import platform
 import shutil
@@ -77,6 +78,7 @@ def main():
         sandbox = Sandbox.up(Path(tempfile.mkdtemp(prefix="stf-")), Shape(nodes=2))
     except MissingError as error:
         sys.exit(str(error))
+    compileall.compile_dir(ROOT / "slurm_tf", quiet=1)  # as pip does: the user may not write there
     cores = len(os.sched_getaffinity(0))
     print(f"Python {platform.python_version()}, {cores} cores, load {os.getloadavg()[0]:.1f} at the start.")
     try:

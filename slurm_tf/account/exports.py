@@ -36,11 +36,11 @@ def answer(database: "DuckDBPyConnection", query: str) -> Answer:
 
     Raises UsageError with DuckDB's own message.
     """
-    import duckdb  # noqa: PLC0415 - only a report takes the time
+    import _duckdb  # noqa: PLC0415 - only a report takes the time
 
     try:
         statements = database.extract_statements(query)
-    except duckdb.Error as error:
+    except _duckdb.Error as error:
         raise _refused(error) from error
     kinds = [each.type.name for each in statements]
     if kinds != ["SELECT"]:
@@ -52,7 +52,7 @@ def answer(database: "DuckDBPyConnection", query: str) -> Answer:
         found = database.execute(query)
         names = tuple(str(column[0]) for column in found.description)
         return Answer(names, found.fetchall())
-    except duckdb.Error as error:
+    except _duckdb.Error as error:
         raise _refused(error) from error
 
 
@@ -79,7 +79,7 @@ def write_parquet(database: "DuckDBPyConnection", path: Path) -> int:
 
     The file is written aside and renamed: a reader sees the old one or the new one. Raises UsageError.
     """
-    import duckdb  # noqa: PLC0415 - only a report takes the time
+    import _duckdb  # noqa: PLC0415 - only a report takes the time
 
     whole = os.path.abspath(path)
     try:
@@ -93,7 +93,7 @@ def write_parquet(database: "DuckDBPyConnection", path: Path) -> int:
         ).fetchone()
         os.fsync(number)
         os.replace(aside, whole)
-    except (OSError, duckdb.IOException) as error:
+    except (OSError, _duckdb.IOException) as error:
         os.unlink(aside)
         raise _unwritable(path, error) from error
     finally:

@@ -35,9 +35,10 @@ create macro resident(rss, tasks) as size(rss) * try_cast(tasks as bigint);
 create macro instant(x) as in_range(try_cast(x as bigint));
 create macro tres_of(x, name) as nullif(regexp_extract(x, '(?:^|,)' || name || '=([^,]*)', 1), '');
 create macro noted(name, x, is_unread) as case when is_unread then name || ' ''' || left(x, 40) || '''' end;
-create macro cpu_used(total, user_cpu, system_cpu, average, tasks) as case
-    when total is not null then clock(total) when user_cpu is not null then clock(user_cpu) + clock(system_cpu)
-    when average is not null then clock(average) * try_cast(tasks as bigint) end;
+create macro cpu_used(total, user_cpu, system_cpu, average, tasks) as
+    clock(coalesce(total, user_cpu, average)) * case when total is null and user_cpu is null
+        then try_cast(tasks as bigint) else 1 end
+    + case when total is null and user_cpu is not null then clock(system_cpu) else 0 end;
 create macro incarnation(cluster, sluid, id, started, submitted) as coalesce(cluster, '') || '/' || coalesce(
     sluid, id || '/' || coalesce(started::varchar, '-') || '/' || coalesce(submitted::varchar, '-'));
 """

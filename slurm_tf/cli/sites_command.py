@@ -151,12 +151,12 @@ def detect(name: str, output: Path | None, force: bool, gpus: tuple[str, ...], a
 
     NAME is its ClusterName if none is given. What the cluster does not say stands in the profile as a comment.
     """
-    from slurm_tf.jobspec import site_detection, sites
-    from slurm_tf.slurm import live_cluster
+    from slurm_tf.jobspec import site_detection
+    from slurm_tf.slurm import live_cluster, slurm_conf
 
     cluster = live_cluster.ask()
     path = output or _own_path(name or cluster.name)
-    host = "" if sites.cluster_name(os.environ) == cluster.name else socket.getfqdn()
+    host = "" if slurm_conf.cluster_name(os.environ) == cluster.name else socket.getfqdn()
     text = site_detection.profile(cluster, _gpus(gpus, cluster), host)
     _write(path, text, force)
     site = shlex.quote(str(path)) if output else path.stem

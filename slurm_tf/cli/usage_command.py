@@ -212,22 +212,23 @@ def source(
 
     `lengths_suffice`: whether a table without the times of start and end will do.
     """
-    from slurm_tf.account.saved import FileSource
-    from slurm_tf.account.source import SacctSource
-
     if fields and not path:
         raise UsageError("found --fields without --from", "both: --fields is for a file without a header line")
     if path:
+        from slurm_tf.account.saved import FileSource
+
         return FileSource(path, fields, lengths_suffice=lengths_suffice)
+    from slurm_tf.account.source import SacctSource
+
     return SacctSource(all_users, clusters=clusters)
 
 
 def _with_ledger(inner: "Source", all_users: bool, rebuild: bool) -> "Source":
     """Return a source that keeps closed days in the ledger; `inner` itself where the cluster's name is unknown."""
     from slurm_tf.account import ledger
-    from slurm_tf.jobspec import sites
+    from slurm_tf.slurm import slurm_conf
 
-    cluster = os.environ.get("SLURM_CLUSTERS") or sites.cluster_name(os.environ)
+    cluster = os.environ.get("SLURM_CLUSTERS") or slurm_conf.cluster_name(os.environ)
     return ledger.LedgerSource(ledger.path(cluster), inner, all_users, rebuild) if cluster else inner
 
 

@@ -1,6 +1,5 @@
 """Reads site profiles, which describe clusters. The only reader of site_configs/."""
 
-import os
 import re
 import socket
 from collections.abc import Collection, Mapping
@@ -17,10 +16,9 @@ from slurm_tf.jobspec import container_runtimes, inheritance, layers
 from slurm_tf.jobspec.base_table import Amount, Base
 from slurm_tf.jobspec.layers import Layer
 from slurm_tf.run.container_settings import Runtime
+from slurm_tf.slurm import slurm_conf
 
 PreemptMode = Literal["OFF", "CANCEL", "REQUEUE", "SUSPEND", "UNKNOWN"]
-# Debian's and most sites' place, and where slurmd and sackd put it on a cluster that hands it out ("configless").
-_SLURM_CONF = (Path("/etc/slurm/slurm.conf"), Path("/run/slurm/conf/slurm.conf"))
 
 
 class Recognise(Base, frozen=True):
@@ -279,7 +277,7 @@ def recognise(environ: Mapping[str, str], trusted: Collection[str] = ()) -> str:
     A profile that does not say its machines is left out where another one is the machine's. Raises ConfigError or
     UsageError.
     """
-    cluster = cluster_name(environ)
+    cluster = slurm_conf.cluster_name(environ)
     host = socket.getfqdn()
     names = (host, host.partition(".")[0])
     profiles, unknown = _recognised_by(trusted)
@@ -316,17 +314,6 @@ def _recognised_by(trusted: Collection[str]) -> tuple[dict[str, Recognise], list
 def paths() -> dict[str, Path]:
     """Return the profiles by name, those of later folders first: a later folder of the search path wins."""
     return inheritance.paths(inheritance.SITE_PROFILES)
-
-
-def cluster_name(environ: Mapping[str, str]) -> str:
-    """Return the name of the machine's cluster: a job's own, else of slurm.conf; "" if there is none to read."""
-    if environ.get("SLURM_CLUSTER_NAME"):
-        return environ["SLURM_CLUSTER_NAME"]
-    paths = [Path(environ["SLURM_CONF"])] if environ.get("SLURM_CONF") else _SLURM_CONF
-    path = next((each for each in paths if each.is_file() and os.access(each, os.R_OK)), None)
-    text = path.read_text(errors="replace") if path else ""
-    match = re.search(r"^\s*ClusterName\s*=\s*(\S+)", text, re.MULTILINE | re.IGNORECASE)
-    return match[1] if match else ""
 
 
 def _check(profile: Profile) -> None:

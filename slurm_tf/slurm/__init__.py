@@ -26,6 +26,7 @@ __all__ = [
     "sacct_fields",
     "sbatch_choices",
     "sbatch_variables",
+    "slurm_conf",
     "start_estimate",
     "step_refusal",
     "usage_limits",

@@ -10,6 +10,7 @@ import pytest
 from slurm_tf.errors import ConfigError, UsageError
 from slurm_tf.jobspec import sites
 from slurm_tf.jobspec.configuration import Job
+from slurm_tf.slurm import slurm_conf
 from tests.conftest import ROOT
 
 PACKAGED = sorted(path.stem for path in (ROOT / "site_configs").glob("*.toml"))
@@ -96,7 +97,7 @@ def test_a_site_is_recognised_by_its_cluster(tmp_path: Path, monkeypatch: pytest
     assert sites.recognise({"SLURM_CLUSTER_NAME": "hpc1"}) == "uni"
     assert sites.recognise({"SLURM_CONF": str(conf)}) == "uni"
     # where slurmctld hands slurm.conf out, it is not in /etc
-    monkeypatch.setattr(sites, "_SLURM_CONF", (tmp_path / "etc" / "slurm.conf", conf))
+    monkeypatch.setattr(slurm_conf, "_PATHS", (tmp_path / "etc" / "slurm.conf", conf))
     assert sites.recognise({}) == "uni"
     assert sites.recognise({"SLURM_CONF": "/nowhere"}) == "lab"
     (folder / "lab.toml").unlink()
