@@ -211,7 +211,7 @@ with ran as (
       as gone
   from cut
 )
-select *, {waste.COLUMNS} from lost
+{waste.marked("lost")}
 """
 
 

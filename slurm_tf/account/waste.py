@@ -133,16 +133,25 @@ class Cause:
 
 
 _ENDS = ", ".join(literal(why.end) for why in Why if why.end)
-# Columns of the view `parts` (usage.py): why a row wasted time, NULL if it did not, and how many GPU-seconds and
-# CPU-seconds.
-COLUMNS = f"""used_cpu / (cpus * whole) as cpu_share, case
+_WHY = f"""case
     when exit_class in ({_ENDS}) and gone > 0 then upper(replace(exit_class, ' ', '_'))
     when gpus > 0 and gpu_busy < {IDLE_GPU} and seconds >= {SOME_MINUTES} then 'IDLE_GPUS'
     when gpus = 0 and seconds >= {SOME_MINUTES} and cpu_share < {IDLE_CPU} then 'IDLE_CPUS'
-    end as why,
-  case why when 'IDLE_GPUS' then gpus * seconds when 'IDLE_CPUS' then 0 else gpus * gone end as wasted_gpu,
+    end as why"""
+_WASTED = """case why when 'IDLE_GPUS' then gpus * seconds when 'IDLE_CPUS' then 0 else gpus * gone end as wasted_gpu,
   case why when 'IDLE_GPUS' then 0 when 'IDLE_CPUS' then cpus * running * (1 - cpu_share) else cpus * gone end
     as wasted_cpu"""
+
+
+def marked(parts: str) -> str:
+    """Return the query of the rows of `parts` (usage.py), with `why` they wasted time, NULL if they did not, and how
+    many GPU-seconds and CPU-seconds.
+    """
+    # one in another: an expression is planned anew wherever the same SELECT names it
+    shares = f"select *, used_cpu / (cpus * whole) as cpu_share from {parts}"
+    return f"select *, {_WASTED} from (select *, {_WHY} from ({shares}))"
+
+
 _MOST = "coalesce(wasted_gpu, 0) * 1000.0 + coalesce(wasted_cpu, 0)"
 _CAUSES = f"""
 select why, coalesce(template, ''), case when template is null then coalesce(name, '') else '' end,
