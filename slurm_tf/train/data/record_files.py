@@ -8,6 +8,7 @@ library nor TensorFlow has a function: `slurm-tf data verify` compares it.
 import functools
 import mmap
 import os
+import resource
 from typing import Any, Iterator, List, NamedTuple, Tuple, Union
 
 import numpy as np
@@ -22,8 +23,9 @@ from slurm_tf.errors import DatasetError
 _ITEM = 8  # bytes of an offset in an index
 # Bytes that are read at once.
 PIECE = 4 << 20
-# Shards with two files each that are open at once: programs may have 1024 files open.
-_OPEN_SHARDS = 256
+# Shards with two files each that are open at once: half of the files that this process may have open, and few enough
+# for the kernel's limit of what is mapped.
+_OPEN_SHARDS = min(max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, 256), 8192)
 _Numbers = npt.NDArray[np.int64]
 _DO = "copy or prepare the data set again"
 # Bytes that numpy copies at once: it takes longer to make a Python object of each record than to copy so many.
@@ -126,9 +128,9 @@ class _OpenShard:
     def chunks(self, places: _Numbers) -> npt.NDArray[np.void]:
         """Return _CHUNK bytes from each of these bytes of the file on, with zeros after its end."""
         whole = len(self._chunks)
-        if places.max() < whole:
-            return self._chunks[places]
         is_whole = places < whole
+        if is_whole.all():
+            return self._chunks[places]
         found = np.empty(len(places), self._chunks.dtype)
         found[is_whole] = self._chunks[places[is_whole]]
         found[~is_whole] = self._last_chunks[places[~is_whole] - whole]

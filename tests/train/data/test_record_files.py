@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from slurm_tf.dataset import dataset_manifest, shard_index
+from slurm_tf.dataset.dataset_manifest import Shard, Split
+from slurm_tf.dataset.record_frame import FRAME
 from slurm_tf.dataset.schema import Feature, Kind, Schema
 from slurm_tf.errors import DatasetError, StorageError
 from slurm_tf.prepare import record_file
@@ -60,6 +62,14 @@ def test_records_of_any_length(tmp_path: Path) -> None:
     assert records(files.read(numbers)) == [expected[number] for number in numbers]
     for number, record in enumerate(expected):
         assert records(files.read(np.array([number]))) == [record]
+
+
+def test_records_without_a_byte(tmp_path: Path) -> None:
+    shard = tmp_path / "train.tfrecord"
+    shard.write_bytes(bytes(2 * FRAME))
+    shard_index.write(str(shard), [0, FRAME, 2 * FRAME])
+    split = Split("train", (Shard(shard.name, 2, 2 * FRAME, "", ""),))
+    assert records(RecordFiles(str(tmp_path), split).read(np.array([1, 0]))) == [b"", b""]
 
 
 def test_more_shards_than_files_that_may_be_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
