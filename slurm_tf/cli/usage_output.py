@@ -1,6 +1,7 @@
 """Prints and writes the reports of `slurm-tf usage`: groups, those for a person and for the leader of an account."""
 
 import csv
+import importlib
 import json
 import os
 import shutil
@@ -54,7 +55,11 @@ def meanwhile(function: Callable[..., T], *arguments: object) -> Iterator[Callab
 
 def limits(are_wanted: bool) -> Limits | None:
     """Ask Slurm for the user's limits; None if they are not wanted."""
-    return usage_limits.ask() if are_wanted else None
+    if not are_wanted:
+        return None
+    found = usage_limits.ask()
+    importlib.import_module("slurm_tf.cli.person_text")  # which prints them; nobody waits for it yet
+    return found
 
 
 def print_groups(report: "Report", page: "Callable[[], Page]", forms: Forms) -> None:
