@@ -49,12 +49,13 @@ class Spread(Generic[_Kind]):
         """Send a request to the replica with the fewest ones; return its answer.
 
         `model`: what it asks for, "" for none. A request that no replica has got goes to another one; one that a
-        replica may have got, once more and only if it `is_idempotent`. `is_busy`: whether an answer says that another
-        replica may do better, which is asked if there is one. Raises LostError, NoReplicaError.
+        replica may have got, once more and only if it `is_idempotent`; to one on another node, and of another job, if
+        there is one, as a node that dies takes both with it. `is_busy`: whether an answer says that another replica
+        may do better, which is asked if there is one. Raises LostError, NoReplicaError.
         """
-        until, tried, lost = time.monotonic() + self._hold, set[str](), 0
+        until, tried, lost, sent = time.monotonic() + self._hold, set[str](), list[Endpoint](), 0
         while True:
-            replica = self._choose(model, tried)
+            replica = self._choose(model, tried, lost)
             if replica is None:
                 if time.monotonic() >= until:
                     raise NoReplicaError
@@ -66,11 +67,12 @@ class Spread(Generic[_Kind]):
                 answer = await send(self._of(replica))
             except LostError as error:
                 self._watch.lost(replica)
-                lost += error.is_sent
-                if error.is_sent and (lost > 1 or not is_idempotent):
+                lost.append(replica)
+                sent += error.is_sent
+                if error.is_sent and (sent > 1 or not is_idempotent):
                     raise
                 continue
-            if not is_busy(answer) or self._choose(model, tried) is None:
+            if not is_busy(answer) or self._choose(model, tried, lost) is None:
                 return answer
 
     async def watch(self) -> None:
@@ -86,11 +88,16 @@ class Spread(Generic[_Kind]):
                 await each.close()
             await asyncio.sleep(_LOOK_SECONDS)
 
-    def _choose(self, model: str, tried: set[str]) -> Endpoint | None:
+    def _choose(self, model: str, tried: set[str], lost: list[Endpoint]) -> Endpoint | None:
         """Return the replica to ask, None for none: one that answers for the model, if there is one."""
         left = [each for each in self._watch.usable() if each.replica not in tried]
         able = [each for each in left if each.answers(model)] or left
-        return min(able, key=lambda each: (self._of(each).in_flight, random.random()), default=None)
+        hosts, jobs = {each.host for each in lost}, {each.job for each in lost}
+
+        def rank(replica: Endpoint) -> tuple[bool, bool, int, float]:
+            return replica.host in hosts, replica.job in jobs, self._of(replica).in_flight, random.random()
+
+        return min(able, key=rank, default=None)
 
     def _of(self, replica: Endpoint) -> _Kind:
         key = _key(replica)

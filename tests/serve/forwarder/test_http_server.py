@@ -200,3 +200,32 @@ def test_connections_to_a_replica_that_has_ended_are_closed(service: Service) ->
 
     asyncio.run(main())
     assert "1-0-0" in closed
+
+
+def test_what_a_dying_node_had_in_hand_goes_to_another_node(service: Service) -> None:
+    """Both replicas of a node die at once, and those of another node have more to do."""
+    service.start("1-0-0")
+    told = endpoint.read(endpoint.path(service.run.endpoints, "1-0-0"))
+    for name, job, host in (("1-0-0", "1", "node1"), ("2-0-0", "2", "node1"), ("1-1-0", "1", "node2")):
+        endpoint.write(service.run.endpoints, replace(told, replica=name, job=job, host=host))
+    asked: list[str] = []
+
+    class Dying:
+        """Connections to a replica, which dies where its node is node1."""
+
+        def __init__(self, replica: Endpoint) -> None:
+            self.replica = replica
+            self.in_flight = 5 if replica.host == "node2" else 0
+
+        async def close(self) -> None:
+            """Close nothing."""
+
+        async def ask(self) -> str:
+            asked.append(self.replica.host)
+            if self.replica.host == "node1":
+                raise LostError("its node is gone", is_sent=True)
+            return self.replica.replica
+
+    spread = Spread(ReplicaWatch(service.run.endpoints), Dying, 60.0)
+    answer = asyncio.run(spread.ask("digits", True, lambda replica: replica.ask(), lambda _: False))
+    assert (answer, asked) == ("1-1-0", ["node1", "node2"])
