@@ -23,6 +23,8 @@ exclusive = true
 [roles.worker]
 count = 2
 ntasks-per-node = 1
+[env]
+TF_ENABLE_ONEDNN_OPTS = "0"  # as of the training that is left alone: oneDNN's sums have other bits
 {tables}
 """
 
