@@ -50,9 +50,9 @@ def status(points: Sequence[RunOverview], each_point: bool = False, waits: Mappi
             *(status_rows.attempt_cells(each, True) for each in former),
             status_rows.last_attempt_cells(last, state),
         ]
-        heads = ["ATTEMPT", "STARTED", "TIME", "CHECKPOINTS", "MEANING", "REASON"]
+        heads = ["ATTEMPT", "STARTED", "TIME", "CHECKPOINTS", "CAUSE", "REASON"]
         known = _known(heads, cells, ("CHECKPOINTS",))
-        lines.append(text_table.table(*known, ("STARTED", "CHECKPOINTS", "TIME", "MEANING"), _MORE))
+        lines.append(text_table.table(*known, ("STARTED", "CHECKPOINTS", "TIME", "CAUSE"), _MORE))
     return "\n".join(lines).rstrip() + "\n"
 
 

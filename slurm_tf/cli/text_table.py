@@ -14,7 +14,7 @@ from slurm_tf.cli.terminal import Screen, printable
 _GAP = "  "
 # Columns of names, folded after a sign or anywhere, and of phrases and sentences, folded between words.
 _NAMES = ("RUN", "NODES", "FOLDER")
-_PHRASES = ("ASKED", "MEANING", "NEXT TIME", "PARAMS", "STATE", "USED")
+_PHRASES = ("ASKED", "CAUSE", "MEANING", "NEXT TIME", "PARAMS", "STATE", "USED")
 _SENTENCES = ("REASON", "WHY")
 _SHORTEST_NAME, _SHORTEST_SENTENCE = 12, 24
 # Names are folded further where nothing else is left to do.

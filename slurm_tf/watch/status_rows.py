@@ -17,8 +17,8 @@ from slurm_tf.watch import gpu_use, logs, reasons, run_params, waiting
 from slurm_tf.watch.run_overview import RunOverview
 
 UNKNOWN = "unknown"
-# What the end of a job that Slurm itself ended means, in the words of an attempt's cause where it has them.
-_MEANINGS = {
+# The cause of the end of a job that Slurm itself ended, in the words of an attempt where it has them.
+_CAUSES = {
     JobState.CANCELLED: EndCause.CANCEL.value,
     JobState.DEADLINE: "deadline",
     JobState.NODE_FAIL: "node failure",
@@ -61,7 +61,7 @@ def as_dict(state: RunOverview) -> dict[str, Any]:
         "restarts": attempt.restarts if attempt else None,
         "requeues": first.restarts if first else None,
         "attempt": {key: getattr(attempt, key) for key in ("state", "code", "reason", "written")} if attempt else None,
-        "attempts": None if state.attempts is None else [_attempt_as_dict(each) for each in state.attempts],
+        "attempts": None if state.attempts is None else [asdict(each) for each in state.attempts],
         "bad_nodes": None
         if state.bad_nodes is None
         else {node: asdict(found) for node, found in state.bad_nodes.items()},
@@ -191,17 +191,12 @@ def _saved_steps(each: Attempt) -> str:
 
 
 def last_attempt_cells(each: Attempt, state: RunOverview) -> list[str]:
-    """Return the cells of the run's last attempt: where it could not record its end, Slurm says what it means."""
+    """Return the cells of the run's last attempt: where it could not record its end, Slurm says its cause."""
     is_over = has_no_running_attempt(state)
     *cells, cause, end = attempt_cells(each, is_over)
     if each.ended is None and is_over and each.cause is EndCause.NONE:
-        cause = _MEANINGS.get(state.state, cause)
+        cause = _CAUSES.get(state.state, cause)
     return [*cells, cause, end]
-
-
-def _attempt_as_dict(each: Attempt) -> dict[str, Any]:
-    """Return one attempt for --json, where its cause is called "meaning"."""
-    return {"meaning" if key == "cause" else key: value for key, value in asdict(each).items()}
 
 
 def has_no_running_attempt(state: RunOverview) -> bool:

@@ -56,13 +56,13 @@ def test_each_attempt_has_a_line(selected: SelectedRun, slurm: Slurm) -> None:
     assert second.endswith(" s ago 00:00:00 300 failure exit code 9")
     assert last.endswith(" s ago - - -")
     known = status_rows.as_dict(point)["attempts"]
-    assert [(row["id"], row["meaning"], row["first"], row["last"]) for row in known] == [
+    assert [(row["id"], row["cause"], row["first"], row["last"]) for row in known] == [
         ("7.0", "preemption", 100, 200), ("7.1", "failure", 300, 300), ("8.0", "", None, None),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("what", "meaning"),
+    ("what", "cause"),
     [
         (JobState.PENDING, "-"),
         (JobState.FAILED, "-"),
@@ -72,9 +72,9 @@ def test_each_attempt_has_a_line(selected: SelectedRun, slurm: Slurm) -> None:
     ],
 )
 def test_one_that_said_nothing_at_its_end_was_killed_and_slurm_says_why(
-    what: JobState, meaning: str, selected: SelectedRun, slurm: Slurm
+    what: JobState, cause: str, selected: SelectedRun, slurm: Slurm
 ) -> None:
-    assert rows(look(slurm, selected, what))[-1].endswith(f" unknown - {meaning} was killed, or its node died")
+    assert rows(look(slurm, selected, what))[-1].endswith(f" unknown - {cause} was killed, or its node died")
 
 
 def test_of_a_program_that_tells_nothing_only_what_is_known_is_shown(make_run: MakeRun, slurm: Slurm) -> None:
