@@ -165,6 +165,17 @@ def test_each_view_fits_a_telephone_and_a_desk_in_the_light_and_in_the_dark(open
             assert (max(map(int, colour.strip("rgb()").split(", "))) < 60) is dark
 
 
+@pytest.mark.parametrize(
+    "tag", ["h1", "h2", "p", "li", "dt", "dd", "label", "figcaption", "caption", "pre", "a", "button"]
+)
+def test_a_word_that_is_wider_than_a_telephone_is_broken(tag: str, opened: Browser) -> None:
+    """Such as the folder of a job, in a sentence of any view."""
+    opened.resize(PHONE)
+    add = "document.querySelector('main').append(Object.assign(document.createElement(arguments[0]), arguments[1]))"
+    opened.execute_script(add, tag, {"textContent": "a-folder/" * 20})
+    assert opened.too_wide == 0
+
+
 def test_without_scripts_there_is_all_but_what_moves(opened: Browser) -> None:
     addresses = views(opened)
     opened.scripts(enabled=False)
