@@ -3,7 +3,8 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import hypothesis
@@ -35,7 +36,16 @@ _SECONDS = {"slurm": 12, "tensorflow": 12, "slow": 3}
 
 
 @pytest.fixture(autouse=True)
-def _own_settings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _zone_of_variables() -> Iterator[None]:
+    """After a test local time is that of TZ again: what localtime_r(3) reads is the zone of the last tzset(3)."""
+    yield
+    time.tzset()
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(
+    _zone_of_variables: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No test reads the settings of whoever runs it."""
     for name in ("config", "state"):
         monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(tmp_path_factory.mktemp(name)))

@@ -1,11 +1,9 @@
 """Reports: sums that are exact however the rows come, waits, efficiency, ends, losses, prices."""
 
 import math
-import os
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -44,13 +42,8 @@ def by_key(report: Aggregate) -> dict[tuple[str, ...], Amounts]:
 
 
 @pytest.fixture(autouse=True)
-def _berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _berlin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    os.environ.setdefault("TZ", "")
-    del os.environ["TZ"]
     time.tzset()
 
 

@@ -1,8 +1,6 @@
 """Times as sacct reads them."""
 
-import os
 import time
-from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
@@ -12,13 +10,8 @@ from slurm_tf.errors import UnitError
 
 
 @pytest.fixture(autouse=True)
-def _berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    former = os.environ.get("TZ")
+def _berlin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    assert os.environ.get("TZ") == former
     time.tzset()
 
 

@@ -103,12 +103,10 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def typed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+def typed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
-    yield Scene(folder, monkeypatch)
-    monkeypatch.undo()
-    time.tzset()
+    return Scene(folder, monkeypatch)
 
 
 @pytest.mark.parametrize("verb", [" ".join(words) for words in VERBS])

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
@@ -55,7 +55,7 @@ _LONG = "resnet50-imagenet-mixed-precision-batch-4096-warmup-5-epochs-1"
 
 
 @pytest.fixture(autouse=True)
-def _at_a_fixed_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _at_a_fixed_time(monkeypatch: pytest.MonkeyPatch) -> None:
     class Now(datetime):
         @classmethod
         def now(cls, _tz: Any = None) -> Any:
@@ -65,9 +65,6 @@ def _at_a_fixed_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(module, "datetime", Now)
     monkeypatch.setattr(status_rows, "time", SimpleNamespace(time=NOW.timestamp))
     monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
     time.tzset()
 
 
