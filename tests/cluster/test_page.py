@@ -234,8 +234,8 @@ def test_a_person_without_code_trains_a_network_on_a_data_set_and_sees_its_curve
         chromium.find_element(By.LINK_TEXT, "network-1").click()
         assert "answers requests that name no version" in chromium.page_source
         chromium.find_element(By.XPATH, "//button[text()='Promote version 1']").click()
+        wait(lambda: serving_file.read(f"{run}/export").promoted == 1)
         wait(lambda: "version 1 answers" in chromium.page_source)
-        assert serving_file.read(f"{run}/export").promoted == 1
         assert chromium.problems() == []
         root = f"http://localhost:{port}{page.prefix}"
         for path in ("/", "/data", "/quota", "/organizations", "/cluster", "/usage", "/usage?by=account"):
