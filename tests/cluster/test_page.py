@@ -213,7 +213,7 @@ def test_a_person_without_code_trains_a_network_on_a_data_set_and_sees_its_curve
         chromium.find_element(By.LINK_TEXT, "Data sets").click()
         chromium.find_element(By.PARTIAL_LINK_TEXT, "digits").click()
         chromium.find_element(By.LINK_TEXT, "Train a standard network on it").click()
-        chromium.find_element(By.ID, "param.epochs").send_keys("25")
+        chromium.find_element(By.ID, "param.epochs").send_keys("60")
         chromium.find_element(By.CSS_SELECTOR, "button[value=check]").click()
         wait(lambda: "It takes at most" in chromium.page_source, 60)
         assert re.search(r"Job \d+ to start at", chromium.page_source)
