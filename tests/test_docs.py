@@ -18,7 +18,16 @@ import tomllib
 from slurm_tf import search_path
 from slurm_tf.cli import commands
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import configuration, job_file, job_templates, plan, sbatch_table, sites, train_tables
+from slurm_tf.jobspec import (
+    configuration,
+    job_file,
+    job_templates,
+    plan,
+    sbatch_table,
+    sites,
+    train_tables,
+    user_settings,
+)
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.jobspec.sbatch_table import Use
 from slurm_tf.launch.direct import direct_launch
@@ -100,7 +109,7 @@ def keys(spec: type[msgspec.Struct]) -> set[str]:
                 job_file.Horovod,
                 train_tables.Export,
                 job_file.Container,
-                configuration.UserFile,
+                user_settings.UserFile,
             ],
         ),
         ("sites.md", [sites.Site, sites.Recognise, sites.Partition, sites.Prices, sites.SiteContainer]),
@@ -240,7 +249,7 @@ def test_a_site_profile_a_user_file_and_prices_are_read(tmp_path: Path) -> None:
     for snippet in snippets.of("toml config"):
         search_path.user_config().mkdir(exist_ok=True)
         search_path.user_file().write_text(snippet.text)
-        assert configuration.site_settings({}).user != configuration.UserFile()
+        assert user_settings.read({}).user != user_settings.UserFile()
     inherited = search_path.user_config() / "site_configs" / "university.toml"
     inherited.parent.mkdir()
     inherited.touch()

@@ -128,9 +128,9 @@ def files_of_shell(incomplete: str) -> Items:
 
 def templates(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
     """Return the job templates."""
-    from slurm_tf.jobspec import configuration, job_templates
+    from slurm_tf.jobspec import job_templates, user_settings
 
-    found = job_templates.template_files(configuration.trusted_users(), [])
+    found = job_templates.template_files(user_settings.trusted_users(), [])
     names = (each.name for each in found if job_templates.NAME.fullmatch(each.name))
     return _items(dict.fromkeys(names, ""), incomplete)
 
@@ -164,18 +164,18 @@ def sbatch_options(incomplete: str, without: Collection[str]) -> Items:
 
 
 def _values_of_template(name: str, given: Sequence[str], incomplete: str) -> Items:
-    from slurm_tf.jobspec import configuration, job_templates
+    from slurm_tf.jobspec import job_templates, user_settings
 
-    return _values(job_templates.find(name, configuration.trusted_users()), given, incomplete)
+    return _values(job_templates.find(name, user_settings.trusted_users()), given, incomplete)
 
 
 def _values(source: "Path | TemplateFile", given: Sequence[str], incomplete: str) -> Items:
     """Return NAME= for each param of a job file, and its values where it has only a few."""
-    from slurm_tf.jobspec import configuration, job_templates, layers
+    from slurm_tf.jobspec import job_templates, layers, user_settings
 
     if isinstance(source, Path) and not source.is_file():  # standard input would be waited for
         return []
-    job = layers.merged(job_templates.read(source, configuration.trusted_users()).layered)
+    job = layers.merged(job_templates.read(source, user_settings.trusted_users()).layered)
     tables: dict[str, Any] = {**dict.fromkeys(job.get("sweep", {})), **job.get("params", {})}
     name, equals, _ = incomplete.partition("=")
     if equals:

@@ -85,10 +85,10 @@ def _builder(name: str) -> "Builder":
     """Return what makes the images of a site. Raises UsageError or ConfigError."""
     from slurm_tf import files
     from slurm_tf.images import image_build
-    from slurm_tf.jobspec import configuration, container_runtimes
+    from slurm_tf.jobspec import container_runtimes, user_settings
     from slurm_tf.run.container_settings import Runtime
 
-    settings = configuration.site_settings(os.environ, name)
+    settings = user_settings.read(os.environ, name)
     if settings.unusable:
         raise settings.unusable
     container = settings.site.container
@@ -97,6 +97,6 @@ def _builder(name: str) -> "Builder":
             found = f"site {settings.site_name} has no {key} in [container]"
             raise UsageError(found, "it in the site's profile", "slurm-tf docs containers says how")
     runtime = Runtime(container.runtime)
-    folder = files.absolute(configuration.expand(container.images, f"site {settings.site_name}: container.images"))
+    folder = files.absolute(user_settings.expand(container.images, f"site {settings.site_name}: container.images"))
     program = (container.command or container_runtimes.PROGRAMS[runtime] or ("",))[0]
     return image_build.Builder(runtime, program, container.modules, folder)

@@ -50,10 +50,10 @@ def init(words: tuple[str, ...], template: str, as_json: bool) -> None:
 
 def _copy(name: str, folder: Path, as_json: bool) -> None:
     """Copy a template into a folder, and print the files."""
-    from slurm_tf.jobspec import configuration, job_templates
+    from slurm_tf.jobspec import job_templates, user_settings
     from slurm_tf.submit import template_copy
 
-    trusted = configuration.trusted_users()
+    trusted = user_settings.trusted_users()
     copied = template_copy.of(job_templates.find(name, trusted), trusted)
     paths = _write(folder, {copied.name: copied.text, **copied.programs})
     if as_json:
@@ -101,11 +101,11 @@ def _print_lines(program: Path, kind: str, path: str, difference: str, left: Seq
 
 def _surroundings() -> "Surroundings":
     """Return what the cluster of this machine says of itself, and what is stated for all jobs."""
-    from slurm_tf.jobspec import configuration
+    from slurm_tf.jobspec import user_settings
     from slurm_tf.jobspec.first_job_file import Surroundings
     from slurm_tf.slurm import live_cluster
 
-    settings = configuration.site_settings(os.environ)
+    settings = user_settings.read(os.environ)
     stated = {key for layer in settings.site_job for key in layer.values} | settings.user.job.keys()
     try:
         return Surroundings(live_cluster.ask(), stated=stated)
@@ -141,10 +141,10 @@ def _check_free(path: Path) -> None:
 
 def _print_next(path: str) -> None:
     """Print the next commands; without Slurm a sweep runs as one of its points, and nothing starts MPI's processes."""
-    from slurm_tf.jobspec import configuration, params
+    from slurm_tf.jobspec import configuration, params, user_settings
     from slurm_tf.run.placeholders import value_text
 
-    job = configuration.alone(Path(path), configuration.trusted_users())
+    job = configuration.alone(Path(path), user_settings.trusted_users())
     forms = params.forms(job)
     file, required = shlex.quote(path), "".join(f" {form.name}=VALUE" for form in forms if form.required)
     point = "".join(f" {shlex.quote(f'{form.name}={value_text(form.swept[0])}')}" for form in forms if form.swept)

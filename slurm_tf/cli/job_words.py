@@ -59,13 +59,13 @@ def as_typed(job: "Job", more: str, arguments: Sequence[str]) -> str:
 
 def _source(words: Sequence[str], template: str) -> "tuple[Path | TemplateFile, Sequence[str]]":
     """Return the job file or the template, and the values of its params. Raises UsageError."""
-    from slurm_tf.jobspec import configuration, job_templates, layers
+    from slurm_tf.jobspec import job_templates, layers, user_settings
 
     if template:
         if words and "=" not in words[0]:
             needed = "a job file or a job template; a time as sbatch writes it is --time, or -t"
             raise UsageError(f"found the job file {words[0]} and the job template {template!r}", needed)
-        return job_templates.find(template, configuration.trusted_users()), words
+        return job_templates.find(template, user_settings.trusted_users()), words
     if not words:
         verb = click.get_current_context().info_name
         usage = f"slurm-tf {verb} JOB.toml [NAME=VALUE]..., or slurm-tf {verb} -t TEMPLATE [NAME=VALUE]..."
@@ -78,9 +78,9 @@ def _source(words: Sequence[str], template: str) -> "tuple[Path | TemplateFile, 
 
 def _template_hint(word: str) -> str:
     """Return how the template `word` is named, "" if there is none."""
-    from slurm_tf.jobspec import configuration, job_templates
+    from slurm_tf.jobspec import job_templates, user_settings
 
-    known = {each.name for each in job_templates.template_files(configuration.trusted_users(), [])}
+    known = {each.name for each in job_templates.template_files(user_settings.trusted_users(), [])}
     verb = click.get_current_context().info_name
     return f"the job template {word}: slurm-tf {verb} -t {word}" if word in known else ""
 

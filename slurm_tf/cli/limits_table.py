@@ -4,7 +4,7 @@ from typing import Any
 
 from slurm_tf.cli import text_table
 from slurm_tf.cli.terminal import Screen, printable
-from slurm_tf.org import limit_words, user_quota
+from slurm_tf.org import limit_words
 from slurm_tf.slurm import usage_limits
 from slurm_tf.slurm.usage_limits import Limit, Limits
 
@@ -102,7 +102,7 @@ def _forgetting(found: Limits) -> list[str]:
     counted = [each.owner for each in found.limits if each.name in usage_limits.IN_ALL]
     kept = [name for name in found.kept if f"QOS {name}" in counted]
     forgotten = [owner for owner in counted if owner not in {f"QOS {name}" for name in kept}]
-    lines = user_quota.forgetting_lines(found.half_life, found.reset) if forgotten else []
+    lines = limit_words.forgetting_lines(found.half_life, found.reset) if forgotten else []
     if kept and forgotten and (found.half_life or found.reset):
         lines.append(f"It forgets nothing that was used with QOS {', '.join(kept)} (NoDecay).")
     return lines

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slurm_tf.cli import text_table
-from slurm_tf.org import quota_words, user_quota
+from slurm_tf.org import limit_words, quota_words
 from slurm_tf.org.organizations import GPU, Forgetting, Organization, Organizations, Quota
 
 _HEADS = ("ORGANIZATION", "USER", "GPUS", "GPU-HOURS", "CPUS", "MEM", "WAITING", "MAX-TIME")
@@ -44,7 +44,7 @@ def _hours_lines(forgetting: Forgetting, shown: Sequence[Organization]) -> list[
 
 def hours_lines(forgetting: Forgetting, forgotten: bool, kept: Sequence[str]) -> list[str]:
     """Return how Slurm forgets GPU-hours that count for a limit, where some are `forgotten`, and whose are `kept`."""
-    lines = user_quota.forgetting_lines(forgetting.half_life, forgetting.reset) if forgotten else []
+    lines = limit_words.forgetting_lines(forgetting.half_life, forgetting.reset) if forgotten else []
     return [*lines, *([f"GPU-hours of {', '.join(kept)} are a total: the QOS has NoDecay."] if kept else [])]
 
 

@@ -71,9 +71,9 @@ def list_sites(as_json: bool) -> None:
 
 def _listed() -> list[_Listed]:
     """Return what is known of each profile."""
-    from slurm_tf.jobspec import configuration, sites
+    from slurm_tf.jobspec import sites, user_settings
 
-    settings = configuration.site_settings(os.environ)
+    settings = user_settings.read(os.environ)
     rows = []
     for name, path in sorted(sites.paths().items()):
         try:
@@ -215,9 +215,9 @@ def _write(path: Path, text: str, force: bool) -> None:
 
 def _profile(name: str) -> "Profile":
     """Return the profile that is meant. Raises ConfigError or UsageError."""
-    from slurm_tf.jobspec import configuration, sites
+    from slurm_tf.jobspec import sites, user_settings
 
-    settings = configuration.site_settings(os.environ, name)
+    settings = user_settings.read(os.environ, name)
     if settings.unusable:
         raise settings.unusable
     return sites.read(settings.site_name, settings.user.trust)

@@ -66,9 +66,9 @@ def templates() -> None:
 @options.JSON
 def list_templates(as_json: bool) -> None:
     """List all job templates, those that others shadow or that cannot be used as well."""
-    from slurm_tf.jobspec import configuration, job_templates
+    from slurm_tf.jobspec import job_templates, user_settings
 
-    trusted = configuration.trusted_users()
+    trusted = user_settings.trusted_users()
     refused: list[ConfigError] = []
     rows: list[_Listed] = []
     for each in job_templates.template_files(trusted, refused):
@@ -111,9 +111,9 @@ def _in_a_line(error: SlurmTfError) -> str:
 @options.JSON
 def show(name: str, as_json: bool) -> None:
     """Print what job template NAME and those that it extends state: its params, each value and its file."""
-    from slurm_tf.jobspec import configuration, job_templates, params
+    from slurm_tf.jobspec import configuration, job_templates, params, user_settings
 
-    trusted = configuration.trusted_users()
+    trusted = user_settings.trusted_users()
     template = job_templates.find(name, trusted)
     job = configuration.alone(template, trusted)
     forms = params.forms(job)
@@ -181,9 +181,9 @@ def check(names: tuple[str, ...], site: str, as_json: bool) -> None:
     Each is rendered for the site, with its defaults, and with examples of params that have none. Nothing is submitted.
     The exit code is 1 if anything is wrong with one.
     """
-    from slurm_tf.jobspec import configuration, job_templates
+    from slurm_tf.jobspec import job_templates, user_settings
 
-    trusted = configuration.trusted_users()
+    trusted = user_settings.trusted_users()
     if names:
         found = [job_templates.find(name, trusted) for name in names]
     else:

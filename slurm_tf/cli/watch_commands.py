@@ -15,7 +15,7 @@ from slurm_tf.cli import completion, options
 from slurm_tf.errors import SlurmError, SlurmTfError
 
 if TYPE_CHECKING:
-    from slurm_tf.jobspec.configuration import SiteSettings
+    from slurm_tf.jobspec.user_settings import SiteSettings
     from slurm_tf.run.folder import RunFolder
     from slurm_tf.slurm.client import Client
     from slurm_tf.watch.find_run import SelectedRun
@@ -31,17 +31,17 @@ _WATCH_SECONDS, _WATCH_SECONDS_MOST = 2.0, 15.0
 
 def connect() -> "Client":
     """Return the client of Slurm that is configured."""
-    from slurm_tf.jobspec import configuration
+    from slurm_tf.jobspec import user_settings
     from slurm_tf.slurm import client
 
-    return client.connect(configuration.client(os.environ))
+    return client.connect(user_settings.client(os.environ))
 
 
 def site_settings(site: str = "") -> "SiteSettings":
     """Return the configuration without a job file; say so where the site's profile cannot be used."""
-    from slurm_tf.jobspec import configuration
+    from slurm_tf.jobspec import user_settings
 
-    settings = configuration.site_settings(os.environ, site)
+    settings = user_settings.read(os.environ, site)
     if settings.unusable:
         click.echo(f"slurm-tf: warning: the site's profile is not used: {settings.unusable}", err=True)
     return settings

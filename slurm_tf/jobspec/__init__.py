@@ -30,4 +30,5 @@ __all__ = [
     "sweep",
     "toml_entries",
     "train_lines",
+    "user_settings",
 ]

@@ -8,7 +8,7 @@ import msgspec
 
 from slurm_tf import files
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import configuration, container_runtimes, layers, resources, site_variables
+from slurm_tf.jobspec import container_runtimes, layers, resources, site_variables, user_settings
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.error_list import ErrorList
 from slurm_tf.jobspec.job_file import Container, Role
@@ -98,7 +98,7 @@ def where(job: Job, role: str, key: str) -> str:
 def folder_of_images(job: Job) -> str:
     """Return the folder of the site's images, "" where it has none. Raises ConfigError."""
     images = job.site.container.images
-    return images and files.absolute(configuration.expand(images, f"site {job.site_name}: container.images"))
+    return images and files.absolute(user_settings.expand(images, f"site {job.site_name}: container.images"))
 
 
 def merged(job: Job, role: Role) -> Container:
@@ -118,7 +118,7 @@ def _check_scheduler(job: Job, runtime: Runtime, where: str) -> None:
 def _image(job: Job, image: str, where: str) -> str:
     """Return the path of an image."""
     if image.startswith(_PATH):
-        return files.absolute(str(job.folder / configuration.expand(image, where)))
+        return files.absolute(str(job.folder / user_settings.expand(image, where)))
     if "://" in image:
         scheme = image.partition(":")[0]
         do = "nothing is pulled in a job: `slurm-tf images build` makes a file of it on the login node"
@@ -158,7 +158,7 @@ def parse_mount(text: str, where: str, folder: str = "") -> Mount:
     needed = "SRC, SRC:DST or SRC:DST:ro"
     if len(parts) > 3 or not all(parts) or parts[2:] not in ([], ["ro"], ["rw"]):
         raise ConfigError(f"found the mount {text!r}", needed, where=where)
-    source = configuration.expand(parts[0], where)
+    source = user_settings.expand(parts[0], where)
     if folder or os.path.isabs(source):
         source = files.absolute(os.path.join(folder, source))
     target = os.path.normpath(parts[1]) if len(parts) > 1 else source

@@ -1,9 +1,18 @@
-"""Collects the errors of a configuration, so that one message names all of them."""
+"""Collects the errors of a configuration, so that one message names all of them, and has the advice for one."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from slurm_tf.errors import ConfigError, ConfigGroupError
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What is needed in the place of a word, and what to write."""
+
+    needed: str
+    example: str
 
 
 class ErrorList:

@@ -1,14 +1,13 @@
 """Says what to write in a job file for a word of sbatch, or of another tool, that stands where it has no meaning."""
 
-import json
 import re
-import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from slurm_tf.jobspec import sbatch_table
+from slurm_tf.jobspec.error_list import Advice
 from slurm_tf.jobspec.job_file import ROLES, JobSpec, Role
 from slurm_tf.jobspec.sbatch_table import Use
+from slurm_tf.jobspec.toml_values import EXAMPLE_OF_COMMAND, toml
 
 # Words of other tools, and what sbatch or a job file calls them.
 _OTHER_WORDS: Mapping[str, str] = {
@@ -29,7 +28,7 @@ _CONTAINER_WORDS: Mapping[str, str] = {
     "singularity": "image", "volumes": "mounts",
 }  # fmt: skip
 _EXAMPLES: Mapping[str, str] = {
-    "command": 'command = ["python", "train.py"]',
+    "command": EXAMPLE_OF_COMMAND,
     "env": 'below [env]: OMP_NUM_THREADS = "4"',
     "params": 'below [params]: rate = 0.1, and "--rate={rate}" in command',
     "setup": 'setup = "source ~/venv/bin/activate"; or, of modules: setup = "module load NAME"',
@@ -39,21 +38,6 @@ _EXAMPLES: Mapping[str, str] = {
 _GPU = re.compile(r"(gres[/:])?gpu(?=[:=]|$)", re.ASCII | re.IGNORECASE)
 # The key of a role's table for the GPUs in an option.
 GPU_KEYS: Mapping[str, str] = {"gres": "gpus-per-node", "tres-per-task": "gpus-per-task"}
-# Characters of a command line that a shell, and nobody else, obeys.
-_OF_A_SHELL = frozenset("|&;<>()$`*?~")
-
-
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """What is needed in the place of a word, and what to write."""
-
-    needed: str
-    example: str
-
-
-def none(_path: str, _value: object) -> Advice | None:
-    """Return no advice, about keys of what is no job file."""
-    return None
 
 
 def of_key(path: str, value: object) -> Advice | None:
@@ -136,34 +120,6 @@ def gpus_and_rest(value: str) -> tuple[str, str]:
     entries = [entry.strip() for entry in value.split(",")]
     gpus = [_GPU.sub("", entry).lstrip(":=").replace("=", ":") or "1" for entry in entries if _GPU.match(entry)]
     return ",".join(gpus), ",".join(entry for entry in entries if not _GPU.match(entry))
-
-
-def command(text: str) -> str:
-    """Return how the command line `text` is written as a command."""
-    try:
-        words = shlex.split(text)
-    except ValueError:
-        return _EXAMPLES["command"]
-    if _OF_A_SHELL & set(text):
-        words = ["bash", "-c", text]
-    return f"command = {toml(words)}"
-
-
-def toml(value: object) -> str:
-    """Return a value as TOML has it, in a line; a whole number that is text, as on a command line, as a number."""
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        return value
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key} = {toml(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(quoted(each) if isinstance(each, str) else toml(each) for each in value) + "]"
-    return quoted(value) if isinstance(value, str) else json.dumps(value)
-
-
-def quoted(text: str) -> str:
-    """Return text as a string of TOML: JSON's, in which signs that cannot be printed are written by their numbers."""
-    escaped = json.dumps(text, ensure_ascii=False)
-    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in escaped)
 
 
 def _keys(spec: type[JobSpec] | type[Role]) -> frozenset[str]:

@@ -21,9 +21,8 @@ import msgspec
 import tomllib
 
 from slurm_tf.errors import ConfigError, UnitError
-from slurm_tf.jobspec import key_advice
-from slurm_tf.jobspec.error_list import ErrorList
-from slurm_tf.jobspec.key_advice import Advice
+from slurm_tf.jobspec import toml_values
+from slurm_tf.jobspec.error_list import Advice, ErrorList
 from slurm_tf.run import env
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -106,7 +105,7 @@ def _quotes(text: str, error: str) -> str:
     if found is None:
         return ""
     if found["key"] == "command":
-        return key_advice.command(found["value"])
+        return toml_values.command(found["value"])
     return f'text, and times from 24:00:00 on, are written in quotes: {found["key"]} = "{found["value"]}"'
 
 
@@ -123,7 +122,7 @@ def resolve(layers: Sequence[Layer], spec: type[T]) -> Resolved[T]:
 def resolve_all(
     layers: Sequence[Layer],
     spec: type[T],
-    advice: AdviceOfKey = key_advice.none,
+    advice: AdviceOfKey = lambda _path, _value: None,
     stand_ins: Mapping[str, object] = {},
 ) -> Resolved[T]:
     """Merge `layers` as `resolve` does, and leave out what is wrong, so that all else can be checked as well.
@@ -348,17 +347,17 @@ def _example(path: str, value: object, types: Sequence[str]) -> str:
     """Return how a value of another type is written, "" where that cannot be told."""
     key = path.rpartition(".")[2]
     if "array" in types and isinstance(value, str) and key == "command":
-        return key_advice.command(value)
+        return toml_values.command(value)
     if "array" in types and not isinstance(value, list | dict):
-        return f"{key} = {key_advice.toml([value])}"
+        return f"{key} = {toml_values.toml([value])}"
     if "str" in types and isinstance(value, int | float) and "[" not in key:
-        return f'{key} = "{key_advice.toml(value)}"'
+        return f'{key} = "{toml_values.toml(value)}"'
     if "int" in types and isinstance(value, str) and value.isascii() and value.isdigit():
         return f"{key} = {value}"
     if "bool" in types and value in ("true", "false"):
         return f"{key} = {value}"
     if "object" in types and path.startswith("roles.") and isinstance(value, int):
-        return f"[{path}] in a line of its own, and below it: count = {key_advice.toml(value)}"
+        return f"[{path}] in a line of its own, and below it: count = {toml_values.toml(value)}"
     return f"[{path}] in a line of its own, and its keys below it" if types == ["object"] else ""
 
 

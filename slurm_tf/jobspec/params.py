@@ -14,7 +14,7 @@ from pathlib import Path
 
 from slurm_tf import files
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import configuration, layers
+from slurm_tf.jobspec import layers, user_settings
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.job_file import Param, ParamType, ParamValue
 from slurm_tf.run import placeholders
@@ -146,7 +146,7 @@ def _placed(job: Job, kind: ParamType | None, value: ParamValue, key: str) -> Pa
     """
     if kind != "path" or not isinstance(value, str) or not value:
         return value
-    path = configuration.expand(value, job.where(key) if key else "command line")
+    path = user_settings.expand(value, job.where(key) if key else "command line")
     origin = job.origins.get(key, "")
     folder = Path(origin.partition(": ")[0]).parent if os.path.exists(origin.partition(": ")[0]) else Path()
     return files.absolute(str(folder / path))

@@ -11,7 +11,6 @@ from slurm_tf.errors import ConfigError
 from slurm_tf.jobspec import (
     checks,
     components,
-    configuration,
     containers,
     directives,
     params,
@@ -21,6 +20,7 @@ from slurm_tf.jobspec import (
     stage,
     step_container,
     sweep,
+    user_settings,
 )
 from slurm_tf.jobspec.base_table import Amount
 from slurm_tf.jobspec.components import Component, Layout, NodesOf
@@ -148,7 +148,7 @@ def fit(
 
 def source_folder(job: Job) -> str:
     """Return the working directory that the job names, as an absolute path. Raises ConfigError."""
-    return files.absolute(str(job.folder / configuration.expand(job.spec.chdir, job.where("chdir"))))
+    return files.absolute(str(job.folder / user_settings.expand(job.spec.chdir, job.where("chdir"))))
 
 
 def _check_env_size(job: Job, settings: LaunchSettings) -> None:
@@ -301,7 +301,7 @@ def _train(job: Job) -> TrainSettings:
 
 
 def _export_to(job: Job) -> str:
-    return files.absolute(str(job.folder / configuration.expand(job.spec.export.to, job.where("export.to"))))
+    return files.absolute(str(job.folder / user_settings.expand(job.spec.export.to, job.where("export.to"))))
 
 
 def _export(job: Job) -> ExportSettings:

@@ -4,7 +4,7 @@ import os
 
 from slurm_tf import files, units
 from slurm_tf.errors import ConfigError
-from slurm_tf.jobspec import configuration, layers, params
+from slurm_tf.jobspec import layers, params, user_settings
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.error_list import ErrorList
 from slurm_tf.jobspec.serve_table import MODEL_NAME, Serve
@@ -130,4 +130,4 @@ def _file(job: Job, key: str) -> str:
 
 def _path(job: Job, path: str, key: str) -> str:
     """Return a path of the job file as an absolute one. Raises ConfigError."""
-    return files.absolute(str(job.folder / configuration.expand(path, job.where(key))))
+    return files.absolute(str(job.folder / user_settings.expand(path, job.where(key))))

@@ -2,7 +2,7 @@
 
 from slurm_tf import files, units
 from slurm_tf.errors import ConfigError, StageError
-from slurm_tf.jobspec import configuration, containers, layers
+from slurm_tf.jobspec import containers, layers, user_settings
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.error_list import ErrorList
 from slurm_tf.run import placeholders
@@ -27,7 +27,7 @@ def resolve(job: Job) -> StageSettings | None:
     at = job.where("stage.paths")
     size = job.site.scratch_size if stage.size is None else stage.size
     return StageSettings(
-        paths=tuple(configuration.expand(path, at) for path in stage.paths),
+        paths=tuple(user_settings.expand(path, at) for path in stage.paths),
         folder=files.absolute(str(job.folder)),
         optional=stage.optional,
         size=None if size is None else units.parse_memory(str(size)),

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from slurm_tf.jobspec import key_advice
+from slurm_tf.jobspec import toml_values
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _WIDTH = 118
@@ -46,9 +46,9 @@ def text(value: Value) -> str:
         return "{" + ", ".join(f"{key(name)} = {text(each)}" for name, each in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(text, value)) + "]"
-    return key_advice.quoted(value) if isinstance(value, str) else key_advice.toml(value)
+    return toml_values.quoted(value) if isinstance(value, str) else toml_values.toml(value)
 
 
 def key(name: str) -> str:
     """Return a key, quoted if it has to be."""
-    return name if _BARE.fullmatch(name) else key_advice.quoted(name)
+    return name if _BARE.fullmatch(name) else toml_values.quoted(name)

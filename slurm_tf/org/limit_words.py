@@ -1,10 +1,13 @@
 """Words for limits and amounts: "4 GPUs", "512G of memory", "2.5 GPU-hours"."""
 
+from datetime import timedelta
+
 from slurm_tf import units
 from slurm_tf.slurm import usage_limits
 from slurm_tf.slurm.usage_limits import Limit
 
 _NOUNS = {"gres/gpu": "GPU", "cpu": "CPU", "node": "node", "billing": "SU"}
+_RESETS = {"DAILY": "day", "WEEKLY": "week", "MONTHLY": "month", "QUARTERLY": "quarter", "YEARLY": "year"}
 _JOBS = {"Submit": "jobs that wait or run", "": "jobs at a time"}
 
 
@@ -53,3 +56,20 @@ def _unit(each: Limit) -> str:
     if each.tres == "mem":
         return "GiB-hours of memory" if each.is_time else "of memory"
     return f"{noun}-hours" if each.is_time else f"{noun}s"
+
+
+def forgetting_lines(half_life: timedelta | None, reset: str) -> list[str]:
+    """Return sentences that say how Slurm forgets what was used over time."""
+    lines = []
+    if half_life:
+        lines.append(f"Slurm forgets half of what was used in {days_or_hours(half_life)} (PriorityDecayHalfLife).")
+    if reset:
+        period = f"each {_RESETS[reset]}" if reset in _RESETS else reset
+        lines.append(f"What was used counts from 0 again {period} (PriorityUsageResetPeriod).")
+    return lines or ["Slurm does not forget what was used: it counts from the beginning."]
+
+
+def days_or_hours(length: timedelta) -> str:
+    """Return days or hours: "7 days"."""
+    hours = length.total_seconds() / 3600
+    return f"{hours / 24:g} days" if hours >= 48 else f"{hours:g} hours"

@@ -18,7 +18,6 @@ from slurm_tf.slurm.usage_limits import Limit, Limits
 # What a limit of these names counts is not held by jobs that run.
 _NOT_HELD = (*usage_limits.IN_ALL, *usage_limits.OF_A_JOB)
 _HOLDERS = 3
-_RESETS = {"DAILY": "day", "WEEKLY": "week", "MONTHLY": "month", "QUARTERLY": "quarter", "YEARLY": "year"}
 
 
 class Obstacle(Enum):
@@ -279,7 +278,8 @@ def _back(quota: UserQuota, limit: Limit) -> str:
         return f"Slurm counts from 0 again at {clock(when)} (PriorityUsageResetPeriod)"
     if limit.qos in quota.limits.kept or quota.limits.half_life is None:
         return "Slurm does not forget what was used, so it waits until an admin allows more"
-    return f"Slurm forgets half of what was used in {_length(quota.limits.half_life)} (PriorityDecayHalfLife)"
+    length = limit_words.days_or_hours(quota.limits.half_life)
+    return f"Slurm forgets half of what was used in {length} (PriorityDecayHalfLife)"
 
 
 def in_use_lines(quota: UserQuota, runs: Mapping[str, str]) -> list[str]:
@@ -289,23 +289,6 @@ def in_use_lines(quota: UserQuota, runs: Mapping[str, str]) -> list[str]:
         hit_words(quota, Hit(Obstacle.USED_UP if each.name in usage_limits.IN_ALL else Obstacle.IN_USE, each, 1), runs)
         for each in limits
     ]
-
-
-def forgetting_lines(half_life: timedelta | None, reset: str) -> list[str]:
-    """Return sentences that say how Slurm forgets what was used over time."""
-    lines = []
-    if half_life:
-        lines.append(f"Slurm forgets half of what was used in {_length(half_life)} (PriorityDecayHalfLife).")
-    if reset:
-        period = f"each {_RESETS[reset]}" if reset in _RESETS else reset
-        lines.append(f"What was used counts from 0 again {period} (PriorityUsageResetPeriod).")
-    return lines or ["Slurm does not forget what was used: it counts from the beginning."]
-
-
-def _length(length: timedelta) -> str:
-    """Return days or hours: "7 days"."""
-    hours = length.total_seconds() / 3600
-    return f"{hours / 24:g} days" if hours >= 48 else f"{hours:g} hours"
 
 
 def _by(quota: UserQuota, limit: Limit, runs: Mapping[str, str]) -> str:

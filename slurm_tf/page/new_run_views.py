@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from slurm_tf.errors import ConfigError, SlurmTfError
-from slurm_tf.jobspec import configuration, job_templates, params
+from slurm_tf.jobspec import configuration, job_templates, params, user_settings
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.job_templates import TemplateFile
 from slurm_tf.jobspec.params import ParamForm
@@ -51,7 +51,7 @@ class NewRunViews:
 
     def list_templates(self, request: Request) -> Response:
         """Show all job templates."""
-        trusted = configuration.trusted_users()
+        trusted = user_settings.trusted_users()
         refused: list[ConfigError] = []
         found = {each.name: each for each in reversed(job_templates.template_files(trusted, refused))}
         values = {
@@ -63,12 +63,12 @@ class NewRunViews:
 
     def ask(self, request: Request) -> Response:
         """Show the form of a template, with its defaults; the query may have values for its fields."""
-        template = job_templates.find(request.path_params["template"], configuration.trusted_users())
+        template = job_templates.find(request.path_params["template"], user_settings.trusted_users())
         return self._form(request, template, dict(request.query_params), checked=False)
 
     def check_or_submit(self, request: Request) -> Response:
         """Show what a job of the form would be, or submit it."""
-        template = job_templates.find(request.path_params["template"], configuration.trusted_users())
+        template = job_templates.find(request.path_params["template"], user_settings.trusted_users())
         form = request.state.form
         fields = _fields(template, form, checked=True)
         if any(field.wrong for field in fields):
@@ -104,7 +104,7 @@ class NewRunViews:
         )
         values = {
             "title": f"New run of {template.name}",
-            "description": configuration.alone(template, configuration.trusted_users()).spec.description,
+            "description": configuration.alone(template, user_settings.trusted_users()).spec.description,
             "fields": fields,
             "data_sets": folders,
             "problems": problem.splitlines(),
@@ -128,7 +128,7 @@ def _template_row(template: TemplateFile, trusted: tuple[str, ...]) -> TemplateR
 
 def _fields(template: TemplateFile, form: Mapping[str, str], checked: bool) -> list[Field]:
     """Return the fields of a template: params, workers, options of sbatch; `checked`: and what is wrong."""
-    job = configuration.alone(template, configuration.trusted_users())
+    job = configuration.alone(template, user_settings.trusted_users())
     found = [_param_field(each, form.get(f"{_PARAM}{each.name}", ""), checked) for each in params.forms(job)]
     worker = job.spec.roles.with_tasks.get(_ROLE)
     if worker is not None:

@@ -71,7 +71,7 @@ class QuotaViews:
             "problems": [f"what is in use and waiting is unknown: {found.unknown}"] if found.unknown else [],
             "rows": [row for each in shown for row in _organization_rows(each)],
             "is_admin": self._context.admin.look(),
-            "forgetting": user_quota.forgetting_lines(found.forgetting.half_life, found.forgetting.reset),
+            "forgetting": limit_words.forgetting_lines(found.forgetting.half_life, found.forgetting.reset),
             "kept": [each.name for each in shown if each.never_forgotten and each.quota.gpu_minutes is not None],
         }
         return self._context.answer(request, "organizations", values)

@@ -7,7 +7,7 @@ import pytest
 import tomllib
 
 from slurm_tf.errors import ConfigError, ConfigGroupError
-from slurm_tf.jobspec import checks, configuration, key_advice
+from slurm_tf.jobspec import checks, configuration, toml_values
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
 
@@ -96,7 +96,7 @@ def test_each_error_is_said_once(text: str, number: int, load: Callable[..., Job
     ],
 )
 def test_a_command_line_as_a_command(text: str, example: str) -> None:
-    assert key_advice.command(text) == example
+    assert toml_values.command(text) == example
 
 
 def test_each_variable_that_is_wrong_is_named(job_file: Callable[[str], Path]) -> None:
@@ -108,7 +108,7 @@ def test_each_variable_that_is_wrong_is_named(job_file: Callable[[str], Path]) -
 
 @pytest.mark.parametrize("text", ["a\x1b[31m", "a\x9b", "a\u202eb", "\x7f", 'quote " and \\', "é 漢"])
 def test_an_example_is_toml_and_moves_no_cursor(text: str) -> None:
-    written = key_advice.toml([text])
+    written = toml_values.toml([text])
     assert written.isprintable()
     assert tomllib.loads(f"x = {written}") == {"x": [text]}
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from slurm_tf.errors import ConfigError, UsageError
-from slurm_tf.jobspec import checks, configuration, plan
+from slurm_tf.jobspec import checks, configuration, plan, user_settings
 from slurm_tf.jobspec.configuration import Job
 from slurm_tf.jobspec.plan import Plan
 from slurm_tf.jobspec.resources import TimeLimit
@@ -98,15 +98,15 @@ def test_where_runs_go(load: Callable[..., Job]) -> None:
 
 
 def test_which_client_asks_slurm() -> None:
-    assert configuration.client({}) == "commands"
+    assert user_settings.client({}) == "commands"
     user_file('client = "pyslurm"\n')
-    assert configuration.client({}) == "pyslurm"
-    assert configuration.client({"SLURM_TF_CLIENT": "commands"}) == "commands"
+    assert user_settings.client({}) == "pyslurm"
+    assert user_settings.client({"SLURM_TF_CLIENT": "commands"}) == "commands"
     with pytest.raises(UsageError, match="found SLURM_TF_CLIENT=rest; needed commands or pyslurm"):
-        configuration.client({"SLURM_TF_CLIENT": "rest"})
+        user_settings.client({"SLURM_TF_CLIENT": "rest"})
     Path(os.environ["XDG_CONFIG_HOME"], "slurm-tf", "config.toml").write_text('client = "rest"\n')
     with pytest.raises(ConfigError, match=r"config.toml: client: "):
-        configuration.client({})
+        user_settings.client({})
 
 
 def test_paths_are_expanded_as_a_shell_does_or_refused(
@@ -199,7 +199,7 @@ def test_only_the_users_own_file_says_who_is_trusted(
     with pytest.raises(ConfigError, match=f"{profile}: it belongs to daemon"):
         load(JOB.format(more=""), site="", environ=environ)
     # what only looks at runs goes on
-    settings = configuration.site_settings(environ)
+    settings = user_settings.read(environ)
     assert (str(settings.unusable).partition(";")[0], settings.runs) == (
         f"{profile}: it belongs to daemon",
         str(Path("runs").absolute()),
@@ -207,7 +207,7 @@ def test_only_the_users_own_file_says_who_is_trusted(
     user_file("trust = ['daemon']")
     Path(os.environ["XDG_CONFIG_HOME"], "slurm-tf", "site_configs", "uni.toml").unlink()  # it would come first
     assert load(JOB.format(more=""), site="", environ=environ).spec.account == "group"
-    assert configuration.site_settings(environ).runs == "/shared"
+    assert user_settings.read(environ).runs == "/shared"
     with pytest.raises(ConfigError, match="found the key 'trust'"):
         load(JOB.format(more="trust = ['daemon']"), site="", environ=environ)
     profile.write_text("trust = ['daemon']")
