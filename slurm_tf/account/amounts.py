@@ -69,6 +69,7 @@ MAY_BE_UNKNOWN = (
     "lost_cpu_seconds",
 )  # fmt: skip
 _NO_BOUND = 0.995  # rounded it is 100%
+_PERCENTS = {50: 0, 90: 1}  # where they stand in `waits`
 
 
 @dataclass(slots=True)
@@ -105,7 +106,7 @@ class Amounts:
 
     def waited(self, percent: int) -> int | None:
         """Return the 50th or 90th percentile of the waiting times from eligible to start, in seconds; None: unknown."""
-        return self.waits[(50, 90).index(percent)] if self.waits else None
+        return self.waits[_PERCENTS[percent]] if self.waits else None
 
     @property
     def cpu_use(self) -> float | None:

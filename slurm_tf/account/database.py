@@ -8,7 +8,8 @@ import csv
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from slurm_tf.account.diagnostics import Diagnostics, Examples
 from slurm_tf.account.fields import FIELDS
 from slurm_tf.account.literals import literal, one_of
 from slurm_tf.account.local_time import Clock
-from slurm_tf.account.row_store import COPIED, PLACE, RowStore, define
+from slurm_tf.account.row_store import COPIED, PLACE, UNPLANNED, RowStore, define
 from slurm_tf.account.usage_record import UsageRecord, Window
 
 if TYPE_CHECKING:
@@ -44,9 +45,25 @@ _COUNTS = ("suspended", "cpus", "node_count", "gpus", "memory", "billing")
 
 @contextmanager
 def opened(now: int = 0) -> Iterator["Tables"]:
-    """Open empty tables; what they need on disk is removed at the end."""
-    with tempfile.TemporaryDirectory(prefix="slurm-tf-") as folder, ExitStack() as stack:
-        yield Tables(Path(folder), stack, now)
+    """Open empty tables; what they need on disk is removed at the end. A thread connects to them meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="slurm-tf-") as folder, ThreadPoolExecutor(1) as thread:
+        connection = thread.submit(_connected, folder)
+        try:
+            yield Tables(Path(folder), connection, now)
+        finally:
+            connection.result().close()
+
+
+def _connected(folder: str) -> "DuckDBPyConnection":
+    import _duckdb
+
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": _MEMORY, "temp_directory": folder, "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False, "preserve_insertion_order": False,
+    }  # fmt: skip
+    database = _duckdb.connect(config=settings)
+    database.execute(_QUIET + UNPLANNED + sacct_sql.macros())
+    return database
 
 
 class Tables:
@@ -55,10 +72,8 @@ class Tables:
     A running job without an elapsed time is counted until `now`.
     """
 
-    def __init__(self, folder: Path, stack: ExitStack, now: int) -> None:
-        """`stack`: closes what has to be closed."""
-        self.folder, self.now, self._stack = folder, now, stack
-        self._database: DuckDBPyConnection | None = None
+    def __init__(self, folder: Path, connection: "Future[DuckDBPyConnection]", now: int) -> None:
+        self.folder, self.now, self._connection = folder, now, connection
         self.diagnostics = Diagnostics()
         self.origin = 0  # a number that all rows get which are read from now on
         self.where: list[str] = []  # further conditions for the rows of `jobs`
@@ -69,25 +84,8 @@ class Tables:
 
     @property
     def database(self) -> "DuckDBPyConnection":
-        """The connection to them."""
-        if self._database is None:
-            self._database = self._connected()
-        return self._database
-
-    def connect(self) -> None:
-        """Open the connection now, not when it is first used: that takes as long as Slurm takes for a short answer."""
-        self._database = self._database or self._connected()
-
-    def _connected(self) -> "DuckDBPyConnection":
-        import _duckdb
-
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": _MEMORY, "temp_directory": str(self.folder), "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False, "preserve_insertion_order": False,
-        }  # fmt: skip
-        database = self._stack.enter_context(_duckdb.connect(config=settings))
-        database.execute(_QUIET + sacct_sql.macros())
-        return database
+        """The connection to them, once it is there."""
+        return self._connection.result()
 
     def cursor(self) -> "DuckDBPyConnection":
         """Return another connection to the tables, for another thread; the caller closes it."""
@@ -145,6 +143,8 @@ class Tables:
 
     def _read(self, source: str, rows: int, is_local: bool) -> None:
         """Read a part of that many rows, at first as if there were no steps."""
+        if rows > row_store.VERY_FEW:
+            row_store.optimize(self.database)
         clock = self._clock(source) if is_local else local_time.INSTANTS
         if self._has_steps or self._read_jobs(source, rows, clock) < rows:
             self._has_steps = self._read_with_steps(source, rows, clock)
@@ -238,6 +238,8 @@ class Tables:
         elif not others:
             rows.append(f"select * from (select {_nulls((each.name, each.type) for each in columns.JOBS)}) where false")
         self.are_few = are_few and self._jobs.are_few
+        if not self.are_few:
+            row_store.optimize(self.database)
         accounted = jobs_sql.accounted(f"({' union all by name '.join(rows)})", window, self.now, [*where, *self.where])
         define(self.database, "accounted", accounted, self.are_few)
         run(jobs_sql.RUNS)

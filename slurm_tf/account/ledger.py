@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from slurm_tf import files, search_path
-from slurm_tf.account import day_files, ledger_closing
+from slurm_tf.account import day_files, ledger_closing, row_store
 from slurm_tf.account.database import Tables
 from slurm_tf.account.day_files import DAY, DayFile
 from slurm_tf.account.literals import literal
@@ -30,6 +30,7 @@ SCHEMA = 2
 _IDS = 5000
 # Files of so many bytes have some ten thousand rows, for which memory has room.
 _FEW_BYTES = 1 << 20
+_VERY_FEW_BYTES = 1 << 16
 _ALL = "all"
 
 
@@ -78,6 +79,8 @@ class LedgerSource(Source):
         if not users and not self.all_users and os.getuid():
             users = (pwd.getpwuid(os.getuid()).pw_name,)
         ledger = _Ledger(self._opened(), _view(users, accounts), window, found)
+        if ledger.size > _VERY_FEW_BYTES:
+            row_store.optimize(found.database)
         now = present(window)
         asked = ledger.asked(now)
         if asked:

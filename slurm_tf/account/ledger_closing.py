@@ -68,8 +68,6 @@ def _write(
         for table, query in queries.items():
             if query:
                 path = writing.path()
-                database.execute(
-                    f"copy ({query}) to {literal(str(path))} ({COPIED}, compression zstd, parquet_version v2)"
-                )
+                database.execute(f"copy ({query}) to {literal(str(path))} ({COPIED}, parquet_version v2)")
                 made.append((table, path))
     return made

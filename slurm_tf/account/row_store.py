@@ -16,6 +16,15 @@ COPIED = "format parquet, row_group_size 20000"
 # What tells the rows of a table apart: the same in each query.
 PLACE = "filename, file_row_number"
 
+# So few rows of a part are added up by one thread, which is done before a query would be optimized.
+VERY_FEW = 2000
+UNPLANNED = "set threads = 1; pragma disable_optimizer;"
+
+
+def optimize(database: "DuckDBPyConnection") -> None:
+    """Optimize the queries from now on, and use all cores: there are more rows than a few thousand."""
+    database.execute("reset threads; pragma enable_optimizer;")
+
 
 def define(database: "DuckDBPyConnection", view: str, query: str, are_few: bool) -> None:
     """Make a view of a query; of one that returns few rows, the view of a table, which is filled now."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 
 from slurm_tf.account.database import Tables
@@ -16,11 +15,9 @@ _BLOCK = 8 << 20
 
 def read(found: Tables, printed: Printed, names: Sequence[str]) -> None:
     """Read all rows. Raises SlurmError if the output is not whole rows, and what sacct raises."""
-    first = next(printed.chunks, b"")  # now it runs, while all else is made ready
-    found.connect()
     with ThreadPoolExecutor(1) as thread:
         parts = _Parts(found, printed.separator, names, thread)
-        for chunk in chain([first], printed.chunks):
+        for chunk in printed.chunks:
             parts.add(chunk)
         parts.end()
 

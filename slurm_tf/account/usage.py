@@ -81,7 +81,10 @@ class Aggregate:
             first, last = _span(database, now)
             days = midnights(max(window.start, first), min(window.end, now + 1, last))
         parts = _parts(days, window.end, now, prices, by)
-        row_store.define(database, "parts", parts, are_few and not {"day", "node"} & {*by})
+        if {"day", "node"} & {*by}:  # a job is in many of them
+            are_few = False
+            row_store.optimize(database)
+        row_store.define(database, "parts", parts, are_few)
         self._keys = [f'"{WORDS[word]}"' for word in by]
         has_runs = bool(database.execute("select 1 from runs_of_jobs limit 1").fetchall())
         self._sums = SUMS | ({} if has_runs else _OF_RUNS) | ({} if _has_cost(prices) else {"cost": "null::double"})

@@ -109,7 +109,10 @@ def usage(
     KEYS: user, account, template, name, partition, gpu-type, state, run, node, day, qos, wckey, cluster; several are
     separated by commas. A template is a job template, else the name in a job file; a name is the job's own.
     """
-    from slurm_tf.account import database, exports
+    from slurm_tf.account import database
+
+    found = click.get_current_context().with_resource(database.opened())  # which connects while all else is imported
+    from slurm_tf.account import exports
     from slurm_tf.account import report as reports
     from slurm_tf.account import usage as usages
     from slurm_tf.account.amounts import Amounts
@@ -127,7 +130,6 @@ def usage(
         asked = _with_ledger(asked, all_users, rebuild)
     are_limits_wanted = (is_for_person or group) and not path and not users
     with (
-        database.opened() as found,
         usage_output.meanwhile(usage_output.limits, are_limits_wanted) as limits,
         usage_output.meanwhile(_runs_and_prices, site, prices, bool(path)) as runs_and_prices,
     ):

@@ -140,7 +140,7 @@ def parse(chunks: Iterator[bytes], separator: str, fields: int) -> Iterator[list
 
 
 def output(argv: Sequence[str], seconds: float, environ: Mapping[str, str]) -> Iterator[bytes]:
-    """Yield the bytes that sacct prints, before them none as soon as it runs; end sacct if the caller stops reading.
+    """Yield the bytes that sacct prints; end sacct if the caller stops reading.
 
     Raises as `rows` does.
     """
@@ -152,7 +152,6 @@ def output(argv: Sequence[str], seconds: float, environ: Mapping[str, str]) -> I
         except FileNotFoundError as error:
             raise client.not_installed(argv[0]) from error
         try:
-            yield b""
             yield from _chunks(process, time.monotonic() + seconds, seconds)
             process.wait(timeout=60)
         finally:
