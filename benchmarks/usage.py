@@ -105,14 +105,15 @@ def write(path, rows):
     rng = random.Random(6)
     with path.open("w") as file:
         file.write("|".join(ASKED) + "\n")
-        job = 10_000_000
+        job, start = 10_000_000, 0
         for number in range(rows):
             restarts = number % 10 == 9
             job += not restarts
             group = job % (USERS * ACCOUNTS * PARTITIONS)
             gpus = rng.choice((0, 1, 2, 4, 8))
             cpus = 8 * max(1, gpus)
-            start = FIRST + number * DAYS * DAY // rows
+            # a job that was requeued starts later: rows that are equal are one that was read twice
+            start = max(FIRST + number * DAYS * DAY // rows, start + restarts)
             wait, length = int(rng.expovariate(1 / 3000)), int(rng.expovariate(1 / 9000)) + 1
             typed = f",gres/gpu:a100={gpus},gres/gpu={gpus}" if gpus else ""
             row = {
