@@ -1,7 +1,6 @@
 """Has a process of its own check a version. Standard library, Python 3.9."""
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,7 @@ import slurm_tf
 from slurm_tf.errors import ContainerError, ModelError
 from slurm_tf.export import check_report
 from slurm_tf.export.check_report import CheckReport
+from slurm_tf.run import process_end
 
 # For a large model on a slow file system; then the check counts as failed.
 _SECONDS = 1800
@@ -54,7 +54,9 @@ def check(
     last = "".join(text.splitlines()[-1:])
     if any(f"No module named '{name}'" in last for name in ("tensorflow", "numpy")):
         raise ModelError(f"{python} has no TensorFlow", "one to check the model", "--python names a Python that has it")
-    return CheckReport(f"the process that loaded and ran it {_how_it_ended(code)}: {last[:_LONGEST_MESSAGE]}", {}, "")
+    return CheckReport(
+        f"the process that loaded and ran it {process_end.words(code)}: {last[:_LONGEST_MESSAGE]}", {}, ""
+    )
 
 
 def _environ(environ: Mapping[str, str]) -> Dict[str, str]:
@@ -64,7 +66,3 @@ def _environ(environ: Mapping[str, str]) -> Dict[str, str]:
     paths = [path for path in kept.get("PYTHONPATH", "").split(os.pathsep) if path]
     kept["PYTHONPATH"] = os.pathsep.join(paths if package in paths else [*paths, package])
     return {**kept, **_WITHOUT_GPUS}
-
-
-def _how_it_ended(code: int) -> str:
-    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

@@ -14,7 +14,7 @@ from slurm_tf import files
 from slurm_tf.errors import ImageError, UsageError
 from slurm_tf.images import image_recipe
 from slurm_tf.images.image_recipe import Recipe
-from slurm_tf.run import image_kind
+from slurm_tf.run import image_kind, process_end
 from slurm_tf.run.container_settings import Runtime
 from slurm_tf.run.image_kind import ImageKind
 
@@ -150,9 +150,8 @@ def _environ(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _failed(argv: Sequence[str], code: int) -> ImageError:
-    how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
     do = "it says why above; nothing is left of the image"
-    return ImageError(f"{_words(argv)} {how}", "an image", do, code if code > 0 else 128 - code)
+    return ImageError(f"{_words(argv)} {process_end.words(code)}", "an image", do, code if code > 0 else 128 - code)
 
 
 def _words(argv: Sequence[str]) -> str:

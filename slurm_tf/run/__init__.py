@@ -23,6 +23,7 @@ __all__ = [
     "message_codec",
     "placeholders",
     "preflight_report",
+    "process_end",
     "program_messages",
     "progress",
     "replica_ends",

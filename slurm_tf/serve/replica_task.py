@@ -19,7 +19,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 from slurm_tf import files
 from slurm_tf.errors import AllocationError, RunError, SlurmTfError
 from slurm_tf.launch.agent.memory_cgroup import MemoryCgroup
-from slurm_tf.run import env, replica_ends, serve_settings
+from slurm_tf.run import env, process_end, replica_ends, serve_settings
 from slurm_tf.run.folder import RunFolder
 from slurm_tf.run.replica_ends import ReplicaEnd
 from slurm_tf.run.serve_settings import ServeSettings
@@ -210,7 +210,7 @@ class Process:
 
     def _ended(self, now: float) -> None:
         code = self._process.returncode if self._process else 0
-        why = self._kills.words(code) or _end_words(code)
+        why = self._kills.words(code) or process_end.cause(code)
         self._fruitless += not self._has_answered
         say(f"replica {self.name} has ended: {why}; it is started again in {self._pause:.0f} s")
         self._times += 1
@@ -221,10 +221,6 @@ class Process:
         endpoint.remove(self._settings.endpoint_folder, self.name)
         self._process, self._has_answered = None, False
         self._due, self._pause = now + self._pause, min(self._pause * 2, _LONGEST_PAUSE)
-
-
-def _end_words(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 def has_successor(names: List[str], here: Place, expected: int, now: float) -> bool:

@@ -6,10 +6,9 @@ is also the last of the job's log.
 
 import contextlib
 import os
-import signal
 
 from slurm_tf.errors import RunError
-from slurm_tf.run import manifest
+from slurm_tf.run import manifest, process_end
 from slurm_tf.run.attempts import EndCause
 from slurm_tf.run.status import AttemptState, TaskState, alone_words
 from slurm_tf.slurm import out_of_memory, pending_reasons
@@ -163,7 +162,7 @@ def _out_of_memory(state: RunOverview) -> str:
 def _killed(state: RunOverview, record: JobRecord) -> str:
     code = record.exit_code or 0
     if record.signalled:
-        name = signal.Signals(code - 128).name if code - 128 in list(signal.Signals) else f"signal {code - 128}"
+        name = process_end.signal_name(code - 128)
         return (
             f"its batch script was killed by {name} ({_exit(state, record)}): by the kernel for its memory, or by hand"
         )

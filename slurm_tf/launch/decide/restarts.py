@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Dict, List, Optional, Sequence
 
+from slurm_tf.run import process_end
 from slurm_tf.run.settings import DATA_SERVICE, DATA_WORKER, ENGINE, REPLICA, SERVE, LaunchSettings
 from slurm_tf.run.status import AttemptState, TaskState
 
@@ -96,12 +97,7 @@ def exit_code(code: int) -> int:
 
 def describe(code: Optional[int], error: str = "") -> str:
     """Return how a process ended, in words; None for one whose agent is gone. `error`: why it did."""
-    if code is None:
-        words = "is lost: its agent's connection ended"
-    elif code < 0:
-        words = f"was ended by signal {-code} ({signal.Signals(-code).name})"
-    else:
-        words = f"ended with exit code {code}"
+    words = "is lost: its agent's connection ended" if code is None else process_end.words(code)
     return f"{words}: {error}" if error else words
 
 

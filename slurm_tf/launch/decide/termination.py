@@ -20,7 +20,7 @@ from enum import Enum
 from typing import Dict, List, Optional
 
 from slurm_tf.launch.decide.restarts import INDEPENDENT_WORKERS
-from slurm_tf.run import env
+from slurm_tf.run import env, process_end
 from slurm_tf.run.attempts import EndCause
 from slurm_tf.run.settings import DATA_SERVICE, ENGINE, REPLICA, LaunchSettings
 from slurm_tf.slurm.in_job import JobStatus
@@ -287,7 +287,7 @@ class Termination:
             self._begin_timeout(number, receiver, now)
         else:
             self.state = TerminationState.WARNED
-            name = signal.Signals(number).name
+            name = process_end.signal_name(number)
             self.notes.append(f"{receiver} got {name}: no program says that it can save, all go on")
 
     def _begin_timeout(self, number: int, receiver: str, now: float) -> None:
@@ -326,7 +326,7 @@ class Termination:
         if not self.begun:
             self._before = self.state
             self._actions.append(TerminationAction.SAVE)
-        self._number, self._reason = number, f"{receiver} got {signal.Signals(number).name}"
+        self._number, self._reason = number, f"{receiver} got {process_end.signal_name(number)}"
         if self.is_staging:
             self._reason += " while files were staged"
         self._until = now + _SAVE_SECONDS if self._until is None else self._until

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Mapping, Optional, Sequence
 
 from slurm_tf.launch.agent.child import die_with
+from slurm_tf.run import process_end
 
 _STDOUT, _STDERR = 1, 2
 # What srun, scancel and Slurm itself send to tasks. With proctrack/linuxproc the program gets it twice.
@@ -60,7 +61,7 @@ def run(task: str, argv: Sequence[str], environ: Mapping[str, str], inherited: S
         signal.signal(number, lambda each, _: process.send_signal(each))
     signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     code = process.wait()
-    ended_by = _signal_name(-code) if code < 0 else None
+    ended_by = process_end.signal_name(-code) if code < 0 else None
     code = 128 - code if code < 0 else code
     seconds = round(time.monotonic() - started, 3)
     _print(TaskEnd(task, *_place(environ), code, ended_by, seconds))
@@ -76,12 +77,6 @@ def _place(environ: Mapping[str, str]) -> "tuple[Optional[int], Optional[str]]":
     """Return the rank and the node of this task."""
     rank = environ.get("SLURM_PROCID", "")
     return int(rank) if rank.isdigit() else None, environ.get("SLURMD_NODENAME")
-
-
-def _signal_name(number: int) -> str:
-    with contextlib.suppress(ValueError):  # most real-time signals have no name
-        return signal.Signals(number).name
-    return str(number)
 
 
 def _print(end: TaskEnd) -> None:

@@ -14,6 +14,7 @@ from typing import Dict, List, Mapping, Tuple
 from slurm_tf.launch.agent import nvidia_smi
 from slurm_tf.launch.agent.child import die_with
 from slurm_tf.launch.nodes import probe
+from slurm_tf.run import process_end
 from slurm_tf.run.examination import GpuFacts, TensorFlowFacts
 
 _DRIVER_SECONDS = 10.0
@@ -106,7 +107,7 @@ def read_answer(code: int, lines: List[str]) -> TensorFlowFacts:
         return TensorFlowFacts(problem="this Python has no TensorFlow", is_missing=True)
     last = lines[-1] if lines else ""
     if code:
-        how = f"ended by signal {-code}" if code < 0 else f"exit code {code}"
+        how = process_end.cause(code)
         return TensorFlowFacts(problem=f"import tensorflow: {last[:300] or how}")
     try:
         version, seconds, number, cuda = json.loads(last)

@@ -327,6 +327,7 @@ def test_an_end_that_was_asked_for_has_no_culprit() -> None:
 
 def test_words() -> None:
     assert describe(-9) == "was ended by signal 9 (SIGKILL)"
+    assert describe(-35) == "was ended by signal 35"  # a real-time signal without a name
     assert describe(2) == "ended with exit code 2"
     assert exit_code(-15) == 143
 

@@ -56,7 +56,7 @@ def program(folder: Path, name: str, line: str) -> str:
         (0, ["a warning", "", '["2.21.0", 4.5, 2, "12.5.1"]'], TensorFlowFacts("2.21.0", 4.5, 2, "12.5.1")),
         (3, [], TensorFlowFacts(problem="this Python has no TensorFlow", is_missing=True)),
         (1, ["Traceback", "ImportError: x"], TensorFlowFacts(problem="import tensorflow: ImportError: x")),
-        (-4, [], TensorFlowFacts(problem="import tensorflow: ended by signal 4")),
+        (-4, [], TensorFlowFacts(problem="import tensorflow: signal 4 (SIGILL)")),
         (0, ["hello"], TensorFlowFacts(problem="import tensorflow printed 'hello'")),
     ],
 )  # fmt: skip
