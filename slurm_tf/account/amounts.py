@@ -147,6 +147,7 @@ class Amounts:
 
     def numbers(self) -> dict[str, Any]:
         """Return the sums without those of exit classes."""
+        median, ninth = self.waits or (None, None)
         return {
             "gpu_hours": in_hours(self.gpu_seconds),
             "cpu_hours": in_hours(self.cpu_seconds),
@@ -156,8 +157,8 @@ class Amounts:
             "node_seconds": self.node_seconds,
             "jobs": self.jobs,
             "incarnations": self.incarnations,
-            "wait_p50": self.waited(50),
-            "wait_p90": self.waited(90),
+            "wait_p50": median,
+            "wait_p90": ninth,
             "cpu_use": self.cpu_use,
             "memory_use": self.memory_use,
             "gpu_use": self.gpu_use,
