@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slurm_tf.errors import SlurmError, UsageError
-from slurm_tf.slurm import usage_limits
 from slurm_tf.slurm.job_states import JobState
 
 if TYPE_CHECKING:
@@ -58,6 +57,8 @@ def conditions(names: Sequence[str], states: Sequence[str]) -> list[str]:
 
 def own_accounts() -> list[str]:
     """Return the accounts of who asks. Raises UsageError where Slurm does not say them."""
+    from slurm_tf.slurm import usage_limits
+
     try:
         found = usage_limits.accounts()
     except SlurmError as error:

@@ -17,8 +17,6 @@ import click
 
 from slurm_tf.cli import terminal, text_table
 from slurm_tf.cli.terminal import Screen
-from slurm_tf.slurm import usage_limits
-from slurm_tf.slurm.usage_limits import Limits
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from slurm_tf.account.group import GroupReport
     from slurm_tf.account.html_report import Page
     from slurm_tf.account.report import Report
+    from slurm_tf.slurm.usage_limits import Limits
 
 T = TypeVar("T")
 
@@ -53,10 +52,12 @@ def meanwhile(function: Callable[..., T], *arguments: object) -> Iterator[Callab
         yield thread.submit(function, *arguments).result
 
 
-def limits(are_wanted: bool) -> Limits | None:
+def limits(are_wanted: bool) -> "Limits | None":
     """Ask Slurm for the user's limits; None if they are not wanted."""
     if not are_wanted:
         return None
+    from slurm_tf.slurm import usage_limits
+
     found = usage_limits.ask()
     importlib.import_module("slurm_tf.cli.person_text")  # which prints them; nobody waits for it yet
     return found
@@ -79,7 +80,7 @@ def print_groups(report: "Report", page: "Callable[[], Page]", forms: Forms) -> 
         click.echo(usage_tables.text(report, _screen()), nl=False)
 
 
-def print_person(database: "DuckDBPyConnection", report: "Report", limits: Limits | None, as_json: bool) -> None:
+def print_person(database: "DuckDBPyConnection", report: "Report", limits: "Limits | None", as_json: bool) -> None:
     """Print the report for a person."""
     from slurm_tf.account import person
     from slurm_tf.cli import person_text
@@ -92,7 +93,7 @@ def print_person(database: "DuckDBPyConnection", report: "Report", limits: Limit
 
 
 def print_leader(
-    database: "DuckDBPyConnection", report: "Report", page: "Callable[[], Page]", limits: Limits | None, forms: Forms
+    database: "DuckDBPyConnection", report: "Report", page: "Callable[[], Page]", limits: "Limits | None", forms: Forms
 ) -> None:
     """Print the report for the leader of accounts, and write it as a page."""
     from slurm_tf.account import group
@@ -112,7 +113,7 @@ def print_leader(
         click.echo(person_text.group(found, limits, notes, _screen()).rstrip("\n"))
 
 
-def _write_leader(path: Path, page: "Page", report: "Report", found: "GroupReport", limits: Limits | None) -> None:
+def _write_leader(path: Path, page: "Page", report: "Report", found: "GroupReport", limits: "Limits | None") -> None:
     from slurm_tf.account import group_page
     from slurm_tf.cli import limits_table
 
@@ -133,7 +134,7 @@ def _print_csv(text: str, report: "Report") -> None:
         click.echo(f"slurm-tf: {remark}", err=True)
 
 
-def _of_accounts(limits: Limits, accounts: Sequence[str]) -> Limits:
+def _of_accounts(limits: "Limits", accounts: Sequence[str]) -> "Limits":
     """Return the limits of the accounts themselves, and of QOS: not those of one user."""
     owners = {f"account {name}" for name in accounts}
     kept = [each for each in limits.limits if each.owner in owners or each.owner.startswith("QOS ")]
