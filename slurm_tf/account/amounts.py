@@ -69,7 +69,6 @@ MAY_BE_UNKNOWN = (
     "lost_cpu_seconds",
 )  # fmt: skip
 _NO_BOUND = 0.995  # rounded it is 100%
-_PERCENTS = {50: 0, 90: 1}  # where they stand in `waits`
 
 
 @dataclass(slots=True)
@@ -106,7 +105,7 @@ class Amounts:
 
     def waited(self, percent: int) -> int | None:
         """Return the 50th or 90th percentile of the waiting times from eligible to start, in seconds; None: unknown."""
-        return self.waits[_PERCENTS[percent]] if self.waits else None
+        return self.waits[(50, 90).index(percent)] if self.waits else None
 
     @property
     def cpu_use(self) -> float | None:
@@ -147,7 +146,6 @@ class Amounts:
 
     def numbers(self) -> dict[str, Any]:
         """Return the sums without those of exit classes."""
-        median, ninth = self.waits or (None, None)
         return {
             "gpu_hours": in_hours(self.gpu_seconds),
             "cpu_hours": in_hours(self.cpu_seconds),
@@ -157,8 +155,8 @@ class Amounts:
             "node_seconds": self.node_seconds,
             "jobs": self.jobs,
             "incarnations": self.incarnations,
-            "wait_p50": median,
-            "wait_p90": ninth,
+            "wait_p50": self.waited(50),
+            "wait_p90": self.waited(90),
             "cpu_use": self.cpu_use,
             "memory_use": self.memory_use,
             "gpu_use": self.gpu_use,

@@ -18,7 +18,7 @@ from slurm_tf.account.diagnostics import Diagnostics, Examples
 from slurm_tf.account.fields import FIELDS
 from slurm_tf.account.literals import literal, one_of
 from slurm_tf.account.local_time import Clock
-from slurm_tf.account.row_store import COPIED, PLACE, UNPLANNED, RowStore, define
+from slurm_tf.account.row_store import COPIED, PLACE, UNOPTIMIZED, RowStore, define
 from slurm_tf.account.usage_record import UsageRecord, Window
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _connected(folder: str) -> "DuckDBPyConnection":
         "autoload_known_extensions": False, "preserve_insertion_order": False,
     }  # fmt: skip
     database = _duckdb.connect(config=settings)
-    database.execute(_QUIET + UNPLANNED + sacct_sql.macros())
+    database.execute(_QUIET + UNOPTIMIZED + sacct_sql.macros())
     return database
 
 
@@ -238,8 +238,6 @@ class Tables:
         elif not others:
             rows.append(f"select * from (select {_nulls((each.name, each.type) for each in columns.JOBS)}) where false")
         self.are_few = are_few and self._jobs.are_few
-        if not self.are_few:
-            row_store.optimize(self.database)
         accounted = jobs_sql.accounted(f"({' union all by name '.join(rows)})", window, self.now, [*where, *self.where])
         define(self.database, "accounted", accounted, self.are_few)
         run(jobs_sql.RUNS)

@@ -30,6 +30,7 @@ SCHEMA = 2
 _IDS = 5000
 # Files of so many bytes have some ten thousand rows, for which memory has room.
 _FEW_BYTES = 1 << 20
+# Of so many bytes, some thousand rows, which no query is optimized for.
 _VERY_FEW_BYTES = 1 << 16
 _ALL = "all"
 

@@ -18,11 +18,11 @@ PLACE = "filename, file_row_number"
 
 # So few rows of a part are added up by one thread, which is done before a query would be optimized.
 VERY_FEW = 2000
-UNPLANNED = "set threads = 1; pragma disable_optimizer;"
+UNOPTIMIZED = "set threads = 1; pragma disable_optimizer;"
 
 
 def optimize(database: "DuckDBPyConnection") -> None:
-    """Optimize the queries from now on, and use all cores: there are more rows than a few thousand."""
+    """Optimize the queries from now on, and use all cores: there are more than VERY_FEW rows, or nobody knows."""
     database.execute("reset threads; pragma enable_optimizer;")
 
 

@@ -1,4 +1,4 @@
-"""Collects the errors of a configuration, so that one message names all of them, and has the advice for one."""
+"""Collects the errors of a configuration, so that one message names all of them; each may say what to write."""
 
 import contextlib
 from collections.abc import Iterable, Iterator

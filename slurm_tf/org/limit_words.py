@@ -45,19 +45,6 @@ def in_slurm(each: Limit) -> str:
     return f"{each.name} {each.tres}={most}" if each.tres else f"{each.name}={most}"
 
 
-def _unit(each: Limit) -> str:
-    if "Jobs" in each.name:
-        return _JOBS["Submit" if "Submit" in each.name else ""]
-    if not each.tres:
-        return "hours"
-    kind, _, of_type = each.tres.partition(":")
-    noun = _NOUNS.get(kind, kind)
-    noun = f"{of_type} {noun}" if of_type else noun
-    if each.tres == "mem":
-        return "GiB-hours of memory" if each.is_time else "of memory"
-    return f"{noun}-hours" if each.is_time else f"{noun}s"
-
-
 def forgetting_lines(half_life: timedelta | None, reset: str) -> list[str]:
     """Return sentences that say how Slurm forgets what was used over time."""
     lines = []
@@ -73,3 +60,16 @@ def days_or_hours(length: timedelta) -> str:
     """Return days or hours: "7 days"."""
     hours = length.total_seconds() / 3600
     return f"{hours / 24:g} days" if hours >= 48 else f"{hours:g} hours"
+
+
+def _unit(each: Limit) -> str:
+    if "Jobs" in each.name:
+        return _JOBS["Submit" if "Submit" in each.name else ""]
+    if not each.tres:
+        return "hours"
+    kind, _, of_type = each.tres.partition(":")
+    noun = _NOUNS.get(kind, kind)
+    noun = f"{of_type} {noun}" if of_type else noun
+    if each.tres == "mem":
+        return "GiB-hours of memory" if each.is_time else "of memory"
+    return f"{noun}-hours" if each.is_time else f"{noun}s"

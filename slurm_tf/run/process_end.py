@@ -11,7 +11,7 @@ def signal_name(number: int) -> str:
     return f"signal {number}"
 
 
-def cause(code: int) -> str:
+def exit_status(code: int) -> str:
     """Return what ended a process with this return code, negative for a signal: "exit code 3", "signal 9 (SIGKILL)"."""
     if code >= 0:
         return f"exit code {code}"
@@ -21,4 +21,4 @@ def cause(code: int) -> str:
 
 def words(code: int) -> str:
     """Return how the process ended: "ended with exit code 3", "was ended by signal 9 (SIGKILL)"."""
-    return f"was ended by {cause(code)}" if code < 0 else f"ended with {cause(code)}"
+    return f"was ended by {exit_status(code)}" if code < 0 else f"ended with {exit_status(code)}"

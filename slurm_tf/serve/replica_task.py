@@ -210,7 +210,7 @@ class Process:
 
     def _ended(self, now: float) -> None:
         code = self._process.returncode if self._process else 0
-        why = self._kills.words(code) or process_end.cause(code)
+        why = self._kills.words(code) or process_end.exit_status(code)
         self._fruitless += not self._has_answered
         say(f"replica {self.name} has ended: {why}; it is started again in {self._pause:.0f} s")
         self._times += 1

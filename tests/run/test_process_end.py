@@ -24,7 +24,7 @@ def test_a_process_that_a_signal_ended(number: int, words: str) -> None:
 
 def test_a_process_that_ended_by_itself() -> None:
     assert process_end.words(3) == "ended with exit code 3"
-    assert process_end.cause(0) == "exit code 0"
+    assert process_end.exit_status(0) == "exit code 0"
 
 
 def test_every_number_has_a_name() -> None:

@@ -107,7 +107,7 @@ def read_answer(code: int, lines: List[str]) -> TensorFlowFacts:
         return TensorFlowFacts(problem="this Python has no TensorFlow", is_missing=True)
     last = lines[-1] if lines else ""
     if code:
-        how = process_end.cause(code)
+        how = process_end.exit_status(code)
         return TensorFlowFacts(problem=f"import tensorflow: {last[:300] or how}")
     try:
         version, seconds, number, cuda = json.loads(last)
