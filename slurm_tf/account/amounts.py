@@ -68,6 +68,12 @@ MAY_BE_UNKNOWN = (
     "gpu_seconds", "cpu_seconds", "node_seconds", "billing_seconds", "requeue_seconds", "lost_gpu_seconds",
     "lost_cpu_seconds",
 )  # fmt: skip
+# The numbers of a group, as CSV and JSON name them.
+NUMBERS = (
+    "gpu_hours", "cpu_hours", "node_hours", "gpu_seconds", "cpu_seconds", "node_seconds", "jobs", "incarnations",
+    "wait_p50", "wait_p90", "cpu_use", "memory_use", "gpu_use", "lost_gpu_hours_at_most", "lost_cpu_hours_at_most",
+    "requeue_hours", "start_hours", "rollback_hours", "effective", "effective_is_at_most", "billing_hours", "cost",
+)  # fmt: skip
 _NO_BOUND = 0.995  # rounded it is 100%
 
 
@@ -142,34 +148,22 @@ class Amounts:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all sums, for JSON; None: unknown. Shares are from 0 to 1, times in seconds."""
-        return {**self.numbers(), "ends": {row.end.word: row.as_dict() for row in self.ends}}
+        numbers = dict(zip(NUMBERS, self.numbers(), strict=True))
+        return {**numbers, "ends": {row.end.word: row.as_dict() for row in self.ends}}
 
-    def numbers(self) -> dict[str, Any]:
-        """Return the sums without those of exit classes."""
-        return {
-            "gpu_hours": in_hours(self.gpu_seconds),
-            "cpu_hours": in_hours(self.cpu_seconds),
-            "node_hours": in_hours(self.node_seconds),
-            "gpu_seconds": self.gpu_seconds,
-            "cpu_seconds": self.cpu_seconds,
-            "node_seconds": self.node_seconds,
-            "jobs": self.jobs,
-            "incarnations": self.incarnations,
-            "wait_p50": self.waited(50),
-            "wait_p90": self.waited(90),
-            "cpu_use": self.cpu_use,
-            "memory_use": self.memory_use,
-            "gpu_use": self.gpu_use,
-            "lost_gpu_hours_at_most": in_hours(self.lost_gpu_seconds),
-            "lost_cpu_hours_at_most": in_hours(self.lost_cpu_seconds),
-            "requeue_hours": in_hours(self.requeue_seconds),
-            "start_hours": self.start_seconds / 3600 if self.told_seconds else None,
-            "rollback_hours": self.rollback_seconds / 3600 if self.told_seconds else None,
-            "effective": self.effective,
-            "effective_is_at_most": not self.is_told,
-            "billing_hours": in_hours(self.billing_seconds),
-            "cost": self.cost,
-        }
+    def numbers(self) -> tuple[float | None, ...]:
+        """Return the sums without those of exit classes, in the order of NUMBERS."""
+        wait_p50, wait_p90 = self.waits or (None, None)
+        is_told_any = self.told_seconds > 0
+        return (
+            in_hours(self.gpu_seconds), in_hours(self.cpu_seconds), in_hours(self.node_seconds),
+            self.gpu_seconds, self.cpu_seconds, self.node_seconds,
+            self.jobs, self.incarnations, wait_p50, wait_p90,
+            self.cpu_use, self.memory_use, self.gpu_use,
+            in_hours(self.lost_gpu_seconds), in_hours(self.lost_cpu_seconds), in_hours(self.requeue_seconds),
+            self.start_seconds / 3600 if is_told_any else None, self.rollback_seconds / 3600 if is_told_any else None,
+            self.effective, not self.is_told, in_hours(self.billing_seconds), self.cost,
+        )  # fmt: skip
 
 
 def in_hours(seconds: float | None) -> float | None:

@@ -1,32 +1,30 @@
 """The tables of a report: what readers of accounting read, as files of a private folder that DuckDB queries.
 
-Text is read in parts of some megabytes, so that memory does not grow with its length. DuckDB is imported as `_duckdb`:
-that is all of it, and the package around it, which makes queries of Python's expressions, takes three times as long.
+Text is read in parts of some megabytes, so that memory does not grow with its length.
 """
 
 import csv
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm_tf.account import columns, jobs_sql, jobstats, local_time, row_store, sacct_sql, steps_sql
+from slurm_tf.account import columns, connection, jobs_sql, jobstats, local_time, row_store, sacct_sql, steps_sql
+from slurm_tf.account.connection import Connection
 from slurm_tf.account.diagnostics import Diagnostics, Examples
 from slurm_tf.account.fields import FIELDS
 from slurm_tf.account.literals import literal, one_of
 from slurm_tf.account.local_time import Clock
-from slurm_tf.account.row_store import COPIED, PLACE, UNOPTIMIZED, RowStore, define
-from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.account.row_store import COPIED, PLACE, RowStore, define
+from slurm_tf.account.window import Window
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-# DuckDB's limit for what it holds; it writes the rest into the folder. A million rows need a quarter of it; a report of
-# ten million takes a tenth longer with less.
-_MEMORY = "768MB"
+    from slurm_tf.account.usage_record import UsageRecord
+
 # The bytes of a line. No row of sacct is longer than a quoted one here; DuckDB reads lines in buffers of that size at
 # least, one for each thread.
 _LONGEST, _LONGEST_QUOTED = 1 << 20, 16 << 20
@@ -34,7 +32,6 @@ _BUFFER = 8 << 20
 # How many lines are no rows: the rest of one whose text has newlines, or another header.
 _NO_ROWS = """select count(*) filter (not coalesce(regexp_matches(coalesce(JobID, JobIDRaw), '^[0-9]')
   and regexp_matches(State, '^[A-Z]'), false))"""
-_QUIET = "set enable_progress_bar = false;"  # of a connection: none for a program without a file (python -c)
 _FETCHED = 2048  # rows that are records at a time
 # A job id that has a step: 12.0, 12_3.batch, 12+0.extern.
 _STEP = re.compile(rb"^[0-9][0-9_+\[\],%-]*\.", re.MULTILINE)
@@ -45,25 +42,9 @@ _COUNTS = ("suspended", "cpus", "node_count", "gpus", "memory", "billing")
 
 @contextmanager
 def opened(now: int = 0) -> Iterator["Tables"]:
-    """Open empty tables; what they need on disk is removed at the end. A thread connects to them meanwhile."""
-    with tempfile.TemporaryDirectory(prefix="slurm-tf-") as folder, ThreadPoolExecutor(1) as thread:
-        connection = thread.submit(_connected, folder)
-        try:
-            yield Tables(Path(folder), connection, now)
-        finally:
-            connection.result().close()
-
-
-def _connected(folder: str) -> "DuckDBPyConnection":
-    import _duckdb
-
-    settings: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": _MEMORY, "temp_directory": folder, "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False, "preserve_insertion_order": False,
-    }  # fmt: skip
-    database = _duckdb.connect(config=settings)
-    database.execute(_QUIET + UNOPTIMIZED + sacct_sql.macros())
-    return database
+    """Open empty tables; what they need on disk is removed at the end."""
+    with connection.opened() as connected:
+        yield Tables(connected, now)
 
 
 class Tables:
@@ -72,29 +53,27 @@ class Tables:
     A running job without an elapsed time is counted until `now`.
     """
 
-    def __init__(self, folder: Path, connection: "Future[DuckDBPyConnection]", now: int) -> None:
-        self.folder, self.now, self._connection = folder, now, connection
-        self.diagnostics = Diagnostics()
+    def __init__(self, connected: Connection, now: int = 0) -> None:
+        self.connection, self.folder, self.now = connected, connected.folder, now
+        self.diagnostics = Diagnostics()  # of what was read; `noticed` adds those of the rows that were selected
         self.origin = 0  # a number that all rows get which are read from now on
         self.where: list[str] = []  # further conditions for the rows of `jobs`
         self.are_few = True  # whether the rows of `jobs` are in memory
-        self._jobs, self._steps = (RowStore(lambda: self.database, folder, table) for table in ("jobs", "steps"))
+        self._jobs, self._added_steps = RowStore(self.folder, "jobs"), RowStore(self.folder, "steps")
+        self._adding: Future[int] | None = None  # steps to those
+        self._selected: Window | None = None  # whose rows nothing was noticed about yet
         self._has_repeated = False
         self._has_steps = False  # whether the part before had steps: reading them takes longer
 
     @property
     def database(self) -> "DuckDBPyConnection":
         """The connection to them, once it is there."""
-        return self._connection.result()
-
-    def cursor(self) -> "DuckDBPyConnection":
-        """Return another connection to the tables, for another thread; the caller closes it."""
-        return self.database.cursor().execute(_QUIET)
+        return self.connection.database
 
     def clear(self) -> None:
         """Forget all rows that were read."""
-        self._jobs.clear()
-        self._steps.clear()
+        self._jobs.clear(self.database)
+        self._steps.clear(self.database)
         self.diagnostics.orphans = Examples()
         self.diagnostics.missing_fields, self.diagnostics.unknown_fields = [], []
         self._has_steps = False
@@ -143,8 +122,7 @@ class Tables:
 
     def _read(self, source: str, rows: int, is_local: bool) -> None:
         """Read a part of that many rows, at first as if there were no steps."""
-        if rows > row_store.VERY_FEW:
-            row_store.optimize(self.database)
+        self.connection.optimize_for(rows)
         clock = self._clock(source) if is_local else local_time.INSTANTS
         if self._has_steps or self._read_jobs(source, rows, clock) < rows:
             self._has_steps = self._read_with_steps(source, rows, clock)
@@ -165,6 +143,7 @@ class Tables:
     def _read_with_steps(self, source: str, rows: int, clock: Clock) -> bool:
         """Read the rows of jobs and steps; return whether there are steps."""
         run = self.database.execute
+        self._wait_for_steps()
         # a step is of a job by its place
         run("set preserve_insertion_order = true")
         run(f"create or replace view raw as {self._placed(source, rows)}")
@@ -174,8 +153,10 @@ class Tables:
             self.diagnostics.orphans.add(step)
         run(steps_sql.USED)
         run(f"create or replace table job_rows as {sacct_sql.jobs(self.now, 'used', clock)}")
+        steps = f"select *, {self.origin} as origin from ({steps_sql.STEPS})"
+        self._adding = self.connection.begin(lambda database: self._added_steps.add(database, steps, rows))
         self._add_jobs("job_rows", rows)
-        return self._steps.add(f"select *, {self.origin} as origin from ({steps_sql.STEPS})", rows) > 0
+        return bool(run("select 1 from step_rows limit 1").fetchall())
 
     def _placed(self, source: str, rows: int) -> str:
         """Copy a part; return the query of its rows with their `position`."""
@@ -187,8 +168,19 @@ class Tables:
         return f"""select file_row_number as position, * exclude (file_row_number)
             from read_parquet({path}, file_row_number = true)"""
 
+    @property
+    def _steps(self) -> RowStore:
+        self._wait_for_steps()
+        return self._added_steps
+
+    def _wait_for_steps(self) -> None:
+        """Wait until the steps of the part before were added."""
+        if self._adding:
+            self._adding.result()
+
     def _add_jobs(self, relation: str, at_most: int) -> int:
-        return self._jobs.add(f"select * exclude (position), {self.origin} as origin from {relation}", at_most)
+        rows = f"select * exclude (position), {self.origin} as origin from {relation}"
+        return self._jobs.add(self.database, rows, at_most)
 
     def drop_repeated(self) -> None:
         """Keep one row of each incarnation, as files overlap: that of its end, else that which has it run longest."""
@@ -246,7 +238,17 @@ class Tables:
         nulls = _nulls((each.name, each.type) for each in columns.STEPS)
         none = f"select * from (select {nulls}) where false"
         run(f"create or replace view steps as {' union all by name '.join([*own_steps, *other_steps]) or none}")
-        self.diagnostics.add_jobs(self.database, window, self.now)
+        self._selected = window
+
+    def noticed(self) -> Future[Diagnostics]:
+        """Begin to add to the diagnostics what is noticeable about the rows that were selected; return them."""
+        return self.connection.begin(self._noticed)
+
+    def _noticed(self, database: "DuckDBPyConnection") -> Diagnostics:
+        window, self._selected = self._selected, None
+        if window:
+            self.diagnostics.add_jobs(database, window, self.now)
+        return self.diagnostics
 
     def steps_of(self, start: int, end: int, others: str = "") -> str:
         """Return the query of the steps of jobs that were read and ended in a time, "" if none had steps.
@@ -263,8 +265,10 @@ class Tables:
         of_others = f"({steps}) semi join (select {key} from {others}) using (incarnation)"
         return f"{query} union all select {_OF_STEPS} from {of_others}"
 
-    def records(self, jobs: Iterable[str] = ()) -> Iterator[UsageRecord]:
+    def records(self, jobs: Iterable[str] = ()) -> "Iterator[UsageRecord]":
         """Yield the rows of `jobs` in the order of their starts; if job ids are given, those of these jobs alone."""
+        from slurm_tf.account.usage_record import UsageRecord
+
         names = ", ".join(_record(name) for name in UsageRecord.__struct_fields__)
         where = " and ".join(one_of(["job"], jobs)) or "true"
         found = self.database.execute(

@@ -2,9 +2,12 @@
 
 from enum import IntEnum
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from slurm_tf.account.usage_record import UsageRecord
 from slurm_tf.slurm.job_states import JobState
+
+if TYPE_CHECKING:
+    from slurm_tf.account.usage_record import UsageRecord
 
 
 class ExitClass(IntEnum):
@@ -71,7 +74,7 @@ SAME = {
 PUT_BACK = (JobState.REQUEUE_FED, JobState.REQUEUE_HOLD, JobState.SPECIAL_EXIT)
 
 
-def classify(record: UsageRecord) -> ExitClass:
+def classify(record: "UsageRecord") -> ExitClass:
     """Return the exit class of an incarnation; OUT_OF_MEMORY also for FAILED if a step ran out of memory."""
     return _of(record.state_text, record.ended is not None, record.out_of_memory)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slurm_tf.account import columns, row_store
+from slurm_tf.account import columns, connection
 from slurm_tf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def answer(database: "DuckDBPyConnection", query: str) -> Answer:
     if kinds != ["SELECT"]:
         raise UsageError(f"found {' and '.join(kinds) or 'no statement'} in --sql", "one SELECT")
     _keep(database)
-    row_store.optimize(database)
+    connection.optimize(database)
     for lock in _LOCKS:
         database.execute(lock)
     try:

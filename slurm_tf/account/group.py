@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_tf.account import person, waste
 from slurm_tf.account.person import Sums
-from slurm_tf.account.usage_record import Window
+from slurm_tf.account.window import Window
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -10,7 +10,7 @@ from slurm_tf.account import usage_table
 from slurm_tf.account.exit_classes import ExitClass
 from slurm_tf.account.report import Report
 from slurm_tf.account.usage import Aggregate, midnights
-from slurm_tf.account.usage_record import Window
+from slurm_tf.account.window import Window
 from slurm_tf.plots import charts, html_page
 from slurm_tf.plots.charts import NARROW, WIDE, Layer, Plot, Span
 

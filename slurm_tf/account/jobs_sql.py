@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from slurm_tf.account.columns import JOBS
 from slurm_tf.account.literals import literal
-from slurm_tf.account.usage_record import Window
+from slurm_tf.account.window import Window
 from slurm_tf.run.job_comment import COMMENT, JOB_NAME
 
 # Columns that are made of others when they are read: no file has them.

@@ -16,12 +16,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from slurm_tf import files, search_path
-from slurm_tf.account import day_files, ledger_closing, row_store
+from slurm_tf.account import day_files, ledger_closing
 from slurm_tf.account.database import Tables
 from slurm_tf.account.day_files import DAY, DayFile
 from slurm_tf.account.literals import literal
 from slurm_tf.account.source import Source, chosen, present
-from slurm_tf.account.usage_record import Window
+from slurm_tf.account.window import Window
 
 SETTLED = 2 * DAY
 # Increase it with every change of the columns: files of another schema are not read.
@@ -30,8 +30,8 @@ SCHEMA = 2
 _IDS = 5000
 # Files of so many bytes have some ten thousand rows, for which memory has room.
 _FEW_BYTES = 1 << 20
-# Of so many bytes, some thousand rows, which no query is optimized for.
-_VERY_FEW_BYTES = 1 << 16
+# A row has so many bytes of a file, or more of a small one.
+_BYTES_OF_ROW = 32
 _ALL = "all"
 
 
@@ -80,8 +80,7 @@ class LedgerSource(Source):
         if not users and not self.all_users and os.getuid():
             users = (pwd.getpwuid(os.getuid()).pw_name,)
         ledger = _Ledger(self._opened(), _view(users, accounts), window, found)
-        if ledger.size > _VERY_FEW_BYTES:
-            row_store.optimize(found.database)
+        found.connection.optimize_for(ledger.size // _BYTES_OF_ROW)
         now = present(window)
         asked = ledger.asked(now)
         if asked:

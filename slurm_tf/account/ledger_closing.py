@@ -64,7 +64,7 @@ def _write(
     if has_rows:
         queries["jobs"] = f"select * from rows_over where ended >= {start} and ended < {end}"
     made = []
-    with found.cursor() as database:
+    with found.connection.cursor() as database:
         for table, query in queries.items():
             if query:
                 path = writing.path()

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_tf.account import waste
 from slurm_tf.account.amounts import SUMS, in_hours, known_sum
-from slurm_tf.account.usage_record import Window
 from slurm_tf.account.waste import Cause
+from slurm_tf.account.window import Window
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -2,14 +2,14 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from slurm_tf.account.amounts import Amounts
 from slurm_tf.account.diagnostics import Diagnostics, Examples
 from slurm_tf.account.usage import Row
-from slurm_tf.account.usage_record import Window
+from slurm_tf.account.window import Window
 
 _USERS = 8
 # Columns without which sums are wrong or incomplete; every release of sacct has them.
@@ -20,17 +20,23 @@ _WANTED = ("User", "Account", "Partition", "AllocTRES", "Eligible", "TotalCPU")
 class Report:
     """A report. `currency`: "" without prices. `run_problems`: problems with the records of slurm-tf's runs.
 
-    `left_out`: how many groups are not in `rows`, but in `total`.
+    `noticed`: waits for the diagnostics, which are made meanwhile. `left_out`: how many groups are not in `rows`, but
+    in `total`.
     """
 
     window: Window
     by: tuple[str, ...]
     rows: list[Row]
     total: Amounts
-    diagnostics: Diagnostics
+    noticed: Callable[[], Diagnostics]
     currency: str = ""
     run_problems: Sequence[str] = ()
     left_out: int = 0
+
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """What was noticed about the rows."""
+        return self.noticed()
 
     def json(self) -> Iterator[str]:
         """Yield the text of one JSON object in pieces; null: unknown."""

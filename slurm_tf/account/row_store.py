@@ -1,6 +1,5 @@
 """Keeps the rows of one table that were read: in memory while they are few, in Parquet files of a folder otherwise."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,15 +15,6 @@ COPIED = "format parquet, row_group_size 20000"
 # What tells the rows of a table apart: the same in each query.
 PLACE = "filename, file_row_number"
 
-# So few rows of a part are added up by one thread, which is done before a query would be optimized.
-VERY_FEW = 2000
-UNOPTIMIZED = "set threads = 1; pragma disable_optimizer;"
-
-
-def optimize(database: "DuckDBPyConnection") -> None:
-    """Optimize the queries from now on, and use all cores: there are more than VERY_FEW rows, or nobody knows."""
-    database.execute("reset threads; pragma enable_optimizer;")
-
 
 def define(database: "DuckDBPyConnection", view: str, query: str, are_few: bool) -> None:
     """Make a view of a query; of one that returns few rows, the view of a table, which is filled now."""
@@ -37,8 +27,8 @@ def define(database: "DuckDBPyConnection", view: str, query: str, are_few: bool)
 class RowStore:
     """The rows of a table, which parts are added to."""
 
-    def __init__(self, database: "Callable[[], DuckDBPyConnection]", folder: Path, table: str) -> None:
-        self._database, self._folder, self._table = database, folder, table
+    def __init__(self, folder: Path, table: str) -> None:
+        self._folder, self._table = folder, table
         self._held = f"{table}_in_memory"
         self._room = FEW
         self._files = 0
@@ -53,7 +43,7 @@ class RowStore:
         """Whether a part was added."""
         return self._is_held or self._files > 0
 
-    def add(self, query: str, at_most: int) -> int:
+    def add(self, database: "DuckDBPyConnection", query: str, at_most: int) -> int:
         """Add the rows that a query returns, `at_most` so many; return their number. All parts have the same columns.
 
         Another part is added after this one, not meanwhile.
@@ -61,10 +51,10 @@ class RowStore:
         if self._files or at_most > self._room:
             self._files += 1
             path = literal(str(self._folder / f"{self._table}-{self._files}.parquet"))
-            return self._count(f"copy ({query}) to {path} ({COPIED})")
+            return _count(database, f"copy ({query}) to {path} ({COPIED})")
         made = f"insert into {self._held} by name" if self._is_held else f"create table {self._held} as"
         self._is_held = True
-        count = self._count(f"{made} {query}")
+        count = _count(database, f"{made} {query}")
         self._room -= count
         return count
 
@@ -80,14 +70,15 @@ class RowStore:
             found.append(f"select * from read_parquet({files}{options})")
         return " union all by name ".join(found)
 
-    def clear(self) -> None:
+    def clear(self, database: "DuckDBPyConnection") -> None:
         """Remove all rows."""
         if self._is_held:
-            self._database().execute(f"drop table {self._held}")
+            database.execute(f"drop table {self._held}")
         for path in self._folder.glob(f"{self._table}-*.parquet"):
             path.unlink()
         self._room, self._files, self._is_held = FEW, 0, False
 
-    def _count(self, statement: str) -> int:
-        found = self._database().execute(statement).fetchone()
-        return int(found[0]) if found else 0
+
+def _count(database: "DuckDBPyConnection", statement: str) -> int:
+    found = database.execute(statement).fetchone()
+    return int(found[0]) if found else 0

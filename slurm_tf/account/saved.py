@@ -9,7 +9,7 @@ from slurm_tf.account.fields import lacked, missing
 from slurm_tf.account.saved_tables import SavedTable
 from slurm_tf.account.source import Source
 from slurm_tf.account.table import Header, read_header
-from slurm_tf.account.usage_record import Window
+from slurm_tf.account.window import Window
 from slurm_tf.errors import AccountingError
 
 # The rows of a part; it ends where a job does.

@@ -2,17 +2,21 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from slurm_tf.account import database, sacct_stream
 from slurm_tf.account.database import Tables
 from slurm_tf.account.diagnostics import Diagnostics
 from slurm_tf.account.fields import ASKED, lacked, missing
 from slurm_tf.account.literals import one_of
-from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.account.window import Window
 from slurm_tf.errors import SlurmError
 from slurm_tf.slurm import sacct, sacct_fields
 from slurm_tf.slurm.records import whole_job
+
+if TYPE_CHECKING:
+    from slurm_tf.account.usage_record import UsageRecord
 
 _MOMENTS = 300
 
@@ -53,11 +57,11 @@ class Source(ABC):
 
     def records(
         self, window: Window, users: Sequence[str] = (), accounts: Sequence[str] = (), jobs: Sequence[str] = ()
-    ) -> Iterator[UsageRecord]:
+    ) -> "Iterator[UsageRecord]":
         """Yield the same incarnations as records; `diagnostics` are those of the tables. Raises what `read` raises."""
         with database.opened() as found:
-            self.diagnostics = found.diagnostics
             self.read(found, window, users, accounts, jobs)
+            self.diagnostics = found.noticed().result()
             yield from found.records()
 
 
@@ -68,9 +72,16 @@ class SacctSource(Source):
     clusters are named, it is asked for those of the one that it runs on.
     """
 
-    def __init__(self, all_users: bool = False, seconds: float = sacct.SECONDS, clusters: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        all_users: bool = False,
+        seconds: float = sacct.SECONDS,
+        clusters: Sequence[str] = (),
+        known: Callable[[], frozenset[str]] | None = None,
+    ) -> None:
+        """`known`: what returns the fields that sacct has; None: it is asked for them."""
         super().__init__()
-        self.all_users, self.seconds, self.clusters = all_users, seconds, clusters
+        self.all_users, self.seconds, self.clusters, self._known = all_users, seconds, clusters, known or sacct.fields
 
     def fill(
         self,
@@ -82,7 +93,7 @@ class SacctSource(Source):
     ) -> None:
         """Read what sacct prints. Raises SlurmError."""
         found.now = present(window)
-        known = sacct.fields()
+        known = self._known()
         names = [name for name in ASKED if name in known]
         lacking = missing(names)
         if lacking:

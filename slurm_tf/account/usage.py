@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from slurm_tf.account import nodes, row_store, waste
+from slurm_tf.account import connection, nodes, row_store, waste
 from slurm_tf.account.amounts import MAY_BE_UNKNOWN, REAL, SUMS, Amounts, ExitClassSums
 from slurm_tf.account.exit_classes import ExitClass
 from slurm_tf.account.literals import literal
 from slurm_tf.account.sacct_sql import FORGOTTEN
-from slurm_tf.account.usage_record import Window
+from slurm_tf.account.window import Window
 from slurm_tf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Aggregate:
         parts = _parts(days, window.end, now, prices, by)
         if {"day", "node"} & {*by}:  # a job is in many of them
             are_few = False
-            row_store.optimize(database)
+            connection.optimize(database)
         row_store.define(database, "parts", parts, are_few)
         self._keys = [f'"{WORDS[word]}"' for word in by]
         has_runs = bool(database.execute("select 1 from runs_of_jobs limit 1").fetchall())

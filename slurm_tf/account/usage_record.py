@@ -2,7 +2,6 @@
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
 
 import msgspec
 
@@ -12,13 +11,6 @@ from slurm_tf.slurm.records import whole_job
 Key = tuple[str, str] | tuple[str, str, int | None, int | None]
 
 _parse_state = lru_cache(maxsize=4096)(JobState.parse)
-
-
-class Window(NamedTuple):
-    """A half-open time interval, in seconds since the epoch."""
-
-    start: int
-    end: int
 
 
 class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -90,7 +90,7 @@ def efficiency(
     from slurm_tf.account import database, efficiency_nodes, efficiency_table, job_use
     from slurm_tf.account.efficiency_nodes import Detail
     from slurm_tf.account.run_records import RunRecords
-    from slurm_tf.account.usage_record import Window
+    from slurm_tf.account.window import Window
     from slurm_tf.cli import text_table
 
     now, runs = int(time.time()), RunRecords(watch_commands.runs_folder())

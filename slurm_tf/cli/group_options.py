@@ -22,13 +22,14 @@ class Groups:
     @classmethod
     def read(cls, by: str | None, sort: str, top: int | None, others: bool) -> "Groups":
         """Return what was typed; `others`: whether --group was typed, which has its own groups. Raises UsageError."""
-        from slurm_tf.account import row_order, usage
-
         if others and (by or sort or top):
             raise UsageError("found --group with --by, --sort or --top", "--group alone, or the others")
         words = tuple(word for each in (by or "user").split(",") if (word := each.strip()))
-        usage.check_words(words)
-        row_order.check(sort, words)
+        if by or sort:
+            from slurm_tf.account import row_order, usage
+
+            usage.check_words(words)
+            row_order.check(sort, words)
         return cls(words, sort, top)
 
     def shown(self, rows: "Sequence[Row]") -> "list[Row]":

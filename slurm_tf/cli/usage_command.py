@@ -1,5 +1,6 @@
 """The verb usage, which adds up what jobs used, from Slurm's accounting."""
 
+import importlib
 import os
 import time
 from pathlib import Path
@@ -11,12 +12,12 @@ from slurm_tf.cli import completion, options, watch_commands
 from slurm_tf.errors import SlurmError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from slurm_tf.account.html_report import Page
     from slurm_tf.account.run_records import RunRecords
     from slurm_tf.account.source import Source
-    from slurm_tf.account.usage_record import Window
+    from slurm_tf.account.window import Window
     from slurm_tf.jobspec.sites import Prices
 
 _DAYS = 30
@@ -109,13 +110,13 @@ def usage(
     KEYS: user, account, template, name, partition, gpu-type, state, run, node, day, qos, wckey, cluster; several are
     separated by commas. A template is a job template, else the name in a job file; a name is the job's own.
     """
-    from slurm_tf.account import database
+    from slurm_tf.account import connection
+    from slurm_tf.cli.meanwhile import meanwhile
 
-    found = click.get_current_context().with_resource(database.opened())  # which connects while all else is imported
-    from slurm_tf.account import exports
-    from slurm_tf.account import report as reports
-    from slurm_tf.account import usage as usages
-    from slurm_tf.account.amounts import Amounts
+    context = click.get_current_context()
+    connected = context.with_resource(connection.opened())  # while all else is imported
+    known = context.with_resource(meanwhile(_sacct_fields, not path))
+    from slurm_tf.account import database
     from slurm_tf.cli import group_options, usage_output
 
     window = time_window(since, until, None if path else _DAYS)
@@ -125,19 +126,25 @@ def usage(
     owners = split(accounts)
     if group and not path:
         owners, all_users = owners or group_options.own_accounts(), True
-    asked = source(path, fields, all_users)
+    asked = source(path, fields, all_users, known=known)
     if not (path or no_ledger):
         asked = _with_ledger(asked, all_users, rebuild)
     are_limits_wanted = (is_for_person or group) and not path and not users
     with (
-        usage_output.meanwhile(usage_output.limits, are_limits_wanted) as limits,
-        usage_output.meanwhile(_runs_and_prices, site, prices, bool(path)) as runs_and_prices,
+        meanwhile(usage_output.limits, are_limits_wanted) as limits,
+        meanwhile(_runs_and_prices, site, prices, bool(path)) as runs_and_prices,
     ):
         if run or site or prices:  # what is wrong with them is said before sacct is asked
             runs_and_prices()
         label, jobs = _of_run(run, runs_and_prices()[0]) if run else ("", [])
+        found = database.Tables(connected)
         found.where = where
         asked.read(found, window, split(users), owners, jobs)
+        from slurm_tf.account import exports
+        from slurm_tf.account import report as reports
+        from slurm_tf.account import usage as usages
+        from slurm_tf.account.amounts import Amounts
+
         runs, table = runs_and_prices()
         runs.add_to(found)
         if parquet:
@@ -146,15 +153,15 @@ def usage(
         if sql is not None:
             usage_output.print_answer(exports.answer(found.database, sql), as_json, as_csv)
             return
+        noticed = found.noticed()
         sums = usages.Aggregate(found.database, window, groups.by, table, are_few=found.are_few)
         is_question = is_for_person or (group and not html)  # its answers are other sums
         rows = [] if is_question else sums.rows(as_json)
         shown = groups.shown(rows)
         total = Amounts() if is_question or (as_csv and not html) else sums.total()  # CSV has none
         report = reports.Report(
-            window, sums.by, shown, total, found.diagnostics, table.currency, runs.problems,
-            len(rows) - len(shown),
-        )  # fmt: skip
+            window, sums.by, shown, total, noticed.result, table.currency, runs.problems, len(rows) - len(shown)
+        )
         if is_for_person:
             usage_output.print_person(found.database, report, limits(), as_json)
             return
@@ -171,11 +178,19 @@ def usage(
             usage_output.print_groups(report, page, forms)
 
 
+def _sacct_fields(are_wanted: bool) -> frozenset[str]:
+    """Return the fields that sacct has; none if they are not wanted. Raises SlurmError."""
+    from slurm_tf.slurm import sacct
+
+    return sacct.fields() if are_wanted else frozenset()
+
+
 def _runs_and_prices(site: str, prices: Path | None, is_of_file: bool) -> "tuple[RunRecords, Prices]":
     """Return the records of the user's runs, and the prices. Raises ConfigError, UsageError or StorageError."""
     from slurm_tf.account.run_records import RunRecords
     from slurm_tf.jobspec import sites
 
+    importlib.import_module("slurm_tf.account.person")  # which is wanted next
     settings = watch_commands.site_settings(site)
     runs = RunRecords(settings.runs)
     found = sites.read_prices(prices) if prices else settings.site.prices
@@ -196,7 +211,7 @@ def _of_run(run: str, runs: "RunRecords") -> tuple[str, list[str]]:
 def time_window(since: str | None, until: str | None, days: int | None) -> "Window":
     """Return the time that options mean; without --since so many days, None: all time. Raises UsageError."""
     from slurm_tf.account import when
-    from slurm_tf.account.usage_record import Window
+    from slurm_tf.account.window import Window
 
     now = int(time.time())
     end = when.parse(until, now) if until else now
@@ -208,11 +223,17 @@ def time_window(since: str | None, until: str | None, days: int | None) -> "Wind
 
 
 def source(
-    path: str | None, fields: str, all_users: bool, lengths_suffice: bool = False, clusters: "Sequence[str]" = ()
+    path: str | None,
+    fields: str,
+    all_users: bool,
+    lengths_suffice: bool = False,
+    clusters: "Sequence[str]" = (),
+    known: "Callable[[], frozenset[str]] | None" = None,
 ) -> "Source":
     """Return where records come from: a saved table, else sacct, of these clusters. Raises UsageError.
 
-    `lengths_suffice`: whether a table without the times of start and end will do.
+    `known`: what returns the fields of sacct; None: sacct is asked. `lengths_suffice`: whether a table without the
+    times of start and end will do.
     """
     if fields and not path:
         raise UsageError("found --fields without --from", "both: --fields is for a file without a header line")
@@ -222,7 +243,7 @@ def source(
         return FileSource(path, fields, lengths_suffice=lengths_suffice)
     from slurm_tf.account.source import SacctSource
 
-    return SacctSource(all_users, clusters=clusters)
+    return SacctSource(all_users, clusters=clusters, known=known)
 
 
 def _with_ledger(inner: "Source", all_users: bool, rebuild: bool) -> "Source":

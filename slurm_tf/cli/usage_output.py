@@ -6,12 +6,10 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
     from slurm_tf.account.report import Report
     from slurm_tf.slurm.usage_limits import Limits
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True)
 class Forms:
@@ -43,13 +39,6 @@ class Forms:
     def is_printed(self) -> bool:
         """Whether the report itself is printed; a file may be all that is wanted."""
         return self.as_json or self.as_csv or not (self.html or self.parquet)
-
-
-@contextmanager
-def meanwhile(function: Callable[..., T], *arguments: object) -> Iterator[Callable[[], T]]:
-    """Call a function in a thread, while sacct is read; yield what waits for it and returns what it returned."""
-    with ThreadPoolExecutor(1) as thread:
-        yield thread.submit(function, *arguments).result
 
 
 def limits(are_wanted: bool) -> "Limits | None":

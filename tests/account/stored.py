@@ -6,11 +6,13 @@ from typing import Any
 
 import duckdb
 
-from slurm_tf.account import columns, database, exit_classes, jobs_sql, sacct_sql
+from slurm_tf.account import columns, database, exit_classes, jobs_sql
 from slurm_tf.account.columns import JOBS, STEPS
 from slurm_tf.account.diagnostics import Diagnostics
+from slurm_tf.account.macros import MACROS
 from slurm_tf.account.run_records import RunRecord, row_of
-from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.account.usage_record import UsageRecord
+from slurm_tf.account.window import Window
 
 Own = tuple[UsageRecord, RunRecord]
 
@@ -18,7 +20,7 @@ Own = tuple[UsageRecord, RunRecord]
 @lru_cache
 def _database() -> duckdb.DuckDBPyConnection:
     database = duckdb.connect()
-    database.execute(sacct_sql.macros())
+    database.execute(MACROS)
     return database
 
 
@@ -47,7 +49,7 @@ def read(rows: Iterable[Sequence[str]], names: Sequence[str], now: int = 0) -> t
         found.read_rows(rows, names)
         found.complete()
         found.select(Window(0, 2**32))
-        return list(found.records()), found.diagnostics
+        return list(found.records()), found.noticed().result()
 
 
 def values(record: UsageRecord) -> list[Any]:

@@ -9,7 +9,7 @@ import pytest
 from slurm_tf.account import database, efficiency_table, job_use
 from slurm_tf.account.job_use import Chosen, JobUse
 from slurm_tf.account.saved import FileSource
-from slurm_tf.account.usage_record import Window
+from slurm_tf.account.window import Window
 from slurm_tf.errors import UsageError
 from slurm_tf.slurm.job_states import JobState
 from tests.account.test_recorded import HABROK, THEIRS

@@ -22,7 +22,7 @@ LIMITS = LimitTable("What vision may still use", ["Left", "Of"], [["1", HOSTILE]
 def page(tmp_path: Path, records: list[UsageRecord], limits: LimitTable | None = None) -> Parsed:
     database = stored.jobs(records)
     aggregate = Aggregate(database, WINDOW, ("user",), now=WINDOW.end)
-    report = Report(WINDOW, aggregate.by, aggregate.rows(), aggregate.total(), Diagnostics())
+    report = Report(WINDOW, aggregate.by, aggregate.rows(), aggregate.total(), Diagnostics)
     found = group.report(database, WINDOW)
     made = Page(database, WINDOW, now=WINDOW.end, by=("user",))
     group_page.write(tmp_path / "group.html", made, report, found, limits)

@@ -14,7 +14,8 @@ from slurm_tf.account.html_report import Page
 from slurm_tf.account.report import Report
 from slurm_tf.account.run_records import RunRecord
 from slurm_tf.account.usage import Aggregate
-from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.account.usage_record import UsageRecord
+from slurm_tf.account.window import Window
 from slurm_tf.errors import UsageError
 from slurm_tf.jobspec.sites import Prices
 from slurm_tf.run.attempts import Attempt
@@ -68,7 +69,7 @@ def page(
     diagnostics = Diagnostics()
     diagnostics.add_jobs(database, window, window.end)
     aggregate = Aggregate(database, window, by, prices, now=window.end)
-    report = Report(window, aggregate.by, aggregate.rows(), aggregate.total(), diagnostics, "EUR")
+    report = Report(window, aggregate.by, aggregate.rows(), aggregate.total(), lambda: diagnostics, "EUR")
     made = Page(database, window, run, now=window.end, by=by)
     made.write(tmp_path / "usage.html", report)
     return Parsed((tmp_path / "usage.html").read_text())

@@ -22,7 +22,8 @@ from slurm_tf.account.database import Tables
 from slurm_tf.account.day_files import DAY
 from slurm_tf.account.ledger import LedgerSource
 from slurm_tf.account.source import Source
-from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.account.usage_record import UsageRecord
+from slurm_tf.account.window import Window
 from slurm_tf.errors import RunError, SlurmError
 from tests.account import printed
 from tests.conftest import ROOT

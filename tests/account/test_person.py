@@ -11,8 +11,9 @@ from slurm_tf.account import group, person, waste
 from slurm_tf.account.person import PersonReport
 from slurm_tf.account.run_records import RunRecord
 from slurm_tf.account.usage import Aggregate
-from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.account.usage_record import UsageRecord
 from slurm_tf.account.waste import Why
+from slurm_tf.account.window import Window
 from slurm_tf.cli import person_text
 from slurm_tf.cli.terminal import Screen
 from slurm_tf.run.attempts import Attempt

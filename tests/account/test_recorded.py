@@ -7,7 +7,8 @@ import pytest
 
 from slurm_tf.account.diagnostics import Diagnostics
 from slurm_tf.account.saved import FileSource
-from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.account.usage_record import UsageRecord
+from slurm_tf.account.window import Window
 from slurm_tf.slurm import sacct
 from slurm_tf.slurm.job_states import JobState
 from tests.account import stored

@@ -4,7 +4,8 @@ import pytest
 
 from slurm_tf.account import row_order
 from slurm_tf.account.usage import Aggregate
-from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.account.usage_record import UsageRecord
+from slurm_tf.account.window import Window
 from slurm_tf.cli import group_options
 from slurm_tf.errors import UsageError
 from tests.account import stored

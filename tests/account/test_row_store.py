@@ -15,18 +15,19 @@ from slurm_tf.account.row_store import PLACE, RowStore
 def test_parts_are_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int, files: int) -> None:
     monkeypatch.setattr(row_store, "FEW", few)
     with duckdb.connect() as database:
-        store = RowStore(lambda: database, tmp_path, "jobs")
+        store = RowStore(tmp_path, "jobs")
         assert (bool(store), store.are_few) == (False, True)
-        assert [store.add(f"select {part} as part, range as id from range(10)", 10) for part in range(3)] == [10] * 3
+        for part in range(3):
+            assert store.add(database, f"select {part} as part, range as id from range(10)", 10) == 10
         assert (bool(store), store.are_few) == (True, not files)
         assert len([*tmp_path.glob("jobs-*.parquet")]) == files
         found = database.execute(f"select part, id from ({store.rows()}) order by all").fetchall()
         assert found == [(part, number) for part in range(3) for number in range(10)]
         places = database.execute(f"select distinct {PLACE} from ({store.rows(with_place=True)})").fetchall()
         assert len(places) == 30
-        store.clear()
+        store.clear(database)
         assert (bool(store), store.are_few, [*tmp_path.iterdir()]) == (False, True, [])
-        assert store.add("select 1 as part, 1 as id", 1) == 1
+        assert store.add(database, "select 1 as part, 1 as id", 1) == 1
 
 
 def test_a_view_of_few_rows_is_what_they_were() -> None:

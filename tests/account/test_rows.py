@@ -15,7 +15,8 @@ from slurm_tf.account import database, sacct_stream, text_part
 from slurm_tf.account.diagnostics import Diagnostics
 from slurm_tf.account.fields import ASKED
 from slurm_tf.account.saved import FileSource
-from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.account.usage_record import UsageRecord
+from slurm_tf.account.window import Window
 from slurm_tf.slurm.sacct import Printed
 from tests.account import printed, stored
 

@@ -21,7 +21,8 @@ from slurm_tf.account.columns import JOBS, STEPS
 from slurm_tf.account.diagnostics import Examples
 from slurm_tf.account.row_fit import RowFit
 from slurm_tf.account.saved import FileSource
-from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.account.usage_record import UsageRecord
+from slurm_tf.account.window import Window
 from slurm_tf.errors import AccountingError
 from tests.conftest import RECORDED, ROOT
 

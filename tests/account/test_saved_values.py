@@ -8,7 +8,8 @@ import pytest
 
 from slurm_tf.account.diagnostics import Diagnostics
 from slurm_tf.account.saved import FileSource
-from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.account.usage_record import UsageRecord
+from slurm_tf.account.window import Window
 
 HEADER = (
     "JobID|JobIDRaw|State|Submit|Eligible|Start|End|ElapsedRaw|TimelimitRaw|AllocTRES|NodeList|TotalCPU|MaxRSS|NTasks|"

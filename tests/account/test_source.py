@@ -9,7 +9,7 @@ import pytest
 from slurm_tf.account.fields import ASKED
 from slurm_tf.account.saved import FileSource
 from slurm_tf.account.source import SacctSource
-from slurm_tf.account.usage_record import Window
+from slurm_tf.account.window import Window
 from slurm_tf.errors import AccountingError, SlurmError, UnreachableError
 from slurm_tf.slurm.sacct import rows as sacct_rows
 from tests.conftest import RECORDED

@@ -15,7 +15,8 @@ from slurm_tf.account.amounts import Amounts
 from slurm_tf.account.exit_classes import ExitClass
 from slurm_tf.account.run_records import RunRecord
 from slurm_tf.account.usage import Aggregate
-from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.account.usage_record import UsageRecord
+from slurm_tf.account.window import Window
 from slurm_tf.errors import UsageError
 from slurm_tf.jobspec.sites import Prices
 from slurm_tf.run.attempts import Attempt

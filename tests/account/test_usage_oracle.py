@@ -9,11 +9,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from slurm_tf.account import database, row_store
+from slurm_tf.account import connection, database, row_store
 from slurm_tf.account.amounts import Amounts
 from slurm_tf.account.saved import FileSource
 from slurm_tf.account.usage import Aggregate
-from slurm_tf.account.usage_record import Window
+from slurm_tf.account.window import Window
 from tests.account.usage_oracle import Job, Row, groups_of
 
 NAMES = (
@@ -117,7 +117,7 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds: range) -> No
         path = tmp_path / "saved"
         path.write_text(made.text)
         monkeypatch.setattr(row_store, "FEW", seed % 2 * 50_000)  # in files as in memory
-        monkeypatch.setattr(row_store, "VERY_FEW", seed % 3 * 2000)  # with an optimizer as without
+        monkeypatch.setattr(connection, "VERY_FEW", seed % 3 * 2000)  # with an optimizer as without
         jobs = [Job(row, steps, made.zone, int(path.stat().st_mtime)) for row, steps in made.groups]
         with database.opened() as found:
             FileSource(str(path)).fill(found, Window(0, 2**32))

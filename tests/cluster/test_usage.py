@@ -23,7 +23,7 @@ import json, sys
 from pathlib import Path
 import msgspec
 from slurm_tf.account.ledger import LedgerSource
-from slurm_tf.account.usage_record import Window
+from slurm_tf.account.window import Window
 from slurm_tf.account.source import SacctSource
 from slurm_tf.slurm import sacct
 

@@ -17,7 +17,8 @@ from slurm_tf.account.exit_classes import ExitClass
 from slurm_tf.account.job_use import JobUse
 from slurm_tf.account.report import Report
 from slurm_tf.account.usage import Aggregate
-from slurm_tf.account.usage_record import UsageRecord, Window
+from slurm_tf.account.usage_record import UsageRecord
+from slurm_tf.account.window import Window
 from slurm_tf.cli import (
     checkpoints_command,
     efficiency_command,
@@ -150,7 +151,7 @@ def usage_report() -> Report:
         for number, user in enumerate(users)
     ]  # fmt: skip
     report = Aggregate(stored.jobs(records), window, ("user", "account", "partition"), now=int(NOW.timestamp()))
-    return Report(window, report.by, report.rows(), report.total(), Diagnostics(window.end))
+    return Report(window, report.by, report.rows(), report.total(), lambda: Diagnostics(window.end))
 
 
 def asked() -> efficiency.JobEfficiency:
