@@ -38,9 +38,9 @@ SCHEMA = Schema(tuple(Feature(name, kind) for name, kind in KINDS.items()))
 
 
 def table(rows):
-    """Return random rows: words of 2 to 30 bytes, integers of one to five bytes as varints."""
+    """Return random rows: words of 2 to 66 bytes, integers of one to five bytes as varints."""
     random = np.random.default_rng(19)
-    words = np.array([b"w" * length for length in range(2, 31)], object)
+    words = np.array([b"w" * length for length in range(2, 67)], object)
 
     def text(longest):
         return pa.array(words[random.integers(0, longest - 1, rows)].tolist(), pa.binary())
@@ -48,7 +48,7 @@ def table(rows):
     columns = {
         "clicked": random.integers(0, 2, rows), "country": text(3), "day": random.integers(0, 365, rows),
         "device": text(12), "item": random.integers(0, 10**6, rows), "price": random.random(rows).astype("f"),
-        "query": text(30), "score": random.random(rows).astype("f"), "user": random.integers(0, 10**9, rows),
+        "query": text(66), "score": random.random(rows).astype("f"), "user": random.integers(0, 10**9, rows),
     }  # fmt: skip
     return pa.RecordBatch.from_pydict({name: pa.array(column) for name, column in columns.items()})
 

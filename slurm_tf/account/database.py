@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm_tf.account import columns, connection, jobs_sql, jobstats, local_time, row_store, sacct_sql, steps_sql
+from slurm_tf.account import columns, connection, jobs_sql, local_time, row_store, sacct_sql, steps_sql
 from slurm_tf.account.connection import Connection
 from slurm_tf.account.diagnostics import Diagnostics, Examples
 from slurm_tf.account.fields import FIELDS
@@ -304,8 +304,10 @@ class Tables:
         packed = self.database.execute(
             "select distinct admin_comment from found_rows where starts_with(admin_comment, 'JS1:')"
         ).fetchall()
-        uses = [(text, jobstats.gpu_use(text)) for (text,) in packed]
-        if uses:
+        if packed:
+            from slurm_tf.account import jobstats
+
+            uses = [(text, jobstats.gpu_use(text)) for (text,) in packed]
             self.database.execute(
                 "insert into job_summaries select unnest($1), unnest($2)", [[*each] for each in zip(*uses, strict=True)]
             )

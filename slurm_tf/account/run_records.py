@@ -1,23 +1,25 @@
 """Finds the run, the template and the attempt of a record, in the files of slurm-tf's runs.
 
 A record's template is taken from the first of these that has one: the job's comment, the run that its job id belongs
-to, the job's name.
+to, the job's name. What reads the files of a run is imported once there is one: many who ask have none.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from slurm_tf.account.database import Tables
 from slurm_tf.account.usage_record import UsageRecord
 from slurm_tf.errors import RunError
-from slurm_tf.run import attempts, gpu_record, job_chain, job_comment, manifest
-from slurm_tf.run.attempts import Attempt
+from slurm_tf.run import job_chain, job_comment
 from slurm_tf.run.folder import RunFolder
-from slurm_tf.run.gpu_record import GpuRecord
 from slurm_tf.watch import find_run
+
+if TYPE_CHECKING:
+    from slurm_tf.run.attempts import Attempt
+    from slurm_tf.run.gpu_record import GpuRecord
 
 # The coordinator starts at most this long after its job, because of prologues, modules and setup; clocks of hosts may
 # differ by at most the second number.
@@ -29,7 +31,7 @@ class RunRecord(NamedTuple):
 
     template: str = ""
     run: str = ""
-    attempt: Attempt | None = None
+    attempt: "Attempt | None" = None
     gpu_busy: float | None = None
 
     def completed(self, record: UsageRecord) -> UsageRecord:
@@ -113,6 +115,8 @@ class RunRecords:
 
     def _read(self, run: RunFolder) -> None:
         """Add the jobs of one run: those that the user submitted, and those that followed them."""
+        from slurm_tf.run import manifest
+
         rows = job_chain.read(run)
         for point in sorted({point for each in rows for point in each.points}):
             rows += job_chain.read(run.point(point))
@@ -122,15 +126,19 @@ class RunRecords:
             self.jobs[each.job] = (run, only)
             self._clusters[each.job] = each.cluster
 
-    def _gpu_busy(self, folder: RunFolder, attempt: Attempt) -> float | None:
+    def _gpu_busy(self, folder: RunFolder, attempt: "Attempt") -> float | None:
         """Return the mean of what the tasks of an attempt sampled of their GPUs; None where they did not."""
+        from slurm_tf.run import gpu_record
+
         if folder.path not in self._gpus:
             self._gpus[folder.path] = list(gpu_record.read(folder).values())
         uses = (use for each in self._gpus[folder.path] for use in each.attempts)
         return gpu_record.mean_busy(use for use in uses if use.attempt == attempt.id)
 
-    def _attempt(self, folder: RunFolder, record: UsageRecord) -> Attempt | None:
+    def _attempt(self, folder: RunFolder, record: UsageRecord) -> "Attempt | None":
         """Return the attempt of this incarnation: by its restart count if Slurm has that, and by its start time."""
+        from slurm_tf.run import attempts
+
         if record.started is None:
             return None
         if folder.path not in self._attempts:
@@ -144,7 +152,7 @@ class RunRecords:
         return next(_fitting(own, record), None)
 
 
-def _fitting(own: list[Attempt], record: UsageRecord) -> Iterator[Attempt]:
+def _fitting(own: "list[Attempt]", record: UsageRecord) -> "Iterator[Attempt]":
     start = record.started or 0
     latest = start + _START_SECONDS if record.ended is None else record.ended
     for each in own:

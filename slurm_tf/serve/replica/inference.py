@@ -36,7 +36,7 @@ class Inference:
     async def predict(self, request: Any, asked: Asked) -> Any:
         """Return the outputs of a signature."""
         version = self.version(request.model_spec, asked)
-        with version.held():
+        with version:
             signature, names, inputs = version.predict_call(request, self.max_bytes)
             outputs = await version.run(signature, names, inputs, asked.deadline, asked.alone)
         response = protocol.PredictResponse()
@@ -59,7 +59,7 @@ class Inference:
 
     async def _examples(self, request: Any, asked: Asked, response: Any, fill: Callable[..., None]) -> None:
         version = self.version(request.model_spec, asked)
-        with version.held():
+        with version:
             name, outputs, number = await self._run_examples(version, request.model_spec, request.input, asked)
         fill(response.result, outputs, number)
         _fill_spec(response.model_spec, version, name)
@@ -81,7 +81,7 @@ class Inference:
             raise invalid(f"found tasks for {len(names)} models; needed one or more tasks, all for one model")
         response = protocol.MultiInferenceResponse()
         version = self.version(request.tasks[0].model_spec, asked)
-        with version.held():
+        with version:
             for task in request.tasks:
                 await self._task(version, task, request.input, asked, response.results.add())
         return response

@@ -1,5 +1,6 @@
 """Metrics of a replica for Prometheus, under the names that TensorFlow Serving gives them."""
 
+import bisect
 from typing import Dict, List, Tuple
 
 # TensorFlow Serving's buckets of times (servables/tensorflow/util.cc), in microseconds.
@@ -51,14 +52,7 @@ class Histogram:
         if counts is None:
             counts = self.counts[values] = [0] * (len(self.bounds) + 1)
             self.sums[values] = 0.0
-        low, high = 0, len(self.bounds)
-        while low < high:
-            middle = (low + high) // 2
-            if value < self.bounds[middle]:
-                high = middle
-            else:
-                low = middle + 1
-        counts[low] += 1
+        counts[bisect.bisect_right(self.bounds, value)] += 1
         self.sums[values] += value
 
     def lines(self) -> List[str]:

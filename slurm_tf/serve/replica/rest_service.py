@@ -150,7 +150,7 @@ class RestService:
 
     async def _predict(self, spec: Any, body: bytes, asked: Asked) -> bytes:
         version = self._inference.version(spec, asked)
-        with version.held():
+        with version:
             signature, inputs, rows = _predict_call(body, version)
             names = signature.chosen(())
             outputs = await version.run(signature, names, inputs, asked.deadline, asked.alone)

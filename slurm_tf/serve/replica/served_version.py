@@ -1,11 +1,10 @@
 """A version of a model that answers requests: the loaded SavedModel, its batches, and how many requests it has."""
 
 import asyncio
-import contextlib
 import functools
 import time
 from concurrent.futures import Executor
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
@@ -21,7 +20,7 @@ _DRAIN_SECONDS, _DRAIN_POLL_SECONDS = 60.0, 0.05
 
 
 class ServedVersion:
-    """A version of the model `model`; lives on one event loop."""
+    """A version of the model `model`; lives on one event loop. It stays in memory during a `with` block of it."""
 
     def __init__(self, model: str, loaded: LoadedVersion, batching: Batching, threads: Executor) -> None:
         self.model, self.loaded, self.number = model, loaded, loaded.number
@@ -42,14 +41,13 @@ class ServedVersion:
         given = {name: tensors.array_of(tensor, max_bytes) for name, tensor in request.inputs.items()}
         return signature, signature.chosen(request.output_filter), signature.arrays(given)
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator["ServedVersion"]:
-        """Keep the version in memory during the block."""
+    def __enter__(self) -> "ServedVersion":
+        # a context manager of contextlib would take five times as long, in each request
         self._requests += 1
-        try:
-            yield self
-        finally:
-            self._requests -= 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._requests -= 1
 
     def batcher(self, signature: ServedSignature, outputs: Tuple[str, ...]) -> Batcher:
         """Return the batches of a signature and its outputs."""
