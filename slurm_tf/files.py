@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import os
 import pwd
 import re
@@ -97,6 +96,8 @@ def remove_temporary(folder: str, prefix: str) -> None:
 
 def sha256(path: str) -> str:
     """Return the SHA-256 of a file, in hexadecimal digits. Raises OSError."""
+    import hashlib  # OpenSSL takes milliseconds, which few commands need
+
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(_BLOCK):

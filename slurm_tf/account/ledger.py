@@ -5,7 +5,6 @@ file of the day on which it ended, and is found from every day on which it ran. 
 be read, when its days were closed stands in a file of the last of them: Slurm is asked for it alone until it is over.
 """
 
-import hashlib
 import json
 import os
 import pwd
@@ -223,5 +222,7 @@ def _view(users: Sequence[str], accounts: Sequence[str]) -> str:
         return _ALL
     if len(users) == 1 and not accounts and re.fullmatch(r"[A-Za-z0-9._-]{1,64}", users[0], re.ASCII):
         return f"user-{users[0]}"
+    import hashlib  # OpenSSL takes milliseconds
+
     words = json.dumps([sorted(users), sorted(accounts)])
     return f"view-{hashlib.sha256(words.encode()).hexdigest()[:16]}"

@@ -3,12 +3,11 @@
 import csv
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from slurm_tf.account.amounts import in_hours
-from slurm_tf.account.group import GroupReport, Oversized
 from slurm_tf.account.person import PersonReport, Sums
 from slurm_tf.account.report import local
 from slurm_tf.account.waste import Cause
@@ -16,6 +15,9 @@ from slurm_tf.cli import limits_table, text_table
 from slurm_tf.cli.terminal import Screen, printable
 from slurm_tf.cli.usage_tables import duration, hours, share
 from slurm_tf.slurm.usage_limits import Limits
+
+if TYPE_CHECKING:
+    from slurm_tf.account.group import GroupReport, Oversized
 
 _CAUSES, _ROWS = 3, 10
 _SOME = 18
@@ -38,7 +40,7 @@ def person(report: PersonReport, limits: Limits | None, notes: Sequence[str], sc
     return _joined([*parts, _notes(notes)], screen)
 
 
-def group(report: GroupReport, limits: Limits | None, notes: Sequence[str], screen: Screen) -> str:
+def group(report: "GroupReport", limits: Limits | None, notes: Sequence[str], screen: Screen) -> str:
     """Return the report for the leader of accounts."""
     accounts = printable(", ".join(report.accounts)) or "the accounts"
     if not report.total.jobs:
@@ -78,7 +80,7 @@ def person_dict(report: PersonReport, limits: Limits | None, notes: Sequence[str
     }
 
 
-def group_dict(report: GroupReport, limits: Limits | None, notes: Sequence[str]) -> dict[str, Any]:
+def group_dict(report: "GroupReport", limits: Limits | None, notes: Sequence[str]) -> dict[str, Any]:
     """Return the report for JSON; null: unknown."""
     return {
         "since": local(report.window.start),
@@ -91,7 +93,7 @@ def group_dict(report: GroupReport, limits: Limits | None, notes: Sequence[str])
     }
 
 
-def group_csv(report: GroupReport) -> str:
+def group_csv(report: "GroupReport") -> str:
     """Return the rows of all tables as CSV, the name of the table first; empty means unknown, or no column of it."""
     rows = [{"table": name, **row} for name, table in report.tables().items() for row in table]
     text = io.StringIO()
@@ -101,7 +103,7 @@ def group_csv(report: GroupReport) -> str:
     return text.getvalue()
 
 
-def _since(report: PersonReport | GroupReport) -> str:
+def _since(report: "PersonReport | GroupReport") -> str:
     start, end = report.window
     days = (end - start) / 86400
     length = f" ({days:.0f} days)" if start and days >= 2 else ""
@@ -206,21 +208,21 @@ def _cause(each: Cause, width: int | None) -> list[str]:
     return [f"  - {first}", *(f"    {line}" for line in more)]
 
 
-def _idle(report: GroupReport, screen: Screen) -> list[str]:
+def _idle(report: "GroupReport", screen: Screen) -> list[str]:
     head = _head("Idle GPUs: less than 10% busy", screen)
     if report.idle_words:
         return [head, report.idle_words] if report.total.idle_seconds is None else [report.idle_words]
     return [head, *_few(report.idle, screen)] if report.idle else []
 
 
-def _oversized(report: GroupReport, screen: Screen) -> list[str]:
+def _oversized(report: "GroupReport", screen: Screen) -> list[str]:
     if report.oversized_words:
         return [report.oversized_words]
     head = _head("Less than half used of what was asked for", screen)
     return [head, *_few(report.oversized, screen), "slurm-tf efficiency JOB says what to ask for."]
 
 
-def _few(rows: Sequence[Oversized], screen: Screen) -> list[str]:
+def _few(rows: "Sequence[Oversized]", screen: Screen) -> list[str]:
     unit = "GPU-H" if any(each.gpus for each in rows) else "CPU-H"
     columns = [
         ("JOB", [each.job for each in rows]),
