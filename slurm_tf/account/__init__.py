@@ -21,7 +21,7 @@ __all__ = [
     "saved",
     "source",
     "usage",
-    "usage_record",
     "waste",
     "when",
+    "window",
 ]
