@@ -3,6 +3,7 @@
 # the modules that other rooms may import
 __all__ = [
     "amounts",
+    "connection",
     "database",
     "efficiency",
     "efficiency_nodes",
