@@ -150,6 +150,26 @@ def test_a_quick_call_of_a_client_that_is_alone_is_made_at_once(monkeypatch: pyt
     assert len(slow.threads) > 1
 
 
+def test_with_a_timeout_a_client_that_is_alone_waits_until_the_batch_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    from slurm_tf.serve.replica import batcher as batchers
+
+    monkeypatch.setattr(batchers, "QUICK_SECONDS", 60.0)
+    model = Model(0)
+
+    async def alone(batcher: Any) -> Any:
+        batcher.timed([rows(0)])
+        return await asyncio.wait_for(batcher.run([rows(1)], math.inf, True), 60)
+
+    async def later(batcher: Any) -> Any:
+        await asyncio.sleep(0.05)
+        return await batcher.run([rows(2)], math.inf, False)
+
+    batching = Batching(max_batch_size=2, batch_timeout_micros=3_600_000_000)
+    answers = run(model, batching, lambda each: [alone(each), later(each)])
+    assert [answer[0].tolist() for answer in answers] == [[2], [4]]
+    assert model.sizes == [1, 2]
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Model:
     """Return a model whose calls count as quick, also where a busy machine stops the process within one."""

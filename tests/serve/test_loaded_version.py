@@ -85,7 +85,9 @@ version = ServedVersion("kinds", loaded, Batching(), ThreadPoolExecutor(1))
 calls = []
 call = loaded.call
 loaded.call = lambda signature, outputs, inputs: calls.append(signature.name) or call(signature, outputs, inputs)
-assert warmup.warm_up(version, path) == 3 * 5
+warm = warmup.warm_up(version, path)
+assert 2 * 5 <= warm.calls <= 10 * 5
+assert 0 < warm.row_seconds < 10
 assert sorted(set(calls)) == ["pair", "picked", "serving_default", "total", "types"]
 log = protocol.PredictionLog()
 request = log.predict_log.request
@@ -101,8 +103,9 @@ with tf.io.TFRecordWriter(file) as writer:
     for each in (log, other, log):
         writer.write(each.SerializeToString())
 calls.clear()
-assert warmup.warm_up(version, path) == 3
-assert calls == ["serving_default", "regress", "serving_default"]
+warmup.warm_up(version, path)
+assert calls[-1] == "serving_default"
+assert [name for name, before in zip(calls, ["", *calls]) if name != before] == [calls[0], "regress", calls[0]]
 request.inputs["x"].dtype = 2
 with tf.io.TFRecordWriter(file) as writer:
     writer.write(log.SerializeToString())
@@ -115,6 +118,62 @@ for damage in (False, True):
         warmup.warm_up(version, path)
     except RequestError as error:
         print(error.message[:60])
+"""
+
+THREADS = """
+import asyncio
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+import tensorflow as tf
+from slurm_tf.serve.replica import call_threads
+from slurm_tf.serve.replica.loaded_version import LoadedVersion
+from slurm_tf.serve.replica.metrics import Metrics
+from slurm_tf.serve.replica.versioned_model import VersionedModel
+from slurm_tf.serve.replica_settings import ServedModel
+
+class Multiplies(tf.Module):
+    def __init__(self, times, weights):
+        self.times, self.weights = times, tf.Variable(tf.ones([weights]))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 512], tf.float32, "x")])
+    def multiply(self, x):
+        square = tf.ones([512, 512]) / 512
+        product = square * x[0]
+        for _ in range(self.times):
+            product = tf.matmul(product, square)
+        return {"y": x + product[0] + self.weights[0]}
+
+def share_of_caller(version):
+    signature = version.signatures["serving_default"]
+    inputs = [np.ones((1, 512), np.float32)]
+    version.call(signature, ("y",), inputs)
+    begin = time.process_time(), time.thread_time()
+    for _ in range(5):
+        version.call(signature, ("y",), inputs)
+    whole, own = time.process_time() - begin[0], time.thread_time() - begin[1]
+    return own / whole
+
+def served(name):
+    with ThreadPoolExecutor(2) as threads:
+        model = VersionedModel(ServedModel(name, os.path.join(sys.argv[1], name)), 60, threads, Metrics())
+        asyncio.run(model.look())
+        return model.available[1].loaded
+
+for name, times, weights in (("small", 1, 1), ("slow", 40, 1), ("large", 1, 2_000_000)):
+    module = Multiplies(times, weights)
+    path = os.path.join(sys.argv[1], name, "1")
+    os.makedirs(os.path.dirname(path), 0o700)
+    tf.saved_model.save(module, path, signatures=module.multiply)
+slow = os.path.join(sys.argv[1], "slow", "1")
+# what each asks for counts, not what the first of the process asked for
+assert share_of_caller(LoadedVersion(1, slow, one_thread=True)) > 0.9
+if os.cpu_count() > 1:
+    assert share_of_caller(LoadedVersion(1, slow, one_thread=False)) < 0.9
+call_threads.ROW_SECONDS = 0.02  # a busy machine; a call of the slow one takes twice that and more
+print({name: served(name).one_thread for name in ("small", "slow", "large")})
 """
 
 
@@ -149,3 +208,7 @@ def test_warm_up_requests_are_made_and_damaged_ones_refused(models: Path, tmp_pa
     wrong, damaged = printed(WARM_UP, copy).splitlines()[-2:]
     assert wrong == "input x has elements of float64; needed float"
     assert "corrupted record" in damaged
+
+
+def test_one_thread_computes_a_call_of_a_small_model_that_is_quick(tmp_path: Path) -> None:
+    assert printed(THREADS, tmp_path) == "{'small': True, 'slow': False, 'large': False}\n"

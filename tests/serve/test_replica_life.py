@@ -196,7 +196,8 @@ def test_a_replica_ends_without_a_failed_request_once_its_successor_answers(mode
 
 @pytest.mark.long
 def test_too_many_requests_are_refused_and_late_ones_are_not_done(models: Path, tmp_path: Path) -> None:
-    replica = Replica(tmp_path / "replica", {"kinds": models / "kinds"}, plaintext=True, max_in_flight=1).ready()
+    held = Batching(batch_timeout_micros=500_000)
+    replica = Replica(tmp_path / "replica", {"kinds": models / "kinds"}, held, plaintext=True, max_in_flight=1).ready()
     assert replica.endpoint.certificate == ""
     import grpc
 

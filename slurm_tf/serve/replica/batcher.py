@@ -13,7 +13,7 @@ import time
 from collections import deque
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Callable, Deque, List, Sequence, Tuple
+from typing import Callable, Deque, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from slurm_tf.serve.replica.request_error import Code, RequestError
 from slurm_tf.serve.replica_settings import Batching
 
 Arrays = List[np.ndarray]
-QUICK_SECONDS = 0.002
+QUICK_SECONDS = 0.005
 # How long none has come when no more are expected; asyncio waits in whole milliseconds.
 _IDLE_SECONDS = 0.001
 # An answer is on its way for at least so many rounds of the event loop.
@@ -64,6 +64,7 @@ class Batcher:
         self._rows = 0
         self._running = 0
         self._scheduled = False
+        self._held: Optional[asyncio.TimerHandle] = None
         self._expected = ExpectedRequests()
         self._come = 0
         self._timer = False
@@ -75,17 +76,22 @@ class Batcher:
         outputs = self._call(inputs)
         took = time.perf_counter() - begin
         self.calls += 1
-        self.seconds = took if math.isinf(self.seconds) else self.seconds + _WEIGHT * (took - self.seconds)
+        # the first call takes longer than those after it
+        self.seconds = took if self.calls <= 2 else self.seconds + _WEIGHT * (took - self.seconds)
         return outputs
 
     async def run(self, inputs: Arrays, deadline: float, alone: bool) -> Arrays:
         """Return the outputs of a request. `alone`: the replica has no other now. Raises RequestError."""
         if self._answering:
             self._expected.another()
-        elif alone and self.seconds < QUICK_SECONDS and not self._waiting and self._expected.number == 1:
+        elif alone and self._is_quick() and not self._waiting and self._expected.number == 1:
             self._answer_goes(asyncio.get_running_loop(), _ROUNDS)
             return self.timed(inputs)
         return await self.submit(inputs, deadline)
+
+    def _is_quick(self) -> bool:
+        """Return whether a client that is alone is answered at once, by a quick call."""
+        return self.seconds < QUICK_SECONDS and not self._batching.batch_timeout_micros
 
     def _answer_goes(self, loop: asyncio.AbstractEventLoop, rounds: int) -> None:
         """Remember for some rounds of the loop that an answer is on its way: who asks now is another client."""
@@ -120,7 +126,13 @@ class Batcher:
         return rows, len(sizes) != 1 or not 0 < rows <= self._max_rows
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the next batch begin once the requests are read that have come, or are expected, or after a timeout."""
+        """Have the next batch begin once the requests are read that have come, or are expected.
+
+        With a timeout: once it is full, or after that time.
+        """
+        if self._held is not None and self._rows >= self._max_rows:
+            self._held.cancel()
+            self._held, self._scheduled = None, False
         if self._scheduled or self._running >= self._batching.num_batch_threads:
             return
         timeout = self._batching.batch_timeout_micros / 1e6
@@ -129,7 +141,7 @@ class Batcher:
             return
         self._scheduled = True
         if timeout and self._rows < self._max_rows:
-            loop.call_later(timeout, self._begin, loop)
+            self._held = loop.call_later(timeout, self._begin, loop)
         else:
             loop.call_soon(self._begin, loop)
 
@@ -157,7 +169,7 @@ class Batcher:
             self._begin(loop)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._scheduled = False
+        self._scheduled, self._held = False, None
         batch = self._next()
         if not batch:
             return

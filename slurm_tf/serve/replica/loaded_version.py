@@ -23,6 +23,9 @@ from slurm_tf.serve.replica.signatures import ServedSignature
 
 _FAST = "_make_callable_from_options"
 _SERVE = "serve"
+# Else all sessions of a process have the threads that the first one asked for. TensorFlow reads it before its first
+# operation.
+os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")
 # What tf.saved_model raises for files that are no SavedModel, or not all of one.
 _LOAD_ERRORS = (
     ArithmeticError, AttributeError, AssertionError, ImportError, LookupError, MemoryError, OSError, RuntimeError,
@@ -50,14 +53,17 @@ class _Runner(Protocol):
 
 
 class LoadedVersion:
-    """The SavedModel of a folder, loaded. `number`: its version."""
+    """The SavedModel of a folder, loaded. `number`: its version.
 
-    def __init__(self, number: int, path: str) -> None:
+    `one_thread`: an operation is not divided among the cores.
+    """
+
+    def __init__(self, number: int, path: str, one_thread: bool = False) -> None:
         """Load it. Raises ModelError for what is no SavedModel, or one that cannot be loaded."""
-        self.number = number
+        self.number, self.one_thread = number, one_thread
         fast = hasattr(tf.compat.v1.Session, _FAST)
         try:
-            self._runner: _Runner = _SessionRunner(path) if fast else _SignatureRunner(path)
+            self._runner: _Runner = _SessionRunner(path, one_thread) if fast else _SignatureRunner(path)
         except _LOAD_ERRORS as error:
             found = f"TensorFlow cannot load it: {type(error).__name__}: {error}"[:_MOST_TEXT]
             free_memory()
@@ -100,9 +106,9 @@ def _ours(definition: Any) -> Any:
 class _SessionRunner:
     """Calls by a session's callables, each made once for a signature and its outputs."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, one_thread: bool) -> None:
         graph = tf.Graph()
-        self._session = tf.compat.v1.Session(graph=graph, config=_config())
+        self._session = tf.compat.v1.Session(graph=graph, config=_config(one_thread))
         try:
             with graph.as_default():
                 meta_graph = tf.compat.v1.saved_model.loader.load(self._session, [_SERVE], path)
@@ -167,8 +173,8 @@ def _operations(graph: Any) -> Set[str]:
     return {node.op for node in nodes}
 
 
-def _config() -> Any:
-    config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
+def _config(one_thread: bool) -> Any:
+    config = tf.compat.v1.ConfigProto(allow_soft_placement=True, intra_op_parallelism_threads=int(one_thread))
     config.gpu_options.allow_growth = True
     # threads that spin while they wait for work take the cores from what reads requests: twice the CPU of small calls
     config.experimental.disable_thread_spinning = True

@@ -80,11 +80,11 @@ class ServedVersion:
         await asyncio.get_running_loop().run_in_executor(self._threads, self.loaded.close)
 
 
-def loaded(number: int, path: str, metrics: Metrics) -> LoadedVersion:
+def loaded(number: int, path: str, metrics: Metrics, one_thread: bool) -> LoadedVersion:
     """Load a version and count it. Raises what LoadedVersion raises."""
     begin = time.perf_counter()
     try:
-        found = LoadedVersion(number, path)
+        found = LoadedVersion(number, path, one_thread)
     except BaseException:
         metrics.loads.add(path, "fail")
         raise

@@ -11,7 +11,7 @@ import random
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import Dict, List, Mapping, Optional, Set
+from typing import Dict, List, Mapping, Optional, Set, Tuple
 
 from slurm_tf import files
 from slurm_tf.errors import ModelError
@@ -19,7 +19,7 @@ from slurm_tf.models import model_versions, serving_file
 from slurm_tf.models.model_versions import Version
 from slurm_tf.models.serving_file import Serving, VersionPolicy
 from slurm_tf.serve.endpoint import ModelStatus, VersionState, VersionStatus
-from slurm_tf.serve.replica import signatures, warmup
+from slurm_tf.serve.replica import call_threads, signatures, warmup
 from slurm_tf.serve.replica.loaded_version import LoadedVersion
 from slurm_tf.serve.replica.metrics import Metrics
 from slurm_tf.serve.replica.replica_log import say
@@ -199,18 +199,29 @@ class VersionedModel:
         damages = model_versions.damages(version) if version.manifest else []
         if damages:
             raise ModelError(damages[0], "the files that were exported", where=version.path)
-        found = loaded(version.number, version.path, self._metrics)
+        one_thread = call_threads.one_suffices(version.path)
+        found = loaded(version.number, version.path, self._metrics, one_thread)
+        served, row_seconds = self._warmed_up(version, found, current)
+        if not one_thread or row_seconds <= call_threads.ROW_SECONDS:
+            return served
+        found.close()
+        return self._warmed_up(version, LoadedVersion(version.number, version.path), current)[0]
+
+    def _warmed_up(
+        self, version: Version, found: LoadedVersion, current: Optional[ServedVersion]
+    ) -> Tuple[ServedVersion, float]:
+        """Return a loaded version that is ready to answer, and how long a row takes. Raises ModelError, OSError."""
         try:
             self._check_signatures(found, current)
             served = ServedVersion(self.settings.name, found, self.settings.batching, self._threads)
-            warmup.warm_up(served, version.path)
+            warm = warmup.warm_up(served, version.path)
         except RequestError as error:
             found.close()
             raise ModelError(f"its warm-up fails: {error.message}", where=version.path) from error
         except (ModelError, OSError):
             found.close()
             raise
-        return served
+        return served, warm.row_seconds
 
     def _check_signatures(self, found: LoadedVersion, current: Optional[ServedVersion]) -> None:
         if not found.signatures:

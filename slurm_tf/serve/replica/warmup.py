@@ -4,8 +4,12 @@ assets.extra/tf_serving_warmup_requests holds them as TensorFlow Serving reads t
 Where there is none, each signature is called with zeros.
 """
 
+import contextlib
+import math
 import os
-from typing import Iterator, List, Tuple
+import time
+from dataclasses import dataclass
+from typing import Dict, Iterator, List, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,29 +24,69 @@ NAME = os.path.join("assets.extra", "tf_serving_warmup_requests")
 # TensorFlow Serving's bound (servables/tensorflow/saved_model_warmup_util.h).
 MOST = 1000
 _MOST_BYTES = 64 << 20
-# Calls with zeros, which also show how long a call takes.
-_CALLS = 3
+# How often a signature is called first, and for how long after its very first call, which takes longer than the others.
+_CALLS, _CALLS_SECONDS = 10, 0.1
 
 
-def warm_up(version: ServedVersion, path: str) -> int:
-    """Make the warm-up calls of a version in the folder `path`; return how many. Raises RequestError, OSError.
+@dataclass(frozen=True)
+class WarmUp:
+    """How many calls a warm-up made, and how long a row takes: of the slowest signature, inf if none was called."""
+
+    calls: int
+    row_seconds: float
+
+
+def warm_up(version: ServedVersion, path: str) -> WarmUp:
+    """Make the warm-up calls of a version in the folder `path`. Raises RequestError, OSError.
 
     A warm-up request that fails is an error of the version: it was written with it. Calls with zeros may fail.
     """
+    caller = _Caller(version)
     file = os.path.join(path, NAME)
-    if not os.path.exists(file):
-        return sum(_with_zeros(version, each) for each in version.loaded.signatures.values())
-    number = 0
+    if os.path.exists(file):
+        _with_requests(caller, file)
+    else:
+        for signature in version.loaded.signatures.values():
+            _with_zeros(caller, signature)
+    return WarmUp(caller.calls, max(caller.row_seconds.values(), default=math.inf))
+
+
+class _Caller:
+    """Calls a version. `row_seconds`: the least that a row has taken, by the name of the signature."""
+
+    def __init__(self, version: ServedVersion) -> None:
+        self.version = version
+        self.calls = 0
+        self.row_seconds: Dict[str, float] = {}
+
+    def call(self, signature: ServedSignature, outputs: Tuple[str, ...], inputs: List[np.ndarray]) -> None:
+        """Call a signature once, the first time as often as shows how long a call takes. Raises RequestError."""
+        times = 1 if signature.name in self.row_seconds else _CALLS
+        self._call(signature, outputs, inputs)
+        end = time.monotonic() + _CALLS_SECONDS
+        while times > 1 and time.monotonic() < end:
+            times -= 1
+            self._call(signature, outputs, inputs)
+
+    def _call(self, signature: ServedSignature, outputs: Tuple[str, ...], inputs: List[np.ndarray]) -> None:
+        rows = len(inputs[0]) if signature.batched and inputs and inputs[0].ndim else 1
+        begin = time.perf_counter()
+        self.version.batcher(signature, outputs).timed(inputs)
+        took = (time.perf_counter() - begin) / max(rows, 1)
+        self.row_seconds[signature.name] = min(took, self.row_seconds.get(signature.name, math.inf))
+        self.calls += 1
+
+
+def _with_requests(caller: _Caller, file: str) -> None:
+    """Make the calls of a file of warm-up requests. Raises RequestError."""
     try:
-        for record in tf.compat.v1.io.tf_record_iterator(file):
+        for number, record in enumerate(tf.compat.v1.io.tf_record_iterator(file)):
             if number == MOST:
                 break
-            for signature, outputs, inputs in _calls(version, record):
-                version.batcher(signature, outputs).timed(inputs)
-            number += 1
+            for signature, outputs, inputs in _calls(caller.version, record):
+                caller.call(signature, outputs, inputs)
     except tf.errors.OpError as error:
         raise invalid(f"{NAME}: {error.message}") from error
-    return number
 
 
 def _calls(
@@ -67,18 +111,15 @@ def _calls(
         raise invalid(f"{NAME} has a record of kind {kind}")
 
 
-def _with_zeros(version: ServedVersion, signature: ServedSignature) -> int:
-    """Call a signature with one row of zeros; return how often that was done."""
+def _with_zeros(caller: _Caller, signature: ServedSignature) -> None:
+    """Call a signature with one row of zeros."""
     inputs = []
     for info in signature.inputs.values():
         kind = tensors.TYPES[info.dtype]
         sizes = info.shape
         if sizes is None or None in sizes[1:] or info.dtype == tensors.STRING:
-            return 0
+            return
         inputs.append(np.zeros([1 if size is None else size for size in sizes], kind.array))
-    try:
-        for _ in range(_CALLS):
-            version.batcher(signature, tuple(signature.outputs)).timed(inputs)
-    except RequestError:
-        return 0  # a model may refuse zeros; a client's request says why
-    return _CALLS
+    # a model may refuse zeros; a client's request says why
+    with contextlib.suppress(RequestError):
+        caller.call(signature, tuple(signature.outputs), inputs)
