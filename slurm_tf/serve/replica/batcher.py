@@ -1,10 +1,11 @@
 """Batches: requests of several clients become one call of the model.
 
-A batch is what has come while the call before it ran, so that a client that is alone never waits for others.
+A batch is what has come while the call before it ran, so that a client that is alone never waits for others; where a
+timeout is set, what has come until then, or until the batch is full.
 
-A call that takes less than QUICK_SECONDS runs on the event loop itself: to hand it to a thread and back takes longer.
-Nothing comes while it runs, so its batch is as many requests as the last one had, or those that have come until none
-came for _IDLE_SECONDS.
+A call that takes less than QUICK_SECONDS runs on the event loop itself: a thread would wait for Python's lock before it
+and after it, some milliseconds under load. Nothing comes while it runs, so its batch is as many requests as the last
+one had, or those that have come until none came for _IDLE_SECONDS.
 """
 
 import asyncio
@@ -64,7 +65,7 @@ class Batcher:
         self._rows = 0
         self._running = 0
         self._scheduled = False
-        self._held: Optional[asyncio.TimerHandle] = None
+        self._timeout: Optional[asyncio.TimerHandle] = None
         self._expected = ExpectedRequests()
         self._come = 0
         self._timer = False
@@ -84,14 +85,19 @@ class Batcher:
         """Return the outputs of a request. `alone`: the replica has no other now. Raises RequestError."""
         if self._answering:
             self._expected.another()
-        elif alone and self._is_quick() and not self._waiting and self._expected.number == 1:
+        elif alone and self._answers_at_once():
             self._answer_goes(asyncio.get_running_loop(), _ROUNDS)
             return self.timed(inputs)
         return await self.submit(inputs, deadline)
 
-    def _is_quick(self) -> bool:
-        """Return whether a client that is alone is answered at once, by a quick call."""
-        return self.seconds < QUICK_SECONDS and not self._batching.batch_timeout_micros
+    def _answers_at_once(self) -> bool:
+        """Return whether a client that is alone need not wait for others."""
+        return (
+            self.seconds < QUICK_SECONDS
+            and not self._batching.batch_timeout_micros
+            and not self._waiting
+            and self._expected.number == 1
+        )
 
     def _answer_goes(self, loop: asyncio.AbstractEventLoop, rounds: int) -> None:
         """Remember for some rounds of the loop that an answer is on its way: who asks now is another client."""
@@ -130,9 +136,9 @@ class Batcher:
 
         With a timeout: once it is full, or after that time.
         """
-        if self._held is not None and self._rows >= self._max_rows:
-            self._held.cancel()
-            self._held, self._scheduled = None, False
+        if self._timeout is not None and self._rows >= self._max_rows:
+            self._timeout.cancel()
+            self._timeout, self._scheduled = None, False
         if self._scheduled or self._running >= self._batching.num_batch_threads:
             return
         timeout = self._batching.batch_timeout_micros / 1e6
@@ -141,7 +147,7 @@ class Batcher:
             return
         self._scheduled = True
         if timeout and self._rows < self._max_rows:
-            self._held = loop.call_later(timeout, self._begin, loop)
+            self._timeout = loop.call_later(timeout, self._begin, loop)
         else:
             loop.call_soon(self._begin, loop)
 
@@ -169,7 +175,7 @@ class Batcher:
             self._begin(loop)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._scheduled, self._held = False, None
+        self._scheduled, self._timeout = False, None
         batch = self._next()
         if not batch:
             return

@@ -12,11 +12,16 @@ ROW_SECONDS = 0.0002
 _MOST_BYTES = 4 << 20
 
 
-def one_suffices(path: str) -> bool:
-    """Return whether one thread may do for the SavedModel in a folder; its warm-up by one says whether it does."""
+def is_small(path: str) -> bool:
+    """Return whether one thread may do for the SavedModel in a folder, by the size of its weights."""
     folder = os.path.join(path, "variables")
     try:
         with os.scandir(folder) as entries:
             return sum(entry.stat().st_size for entry in entries) <= _MOST_BYTES
     except FileNotFoundError:
         return True  # a SavedModel without variables has no such folder
+
+
+def one_suffices(row_seconds: float) -> bool:
+    """Return whether one thread does for a model, by how long a row takes it."""
+    return row_seconds <= ROW_SECONDS

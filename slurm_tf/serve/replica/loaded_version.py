@@ -23,8 +23,8 @@ from slurm_tf.serve.replica.signatures import ServedSignature
 
 _FAST = "_make_callable_from_options"
 _SERVE = "serve"
-# Else all sessions of a process have the threads that the first one asked for. TensorFlow reads it before its first
-# operation.
+# Gives each session threads of its own: without it all have those that the first one of the process asked for.
+# TensorFlow reads it before its first operation.
 os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")
 # What tf.saved_model raises for files that are no SavedModel, or not all of one.
 _LOAD_ERRORS = (
@@ -53,15 +53,15 @@ class _Runner(Protocol):
 
 
 class LoadedVersion:
-    """The SavedModel of a folder, loaded. `number`: its version.
+    """The SavedModel of a folder, loaded. `number`: its version. `one_thread`: whether one thread computes a call."""
 
-    `one_thread`: an operation is not divided among the cores.
-    """
+    def __init__(self, number: int, path: str, one_thread: bool) -> None:
+        """Load it. Raises ModelError for what is no SavedModel, or one that cannot be loaded.
 
-    def __init__(self, number: int, path: str, one_thread: bool = False) -> None:
-        """Load it. Raises ModelError for what is no SavedModel, or one that cannot be loaded."""
-        self.number, self.one_thread = number, one_thread
+        `one_thread` counts where TensorFlow has the private interface.
+        """
         fast = hasattr(tf.compat.v1.Session, _FAST)
+        self.number, self.one_thread = number, one_thread and fast
         try:
             self._runner: _Runner = _SessionRunner(path, one_thread) if fast else _SignatureRunner(path)
         except _LOAD_ERRORS as error:

@@ -199,13 +199,14 @@ class VersionedModel:
         damages = model_versions.damages(version) if version.manifest else []
         if damages:
             raise ModelError(damages[0], "the files that were exported", where=version.path)
-        one_thread = call_threads.one_suffices(version.path)
-        found = loaded(version.number, version.path, self._metrics, one_thread)
+        found = loaded(version.number, version.path, self._metrics, call_threads.is_small(version.path))
         served, row_seconds = self._warmed_up(version, found, current)
-        if not one_thread or row_seconds <= call_threads.ROW_SECONDS:
+        if not found.one_thread or call_threads.one_suffices(row_seconds):
             return served
         found.close()
-        return self._warmed_up(version, LoadedVersion(version.number, version.path), current)[0]
+        # not counted in the metrics again: it is one version that is loaded
+        found = LoadedVersion(version.number, version.path, one_thread=False)
+        return self._warmed_up(version, found, current)[0]
 
     def _warmed_up(
         self, version: Version, found: LoadedVersion, current: Optional[ServedVersion]
@@ -214,14 +215,14 @@ class VersionedModel:
         try:
             self._check_signatures(found, current)
             served = ServedVersion(self.settings.name, found, self.settings.batching, self._threads)
-            warm = warmup.warm_up(served, version.path)
+            row_seconds = warmup.warm_up(served, version.path)
         except RequestError as error:
             found.close()
             raise ModelError(f"its warm-up fails: {error.message}", where=version.path) from error
         except (ModelError, OSError):
             found.close()
             raise
-        return served, warm.row_seconds
+        return served, row_seconds
 
     def _check_signatures(self, found: LoadedVersion, current: Optional[ServedVersion]) -> None:
         if not found.signatures:

@@ -8,7 +8,6 @@ import contextlib
 import math
 import os
 import time
-from dataclasses import dataclass
 from typing import Dict, Iterator, List, Tuple
 
 import numpy as np
@@ -24,22 +23,15 @@ NAME = os.path.join("assets.extra", "tf_serving_warmup_requests")
 # TensorFlow Serving's bound (servables/tensorflow/saved_model_warmup_util.h).
 MOST = 1000
 _MOST_BYTES = 64 << 20
-# How often a signature is called first, and for how long after its very first call, which takes longer than the others.
+# How often a signature is called, and for how long: its very first call takes longer than those after it.
 _CALLS, _CALLS_SECONDS = 10, 0.1
 
 
-@dataclass(frozen=True)
-class WarmUp:
-    """How many calls a warm-up made, and how long a row takes: of the slowest signature, inf if none was called."""
-
-    calls: int
-    row_seconds: float
-
-
-def warm_up(version: ServedVersion, path: str) -> WarmUp:
+def warm_up(version: ServedVersion, path: str) -> float:
     """Make the warm-up calls of a version in the folder `path`. Raises RequestError, OSError.
 
-    A warm-up request that fails is an error of the version: it was written with it. Calls with zeros may fail.
+    Return how many seconds a row takes: of the slowest signature, inf if none was called. A warm-up request that fails
+    is an error of the version: it was written with it. Calls with zeros may fail.
     """
     caller = _Caller(version)
     file = os.path.join(path, NAME)
@@ -48,7 +40,7 @@ def warm_up(version: ServedVersion, path: str) -> WarmUp:
     else:
         for signature in version.loaded.signatures.values():
             _with_zeros(caller, signature)
-    return WarmUp(caller.calls, max(caller.row_seconds.values(), default=math.inf))
+    return max(caller.row_seconds.values(), default=math.inf)
 
 
 class _Caller:
@@ -56,7 +48,6 @@ class _Caller:
 
     def __init__(self, version: ServedVersion) -> None:
         self.version = version
-        self.calls = 0
         self.row_seconds: Dict[str, float] = {}
 
     def call(self, signature: ServedSignature, outputs: Tuple[str, ...], inputs: List[np.ndarray]) -> None:
@@ -74,7 +65,6 @@ class _Caller:
         self.version.batcher(signature, outputs).timed(inputs)
         took = (time.perf_counter() - begin) / max(rows, 1)
         self.row_seconds[signature.name] = min(took, self.row_seconds.get(signature.name, math.inf))
-        self.calls += 1
 
 
 def _with_requests(caller: _Caller, file: str) -> None:
