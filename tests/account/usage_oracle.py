@@ -6,6 +6,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 Row = dict[str, str]
+Sums = dict[str, float | None]
 KEPT = ("COMPLETED", "RUNNING", "PENDING", "SUSPENDED", "ODD")
 
 
@@ -52,8 +53,7 @@ class Job:
         self.cpu = sum(known) if known else clock(row["TotalCPU"])
         tasks = ["1" if step["JobID"].endswith(".batch") else step["NTasks"] for step in steps if step["MaxRSS"]]
         held = [size(step["MaxRSS"]) for step in steps if step["MaxRSS"]]
-        known_use = [each * int(count) for each, count in zip(held, tasks, strict=True) if all(tasks)]
-        self.memory = max(known_use, default=None)
+        self.memory = max((rss * int(task) for rss, task in zip(held, tasks, strict=True) if all(tasks)), default=None)
         self.cpu = self.cpu if self.cpu or self.memory else None
         self.loses = word not in KEPT
 
@@ -62,9 +62,7 @@ class Job:
         return begin is not None and begin < high and (self.ended is None or self.ended > low or begin >= low)
 
 
-def groups_of(
-    jobs: list[Job], by: tuple[str, ...], low: int, high: int
-) -> dict[tuple[str, ...], dict[str, float | None]]:
+def groups_of(jobs: list[Job], by: tuple[str, ...], low: int, high: int) -> dict[tuple[str, ...], Sums]:
     groups = defaultdict[tuple[str, ...], list[Job]](list)
     for job in jobs:
         if job.started is not None and job.meets(low, high):
@@ -72,7 +70,7 @@ def groups_of(
     return {key: _added(group, low, high) for key, group in groups.items()}
 
 
-def _added(jobs: list[Job], low: int, high: int) -> dict[str, float | None]:
+def _added(jobs: list[Job], low: int, high: int) -> Sums:
     found, waits, ids = defaultdict[str, float](float), [], set()
     for job in jobs:
         start, stop = job.started or 0, job.stop or 0
