@@ -26,7 +26,8 @@ def wait_for_successor(old: str, new: str, environ: Mapping[str, str]) -> List[s
     rows = [line.split("|") for line in answer.output.splitlines()]
     # an array has several rows where its tasks differ, a heterogeneous job one for each component
     waiting = {(row_id.partition("+")[0] if "+" in row_id else job, text) for job, text, row_id in rows}
-    for job, text in sorted(waiting):
+    # by number: 99 before 100
+    for job, text in sorted(waiting, key=lambda each: (len(each[0]), each)):
         if job == new.partition("_")[0]:
             continue
         replaced = replace(text, old, new)

@@ -1,5 +1,7 @@
 """Jobs that wait for a job of the run wait for the one that goes on with it: what squeue prints becomes a new list."""
 
+from pathlib import Path
+
 import pytest
 
 from slurm_tf.launch.requeue import dependents
@@ -36,3 +38,11 @@ def test_dependencies_on_a_task_of_an_array() -> None:
     text = "afterok:7_3(unfulfilled),afterok:7_4(unfulfilled)"
     assert dependents.replace(text, "7_3", "8_3") == "afterok:8_3,afterok:7_4"
     assert dependents.replace("afterok:7_*(unfulfilled)", "7_3", "8_3") is None
+
+
+def test_jobs_are_updated_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for name, body in (("squeue", "echo '100|afterok:98|100'; echo '99|afterany:98|99'"), ("scontrol", ":")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    changes = dependents.wait_for_successor("98", "102", {"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    assert changes == [f"job {job} waits now for job 102, not for job 98" for job in (99, 100)]
