@@ -117,7 +117,24 @@ def fill(tensor: Any, array: np.ndarray) -> None:
     flat = array.ravel()
     if kind.stored is not None:
         flat = flat.view(kind.stored)
-    getattr(tensor, kind.field).extend(flat.tolist())
+    if flat.dtype.kind == "f":
+        tensor.MergeFromString(_packed_floats(tensor.DESCRIPTOR.fields_by_name[kind.field].number, flat))
+    else:
+        getattr(tensor, kind.field).extend(flat.tolist())
+
+
+def _packed_floats(field: int, values: np.ndarray) -> bytes:
+    """Return a message with a repeated field of floats or doubles.
+
+    Its values are those of the array as they are in memory (https://protobuf.dev/programming-guides/encoding/#packed):
+    to append them one by one takes ten times as long.
+    """
+    size, prefix = values.nbytes, bytearray([field << 3 | 2])
+    while size > 0x7F:
+        prefix.append(size & 0x7F | 0x80)
+        size >>= 7
+    prefix.append(size)
+    return bytes(prefix) + values.tobytes()
 
 
 def shape_text(shape: "tuple[int | None, ...]") -> str:
