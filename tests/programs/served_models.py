@@ -3,6 +3,7 @@
 FOLDER/kinds/1            a signature for each kind of input and output
 FOLDER/versions/1 ... 11   y = x and version = the number of the version, for each row
 FOLDER/other/1            as versions, but its input is named z
+FOLDER/rolled/1           elements 108 and 109 of a row of 128, slowly for its size; fails for negative elements
 """
 
 import sys
@@ -60,6 +61,21 @@ class Version(tf.Module):  # type: ignore[misc]
         return {"y": tf.identity(x), "version": tf.fill([tf.shape(x)[0]], self.number)}
 
 
+class Rolled(tf.Module):  # type: ignore[misc]
+    """Rolls a row by 20, by multiplying with a permutation: exact, however many rows a call has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.permutation = tf.Variable(tf.roll(tf.eye(128), 1, 1))
+
+    def serving_default(self, x: Any) -> Any:
+        with tf.control_dependencies([tf.debugging.assert_non_negative(x, "found a negative element")]):
+            y = tf.identity(x)
+        for _ in range(20):
+            y = tf.matmul(y, self.permutation)
+        return {"y": y[:, :2]}
+
+
 def parsed(examples: Any) -> Any:
     return tf.io.parse_example(examples, {"x": tf.io.FixedLenFeature([], tf.float32, 0.0)})["x"]
 
@@ -93,6 +109,7 @@ def main(folder: Path) -> None:
             folder / "versions" / str(number),
             {"serving_default": [of(tf.float32, "x", None, 4)]},
         )
+    save(Rolled(), folder / "rolled" / "1", {"serving_default": [of(tf.float32, "x", None, 128)]})
     save(Version(1), folder / "other" / "1", {"serving_default": [of(tf.float32, "z", None, 4)]})
 
 

@@ -89,6 +89,11 @@ class Replica:
     def endpoint(self) -> Endpoint:
         return endpoint.read(endpoint.path(str(self.endpoints), self.settings.replica))
 
+    def beside(self) -> list[int]:
+        """Return the process that computes calls of many rows, by its number; none on a machine with one core."""
+        pid = self.process.pid
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
     def stop(self) -> int:
         """End the replica as Slurm does; return its exit code."""
         self.process.send_signal(signal.SIGTERM)

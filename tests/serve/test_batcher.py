@@ -34,15 +34,45 @@ class Model:
         return [2 * inputs[0]]
 
 
+class Beside:
+    """The process beside, as the batcher sees it: it doubles rows too, or is lost."""
+
+    def __init__(self, lost: bool = False, takes: int = 99) -> None:
+        self.sizes: list[int] = []
+        self.lost, self.takes = lost, takes
+
+    def __call__(self, parts: Sequence[Sequence[Any]], size: int) -> "asyncio.Future[Any] | None":
+        import numpy as np
+
+        from slurm_tf.serve.replica.call_process import Called, CallError
+
+        if len(self.sizes) == self.takes:
+            return None
+        self.sizes.append(size)
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        if self.lost:
+            loop.call_soon(answer.set_exception, CallError("it has ended"))
+        else:
+            (arrays,) = parts
+            rows = np.resize(np.concatenate(arrays), size)
+            loop.call_soon(answer.set_result, Called([2 * rows], 0.001))
+        return answer
+
+
 def run(
-    model: Any, batching: Batching, asks: Callable[[Any], Sequence[Awaitable[Any]]], batched: bool = True
+    model: Any,
+    batching: Batching,
+    asks: Callable[[Any], Sequence[Awaitable[Any]]],
+    batched: bool = True,
+    beside: Any = lambda *_: None,
 ) -> list[Any]:
     """Return the outcome of each request that `asks` makes of a batcher."""
     from slurm_tf.serve.replica.batcher import Batcher
 
     async def main() -> list[Any]:
         with ThreadPoolExecutor(4) as threads:
-            batcher = Batcher(model, batched, batching, threads)
+            batcher = Batcher(model, batched, batching, threads, beside)
             return await asyncio.gather(*asks(batcher), return_exceptions=True)
 
     return asyncio.run(main())
@@ -227,6 +257,40 @@ def test_calls_that_are_no_batches_do_not_wait(quick: Model, monkeypatch: pytest
     monkeypatch.setattr(batchers, "_IDLE_SECONDS", 3600.0)
     assert run(quick, Batching(), clients(4, 30), batched=False) == [None] * 4
     assert quick.sizes == [1] * 121
+
+
+def test_many_rows_are_computed_beside_as_long_as_it_takes_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    from slurm_tf.serve.replica import batcher as batchers
+
+    batching = Batching(max_batch_size=4, allowed_batch_sizes=(1, 4))
+
+    def asks(batcher: Any) -> Sequence[Awaitable[Any]]:
+        return [batcher.submit([rows(i, i + 1, i + 2)], math.inf) for i in range(5)]
+
+    expected = [[2 * i, 2 * i + 2, 2 * i + 4] for i in range(5)]
+    monkeypatch.setattr(batchers, "_BESIDE_SECONDS", 0.0)
+    model, beside = Model(), Beside()
+    assert [answer[0].tolist() for answer in run(model, batching, asks, beside=beside)] == expected
+    assert (model.sizes, beside.sizes) == ([], [4] * 5)
+    model, beside = Model(), Beside(takes=2)
+    assert [answer[0].tolist() for answer in run(model, batching, asks, beside=beside)] == expected
+    assert (model.sizes, beside.sizes) == ([4] * 3, [4] * 2)
+    monkeypatch.setattr(batchers, "_BESIDE_SECONDS", math.inf)
+    model, beside = Model(), Beside()
+    run(model, batching, asks, beside=beside)
+    assert (model.sizes, beside.sizes) == ([4] * 5, [])
+
+
+def test_a_call_that_the_process_beside_has_lost_is_computed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    from slurm_tf.serve.replica import batcher as batchers
+    from slurm_tf.serve.replica.request_error import RequestError
+
+    monkeypatch.setattr(batchers, "_BESIDE_SECONDS", 0.0)
+    model, beside = Model(), Beside(lost=True)
+    good, bad = run(model, Batching(), lambda each: [each.submit([rows(i)], math.inf) for i in (1, -1)], beside=beside)
+    assert good[0].tolist() == [2]
+    assert isinstance(bad, RequestError)
+    assert (model.sizes, beside.sizes) == ([2, 1, 1], [2])
 
 
 @hypothesis.given(

@@ -54,7 +54,6 @@ def test_what_a_replica_does_not_start_with(models: Path, tmp_path: Path) -> Non
 
 
 SLOW_STORAGE = """
-import asyncio
 import os
 import signal
 import sys
@@ -86,7 +85,7 @@ def ask():
 
 endpoint.write = slow_write
 threading.Thread(target=ask, daemon=True).start()
-asyncio.run(replica_process.run(replica_settings.read(sys.argv[1])))
+replica_process.run(replica_settings.read(sys.argv[1]))
 """
 
 

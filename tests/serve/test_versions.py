@@ -158,9 +158,12 @@ def bad(models: Path, base: Path, number: int, kind: str) -> None:
 
 
 def resident(replica: Replica) -> int:
-    """Return the memory of a replica, in KiB."""
-    lines = Path(f"/proc/{replica.process.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+    """Return the memory of a replica's processes, in KiB."""
+    total = 0
+    for pid in (replica.process.pid, *replica.beside()):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        total += next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+    return total
 
 
 def test_versions_are_swapped_under_clients_and_bad_ones_left_out(models: Path, base: Path, running: Replica) -> None:

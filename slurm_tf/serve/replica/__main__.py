@@ -1,6 +1,5 @@
 """`python -m slurm_tf.serve.replica SETTINGS.json`: serves the models of the settings until SIGTERM."""
 
-import asyncio
 import sys
 from typing import List
 
@@ -21,7 +20,7 @@ def main(arguments: List[str]) -> int:
         # TensorFlow is imported once these are known to be right
         from slurm_tf.serve.replica import replica_process
 
-        asyncio.run(replica_process.run(settings))
+        replica_process.run(settings)
     except SlurmTfError as error:
         say(str(error))
         return error.exit_code

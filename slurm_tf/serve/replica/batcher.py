@@ -5,7 +5,8 @@ timeout is set, what has come until then, or until the batch is full.
 
 A call that takes less than QUICK_SECONDS runs on the event loop itself: a thread would wait for Python's lock before it
 and after it, some milliseconds under load. Nothing comes while it runs, so its batch is as many requests as the last
-one had, or those that have come until none came for _IDLE_SECONDS.
+one had, or those that have come until none came for _IDLE_SECONDS. One that takes more than _BESIDE_SECONDS is computed
+by the process beside, if that has the version and takes it: requests are read meanwhile.
 """
 
 import asyncio
@@ -18,12 +19,17 @@ from typing import Callable, Deque, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from slurm_tf.serve.replica.call_process import Called, CallError
 from slurm_tf.serve.replica.expected_requests import ExpectedRequests
 from slurm_tf.serve.replica.request_error import Code, RequestError
 from slurm_tf.serve.replica_settings import Batching
 
 Arrays = List[np.ndarray]
+# Begins a call in the process beside, see CallProcess.begin.
+Begin = Callable[[Sequence[Arrays], int], "Optional[asyncio.Future[Called]]"]
 QUICK_SECONDS = 0.005
+# To hand a call to the process beside takes about 0.2 ms.
+_BESIDE_SECONDS = 0.0015
 # How long none has come when no more are expected; asyncio waits in whole milliseconds.
 _IDLE_SECONDS = 0.001
 # An answer is on its way for at least so many rounds of the event loop.
@@ -54,9 +60,16 @@ class Batcher:
     """
 
     def __init__(
-        self, call: Callable[[Sequence[np.ndarray]], Arrays], batched: bool, batching: Batching, threads: Executor
+        self,
+        call: Callable[[Sequence[np.ndarray]], Arrays],
+        batched: bool,
+        batching: Batching,
+        threads: Executor,
+        begin: Begin = lambda *_: None,
     ) -> None:
         self.seconds = math.inf
+        self._row_seconds = 0.0
+        self._begin_beside = begin
         self.calls = 0
         self._call, self._threads, self._batching = call, threads, batching
         self._max_rows = batching.max_batch_size if batched else 1
@@ -75,11 +88,16 @@ class Batcher:
         """Call the model and remember how long that took. Raises RequestError."""
         begin = time.perf_counter()
         outputs = self._call(inputs)
-        took = time.perf_counter() - begin
+        self._took(inputs[0].shape[0] if inputs and inputs[0].ndim else 1, time.perf_counter() - begin)
+        return outputs
+
+    def _took(self, rows: int, seconds: float) -> None:
+        """Note how long a call of so many rows took."""
         self.calls += 1
         # the first call takes longer than those after it
-        self.seconds = took if self.calls <= 2 else self.seconds + _WEIGHT * (took - self.seconds)
-        return outputs
+        weight = 1.0 if self.calls <= 2 else _WEIGHT
+        self.seconds = seconds if weight == 1.0 else self.seconds + weight * (seconds - self.seconds)
+        self._row_seconds += weight * (seconds / max(rows, 1) - self._row_seconds)
 
     async def run(self, inputs: Arrays, deadline: float, alone: bool) -> Arrays:
         """Return the outputs of a request. `alone`: the replica has no other now. Raises RequestError."""
@@ -179,13 +197,41 @@ class Batcher:
         batch = self._next()
         if not batch:
             return
-        if self.seconds < QUICK_SECONDS:
+        beside = self._beside(batch)
+        if beside or self.seconds < QUICK_SECONDS:
             self._expected.called(len(batch))
+        if beside:
+            self._running += 1
+            beside.add_done_callback(lambda done: self._done_beside(loop, batch, done))
+        elif self.seconds < QUICK_SECONDS:
             self._finish(batch, self._outcome(batch))
         else:
             self._running += 1
             running = loop.run_in_executor(self._threads, self._outcome, batch)
             running.add_done_callback(lambda done: self._done(loop, batch, done))
+        if self._waiting:
+            self._schedule(loop)
+
+    def _beside(self, batch: List[_Waiting]) -> "Optional[asyncio.Future[Called]]":
+        """Have the process beside compute a batch of many rows; None if it does not."""
+        rows = sum(each.rows for each in batch)
+        if batch[0].alone or rows * self._row_seconds < _BESIDE_SECONDS:
+            return None
+        parts = [list(each) for each in zip(*[each.inputs for each in batch])]
+        return self._begin_beside(parts, self._padded(rows))
+
+    def _done_beside(
+        self, loop: asyncio.AbstractEventLoop, batch: List[_Waiting], done: "asyncio.Future[Called]"
+    ) -> None:
+        self._running -= 1
+        try:
+            called = done.result()
+            outcomes: Sequence[Arrays | BaseException] = self._parts(called.outputs, batch)
+            self._took(sum(each.rows for each in batch), called.seconds)
+        except (CallError, RequestError):
+            # the same call here says what is wrong with which request
+            outcomes = self._outcome(batch)
+        self._finish(batch, outcomes)
         if self._waiting:
             self._schedule(loop)
 
@@ -243,10 +289,18 @@ class Batcher:
         """Return the outputs of each request of a batch that is one call. Raises RequestError."""
         rows = sum(each.rows for each in batch)
         inputs = [np.concatenate(parts) for parts in zip(*[each.inputs for each in batch])]
-        size = next((each for each in self._batching.allowed_batch_sizes if each >= rows), rows)
+        size = self._padded(rows)
         if size > rows:
             inputs = [np.concatenate([each, np.repeat(each[:1], size - rows, axis=0)]) for each in inputs]
-        outputs = self.timed(inputs)
+        return self._parts(self.timed(inputs), batch)
+
+    def _padded(self, rows: int) -> int:
+        """Return how many rows a call of so many has with those that are added up to an allowed size."""
+        return next((each for each in self._batching.allowed_batch_sizes if each >= rows), rows)
+
+    def _parts(self, outputs: Arrays, batch: List[_Waiting]) -> List[Arrays]:
+        """Return the rows of each request of a batch. Raises RequestError for outputs without rows."""
+        size = self._padded(sum(each.rows for each in batch))
         for each in outputs:
             if not each.ndim or len(each) != size:
                 self._max_rows = 1  # the signature says that its outputs have rows, and they have none

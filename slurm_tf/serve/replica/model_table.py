@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from slurm_tf.errors import ModelError
 from slurm_tf.models.serving_file import PolicyKind, VersionPolicy
 from slurm_tf.serve.endpoint import ModelStatus
+from slurm_tf.serve.replica.call_process import CallProcess
 from slurm_tf.serve.replica.metrics import Metrics
 from slurm_tf.serve.replica.replica_log import say
 from slurm_tf.serve.replica.request_error import Code, RequestError, invalid
@@ -16,14 +17,16 @@ from slurm_tf.serve.replica_settings import ReplicaSettings, ServedModel, check_
 
 
 class ModelTable:
-    """The models of a replica; lives on one event loop."""
+    """The models of a replica; lives on one event loop. `calls`: the process that computes calls of many rows."""
 
-    def __init__(self, settings: ReplicaSettings, threads: Executor, metrics: Metrics) -> None:
-        self._settings, self._threads, self._metrics = settings, threads, metrics
+    def __init__(
+        self, settings: ReplicaSettings, threads: Executor, metrics: Metrics, calls: Optional[CallProcess] = None
+    ) -> None:
+        self._settings, self._threads, self._metrics, self._calls = settings, threads, metrics, calls
         self.models: Dict[str, VersionedModel] = {each.name: self._model(each) for each in settings.models}
 
     def _model(self, settings: ServedModel) -> VersionedModel:
-        return VersionedModel(settings, self._settings.retry_seconds, self._threads, self._metrics)
+        return VersionedModel(settings, self._settings.retry_seconds, self._threads, self._metrics, self._calls)
 
     def model(self, name: str) -> VersionedModel:
         """Return a model. Raises RequestError in TensorFlow Serving's words."""

@@ -15,8 +15,9 @@ import tensorflow as tf
 from slurm_tf.errors import ModelError, RunError
 from slurm_tf.serve import endpoint
 from slurm_tf.serve.endpoint import RENEW_SECONDS, Endpoint
-from slurm_tf.serve.replica import certificate, grpc_service, rest_service
+from slurm_tf.serve.replica import call_computer, call_process, certificate, grpc_service, rest_service
 from slurm_tf.serve.replica.access import Access
+from slurm_tf.serve.replica.call_process import CallProcess
 from slurm_tf.serve.replica.certificate import Certificate
 from slurm_tf.serve.replica.grpc_service import GrpcService
 from slurm_tf.serve.replica.inference import Inference
@@ -45,19 +46,32 @@ def share_gpus() -> None:
             tf.config.experimental.set_memory_growth(gpu, True)
 
 
-async def run(settings: ReplicaSettings) -> None:
+def run(settings: ReplicaSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises ModelError, OSError for what cannot be served."""
     # what TensorFlow's import made stays: to look through it takes the garbage collector half a second each time
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_OBJECTS, *gc.get_threshold()[1:])
-    share_gpus()
+    calls = call_process.fork(call_computer.compute)
+    try:
+        # after the fork: a process that has begun to use a GPU cannot be forked
+        share_gpus()
+        if calls and tf.config.list_physical_devices("GPU"):
+            calls.end()
+            calls = None
+        asyncio.run(_serve(settings, calls))
+    finally:
+        if calls:
+            calls.end()
+
+
+async def _serve(settings: ReplicaSettings, calls: Optional[CallProcess]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     with ThreadPoolExecutor(_threads(settings), "replica") as threads, ThreadPoolExecutor(1, "endpoint") as writer:
-        await _Replica(settings, threads, writer).run(stop)
+        await _Replica(settings, threads, writer, calls).run(stop)
 
 
 def _threads(settings: ReplicaSettings) -> int:
@@ -68,11 +82,17 @@ def _threads(settings: ReplicaSettings) -> int:
 class _Replica:
     """The parts of a replica. `writer`: one thread that writes and removes the endpoint file, in this order."""
 
-    def __init__(self, settings: ReplicaSettings, threads: ThreadPoolExecutor, writer: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        settings: ReplicaSettings,
+        threads: ThreadPoolExecutor,
+        writer: ThreadPoolExecutor,
+        calls: Optional[CallProcess],
+    ) -> None:
         self._settings, self._threads, self._writer = settings, threads, writer
         self._metrics = Metrics()
         self._log = RequestLog(settings.request_log, settings.replica) if settings.request_log else None
-        self._models = ModelTable(settings, threads, self._metrics)
+        self._models = ModelTable(settings, threads, self._metrics, calls)
         self._recorder = Recorder(self._metrics, self._log, settings.max_in_flight)
         self._inference = Inference(self._models, self._metrics, settings.max_request_bytes, not settings.open)
         self._started = time.time()

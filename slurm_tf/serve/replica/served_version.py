@@ -4,12 +4,13 @@ import asyncio
 import functools
 import time
 from concurrent.futures import Executor
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from slurm_tf.serve.replica import signatures, tensors
 from slurm_tf.serve.replica.batcher import Arrays, Batcher
+from slurm_tf.serve.replica.call_process import Called, VersionBeside
 from slurm_tf.serve.replica.loaded_version import LoadedVersion
 from slurm_tf.serve.replica.metrics import Metrics
 from slurm_tf.serve.replica.signatures import ServedSignature
@@ -20,13 +21,17 @@ _DRAIN_SECONDS, _DRAIN_POLL_SECONDS = 60.0, 0.05
 
 
 class ServedVersion:
-    """A version of the model `model`; lives on one event loop. It stays in memory during a `with` block of it."""
+    """A version of the model `model`; lives on one event loop. It stays in memory during a `with` block of it.
+
+    `beside`: the same version in the process that computes calls of many rows; set before the first request.
+    """
 
     def __init__(self, model: str, loaded: LoadedVersion, batching: Batching, threads: Executor) -> None:
         self.model, self.loaded, self.number = model, loaded, loaded.number
         self._batching, self._threads = batching, threads
         self._batchers: Dict[Tuple[str, Tuple[str, ...]], Batcher] = {}
         self._requests = 0
+        self.beside: Optional[VersionBeside] = None
 
     def signature(self, name: str) -> ServedSignature:
         """Return a signature, "" for the default one. Raises RequestError."""
@@ -55,11 +60,17 @@ class ServedVersion:
         found = self._batchers.get(key)
         if found is None:
             call = functools.partial(self._call, signature, outputs)
-            found = self._batchers[key] = Batcher(call, signature.batched, self._batching, self._threads)
+            begin = functools.partial(self._begin, signature, outputs)
+            found = self._batchers[key] = Batcher(call, signature.batched, self._batching, self._threads, begin)
         return found
 
     def _call(self, signature: ServedSignature, outputs: Tuple[str, ...], inputs: Sequence[np.ndarray]) -> Arrays:
         return self.loaded.call(signature, outputs, inputs)
+
+    def _begin(
+        self, signature: ServedSignature, outputs: Tuple[str, ...], parts: Sequence[Arrays], size: int
+    ) -> "Optional[asyncio.Future[Called]]":
+        return self.beside.begin(signature, outputs, parts, size) if self.beside else None
 
     async def run(
         self,
@@ -77,6 +88,8 @@ class ServedVersion:
         end = time.monotonic() + _DRAIN_SECONDS
         while self._requests and time.monotonic() < end:
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
+        if self.beside:
+            await self.beside.unload()
         await asyncio.get_running_loop().run_in_executor(self._threads, self.loaded.close)
 
 

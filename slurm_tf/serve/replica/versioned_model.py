@@ -20,6 +20,7 @@ from slurm_tf.models.model_versions import Version
 from slurm_tf.models.serving_file import Serving, VersionPolicy
 from slurm_tf.serve.endpoint import ModelStatus, VersionState, VersionStatus
 from slurm_tf.serve.replica import call_threads, signatures, warmup
+from slurm_tf.serve.replica.call_process import CallProcess, VersionBeside
 from slurm_tf.serve.replica.loaded_version import LoadedVersion
 from slurm_tf.serve.replica.metrics import Metrics
 from slurm_tf.serve.replica.replica_log import say
@@ -62,9 +63,16 @@ class _MismatchError(ModelError):
 
 
 class VersionedModel:
-    """A model by its settings; lives on one event loop."""
+    """A model by its settings; lives on one event loop. `calls`: the process that computes calls of many rows."""
 
-    def __init__(self, settings: ServedModel, retry_seconds: float, threads: Executor, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: ServedModel,
+        retry_seconds: float,
+        threads: Executor,
+        metrics: Metrics,
+        calls: Optional[CallProcess] = None,
+    ) -> None:
         self.settings = settings
         self.available: Dict[int, ServedVersion] = {}
         self.serving = Serving()
@@ -72,7 +80,7 @@ class VersionedModel:
         self.reason = ""
         self._statuses: Dict[int, VersionStatus] = {}
         self._failures: Dict[int, _Failure] = {}
-        self._retry_seconds, self._threads, self._metrics = retry_seconds, threads, metrics
+        self._retry_seconds, self._threads, self._metrics, self._calls = retry_seconds, threads, metrics, calls
         self._looking = asyncio.Lock()
         self._draining: Set[asyncio.Task[None]] = set()
         self._labels: Optional[Mapping[str, int]] = None
@@ -188,10 +196,25 @@ class VersionedModel:
         except (ModelError, OSError) as error:
             self._fail(version, changed, error)
             return
+        found.beside = await self._beside(found, version.path, changed)
         self.available[version.number] = found
         self._failures.pop(version.number, None)
         self._set(version.number, VersionState.AVAILABLE)
         say(f"model {self.settings.name}: version {version.number} loaded in {time.perf_counter() - begin:.1f} s")
+
+    async def _beside(self, version: ServedVersion, path: str, changed: int) -> Optional[VersionBeside]:
+        """Return the version of a folder as the process beside has it.
+
+        None where there is no process, or one thread does not do, or the files have changed since `changed`.
+        """
+        if self._calls is None or not version.loaded.one_thread:
+            return None
+        found = await self._calls.load(path)
+        now = await asyncio.get_running_loop().run_in_executor(self._threads, _changed, path)
+        if found and now != changed:
+            await found.unload()
+            return None
+        return found
 
     def _loaded(self, version: Version, current: Optional[ServedVersion]) -> ServedVersion:
         """Return a version that is ready to answer. Raises ModelError, OSError."""
