@@ -54,13 +54,16 @@ class JobEfficiency:
 
 
 def gather(jobs: Iterable[JobUse]) -> dict[str, JobEfficiency]:
-    """Return the efficiency of each component of a job, by "" if the job is not heterogeneous, else "+0", "+1", ..."""
+    """Return the efficiency of each component of a job, by "" if the job is not heterogeneous, else "+0", "+1", ...
+
+    In the order of their numbers: +2 before +10.
+    """
     found: dict[str, JobEfficiency] = {}
     for job in jobs:
         if job.ran:
             component = f"+{job.id.partition('+')[2]}" if "+" in job.id else ""
             _add(found.setdefault(component, JobEfficiency()), job)
-    return found
+    return dict(sorted(found.items(), key=lambda each: int(each[0] or 0)))
 
 
 def _add(asked: JobEfficiency, job: JobUse) -> None:

@@ -191,10 +191,10 @@ def _print_one(
 
     found = efficiencies.gather(uses)
     if as_json:
-        rows = [efficiencies.as_dict(component, asked, missing) for component, asked in sorted(found.items())]
+        rows = [efficiencies.as_dict(component, asked, missing) for component, asked in found.items()]
         click.echo(json.dumps({"asked": what, "jobs": jobs, "components": rows, "notes": remarks}, indent=2))
         return
-    for number, (component, asked) in enumerate(sorted(found.items())):
+    for number, (component, asked) in enumerate(found.items()):
         click.echo(("\n" if number else "") + _text(f"{what}{component}", asked, missing), nl=False)
 
 

@@ -77,6 +77,11 @@ def test_the_most_of_all_tasks_counts_and_components_are_apart() -> None:
     assert values["waited_seconds"] == 200
 
 
+def test_components_are_in_the_order_of_their_numbers() -> None:
+    found = efficiency.gather([record(f"20+{number}") for number in (10, 2, 0, 11)])
+    assert list(found) == ["+0", "+2", "+10", "+11"]
+
+
 def test_what_runs_has_no_advice_yet() -> None:
     rows = advice(record(state="RUNNING", length=99000, ended=None, used_cpu=5.0))
     assert (rows["time"].used, rows["time"].next, rows["cpus"].used) == ("1-03:30:00", "", "unknown")

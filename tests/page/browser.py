@@ -9,6 +9,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
 
 PHONE, DESK = 360, 1600
 _OPTIONS = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu")
@@ -23,6 +24,8 @@ class Browser(webdriver.Chrome):
         self.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        # the page is laid out anew once the browser comes to it
+        WebDriverWait(self, 30).until(lambda _: self.execute_script("return window.innerWidth") == width)
 
     def scripts(self, enabled: bool) -> None:
         """Run the scripts of pages, or not."""

@@ -99,7 +99,7 @@ def test_it_computes_many_rows_and_outlives_a_signal_to_the_step(rolled: Replica
     import grpc
 
     if len(os.sched_getaffinity(0)) < 2:
-        assert rolled.beside() == []
+        assert rolled.beside() == []  # there is no core for it
         return
     (beside,) = rolled.beside()
     begin = processor_seconds(beside)
@@ -135,6 +135,15 @@ def test_it_ends_with_a_replica_that_is_killed(rolled: Replica) -> None:
     rolled.process.kill()
     rolled.process.wait(60)
     wait_for(lambda: all(has_ended(pid) for pid in beside), 10)
+
+
+@pytest.mark.parametrize(("cores", "threads"), [({0}, ""), ({0}, "8"), ({0, 1, 2}, "1")])
+def test_there_is_none_without_a_core_for_it(monkeypatch: pytest.MonkeyPatch, cores: set[int], threads: str) -> None:
+    from slurm_tf.serve.replica import call_process
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", threads)
+    assert call_process.fork(lambda *_: None) is None
 
 
 @hypothesis.given(st.lists(st.tuples(st.sampled_from("bhfd?"), st.lists(st.integers(0, 9), max_size=3))))

@@ -41,9 +41,13 @@ def _answer(message: Union[Load, Unload, Call], versions: Dict[int, LoadedVersio
 def _load(message: Load, versions: Dict[int, LoadedVersion]) -> Answer:
     try:
         loaded = LoadedVersion(message.number, message.path, one_thread=True)
-        # nothing of it waits for others here: its batches take no thread
+    except ModelError as error:
+        return Answer(message.number, str(error))
+    try:
+        # nothing waits for others here: batches take no thread
         warmup.warm_up(ServedVersion("", loaded, Batching(), ThreadPoolExecutor(1)), message.path)
-    except (ModelError, RequestError, OSError) as error:
+    except (RequestError, OSError) as error:
+        loaded.close()
         return Answer(message.number, str(error))
     versions[message.number] = loaded
     return Answer(message.number)

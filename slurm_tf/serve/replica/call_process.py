@@ -204,5 +204,12 @@ class VersionBeside:
 
 
 def fork(compute: Compute) -> Optional[CallProcess]:
-    """Return the process, None where there is no second core for it."""
-    return CallProcess(compute) if len(os.sched_getaffinity(0)) > 1 else None
+    """Return the process, None where calls may use one core alone: there is none for it.
+
+    Replica processes of a task have its cores together, and TF_NUM_INTRAOP_THREADS each (replica_task).
+    """
+    threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    cores = len(os.sched_getaffinity(0))
+    if threads.isdecimal() and int(threads):
+        cores = min(cores, int(threads))
+    return CallProcess(compute) if cores > 1 else None
