@@ -39,3 +39,17 @@ def test_floats_are_values_of_their_field() -> None:
     columns = np.arange(6, dtype=np.float32).reshape(2, 3).T
     assert list(filled(columns).float_val) == [0, 3, 1, 4, 2, 5]
     assert list(filled(np.array([1 + 2j], np.complex64)).scomplex_val) == [1, 2]
+
+
+def test_a_shape_with_a_long_name_is_read_and_not_remembered() -> None:
+    from slurm_tf.serve.replica import tensors
+
+    tensor = serving_messages.TensorProto(dtype=1, float_val=[1, 2])
+    dim = tensor.tensor_shape.dim.add()
+    dim.size, dim.name = 2, "x" * 1000
+    before = tensors._known_shape.cache_info().currsize
+    assert tensors.array_of(tensor, 1000).tolist() == [1, 2]
+    assert tensors._known_shape.cache_info().currsize == before
+    dim.name = "rows"
+    assert tensors.array_of(tensor, 1000).tolist() == [1, 2]
+    assert tensors._known_shape.cache_info().currsize == before + 1

@@ -35,6 +35,7 @@ def _message(name: str) -> Any:  # noqa: ANN401 - a class that protobuf makes
 
 
 TensorProto = _message("tensorflow.TensorProto")
+TensorShapeProto = _message("tensorflow.TensorShapeProto")
 SignatureDef = _message("tensorflow.SignatureDef")
 Example = _message("tensorflow.Example")
 ModelSpec = _message("tensorflow.serving.ModelSpec")

@@ -88,16 +88,19 @@ class Batcher:
         """Call the model and remember how long that took. Raises RequestError."""
         begin = time.perf_counter()
         outputs = self._call(inputs)
-        self._took(inputs[0].shape[0] if inputs and inputs[0].ndim else 1, time.perf_counter() - begin)
+        self._took(outputs, time.perf_counter() - begin)
         return outputs
 
-    def _took(self, rows: int, seconds: float) -> None:
-        """Note how long a call of so many rows took."""
+    def _took(self, outputs: Sequence[np.ndarray], seconds: float) -> None:
+        """Note how long a call took that had these outputs."""
+        row_seconds = seconds / (len(outputs[0]) or 1) if self._max_rows > 1 and outputs[0].ndim else seconds
         self.calls += 1
         # the first call takes longer than those after it
-        weight = 1.0 if self.calls <= 2 else _WEIGHT
-        self.seconds = seconds if weight == 1.0 else self.seconds + weight * (seconds - self.seconds)
-        self._row_seconds += weight * (seconds / max(rows, 1) - self._row_seconds)
+        if self.calls <= 2:
+            self.seconds, self._row_seconds = seconds, row_seconds
+        else:
+            self.seconds += _WEIGHT * (seconds - self.seconds)
+            self._row_seconds += _WEIGHT * (row_seconds - self._row_seconds)
 
     async def run(self, inputs: Arrays, deadline: float, alone: bool) -> Arrays:
         """Return the outputs of a request. `alone`: the replica has no other now. Raises RequestError."""
@@ -227,7 +230,7 @@ class Batcher:
         try:
             called = done.result()
             outcomes: Sequence[Arrays | BaseException] = self._parts(called.outputs, batch)
-            self._took(sum(each.rows for each in batch), called.seconds)
+            self._took(called.outputs, called.seconds)
         except (CallError, RequestError):
             # the same call here says what is wrong with which request
             outcomes = self._outcome(batch)

@@ -59,7 +59,11 @@ class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def service(self, handler_call_details: Any) -> Optional[Any]:
         """Return the handler of a method, one that refuses who has no token; None for a method that there is not."""
-        header = next((value for key, value in handler_call_details.invocation_metadata if key == HEADER), None)
+        header = None
+        for key, value in handler_call_details.invocation_metadata:
+            if key == HEADER:
+                header = value
+                break
         try:
             self._access.check(header)
         except RequestError as error:

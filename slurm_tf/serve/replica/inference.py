@@ -3,6 +3,7 @@
 Each takes a request of serving_messages and what is known of it, and raises RequestError.
 """
 
+from functools import lru_cache
 from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
@@ -151,5 +152,13 @@ def signature_map(version: ServedVersion) -> Any:
 
 
 def _fill_spec(spec: Any, version: ServedVersion, signature: str) -> None:
-    spec.name, spec.signature_name = version.model, signature or DEFAULT
-    spec.version.value = version.number
+    spec.MergeFromString(_spec(version.model, version.number, signature or DEFAULT))
+
+
+@lru_cache(256)
+def _spec(model: str, version: int, signature: str) -> bytes:
+    """Return a ModelSpec; each answer has the same one again."""
+    spec = protocol.ModelSpec(name=model, signature_name=signature)
+    spec.version.value = version
+    found: bytes = spec.SerializeToString()
+    return found

@@ -13,6 +13,8 @@ from slurm_tf.serve.request_log import RequestLog, RequestRecord
 
 # The name of a model in metrics for requests that none answered: what a client sent is no label.
 _NO_MODEL = ""
+# The name of a member of an enum is looked up by a function of Python, in every request.
+_NAMES = {code: code.name for code in Code}
 
 
 @dataclass
@@ -54,10 +56,11 @@ class Recorder:
         """Count a request that is over."""
         self.in_flight -= 1
         seconds = time.monotonic() - asked.began
-        self.metrics.requests.add(asked.model, code.name)
+        name = _NAMES[code]
+        self.metrics.requests.add(asked.model, name)
         if asked.version is None:
             return
-        self.metrics.versions.add(asked.model, str(asked.version), code.name)
+        self.metrics.versions.add(asked.model, str(asked.version), name)
         if code is Code.OK:
             self.metrics.latency.add(seconds * 1e6, asked.model, asked.api, asked.entrypoint)
         if self.log is not None:

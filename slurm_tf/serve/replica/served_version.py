@@ -4,7 +4,7 @@ import asyncio
 import functools
 import time
 from concurrent.futures import Executor
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Awaitable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -43,7 +43,8 @@ class ServedVersion:
         `max_bytes`: of a tensor.
         """
         signature = self.signature(request.model_spec.signature_name)
-        given = {name: tensors.array_of(tensor, max_bytes) for name, tensor in request.inputs.items()}
+        sent = request.inputs
+        given = {name: tensors.array_of(sent[name], max_bytes) for name in sent}
         return signature, signature.chosen(request.output_filter), signature.arrays(given)
 
     def __enter__(self) -> "ServedVersion":
@@ -72,16 +73,16 @@ class ServedVersion:
     ) -> "Optional[asyncio.Future[Called]]":
         return self.beside.begin(signature, outputs, parts, size) if self.beside else None
 
-    async def run(
+    def run(
         self,
         signature: ServedSignature,
         outputs: Tuple[str, ...],
         inputs: List[np.ndarray],
         deadline: float,
         alone: bool,
-    ) -> Arrays:
-        """Return the named outputs of a signature; `deadline`, `alone`: as for a Batcher. Raises RequestError."""
-        return await self.batcher(signature, outputs).run(inputs, deadline, alone)
+    ) -> Awaitable[Arrays]:
+        """Return what will be the named outputs of a signature: see Batcher.run."""
+        return self.batcher(signature, outputs).run(inputs, deadline, alone)
 
     async def drain(self) -> None:
         """Wait until nobody holds the version, at most _DRAIN_SECONDS; then free its memory."""

@@ -34,13 +34,13 @@ class TensorInfo:
         """Return whether its first dimension is of any size: the rows of a batch."""
         return bool(self.shape) and self.shape is not None and self.shape[0] is None
 
-    def check(self, name: str, array: np.ndarray) -> None:
-        """Raise RequestError for an array that is not of this type and shape."""
+    def checked(self, name: str, array: np.ndarray) -> np.ndarray:
+        """Return the array. Raises RequestError for one that is not of this type and shape."""
         kind = TYPES[self.dtype]
         if array.dtype != kind.array:
             raise invalid(f"input {name} has elements of {array.dtype}; needed {kind.name}")
         if self.shape is None or self.any_shape or self._takes(array.shape):
-            return
+            return array
         raise invalid(f"input {name} has the shape {shape_text(array.shape)}; needed {shape_text(self.shape)}")
 
     def _takes(self, shape: Tuple[int, ...]) -> bool:
@@ -70,9 +70,7 @@ class ServedSignature:
         """Return the inputs in their order, once each fits. Raises RequestError in TensorFlow Serving's words."""
         if given.keys() != self.inputs.keys():
             raise self._other_names(given)
-        for name, info in self.inputs.items():
-            info.check(name, given[name])
-        return [given[name] for name in self.inputs]
+        return [info.checked(name, given[name]) for name, info in self.inputs.items()]
 
     def _other_names(self, given: Mapping[str, np.ndarray]) -> RequestError:
         expected = ", ".join(sorted(self.inputs))

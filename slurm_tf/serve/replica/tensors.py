@@ -2,12 +2,18 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Dict
 
 import ml_dtypes
 import numpy as np
 
+from slurm_tf.serve.protocol import serving_messages
 from slurm_tf.serve.replica.request_error import invalid
+
+# How many shapes are remembered as messages: to read or write one takes as long as all else of a small tensor. Longer
+# messages are not: a dimension may have a name of any length.
+_SHAPES, _SHAPE_BYTES = 1024, 256
 
 
 @dataclass(frozen=True)
@@ -59,12 +65,8 @@ def array_of(tensor: Any, max_bytes: int) -> np.ndarray:
     kind = TYPES.get(tensor.dtype)
     if kind is None:
         raise invalid(f"tensors of type {tensor.dtype} cannot be read")
-    if tensor.tensor_shape.unknown_rank:
-        raise invalid("a tensor has no shape")
-    shape = tuple([dim.size for dim in tensor.tensor_shape.dim])
-    if len(shape) > 32 or min(shape, default=0) < 0:
-        raise invalid(f"a tensor has the shape {list(shape)[:33]}")
-    count = math.prod(shape)
+    message = tensor.tensor_shape.SerializeToString()
+    shape, count = _known_shape(message) if len(message) <= _SHAPE_BYTES else _shape(message)
     if count * kind.array.itemsize > max_bytes:
         raise invalid(f"a tensor has the shape {list(shape)}, which is more than {max_bytes} bytes")
     content = tensor.tensor_content
@@ -82,6 +84,20 @@ def array_of(tensor: Any, max_bytes: int) -> np.ndarray:
     return _filled(flat, kind, count).reshape(shape)
 
 
+def _shape(message: bytes) -> "tuple[tuple[int, ...], int]":
+    """Return the shape that a TensorShapeProto has, and how many elements that is. Raises RequestError."""
+    proto = serving_messages.TensorShapeProto.FromString(message)
+    if proto.unknown_rank:
+        raise invalid("a tensor has no shape")
+    shape = tuple([dim.size for dim in proto.dim])
+    if len(shape) > 32 or min(shape, default=0) < 0:
+        raise invalid(f"a tensor has the shape {list(shape)[:33]}")
+    return shape, math.prod(shape)
+
+
+_known_shape = lru_cache(_SHAPES)(_shape)
+
+
 def _from_content(content: bytes, kind: ElementType, shape: "tuple[int, ...]", count: int) -> np.ndarray:
     if kind.field == "string_val":
         raise invalid("a tensor of strings has tensor_content; needed string_val")
@@ -89,7 +105,7 @@ def _from_content(content: bytes, kind: ElementType, shape: "tuple[int, ...]", c
         raise invalid(
             f"a tensor of shape {list(shape)} and type {kind.name} has {len(content)} bytes of tensor_content"
         )
-    return np.frombuffer(content, kind.array).reshape(shape)
+    return np.ndarray(shape, kind.array, content)
 
 
 def _filled(flat: np.ndarray, kind: ElementType, count: int) -> np.ndarray:
@@ -110,31 +126,40 @@ def fill(tensor: Any, array: np.ndarray) -> None:
     if number is None:
         raise invalid(f"an output has elements of {array.dtype}, which the protocol does not have")
     kind = TYPES[number]
-    tensor.dtype = number
-    dims = tensor.tensor_shape.dim
-    for size in array.shape:
-        dims.add().size = size
     flat = array.ravel()
     if kind.stored is not None:
         flat = flat.view(kind.stored)
     if flat.dtype.kind == "f":
-        tensor.MergeFromString(_packed_floats(tensor.DESCRIPTOR.fields_by_name[kind.field].number, flat))
+        # packed floats are as they are in memory; to append them one by one takes ten times as long
+        tensor.MergeFromString(_before_floats(number, array.shape, flat.nbytes) + flat.tobytes())
     else:
+        tensor.MergeFromString(_head(number, array.shape))
         getattr(tensor, kind.field).extend(flat.tolist())
 
 
-def _packed_floats(field: int, values: np.ndarray) -> bytes:
-    """Return a message with a repeated field of floats or doubles.
+@lru_cache(_SHAPES)
+def _head(number: int, shape: "tuple[int, ...]") -> bytes:
+    """Return a TensorProto of a type and a shape, without values."""
+    tensor = serving_messages.TensorProto(dtype=number)
+    for size in shape:
+        tensor.tensor_shape.dim.add().size = size
+    head: bytes = tensor.SerializeToString()
+    return head
 
-    Its values are those of the array as they are in memory (https://protobuf.dev/programming-guides/encoding/#packed):
-    to append them one by one takes ten times as long.
+
+@lru_cache(_SHAPES)
+def _before_floats(number: int, shape: "tuple[int, ...]", size: int) -> bytes:
+    """Return a TensorProto up to its field of floats or doubles, whose `size` bytes follow.
+
+    The field begins with its key and its size (https://protobuf.dev/programming-guides/encoding/#packed).
     """
-    size, prefix = values.nbytes, bytearray([field << 3 | 2])
+    field = serving_messages.TensorProto.DESCRIPTOR.fields_by_name[TYPES[number].field].number
+    prefix = bytearray([field << 3 | 2])
     while size > 0x7F:
         prefix.append(size & 0x7F | 0x80)
         size >>= 7
     prefix.append(size)
-    return bytes(prefix) + values.tobytes()
+    return _head(number, shape) + bytes(prefix)
 
 
 def shape_text(shape: "tuple[int | None, ...]") -> str:
