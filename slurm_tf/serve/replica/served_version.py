@@ -89,8 +89,9 @@ class ServedVersion:
         end = time.monotonic() + _DRAIN_SECONDS
         while self._requests and time.monotonic() < end:
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
-        if self.beside:
-            await self.beside.unload()
+        beside, self.beside = self.beside, None  # a request that still waits is computed here
+        if beside:
+            await beside.unload()
         await asyncio.get_running_loop().run_in_executor(self._threads, self.loaded.close)
 
 
