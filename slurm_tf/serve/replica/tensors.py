@@ -21,17 +21,19 @@ class ElementType:
     """A type of elements: its name in TensorFlow, its numpy type, and the field of TensorProto with its values.
 
     `stored`: the numpy type of what the field holds where that is not the type itself: the bits of half floats, the
-    real and imaginary parts of complex numbers.
+    real and imaginary parts of complex numbers. `packed`: the field holds floats or doubles as they are in memory.
     """
 
     name: str
     array: np.dtype
     field: str
-    stored: "np.dtype | None" = None
+    stored: "np.dtype | None"
+    packed: bool
 
 
 def _type(name: str, array: Any, field: str, stored: Any = None) -> ElementType:
-    return ElementType(name, np.dtype(array), field, None if stored is None else np.dtype(stored))
+    packed = np.dtype(stored or array).kind == "f"
+    return ElementType(name, np.dtype(array), field, None if stored is None else np.dtype(stored), packed)
 
 
 # By their numbers in DataType (tensorflow/core/framework/types.proto).
@@ -54,7 +56,7 @@ TYPES: Dict[int, ElementType] = {
     23: _type("uint64", np.uint64, "uint64_val"),
 }
 STRING = 7
-_NUMBERS = {each.array: number for number, each in TYPES.items()}
+_OF_ARRAYS = {each.array: (number, each) for number, each in TYPES.items()}
 
 
 def array_of(tensor: Any, max_bytes: int) -> np.ndarray:
@@ -122,15 +124,15 @@ def _filled(flat: np.ndarray, kind: ElementType, count: int) -> np.ndarray:
 
 def fill(tensor: Any, array: np.ndarray) -> None:
     """Write an array into a TensorProto, its values in the field of their type. Raises RequestError."""
-    number = _NUMBERS.get(array.dtype)
-    if number is None:
+    found = _OF_ARRAYS.get(array.dtype)
+    if found is None:
         raise invalid(f"an output has elements of {array.dtype}, which the protocol does not have")
-    kind = TYPES[number]
+    number, kind = found
     flat = array.ravel()
     if kind.stored is not None:
         flat = flat.view(kind.stored)
-    if flat.dtype.kind == "f":
-        # packed floats are as they are in memory; to append them one by one takes ten times as long
+    if kind.packed:
+        # to append them one by one takes ten times as long
         tensor.MergeFromString(_before_floats(number, array.shape, flat.nbytes) + flat.tobytes())
     else:
         tensor.MergeFromString(_head(number, array.shape))
