@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Dict, Union
 
+import tensorflow as tf
+
 from slurm_tf.errors import ModelError
 from slurm_tf.serve.replica import call_messages, warmup
 from slurm_tf.serve.replica.call_messages import Answer, Call, Load, Unload
@@ -21,6 +23,7 @@ def compute(connection: Connection, memory: mmap.mmap) -> None:
     # Slurm signals every process of a step: the replica decides when this one ends
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    tf.get_logger().setLevel("ERROR")  # the replica warns of the same versions
     versions: Dict[int, LoadedVersion] = {}
     while True:
         try:
