@@ -72,7 +72,7 @@ class CallProcess:
         self._asked: Dict[int, _Asked] = {}
         self._numbers = itertools.count(1)
         self._loop: Optional[asyncio.AbstractEventLoop] = None
-        self._lost = False
+        self._ended = False
 
     def _run(self, compute: Compute, connection: Connection) -> None:
         # else its own copy keeps the connection open when the replica has ended
@@ -81,11 +81,11 @@ class CallProcess:
 
     async def load(self, path: str) -> "Optional[VersionBeside]":
         """Return the version of a folder as the process has it, None where it cannot load it."""
-        if self._lost:
+        if self._ended:
             return None
         number = next(self._numbers)
         try:
-            await self._ask(Load(number, path), number, None, _LOAD_SECONDS)
+            await self._ask(Load(number, path), None, _LOAD_SECONDS)
         except CallError:
             return None
         return VersionBeside(self, number)
@@ -98,7 +98,7 @@ class CallProcess:
         `parts`: for each input the arrays whose rows are its first rows; its first row again makes up its `size`.
         """
         # a call that waits until a version is loaded is quicker here
-        if not self._free or self._lost or any(each.slot is None for each in self._asked.values()):
+        if not self._free or self._ended or any(each.slot is None for each in self._asked.values()):
             return None
         slot = self._free[-1]
         end = (slot + 1) * _SLOT_BYTES
@@ -110,21 +110,18 @@ class CallProcess:
             view, rows = each.view(self._memory), sum(map(len, arrays))
             np.concatenate(arrays, out=view[:rows])
             view[rows:] = view[:1]
-        number = next(self._numbers)
         self._free.pop()
-        return self._ask(Call(number, version, signature, outputs, inputs, end), number, slot, _CALL_SECONDS)
+        call = Call(next(self._numbers), version, signature, outputs, inputs, end)
+        return self._ask(call, slot, _CALL_SECONDS)
 
     async def unload(self, version: int) -> None:
         """Free the memory of a version."""
-        if self._lost:
+        if self._ended:
             return
-        number = next(self._numbers)
         with contextlib.suppress(CallError):
-            await self._ask(Unload(number, version), number, None, _LOAD_SECONDS)
+            await self._ask(Unload(next(self._numbers), version), None, _LOAD_SECONDS)
 
-    def _ask(
-        self, message: Union[Load, Unload, Call], number: int, slot: Optional[int], seconds: float
-    ) -> "asyncio.Future[Called]":
+    def _ask(self, message: Union[Load, Unload, Call], slot: Optional[int], seconds: float) -> "asyncio.Future[Called]":
         """Send a message; return what will have what it led to, or CallError."""
         loop = asyncio.get_running_loop()
         if self._loop is None:
@@ -132,7 +129,7 @@ class CallProcess:
             loop.add_reader(self._connection.fileno(), self._read)
         answer: asyncio.Future[Called] = loop.create_future()
         late = loop.call_later(seconds, self._lose, f"no answer in {seconds:.0f} s")
-        self._asked[number] = _Asked(answer, late, slot)
+        self._asked[message.number] = _Asked(answer, late, slot)
         try:
             self._connection.send(message)
         except OSError as error:
@@ -160,15 +157,15 @@ class CallProcess:
 
     def _lose(self, why: str) -> None:
         """Do without the process from now on."""
-        if not self._lost:
+        if not self._ended:
             say(f"the process for calls of many rows, {self._process.pid}, is lost: {why}; goes on without it")
         self.end()
 
     def end(self) -> None:
         """End the process; what it was asked for fails."""
-        if self._lost:
+        if self._ended:
             return
-        self._lost = True
+        self._ended = True
         if self._loop is not None:
             self._loop.remove_reader(self._connection.fileno())
         self._connection.close()

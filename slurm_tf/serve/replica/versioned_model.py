@@ -210,11 +210,10 @@ class VersionedModel:
         if self._calls is None or not version.loaded.one_thread:
             return None
         found = await self._calls.load(path)
-        now = await asyncio.get_running_loop().run_in_executor(self._threads, _changed, path)
-        if found and now != changed:
-            await found.unload()
-            return None
-        return found
+        if found is None or await asyncio.get_running_loop().run_in_executor(self._threads, _changed, path) == changed:
+            return found
+        await found.unload()
+        return None
 
     def _loaded(self, version: Version, current: Optional[ServedVersion]) -> ServedVersion:
         """Return a version that is ready to answer. Raises ModelError, OSError."""
